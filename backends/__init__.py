@@ -1,0 +1,1 @@
+"""What can be executed and measured: schedules, plans, solvers, networks, sampling, timing and quality."""

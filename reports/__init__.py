@@ -1,0 +1,1 @@
+"""What is shown: Pareto fronts, plots, the HTML page and exported files."""

@@ -1,0 +1,1 @@
+"""What proposes: search spaces, baselines, the objective, the main path and the command line."""
