@@ -1,0 +1,117 @@
+"""Pareto fronts of two objectives: quality (a distance, lower is better) and speed (higher is better).
+
+Pure functions over values: no torch, no database. Items of any type come with a `score` function, as `sorted` takes a `key`.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One schedule's two objectives: `quality`, any distance (lower is better); `speed`, positive (higher is better)."""
+
+    quality: float
+    speed: float
+
+    def __post_init__(self) -> None:
+        assert math.isfinite(self.quality), self
+        assert math.isfinite(self.speed), self
+        assert self.speed > 0, self
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The hypervolume reached once `cost` (images or seconds, running total) was spent."""
+
+    cost: float
+    hypervolume: float
+
+
+def dominates(a: Score, b: Score) -> bool:
+    """Whether `a` is at least as good as `b` in both objectives and better in one. Equal scores do not dominate each other."""
+    return a.quality <= b.quality and a.speed >= b.speed and a != b
+
+
+def front(items: Iterable[T], score: Callable[[T], Score]) -> list[T]:
+    """The items that no other item dominates, slowest (and best in quality) first.
+
+    Items of equal score stand or fall together, as in `optuna.Study.best_trials`.
+    """
+    kept: list[T] = []
+    best: Score | None = None
+    for item in sorted(items, key=lambda item: (-score(item).speed, score(item).quality)):
+        if best is None or score(item).quality < best.quality or score(item) == best:
+            kept.append(item)
+            best = score(item)
+    return kept[::-1]
+
+
+def knee(items: Sequence[T], score: Callable[[T], Score]) -> T:
+    """The front's item farthest from the line between the front's ends, in log quality and log time, on the good side.
+
+    Which item is farthest does not depend on the axes' scales or the logarithm's base. A front whose inner items all lie on
+    the line or beyond it has its knee at the end with the better quality. Where a distance is not positive (unbiased kernel
+    distances near their floor), quality enters as it is, without the logarithm.
+
+    `items` need not be a front yet, and must not be empty.
+    """
+    candidates = front(items, score)
+    logarithmic = all(score(item).quality > 0 for item in candidates)
+    places = [_place(score(item), logarithmic) for item in candidates]
+    (x0, y0), (x1, y1) = places[0], places[-1]
+    gains = [(x - x0) * (y1 - y0) - (y - y0) * (x1 - x0) for x, y in places]
+    return candidates[max(range(len(candidates)), key=lambda index: (gains[index], -index))]
+
+
+def _place(score: Score, logarithmic: bool) -> tuple[float, float]:
+    return math.log(score.speed), math.log(score.quality) if logarithmic else score.quality
+
+
+def hypervolume(scores: Iterable[Score], reference: Score) -> float:
+    """The area (quality × speed) that `scores` dominate within the corner that `reference` bounds.
+
+    Only what is better than the reference point in both objectives counts, so adding a score never lowers it.
+    """
+    better = [score for score in scores if score.quality < reference.quality and score.speed > reference.speed]
+    area, speed = 0.0, reference.speed
+    for score in front(better, lambda score: score):
+        area += (score.speed - speed) * (reference.quality - score.quality)
+        speed = score.speed
+    return area
+
+
+def hypervolume_over_cost(spent: Iterable[tuple[float, Score | None]], reference: Score) -> list[Progress]:
+    """The running hypervolume, one entry for each (cost of this evaluation, its score) in the order they were finished.
+
+    A score of None (a failed evaluation) costs and gains nothing. Costs are what each evaluation took; entries carry totals.
+    """
+    frontier = _Frontier(reference)
+    total, progress = 0.0, list[Progress]()
+    for cost, score in spent:
+        total += cost
+        if score is not None:
+            frontier.add(score)
+        progress.append(Progress(total, frontier.area))
+    return progress
+
+
+class _Frontier:
+    """A front that grows one score at a time; only a score that enters it costs more than a bisection."""
+
+    def __init__(self, reference: Score) -> None:
+        self.reference = reference
+        self.scores: list[Score] = []
+        self.area = 0.0
+
+    def add(self, score: Score) -> None:
+        place = bisect_left(self.scores, score.speed, key=lambda score: score.speed)
+        if place < len(self.scores) and self.scores[place].quality <= score.quality:
+            return
+        self.scores = front([*self.scores, score], lambda score: score)
+        self.area = hypervolume(self.scores, self.reference)
