@@ -673,7 +673,18 @@ def _optional(document: Document, key: str, read: Callable[[Any, str], T], where
 
 
 def _read_schedule(value: Any) -> Schedule:
-    known = ("format", "version", "requires", "name", "networks", "sampler", "guidance", "steps", "measured", "provenance")
+    known = (
+        "format",
+        "version",
+        "requires",
+        "name",
+        "networks",
+        "sampler",
+        "guidance",
+        "steps",
+        "measured",
+        "provenance",
+    )
     document, extras = _keys(value, known, "schedule")
     requires = _read_requires(document.get("requires", []))
     entries = _items(_required(document, "networks", "schedule"), "networks", low=1, high=64)
@@ -803,7 +814,11 @@ def _read_noise(value: Any) -> Noise:
         extras=extras,
     )
     for low, high in (("beta_start", "beta_end"), ("beta_min", "beta_max"), ("sigma_min", "sigma_max")):
-        if getattr(noise, low) is not None and getattr(noise, high) is not None and getattr(noise, low) > getattr(noise, high):
+        if (
+            getattr(noise, low) is not None
+            and getattr(noise, high) is not None
+            and getattr(noise, low) > getattr(noise, high)
+        ):
             _fail("out-of-range", f"{where}: {low} must be at most {high}, but got {getattr(noise, low)} and "
                   f"{getattr(noise, high)}. Swap them.")  # fmt: skip
     return noise
@@ -1030,7 +1045,9 @@ def _check_coefficients(schedule: Schedule) -> None:
         if any(row.b[s + 1 :]):
             _fail("coefficients-history", f"step {s}: b must look back at most {s} steps, but got {len(row.b)} entries. "
                   f"Write at most {s + 1}.")  # fmt: skip
-        if (row.log_variance is not None) != (learned and s < len(rows) - 1) or (row.c and (learned or row.log_variance)):
+        if (row.log_variance is not None) != (learned and s < len(rows) - 1) or (
+            row.c and (learned or row.log_variance)
+        ):
             _fail("coefficients-variance", f"step {s}: log_variance must stand in place of c on every step but the last "
                   f'where variance is "learned-range" and nowhere else, but got variance "{schedule.sampler.variance}". '
                   f"{'Use' if learned and s < len(rows) - 1 else 'Remove'} log_variance.")  # fmt: skip
