@@ -1,0 +1,73 @@
+"""The command line, `exeunt`: names and one-line helps here, each command's module imported when it is called.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed, 2 invalid input or
+use, 70 a bad device, 75 interrupted or storage out of reach (the same command goes on from there).
+"""
+
+import importlib
+from typing import Any, NoReturn
+
+import click
+from exeunt import __version__
+
+from ..backends.schedule import ExeuntError
+
+COMMANDS = {
+    "optimize": (
+        "cli_study:optimize",
+        "Search schedules for a checkpoint on this machine, measure them, and show the front.",
+    ),
+    "resume": ("cli_study:resume", "Go on with an interrupted or finished study."),
+    "status": ("cli_status:status", "Say what a database holds: schedules, trials, images, front, errors."),
+    "report": ("cli_report:report", "Write the report of a study: page, plots, tables."),
+    "export": ("cli_report:export", "Write one point of the front as a schedule file."),
+    "evaluate": ("cli_sample:evaluate", "Measure one schedule: quality with its interval, and throughput."),
+    "sample": ("cli_sample:sample", "Sample images with one schedule into a grid or an archive."),
+    "baselines": ("cli_study:baselines", "List the schedules that every search is compared with."),
+    "schedule": ("cli_schedule:schedule", "Show, validate and convert schedule files."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that `exeunt --help` costs no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ExeuntError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="exeunt")
+def cli() -> None:
+    """Find when a diffusion network may leave early.
+
+    With no arguments, `exeunt optimize` searches schedules for the bundled checkpoint on this machine, for four
+    minutes, into exeunt.db and exeunt-report/. Run again, it goes on from there.
+
+    \b
+    Examples:
+      exeunt optimize
+      exeunt optimize --checkpoint DiT-XL-2-256x256.pt --reference photos/ --budget 8h --device cuda
+      exeunt export --knee -o fast.schedule.json
+    """
+
+
+def main() -> NoReturn:
+    """The console script."""
+    raise SystemExit(cli.main(standalone_mode=True))

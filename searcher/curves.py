@@ -1,0 +1,176 @@
+"""Spaces in which the depth follows a curve from noise to data, with and without refreshes in between."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from ..backends.schedule import DROP, Schedule
+from .frames import exit_rows, log_snr, refreshed_rows, with_rows
+from .space import TAILS, Parameters, Space, ramp
+
+
+class Curve(Space):
+    """Depth follows first + (last − first) · progress^bend over the steps; one tail action stands in for the rest."""
+
+    name = "curve"
+    summary = "depth as a three-parameter curve of the step, tail action, number and spacing of steps"
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        depth = IntDistribution(1, self.frame.num_blocks)
+        return {
+            **self._step_distributions(),
+            "first_depth": depth,
+            "last_depth": depth,
+            "bend": FloatDistribution(0.25, 4.0, log=True),
+            "tail": CategoricalDistribution(tuple(TAILS)),
+        }
+
+    def build(self, parameters: Mapping[str, Any]) -> Schedule:
+        base = self._base(parameters)
+        return with_rows(
+            base, exit_rows(self.frame.num_blocks, self._curve(base, parameters), TAILS[parameters["tail"]])
+        )
+
+    def landmarks(self) -> Iterator[Parameters]:
+        for count in self._step_counts():
+            yield self._point(num_steps=count)
+        for depth in range(self.frame.num_blocks - 1, 0, -1):
+            yield self._point(first_depth=depth, last_depth=depth)
+
+    def warm_starts(self) -> list[Parameters]:
+        low, half, blocks = self._levels()
+        steps = self.frame.num_steps
+        return [
+            self._point(num_steps=round(0.7 * steps), first_depth=half, last_depth=half),
+            self._point(num_steps=round(0.6 * steps), first_depth=low, last_depth=blocks),
+            self._point(num_steps=round(0.6 * steps), first_depth=blocks, last_depth=low),
+            self._point(num_steps=round(0.45 * steps), first_depth=half, last_depth=low),
+        ]
+
+    def _levels(self) -> tuple[int, int, int]:
+        """A third of the blocks, half of them, and all."""
+        blocks = self.frame.num_blocks
+        return max(1, blocks // 3), max(1, blocks // 2), blocks
+
+    def _progress(self, base: Schedule) -> list[float]:
+        """Where each step stands on the curve, 0 for the first and 1 for the last."""
+        return [s / max(1, base.num_steps - 1) for s in range(base.num_steps)]
+
+    def _curve(self, base: Schedule, parameters: Mapping[str, Any]) -> list[int]:
+        first, last, bend = parameters["first_depth"], parameters["last_depth"], parameters["bend"]
+        return [ramp(progress, first, last, bend) for progress in self._progress(base)]
+
+    def _point(self, **changes: Any) -> Parameters:
+        blocks = self.frame.num_blocks
+        return {**self._whole(), "first_depth": blocks, "last_depth": blocks, "bend": 1.0, "tail": "drop", **changes}
+
+
+class SnrCurve(Curve):
+    """The same curve over the log-SNR between the first step and the last, so it does not depend on the spacing."""
+
+    name = "snr-curve"
+    summary = "depth as a three-parameter curve of the log-SNR, tail action, number and spacing of steps"
+
+    def _progress(self, base: Schedule) -> list[float]:
+        ratios = log_snr(base)
+        span = ratios[-1] - ratios[0]
+        return [(value - ratios[0]) / span if span else 0.0 for value in ratios]
+
+
+class Cache(Space):
+    """Every k-th step runs whole; between, the depth follows a curve and stored residuals stand in for the rest.
+
+    For weights that were trained normally, which do not survive dropped blocks.
+    """
+
+    name = "cache"
+    summary = (
+        "a full step every k-th, between them a depth curve with reuse or forecast; for networks without trained exits"
+    )
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        depth = IntDistribution(0, self.frame.num_blocks)
+        return {
+            **self._step_distributions(),
+            "interval": IntDistribution(1, 5),
+            "first_depth": depth,
+            "last_depth": depth,
+            "tail": CategoricalDistribution(("reuse", "forecast-1", "forecast-2")),
+        }
+
+    def build(self, parameters: Mapping[str, Any]) -> Schedule:
+        base, blocks = self._base(parameters), self.frame.num_blocks
+        span = max(1, base.num_steps - 1)
+        between = [
+            ramp(s / span, parameters["first_depth"], parameters["last_depth"], 1.0) for s in range(base.num_steps)
+        ]
+        tail, interval = TAILS[parameters["tail"]], parameters["interval"]
+        curve = [blocks if s % interval == 0 else depth for s, depth in enumerate(between)]
+        return with_rows(base, exit_rows(blocks, curve, tail))
+
+    def landmarks(self) -> Iterator[Parameters]:
+        for count in self._step_counts():
+            yield self._point(num_steps=count)
+        for interval in (2, 3, 4):
+            for depth in range(self.frame.num_blocks):
+                yield self._point(interval=interval, first_depth=depth, last_depth=depth)
+
+    def warm_starts(self) -> list[Parameters]:
+        blocks, steps = self.frame.num_blocks, self.frame.num_steps
+        quarter, half = blocks // 4, blocks // 2
+        return [
+            self._point(interval=2, first_depth=quarter, last_depth=quarter, num_steps=round(0.8 * steps)),
+            self._point(interval=3, first_depth=quarter, last_depth=half, num_steps=round(0.7 * steps)),
+            self._point(interval=2, first_depth=half, last_depth=half, num_steps=round(0.6 * steps), tail="forecast-1"),
+        ]
+
+    def _point(self, **changes: Any) -> Parameters:
+        blocks = self.frame.num_blocks
+        return {**self._whole(), "interval": 1, "first_depth": blocks, "last_depth": blocks, "tail": "reuse", **changes}
+
+
+class Mixed(Curve):
+    """A curve of exits at every k-th step and a shallow depth between, where the tail stands in for what the exit ran.
+
+    Exits, caches, fewer steps and all their mixtures are points of this one flat set of eight parameters.
+    """
+
+    name = "mixed"
+    summary = "exits and caches: depth curve, refresh interval, shallow depth, tail action, number and spacing of steps"
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return {
+            **super().distributions(),
+            "interval": IntDistribution(1, 4),
+            "shallow": IntDistribution(0, self.frame.num_blocks),
+        }
+
+    def build(self, parameters: Mapping[str, Any]) -> Schedule:
+        base, tail = self._base(parameters), TAILS[parameters["tail"]]
+        curve = self._curve(base, parameters)
+        shallow = parameters["shallow"] if tail != DROP else max(1, parameters["shallow"])
+        return with_rows(base, refreshed_rows(self.frame.num_blocks, curve, parameters["interval"], shallow, tail))
+
+    def landmarks(self) -> Iterator[Parameters]:
+        yield from super().landmarks()
+        for interval in (2, 3, 4):
+            for shallow in range(self.frame.num_blocks):
+                yield self._point(interval=interval, shallow=shallow, tail="reuse")
+
+    def warm_starts(self) -> list[Parameters]:
+        low, half, blocks = self._levels()
+        steps, quarter = self.frame.num_steps, blocks // 4
+        return [
+            self._point(num_steps=round(0.7 * steps), first_depth=half, last_depth=half),
+            self._point(num_steps=round(0.7 * steps), interval=2, shallow=quarter, tail="reuse"),
+            self._point(num_steps=round(0.6 * steps), first_depth=low, last_depth=blocks),
+            self._point(
+                num_steps=round(0.7 * steps), first_depth=half, last_depth=half, interval=2, shallow=low, tail="reuse"
+            ),
+            self._point(num_steps=round(0.5 * steps), first_depth=half, last_depth=low),
+            self._point(num_steps=round(0.6 * steps), first_depth=half, interval=3, shallow=quarter, tail="forecast-1"),
+        ]
+
+    def _point(self, **changes: Any) -> Parameters:
+        return super()._point(**{"interval": 1, "shallow": 0, **changes})

@@ -1,0 +1,133 @@
+"""Baselines: the schedules that people use without a search, each a first-class row of the study.
+
+A front is only worth something beside what one gets for nothing: fewer steps, one depth for all steps, the published
+hand-made staircase, a fixed-interval cache. Every one is measured as a proposal is, and says on which weights it ran.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import TypeVar
+
+from ..backends.errors import InputError
+from ..backends.schedule import REUSE, Schedule, from_ase
+from .frames import Frame, exit_row, exit_rows, with_rows
+
+T = TypeVar("T")
+
+# Moon et al. 2024 (arXiv 2408.05927): blocks of 28 for t in [0, 100), [100, 200), …; the only one that was published.
+PUBLISHED_STAIRCASE = (28, 28, 24, 24, 20, 20, 16, 16, 12, 12)
+PUBLISHED_BLOCKS = 28
+
+FAMILIES = ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A schedule that needs no search.
+
+    Attributes:
+        label: unique among the baselines on the same weights, such as "12 steps".
+        family: one of `FAMILIES`.
+        weights: the name of the network that it runs on.
+        schedule: what it does.
+    """
+
+    label: str
+    family: str
+    weights: str
+    schedule: Schedule
+
+
+def baselines(frame: Frame, weights: str, others: Sequence[tuple[Frame, str]] = ()) -> list[Baseline]:
+    """All baselines of a study, in the order in which they are worth measuring.
+
+    The full schedules come first, those of the other weights leading: the first row is what every speed-up and excess
+    distance is stated against. Then the families take turns, each with those members first that halve its widest gap,
+    so that stopping anywhere leaves even ladders.
+
+    Args:
+        frame: the full schedule of the study's weights.
+        weights: their name.
+        others: frames and names of other weights of the same network, such as the ones before fine-tuning. They get
+            what needs no trained exits; the study's own weights get everything.
+    """
+    places = [*others, (frame, weights)]
+    full = [Baseline("full", "full", name, each.full) for each, name in places]
+    exits = _take_turns([_published(frame, weights), _uniform_depths(frame, weights)])
+    free = [family(each, name) for each, name in places for family in (_fewer_steps, _interval_reuse)]
+    return _without_repeats([*full, *_take_turns([*free[:2], exits, *free[2:]])])
+
+
+def _fewer_steps(frame: Frame, weights: str) -> list[Baseline]:
+    counts = _halving(range(2, frame.num_steps))
+    return [Baseline(f"{count} steps", "fewer-steps", weights, frame.steps(count)) for count in counts]
+
+
+def _uniform_depths(frame: Frame, weights: str) -> list[Baseline]:
+    blocks = frame.num_blocks
+    made = {d: with_rows(frame.full, exit_rows(blocks, [d] * frame.num_steps)) for d in _halving(range(1, blocks))}
+    return [Baseline(f"exit {depth}", "uniform-depth", weights, schedule) for depth, schedule in made.items()]
+
+
+def _interval_reuse(frame: Frame, weights: str) -> list[Baseline]:
+    """A whole step every k-th, reuse between from a fixed depth: FORA's interval (depth 0), DeepCache's branch."""
+    blocks = frame.num_blocks
+    made: list[Baseline] = []
+    for depth in dict.fromkeys((blocks // 4, 0, blocks // 2)):
+        for interval in (2, 3, 4):
+            rows = [exit_row(blocks, depth if s % interval else blocks, REUSE) for s in range(frame.num_steps)]
+            label = f"reuse from {depth}, every {interval}"
+            made.append(Baseline(label, "interval-reuse", weights, with_rows(frame.full, rows)))
+    return made
+
+
+def _published(frame: Frame, weights: str) -> list[Baseline]:
+    """The published staircase, rescaled; nothing where times are no train indices of a process of 1,000 steps."""
+    sampler = frame.full.sampler
+    if (
+        sampler.time != "train-index"
+        or sampler.noise.num_timesteps != 1000
+        or frame.full.networks[0].granularity != "block"
+    ):
+        return []
+    rescaled = [max(1, round(depth * frame.num_blocks / PUBLISHED_BLOCKS)) for depth in PUBLISHED_STAIRCASE]
+    return [Baseline("published staircase", "staircase", weights, from_ase(rescaled, frame.full))]
+
+
+def _halving(values: range) -> list[int]:
+    """The values, each next one in the middle of the widest stretch that is left: 2..19 gives 10, 6, 15, 4, 8, …"""
+    ordered: list[int] = []
+    stretches = deque([values])
+    while stretches:
+        stretch = stretches.popleft()
+        if stretch:
+            middle = len(stretch) // 2
+            ordered.append(stretch[middle])
+            stretches.extend((stretch[:middle], stretch[middle + 1 :]))
+    return ordered
+
+
+def _take_turns(rows: Iterable[Sequence[T]]) -> list[T]:
+    return [entry for entry in chain.from_iterable(zip_longest(*rows)) if entry is not None]
+
+
+def _without_repeats(rows: Sequence[Baseline]) -> list[Baseline]:
+    """One row for each schedule and weights: on a shallow network a quarter of the blocks is none of them."""
+    unique: dict[tuple[str, str], Baseline] = {}
+    for row in rows:
+        unique.setdefault((row.weights, row.schedule.digest), row)
+    return list(unique.values())
+
+
+def select(rows: Sequence[Baseline], families: Sequence[str]) -> list[Baseline]:
+    """The rows of these families. The full schedules always stay, since every speed-up is stated against them.
+
+    Raises:
+        InputError: a family that does not exist.
+    """
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown:
+        raise InputError(f"baselines: `{unknown[0]}` is not a family. Known: {', '.join(FAMILIES)}.")
+    return [row for row in rows if row.family in {"full", *families}]

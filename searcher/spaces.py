@@ -1,0 +1,24 @@
+"""The search spaces by name. The default is the one that measured best on the bundled checkpoint."""
+
+from difflib import get_close_matches
+
+from ..backends.errors import InputError
+from .curves import Cache, Curve, Mixed, SnrCurve
+from .frames import Frame
+from .segments import Segments, Staircase
+from .space import Space
+
+SPACES: dict[str, type[Space]] = {kind.name: kind for kind in (Mixed, Curve, SnrCurve, Cache, Staircase, Segments)}
+
+
+def make_space(name: str, frame: Frame) -> Space:
+    """The space of that name for one study's frame.
+
+    Raises:
+        InputError: there is no such space.
+    """
+    if name not in SPACES:
+        near = get_close_matches(name, SPACES, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(SPACES)}."
+        raise InputError(f"space: `{name}` is not known. {hint}")
+    return SPACES[name](frame)

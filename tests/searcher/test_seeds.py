@@ -1,0 +1,74 @@
+"""The baselines of a study, and the order in which they are measured."""
+
+import pytest
+
+from exeunt.backends.errors import InputError
+from exeunt.backends.schedule import DROP, REUSE, NetworkSignature, Noise, depths, to_ase, validate
+from exeunt.backends.solvers import make_schedule
+from exeunt.searcher.frames import Frame
+from exeunt.searcher.seeds import FAMILIES, Baseline, baselines, select
+
+NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+
+
+def frame(weights: str, num_blocks: int = 12, num_steps: int = 20) -> Frame:
+    signature = NetworkSignature("DiT", "block", (("residual", num_blocks),), weights * 64)
+    return Frame(make_schedule(signature, NOISE, "epsilon", num_steps=num_steps), "log-snr")
+
+
+def of(rows: list[Baseline], family: str, weights: str = "exits") -> list[Baseline]:
+    return [row for row in rows if row.family == family and row.weights == weights]
+
+
+ROWS = baselines(frame("a"), "exits", [(frame("b"), "normal")])
+
+
+def test_every_baseline_is_valid_and_told_apart():
+    for row in ROWS:
+        validate(row.schedule)
+    assert len({(row.weights, row.label) for row in ROWS}) == len(ROWS)
+    assert len({row.schedule.digest for row in ROWS}) == len(ROWS)
+    assert {row.family for row in ROWS} == set(FAMILIES)
+
+
+def test_the_full_schedules_come_first_and_the_normal_weights_lead():
+    assert [(row.label, row.weights) for row in ROWS[:2]] == [("full", "normal"), ("full", "exits")]
+
+
+def test_fewer_steps_are_there_at_every_count_on_both_weights():
+    for weights in ("exits", "normal"):
+        counts = [row.schedule.num_steps for row in of(ROWS, "fewer-steps", weights)]
+        assert sorted(counts) == list(range(2, 20))
+
+
+def test_early_baselines_make_an_even_ladder():
+    early = ROWS[:16]
+    assert {row.family for row in early} == set(FAMILIES)
+    assert [row.schedule.num_steps for row in of(early, "fewer-steps")] == [11, 6, 16]
+    assert [depths(row.schedule)[0] for row in of(early, "uniform-depth")] == [6, 3]
+
+
+def test_only_the_studys_own_weights_drop_blocks():
+    assert all(DROP not in step.blocks for row in ROWS if row.weights == "normal" for step in row.schedule.steps)
+
+
+def test_the_published_staircase_is_rescaled():
+    (row,) = of(ROWS, "staircase")
+    assert to_ase(row.schedule) == [12, 12, 10, 10, 9, 9, 7, 7, 5, 5]
+
+
+def test_fixed_intervals_run_whole_at_every_kth_step():
+    row = next(row for row in ROWS if row.label == "reuse from 3, every 4")
+    assert depths(row.schedule) == [12, 3, 3, 3] * 5
+    assert row.schedule.steps[1].blocks.count(REUSE) == 9
+
+
+def test_coinciding_depths_of_a_shallow_network_are_one_row():
+    rows = baselines(frame("a", num_blocks=3, num_steps=4), "exits")
+    assert len({row.schedule.digest for row in rows}) == len(rows)
+
+
+def test_select_keeps_the_full_schedules():
+    assert {row.family for row in select(ROWS, ["staircase"])} == {"full", "staircase"}
+    with pytest.raises(InputError, match="stairs"):
+        select(ROWS, ["stairs"])
