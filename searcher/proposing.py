@@ -1,0 +1,117 @@
+"""Asking Optuna for schedules and telling it what they measured.
+
+Optuna's study has two objectives, quality (a distance, down) and predicted images per second (up), and one flat set of
+parameters. Every trial is told once, at the search's count of images; later measurements of the same schedule live in
+our own tables, because finished trials can't be changed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState, create_trial
+
+from ..backends.schedule import Schedule
+from .space import Space
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    # The parameters of a schedule act together; TPE's default for two objectives takes them one by one.
+    "tpe": lambda seed: TPESampler(multivariate=True, n_startup_trials=10, seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a trial is told: `quality` is a distance on search seeds, `speed` predicted images per second."""
+
+    quality: float
+    speed: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial that waits for its values."""
+
+    number: int
+    schedule: Schedule
+
+
+class Proposer:
+    """One study's dialogue with Optuna.
+
+    Args:
+        storage: Optuna's storage; the study is made there if it is not yet.
+        name: the study's name.
+        space: what parameters mean.
+        sampler: a name in `SAMPLERS`.
+        seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
+            stored, and a resumed study must not propose its first schedules again.
+    """
+
+    def __init__(self, storage: BaseStorage, name: str, space: Space, sampler: str, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.space = space
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, directions=["minimize", "maximize"], load_if_exists=True
+        )
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            self.study.set_metric_names(["quality", "images_per_second"])
+        self.study.sampler = _sampler(sampler, seed + 7919 * len(self.study.get_trials(deepcopy=False)))
+
+    def warm_start(self) -> None:
+        """Puts the space's good shapes first in a new study."""
+        if not self.study.get_trials(deepcopy=False):
+            for point in self.space.warm_starts():
+                self.study.enqueue_trial(point)
+
+    def unfinished(self) -> Iterable[Proposal]:
+        """Trials that a session before this one left without values; those it did not even complete are failed."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.params.keys() == self.space.distributions().keys():
+                yield Proposal(trial.number, self.space.build(trial.params))
+            else:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def ask(self) -> Proposal:
+        """The next schedule to measure."""
+        trial = self.study.ask(fixed_distributions=self.space.distributions())
+        schedule = self.space.build(trial.params)
+        trial.set_user_attr("schedule", schedule.digest)
+        return Proposal(trial.number, schedule)
+
+    def tell(self, number: int, values: Values) -> None:
+        """Finishes a trial."""
+        self.study.tell(number, [values.quality, values.speed])
+
+    def fail(self, number: int) -> None:
+        """Finishes a trial that could not be measured; why is in the evaluation store."""
+        self.study.tell(number, state=TrialState.FAIL)
+
+    def tell_known(self, label: str, schedule: Schedule, values: Values) -> None:
+        """Adds a schedule that was not proposed, such as a baseline, if the space can express it and it is not there.
+
+        Others stay out: samplers learn from the parameters that all trials share.
+        """
+        point = self.space.parameters(schedule)
+        known = {trial.user_attrs.get("schedule") for trial in self.study.get_trials(deepcopy=False)}
+        if point is None or schedule.digest in known:
+            return
+        self.study.add_trial(
+            create_trial(
+                params=point,
+                distributions=self.space.distributions(),
+                values=[values.quality, values.speed],
+                user_attrs={"schedule": schedule.digest, "label": label},
+            )
+        )
+
+
+def _sampler(name: str, seed: int) -> BaseSampler:
+    return SAMPLERS[name](seed % 2**32)
