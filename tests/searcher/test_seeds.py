@@ -1,7 +1,6 @@
 """The baselines of a study, and the order in which they are measured."""
 
 import pytest
-
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, REUSE, NetworkSignature, Noise, depths, to_ase, validate
 from exeunt.backends.solvers import make_schedule

@@ -1,0 +1,60 @@
+"""Which schedules deserve final seeds."""
+
+from exeunt.backends.schedule import NetworkSignature, Noise
+from exeunt.backends.solvers import make_schedule
+from exeunt.searcher.candidates import Candidate
+from exeunt.searcher.promotion import Measured, priorities
+
+SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
+SCHEDULE = make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4)
+
+
+def measured(label: str, excess: float, speed: float, role: str = "trial", family: str = "") -> Measured:
+    return Measured(Candidate(label, role, family, "net", SCHEDULE), excess, speed)
+
+
+def baseline(label: str, excess: float, speed: float, family: str = "fewer-steps") -> Measured:
+    return measured(label, excess, speed, "baseline", family)
+
+
+FULL = baseline("full", 100.0, 10.0, "full")
+LADDER = [baseline("14 steps", 110.0, 14.0), baseline("10 steps", 140.0, 20.0), baseline("7 steps", 300.0, 28.0)]
+
+
+def labels(*rows: Measured) -> list[str]:
+    return [each.candidate.label for each in priorities([FULL, *LADDER, *rows])]
+
+
+def test_full_schedules_come_first_whatever_they_measured():
+    exits = baseline("full · exits", 500.0, 1.0, "full")
+    assert labels(exits, measured("trial 0", 90.0, 50.0))[:2] == ["full", "full · exits"]
+
+
+def test_a_trial_brings_the_baselines_that_it_must_beat():
+    found = labels(measured("trial 0", 120.0, 30.0))
+    assert found[1:4] == ["trial 0", "14 steps", "10 steps"]
+
+
+def test_trials_stand_in_the_order_of_their_gain_over_baselines():
+    found = labels(measured("small", 112.0, 15.0), measured("large", 125.0, 28.0), measured("middle", 120.0, 17.0))
+    assert [each for each in found if each in ("small", "middle", "large")] == ["large", "middle", "small"]
+
+
+def test_dominated_trials_stay_behind():
+    found = labels(measured("better", 110.0, 30.0), measured("worse", 120.0, 25.0))
+    assert "better" in found
+    assert "worse" not in found
+
+
+def test_points_beyond_the_limit_come_after_those_within():
+    found = labels(measured("far", 400.0, 90.0), measured("near", 130.0, 25.0))
+    assert found.index("near") < found.index("far")
+
+
+def test_the_front_of_the_baselines_is_there_without_any_trial():
+    assert labels() == ["full", "7 steps", "10 steps", "14 steps"]
+
+
+def test_nothing_comes_twice():
+    found = labels(measured("trial 0", 120.0, 30.0), measured("trial 1", 150.0, 40.0))
+    assert len(found) == len(set(found))
