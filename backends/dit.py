@@ -1,0 +1,374 @@
+"""The Diffusion Transformer with adaLN-Zero (Peebles & Xie 2023, arXiv 2212.09748), as a network that can leave early.
+
+The state dict has the names and shapes of the paper's public code, so its checkpoints load. The step plan is an argument of
+`forward`: dropped blocks cost nothing, their adaLN modulation included.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .autoencoder import Autoencoder, grey_to_rgb
+from .errors import InputError
+from .network import Network, execute
+from .plan import Call
+from .schedule import NetworkSignature, Noise
+from .weights import read_weights, weights_sha256
+
+# Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
+SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
+FREQUENCIES = 256  # width of the sinusoidal timestep embedding
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x (N, T, D), shift and scale (N, D) -> x · (1 + scale) + shift."""
+    return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
+
+
+def timestep_embedding(time: Tensor, width: int = FREQUENCIES) -> Tensor:
+    """(N,) times -> (N, width): cosines, then sines, of frequencies from 1 down to 1/10000."""
+    half = width // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=time.device) / half
+    angles = time.float()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def sincos_positions(width: int, side: int) -> Tensor:
+    """(1, side², width) fixed two-dimensional position embedding: a half of the width for columns, a half for rows."""
+    quarter = width // 4
+    frequencies = 1.0 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    parts = [torch.outer(axis.reshape(-1).double(), frequencies) for axis in (columns, rows)]
+    return torch.cat([f(part) for part in parts for f in (torch.sin, torch.cos)], dim=1).float().unsqueeze(0)
+
+
+class PatchEmbed(nn.Module):
+    """(N, C, H, W) -> (N, T, D), a linear layer over patches."""
+
+    def __init__(self, patch_size: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class TimestepEmbedder(nn.Module):
+    """(N,) times -> (N, D)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, time: Tensor) -> Tensor:
+        return self.mlp(timestep_embedding(time).to(self.mlp[0].weight.dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """(N,) labels -> (N, D); row `num_classes` is the null label of classifier-free guidance."""
+
+    def __init__(self, num_classes: int, width: int, has_null: bool = True) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + int(has_null), width)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return self.embedding_table(labels)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over tokens."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, d = x.shape
+        q, k, v = self.qkv(x).view(n, t, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)  # (N, heads, T, D/heads)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a tanh-approximated GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class DiTBlock(nn.Module):
+    """A transformer block whose normalisations and gates are functions of the condition (adaLN-Zero)."""
+
+    def __init__(self, width: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(width, num_heads)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)  # (N, D) each
+        x = torch.addcmul(x, gate1.unsqueeze(1), self.attn(modulate(self.norm1(x), shift1, scale1)))
+        return torch.addcmul(x, gate2.unsqueeze(1), self.mlp(modulate(self.norm2(x), shift2, scale2)))
+
+
+class FinalLayer(nn.Module):
+    """The output head: (N, T, D) -> (N, T, patch² · C)."""
+
+    def __init__(self, width: int, patch_size: int, channels: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(width, patch_size * patch_size * channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+        return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+class DiT(nn.Module):
+    """The transformer itself.
+
+    Args:
+        input_size: H = W of the samples.
+        patch_size: pixels or latents a side of a token.
+        channels: C of the samples.
+        width: D of the tokens.
+        depth: number of blocks.
+        num_heads: attention heads.
+        num_classes: number of labels, without the null label.
+        learned_range: whether the output has 2 · C channels.
+        has_null: whether there is a null label (the network was trained for classifier-free guidance).
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        patch_size: int,
+        channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        num_classes: int,
+        learned_range: bool = False,
+        has_null: bool = True,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.side = input_size // patch_size
+        self.out_channels = channels * (2 if learned_range else 1)
+        self.x_embedder = PatchEmbed(patch_size, channels, width)
+        self.t_embedder = TimestepEmbedder(width)
+        self.y_embedder = LabelEmbedder(num_classes, width, has_null)
+        self.pos_embed = nn.Parameter(sincos_positions(width, self.side), requires_grad=False)
+        self.blocks = nn.ModuleList(DiTBlock(width, num_heads) for _ in range(depth))
+        self.final_layer = FinalLayer(width, patch_size, self.out_channels)
+
+    def forward(
+        self, x: Tensor, time: Tensor, labels: Tensor, call: Call | None = None, slots: list[Tensor | None] | None = None
+    ) -> Tensor:
+        """x (N, C, H, W), time (N,), labels (N,) -> (N, C or 2C, H, W); `call` says what each block does, None runs all."""
+        h = self.x_embedder(x) + self.pos_embed  # (N, T, D)
+        c = self.t_embedder(time) + self.y_embedder(labels)  # (N, D)
+        if call is None:
+            for block in self.blocks:
+                h = block(h, c)
+        else:
+            h = execute(call, slots if slots is not None else [], h, lambda index, value: self.blocks[index](value, c))
+        return self.unpatchify(self.final_layer(h, c))
+
+    def unpatchify(self, x: Tensor) -> Tensor:
+        """(N, T, patch² · C) -> (N, C, H, W)."""
+        n, p = x.shape[0], self.patch_size
+        x = x.reshape(n, self.side, self.side, p, p, self.out_channels)
+        return torch.einsum("nhwpqc->nchpwq", x).reshape(n, self.out_channels, self.side * p, self.side * p)
+
+    def initialize(self) -> None:
+        """The paper's initialisation: Xavier linear layers, zero gates and head."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.x_embedder.proj.weight.data.flatten(1))
+        nn.init.zeros_(self.x_embedder.proj.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for index in (0, 2):
+            nn.init.normal_(self.t_embedder.mlp[index].weight, std=0.02)
+        zero = [block.adaLN_modulation[1] for block in self.blocks]
+        for layer in [*zero, self.final_layer.adaLN_modulation[1], self.final_layer.linear]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+def shape_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """DiT's arguments as far as the shapes of a state dict tell them.
+
+    Raises:
+        InputError: a tensor that every DiT has is missing.
+    """
+    needed = ("x_embedder.proj.weight", "pos_embed", "y_embedder.embedding_table.weight", "final_layer.linear.weight")
+    for name in needed:
+        if name not in tensors:
+            raise InputError(f"checkpoint: a DiT has `{name}`, but this file does not. Its first tensors: {', '.join(list(tensors)[:4])}.")
+    width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
+    side = math.isqrt(tensors["pos_embed"].shape[1])
+    depth = 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")), default=-1)
+    out_channels = tensors["final_layer.linear.weight"].shape[0] // (patch * patch)
+    return {
+        "input_size": side * patch,
+        "patch_size": patch,
+        "channels": channels,
+        "width": width,
+        "depth": depth,
+        "learned_range": out_channels == 2 * channels,
+    }
+
+
+class DiTNetwork(Network):
+    """A DiT checkpoint with what surrounds it: its noise schedule, and the autoencoder whose latents it samples."""
+
+    def __init__(
+        self,
+        module: DiT,
+        *,
+        name: str,
+        weights_sha256: str | None,
+        num_classes: int,
+        prediction: str,
+        noise: Noise,
+        autoencoder: Autoencoder | None = None,
+        latent_shift: Tensor | None = None,
+        latent_scale: Tensor | None = None,
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.autoencoder = autoencoder.eval().requires_grad_(False) if autoencoder is not None else None
+        self.name, self.num_classes, self.prediction, self.noise = name, num_classes, prediction, noise
+        channels, size = module.x_embedder.proj.in_channels, module.side * module.patch_size
+        self.sample_shape = (channels, size, size)
+        self.image_shape = (3, 28, 28) if autoencoder is not None else (3, size, size)
+        self.learned_range = module.out_channels == 2 * channels
+        self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
+        device, dtype = module.pos_embed.device, module.pos_embed.dtype
+        shift = torch.zeros(channels) if latent_shift is None else latent_shift
+        scale = torch.ones(channels) if latent_scale is None else latent_scale
+        self._shift, self._scale = (value.to(device, dtype).view(1, -1, 1, 1) for value in (shift, scale))
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        name: str,
+        weights_key: str | None = None,
+        num_heads: int | None = None,
+    ) -> Self:
+        """Load a .safetensors or .pt file with DiT's names.
+
+        What shapes can't tell comes from the file's metadata or from the arguments; without either, it is as in the public
+        code: 16 heads at width 1152, else 64 channels a head; epsilon prediction on the linear schedule with 1,000 steps.
+
+        Raises:
+            InputError: tensors are missing, are too many or have other shapes.
+        """
+        tensors, metadata = read_weights(path, weights_key)
+        arguments = shape_of(tensors)
+        rows, width = tensors["y_embedder.embedding_table.weight"].shape
+        num_classes = int(metadata.get("num_classes", rows - 1))
+        heads = num_heads or metadata.get("num_heads") or (16 if width == 1152 else max(1, width // 64))
+        if width % heads:
+            raise InputError(f"num_heads: must divide the width {width}, but got {heads}. Give `--network-arg num_heads=N`.")
+        with torch.device("meta"):
+            module = DiT(**arguments, num_heads=heads, num_classes=num_classes, has_null=rows > num_classes)
+        _load_strictly(module, tensors, path)
+        module.to(device=device, dtype=dtype)
+        latent = metadata.get("latent")
+        autoencoder = _load_autoencoder(path.parent / latent["autoencoder"], device, dtype) if latent else None
+        return cls(
+            module,
+            name=name,
+            weights_sha256=weights_sha256(tensors),
+            num_classes=num_classes,
+            prediction=metadata.get("prediction", "epsilon"),
+            noise=Noise(**metadata.get("noise", {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000})),
+            autoencoder=autoencoder,
+            latent_shift=torch.tensor(latent["shift"]) if latent else None,
+            latent_scale=torch.tensor(latent["scale"]) if latent else None,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.module.pos_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.module.pos_embed.dtype
+
+    def evaluate(
+        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
+    ) -> Tensor:
+        assert conditions is not None, "a DiT is class-conditional"
+        return self.module(x, time, conditions, call, slots)
+
+    def null_conditions(self, num_images: int) -> Tensor:
+        assert self.num_classes is not None
+        if self.module.y_embedder.embedding_table.num_embeddings == self.num_classes:
+            raise InputError(f"guidance: `{self.name}` was trained without a null label, so it can't be guided. Leave `--guidance` away.")
+        return torch.full((num_images,), self.num_classes, dtype=torch.long, device=self.device)
+
+    def decode(self, x: Tensor) -> Tensor:
+        if self.autoencoder is not None:
+            return grey_to_rgb(self.autoencoder.decode(x * self._scale + self._shift))
+        if x.shape[1] == 1:
+            return grey_to_rgb(x)
+        if x.shape[1] != 3:
+            raise InputError(f"checkpoint: `{self.name}` samples latents with {x.shape[1]} channels and no decoder is given for them.")
+        return torch.round((x.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
+
+    def flops(self, num_blocks_run: int) -> int:
+        module = self.module
+        tokens, width = module.pos_embed.shape[1], module.pos_embed.shape[2]
+        hidden = module.blocks[0].mlp.fc1.out_features if len(module.blocks) else 0
+        block = tokens * width * (4 * width + 2 * hidden) + 2 * tokens * tokens * width + 6 * width * width
+        head = tokens * width * module.final_layer.linear.out_features + 2 * width * width
+        embed = tokens * module.x_embedder.proj.weight.numel() + FREQUENCIES * width + width * width
+        return 2 * (num_blocks_run * block + head + embed)
+
+    def decode_flops(self) -> int:
+        return self.autoencoder.decode_flops() if self.autoencoder is not None else 0
+
+
+def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put tensors into a module that was made on the meta device; names and shapes must match exactly."""
+    expected = module.state_dict()
+    missing, extra = [n for n in expected if n not in tensors], [n for n in tensors if n not in expected]
+    if missing or extra:
+        raise InputError(
+            f"checkpoint: `{path}` does not fit a DiT: missing {missing[:3] or 'none'}, unexpected {extra[:3] or 'none'}. "
+            "Choose the right entry with `--weights-key`, or another `--network`."
+        )
+    for name, value in expected.items():
+        if tensors[name].shape != value.shape:
+            raise InputError(f"checkpoint: `{name}` must have shape {tuple(value.shape)}, but `{path}` has {tuple(tensors[name].shape)}.")
+    module.load_state_dict({name: tensors[name].float() for name in expected}, assign=True)
+
+
+def _load_autoencoder(path: Path, device: torch.device, dtype: torch.dtype) -> Autoencoder:
+    if not path.is_file():
+        raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
+    tensors, metadata = read_weights(path)
+    module = Autoencoder(**metadata)
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return module.to(device=device, dtype=dtype)

@@ -1,0 +1,226 @@
+"""The contract between Exeunt and a diffusion network, the block loop that native networks share, and how one is loaded.
+
+A network is a chain of `num_blocks` blocks between an embedding and an output head. One call of `Network.evaluate` runs one
+call of a step plan (see `plan.py`): it embeds its input, goes through the chain doing for each span of blocks what the plan
+says (run, add stored residuals, leave out), and applies the head. The plan is an argument; nothing is patched and the
+network keeps no state between calls. What must be remembered from step to step lives in `slots`, which belong to the
+caller, so that two interleaved requests never meet.
+"""
+
+import importlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import DeviceError, InputError
+from .plan import Add, Call, Read, Run
+from .schedule import NetworkSignature, Noise
+
+ASSETS = Path(__file__).parent / "assets"
+
+NETWORKS = {
+    "DiT": "dit:DiTNetwork",
+    "closed-form": "closed_form:ClosedFormNetwork",
+}
+BUNDLED = {
+    "fashion-dit": ("DiT", ASSETS / "fashion-dit" / "normal.safetensors"),
+    "fashion-dit-exits": ("DiT", ASSETS / "fashion-dit" / "exits.safetensors"),
+}
+
+
+class Network(ABC):
+    """A diffusion network that can leave early.
+
+    Every implementation keeps these promises, which one conformance suite checks:
+
+    * At full depth the output equals the original implementation's (bit for bit in float32 on the CPU where that is a
+      dependency, stored golden numbers to 1e-5 elsewhere).
+    * For a chain of residual blocks, `Run(0, d), Skip(d, n)` equals the same network with its block list cut at d.
+    * `reuse` and `forecast` equal a slow reference written from the format's definitions.
+    * Each row of a batch depends on that row alone, and no call synchronises the host with the device.
+
+    Attributes:
+        signature: architecture, granularity, kinds of the blocks in execution order and the weights' SHA-256.
+        prediction: what the output means: "epsilon", "v" or "sample".
+        noise: the noise schedule that the network was trained on.
+        learned_range: whether the output has 2 × C channels, the second half an interpolated log-variance
+            (Nichol & Dhariwal 2021, eq. 15).
+        sample_shape: (C, H, W) of what the sampler works on (pixels or latents).
+        image_shape: (3, H, W) of what `decode` returns.
+        num_classes: number of class labels, or None for an unconditional network.
+        name: how the network is called in reports: a bundled name or a file name.
+    """
+
+    signature: NetworkSignature
+    prediction: str
+    noise: Noise
+    learned_range: bool
+    sample_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
+    num_classes: int | None
+    name: str
+
+    @property
+    def num_blocks(self) -> int:
+        """The number of skippable blocks, in execution order."""
+        return self.signature.num_blocks
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the weights are, and where inputs must be."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights and of `evaluate`'s input."""
+
+    @abstractmethod
+    def evaluate(
+        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
+    ) -> Tensor:
+        """Run one call of a step plan.
+
+        Args:
+            x: (N, C, H, W) noisy samples. For a joint call the conditional rows come first, then as many unconditional.
+            time: (N,) the schedule's `network_time`, float.
+            conditions: (N,) integer labels, the null label in unconditional rows; None for an unconditional network.
+            call: what to do with each block; None runs them all.
+            slots: stored residuals, read and written as `call` says.
+
+        Returns:
+            (N, C, H, W), or (N, 2C, H, W) with `learned_range`.
+        """
+
+    @abstractmethod
+    def null_conditions(self, num_images: int) -> Tensor:
+        """(num_images,) conditions of the unconditional branch. Raises InputError if the network has none."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Tensor:
+        """Turn samples (N, C, H, W) into RGB images, uint8 (N, 3, H, W)."""
+
+    @abstractmethod
+    def flops(self, num_blocks_run: int) -> int:
+        """Floating-point operations (2 per multiply-add) of one evaluation of one image in one guidance branch."""
+
+    @abstractmethod
+    def decode_flops(self) -> int:
+        """Floating-point operations of decoding one image."""
+
+
+def execute(call: Call, slots: list[Tensor | None], h: Tensor, run_block: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Take `h` through a chain of residual blocks as `call` says, and return it.
+
+    Args:
+        call: spans to run (perhaps storing their summed residual), to replace by stored residuals, or to leave out.
+        slots: the stored residuals; `call.release` names those that no later step reads.
+        h: (N, T, D) hidden state before block 0.
+        run_block: `run_block(i, h)` returns the hidden state after block i; it must not modify its argument.
+    """
+    for op in call.ops:
+        if isinstance(op, Run):
+            before = h
+            for index in range(op.start, op.stop):
+                h = run_block(index, h)
+            if op.store is not None:
+                slots[op.store] = h - before
+        elif isinstance(op, Add):
+            for read in op.reads:
+                h = torch.add(h, _stored(slots, read), alpha=read.weight)
+    for slot in call.release:
+        slots[slot] = None
+    return h
+
+
+def _stored(slots: list[Tensor | None], read: Read) -> Tensor:
+    """The rows of a stored residual that one guidance branch reads."""
+    value = slots[read.slot]
+    assert value is not None, f"slot {read.slot} is read before it is written"
+    if read.rows == "all":
+        return value
+    half = value.shape[0] // 2
+    return value[:half] if read.rows == "conditional" else value[half:]
+
+
+def load(
+    checkpoint: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    network: str | None = None,
+    **options: Any,
+) -> Network:
+    """Load a network from a checkpoint.
+
+    Args:
+        checkpoint: a bundled name (`fashion-dit`, `fashion-dit-exits`), "closed-form", or a path to a .safetensors or .pt file.
+        device: where to put the weights, such as "cpu" or "cuda:0".
+        dtype: the type of the weights while they run.
+        network: a name in `NETWORKS`, or "module:Class" of a `Network`; worked out from the file if not given.
+        options: what the network's `from_checkpoint` takes, such as `num_heads`.
+
+    Raises:
+        InputError: an unknown name, a missing or unreadable file, or weights that do not fit.
+        DeviceError: the device is not there.
+    """
+    name = str(checkpoint)
+    target = check_device(device)
+    if name in NETWORKS and not Path(name).exists():
+        return resolve(name).from_checkpoint(None, device=target, dtype=dtype, name=name, **options)
+    if name in BUNDLED:
+        kind, path = BUNDLED[name]
+        return resolve(network or kind).from_checkpoint(path, device=target, dtype=dtype, name=name, **options)
+    path = Path(name)
+    if not path.is_file():
+        near = get_close_matches(name, [*BUNDLED, "closed-form"], n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"Give a file, or one of: {', '.join([*BUNDLED, 'closed-form'])}."
+        raise InputError(f"checkpoint: must be a file or a bundled name, but `{name}` is neither. {hint}")
+    return resolve(network or "DiT").from_checkpoint(path, device=target, dtype=dtype, name=path.name, **options)
+
+
+def resolve(name: str) -> Any:
+    """The class behind a name in `NETWORKS` or behind "module:Class".
+
+    Raises:
+        InputError: the name is unknown, or the module or class can't be imported.
+    """
+    if name in NETWORKS:
+        module, _, attribute = NETWORKS[name].partition(":")
+        return getattr(importlib.import_module(f".{module}", __package__), attribute)
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        near = get_close_matches(name, NETWORKS, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(NETWORKS)}; or give module:Class."
+        raise InputError(f"network: `{name}` is not known. {hint}")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"network: `{name}` can't be imported ({error}). Check the module path and the class name.") from error
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device as torch knows it.
+
+    Raises:
+        InputError: not a device's name.
+        DeviceError: a CUDA device that is not there.
+    """
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device: must be `cpu`, `cuda` or `cuda:N`, but got `{device}`.") from error
+    if target.type == "cuda":
+        count = torch.cuda.device_count()
+        if (target.index or 0) >= count:
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+            raise DeviceError(
+                f"device: `{device}` is not there; torch sees {count} CUDA devices (CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
+            )
+    return target
