@@ -10,10 +10,10 @@ Standard library only, like `schedule.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
-from itertools import groupby
+from functools import cached_property, lru_cache
+from itertools import groupby, pairwise
 from typing import Literal, TypeAlias
 
 from .schedule import Action, Branch, Schedule, branches_at, validate
@@ -54,7 +54,7 @@ class Add:
 
 @dataclass(frozen=True)
 class Skip:
-    """Leaves out blocks[start:stop], all of one kind: nothing for residual ones; `merge` still runs its linear layer."""
+    """Leaves out blocks[start:stop], all of one kind. `merge` still runs its linear layer; the others add nothing."""
 
     start: int
     stop: int
@@ -109,22 +109,27 @@ def _op_kind(op: Op) -> str:
 
 def forecast_weights(s: int, history: Sequence[int], order: int) -> list[tuple[int, Fraction]]:
     """The (step, weight) terms of a forecast at step `s` from the steps in `history` at which the block ran, newest
-    first; order 0 is `reuse`. The order falls to what the history allows, and terms of weight 0 are left out.
+    first; order 0 is `reuse`. The order falls to what the history allows, and terms of weight 0 are left out."""
+    gaps = tuple(new - old for new, old in pairwise(history[: order + 1]))
+    return [(r, weight) for r, weight in zip(history, _taylor(s - history[0], gaps), strict=False) if weight]
 
-    With k = s - r0, d = (y0 - y1)/(r0 - r1) and d' = (y1 - y2)/(r1 - r2), as TaylorSeer's code has it:
-    y0 + k d + (k^2/2) (d - d')/(r0 - r1), the last term for order 2.
+
+@lru_cache(maxsize=4096)
+def _taylor(k: int, gaps: tuple[int, ...]) -> tuple[Fraction, ...]:
+    """Weights of y0, y1, ... at `k` steps after r0, with `gaps` = (r0 - r1, r1 - r2) as long as the order.
+
+    y0 + k d + (k^2/2) (d - d')/(r0 - r1), d = (y0 - y1)/(r0 - r1), d' = (y1 - y2)/(r1 - r2), as TaylorSeer's code.
     """
-    weights = [Fraction(1)] + [Fraction(0)] * min(order, len(history) - 1)
-    k, gaps = s - history[0], [new - old for new, old in zip(history, history[1:], strict=False)]
-    if len(weights) > 1:
+    weights = [Fraction(1), Fraction(0), Fraction(0)]
+    if gaps:
         weights[0] += Fraction(k, gaps[0])
         weights[1] -= Fraction(k, gaps[0])
-    if len(weights) > 2:
-        for n, weight in enumerate(
-            (Fraction(1, gaps[0]), -Fraction(1, gaps[0]) - Fraction(1, gaps[1]), Fraction(1, gaps[1]))
-        ):
-            weights[n] += Fraction(k * k, 2 * gaps[0]) * weight
-    return [(r, weight) for r, weight in zip(history, weights, strict=False) if weight]
+    if len(gaps) > 1:
+        half = Fraction(k * k, 2 * gaps[0])
+        weights[0] += half / gaps[0]
+        weights[1] -= half / gaps[0] + half / gaps[1]
+        weights[2] += half / gaps[1]
+    return tuple(weights)
 
 
 # ---- what every block reads, and so which calls there are ------------------------------------------------------------
@@ -138,9 +143,9 @@ Profile: TypeAlias = tuple[tuple[int, Branch, Fraction], ...]  # who reads a val
 class _Draft:
     """What one pass over the schedule finds out."""
 
-    terms: list[dict[Branch, list[Terms]]] = field(default_factory=list)  # per step, branch, block
-    joint: list[bool] = field(default_factory=list)  # whether a step's branches go in one call
-    profiles: dict[Value, list[tuple[int, Branch, Fraction]]] = field(default_factory=dict)
+    terms: list[dict[Branch, list[Terms]]]  # per step, branch, block
+    joint: list[bool]  # whether a step's branches go in one call
+    profiles: dict[Value, list[tuple[int, Branch, Fraction]]]
 
 
 def compile_plan(schedule: Schedule) -> Plan:
@@ -152,7 +157,7 @@ def compile_plan(schedule: Schedule) -> Plan:
 
 
 def _draft(schedule: Schedule) -> _Draft:
-    draft = _Draft()
+    draft = _Draft([], [], {})
     histories: dict[tuple[int, Branch], list[tuple[int, ...]]] = {}
     for s, step in enumerate(schedule.steps):
         terms: dict[Branch, list[Terms]] = {}
@@ -268,10 +273,14 @@ class _Emitter:
             self.num_slots += 1
         slot = self.free.pop()
         readers = [reader for branch in branches for reader in self.draft.profiles.get((s, branch, first), ())]
-        last, branch = max((r, "conditional" if self.draft.joint[r] else branch) for r, branch, _ in readers)
-        self.releases.setdefault((last, branch), []).append(slot)
+        last = max((r, self._lead(r, branch)) for r, branch, _ in readers)  # the conditional call is the first of two
+        self.releases.setdefault(last, []).append(slot)
         self.slots |= {(s, branch, first): slot for branch in branches}
         return slot
+
+    def _lead(self, s: int, branch: Branch) -> Branch:
+        """The first branch of the call that `branch` is part of."""
+        return "conditional" if self.draft.joint[s] else branch
 
     def _reads(self, s: int, branches: tuple[Branch, ...], span: Sequence[int]) -> tuple[Read, ...]:
         """One read a group, newest first: its blocks are neighbours that read alike, so all of them are in the span."""

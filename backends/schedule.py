@@ -15,14 +15,15 @@ import hashlib
 import json
 import math
 import numbers
+import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, groupby, repeat
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 FORMAT = "exeunt.schedule"
 VERSION = 1
@@ -36,6 +37,8 @@ MAX_MATRIX = 4_000_000
 MAX_TRAIN_TIMESTEPS = 1_000_000
 MAX_INTEGER = 2**53  # beyond it a float64 reader would silently round
 MAX_TEXT = 4_096
+MAX_NAME = 100
+MAX_HISTORY = 64
 
 KINDS = ("residual", "branch", "merge", "replace")
 GRANULARITIES = ("block", "branch")
@@ -43,7 +46,7 @@ PREDICTIONS = ("epsilon", "v", "sample", "flow", "edm")
 TIMES = ("train-index", "sigma", "flow")
 FINALS = ("zero", "train-0")
 VARIANCES = ("none", "fixed-small", "fixed-large", "learned-range")
-UNCONDITIONALS = ("run", "skip", "reuse")
+UNCONDITIONALS: tuple[Literal["run", "skip", "reuse"], ...] = ("run", "skip", "reuse")
 # Each noise kind with the parameters that it must have, and those that it may have.
 NOISES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "linear": (("beta_start", "beta_end", "num_train_timesteps"), ()),
@@ -70,10 +73,13 @@ SOLVERS: Mapping[str, str] = {
 EVALUATES_TWICE = ("heun", "pndm", "edm")  # at one time; elsewhere two equal times in a row are refused
 CAPABILITIES: frozenset[str] = frozenset()  # what `requires` may name and this reader knows: nothing beyond version 1
 
-Document: TypeAlias = dict[str, Any]
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+Document: TypeAlias = dict[str, Json]
 Extras: TypeAlias = tuple[tuple[str, str], ...]  # (key that starts with x-, its value as canonical JSON)
 Branch: TypeAlias = Literal["conditional", "unconditional"]
 T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
+V = TypeVar("V", bound="Value")
 
 
 class ExeuntError(Exception):
@@ -105,14 +111,15 @@ class Action:
 
     def __post_init__(self) -> None:
         if self.kind not in ("run", "drop", "reuse", "forecast"):
-            _fail("unknown-name", f'an action must be run, drop, reuse or forecast, but got "{self.kind}". Use "run".')
+            _fail("unknown-name", "an action must be run, drop, reuse or forecast", _show(self.kind), 'Use "run".')
         if self.order not in ((1, 2) if self.kind == "forecast" else (0,)):
-            rule = "a forecast's order must be 1 or 2" if self.kind == "forecast" else f"{self.kind} has no order"
-            _fail("forecast-order", f'{rule}, but got {self.order}. Write ["forecast", n, 1] for a linear forecast.')
+            rule = "the order of a forecast must be 1 or 2, and nothing else has one"
+            _fail("forecast-order", rule, f'{self.order} for "{self.kind}"', "Use 1 for a linear forecast.")
 
 
 RUN, DROP, REUSE = Action("run"), Action("drop"), Action("reuse")
 FORECASTS = {1: Action("forecast", 1), 2: Action("forecast", 2)}
+ACTIONS = {"run": RUN, "drop": DROP, "reuse": REUSE, "forecast": FORECASTS[1]}
 
 
 def forecast(order: int) -> Action:
@@ -204,7 +211,7 @@ class Step:
     blocks: tuple[Action, ...]
     network: int = 0
     network_time: float | None = None  # None: the network receives `time`
-    guidance: float | None | Literal["inherit"] = "inherit"  # None: not guided at all, one evaluation
+    guidance: float | Literal["inherit"] | None = "inherit"  # None: not guided at all, one evaluation
     unconditional: Literal["run", "skip", "reuse"] = "run"
     coefficients: Coefficients | None = None
     extras: Extras = ()
@@ -285,6 +292,11 @@ class Schedule:
         return hashlib.sha256(_encode(_document(bare, extras=False))).hexdigest()
 
 
+Value: TypeAlias = (
+    Schedule | NetworkSignature | Sampler | Noise | Guidance | Embedded | Step | Coefficients | Measurement | Provenance
+)
+
+
 # ---- questions -------------------------------------------------------------------------------------------------------
 
 
@@ -328,67 +340,66 @@ def with_exits(schedule: Schedule, depths: Sequence[int], tail: Action = DROP) -
     Name, measurements and provenance belong to the schedule they were made for, and are left behind.
     """
     if len(depths) != schedule.num_steps:
-        _fail("exit-count", f"there must be one exit depth a step: {schedule.num_steps}, but got {len(depths)}. "
-              "Give as many depths as steps.")  # fmt: skip
+        rule = f"there must be one exit depth a step, {schedule.num_steps} in all"
+        _fail("exit-count", rule, len(depths), "Give as many depths as steps.")
     rows: list[Step] = []
     for s, (step, depth) in enumerate(zip(schedule.steps, depths, strict=True)):
-        blocks = _exit_row(int(depth), schedule.networks[step.network].num_blocks, tail, f"step {s}")
+        blocks = _exit_row(operator.index(depth), schedule.networks[step.network].num_blocks, tail, f"step {s}")
         rows.append(dataclasses.replace(step, blocks=blocks))
     return dataclasses.replace(schedule, steps=tuple(rows), name=None, measured=(), provenance=None)
 
 
 def _exit_row(depth: int, num_blocks: int, tail: Action, where: str) -> tuple[Action, ...]:
     if not 0 <= depth <= num_blocks:
-        _fail("exit-range", f"{where}: exit must be from 0 to num_blocks={num_blocks}, but got {depth}. "
-              f"Write {min(max(depth, 0), num_blocks)}.")  # fmt: skip
+        nearest = min(max(depth, 0), num_blocks)
+        _fail("exit-range", f"{where}: exit must be from 0 to num_blocks={num_blocks}", depth, f"Write {nearest}.")
     return (RUN,) * depth + (tail,) * (num_blocks - depth)
 
 
 def from_ase(ten: Sequence[int], base: Schedule) -> Schedule:
-    """ASE's ten depths (Moon et al. 2024) on the sampling of `base`: entry t // 100 of the train timestep t, the first
-    one next to the data; the blocks after the depth are dropped."""
-    _check_ase_base(base)
+    """ASE's ten depths (Moon et al. 2024) on the sampling of `base`: entry t // 100 for the train timestep t, so that
+    the first one is next to the data; the blocks after the depth are dropped."""
+    _check_ase_sampling(base)
     if len(ten) != 10:
-        _fail("ase-count", f"ASE's schedule must have 10 depths, but got {len(ten)}. Give one a tenth of 0..999.")
+        _fail("ase-count", "ASE's schedule must have 10 depths", len(ten), "Give one a tenth of 0..999.")
     return with_exits(base, [ten[int(step.time) // 100] for step in base.steps])
 
 
 def to_ase(schedule: Schedule) -> list[int]:
-    """ASE's ten depths, next to the data first. A tenth that no step visits takes the next visited one's depth towards
-    the data, or else towards the noise. Raises ScheduleError for what ten depths cannot say."""
-    _check_ase_base(schedule)
+    """ASE's ten depths, next to the data first. A tenth that no step visits takes the depth of the next visited one
+    towards the data, or else towards the noise. Raises ScheduleError for what ten depths cannot say."""
+    _check_ase_sampling(schedule)
     found: dict[int, int] = {}
     for s, step in enumerate(schedule.steps):
-        tenth, depth = int(step.time) // 100, _ase_depth(schedule, s)
+        tenth, depth = int(step.time) // 100, _ase_depth(step, f"step {s}")
         if found.setdefault(tenth, depth) != depth:
-            _fail("ase-depth-varies", f"step {s}: ASE has one depth for times {100 * tenth} to {100 * tenth + 99}, but "
-                  f"got {depth} after {found[tenth]}. Use one exit depth in each tenth.")  # fmt: skip
+            rule = f"step {s}: ASE has one depth for times {100 * tenth} to {100 * tenth + 99}"
+            _fail("ase-depth-varies", rule, f"{depth} after {found[tenth]}", "Use one exit depth in each tenth.")
     return [found[min(found, key=lambda known: (known > tenth, abs(known - tenth)))] for tenth in range(10)]
 
 
-def _ase_depth(schedule: Schedule, s: int) -> int:
-    step = schedule.steps[s]
+def _ase_depth(step: Step, where: str) -> int:
     depth = sum(action == RUN for action in step.blocks)
     for j, action in enumerate(step.blocks):
         if action != (RUN if j < depth else DROP):
-            _fail("ase-action", f"step {s}, block {j}: ASE can only run a prefix and drop the rest, but got "
-                  f'"{action.kind}". Use "exit".')  # fmt: skip
+            rule = f"{where}, block {j}: ASE can only run leading blocks and drop the rest"
+            _fail("ase-action", rule, f'"{action.kind}"', 'Use "exit".')
     if step.unconditional != "run" or step.guidance != "inherit":
-        _fail("ase-guidance", f"step {s}: ASE has no guidance per step, but this step changes it. "
-              'Remove the step\'s "guidance" and "unconditional".')  # fmt: skip
+        got = f'"guidance": {_show(step.guidance)} and "unconditional": "{step.unconditional}"'
+        _fail("ase-guidance", f"{where}: ASE has no guidance per step", got, "Remove both keys from the step.")
     return depth
 
 
-def _check_ase_base(schedule: Schedule) -> None:
-    sampler = schedule.sampler
-    if len(schedule.networks) != 1:
-        _fail("ase-networks", f"ASE has one network, but got {len(schedule.networks)}. Use a schedule with one.")
-    if schedule.networks[0].granularity != "block":
-        _fail("ase-granularity", f'ASE counts whole blocks, but got granularity "{schedule.networks[0].granularity}". '
-              'Use granularity "block".')  # fmt: skip
+def _check_ase_sampling(schedule: Schedule) -> None:
+    sampler, networks = schedule.sampler, schedule.networks
+    if len(networks) != 1:
+        _fail("ase-networks", "ASE has one network", len(networks), "Use a schedule with one.")
+    if networks[0].granularity != "block":
+        got = f'granularity "{networks[0].granularity}"'
+        _fail("ase-granularity", "ASE counts whole blocks", got, 'Use granularity "block".')
     if sampler.time != "train-index" or sampler.noise.num_timesteps != 1000:
-        _fail("ase-time", f'ASE counts 1000 train timesteps, but got time "{sampler.time}" with '
-              f"{sampler.noise.num_timesteps} of them. Use a schedule on 1000 train indices.")  # fmt: skip
+        got = f'time "{sampler.time}" with {sampler.noise.num_timesteps} train timesteps'
+        _fail("ase-time", "ASE counts 1000 train timesteps", got, "Use a schedule on 1000 train indices.")
 
 
 # ---- reading and writing ---------------------------------------------------------------------------------------------
@@ -400,8 +411,8 @@ def load(path: str | os.PathLike[str]) -> Schedule:
         with open(path, "rb") as file:
             return parse(file.read(MAX_BYTES + 1))
     except OSError as error:
-        _fail("unreadable", f"{os.fspath(path)}: a schedule file must be readable, but got {error.strerror}. "
-              f"Give the path of a {SUFFIX} file.")  # fmt: skip
+        rule = f"{os.fspath(path)}: a schedule file must be readable"
+        _fail("unreadable", rule, error.strerror or str(error), f"Give the path of a {SUFFIX} file.")
     except ScheduleError as error:
         raise ScheduleError(error.identifier, f"{os.fspath(path)}: {error}") from None
 
@@ -424,29 +435,30 @@ def canonical(schedule: Schedule) -> bytes:
 
 
 def dumps(schedule: Schedule) -> str:
-    """The canonical JSON laid out for people: one line a step. Ends with a newline."""
+    """The canonical JSON laid out for people, one line a step. Raises ScheduleError where the schedule is invalid."""
+    validate(schedule)
     lines: list[str] = []
     for key, value in _document(schedule).items():
-        rows = [f"\n    {_json(row)}" for row in value] if key in ("networks", "steps", "measured") else None
-        lines.append(f"  {_json(key)}: " + (f"[{','.join(rows)}\n  ]" if rows is not None else _json(value)))
+        if isinstance(value, list) and key in ("networks", "steps", "measured"):
+            lines.append(f'  "{key}": [\n    ' + ",\n    ".join(_json(row) for row in value) + "\n  ]")
+        else:
+            lines.append(f"  {_json(key)}: {_json(value)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def save(schedule: Schedule, path: str | os.PathLike[str]) -> None:
-    """Validates the schedule, and writes it whole or not at all."""
-    validate(schedule)
-    text = dumps(schedule)
-    if len(text.encode()) > MAX_BYTES:
-        _fail("too-large", _TOO_LARGE)
+    """Writes the file whole or not at all. Raises ScheduleError where the schedule is invalid or too large."""
+    data = dumps(schedule).encode()
+    _check_size(data)
     draft = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(data)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _json(value: object) -> str:
+def _json(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
@@ -454,502 +466,500 @@ def _encode(document: Document) -> bytes:
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         return text.encode()
-    except ValueError as error:  # NaN, an infinity or half a surrogate pair: validation says where
-        raise ScheduleError("number-not-finite", f"every number must be finite and every text UTF-8, but got {error}. "
-                            "Validate the schedule to see where.") from None  # fmt: skip
+    except ValueError:  # NaN, an infinity or half a surrogate pair: the reader says where
+        _read_schedule(document)
+        raise
 
 
-def _document(value: Any, *, extras: bool = True) -> Document:
-    """A value as the JSON object that stands for it, defaults omitted."""
-    document: Document = {"format": FORMAT, "version": VERSION} if isinstance(value, Schedule) else {}
+def _document(schedule: Schedule, *, extras: bool = True) -> Document:
+    """A schedule as the JSON object that stands for it, defaults omitted."""
+    fields = _object(schedule, extras)
+    order = ("requires", "name", "networks", "sampler", "guidance", "steps")
+    document: Document = {"format": FORMAT, "version": VERSION}
+    document |= {key: fields.pop(key) for key in order if key in fields} | fields
+    inherited = schedule.guidance.scale if schedule.guidance else None
+    for step in cast(list[Document], document["steps"]):
+        for key, default in (("network_time", step["time"]), ("guidance", inherited)):
+            if key in step and step[key] == default:
+                del step[key]
+    return document
+
+
+def _object(value: Value, extras: bool) -> Document:
+    """The fields that differ from their defaults; `extras` says whether x- keys are kept."""
+    document: Document = {}
     for field in dataclasses.fields(value):
         content = getattr(value, field.name)
-        if field.name == "extras" or content == field.default:
-            continue
-        if isinstance(value, Step) and field.name == "blocks":
-            content = _coded(content)
-        document[_KEYS.get((type(value), field.name), field.name)] = _plain(content, str(field.type), extras)
-    if isinstance(value, Step) and document.get("network_time") == document["time"]:
-        del document["network_time"]
+        if field.name != "extras" and content != field.default:
+            content = _CODED[field.name](content) if field.name in _CODED else content
+            name = "embedded" if isinstance(value, Embedded) else field.name
+            document[name] = _plain(content, str(field.type), extras)
     if extras:
         document |= {key: json.loads(text) for key, text in value.extras}
     return document
 
 
-_KEYS = {(Embedded, "scale"): "embedded"}
-
-
-def _plain(content: Any, annotation: str, extras: bool) -> Any:
+def _plain(content: Any, annotation: str, extras: bool) -> Json:
     """Tuples as lists, values as objects, and each number in the type of its field, so that 999 and 999.0 are one."""
-    if dataclasses.is_dataclass(content):
-        return _document(content, extras=extras)
+    if isinstance(content, Value):
+        return _object(content, extras)
     if isinstance(content, tuple | list):
-        return [_plain(entry, annotation, extras) for entry in content]
-    if isinstance(content, numbers.Real) and not isinstance(content, bool):
-        return float(content) + 0.0 if "float" in annotation else int(content) if content == int(content) else content
-    return content
+        return [_plain(entry, annotation, extras) for entry in cast(Sequence[Any], content)]
+    if isinstance(content, bool) or not isinstance(content, numbers.Real):
+        return content
+    if "float" in annotation:
+        return float(content) + 0.0  # which makes -0.0 a plain zero
+    return int(content) if isinstance(content, numbers.Integral) else float(content)
 
 
-def _coded(blocks: Iterable[Action]) -> list[list[str | int]]:
+def _coded_blocks(blocks: Iterable[Action]) -> list[list[str | int]]:
     """One action a block -> run lengths."""
     runs = [(action, len(list(group))) for action, group in groupby(blocks)]
     return [[a.kind, count, a.order] if a.kind == "forecast" else [a.kind, count] for a, count in runs]
 
 
+def _coded_kinds(kinds: Iterable[tuple[str, int]]) -> list[list[str | int]]:
+    """Run lengths -> run lengths whose neighbours differ."""
+    return [[kind, sum(count for _, count in runs)] for kind, runs in groupby(kinds, operator.itemgetter(0))]
+
+
+_CODED: Mapping[str, Callable[[Any], Any]] = {"blocks": _coded_blocks, "kinds": _coded_kinds}
+
+
 # ---- the strict reader -----------------------------------------------------------------------------------------------
 
-_TOO_LARGE = f"a schedule file must be at most {MAX_BYTES} bytes. Write block actions as run lengths."
+
+def _fail(identifier: str, rule: str, got: object, fix: str) -> NoReturn:
+    """Every message has the rule, the value and the fix."""
+    raise ScheduleError(identifier, f"{rule}, but got {got}. {fix}")
 
 
-def _fail(identifier: str, message: str) -> NoReturn:
-    raise ScheduleError(identifier, message)
+def _check_size(data: bytes) -> None:
+    if len(data) > MAX_BYTES:
+        rule = f"a schedule file must be at most {MAX_BYTES} bytes"
+        _fail("too-large", rule, f"{len(data)} or more", "Write block actions as run lengths.")
 
 
-def _decode(text: str | bytes) -> Any:
+def _decode(text: str | bytes) -> Json:
     """JSON as RFC 8259 has it, without duplicate keys, NaN, or numbers that a float64 cannot hold."""
     try:
         data = text.encode() if isinstance(text, str) else text
-        if len(data) > MAX_BYTES:
-            _fail("too-large", _TOO_LARGE)
+        _check_size(data)
         return json.loads(
-            data.decode(),
-            object_pairs_hook=_object,
-            parse_float=_float,
-            parse_int=_int,
-            parse_constant=lambda name: _fail(
-                "number-not-finite", f"numbers must be finite, but got {name}. Write a number."
-            ),
+            data.decode(), object_pairs_hook=_unique, parse_float=_float, parse_int=_int, parse_constant=_constant
         )
     except UnicodeError as error:
-        _fail("not-utf8", f"a schedule file must be UTF-8, but {error.reason} at position {error.start}. "
-              "Save it as UTF-8.")  # fmt: skip
+        _fail("not-utf8", "a schedule file must be UTF-8", error, "Save it as UTF-8.")
     except json.JSONDecodeError as error:
-        _fail("not-json", f"a schedule file must be JSON, but got {error}. Mend it there.")
+        _fail("not-json", "a schedule file must be JSON", error, "Mend it there.")
     except RecursionError:
-        _fail("too-deep", f"values must nest at most {MAX_DEPTH} deep, but got more. Remove the nesting.")
+        _fail_nesting("a schedule file")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Document:
+def _unique(pairs: list[tuple[str, Json]]) -> Document:
     document = dict(pairs)
     if len(document) < len(pairs):
         keys = [key for key, _ in pairs]
-        key = next(key for key in keys if keys.count(key) > 1)
-        _fail("duplicate-key", f"keys must be unique, but {_show(key)} stands twice in one object. Remove one.")
+        twice = next(key for key in keys if keys.count(key) > 1)
+        _fail("duplicate-key", "the keys of an object must be unique", f"{_show(twice)} twice", "Remove one.")
     return document
 
 
 def _float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        _fail("number-overflow", f"numbers must fit a float64, but got {text[:40]}. Write a smaller one.")
+        _fail("number-overflow", "numbers must fit a float64", text[:40], "Write a smaller one.")
     return number
 
 
 def _int(text: str) -> int:
     if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
-        _fail("number-overflow", f"integers must be within 2^53, but got {text[:40]}. Write a smaller one.")
+        _fail("number-overflow", "integers must be within 2^53", text[:40], "Write a smaller one.")
     return int(text)
+
+
+def _constant(name: str) -> NoReturn:
+    _fail("number-not-finite", "numbers must be finite", name, "Write a number.")
 
 
 # Numbered migrations: entry n turns a document of version n into one of version n + 1. Version 1 is the first.
 MIGRATIONS: dict[int, Callable[[Document], Document]] = {}
 
 
-def _migrate(value: Any) -> Document:
+def _migrate(value: Json) -> Document:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        _fail("not-a-schedule", f'a schedule file must be an object with "format": "{FORMAT}", but got '
-              f"{_show(value.get('format', {}) if isinstance(value, dict) else value)}. Give a {SUFFIX} file.")  # fmt: skip
-    document: Document = value
-    version = _integer(_required(document, "version", "schedule"), "version", low=1)
+        got = _show(value.get("format", "none") if isinstance(value, dict) else value)
+        _fail(
+            "not-a-schedule", f'a schedule must be an object with "format": "{FORMAT}"', got, f"Give a {SUFFIX} file."
+        )
+    document, version = value, _integer(_required(value, "version", "schedule"), "version", low=1)
     if version > VERSION:
-        _fail("version-newer", f"this reader knows versions up to {VERSION}, but got version {version}. "
-              "Install a newer Exeunt, or write the file as version 1.")  # fmt: skip
+        fix = f"Install a newer Exeunt, or write the file as version {VERSION}."
+        _fail("version-newer", f"version must be at most {VERSION} for this reader", version, fix)
     for number in range(version, VERSION):
         document = MIGRATIONS[number](document)
     return document
 
 
 def _show(value: object) -> str:
-    """A value for a message: short, and safe for what is nested deeply."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list | tuple):
-        return "a list"
+    """A value for a message: short, in ASCII, and safe for what is nested deeply."""
+    if isinstance(value, dict | list | tuple):
+        return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value) if isinstance(value, str | int | float | None) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _required(document: Document, key: str, where: str) -> Any:
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return difflib.get_close_matches(name[:MAX_NAME], list(known), n=1, cutoff=0.0)[0]
+
+
+def _required(document: Document, key: str, where: str) -> Json:
     if key not in document:
-        _fail("missing-key", f'{where}: "{key}" must be given, but is missing. Add "{key}".')
+        _fail("missing-key", f'{where}: "{key}" must be given', "nothing", f'Add "{key}".')
     return document[key]
 
 
-def _keys(value: Any, known: Sequence[str], where: str) -> tuple[Document, Extras]:
+def _keys(value: Json, known: Iterable[str], where: str) -> tuple[Document, Extras]:
     """The object itself once its keys are known ones, and its x- keys apart."""
     if not isinstance(value, dict):
-        _fail("wrong-type", f"{where} must be an object, but got {_show(value)}. Write {{...}}.")
+        _fail("wrong-type", f"{where} must be an object", _show(value), "Write {...}.")
     extras: list[tuple[str, str]] = []
     for key, content in value.items():
         if key.startswith("x-"):
-            extras.append((_text(key, where), _extra(content, f"{where}, {_show(key)}")))
+            extras.append((_text(key, f"{where}: key"), _extra(content, f"{where}: {_show(key)}")))
         elif key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            _fail("unknown-key", f'{where}: keys must be known, but got {_show(key)}. Did you mean "{near}"? '
-                  "Your own keys start with x-.")  # fmt: skip
+            fix = f'Did you mean "{_nearest(key, known)}"? Keys of your own start with x-.'
+            _fail("unknown-key", f"{where}: every key must be known", _show(key), fix)
     return value, tuple(sorted(extras))
 
 
-def _extra(value: Any, where: str) -> str:
+def _extra(value: Json, where: str) -> str:
     """Any JSON value as canonical text."""
-    _check_nesting(value, where)
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        _fail("not-utf8", f"{where}: texts must be UTF-8, but got half a surrogate pair. Remove the \\u escape.")
-    return text
-
-
-def _check_nesting(value: Any, where: str) -> None:
-    level: list[Any] = [value]
+    level: list[Json] = [value]
     for _ in range(MAX_DEPTH):
         level = [entry for parent in level for entry in _entries(parent)]
     if level:
-        _fail("too-deep", f"{where}: values must nest at most {MAX_DEPTH} deep, but got more. Remove the nesting.")
+        _fail_nesting(where)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return _unicode(text, where)
 
 
-def _entries(value: Any) -> Iterator[Any]:
-    return iter(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+def _entries(value: Json) -> Iterable[Json]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
-def _number(value: Any, where: str, *, above: float = -math.inf, below: float = math.inf) -> float:
-    """A finite float strictly between `above` and `below`."""
+def _fail_nesting(where: str) -> NoReturn:
+    _fail("too-deep", f"{where} must nest at most {MAX_DEPTH} deep", "more", "Remove the nesting.")
+
+
+def _number(value: Json, where: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite float strictly between `low` and `high`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        _fail("wrong-type", f"{where} must be a number, but got {_show(value)}. Write a number.")
+        _fail("wrong-type", f"{where} must be a number", _show(value), "Write a number.")
     if not math.isfinite(value):
-        _fail("number-not-finite", f"{where} must be finite, but got {value}. Write a number.")
-    if not above < value < below:
-        _fail("out-of-range", f"{where} must be between {above} and {below}, but got {value}. Write one between.")
+        _fail("number-not-finite", f"{where} must be finite", value, "Write a number.")
+    if not low < value < high:
+        rule = f"above {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        _fail("out-of-range", f"{where} must be {rule}", value, "Write one there.")
     return float(value) + 0.0
 
 
-def _integer(value: Any, where: str, *, low: int = 0, high: int = MAX_INTEGER) -> int:
+def _positive(value: Json, where: str) -> float:
+    return _number(value, where, low=0)
+
+
+def _beta(value: Json, where: str) -> float:
+    return _number(value, where, low=0, high=1)
+
+
+def _integer(value: Json, where: str, low: int = 0, high: int = MAX_INTEGER) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        _fail("wrong-type", f"{where} must be an integer, but got {_show(value)}. Write one without a point.")
+        _fail("wrong-type", f"{where} must be an integer", _show(value), "Write one without a point.")
     if not low <= value <= high:
-        _fail("out-of-range", f"{where} must be from {low} to {high}, but got {value}. Write one between.")
+        rule = f"at least {low}" if high == MAX_INTEGER else f"from {low} to {high}"
+        _fail("out-of-range", f"{where} must be {rule}", value, "Write one there.")
     return value
 
 
-def _text(value: Any, where: str) -> str:
+def _count(value: Json, where: str) -> int:
+    return _integer(value, where, low=1)
+
+
+def _boolean(value: Json, where: str) -> bool:
+    if not isinstance(value, bool):
+        _fail("wrong-type", f"{where} must be true or false", _show(value), "Write true or false.")
+    return value
+
+
+def _text(value: Json, where: str) -> str:
     if not isinstance(value, str):
-        _fail("wrong-type", f"{where} must be a text, but got {_show(value)}. Write it in quotes.")
+        _fail("wrong-type", f"{where} must be a text", _show(value), "Write it in quotes.")
     if not 0 < len(value) <= MAX_TEXT:
-        _fail("out-of-range", f"{where} must have 1 to {MAX_TEXT} characters, but got {len(value)}. Change its length.")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        _fail("not-utf8", f"{where} must be UTF-8, but got half a surrogate pair. Remove the \\u escape.")
-    return value
+        rule = f"{where} must have 1 to {MAX_TEXT} characters"
+        _fail("out-of-range", rule, len(value), "Shorten it." if value else "Write one, or leave the key out.")
+    return _unicode(value, where)
 
 
-def _choice(value: Any, names: Iterable[str], where: str) -> Any:
-    name, known = _text(value, where), tuple(names)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        _fail("unknown-name", f"{where} must be one of {', '.join(known)}, but got {_show(name)}. "
-              f'Did you mean "{near}"?')  # fmt: skip
-    return name
+def _unicode(text: str, where: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        _fail("not-utf8", f"{where} must be UTF-8", "half a surrogate pair", "Remove the \\u escape.")
+    return text
 
 
-def _items(value: Any, where: str, *, low: int = 0, high: int = MAX_MATRIX) -> list[Any]:
+def _choice(value: Json, names: Iterable[Name], where: str) -> Name:
+    known, text = {str(name): name for name in names}, _text(value, where)
+    if text not in known:
+        fix = f'Did you mean "{_nearest(text, known)}"?'
+        _fail("unknown-name", f"{where} must be one of {', '.join(known)}", _show(text), fix)
+    return known[text]
+
+
+def _items(value: Json, where: str, low: int = 0, high: int = MAX_MATRIX) -> list[Json]:
     if not isinstance(value, list):
-        _fail("wrong-type", f"{where} must be a list, but got {_show(value)}. Write [...].")
+        _fail("wrong-type", f"{where} must be a list", _show(value), "Write [...].")
     if not low <= len(value) <= high:
-        _fail("out-of-range", f"{where} must have {low} to {high} entries, but got {len(value)}. Change its length.")
+        fix = f"Give at {'least' if len(value) < low else 'most'} {low if len(value) < low else high}."
+        _fail("out-of-range", f"{where} must have {low} to {high} entries", len(value), fix)
     return value
 
 
-def _optional(document: Document, key: str, read: Callable[[Any, str], T], where: str) -> T | None:
-    value = document.get(key)
-    return None if value is None else read(value, f"{where}: {key}")
-
-
-def _read_schedule(value: Any) -> Schedule:
-    known = (
-        "format",
-        "version",
-        "requires",
-        "name",
-        "networks",
-        "sampler",
-        "guidance",
-        "steps",
-        "measured",
-        "provenance",
+def _list(read: Callable[[Json, str], T], low: int = 0, high: int = 100) -> Callable[[Json, str], tuple[T, ...]]:
+    """A reader of lists from a reader of their entries."""
+    return lambda value, where: tuple(
+        read(entry, f"{where}[{n}]") for n, entry in enumerate(_items(value, where, low, high))
     )
-    document, extras = _keys(value, known, "schedule")
-    requires = _read_requires(document.get("requires", []))
-    entries = _items(_required(document, "networks", "schedule"), "networks", low=1, high=64)
-    networks = tuple(_read_network(entry, f"networks[{n}]") for n, entry in enumerate(entries))
-    steps = _items(_required(document, "steps", "schedule"), "steps", low=1)
+
+
+def _one_of(names: Iterable[Name]) -> Callable[[Json, str], Name]:
+    return lambda value, where: _choice(value, names, where)
+
+
+def _read(kind: type[V], value: Json, where: str, **given: Any) -> V:
+    """An object, by its table of fields: one without a default must be there, and null is None where that is the
+    default. Fields that are `given` were read before."""
+    document, extras = _keys(value, _FIELDS[kind], where)
+    content: dict[str, Any] = {"extras": extras} | given
+    for field in dataclasses.fields(kind):
+        if field.name in content:
+            continue
+        if field.name in document:
+            entry, read = document[field.name], _FIELDS[kind][field.name]
+            none = entry is None and field.default is None
+            content[field.name] = None if none else read(entry, f"{where}: {field.name}")
+        elif field.default is dataclasses.MISSING:
+            _fail("missing-key", f'{where}: "{field.name}" must be given', "nothing", f'Add "{field.name}".')
+    return kind(**content)
+
+
+def _read_schedule(value: Json) -> Schedule:
+    where = "schedule"
+    document, _ = _keys(value, ("format", "version", *_FIELDS[Schedule]), where)
+    networks = _list(_read_network, 1, 64)(_required(document, "networks", where), "networks")
+    steps = _items(_required(document, "steps", where), "steps", low=1)
     if len(steps) * max(network.num_blocks for network in networks) > MAX_MATRIX:
-        _fail("too-many-blocks", f"steps x blocks must be at most {MAX_MATRIX}, but got {len(steps)} steps. "
-              "Use fewer steps or blocks.")  # fmt: skip
-    measured = _items(document.get("measured", []), "measured", high=10_000)
-    return Schedule(
-        networks=networks,
-        sampler=_read_sampler(_required(document, "sampler", "schedule")),
-        steps=tuple(_read_step(step, networks, f"step {s}") for s, step in enumerate(steps)),
-        guidance=_optional(document, "guidance", _read_guidance, "schedule"),
-        name=_optional(document, "name", _text, "schedule"),
-        measured=tuple(_read_measurement(entry, f"measured[{n}]") for n, entry in enumerate(measured)),
-        provenance=_optional(document, "provenance", _read_provenance, "schedule"),
-        requires=requires,
-        extras=extras,
-    )
+        _fail("too-many-blocks", f"steps x blocks must be at most {MAX_MATRIX}", "more", "Use fewer steps or blocks.")
+    rest: Document = {key: entry for key, entry in document.items() if key not in ("format", "version")}
+    rows = tuple(_read_step(step, networks, f"step {s}") for s, step in enumerate(steps))
+    return _read(Schedule, rest, where, networks=networks, steps=rows)
 
 
-def _read_requires(value: Any) -> tuple[str, ...]:
-    names = tuple(_text(entry, f"requires[{n}]") for n, entry in enumerate(_items(value, "requires", high=100)))
-    for name in names:
-        if name not in CAPABILITIES:
-            _fail("requires-unknown", f"every capability in requires must be known, but got {_show(name)}. "
-                  "Read the file with a runtime that has it.")  # fmt: skip
-    return names
+def _read_capability(value: Json, where: str) -> str:
+    if _text(value, where) not in CAPABILITIES:
+        fix = "Read the file with a runtime that knows it."
+        _fail("requires-unknown", f"{where} must be a capability known here", _show(value), fix)
+    return str(value)
 
 
-def _read_network(value: Any, where: str) -> NetworkSignature:
-    document, extras = _keys(value, ("architecture", "granularity", "kinds", "weights_sha256"), where)
-    runs = _items(_required(document, "kinds", where), f"{where}: kinds", low=1, high=MAX_BLOCKS)
-    network = NetworkSignature(
-        architecture=_text(_required(document, "architecture", where), f"{where}: architecture"),
-        granularity=_choice(_required(document, "granularity", where), GRANULARITIES, f"{where}: granularity"),
-        kinds=_merged(_read_kind(run, f"{where}: kinds") for run in runs),
-        weights_sha256=_optional(document, "weights_sha256", _sha256, where),
-        extras=extras,
-    )
+def _read_network(value: Json, where: str) -> NetworkSignature:
+    network = _read(NetworkSignature, value, where)
     if network.num_blocks > MAX_BLOCKS:
-        _fail("too-many-blocks", f"{where}: a network must have at most {MAX_BLOCKS} blocks, but got "
-              f"{network.num_blocks}. Count larger blocks.")  # fmt: skip
+        rule = f"{where}: a network must have at most {MAX_BLOCKS} blocks"
+        _fail("too-many-blocks", rule, network.num_blocks, "Count larger blocks.")
     if network.granularity == "block" and any(kind == "branch" for kind, _ in network.kinds):
-        _fail("kind-granularity", f'{where}: kind "branch" needs granularity "branch", but got "block". '
-              'Write "granularity": "branch".')  # fmt: skip
+        rule, fix = f'{where}: kind "branch" needs granularity "branch"', 'Write "granularity": "branch".'
+        _fail("kind-granularity", rule, '"block"', fix)
     return network
 
 
-def _read_kind(value: Any, where: str) -> tuple[str, int]:
-    if not isinstance(value, list) or len(value) != 2:
-        _fail("wrong-type", f'{where} must hold pairs, but got {_show(value)}. Write ["residual", n].')
-    return _choice(value[0], KINDS, where), _integer(value[1], f"{where}: count", low=1)
+def _read_kinds(value: Json, where: str) -> tuple[tuple[str, int], ...]:
+    runs = _list(_read_kind, 1, MAX_BLOCKS)(value, where)
+    return tuple((str(kind), int(count)) for kind, count in _coded_kinds(runs))
 
 
-def _merged(runs: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    groups = groupby(runs, key=lambda run: run[0])
-    return tuple((kind, sum(count for _, count in group)) for kind, group in groups)
+def _read_kind(value: Json, where: str) -> tuple[str, int]:
+    kind, count = _items(value, where, low=2, high=2)
+    return _choice(kind, KINDS, where), _count(count, f"{where}: count")
 
 
-def _sha256(value: Any, where: str) -> str:
-    if not re.fullmatch("[0-9a-f]{64}", _text(value, where)):
-        _fail("weights-digest", f"{where} must be 64 lower-case hexadecimal digits, but got {_show(value)}. "
-              "Give the SHA-256 of the weights, or leave the key out.")  # fmt: skip
-    return value
+def _read_sha256(value: Json, where: str) -> str:
+    digest = _text(value, where)
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        fix = "Give the SHA-256 of the weights, or leave the key out."
+        _fail("weights-digest", f"{where} must be 64 lower-case hexadecimal digits", _show(digest), fix)
+    return digest
 
 
-def _read_sampler(value: Any) -> Sampler:
-    known = tuple(field.name for field in dataclasses.fields(Sampler) if field.name != "extras")
-    document, extras = _keys(value, known, "sampler")
-
-    def choice(key: str, names: Iterable[str], default: str | None = None) -> str:
-        given = document.get(key, default) if default else _required(document, key, "sampler")
-        return _choice(given, names, f"sampler: {key}")
-
-    lower = document.get("lower_order_final", True)
-    if not isinstance(lower, bool):
-        _fail("wrong-type", f"sampler: lower_order_final must be true or false, but got {_show(lower)}. Write true.")
-    return Sampler(
-        name=_text(_required(document, "name", "sampler"), "sampler: name"),
-        prediction=choice("prediction", PREDICTIONS),
-        time=choice("time", TIMES),
-        noise=_read_noise(_required(document, "noise", "sampler")),
-        variant=_optional(document, "variant", _text, "sampler"),
-        order=_integer(document.get("order", 1), "sampler: order", low=1, high=10),
-        lower_order_final=lower,
-        final=choice("final", FINALS, "zero"),
-        initial_scale=_number(document.get("initial_scale", 1.0), "sampler: initial_scale", above=0),
-        clip=_optional(document, "clip", _positive, "sampler"),
-        variance=choice("variance", VARIANCES, "none"),
-        sigma_data=_optional(document, "sigma_data", _positive, "sampler"),
-        extras=extras,
-    )
-
-
-def _positive(value: Any, where: str) -> float:
-    return _number(value, where, above=0)
-
-
-def _beta(value: Any, where: str) -> float:
-    return _number(value, where, above=0, below=1)
-
-
-def _read_noise(value: Any) -> Noise:
-    where = "sampler: noise"
-    parameters = tuple(field.name for field in dataclasses.fields(Noise) if field.name not in ("kind", "extras"))
-    document, extras = _keys(value, ("kind", *parameters), where)
-    kind = _choice(_required(document, "kind", where), NOISES, f"{where}: kind")
-    required, optional = NOISES[kind]
-    for name in parameters:
-        if name in document and name not in required + optional:
-            _fail("noise-parameter", f'{where}: kind "{kind}" has the parameters {list(required + optional)}, but got '
-                  f'"{name}". Remove it.')  # fmt: skip
-    for name in required:
-        _required(document, name, where)
-    noise = Noise(
-        kind=kind,
-        beta_start=_optional(document, "beta_start", _beta, where),
-        beta_end=_optional(document, "beta_end", _beta, where),
-        num_train_timesteps=_optional(document, "num_train_timesteps", _train_timesteps, where),
-        betas=_optional(document, "betas", _read_betas, where),
-        beta_min=_optional(document, "beta_min", _positive, where),
-        beta_max=_optional(document, "beta_max", _positive, where),
-        sigma_min=_optional(document, "sigma_min", _positive, where),
-        sigma_max=_optional(document, "sigma_max", _positive, where),
-        extras=extras,
-    )
-    for low, high in (("beta_start", "beta_end"), ("beta_min", "beta_max"), ("sigma_min", "sigma_max")):
-        if (
-            getattr(noise, low) is not None
-            and getattr(noise, high) is not None
-            and getattr(noise, low) > getattr(noise, high)
-        ):
-            _fail("out-of-range", f"{where}: {low} must be at most {high}, but got {getattr(noise, low)} and "
-                  f"{getattr(noise, high)}. Swap them.")  # fmt: skip
+def _read_noise(value: Json, where: str) -> Noise:
+    noise = _read(Noise, value, where)
+    required, optional = NOISES[noise.kind]
+    for name in _FIELDS[Noise]:
+        given = name == "kind" or getattr(noise, name) is not None
+        if not given and name in required:
+            _fail("missing-key", f'{where}: kind "{noise.kind}" must have "{name}"', "nothing", f'Add "{name}".')
+        if given and name not in ("kind", *required, *optional):
+            takes = ", ".join(required + optional) or "no parameters"
+            _fail("noise-parameter", f'{where}: kind "{noise.kind}" takes {takes}', f'"{name}"', "Remove it.")
+    _check_pair(noise.beta_start, noise.beta_end, f"{where}: beta_start and beta_end")
+    _check_pair(noise.beta_min, noise.beta_max, f"{where}: beta_min and beta_max")
+    _check_pair(noise.sigma_min, noise.sigma_max, f"{where}: sigma_min and sigma_max")
     return noise
 
 
-def _train_timesteps(value: Any, where: str) -> int:
-    return _integer(value, where, low=1, high=MAX_TRAIN_TIMESTEPS)
+def _read_pair(value: Json, where: str) -> tuple[float, float]:
+    low, high = _list(_number, 2, 2)(value, where)
+    _check_pair(low, high, where)
+    return low, high
 
 
-def _read_betas(value: Any, where: str) -> tuple[float, ...]:
-    entries = _items(value, where, low=1, high=MAX_TRAIN_TIMESTEPS)
-    return tuple(_beta(entry, f"{where}[{n}]") for n, entry in enumerate(entries))
+def _check_pair(low: float | None, high: float | None, where: str) -> None:
+    if low is not None and high is not None and low > high:
+        _fail("pair-order", f"{where} must not fall", f"{low} and {high}", "Swap them.")
 
 
-def _read_guidance(value: Any, where: str) -> Guidance | Embedded:
-    document, extras = _keys(value, ("scale", "channels", "embedded"), where)
-    if "embedded" in document:
-        if len(document) - len(extras) > 1:
-            _fail("guidance-both", f"{where} must be embedded or classifier-free, but got both. "
-                  'Keep "embedded" alone, or remove it.')  # fmt: skip
-        return Embedded(_number(document["embedded"], f"{where}: embedded"), extras)
-    channels = document.get("channels", "all")
-    if channels != "all":
-        channels = _integer(channels, f"{where}: channels", low=1)
-    return Guidance(_number(_required(document, "scale", where), f"{where}: scale"), channels, extras)
+def _read_guidance(value: Json, where: str) -> Guidance | Embedded:
+    document, extras = _keys(value, ("embedded", *_FIELDS[Guidance]), where)
+    if "embedded" not in document:
+        return _read(Guidance, value, where)
+    if "scale" in document or "channels" in document:
+        rule, fix = f"{where} must be embedded or classifier-free", 'Keep "embedded" alone, or remove it.'
+        _fail("guidance-both", rule, "both", fix)
+    return Embedded(_number(document["embedded"], f"{where}: embedded"), extras)
 
 
-def _read_step(value: Any, networks: Sequence[NetworkSignature], where: str) -> Step:
-    known = ("time", "blocks", "exit", "network", "network_time", "guidance", "unconditional", "coefficients")
-    document, extras = _keys(value, known, where)
+def _read_channels(value: Json, where: str) -> int | str:
+    return "all" if value == "all" else _count(value, where)
+
+
+def _read_scale(value: Json, where: str) -> float | None:
+    """A step's guidance, where null is not the default: it says that the network is not guided there."""
+    return None if value is None else _number(value, where)
+
+
+def _read_step(value: Json, networks: Sequence[NetworkSignature], where: str) -> Step:
+    document, _ = _keys(value, ("exit", *_FIELDS[Step]), where)
     index = _integer(document.get("network", 0), f"{where}: network")
     if index >= len(networks):
-        _fail("network-index", f"{where}: network must be below the number of networks, {len(networks)}, but got "
-              f"{index}. Use one of 0 to {len(networks) - 1}.")  # fmt: skip
-    guidance = document.get("guidance", "inherit")
-    if "guidance" in document and guidance is not None:
-        guidance = _number(guidance, f"{where}: guidance")
-    return Step(
-        time=_number(_required(document, "time", where), f"{where}: time"),
-        blocks=_read_blocks(document, networks[index].num_blocks, where),
-        network=index,
-        network_time=_optional(document, "network_time", _number, where),
-        guidance=guidance,
-        unconditional=_choice(document.get("unconditional", "run"), UNCONDITIONALS, f"{where}: unconditional"),
-        coefficients=_optional(document, "coefficients", _read_coefficients, where),
-        extras=extras,
-    )
+        rule, fix = f"{where}: network must be below {len(networks)}, the number of networks", "Use 0 for the first."
+        _fail("network-index", rule, index, fix)
+    rest: Document = {key: entry for key, entry in document.items() if key != "exit"}
+    return _read(Step, rest, where, blocks=_read_blocks(document, networks[index].num_blocks, where))
 
 
 def _read_blocks(document: Document, num_blocks: int, where: str) -> tuple[Action, ...]:
     if ("blocks" in document) == ("exit" in document):
-        given = "both" if "blocks" in document else "neither"
-        _fail("blocks-or-exit", f'{where} must have one of "blocks" and "exit", but got {given}. '
-              f'Write "blocks": [["run", {num_blocks}]].')  # fmt: skip
+        got, fix = "both" if "exit" in document else "neither", f'Write "blocks": [["run", {num_blocks}]].'
+        _fail("blocks-or-exit", f'{where} must have one of "blocks" and "exit"', got, fix)
     if "exit" in document:
         return _exit_row(_integer(document["exit"], f"{where}: exit", low=-MAX_INTEGER), num_blocks, DROP, where)
     entries = _items(document["blocks"], f"{where}: blocks", low=1, high=MAX_BLOCKS)
     runs = [_read_run(entry, f"{where}: blocks") for entry in entries]
     total = sum(count for _, count in runs)  # compared before anything is expanded: a count may be 2^53
     if total != num_blocks:
-        fix = f'Add [["drop", {num_blocks - total}]].' if total < num_blocks else f"Take away {total - num_blocks}."
-        _fail("blocks-sum", f"{where}: blocks must sum to num_blocks={num_blocks}, but got {total}. {fix}")
+        fix = f'Add [["drop", {num_blocks - total}]].' if total < num_blocks else f"Take {total - num_blocks} away."
+        _fail("blocks-sum", f"{where}: blocks must sum to num_blocks={num_blocks}", total, fix)
     return tuple(chain.from_iterable(repeat(action, count) for action, count in runs))
 
 
-def _read_run(value: Any, where: str) -> tuple[Action, int]:
+def _read_run(value: Json, where: str) -> tuple[Action, int]:
     if not isinstance(value, list) or len(value) not in (2, 3):
-        _fail("blocks-entry", f'{where} must hold entries such as ["run", 12], but got {_show(value)}. Write one so.')
-    kind = _choice(value[0], ("run", "drop", "reuse", "forecast"), where)
+        _fail("blocks-entry", f"{where} must hold pairs and triples", _show(value), 'Write each as ["run", n].')
+    kind = _choice(value[0], ACTIONS, where)
     if (len(value) == 3) != (kind == "forecast"):
-        _fail("blocks-entry", f'{where}: only forecast has an order, and must have one, but got "{kind}" with '
-              f'{len(value) - 1} numbers. Write ["{kind}", n{", 1" if kind == "forecast" else ""}].')  # fmt: skip
-    action = forecast(_integer(value[2], f"{where}: order")) if kind == "forecast" else _PLAIN[kind]
-    return action, _integer(value[1], f"{where}: count", low=1)
+        fix = 'Write ["forecast", n, 1].' if kind == "forecast" else f'Write ["{kind}", n].'
+        got = f'"{kind}" with{"" if len(value) == 3 else "out"} one'
+        _fail("blocks-entry", f"{where}: forecast and nothing else has an order", got, fix)
+    action = forecast(_integer(value[2], f"{where}: order")) if kind == "forecast" else ACTIONS[kind]
+    return action, _count(value[1], f"{where}: count")
 
 
-_PLAIN = {"run": RUN, "drop": DROP, "reuse": REUSE}
-
-
-def _read_coefficients(value: Any, where: str) -> Coefficients:
-    names = ("input_scale", "model_x", "model_f", "a")
-    document, extras = _keys(value, (*names, "b", "c", "log_variance"), where)
-    numbers = [_number(_required(document, name, where), f"{where}: {name}") for name in names]
-    b = _items(_required(document, "b", where), f"{where}: b", low=1, high=64)
-    return Coefficients(
-        *numbers,
-        b=tuple(_number(entry, f"{where}: b[{j}]") for j, entry in enumerate(b)),
-        c=_number(document.get("c", 0.0), f"{where}: c"),
-        log_variance=_optional(document, "log_variance", _pair, where),
-        extras=extras,
-    )
-
-
-def _pair(value: Any, where: str) -> tuple[float, float]:
-    first, second = (_number(entry, where) for entry in _items(value, where, low=2, high=2))
-    return first, second
-
-
-def _read_measurement(value: Any, where: str) -> Measurement:
-    known = tuple(field.name for field in dataclasses.fields(Measurement) if field.name != "extras")
-    document, extras = _keys(value, known, where)
-    return Measurement(
-        metric=_text(_required(document, "metric", where), f"{where}: metric"),
-        value=_number(_required(document, "value", where), f"{where}: value"),
-        num_images=_count(_required(document, "num_images", where), f"{where}: num_images"),
-        interval=_optional(document, "interval", _pair, where),
-        floor=_optional(document, "floor", _number, where),
-        seeds=_optional(document, "seeds", _text, where),
-        images_per_second=_optional(document, "images_per_second", _positive, where),
-        baseline_images_per_second=_optional(document, "baseline_images_per_second", _positive, where),
-        batch_size=_optional(document, "batch_size", _count, where),
-        dtype=_optional(document, "dtype", _text, where),
-        executor=_optional(document, "executor", _text, where),
-        device=_optional(document, "device", _text, where),
-        extras=extras,
-    )
-
-
-def _count(value: Any, where: str) -> int:
-    return _integer(value, where, low=1)
-
-
-def _read_provenance(value: Any, where: str) -> Provenance:
-    document, extras = _keys(value, ("study", "trial", "exeunt", "created"), where)
-    return Provenance(
-        study=_optional(document, "study", _text, where),
-        trial=_optional(document, "trial", _integer, where),
-        exeunt=_optional(document, "exeunt", _text, where),
-        created=_optional(document, "created", _text, where),
-        extras=extras,
-    )
+# What the object of each value may hold; the dataclass says which fields have defaults.
+_FIELDS: Mapping[type[Value], Mapping[str, Callable[[Json, str], Any]]] = {
+    Schedule: {
+        "networks": _list(_read_network, 1, 64),
+        "sampler": lambda value, where: _read(Sampler, value, "sampler"),
+        "steps": _items,
+        "guidance": lambda value, where: _read_guidance(value, "guidance"),
+        "name": _text,
+        "measured": lambda value, where: _list(partial(_read, Measurement), 0, 10_000)(value, "measured"),
+        "provenance": lambda value, where: _read(Provenance, value, "provenance"),
+        "requires": lambda value, where: _list(_read_capability)(value, "requires"),
+    },
+    NetworkSignature: {
+        "architecture": _text,
+        "granularity": _one_of(GRANULARITIES),
+        "kinds": _read_kinds,
+        "weights_sha256": _read_sha256,
+    },
+    Sampler: {
+        "name": _text,
+        "prediction": _one_of(PREDICTIONS),
+        "time": _one_of(TIMES),
+        "noise": _read_noise,
+        "variant": _text,
+        "order": partial(_integer, low=1, high=MAX_HISTORY),
+        "lower_order_final": _boolean,
+        "final": _one_of(FINALS),
+        "initial_scale": _positive,
+        "clip": _positive,
+        "variance": _one_of(VARIANCES),
+        "sigma_data": _positive,
+    },
+    Noise: {
+        "kind": _one_of(NOISES),
+        "beta_start": _beta,
+        "beta_end": _beta,
+        "num_train_timesteps": partial(_integer, low=1, high=MAX_TRAIN_TIMESTEPS),
+        "betas": _list(_beta, 1, MAX_TRAIN_TIMESTEPS),
+        "beta_min": _positive,
+        "beta_max": _positive,
+        "sigma_min": _positive,
+        "sigma_max": _positive,
+    },
+    Guidance: {"scale": _number, "channels": _read_channels},
+    Step: {
+        "time": _number,
+        "blocks": _items,
+        "network": _integer,
+        "network_time": _number,
+        "guidance": _read_scale,
+        "unconditional": _one_of(UNCONDITIONALS),
+        "coefficients": lambda value, where: _read(Coefficients, value, where),
+    },
+    Coefficients: {
+        "input_scale": _number,
+        "model_x": _number,
+        "model_f": _number,
+        "a": _number,
+        "b": _list(_number, 1, MAX_HISTORY),
+        "c": _number,
+        "log_variance": _read_pair,
+    },
+    Measurement: {
+        "metric": _text,
+        "value": _number,
+        "num_images": _count,
+        "interval": _read_pair,
+        "floor": _number,
+        "seeds": _text,
+        "images_per_second": _positive,
+        "baseline_images_per_second": _positive,
+        "batch_size": _count,
+        "dtype": _text,
+        "executor": _text,
+        "device": _text,
+    },
+    Provenance: {"study": _text, "trial": _integer, "exeunt": _text, "created": _text},
+}
 
 
 # ---- the rules that need more than one value -------------------------------------------------------------------------
@@ -964,18 +974,17 @@ def _check(schedule: Schedule) -> None:
 
 
 def _check_sampler(schedule: Schedule) -> None:
-    sampler = schedule.sampler
-    carried = schedule.steps[0].coefficients is not None
+    sampler, carried = schedule.sampler, schedule.steps[0].coefficients is not None
     if sampler.name not in SOLVERS and not carried:
-        near = difflib.get_close_matches(sampler.name, SOLVERS, n=1, cutoff=0.0)[0]
-        _fail("solver-unknown", f"sampler: name must be one of {', '.join(SOLVERS)} where steps carry no coefficients, "
-              f'but got {_show(sampler.name)}. Did you mean "{near}"?')  # fmt: skip
+        rule = f"sampler: name must be one of {', '.join(SOLVERS)} where steps carry no coefficients"
+        _fail("solver-unknown", rule, _show(sampler.name), f'Did you mean "{_nearest(sampler.name, SOLVERS)}"?')
     if (sampler.prediction == "edm") != (sampler.sigma_data is not None):
-        _fail("sigma-data", f'sampler: sigma_data belongs to prediction "edm", but got prediction '
-              f'"{sampler.prediction}" and sigma_data {_show(sampler.sigma_data)}. Give both or neither.')  # fmt: skip
-    if sampler.clip is not None and SOLVERS.get(sampler.name, "x0") != "x0":
-        _fail("clip-history", f'sampler: clip needs a solver whose history holds x0, but "{sampler.name}" holds '
-              f'{SOLVERS[sampler.name]}. Write "clip": null.')  # fmt: skip
+        got = f'prediction "{sampler.prediction}" with sigma_data {_show(sampler.sigma_data)}'
+        _fail("sigma-data", 'sampler: sigma_data goes with prediction "edm"', got, "Give both or neither.")
+    history = SOLVERS.get(sampler.name, "x0")
+    if sampler.clip is not None and history != "x0":
+        got = f'"{sampler.name}", which holds {history}'
+        _fail("clip-history", "sampler: clip needs a solver whose history holds x0", got, 'Write "clip": null.')
     _check_time_kind(sampler)
 
 
@@ -983,90 +992,100 @@ def _check_time_kind(sampler: Sampler) -> None:
     noise, time = sampler.noise, sampler.time
     fits = {"train-index": noise.num_timesteps is not None, "sigma": noise.kind != "flow", "flow": noise.kind == "flow"}
     if not fits[time]:
-        fix = next(name for name, fit in fits.items() if fit)
-        _fail("time-noise", f'sampler: time "{time}" must fit the noise, but got kind "{noise.kind}". '
-              f'Write "time": "{fix}".')  # fmt: skip
-    if sampler.prediction in ("flow", "edm") and time != {"flow": "flow", "edm": "sigma"}[sampler.prediction]:
-        _fail("prediction-time", f'sampler: prediction "{sampler.prediction}" needs another time, but got "{time}". '
-              'Use time "flow" with flow and "sigma" with edm.')  # fmt: skip
+        fix = f'Write "time": "{next(name for name, fit in fits.items() if fit)}".'
+        _fail("time-noise", f'sampler: time "{time}" must fit the noise', f'kind "{noise.kind}"', fix)
+    needed = {"flow": "flow", "edm": "sigma"}.get(sampler.prediction, time)
+    if time != needed:
+        rule = f'sampler: prediction "{sampler.prediction}" needs time "{needed}"'
+        _fail("prediction-time", rule, f'"{time}"', f'Write "time": "{needed}".')
     if sampler.final == "train-0" and noise.num_timesteps is None:
-        _fail("final-noise", f'sampler: final "train-0" needs train indices, but got noise kind "{noise.kind}". '
-              'Write "final": "zero".')  # fmt: skip
+        rule = 'sampler: final "train-0" needs noise with train indices'
+        _fail("final-noise", rule, f'kind "{noise.kind}"', 'Write "final": "zero".')
 
 
 def _check_times(schedule: Schedule) -> None:
     sampler, times = schedule.sampler, [step.time for step in schedule.steps]
+    allowed = 2 if sampler.name in EVALUATES_TWICE else 1
+    carried = schedule.steps[0].coefficients is not None
     for s, time in enumerate(times):
         _check_time_range(sampler, time, f"step {s}")
         if s and time > times[s - 1]:
-            _fail("time-rises", f"step {s}: time must not rise, but got {time} after {times[s - 1]}. "
-                  "Sort the steps from noise to data.")  # fmt: skip
-        allowed = 2 if sampler.name in EVALUATES_TWICE else 1
-        if schedule.steps[0].coefficients is None and times[max(s - allowed, 0) : s] == [time] * allowed:
-            _fail("time-repeats", f'step {s}: solver "{sampler.name}" evaluates a time at most {allowed} times, but got '
-                  f"{time} again. Give each step a lower time, or coefficients.")  # fmt: skip
+            rule, fix = f"step {s}: time must not rise", "Sort the steps from noise to data."
+            _fail("time-rises", rule, f"{time} after {times[s - 1]}", fix)
+        if not carried and times[max(s - allowed, 0) : s] == [time] * allowed:
+            rule = f'step {s}: solver "{sampler.name}" evaluates a time at most {("once", "twice")[allowed - 1]}'
+            _fail("time-repeats", rule, f"{time} again", "Give the step a lower time, or all steps coefficients.")
 
 
 def _check_time_range(sampler: Sampler, time: float, where: str) -> None:
-    if sampler.time == "train-index":
-        last = (sampler.noise.num_timesteps or 1) - 1
-        inside, rule = 0 <= time <= last, f"from 0 to {last}"
-    else:
-        inside, rule = (time > 0, "above 0") if sampler.time == "sigma" else (0 < time <= 1, "above 0 and at most 1")
+    last = (sampler.noise.num_timesteps or 1) - 1
+    inside, rule = {
+        "train-index": (0 <= time <= last, f"from 0 to {last}"),
+        "sigma": (time > 0, "above 0"),
+        "flow": (0 < time <= 1, "above 0 and at most 1"),
+    }[sampler.time]
     if not inside:
-        _fail("time-range", f'{where}: time of kind "{sampler.time}" must be {rule}, but got {time}. Write one there.')
+        _fail("time-range", f'{where}: time, a "{sampler.time}", must be {rule}', time, "Write one there.")
 
 
 def _check_guidance(schedule: Schedule) -> None:
     evaluated: set[int] = set()  # networks whose unconditional output exists
     for s, step in enumerate(schedule.steps):
-        if schedule.guidance is None and not isinstance(step.guidance, str | None):
-            _fail("guidance-undeclared", f"step {s}: guidance overrides the schedule's, but got {step.guidance} and no "
-                  f'guidance there. Add "guidance": {{"scale": {step.guidance}}} to the schedule.')  # fmt: skip
+        if schedule.guidance is None and isinstance(step.guidance, float):
+            fix = f'Add "guidance": {{"scale": {step.guidance}}} to the schedule.'
+            rule = f"step {s}: guidance overrides the schedule's, which must be there"
+            _fail("guidance-undeclared", rule, f"{step.guidance} alone", fix)
         if guidance_at(schedule, s) is None and step.unconditional != "run":
-            _fail("unconditional-unguided", f"step {s}: unconditional needs classifier-free guidance at that step, but "
-                  f'got "{step.unconditional}" without. Remove "unconditional".')  # fmt: skip
+            rule = f"step {s}: unconditional is for steps with classifier-free guidance"
+            _fail("unconditional-unguided", rule, f'"{step.unconditional}" without', 'Remove "unconditional".')
         if step.unconditional == "reuse" and step.network not in evaluated:
-            _fail("unconditional-nothing-stored", f"step {s}: unconditional must have run before it is reused, but got "
-                  '"reuse" first. Write "run" or "skip".')  # fmt: skip
+            rule = f"step {s}: the unconditional output must exist before it is reused"
+            _fail("unconditional-nothing-stored", rule, '"reuse" first', 'Write "run" or "skip".')
         if "unconditional" in branches_at(schedule, s):
             evaluated.add(step.network)
 
 
 def _check_coefficients(schedule: Schedule) -> None:
-    rows = [step.coefficients for step in schedule.steps]
-    learned = schedule.sampler.variance == "learned-range"
-    for s, row in enumerate(rows):
-        if (row is None) != (rows[0] is None):
-            _fail("coefficients-some", f"step {s}: every step or none must carry coefficients, but got both kinds. "
-                  "Add the missing ones.")  # fmt: skip
-        if row is None:
-            continue
-        if any(row.b[s + 1 :]):
-            _fail("coefficients-history", f"step {s}: b must look back at most {s} steps, but got {len(row.b)} entries. "
-                  f"Write at most {s + 1}.")  # fmt: skip
-        if (row.log_variance is not None) != (learned and s < len(rows) - 1) or (
-            row.c and (learned or row.log_variance)
-        ):
-            _fail("coefficients-variance", f"step {s}: log_variance must stand in place of c on every step but the last "
-                  f'where variance is "learned-range" and nowhere else, but got variance "{schedule.sampler.variance}". '
-                  f"{'Use' if learned and s < len(rows) - 1 else 'Remove'} log_variance.")  # fmt: skip
+    carried = schedule.steps[0].coefficients is not None
+    for s, step in enumerate(schedule.steps):
+        if (step.coefficients is not None) != carried:
+            rule = "every step or none must carry coefficients"
+            _fail("coefficients-some", rule, f"step {s} unlike step 0", "Add the missing ones.")
+        if step.coefficients is not None:
+            _check_row(schedule, s, step.coefficients)
+
+
+def _check_row(schedule: Schedule, s: int, row: Coefficients) -> None:
+    if any(row.b[s + 1 :]):
+        got, fix = f"{len(row.b)}", f"Write {s + 1}, or zeros after them."
+        _fail("coefficients-history", f"step {s}: b must have at most {s + 1} entries, one a step so far", got, fix)
+    last = s == schedule.num_steps - 1
+    learned = schedule.sampler.variance == "learned-range" and not last
+    if learned != (row.log_variance is not None):
+        rule = f'step {s}: log_variance is for variance "learned-range" on every step but the last'
+        got = f'{"the last step" if last else "a step"} with variance "{schedule.sampler.variance}"'
+        _fail("coefficients-variance", rule, got, f"{'Add' if learned else 'Remove'} log_variance.")
+    if row.c and schedule.sampler.variance == "learned-range":
+        _fail("coefficients-variance", f"step {s}: c must be 0 where the variance is learned", row.c, "Remove c.")
 
 
 def _check_caches(schedule: Schedule) -> None:
     """Follows what each branch has stored: a block of a network stores when it runs in that branch."""
     stored: dict[tuple[int, Branch], set[int]] = {}
     for s, step in enumerate(schedule.steps):
-        kinds = schedule.networks[step.network].block_kinds
+        _check_drops(step, schedule.networks[step.network], f"step {s}")
         for branch in branches_at(schedule, s):
             cache = stored.setdefault((step.network, branch), set())
             for j, action in enumerate(step.blocks):
-                if action is RUN or action.kind == "run":
+                if action.kind == "run":
                     cache.add(j)
-                elif action.kind == "drop":
-                    if kinds[j] == "replace":
-                        _fail("drop-replace", f'step {s}, block {j}: a block of kind "replace" cannot be dropped, but '
-                              'got "drop". Use "run" or "reuse".')  # fmt: skip
-                elif j not in cache:
-                    _fail("nothing-stored", f"step {s}, block {j}: the block must have run before in the {branch} "
-                          f'branch, but got "{action.kind}" with nothing stored. Use "run".')  # fmt: skip
+                elif action.kind != "drop" and j not in cache:
+                    rule = f"step {s}, block {j}: the block must have run before in the {branch} branch"
+                    _fail("nothing-stored", rule, f'"{action.kind}" with nothing stored', 'Use "run".')
+
+
+def _check_drops(step: Step, network: NetworkSignature, where: str) -> None:
+    for j, kind in enumerate(network.block_kinds if any(kind == "replace" for kind, _ in network.kinds) else ()):
+        if kind == "replace" and step.blocks[j].kind == "drop":
+            rule = f'{where}, block {j}: a block of kind "replace" cannot be dropped'
+            _fail("drop-replace", rule, '"drop"', 'Use "run" or "reuse".')
