@@ -273,7 +273,9 @@ class _Emitter:
             self.num_slots += 1
         slot = self.free.pop()
         readers = [reader for branch in branches for reader in self.draft.profiles.get((s, branch, first), ())]
-        last = max((r, self._lead(r, branch)) for r, branch, _ in readers)  # the conditional call is the first of two
+        last: tuple[int, Branch] = max(
+            (r, self._lead(r, branch)) for r, branch, _ in readers
+        )  # the conditional call is the first of two
         self.releases.setdefault(last, []).append(slot)
         self.slots |= {(s, branch, first): slot for branch in branches}
         return slot
