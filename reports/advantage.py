@@ -1,0 +1,58 @@
+"""How much faster a searched schedule is than the best simple alternative of its quality: `best_ratio` and its lower bound."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from .interval import Interval
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Advantage(Generic[T]):
+    """One point against the baselines.
+
+    `ratio` is the point's speed ÷ the speed of `baseline`, the fastest baseline of equal or better quality. `lower` is the
+    lowest lower bound of that ratio over all baselines that are not significantly worse than the point in quality;
+    `contender` is the baseline it was reached against.
+    """
+
+    point: T
+    baseline: T
+    ratio: float
+    contender: T
+    lower: float
+
+
+def advantage(
+    point: T,
+    baselines: Sequence[T],
+    *,
+    quality: Callable[[T], float],
+    speed_ratio: Callable[[T, T], Interval],
+    significantly_worse: Callable[[T, T], bool],
+) -> Advantage[T]:
+    """Compares a point with the baselines by final values at equal counts (a list that is not empty).
+
+    `quality` is a distance. `speed_ratio(a, b)` is the speed of a ÷ the speed of b, from end-to-end timings that are
+    neighbours in time. `significantly_worse(b, a)` says whether the 95 % paired interval of quality(b) − quality(a), on the
+    same noises, lies above zero.
+
+    Where every baseline is worse than the point, the comparison is with the baseline of the best quality: a stand-in that
+    the point beats in quality as well.
+    """
+    equal_or_better = [baseline for baseline in baselines if quality(baseline) <= quality(point)]
+    rivals = equal_or_better or [min(baselines, key=quality)]
+    fastest = min(rivals, key=lambda baseline: speed_ratio(point, baseline).value)
+    plausible = [*rivals, *(baseline for baseline in baselines if not significantly_worse(baseline, point))]
+    contender = min(plausible, key=lambda baseline: speed_ratio(point, baseline).lower)
+    return Advantage(point, fastest, speed_ratio(point, fastest).value, contender, speed_ratio(point, contender).lower)
+
+
+def best(advantages: Sequence[Advantage[T]]) -> Advantage[T] | None:
+    """The point with the largest ratio (`best_ratio`; its `lower` is `best_ratio_lower`); None if there is none.
+
+    The lower bound is the one of that same point: it isn't chosen for its bound.
+    """
+    return max(advantages, key=lambda entry: entry.ratio, default=None)

@@ -1,0 +1,333 @@
+"""The Pareto front beside its baselines: what the plot shows as a value, and the drawing of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from .interval import Interval
+from .labels import Box, Label, place
+from .style import (
+    ACCENT,
+    FAMILIES,
+    INK,
+    MUTED,
+    PAPER,
+    TRIAL,
+    faint_grid,
+    logarithmic,
+    look,
+    new_figure,
+    padded,
+    paper_style,
+    plain,
+    round_ticks,
+)
+from .view import EXCESS_LIMIT, Point, Seeds, StudyView
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point of the plot: `speed` in images a second, `excess` in the metric's units, `name` short enough for a label."""
+
+    name: str
+    family: str
+    speed: Interval
+    excess: Interval
+    on_front: bool
+    normal_weights: bool
+    is_knee: bool
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The best ratio as a distance on the plot: from the baseline's speed to the point's, at the point's excess."""
+
+    baseline_speed: float
+    point_speed: float
+    excess: float
+    text: str
+
+
+@dataclass(frozen=True)
+class FrontInfo:
+    """What the front plot shows.
+
+    Attributes:
+        full_speed: the full schedule's images a second, where the speed-up is 1; None until it is measured.
+        limit: `EXCESS_LIMIT` times the full schedule's excess; None where that isn't above the floor.
+    """
+
+    seeds: Seeds
+    metric: str
+    num_images: int
+    marks: tuple[Mark, ...]
+    full_speed: float | None
+    limit: float | None
+    gap: Gap | None
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the excess distances can stand on a logarithmic axis."""
+        return all(mark.excess.value > 0 for mark in self.marks)
+
+
+def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
+    """The measured points on one set of seeds; None while there are none."""
+    points = view.measured(seeds)
+    if not points:
+        return None
+    front, knee = view.front(seeds), view.knee(seeds)
+    quality = points[0].quality(seeds)
+    full = view.full if view.full in points else None
+    full_excess = full.quality(seeds) if full else None
+    assert quality is not None
+    return FrontInfo(
+        seeds=seeds,
+        metric=quality.metric,
+        num_images=quality.num_images,
+        marks=tuple(_mark(view, point, seeds, point in front, point is knee) for point in points),
+        full_speed=view.speed(full, seeds) if full else None,
+        limit=EXCESS_LIMIT * full_excess.excess.value if full_excess and full_excess.excess.value > 0 else None,
+        gap=_gap(view) if seeds == "final" else None,
+    )
+
+
+def _mark(view: StudyView, point: Point, seeds: Seeds, on_front: bool, is_knee: bool) -> Mark:
+    quality, speed = point.quality(seeds), view.speed_interval(point, seeds)
+    assert quality is not None and speed is not None, point.label
+    name = f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}")
+    normal = point.weights == view.normal_weights
+    return Mark(name, point.family, speed, quality.excess, on_front, normal, is_knee)
+
+
+def _gap(view: StudyView) -> Gap | None:
+    if (best := view.best) is None:
+        return None
+    speeds = [view.speed(point, "final") for point in (best.baseline, best.point)]
+    quality = best.point.final
+    assert speeds[0] and speeds[1] and quality
+    return Gap(speeds[0], speeds[1], quality.excess.value, f"{best.ratio:.2f} ×")
+
+
+def draw_front(info: FrontInfo, width: float = 7.0, height: float = 4.6) -> Figure:
+    """The front as steps, baselines by family, error bars of 95 % both ways. Down and to the right is better.
+
+    `width` and `height` are in inches; a narrow figure leaves out the labels that find no room.
+    """
+    with paper_style():
+        figure = new_figure(width, height)
+        axes = figure.add_subplot()
+        _scale(axes, info)
+        _draw_lines(axes, info)
+        for index, mark in enumerate(info.marks):
+            _draw_mark(axes, mark, f"mark-{index}")
+        _draw_gap(axes, info)
+        _draw_legend(figure, info, columns=max(2, int(width / 1.75)))
+        figure.draw_without_rendering()
+        _draw_names(axes, info)
+        return figure
+
+
+def _scale(axes: Axes, info: FrontInfo) -> None:
+    speeds = [mark.speed.value for mark in info.marks]
+    logarithmic(axes, "x", *padded(speeds))
+    axes.set_xlabel("images per second" + (", predicted" if info.seeds == "search" else ""))
+    heights = [mark.excess.value for mark in info.marks] + ([info.limit] if info.limit else [])
+    if info.logarithmic:
+        logarithmic(axes, "y", *padded(heights, 0.09))
+    axes.set_ylabel(f"{info.metric}, excess over the floor\n{info.seeds} seeds, {plain(info.num_images)} images")
+    faint_grid(axes)
+    if info.full_speed is not None:
+        _speedup_axis(axes, info.full_speed)
+
+
+def _speedup_axis(axes: Axes, full_speed: float) -> None:
+    low, high = axes.get_xlim()
+    above = axes.secondary_xaxis("top", functions=(lambda x: x / full_speed, lambda x: x * full_speed))
+    above.set_xlabel("speed-up over the full schedule", color=MUTED)
+    above.xaxis.set_major_locator(FixedLocator(round_ticks(low / full_speed, high / full_speed)))
+    above.xaxis.set_minor_locator(NullLocator())
+    above.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{plain(value)} ×"))
+    above.tick_params(colors=MUTED, labelcolor=MUTED)
+
+
+def _draw_lines(axes: Axes, info: FrontInfo) -> None:
+    front = sorted((mark for mark in info.marks if mark.on_front), key=lambda mark: mark.speed.value)
+    (left, right), top = axes.get_xlim(), axes.get_ylim()[1]
+    speeds = [mark.speed.value for mark in front]
+    heights = [mark.excess.value for mark in front]
+    axes.step([*speeds, speeds[-1]], [*heights, top], where="pre", color=ACCENT, linewidth=1.1, zorder=2)
+    axes.fill_between([left, *speeds], [heights[0], *heights], top, step="pre", color=ACCENT, alpha=0.05, zorder=1)
+    if info.limit is not None:
+        axes.axhline(info.limit, color=MUTED, linewidth=0.9, linestyle=(0, (5, 3)), zorder=2)
+        text = f"{EXCESS_LIMIT:g} × the full schedule's excess"
+        axes.annotate(
+            text, (right, info.limit), (-2, 3), textcoords="offset points", ha="right", color=MUTED, fontsize=7.5
+        )
+
+
+def _draw_mark(axes: Axes, mark: Mark, name: str) -> None:
+    """Draws a point whose marker is called `name` in an SVG, so that a page can explain it."""
+    style = look(mark.family)
+    dominated = not mark.family and not mark.on_front
+    color = MUTED if dominated else style.color
+    x, y = mark.speed, mark.excess
+    drawn = axes.errorbar(
+        [x.value],
+        [y.value],
+        xerr=[[x.value - x.lower], [x.upper - x.value]],
+        yerr=[[y.value - y.lower], [y.upper - y.value]],
+        fmt=style.marker,
+        color=color,
+        ecolor=color,
+        markersize=style.size * (0.6 if dominated else 1.0),
+        markerfacecolor=PAPER if mark.normal_weights else color,
+        markeredgewidth=0.9,
+        elinewidth=0.8,
+        alpha=0.35 if dominated else 1.0 if mark.on_front else 0.85,
+        zorder=3 if dominated else 5 if mark.on_front else 4,
+    )
+    drawn.lines[0].set_gid(name)
+    if mark.is_knee:
+        axes.plot(
+            x.value,
+            y.value,
+            "o",
+            markersize=13,
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            markeredgewidth=0.9,
+            zorder=6,
+        )
+
+
+def _draw_gap(axes: Axes, info: FrontInfo) -> None:
+    if (gap := info.gap) is None:
+        return
+    arrow = {
+        "arrowstyle": "<|-|>,head_width=0.18,head_length=0.35",
+        "color": INK,
+        "linewidth": 0.9,
+        "shrinkA": 0,
+        "shrinkB": 5,
+    }
+    axes.annotate("", (gap.point_speed, gap.excess), (gap.baseline_speed, gap.excess), arrowprops=arrow, zorder=6)
+
+
+def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
+    present = {mark.family for mark in info.marks}
+    entries = [(TRIAL, "searched, on the front", ACCENT, 1.0)] if "" in present else []
+    if any(not mark.family and not mark.on_front for mark in info.marks):
+        entries.append((TRIAL, "searched, dominated", MUTED, 0.4))
+    entries += [(style, style.name, style.color, 1.0) for name, style in FAMILIES.items() if name in present]
+    handles = [
+        Line2D([], [], color=color, marker=style.marker, linestyle="", markersize=style.size, alpha=alpha, label=name)
+        for style, name, color, alpha in entries
+    ]
+    if {mark.normal_weights for mark in info.marks} == {True, False}:
+        hollow = Line2D(
+            [], [], color=MUTED, marker="o", linestyle="", markerfacecolor=PAPER, label="hollow: normal weights"
+        )
+        handles.append(hollow)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.3, columnspacing=1.2)
+
+
+def _draw_names(axes: Axes, info: FrontInfo) -> None:
+    """Writes as many names as find room, the most telling first."""
+    entries = [
+        *_gap_entry(info),
+        *((mark.speed.value, mark.excess.value, *_name(mark)) for mark in _by_importance(info)),
+    ]
+    unit = axes.figure.dpi / 72
+    spots = [axes.transData.transform((x, y)) for x, y, *_ in entries]
+    texts = [
+        axes.annotate(text, (x, y), color=color, fontsize=7.5, fontweight=weight)
+        for x, y, text, color, weight in entries
+    ]
+    extents = [text.get_window_extent() for text in texts]
+    labels = [Label(x, y, e.width, e.height * 0.9) for (x, y), e in zip(spots, extents, strict=True)]
+    frame = axes.get_window_extent()
+    bounds = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    places = place(labels, _obstacles(axes, info, 4.2 * unit), bounds, gap=6 * unit)
+    for text, label, box in zip(texts, labels, places, strict=True):
+        text.set_in_layout(False)
+        if box is None:
+            text.remove()
+            continue
+        text.set(ha="left", va="bottom", position=((box.left - label.x) / unit, (box.bottom - label.y) / unit))
+        text.set_anncoords("offset points")
+
+
+def _gap_entry(info: FrontInfo) -> list[tuple[float, float, str, str, str]]:
+    if (gap := info.gap) is None:
+        return []
+    middle = (gap.baseline_speed * gap.point_speed) ** 0.5
+    return [(middle, gap.excess, gap.text, INK, "bold")]
+
+
+def _name(mark: Mark) -> tuple[str, str, str]:
+    """Text, colour, weight. Baselines' colours are too light for small type, so their names are grey."""
+    if mark.is_knee:
+        return f"knee, {mark.name}", INK, "bold"
+    return mark.name, MUTED if mark.family else ACCENT, "normal"
+
+
+def _by_importance(info: FrontInfo) -> list[Mark]:
+    """The knee, the full schedule, the front's ends, then the rest of the front and the baselines in turn."""
+    named = [mark for mark in info.marks if mark.on_front or mark.family]
+    speeds = [mark.speed.value for mark in named if mark.on_front]
+    ends = (min(speeds), max(speeds))
+
+    def rank(mark: Mark) -> tuple[bool, bool, bool, bool, float]:
+        at_end = mark.on_front and mark.speed.value in ends
+        return not mark.is_knee, mark.family != "full", not at_end, not mark.on_front, -mark.speed.value
+
+    return sorted(named, key=rank)
+
+
+def _obstacles(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
+    """The markers, the error bars and the front's line, thin as they are, in pixels."""
+    boxes: list[Box] = []
+    for mark in info.marks:
+        faint = not mark.family and not mark.on_front
+        (x, y), size = axes.transData.transform((mark.speed.value, mark.excess.value)), half * (0.6 if faint else 1.0)
+        size *= 2 if mark.is_knee else 1
+        boxes.append(Box(x - size, y - size, x + size, y + size))
+        if not faint:
+            boxes += _bars(axes, mark)
+    return boxes + _step_boxes(axes, [mark for mark in info.marks if mark.on_front]) + _level_boxes(axes, info, half)
+
+
+def _level_boxes(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
+    """The dashed line and the arrow of the best ratio."""
+    (left, right), boxes = axes.get_xlim(), list[Box]()
+    if info.limit is not None:
+        (x0, y), (x1, _) = axes.transData.transform([(left, info.limit), (right, info.limit)])
+        boxes += [Box(x0, y - 1, x1, y + 1), Box(x1 - 34 * half, y, x1, y + 3 * half)]
+    if (gap := info.gap) is not None:
+        (x0, y), (x1, _) = axes.transData.transform([(gap.baseline_speed, gap.excess), (gap.point_speed, gap.excess)])
+        boxes.append(Box(min(x0, x1), y - half / 2, max(x0, x1), y + half / 2))
+    return boxes
+
+
+def _bars(axes: Axes, mark: Mark) -> list[Box]:
+    """Both error bars; a bar that leaves the axes is cut there, since logarithms end at zero."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    speed, excess = mark.speed, mark.excess
+    x0, y0 = axes.transData.transform((max(speed.lower, left), max(excess.lower, low)))
+    x1, y1 = axes.transData.transform((min(speed.upper, right), min(excess.upper, high)))
+    x, y = axes.transData.transform((speed.value, excess.value))
+    return [Box(x - 1, y0, x + 1, y1), Box(x0, y - 1, x1, y + 1)]
+
+
+def _step_boxes(axes: Axes, front: Sequence[Mark]) -> list[Box]:
+    ordered = sorted(front, key=lambda mark: mark.speed.value)
+    corners = [axes.transData.transform((mark.speed.value, mark.excess.value)) for mark in ordered]
+    boxes: list[Box] = []
+    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+        boxes += [Box(x0 - 1, y0, x0 + 1, y1), Box(x0, y1 - 1, x1, y1 + 1)]
+    return boxes

@@ -1,0 +1,179 @@
+"""How figures look: one type size and palette for print and page, told apart by shape as well as colour.
+
+Colours are Okabe and Ito's (2008), which people with any common colour blindness can tell apart.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from html import escape
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+INK, MUTED, HAIRLINE, PAPER = "#1b1b1f", "#6b6b76", "#dcdce2", "#ffffff"
+ACCENT, BLUE, GREEN, ORANGE, PURPLE, SKY = "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
+
+# What the page calls each colour, so that a plot follows its light or dark theme.
+THEME = {
+    INK: "--ink", MUTED: "--muted", HAIRLINE: "--hairline", PAPER: "--paper", ACCENT: "--accent", BLUE: "--blue",
+    GREEN: "--green", ORANGE: "--orange", PURPLE: "--purple", SKY: "--sky",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one family of points is drawn and called."""
+
+    name: str
+    color: str
+    marker: str
+    size: float
+
+
+TRIAL = Look("searched", ACCENT, "o", 6.0)
+FAMILIES = {
+    "full": Look("full schedule", INK, "*", 10.0),
+    "fewer-steps": Look("fewer steps", BLUE, "s", 5.0),
+    "uniform-depth": Look("uniform depth", GREEN, "^", 6.0),
+    "staircase": Look("published staircase", PURPLE, "P", 6.5),
+    "interval-reuse": Look("fixed-interval reuse", ORANGE, "D", 5.0),
+}
+OTHER = Look("other baseline", SKY, "v", 6.0)
+
+
+def look(family: str) -> Look:
+    """The look of a baseline's family; an empty family is the search's own."""
+    return FAMILIES.get(family, OTHER) if family else TRIAL
+
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": PAPER,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "grid.color": HAIRLINE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "pdf.fonttype": 42,  # TrueType, which journals ask for
+    "svg.fonttype": "none",
+    "savefig.facecolor": "auto",
+    "text.parse_math": False,  # a dollar sign in a study's name is a dollar sign
+}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Draws with this module's settings, and leaves the user's own as they were."""
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that needs no display and no global state."""
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure as a PNG file."""
+    return _file(figure, "png", dpi=dpi, metadata={"Software": "Exeunt"})
+
+
+def pdf(figure: Figure) -> bytes:
+    """The figure as a PDF file, without the time of day, so that equal figures are equal files."""
+    return _file(figure, "pdf", metadata={"Creator": "Exeunt", "Producer": None, "CreationDate": None})
+
+
+def _file(figure: Figure, kind: str, **options: Any) -> bytes:
+    with paper_style():
+        buffer = BytesIO()
+        figure.savefig(buffer, format=kind, **options)
+        return buffer.getvalue()
+
+
+def inline_svg(figure: Figure, name: str, title: str) -> str:
+    """The figure as an SVG element for a page: it follows the page's theme, and its ids start with `name`."""
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
+        buffer = StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub("|".join(THEME), lambda match: f"var({THEME[match[0]]})", text)
+    text = re.sub(r"font: ([^;\"]*?)px [^;\"]*", r"font: \1px var(--font)", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" class="plot" ', 1)
+
+
+def logarithmic(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
+    """Makes one axis logarithmic from `low` to `high` (both positive), with plain numbers at round places."""
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(round_ticks(low, high)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two positive ones, evenly spread by ratio: from 3 to 9 of them where the range allows it."""
+    ladders = ([1.0], [1.0, 3.0], [1.0, 2.0, 5.0], [1.0, 1.5, 2.0, 3.0, 5.0, 7.0], [k / 10 for k in range(10, 100)])
+    found: list[float] = []
+    for ladder in ladders:
+        found = [
+            m * 10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for m in ladder
+        ]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) >= 4:
+            break
+    return found[:: math.ceil(len(found) / 9)] if found else [low, high]
+
+
+def plain(value: float) -> str:
+    """A number as people write it: three significant digits, thousands set apart, no exponent for common sizes."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.3g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace(",", " ").replace("-", "−")
+
+
+def padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:
+    """Limits of a logarithmic axis that holds positive values with some room on both sides."""
+    low, high = math.log(min(values)), math.log(max(values))
+    room = max((high - low) * share, 0.05)
+    return math.exp(low - room), math.exp(high + room)
+
+
+def faint_grid(axes: Axes) -> None:
+    """Hairlines behind everything."""
+    axes.grid(visible=True, zorder=0)
+    axes.set_axisbelow(True)

@@ -1,0 +1,304 @@
+"""What a study has measured, as plain values: everything that the plots, the page and the exports show.
+
+`loading.py` builds a `StudyView` from the database; nothing here reads one. Search values and final values are separate
+fields throughout, because selection saw the noises of the first and never those of the second.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Literal
+
+from ..backends.schedule import Schedule, block_evaluations, depths
+from . import advantage
+from .advantage import Advantage
+from .interval import Interval, Timed, ratio_of_speeds, relative_speed
+from .pareto import Progress, Score, front, hypervolume_over_cost, knee
+
+Seeds = Literal["search", "final"]
+Key = tuple[str, str]  # schedule digest, name of the weights
+
+BEST_RATIO_LEVEL = 0.95
+EXCESS_LIMIT = 1.5  # best_ratio looks at points up to this many times the full schedule's excess distance.
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A schedule's distance from the reference, on one set of noises at one count.
+
+    Attributes:
+        metric: the distance's name, such as `fid` or `fd-efficientnet-lite0`.
+        distance: with the interval for its expectation at this count, the reference fixed.
+        floor: real images against real images at the same count; None where there are none to draw.
+        to_baseline: the paired distance to the full schedule's images of the same noises, and None if it wasn't measured.
+    """
+
+    seeds: Seeds
+    metric: str
+    num_images: int
+    distance: Interval
+    floor: float | None
+    to_baseline: float | None = None
+
+    @property
+    def excess(self) -> Interval:
+        """The distance beyond the floor (the whole distance where there is no floor)."""
+        return self.distance.minus(self.floor or 0.0)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """End-to-end timings of one schedule (network, solver, decoder), interleaved with the full schedule's.
+
+    Attributes:
+        batch_size: images a repeat.
+        seconds: one entry a repeat, as measured.
+        neighbours: the full schedule's seconds, measured right beside each of them.
+        latency_seconds: one image alone, median; None if it wasn't measured.
+        peak_memory_bytes: the device's, or the process's on a CPU; None if it wasn't measured.
+    """
+
+    batch_size: int
+    seconds: tuple[float, ...]
+    neighbours: tuple[float, ...]
+    latency_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+    @property
+    def median_seconds(self) -> float:
+        """Of a batch."""
+        return median(self.seconds)
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the median repeat."""
+        return self.batch_size / self.median_seconds
+
+    @property
+    def timed(self) -> Timed:
+        """What ratios of speeds are worked out from."""
+        return self.seconds, self.neighbours
+
+
+@dataclass(frozen=True, eq=False)  # a point is itself: comparing whole schedules would cost more than the report
+class Point:
+    """One schedule of a study on one set of weights.
+
+    Attributes:
+        role: `baseline` for what needs no search, `trial` for what the search proposed.
+        family: a baseline's family, such as `fewer-steps`; empty for trials.
+        weights: the name of the weights that it ran on.
+        trial: its number, None for a point that no trial stands for.
+        predicted_seconds: of a batch, summed from timed kinds of steps (the search's objective); None until they are timed.
+        flops: of one image, the decoder left out; None for networks that don't count them.
+    """
+
+    label: str
+    role: Literal["baseline", "trial"]
+    family: str
+    weights: str
+    schedule: Schedule
+    trial: int | None
+    search: Quality | None = None
+    final: Quality | None = None
+    predicted_seconds: float | None = None
+    throughput: Throughput | None = None
+    flops: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells points apart: the schedule's digest and the weights."""
+        return self.schedule.digest, self.weights
+
+    @cached_property
+    def block_evaluations(self) -> int:
+        """Of one image, guidance branches counted."""
+        return block_evaluations(self.schedule)
+
+    @cached_property
+    def mean_depth(self) -> float:
+        """Blocks that run, averaged over the steps."""
+        return sum(depths(self.schedule)) / self.schedule.num_steps
+
+    def quality(self, seeds: Seeds) -> Quality | None:
+        """The search value or the final value; never one for the other."""
+        return self.search if seeds == "search" else self.final
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One finished evaluation on the search's noises: what it cost, and its search score (None if it failed)."""
+
+    images: int
+    seconds: float
+    score: Score | None
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study, read at one moment.
+
+    Attributes:
+        storage: the database's URL without its password.
+        state: what the study is doing, in a word or two.
+        normal_weights: the name of the weights that were trained normally; excess distances are compared with theirs.
+        batch_size: of the timings.
+        level: the confidence of the intervals that are shown; `best_ratio_lower` has `BEST_RATIO_LEVEL`.
+        configuration: the study's whole configuration, nested.
+        conditions: what the figures hold for: device, dtype, batch size, executor, versions, reference, extractor, seeds.
+        differences: 95 % paired intervals of distance(a) − distance(b) on final seeds, by the two points' keys.
+        spent: the search's evaluations in the order they finished.
+        failures: what failed and why, newest last.
+    """
+
+    name: str
+    storage: str
+    state: str
+    normal_weights: str
+    batch_size: int
+    level: float
+    configuration: Mapping[str, object]
+    conditions: Mapping[str, str]
+    points: tuple[Point, ...]
+    differences: Mapping[tuple[Key, Key], Interval]
+    spent: tuple[Spent, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @cached_property
+    def full(self) -> Point | None:
+        """The full schedule on the normal weights."""
+        fulls = [point for point in self.points if point.family == "full"]
+        return next((point for point in fulls if point.weights == self.normal_weights), None)
+
+    @cached_property
+    def _speedups(self) -> dict[Point, Interval]:
+        return {p: relative_speed(p.throughput.timed, self.level) for p in self.points if p.throughput}
+
+    def speedup(self, point: Point) -> Interval | None:
+        """t₀ / t over the full schedule, end to end; 1 − t/t₀ is the acceleration. None until it is timed."""
+        return self._speedups.get(point)
+
+    def speed_interval(self, point: Point, seeds: Seeds) -> Interval | None:
+        """Images a second, None until it is known.
+
+        Beside search values it is the predicted speed, which the search saw and which has no interval. Beside final values
+        it is the speed-up over neighbours in time, times the full schedule's median: a machine that slowed down during some
+        timings moves no point.
+        """
+        if seeds == "search":
+            known = point.predicted_seconds
+            return Interval(*[self.batch_size / known] * 3) if known else None
+        speedup = self.speedup(point)
+        if speedup is None or self.full is None or self.full.throughput is None:
+            return None
+        return speedup.times(self.full.throughput.images_per_second)
+
+    def speed(self, point: Point, seeds: Seeds) -> float | None:
+        """The value of `speed_interval`."""
+        interval = self.speed_interval(point, seeds)
+        return interval.value if interval else None
+
+    @cached_property
+    def _fronts(self) -> dict[Seeds, list[Point]]:
+        seeds: tuple[Seeds, Seeds] = ("search", "final")
+        return {each: front(self.measured(each), self.score(each)) for each in seeds}
+
+    def measured(self, seeds: Seeds) -> list[Point]:
+        """The points with a speed, and a quality on these seeds at the largest count there is: values that may be compared."""
+        pairs = [(point, quality) for point in self.points if (quality := point.quality(seeds))]
+        count = max((quality.num_images for _, quality in pairs), default=0)
+        return [point for point, quality in pairs if quality.num_images == count and self.speed(point, seeds)]
+
+    def score(self, seeds: Seeds) -> Callable[[Point], Score]:
+        """What fronts of measured points are drawn by."""
+
+        def of(point: Point) -> Score:
+            quality, speed = point.quality(seeds), self.speed(point, seeds)
+            assert quality is not None and speed is not None, point.label
+            return Score(quality.distance.value, speed)
+
+        return of
+
+    def front(self, seeds: Seeds) -> list[Point]:
+        """The points that no other point dominates, slowest first; baselines are among them where they belong."""
+        return self._fronts[seeds]
+
+    @cached_property
+    def _knees(self) -> dict[Seeds, Point]:
+        return {seeds: knee(points, self.score(seeds)) for seeds, points in self._fronts.items() if points}
+
+    def knee(self, seeds: Seeds) -> Point | None:
+        """The front's knee; None while the front is empty."""
+        return self._knees.get(seeds)
+
+    def relative_excess(self, point: Point, seeds: Seeds) -> float | None:
+        """The point's excess distance ÷ the full schedule's (normal weights) at the same count.
+
+        None where one of them isn't measured at that count, or the full schedule's isn't above its floor.
+        """
+        mine, full = point.quality(seeds), self.full.quality(seeds) if self.full else None
+        if mine is None or full is None or mine.num_images != full.num_images or full.excess.value <= 0:
+            return None
+        return mine.excess.value / full.excess.value
+
+    @cached_property
+    def advantages(self) -> list[Advantage[Point]]:
+        """For each trial on the final front with a relative excess up to `EXCESS_LIMIT`: its speed against the baselines."""
+        baselines = [point for point in self.measured("final") if point.role == "baseline"]
+        eligible = [point for point in self.front("final") if point.role == "trial" and self._is_close(point)]
+        return [
+            advantage.advantage(
+                point,
+                baselines,
+                quality=lambda each: self.score("final")(each).quality,
+                speed_ratio=_speed_ratio,
+                significantly_worse=self._significantly_worse,
+            )
+            for point in eligible
+        ]
+
+    @property
+    def best(self) -> Advantage[Point] | None:
+        """`best_ratio` and `best_ratio_lower`, with the points they belong to; None while there are none."""
+        return advantage.best(self.advantages)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the study doesn't have yet, a sentence each, for reports that are made before it ends."""
+        wanted = {
+            "The full schedule on the normal weights has not been measured.": self.full and self.full.search,
+            "No trial has been measured yet.": any(p.search for p in self.points if p.role == "trial"),
+            "The front has not been measured on final seeds yet: what is shown comes from noises that the selection saw.": (
+                self.front("final")
+            ),
+        }
+        return tuple(sentence for sentence, there in wanted.items() if not there)
+
+    @cached_property
+    def reference_point(self) -> Score | None:
+        """The hypervolume's: four times the full schedule's excess distance beyond the floor, at the full schedule's speed."""
+        if self.full is None or self.full.search is None or not (speed := self.speed(self.full, "search")):
+            return None
+        quality = self.full.search
+        return Score(quality.distance.value + 3 * max(quality.excess.value, 0.0), speed)
+
+    @cached_property
+    def progress(self) -> list[Progress]:
+        """The hypervolume of the search values over images spent; empty until the full schedule is measured."""
+        if self.reference_point is None:
+            return []
+        return hypervolume_over_cost(((spent.images, spent.score) for spent in self.spent), self.reference_point)
+
+    def _is_close(self, point: Point) -> bool:
+        relative = self.relative_excess(point, "final")
+        return relative is not None and relative <= EXCESS_LIMIT
+
+    def _significantly_worse(self, a: Point, b: Point) -> bool:
+        difference = self.differences.get((a.key, b.key))
+        return difference is not None and difference.lower > 0
+
+
+def _speed_ratio(a: Point, b: Point) -> Interval:
+    assert a.throughput is not None and b.throughput is not None, (a.label, b.label)
+    return ratio_of_speeds(a.throughput.timed, b.throughput.timed, BEST_RATIO_LEVEL)
