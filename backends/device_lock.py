@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -44,7 +44,7 @@ class DeviceLock:
         self._gate = self.folder / f"{stem}.gate"
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> Generator[None]:
         """Hold the lock beside other samplers.
 
         Raises:
@@ -59,7 +59,7 @@ class DeviceLock:
                 yield
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Generator[None]:
         """Hold the lock alone.
 
         Raises:
@@ -127,7 +127,7 @@ def _try_flock(file: BinaryIO, mode: int) -> bool:
 
 
 @contextmanager
-def _held(file: BinaryIO) -> Iterator[None]:
+def _held(file: BinaryIO) -> Generator[None]:
     """Unlock at the end: closing alone is not enough, since a child forked meanwhile shares the open file."""
     try:
         yield

@@ -27,7 +27,7 @@ def device_id(device: str | torch.device) -> str:
     target = check_device(device)
     if target.type != "cuda":
         return target.type
-    return f"cuda-{torch.cuda.get_device_properties(target).uuid}"
+    return f"cuda-{_properties(target).uuid}"
 
 
 def device_name(device: str | torch.device) -> str:
@@ -72,8 +72,12 @@ def environment_digest(described: Environment) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _properties(target: torch.device) -> Any:
+    return torch.cuda.get_device_properties(target)  # pyright: ignore[reportUnknownMemberType]
+
+
 def _cuda(target: torch.device) -> Environment:
-    properties = torch.cuda.get_device_properties(target)
+    properties = _properties(target)
     return {
         "memory_bytes": properties.total_memory,
         "multiprocessors": properties.multi_processor_count,

@@ -1,0 +1,187 @@
+"""What a trajectory's time is made of, each piece alone and ready to run again and again.
+
+The pieces are the distinct kinds of network calls in some schedules' plans, the solver's arithmetic of a step, and the
+decoder. Their inputs are noise: what the numbers are does not change how long they take.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .conditions import labels, uniform
+from .draws import noises
+from .network import Network
+from .plan import Add, Call, Run, compile_plan
+from .sampling import num_draws, run
+from .schedule import Branch, Schedule
+
+DECODE, SOLVER_STEP = "decode", "solver-step"
+BOTH: tuple[Branch, ...] = ("conditional", "unconditional")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Something to time.
+
+    Attributes:
+        network: index of the network whose timings it belongs to.
+        kind: its name there.
+        run: does it once.
+        parts: how many of it one `run` does, such as the steps of a trajectory.
+    """
+
+    network: int
+    kind: str
+    run: Callable[[], object]
+    parts: int = 1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one trajectory of a batch starts from, on the CPU: (B, C, H, W) noises and (B,) labels or None."""
+
+    noise: Tensor
+    step_noise: Tensor
+    conditions: Tensor | None
+
+
+def inputs(network: Network, schedule: Schedule, batch_size: int) -> Inputs:
+    """The first `batch_size` images' noises and labels."""
+    images = range(batch_size)
+    drawn = noises(SEED, images, network.sample_shape, num_draws(schedule))
+    return Inputs(drawn[0], drawn[1:], labels(uniform(network.num_classes), images))
+
+
+def trajectory(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Callable[[], Tensor]:
+    """A function that samples one batch and decodes it, from noises that were drawn before."""
+    given = inputs(networks[0], schedule, batch_size)
+
+    @torch.inference_mode()
+    def sample() -> Tensor:
+        latents = run(networks, schedule, given.noise, given.step_noise, given.conditions)
+        return networks[0].decode(latents.to(networks[0].dtype))
+
+    return sample
+
+
+def call_pieces(
+    network: Network, index: int, schedules: Sequence[Schedule], kinds: Collection[str], batch_size: int
+) -> Iterator[Piece]:
+    """A piece for each of the kinds, from the first call of that kind in the schedules' plans on network `index`."""
+    left, residuals = set(kinds), _Residuals(network, batch_size)
+    for schedule in schedules:
+        for step, planned in zip(schedule.steps, compile_plan(schedule).steps, strict=True):
+            for call in planned.calls:
+                if planned.network == index and call.kind in left:
+                    left.remove(call.kind)
+                    moment = step.time if step.network_time is None else step.network_time
+                    yield Piece(index, call.kind, _call(network, call, moment, residuals, batch_size))
+
+
+def _call(
+    network: Network, call: Call, moment: float, residuals: "_Residuals", batch_size: int
+) -> Callable[[], Tensor]:
+    # Released slots would be empty at the second repeat, and to release costs nothing.
+    call, slots = replace(call, release=()), residuals.slots(call, moment)
+    x, time, conditions = arguments(network, call.branches, moment, batch_size)
+    return lambda: network.evaluate(x, time, conditions, call, slots)
+
+
+def arguments(
+    network: Network, branches: tuple[Branch, ...], moment: float, batch_size: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(N, C, H, W) noise, (N,) times and (N,) conditions for one call, N = batch_size × branches, on the device."""
+    images = range(batch_size)
+    noise = noises(SEED, images, network.sample_shape, 1)[0].to(network.device, network.dtype)
+    x = torch.cat([noise] * len(branches))
+    time = torch.full((x.shape[0],), moment, dtype=torch.float32, device=network.device)
+    own = labels(uniform(network.num_classes), images)
+    if own is None:
+        return x, time, None
+    rows = [own.to(network.device) if b == "conditional" else network.null_conditions(batch_size) for b in branches]
+    return x, time, torch.cat(rows)
+
+
+class _Residuals:
+    """Stored residuals for calls that read some: those of a full-depth call, made once for each number of rows."""
+
+    def __init__(self, network: Network, batch_size: int) -> None:
+        self.network, self.batch_size = network, batch_size
+        self._made: dict[int, Tensor] = {}
+
+    def slots(self, call: Call, moment: float) -> list[Tensor | None]:
+        """Slots in which all that `call` reads is there, each with a tensor of its own as in a real trajectory."""
+        reads = {read.slot: read.rows for op in call.ops if isinstance(op, Add) for read in op.reads}
+        stores = [op.store for op in call.ops if isinstance(op, Run) and op.store is not None]
+        slots: list[Tensor | None] = [None] * (1 + max([*reads, *stores], default=-1))
+        for slot, rows in reads.items():
+            # A half is read by one branch from what a joint call of both has stored.
+            branches = call.branches if rows == "all" else BOTH
+            if len(branches) not in self._made:
+                self._made[len(branches)] = self._make(branches, moment)
+            slots[slot] = self._made[len(branches)].clone()
+        return slots
+
+    @torch.inference_mode()
+    def _make(self, branches: tuple[Branch, ...], moment: float) -> Tensor:
+        """(N, T, D) what all blocks together add."""
+        store: list[Tensor | None] = [None]
+        call = Call(branches, (Run(0, self.network.num_blocks, store=0),), ())
+        self.network.evaluate(*arguments(self.network, branches, moment, self.batch_size), call, store)
+        assert store[0] is not None
+        return store[0]
+
+
+def decode_piece(network: Network, batch_size: int) -> Piece:
+    """The decoder on one batch of noise."""
+    x = noises(SEED, range(batch_size), network.sample_shape, 1)[0].to(network.device, network.dtype)
+    return Piece(0, DECODE, lambda: network.decode(x))
+
+
+def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Piece:
+    """A step without its network calls: the real loop over networks that answer at once."""
+    still, given = [_Still(network) for network in networks], inputs(networks[0], schedule, batch_size)
+
+    def sample() -> Tensor:
+        return run(still, schedule, given.noise, given.step_noise, given.conditions)
+
+    return Piece(0, SOLVER_STEP, sample, parts=schedule.num_steps)
+
+
+class _Still(Network):
+    """Stands where a network stands and answers every call with the same zeros, at no cost."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._channels = network.sample_shape[0] * (2 if network.learned_range else 1)
+        self._answers: dict[int, Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self._network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._network.dtype
+
+    def evaluate(
+        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
+    ) -> Tensor:
+        if x.shape[0] not in self._answers:
+            self._answers[x.shape[0]] = x.new_zeros(x.shape[0], self._channels, *x.shape[2:])
+        return self._answers[x.shape[0]]
+
+    def null_conditions(self, num_images: int) -> Tensor:
+        return self._network.null_conditions(num_images)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self._network.decode(x)
+
+    def flops(self, num_blocks_run: int) -> int:
+        return 0
+
+    def decode_flops(self) -> int:
+        return 0
