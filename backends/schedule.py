@@ -542,18 +542,35 @@ def _check_size(data: bytes) -> None:
 
 def _decode(text: str | bytes) -> Json:
     """JSON as RFC 8259 has it, without duplicate keys, NaN, or numbers that a float64 cannot hold."""
+    hooks: Any = {"object_pairs_hook": _unique, "parse_float": _float, "parse_int": _int, "parse_constant": _constant}
     try:
         data = text.encode() if isinstance(text, str) else text
         _check_size(data)
-        return json.loads(
-            data.decode(), object_pairs_hook=_unique, parse_float=_float, parse_int=_int, parse_constant=_constant
-        )
+        value = json.loads(data.decode(), **hooks)
     except UnicodeError as error:
         _fail("not-utf8", "a schedule file must be UTF-8", error, "Save it as UTF-8.")
     except json.JSONDecodeError as error:
         _fail("not-json", "a schedule file must be JSON", error, "Mend it there.")
     except RecursionError:
-        _fail_nesting("a schedule file")
+        _fail_nesting()
+    _check_nesting(value)
+    return value
+
+
+def _check_nesting(value: Json) -> None:
+    level: list[Json] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [entry for parent in level if isinstance(parent, dict | list) for entry in _entries(parent)]
+    if level:
+        _fail_nesting()
+
+
+def _entries(value: dict[str, Json] | list[Json]) -> Iterable[Json]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _fail_nesting() -> NoReturn:
+    _fail("too-deep", f"values must nest at most {MAX_DEPTH} deep", "more", "Remove the nesting.")
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> Document:
@@ -635,21 +652,8 @@ def _keys(value: Json, known: Iterable[str], where: str) -> tuple[Document, Extr
 
 def _extra(value: Json, where: str) -> str:
     """Any JSON value as canonical text."""
-    level: list[Json] = [value]
-    for _ in range(MAX_DEPTH):
-        level = [entry for parent in level for entry in _entries(parent)]
-    if level:
-        _fail_nesting(where)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return _unicode(text, where)
-
-
-def _entries(value: Json) -> Iterable[Json]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-
-
-def _fail_nesting(where: str) -> NoReturn:
-    _fail("too-deep", f"{where} must nest at most {MAX_DEPTH} deep", "more", "Remove the nesting.")
 
 
 def _number(value: Json, where: str, low: float = -math.inf, high: float = math.inf) -> float:
