@@ -1,0 +1,258 @@
+"""The toy network "closed-form": the exact prediction for Gaussian data, in residual blocks that can be left early.
+
+Its data is a mixture of Gaussians, so that E[x₀|x], and with it ε and v, are known at every time. Block j adds a share
+w_j(t) of the exact prediction, and the shares sum to 1: at full depth the network is exact, and the error of exit depth
+d is 1 − W_d(t) of the prediction, W_d being the sum of the first d shares. Early blocks matter most where there is much
+noise. With one component sampling is linear, so that a schedule's outcome is known without drawing a sample.
+"""
+
+import math
+import time as clock
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .linear_outcome import Array, linear_outcome
+from .network import Network, execute
+from .noise_schedules import log_alpha_bars, marginal
+from .plan import Call, Run
+from .schedule import NetworkSignature, Noise, Schedule
+from .weights import weights_sha256
+
+LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+SPREAD = 0.4  # means lie within ± this, in a range of −1 … 1
+DEVIATIONS = (0.05, 0.3)  # smallest and largest standard deviation of a component, along its principal axes
+EXPONENTS = (2.0, 6.0)  # W_d = 1 − (1 − d/num_blocks)^p, with p at the data and at pure noise
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Data of dimension D: equally likely Gaussians that share their covariance.
+
+    Attributes:
+        basis: (D, D) orthogonal, the principal axes as columns.
+        means: (K, D) in that basis.
+        variances: (D,) along the axes.
+    """
+
+    basis: Array
+    means: Array
+    variances: Array
+
+    @classmethod
+    def make(cls, components: int, dim: int, seed: int) -> Self:
+        """A mixture that depends on its arguments alone."""
+        random = np.random.Generator(np.random.Philox(seed))
+        basis, triangle = np.linalg.qr(random.standard_normal((dim, dim)))
+        basis = basis * np.sign(np.diag(triangle))  # the sign of QR differs between libraries
+        means = random.uniform(-SPREAD, SPREAD, (components, dim)) @ basis
+        return cls(basis, means, np.geomspace(DEVIATIONS[1], DEVIATIONS[0], dim) ** 2)
+
+    def moments(self) -> tuple[Array, Array]:
+        """Mean (D,) and covariance (D, D) of the data."""
+        between = np.cov(self.means, rowvar=False, bias=True).reshape(self.variances.size, -1)
+        covariance = self.basis @ (between + np.diag(self.variances)) @ self.basis.T
+        return self.basis @ self.means.mean(axis=0), covariance
+
+    def draw(self, num_images: int, seed: int) -> Array:
+        """(num_images, D) samples of the data; image i comes from component i mod K."""
+        random = np.random.Generator(np.random.Philox(seed))
+        noise = random.standard_normal((num_images, self.variances.size)) * np.sqrt(self.variances)
+        return (self.means[np.arange(num_images) % len(self.means)] + noise) @ self.basis.T
+
+
+def shares(num_blocks: int, noisiness: float) -> Array:
+    """(num_blocks,) each block's share of the prediction; they sum to 1. Noisiness is 0 at the data, 1 at noise."""
+    exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * noisiness
+    return -np.diff((1 - np.arange(num_blocks + 1) / num_blocks) ** exponent)
+
+
+class ClosedFormNetwork(Network):
+    """The exact prediction in residual blocks; see the module's text.
+
+    The hidden state is (N, 2, D): the input along the principal axes, and the prediction so far. A class label names a
+    component, and the null label stands for the whole mixture.
+
+    Args:
+        mixture: the data.
+        num_blocks: how many blocks share the prediction.
+        prediction: "epsilon", "v" or "sample".
+        noise: a noise schedule with train indices.
+        seconds_per_block: what a block takes for one image in one branch, slept through; 0 for not sleeping.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        *,
+        num_blocks: int = 8,
+        prediction: str = "v",
+        noise: Noise = LINEAR,
+        seconds_per_block: float = 0.0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        name: str = "closed-form",
+    ) -> None:
+        self.mixture, self.prediction, self.noise, self.name = mixture, prediction, noise, name
+        self.seconds_per_block = seconds_per_block
+        self._num_components = len(mixture.means)
+        self.num_classes, dim = self._num_components, mixture.variances.size
+        height = max(side for side in range(1, math.isqrt(dim) + 1) if dim % side == 0)
+        self.sample_shape = (1, height, dim // height)
+        self.image_shape = (3, height, dim // height)
+        self.learned_range = False
+        arrays = {"basis": mixture.basis, "means": mixture.means, "variances": mixture.variances}
+        tensors = {key: torch.tensor(value, dtype=torch.float64) for key, value in arrays.items()}
+        kinds = (("residual", num_blocks),)
+        self.signature = NetworkSignature("closed-form", "block", kinds, weights_sha256(tensors))
+        self._basis, self._means, self._variances = (value.to(device, dtype) for value in tensors.values())
+        self._log_alpha_bars = torch.tensor(log_alpha_bars(noise), dtype=torch.float64).to(device)
+        own = torch.eye(self._num_components, dtype=dtype).log()
+        self._log_priors = torch.cat([own, torch.zeros(1, self._num_components, dtype=dtype)]).to(device)  # (K + 1, K)  what a label allows
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path | None,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        name: str,
+        components: int = 1,
+        dim: int = 16,
+        num_blocks: int = 8,
+        seed: int = 0,
+        **options: Any,
+    ) -> Self:
+        """Make the network; there is no file.
+
+        Args:
+            components: Gaussians of the mixture, and class labels.
+            dim: dimension of the data.
+            num_blocks: of the network.
+            seed: which mixture.
+            options: the constructor's others.
+
+        Raises:
+            InputError: a number below 1.
+        """
+        for label, value in (("components", components), ("dim", dim), ("num_blocks", num_blocks)):
+            if value < 1:
+                raise InputError(f"{label}: must be at least 1, but got {value}.")
+        mixture = Mixture.make(components, dim, seed)
+        return cls(mixture, num_blocks=num_blocks, device=device, dtype=dtype, name=name, **options)
+
+    @property
+    def device(self) -> torch.device:
+        return self._means.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._means.dtype
+
+    def evaluate(
+        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
+    ) -> Tensor:
+        assert conditions is not None, "a mixture's components are its classes"
+        along = x.flatten(1) @ self._basis  # (N, D)
+        alpha, sigma, weights = self._at(time)
+        priors = self._log_priors[conditions]
+
+        def run_block(index: int, h: Tensor) -> Tensor:
+            if self.seconds_per_block:
+                clock.sleep(self.seconds_per_block * h.shape[0])
+            step = weights[:, index, None] * self._predict(h[:, 0], alpha, sigma, priors)
+            return torch.stack([h[:, 0], h[:, 1] + step], dim=1)
+
+        whole = Call(("conditional",), (Run(0, self.num_blocks),), ())
+        h = execute(call or whole, slots, torch.stack([along, torch.zeros_like(along)], dim=1), run_block)
+        return (h[:, 1] @ self._basis.T).reshape(x.shape)
+
+    def _at(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """α (N, 1), σ (N, 1) and the blocks' shares (N, num_blocks) at times (N,)."""
+        last = self._log_alpha_bars.shape[0] - 1
+        exact = time.double()
+        low = exact.long().clamp_(0, max(last - 1, 0))
+        ends = self._log_alpha_bars[low], self._log_alpha_bars[(low + 1).clamp_(max=last)]
+        value = torch.lerp(*ends, exact - low)[:, None]
+        exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * exact[:, None] / last
+        left = torch.linspace(1, 0, self.num_blocks + 1, dtype=torch.float64, device=self.device) ** exponent
+        parts = (value.mul(0.5).exp(), value.expm1().neg().sqrt(), -left.diff(dim=1))
+        alpha, sigma, weights = (part.to(self.dtype) for part in parts)
+        return alpha, sigma, weights
+
+    def _predict(self, x: Tensor, alpha: Tensor, sigma: Tensor, log_priors: Tensor) -> Tensor:
+        """The exact prediction (N, D) for x (N, D), both along the principal axes."""
+        precision = 1 / (alpha**2 * self._variances + sigma**2)  # (N, D), of x given its component
+        off = x[:, None] - alpha[:, None] * self._means  # (N, K, D)
+        posterior = torch.softmax(log_priors - 0.5 * (off.square() * precision[:, None]).sum(dim=2), dim=1)
+        mean = posterior @ self._means
+        scaled = precision * (x - alpha * mean)
+        epsilon = sigma * scaled
+        if self.prediction == "epsilon":
+            return epsilon
+        data = mean + alpha * self._variances * scaled
+        return data if self.prediction == "sample" else alpha * epsilon - sigma * data
+
+    def null_conditions(self, num_images: int) -> Tensor:
+        return torch.full((num_images,), len(self._means), dtype=torch.long, device=self.device)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Grey values: −1 is black, 1 is white."""
+        grey = torch.round((x.float() + 1) * 127.5).clamp_(0, 255).to(torch.uint8)
+        return grey.expand(-1, 3, -1, -1).contiguous()
+
+    def flops(self, num_blocks_run: int) -> int:
+        components, dim = self._means.shape
+        return num_blocks_run * dim * (6 * components + 12) + 4 * dim * dim
+
+    def decode_flops(self) -> int:
+        return 4 * self._means.shape[1]
+
+    def exact_moments(self, schedule: Schedule) -> tuple[Array, Array]:
+        """Mean (D,) and covariance (D, D) of what the schedule samples, exact, for one component.
+
+        Raises:
+            InputError: sampling is not linear: several components, clipping or a learned variance.
+        """
+        mean, deviations = self._outcome(schedule)
+        basis = self.mixture.basis
+        return basis @ mean, (basis * (deviations**2).sum(axis=1)) @ basis.T
+
+    def exact_frechet(self, schedule: Schedule) -> float:
+        """The Fréchet distance between what the schedule samples and the data, exact, for one component.
+
+        Raises:
+            InputError: as `exact_moments` does.
+        """
+        mean, deviations = self._outcome(schedule)
+        spread = np.sqrt((deviations**2).sum(axis=1)) - np.sqrt(self.mixture.variances)
+        return float(((mean - self.mixture.means[0]) ** 2).sum() + (spread**2).sum())
+
+    def _outcome(self, schedule: Schedule) -> tuple[Array, Array]:
+        """Along the principal axes: the mean (D,), and how much of each noise ends up in the sample (D, num_draws)."""
+        if len(self.mixture.means) > 1:
+            count = len(self.mixture.means)
+            raise InputError(f"components: sampling is linear for 1 alone, but this mixture has {count}.")
+        return linear_outcome(schedule, self.mixture.variances.size, self._linear_blocks)
+
+    def _linear_blocks(self, time: float, x: Array) -> Array:
+        """(num_blocks, D, …) what each block adds for the input x, whose last column is the constant."""
+        point, variances, mean = marginal(self.noise, time), self.mixture.variances, self.mixture.means[0]
+        centred = x.copy()
+        centred[:, -1] -= point.alpha * mean
+        scaled = centred / (point.alpha**2 * variances + point.sigma**2)[:, None]
+        data = point.alpha * variances[:, None] * scaled
+        data[:, -1] += mean
+        exact = {
+            "epsilon": point.sigma * scaled,
+            "sample": data,
+            "v": point.alpha * point.sigma * scaled - point.sigma * data,
+        }
+        last = len(log_alpha_bars(self.noise)) - 1
+        return shares(self.num_blocks, time / last)[:, None, None] * exact[self.prediction]
