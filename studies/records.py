@@ -87,6 +87,10 @@ class QualityRecord:
     `reference` is the digest of what the images are compared with: real images, or the baseline's evaluation.
     `lower` and `upper` enclose the expectation at this count at confidence `level`; `floor` is the distance between
     real images and real images at the same count, None for a metric without one. `excess` is the value beyond it.
+
+    `influence` holds image i's influence on the value, so that two values on the same noises and count have a paired
+    interval (the deviation of the difference ÷ √n); empty where it was not kept. `finished` is the database's clock in
+    seconds since 1970, None in a record that is not stored yet.
     """
 
     evaluation: str
@@ -100,6 +104,8 @@ class QualityRecord:
     standard_error: float
     level: float
     floor: float | None = None
+    influence: tuple[float, ...] = ()
+    finished: float | None = None
 
     @property
     def excess(self) -> float | None:

@@ -1,0 +1,296 @@
+"""The evaluation store: which images were sampled for which question, and their features.
+
+A worker claims an evaluation, commits its images in chunks, and releases it; whoever claims it next goes on from the
+last committed chunk. The same image of the same question is never sampled twice, in any study of the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, replace
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, func, select, true
+
+from ..backends.errors import ExeuntError, StorageError
+from ..backends.schedule import Schedule, canonical, parse
+from . import leases
+from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord
+from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
+from .transactions import clock, insert_once, reading, writing
+
+STORED = np.dtype("<f2")
+LARGEST = float(np.finfo(np.float16).max)
+FEW = 500  # how many values go into one IN, well under every database's limit
+
+
+class FailedEvaluation(ExeuntError):
+    """The evaluation failed for good: its images cannot be had."""
+
+    identifier = "failed-evaluation"
+
+
+class UnusableFeatures(ExeuntError):
+    """Features that are not finite, or too large to be stored: the images are broken."""
+
+    identifier = "unusable-features"
+
+
+class DamagedFeatures(StorageError):
+    """Stored features that are not those that were committed."""
+
+    identifier = "damaged-features"
+
+
+@final
+class EvaluationStore:
+    """Evaluations in the database of an engine. Every method is one transaction, or raises `StorageError`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add_schedule(self, schedule: Schedule) -> str:
+        """Stores what a schedule's digest is of, unless it is there, and returns the digest."""
+        bare = replace(schedule, name=None, measured=(), provenance=None)
+        with writing(self._engine) as connection:
+            values = {"digest": schedule.digest, "schedule": canonical(bare).decode()}
+            insert_once(connection, SCHEDULES, values)
+        return schedule.digest
+
+    def schedule(self, digest: str) -> Schedule:
+        """The schedule with this digest, which must be there."""
+        return self.schedules([digest])[digest]
+
+    def schedules(self, digests: Iterable[str]) -> dict[str, Schedule]:
+        """The schedules with these digests, by digest; those that are not there are left out."""
+        found: dict[str, Schedule] = {}
+        with reading(self._engine) as connection:
+            for some in _batches(sorted(set(digests))):
+                rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(some)))
+                found |= {row.digest: parse(row.schedule) for row in rows}
+        return found
+
+    def claim(self, key: EvaluationKey, owner: str, lease_seconds: float, study: str | None = None) -> Claim | None:
+        """The right to add images to an evaluation, or None while another worker has it. Its schedule must be stored.
+
+        Raises:
+            FailedEvaluation: it failed for good; the message has the reason.
+        """
+        with writing(self._engine) as connection:
+            insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
+            row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
+            if row.failed:
+                raise FailedEvaluation(f"evaluation {key.digest[:12]}: {_reasons(connection, [row.id])[row.id][-1]}")
+            token = leases.take(connection, _lease(key.digest), owner, lease_seconds)
+        return None if token is None else Claim(key.digest, owner, token, lease_seconds, study)
+
+    def renew(self, claim: Claim) -> None:
+        """Starts the claim's lease again. Raises `StaleClaim` if another worker has taken it over."""
+        with writing(self._engine) as connection:
+            _hold(connection, claim)
+
+    def release(self, claim: Claim) -> None:
+        """Gives the claim back, so that another worker need not wait for its lease to end. Again is no error."""
+        with writing(self._engine) as connection:
+            leases.free(connection, _lease(claim.evaluation), claim.owner, claim.token)
+
+    def fail(self, claim: Claim, reason: str, final: bool = True) -> None:
+        """Notes why the work failed, and gives the claim back. Unless `final`, the evaluation may be claimed again."""
+        with writing(self._engine) as connection:
+            _hold(connection, claim)
+            evaluation = _id(connection, claim.evaluation)
+            note = {"evaluation_id": evaluation, "owner": claim.owner, "reason": reason, "at": clock()}
+            connection.execute(FAILURES.insert().values(note))
+            if final:
+                connection.execute(EVALUATIONS.update().where(EVALUATIONS.c.id == evaluation).values(failed=True))
+            leases.free(connection, _lease(claim.evaluation), claim.owner, claim.token)
+
+    def commit_chunk(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
+        """Commits the features (n, D) of images [first_image, first_image + n), and starts the claim's lease again.
+
+        They are stored as float16, which costs a relative 5e-4 a feature. Committing the very same chunk again is no
+        error, so that a commit whose answer was lost can be repeated. `seconds` is the device time that they took.
+
+        Raises:
+            StaleClaim: another worker has taken the evaluation over; nothing was committed.
+            UnusableFeatures: a feature is not finite or beyond 65504; nothing was committed.
+        """
+        data = _packed(features, first_image)
+        values = {
+            "first_image": first_image, "num_images": features.shape[0], "width": features.shape[1], "seconds": seconds,
+            "owner": claim.owner, "study": claim.study, "sha256": hashlib.sha256(data).hexdigest(), "features": data,
+        }  # fmt: skip
+        with writing(self._engine) as connection:
+            _hold(connection, claim)
+            evaluation = _id(connection, claim.evaluation)
+            if not _is_committed(connection, evaluation, values):
+                connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
+
+    def missing(self, key: EvaluationKey, images: range) -> list[range]:
+        """The parts of `images` that no chunk holds, in order."""
+        covered = CHUNKS.c.first_image, CHUNKS.c.num_images
+        with reading(self._engine) as connection:
+            rows = connection.execute(_chunks_of(key, images, *covered)).all()
+        parts: list[range] = []
+        start = images.start
+        for row in rows:
+            if row.first_image > start:
+                parts.append(range(start, row.first_image))
+            start = row.first_image + row.num_images
+        return [*parts, range(start, images.stop)] if start < images.stop else parts
+
+    def features(self, key: EvaluationKey, images: range) -> NDArray[np.float32] | None:
+        """The features (n, D) of `images` in order, or None if some are missing.
+
+        Raises:
+            DamagedFeatures: what is stored is not what was committed.
+        """
+        columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
+        with reading(self._engine) as connection:
+            rows = connection.execute(_chunks_of(key, images, *columns)).all()
+        parts = [_unpacked(row, images, key) for row in rows]
+        if sum(len(part) for part in parts) < len(images) or not parts:
+            return None
+        return np.concatenate(parts)
+
+    def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
+        """One evaluation as it stands, or None if nobody ever claimed it."""
+        with reading(self._engine) as connection:
+            return next(_records(connection, EVALUATIONS.c.digest == key.digest), None)
+
+    def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
+        """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
+        with reading(self._engine) as connection:
+            return list(_records(connection, of_study(study)))
+
+    def chunks(self, study: str | None = None) -> list[ChunkRecord]:
+        """All committed chunks, or those that a study paid for, in the order of their commits."""
+        query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(CHUNKS.c.id)
+        kept = [column for column in query.selected_columns if column.name != "features"]
+        query = query.with_only_columns(*kept).where(true() if study is None else CHUNKS.c.study == study)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            ChunkRecord(row.digest, row.first_image, row.num_images, row.seconds, row.owner, row.study, row.committed)
+            for row in rows
+        ]
+
+
+def of_study(study: str | None) -> ColumnElement[bool]:
+    """The condition that an evaluation is of a study's schedule on the weights that it has there; None: of any."""
+    if study is None:
+        return true()
+    return (
+        select(MEMBERS.c.id)
+        .where(MEMBERS.c.study == study)
+        .where(MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest)
+        .where(MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256)
+        .exists()
+    )
+
+
+def _lease(evaluation: str) -> str:
+    return f"evaluation {evaluation}"
+
+
+def _hold(connection: Connection, claim: Claim) -> None:
+    leases.hold(connection, _lease(claim.evaluation), claim.owner, claim.token, claim.lease_seconds)
+
+
+def _id(connection: Connection, digest: str) -> int:
+    return connection.execute(select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == digest)).scalar_one()
+
+
+def _batches(values: list[Any]) -> Iterator[list[Any]]:
+    return (values[start : start + FEW] for start in range(0, len(values), FEW))
+
+
+def _packed(features: NDArray[np.float32], first_image: int) -> bytes:
+    assert features.ndim == 2
+    assert features.size > 0
+    if not np.all(np.abs(features) <= LARGEST):  # NaN compares false
+        last = first_image + len(features) - 1
+        raise UnusableFeatures(
+            f"features of images {first_image} to {last} must be finite and at most {LARGEST:g}, but some are not. "
+            "The network diverges with this schedule and dtype."
+        )
+    return np.ascontiguousarray(features, dtype=STORED).tobytes()
+
+
+def _is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
+    """Whether this very chunk is there. Another one with some of its images is a mistake of the caller."""
+    last = chunk["first_image"] + chunk["num_images"]
+    rows = connection.execute(
+        select(CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.sha256)
+        .where(CHUNKS.c.evaluation_id == evaluation)
+        .where(CHUNKS.c.first_image < last)
+        .where(CHUNKS.c.first_image + CHUNKS.c.num_images > chunk["first_image"])
+    ).all()
+    same = (chunk["first_image"], chunk["num_images"], chunk["sha256"])
+    assert all(tuple(row) == same for row in rows), "some of these images are committed already: ask missing() first"
+    return bool(rows)
+
+
+def _chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:
+    """The chunks with some of these images, in order."""
+    assert images.step == 1
+    return (
+        select(*columns)
+        .join(EVALUATIONS)
+        .where(EVALUATIONS.c.digest == key.digest)
+        .where(CHUNKS.c.first_image < images.stop)
+        .where(CHUNKS.c.first_image + CHUNKS.c.num_images > images.start)
+        .order_by(CHUNKS.c.first_image)
+    )
+
+
+def _unpacked(row: Row[Any], images: range, key: EvaluationKey) -> NDArray[np.float32]:
+    """The rows of a chunk that are among `images`."""
+    if hashlib.sha256(row.features).hexdigest() != row.sha256:
+        raise DamagedFeatures(
+            f"storage: features must have the digest they were committed with, but those from image {row.first_image} "
+            f"of evaluation {key.digest[:12]} changed. Restore a backup of the database."
+        )
+    stored = np.frombuffer(row.features, dtype=STORED).reshape(row.num_images, row.width)
+    start = max(images.start - row.first_image, 0)
+    return stored[start : images.stop - row.first_image].astype(np.float32)
+
+
+def _reasons(connection: Connection, evaluations: Collection[int]) -> dict[int, tuple[str, ...]]:
+    found: dict[int, tuple[str, ...]] = {}
+    for some in _batches(list(evaluations)):
+        query = select(FAILURES).where(FAILURES.c.evaluation_id.in_(some)).order_by(FAILURES.c.id)
+        for row in connection.execute(query):
+            found[row.evaluation_id] = (*found.get(row.evaluation_id, ()), row.reason)
+    return found
+
+
+def _records(connection: Connection, condition: Any) -> Iterator[EvaluationRecord]:
+    query = (
+        select(
+            EVALUATIONS,
+            func.coalesce(func.sum(CHUNKS.c.num_images), 0).label("num_images"),
+            func.coalesce(func.sum(CHUNKS.c.seconds), 0.0).label("seconds"),
+        )
+        .outerjoin(CHUNKS)
+        .where(condition)
+        .group_by(EVALUATIONS.c.id)
+        .order_by(EVALUATIONS.c.id)
+    )
+    rows = connection.execute(query).all()
+    reasons = _reasons(connection, [row.id for row in rows])
+    for row in rows:
+        key = EvaluationKey(
+            row.schedule_digest,
+            row.weights_sha256,
+            row.conditions_digest,
+            row.seed,
+            row.extractor,
+            row.dtype,
+            row.executor,
+        )
+        failures = reasons.get(row.id, ())
+        yield EvaluationRecord(key, row.digest, int(row.num_images), float(row.seconds), row.failed, failures)

@@ -1,0 +1,118 @@
+"""Values that were measured or worked out: qualities, timings of kinds of calls, and end-to-end timings."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, final
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Engine, Row, select, true
+
+from .evaluations import of_study
+from .records import QualityRecord, ThroughputRecord, TimingKey
+from .tables import CALL_TIMINGS, EVALUATIONS, MEMBERS, QUALITIES, THROUGHPUTS, TIMING_KEYS
+from .transactions import clock, insert_once, reading, writing
+
+INFLUENCE = np.dtype("<f4")
+
+
+@final
+class MeasurementStore:
+    """Measurements in the database of an engine. Every method is one transaction, or raises `StorageError`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def put_quality(self, record: QualityRecord) -> None:
+        """Stores a value of an evaluation that is there. A value at the same count replaces the one before."""
+        numbers = (record.value, record.lower, record.upper, record.standard_error)
+        assert all(math.isfinite(number) for number in numbers), (
+            "a value that is not finite is a failure, with its reason"
+        )
+        values = asdict(record) | {"influence": np.asarray(record.influence, INFLUENCE).tobytes(), "finished": clock()}
+        del values["evaluation"]
+        with writing(self._engine) as connection:
+            query = select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == record.evaluation)
+            values["evaluation_id"] = connection.execute(query).scalar_one()
+            same = [QUALITIES.c[name] == values[name] for name in _QUALITY_KEY]
+            connection.execute(QUALITIES.delete().where(*same))
+            connection.execute(QUALITIES.insert().values(values))
+
+    def qualities(self, study: str | None = None) -> list[QualityRecord]:
+        """All values, or those of a study's schedules on their weights, in the order in which they were finished."""
+        query = select(QUALITIES, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(QUALITIES.c.id)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.where(of_study(study))).all()
+        return [_quality(row) for row in rows]
+
+    def put_call_timings(self, key: TimingKey, seconds: Mapping[str, Sequence[float]]) -> None:
+        """Stores the raw seconds of kinds of calls. Kinds that are there stay as they are, so that costs don't move."""
+        with writing(self._engine) as connection:
+            key_id = _timing_key(connection, key)
+            for kind, raw in seconds.items():
+                digest = hashlib.sha256(kind.encode()).hexdigest()
+                values = {"timing_key_id": key_id, "kind_digest": digest, "kind": kind, "seconds": list(raw)}
+                insert_once(connection, CALL_TIMINGS, values | {"measured": clock()})
+
+    def call_timings(self, key: TimingKey) -> dict[str, tuple[float, ...]]:
+        """The raw seconds of each kind that was timed under these conditions."""
+        query = select(CALL_TIMINGS.c.kind, CALL_TIMINGS.c.seconds).join(TIMING_KEYS).order_by(CALL_TIMINGS.c.id)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.where(TIMING_KEYS.c.digest == key.digest)).all()
+        return {row.kind: tuple(row.seconds) for row in rows}
+
+    def put_throughput(self, record: ThroughputRecord) -> None:
+        """Stores one end-to-end timing of stored schedules, beside earlier ones."""
+        values = {name: value for name, value in asdict(record).items() if name != "key"}
+        with writing(self._engine) as connection:
+            values |= {"timing_key_id": _timing_key(connection, record.key), "measured": clock()}
+            connection.execute(THROUGHPUTS.insert().values(values))
+
+    def throughputs(self, study: str | None = None) -> list[ThroughputRecord]:
+        """All end-to-end timings, or those of a study's schedules on their weights, oldest first."""
+        key = [TIMING_KEYS.c[name] for name in TimingKey.__dataclass_fields__]
+        query = select(THROUGHPUTS, *key).join(TIMING_KEYS).order_by(THROUGHPUTS.c.id)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.where(_timed_for(study))).all()
+        return [_throughput(row) for row in rows]
+
+
+_QUALITY_KEY = ("evaluation_id", "metric", "reference", "first_image", "num_images")
+
+
+def _timing_key(connection: Connection, key: TimingKey) -> int:
+    insert_once(connection, TIMING_KEYS, {"digest": key.digest, **asdict(key)})
+    return connection.execute(select(TIMING_KEYS.c.id).where(TIMING_KEYS.c.digest == key.digest)).scalar_one()
+
+
+def _timed_for(study: str | None) -> ColumnElement[bool]:
+    """The condition that a timing is of a study's schedule on the weights that it has there; None: of any."""
+    if study is None:
+        return true()
+    return (
+        select(MEMBERS.c.id)
+        .where(MEMBERS.c.study == study)
+        .where(MEMBERS.c.schedule_digest == THROUGHPUTS.c.schedule_digest)
+        .where(MEMBERS.c.weights_sha256 == TIMING_KEYS.c.weights_sha256)
+        .exists()
+    )
+
+
+def _quality(row: Row[Any]) -> QualityRecord:
+    values: dict[str, Any] = {
+        name: getattr(row, name) for name in QualityRecord.__dataclass_fields__ if name != "evaluation"
+    }
+    values["influence"] = tuple(np.frombuffer(row.influence, INFLUENCE).tolist())
+    return QualityRecord(evaluation=row.digest, **values)
+
+
+def _throughput(row: Row[Any]) -> ThroughputRecord:
+    key = TimingKey(**{name: getattr(row, name) for name in TimingKey.__dataclass_fields__})
+    values: dict[str, Any] = {
+        name: getattr(row, name) for name in ThroughputRecord.__dataclass_fields__ if name != "key"
+    }
+    values |= {name: tuple(values[name]) for name in ("seconds", "baseline_seconds", "latency_seconds")}
+    return ThroughputRecord(key=key, **values)

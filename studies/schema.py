@@ -1,0 +1,156 @@
+"""The version of our tables: made in an empty database, checked in any other, migrated by numbered steps.
+
+A database that is current is only read, so workers need no right to change tables. Creation happens under a lock that
+the kernel or the server frees when its holder dies, and each step commits whole, so a cut-off creation is completed by
+the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, select, text
+
+from ..backends.errors import InputError, StorageError
+from .optuna_tables import create_optuna_tables
+from .tables import METADATA, VERSION
+from .transactions import place, reading, writing
+
+OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
+ADVISORY_LOCK = 0x657865756E74  # "exeunt"
+
+
+def _create_all(connection: Connection) -> None:
+    METADATA.create_all(connection)
+
+
+# The step that leads to each version. Version 1 is the tables as `tables.py` declares them.
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _create_all}
+CURRENT = max(MIGRATIONS)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is in a database: its tables, our version (0 without our tables), and whether Optuna's are whole."""
+
+    tables: frozenset[str]
+    version: int
+    optuna: bool
+
+    @property
+    def is_current(self) -> bool:
+        return self.version == CURRENT and self.optuna
+
+
+def survey(connection: Connection) -> Survey:
+    """Looks without changing anything."""
+    tables = frozenset(inspect(connection).get_table_names())
+    version = connection.execute(select(VERSION.c.version)).scalar() if VERSION.name in tables else None
+    stamped = "alembic_version" in tables and connection.execute(text("SELECT 1 FROM alembic_version")).first()
+    return Survey(tables, version or 0, bool(stamped))
+
+
+def check(engine: Engine) -> None:
+    """Raises `InputError` unless the database has our current tables and Optuna's."""
+    with reading(engine) as connection:
+        found = survey(connection)
+    _refuse_foreign(found, engine)
+    if not found.is_current:
+        raise InputError(
+            f"storage: {place(engine)} holds no study yet. "
+            f"Start one with `exeunt optimize --storage {engine_url(engine)}`."
+        )
+
+
+def ensure(engine: Engine) -> None:
+    """Brings an empty or older database to the current version.
+
+    Raises:
+        InputError: it is newer than this Exeunt, or belongs to something else; nothing was changed.
+    """
+    with reading(engine) as connection:
+        found = survey(connection)
+    _refuse_foreign(found, engine)
+    sqlite = engine.url.get_backend_name() == "sqlite"
+    if found.is_current and (not sqlite or _journal_mode(engine) == "wal"):
+        return
+    with _creation_lock(engine):
+        if sqlite:
+            _use_wal(engine)
+        with writing(engine) as connection:
+            _migrate(connection, survey(connection).version)
+        create_optuna_tables(engine)
+
+
+def engine_url(engine: Engine) -> str:
+    """The URL that a user types for this engine."""
+    sqlite = engine.url.get_backend_name() == "sqlite"
+    return f"sqlite:///{place(engine)}" if sqlite else engine.url.render_as_string()
+
+
+def _refuse_foreign(found: Survey, engine: Engine) -> None:
+    where = place(engine)
+    if found.version > CURRENT:
+        raise InputError(
+            f"storage: this Exeunt reads databases up to version {CURRENT}, but {where} has version {found.version}. "
+            "Install a newer one: pip install --upgrade exeunt."
+        )
+    if found.version == 0 and found.tables >= OPTUNA_TABLES:
+        raise InputError(
+            f"storage: {where} is a database of Optuna studies without Exeunt's tables. Choose another one for Exeunt."
+        )
+    if found.version == 0 and found.tables:
+        listed = ", ".join(sorted(found.tables)[:3])
+        raise InputError(
+            f"storage: {where} belongs to something else (it has the tables {listed}). Choose another one."
+        )
+
+
+def _migrate(connection: Connection, version: int) -> None:
+    for number in range(version + 1, CURRENT + 1):
+        MIGRATIONS[number](connection)
+    connection.execute(VERSION.delete())
+    connection.execute(VERSION.insert().values(version=CURRENT))
+
+
+@contextmanager
+def _creation_lock(engine: Engine) -> Generator[None]:
+    """Keeps two processes from creating tables at once, for as long as the block lasts or its process lives.
+
+    For SQLite the lock is on the folder: closing a second handle of the database file would drop SQLite's own locks.
+    """
+    if engine.url.get_backend_name() == "sqlite":
+        folder = os.open(Path(place(engine)).parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    else:
+        beside = create_engine(engine.url, poolclass=NullPool)
+        with beside.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+            yield
+
+
+def _journal_mode(engine: Engine, wanted: str = "") -> str:
+    """SQLite's journal mode, after asking for another one where that is wanted."""
+    raw = engine.raw_connection()
+    try:
+        return raw.cursor().execute(f"PRAGMA journal_mode{wanted}").fetchone()[0]
+    finally:
+        raw.close()
+
+
+def _use_wal(engine: Engine) -> None:
+    mode = _journal_mode(engine, "=WAL")
+    if mode != "wal":
+        raise StorageError(
+            f"storage: SQLite cannot keep a write-ahead log for {place(engine)} (its mode is {mode}), because the file "
+            "system does not share memory. Use a local folder."
+        )

@@ -1,0 +1,158 @@
+"""Transactions on a study database, its clock, and what its errors mean.
+
+A transaction is opened by `reading` (a consistent view that blocks nobody) or by `writing` (the database's only writer,
+from its first statement on). With SQLite's own default, a transaction that reads first and writes later fails or acts
+on what is no longer true; Optuna hands one queued trial to two workers that way. Its engine therefore always writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote
+
+import optuna
+from sqlalchemy import URL, Connection, Engine, Float, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from ..backends.errors import ExeuntError, InputError, StorageError
+
+BUSY_SECONDS = 60.0
+READ_ONLY = "exeunt_read_only"
+WRITE = "exeunt_write"
+
+
+class clock(FunctionElement[float]):
+    """The database's clock in seconds since 1970, with milliseconds. It moves within a transaction."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(clock, "sqlite")
+def _sqlite_clock(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(clock, "postgresql")
+def _postgresql_clock(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+def pool_arguments(url: URL) -> dict[str, Any]:
+    """One connection an engine, so that a worker has two with Optuna's; a server that restarted is noticed."""
+    sizes = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 2 * BUSY_SECONDS}
+    return sizes if url.get_backend_name() == "sqlite" else {**sizes, "pool_pre_ping": True}
+
+
+def with_events(engine: Engine, synchronous: str, always_write: bool = False) -> Engine:
+    """Takes transactions out of the driver's hands and opens them as `reading` and `writing` say."""
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: sqlite3.Connection, _: object) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        options = connection.get_execution_options()
+        write = (always_write or options.get(WRITE, False)) and not options.get(READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def is_read_only(engine: Engine) -> bool:
+    """Whether `open_engine` was told to open it read-only."""
+    return bool(engine.get_execution_options().get(READ_ONLY, False))
+
+
+@contextmanager
+def reading(engine: Engine) -> Generator[Connection]:
+    """A transaction that sees one moment of the database and blocks nobody."""
+    with storage_errors(engine), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Generator[Connection]:
+    """A transaction that commits whole when the block ends, or not at all. On SQLite no other one writes meanwhile."""
+    if is_read_only(engine):
+        raise InputError(f"storage: {place(engine)} was opened read-only. Open it for writing.")
+    writer = engine.execution_options(**{WRITE: True})
+    with storage_errors(engine), writer.begin() as connection:
+        yield connection
+
+
+def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+    """Inserts a row, unless one with the same unique columns is there."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+
+
+def place(engine: Engine) -> str:
+    """The database in words, without a password: a file's path, or a URL."""
+    url = engine.url
+    if url.get_backend_name() != "sqlite":
+        return url.render_as_string()
+    database = str(url.database)
+    return unquote(database.removeprefix("file:")) if database.startswith("file:") else database
+
+
+@contextmanager
+def storage_errors(engine: Engine) -> Generator[None]:
+    """Within this block, a database that cannot do what it should raises `StorageError` or `InputError` with a fix.
+
+    Violated constraints are mistakes of ours and pass through as they are.
+    """
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except SQLAlchemyError as error:
+        raise _explained(error, place(engine)) from error
+    except optuna.exceptions.StorageInternalError as error:
+        raise _explained(error.__cause__ or error, place(engine)) from error
+
+
+def _explained(error: BaseException, where: str) -> ExeuntError:
+    """The driver's error with what to do about it."""
+    reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().split("\n")[0]
+    for sign, kind, what in _REASONS:
+        if sign in reason:
+            return kind(f"storage: {where} {what}")
+    return StorageError(f"storage: {where} is out of reach ({reason}). Check that it is there, and try again.")
+
+
+_REASONS: tuple[tuple[str, type[ExeuntError], str], ...] = (
+    (
+        "file is not a database",
+        InputError,
+        "must be an SQLite database, but is another kind of file. Choose another name.",
+    ),
+    (
+        "locked",
+        StorageError,
+        f"stayed locked for {BUSY_SECONDS:g} s by another process. Try again when that one has ended.",
+    ),
+    ("readonly database", StorageError, "cannot be written. Check the permissions of the file and its folder."),
+    ("unable to open", StorageError, "cannot be opened. Check the permissions of the file and its folder."),
+    (
+        "disk is full",
+        StorageError,
+        "has no room left on its disk. Make room and run `exeunt resume`; nothing committed is lost.",
+    ),
+    ("malformed", StorageError, "is damaged. Restore it from a backup."),
+    (
+        "disk I/O error",
+        StorageError,
+        "could not be read or written by the disk. Check the disk, then run `exeunt resume`.",
+    ),
+    ("QueuePool limit", StorageError, "was busy for two minutes in this process. Try again."),
+)
