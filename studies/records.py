@@ -182,7 +182,7 @@ class Member:
 class WorkerRecord:
     """One process that works, or worked, on a study; times are the database's clock in seconds since 1970.
 
-    `ended` is None while it runs; `reason` then says why it ended ("finished", "interrupted", "process gone", ...).
+    `ended` is None while it runs; `reason` then says why it ended: "finished", or what went wrong.
     """
 
     owner: str

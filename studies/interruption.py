@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM, turned into one exception at a place where nothing is half done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from ..backends.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTICE = b"\nStopping after this step; what was measured is kept. Press Ctrl-C again to stop at once.\n"
+
+
+class Interruption:
+    """Remembers that a signal came; `check` raises it.
+
+    The sampling loop checks between batches, so a command ends soon after the first signal, with every committed chunk
+    kept. A second Ctrl-C ends the process at once, with the same exit code; a second SIGTERM changes nothing, because
+    schedulers send it to each process of a group and again through its parent.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def check(self) -> None:
+        """Raises `Interrupted` if a signal has come."""
+        if self.received is not None:
+            raise Interrupted(
+                f"Stopped by {self.received.name}; what was committed is kept. Go on with `exeunt resume`."
+            )
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler. It writes without Python's buffers, which the signal may have come in the middle of."""
+        if self.received is not None and number == signal.SIGINT:
+            os._exit(Interrupted.exit_code)
+        if self.received is None:
+            self.received = signal.Signals(number)
+            os.write(2, NOTICE)
+
+
+@contextmanager
+def interruptible() -> Generator[Interruption]:
+    """Within this block SIGINT and SIGTERM are remembered instead of acted on. Main thread only."""
+    assert threading.current_thread() is threading.main_thread()
+    interruption = Interruption()
+    before = {number: signal.signal(number, interruption.receive) for number in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,86 @@
+"""Optuna's trials and the workers that they belong to.
+
+Optuna is told once per trial. A worker that dies between asking and telling leaves a trial that is RUNNING for ever:
+Optuna's heartbeats help only under `study.optimize`, and a resumed study would take the zombie for work in progress. So
+each trial names its worker, and those whose worker is dead are told FAIL. Their proposals wait in the queue again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, final
+
+from optuna import Study, Trial
+from optuna.trial import FrozenTrial, TrialState
+
+from . import leases
+from .store import Store
+from .transactions import storage_errors, writing
+from .workers import Worker, bury_dead_workers, living_workers
+
+OWNER = "exeunt:owner"
+RETRY_OF = "exeunt:retry_of"
+ATTEMPT = "exeunt:attempt"
+MAX_ATTEMPTS = 3  # a proposal that takes its workers with it must not take all of them
+
+
+@final
+class TrialKeeper:
+    """Marks the trials of this worker, and ends those of dead ones, in one Optuna study."""
+
+    def __init__(self, store: Store, study: Study, worker: Worker) -> None:
+        self._store = store
+        self._study = study
+        self._worker = worker
+        self._unowned: dict[int, float] = {}
+
+    def own(self, trial: Trial) -> None:
+        """Says that this worker has the trial. To be called right after it was asked for."""
+        with storage_errors(self._store.engine):
+            trial.set_user_attr(OWNER, self._worker.owner)
+
+    def fail_dead(self) -> list[FrozenTrial]:
+        """Tells FAIL to the trials whose workers are dead, and returns them. To be called between two trials.
+
+        Each one's parameters are enqueued again, up to three attempts; if another worker is at it, nothing is done.
+        """
+        bury_dead_workers(self._store)
+        name = f"trials {self._study.study_name}"
+        with writing(self._store.engine) as connection:
+            token = leases.take(connection, name, self._worker.owner, self._worker.lease_seconds)
+        if token is None:
+            return []
+        with storage_errors(self._store.engine):
+            dead = self._dead()
+            for trial in dead:
+                self._end(trial)
+        with writing(self._store.engine) as connection:
+            leases.free(connection, name, self._worker.owner, token)
+        return dead
+
+    def _dead(self) -> list[FrozenTrial]:
+        alive = living_workers(self._store, self._study.study_name)
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in running if self._is_dead(trial, alive)]
+
+    def _is_dead(self, trial: FrozenTrial, alive: list[str]) -> bool:
+        """A trial without a worker was cut off before `own`, unless another worker is just about to call it."""
+        owner = trial.user_attrs.get(OWNER)
+        if owner is not None:
+            return owner not in alive
+        since = self._unowned.setdefault(trial.number, time.monotonic())
+        alone = alive == [self._worker.owner]
+        return alone or time.monotonic() - since > self._worker.lease_seconds
+
+    def _end(self, trial: FrozenTrial) -> None:
+        """Enqueues first: a worker that dies in between leaves the trial to the next one, which sees the retry."""
+        parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
+        attempt = trial.user_attrs.get(ATTEMPT, 1)
+        if parameters and attempt < MAX_ATTEMPTS and not self._is_retried(trial.number):
+            marks: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt + 1}
+            kept = {key: value for key, value in trial.user_attrs.items() if key != OWNER}
+            self._study.enqueue_trial(parameters, user_attrs=kept | marks)
+        self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _is_retried(self, number: int) -> bool:
+        return any(trial.user_attrs.get(RETRY_OF) == number for trial in self._study.get_trials(deepcopy=False))
