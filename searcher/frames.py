@@ -29,6 +29,8 @@ class Frame:
     spacing: str
 
     def __post_init__(self) -> None:
+        if self.full.steps[0].coefficients is not None:
+            raise InputError("baseline: steps that carry coefficients can't be respaced. Use `eta = 0` or `eta = 1`.")
         if self.full.num_steps < 2:
             raise InputError(
                 f"num-steps: must be at least 2 to search, but got {self.full.num_steps}. Use `--num-steps 20`."

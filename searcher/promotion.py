@@ -17,6 +17,8 @@ from .candidates import Candidate
 EXCESS_LIMIT = 1.5
 # A search value a little beyond the limit may well be within it on other noises.
 SLACK = 1.15
+# Baselines closer in speed than this are as good as equal.
+MARGIN = 1.02
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class Measured:
     """A candidate after the search.
 
     Attributes:
-        excess: its distance beyond the floor, on search seeds.
+        quality: its distance on search seeds.
+        excess: what the distance has beyond the floor.
         speed: images a second, predicted from timed calls.
     """
 
     candidate: Candidate
+    quality: float
     excess: float
     speed: float
 
@@ -44,17 +48,43 @@ def priorities(measured: Sequence[Measured]) -> list[Measured]:
     Args:
         measured: the first one is the full schedule that everything is stated against.
     """
-    fulls = [each for each in measured if each.candidate.family == "full"]
-    baselines = [each for each in measured if each.candidate.role == "baseline"]
+    full, baselines = measured[0], _baselines(measured)
     trials = [each for each in front(measured, _score) if each.candidate.role == "trial"]
-    near = [each for each in trials if each.excess <= EXCESS_LIMIT * SLACK * max(0.0, measured[0].excess)]
+    near = _near(trials, full)
     far = [each for each in trials if each not in near]
     ranked = sorted(near, key=lambda each: -_gain(each, baselines))
     knees = [knee(near, _score)] if near else []
     order = [*ranked[:3], *knees, *ranked[3:], *reversed(far)]
     groups = chain.from_iterable((each, *_rivals(each, baselines)) for each in order)
     # An item is put where it stands first; equal values are equal items.
-    return list(dict.fromkeys(chain(fulls, groups, reversed(front(baselines, _score)))))
+    return list(dict.fromkeys(chain([full], groups, reversed(front(baselines, _score)))))
+
+
+def next_rival(measured: Sequence[Measured], left: Sequence[tuple[float, Candidate]]) -> Candidate | None:
+    """The unmeasured baseline that could be as good as the best trial, and faster than the fastest that is known to be.
+
+    Args:
+        measured: the first one is the full schedule that everything is stated against.
+        left: baselines that were not measured, each with its images a second.
+    """
+    baselines = _baselines(measured)
+    trials = _near([each for each in front(measured, _score) if each.candidate.role == "trial"], measured[0])
+    for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
+        known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
+        between = [(speed, candidate) for speed, candidate in left if known * MARGIN < speed < trial.speed]
+        if between:
+            # The slowest is the likeliest to be good enough.
+            return min(between, key=lambda pair: pair[0])[1]
+    return None
+
+
+def _baselines(measured: Iterable[Measured]) -> list[Measured]:
+    return [each for each in measured if each.candidate.role == "baseline"]
+
+
+def _near(trials: Iterable[Measured], full: Measured) -> list[Measured]:
+    """The trials that may turn out to be within the limit."""
+    return [each for each in trials if each.excess <= EXCESS_LIMIT * SLACK * max(0.0, full.excess)]
 
 
 def _score(measured: Measured) -> Score:

@@ -6,14 +6,14 @@ our own tables, because finished trials can't be changed.
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from ..backends.schedule import Schedule
 from .space import Space
@@ -43,46 +43,53 @@ class Proposal:
     schedule: Schedule
 
 
+def open_study(storage: BaseStorage, name: str) -> optuna.Study:
+    """Optuna's study of that name, made if it is not there."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=["minimize", "maximize"], load_if_exists=True
+    )
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        study.set_metric_names(["quality", "images_per_second"])
+    return study
+
+
 class Proposer:
     """One study's dialogue with Optuna.
 
     Args:
-        storage: Optuna's storage; the study is made there if it is not yet.
-        name: the study's name.
+        study: see `open_study`.
         space: what parameters mean.
         sampler: a name in `SAMPLERS`.
         seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
             stored, and a resumed study must not propose its first schedules again.
+        own: notes whose a new trial is, so that it can be told FAIL if that worker dies.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, space: Space, sampler: str, seed: int) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+    def __init__(
+        self, study: optuna.Study, space: Space, sampler: str, seed: int, own: Callable[[Trial], None]
+    ) -> None:
+        self.study = study
         self.space = space
-        self.study = optuna.create_study(
-            storage=storage, study_name=name, directions=["minimize", "maximize"], load_if_exists=True
-        )
-        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-            self.study.set_metric_names(["quality", "images_per_second"])
-        self.study.sampler = _sampler(sampler, seed + 7919 * len(self.study.get_trials(deepcopy=False)))
+        self._own = own
+        self.study.sampler = SAMPLERS[sampler]((seed + 7919 * self.num_trials) % 2**32)
+
+    @property
+    def num_trials(self) -> int:
+        """Trials of the study so far, whatever became of them."""
+        return len(self.study.get_trials(deepcopy=False))
 
     def warm_start(self) -> None:
         """Puts the space's good shapes first in a new study."""
-        if not self.study.get_trials(deepcopy=False):
+        if self.num_trials == 0:
             for point in self.space.warm_starts():
                 self.study.enqueue_trial(point)
-
-    def unfinished(self) -> Iterable[Proposal]:
-        """Trials that a session before this one left without values; those it did not even complete are failed."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.params.keys() == self.space.distributions().keys():
-                yield Proposal(trial.number, self.space.build(trial.params))
-            else:
-                self.study.tell(trial.number, state=TrialState.FAIL)
 
     def ask(self) -> Proposal:
         """The next schedule to measure."""
         trial = self.study.ask(fixed_distributions=self.space.distributions())
         schedule = self.space.build(trial.params)
+        self._own(trial)
         trial.set_user_attr("schedule", schedule.digest)
         return Proposal(trial.number, schedule)
 
@@ -111,7 +118,3 @@ class Proposer:
                 user_attrs={"schedule": schedule.digest, "label": label},
             )
         )
-
-
-def _sampler(name: str, seed: int) -> BaseSampler:
-    return SAMPLERS[name](seed % 2**32)

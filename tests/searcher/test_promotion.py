@@ -3,14 +3,14 @@
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.candidates import Candidate
-from exeunt.searcher.promotion import Measured, priorities
+from exeunt.searcher.promotion import Measured, next_rival, priorities
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
 SCHEDULE = make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4)
 
 
 def measured(label: str, excess: float, speed: float, role: str = "trial", family: str = "") -> Measured:
-    return Measured(Candidate(label, role, family, "net", SCHEDULE), excess, speed)
+    return Measured(Candidate(label, role, family, "net", SCHEDULE), excess + 50.0, excess, speed)
 
 
 def baseline(label: str, excess: float, speed: float, family: str = "fewer-steps") -> Measured:
@@ -25,9 +25,16 @@ def labels(*rows: Measured) -> list[str]:
     return [each.candidate.label for each in priorities([FULL, *LADDER, *rows])]
 
 
-def test_full_schedules_come_first_whatever_they_measured():
-    exits = baseline("full · exits", 500.0, 1.0, "full")
-    assert labels(exits, measured("trial 0", 90.0, 50.0))[:2] == ["full", "full · exits"]
+def test_the_full_schedule_comes_first_whatever_it_measured():
+    assert labels(measured("trial 0", 90.0, 50.0))[:2] == ["full", "trial 0"]
+
+
+def test_the_next_rival_is_the_slowest_that_could_spoil_the_lead():
+    left = [(speed, measured(f"{speed}", 0.0, speed).candidate) for speed in (12.0, 16.0, 18.0, 40.0)]
+    found = next_rival([FULL, *LADDER, measured("trial 0", 120.0, 30.0)], left)
+    assert found is not None
+    assert found.label == "16.0"
+    assert next_rival([FULL, *LADDER], left) is None
 
 
 def test_a_trial_brings_the_baselines_that_it_must_beat():

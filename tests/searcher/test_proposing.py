@@ -5,7 +5,7 @@ import pytest
 from exeunt.backends.schedule import NetworkSignature, Noise, block_evaluations
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.frames import Frame
-from exeunt.searcher.proposing import SAMPLERS, Proposer, Values
+from exeunt.searcher.proposing import SAMPLERS, Proposer, Values, open_study
 from exeunt.searcher.spaces import make_space
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 6),), None)
@@ -14,13 +14,14 @@ FRAME = Frame(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsil
 
 def proposer(storage=None, sampler: str = "random", seed: int = 0) -> Proposer:
     space = make_space("mixed", FRAME)
-    return Proposer(storage or optuna.storages.InMemoryStorage(), "study", space, sampler, seed)
+    study = open_study(storage or optuna.storages.InMemoryStorage(), "study")
+    return Proposer(study, space, sampler, seed, own=lambda trial: None)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_proposes_without_a_warning(sampler: str):
     asking = proposer(sampler=sampler)
-    for _ in range(13):
+    for _ in range(11):
         proposal = asking.ask()
         cost = block_evaluations(proposal.schedule)
         asking.tell(proposal.number, Values(100 / cost, 1 / cost))
@@ -38,21 +39,19 @@ def test_warm_starts_come_first_and_once():
     assert [again.ask().schedule.digest for _ in range(len(expected) - 2)] == expected[2:]
 
 
-def test_a_resumed_study_goes_on_with_what_was_left_and_proposes_anew():
+def test_a_resumed_study_proposes_anew():
     storage = optuna.storages.InMemoryStorage()
     first = proposer(storage)
-    left = [first.ask() for _ in range(3)]
-    again = proposer(storage)
-    assert list(again.unfinished()) == left
-    assert again.ask().schedule.digest not in {proposal.schedule.digest for proposal in left}
+    known = {first.ask().schedule.digest for _ in range(3)}
+    assert proposer(storage).ask().schedule.digest not in known
 
 
-def test_a_trial_that_was_killed_while_it_was_asked_is_failed():
-    storage = optuna.storages.InMemoryStorage()
-    first = proposer(storage)
-    first.study.ask()
-    assert list(proposer(storage).unfinished()) == []
-    assert first.study.trials[0].state == optuna.trial.TrialState.FAIL
+def test_every_trial_is_noted_as_its_workers():
+    owned: list[int] = []
+    space = make_space("mixed", FRAME)
+    study = open_study(optuna.storages.InMemoryStorage(), "study")
+    asking = Proposer(study, space, "random", 0, own=lambda trial: owned.append(trial.number))
+    assert [asking.ask().number, asking.ask().number] == owned == [0, 1]
 
 
 def test_baselines_that_the_space_can_express_are_told_once():

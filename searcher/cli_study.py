@@ -1,0 +1,3 @@
+"""`exeunt optimize`, `exeunt resume` and `exeunt baselines`."""
+
+LEAST_SECONDS = 20.0

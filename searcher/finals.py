@@ -1,0 +1,154 @@
+"""The front, measured again: end to end on the clock, and on noises that no selection saw.
+
+Images are the elastic part. What is timed is timed first; then all compared schedules get images in rounds of equal
+size, so that they stand at one count whenever the budget ends.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..backends.throughput import Subject, Timing, time_schedules
+from ..studies.records import ThroughputRecord
+from .candidates import Candidate
+from .objective import timing_key, weights_digest
+from .promotion import priorities
+from .session import Session
+
+# What the report needs at the end of a time budget; it took 8 s for the bundled study on two cores.
+REPORT_SECONDS = 12.0
+# At most this share of a budget is kept for the front; the rest is the search's.
+FRONT_SHARE = 0.5
+# Fewer would compare too little, more would be too thinly measured.
+LEAST_COMPARED, MOST_COMPARED = 6, 24
+# Whole trajectories run so many times at least, and latencies and warm-up come to one more.
+TIMING_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """What the front's measurement keeps of a budget."""
+
+    seconds: float
+    images: int
+
+
+def reserve(session: Session) -> Reserve:
+    """What is set aside for the front as it looks now, at most a share of the budget."""
+    budget, final_images = session.allowance.budget, session.laboratory.config.quality.final_images
+    compared = promoted(session)[:MOST_COMPARED]
+    seconds = sum(session.objective.seconds(each.schedule, final_images) for each in compared)
+    images = final_images * len(compared)
+    return Reserve(
+        seconds=min(seconds + timing_seconds(session, compared), FRONT_SHARE * (budget.seconds or math.inf))
+        + REPORT_SECONDS,
+        images=min(images, math.floor(FRONT_SHARE * budget.images)) if budget.images else images,
+    )
+
+
+def promoted(session: Session) -> list[Candidate]:
+    """All that deserve final seeds, the most deserving first."""
+    return [each.candidate for each in priorities(list(session.measured.values()))]
+
+
+def measure_front(session: Session) -> None:
+    """Times the promoted schedules beside the full one and measures them on final seeds at one count."""
+    compared = affordable(session, promoted(session))
+    session.watch.say(
+        f"comparing {len(compared)} schedules on final seeds: {', '.join(each.label for each in compared)}"
+    )
+    time_end_to_end(session, compared)
+    count = sample_in_rounds(session, compared)
+    for candidate in compared:
+        session.objective.score(candidate, session.laboratory.config.quality.final_seed, count)
+
+
+def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]:
+    """As many of them as can be measured at the full final count, but never fewer than a few."""
+    final_images = session.laboratory.config.quality.final_images
+    seconds, images = session.allowance.seconds_left - REPORT_SECONDS, session.allowance.images_left
+    count = min(len(ranked), LEAST_COMPARED)
+    while count < min(len(ranked), MOST_COMPARED):
+        wider = ranked[: count + 1]
+        needed = sum(session.objective.seconds(each.schedule, final_images) for each in wider)
+        if needed + timing_seconds(session, wider) > seconds or final_images * len(wider) > images:
+            break
+        count += 1
+    return list(ranked[:count])
+
+
+def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:
+    """What timing these schedules end to end takes, about."""
+    return TIMING_ROUNDS * 1.3 * sum(session.objective.predicted_seconds(each.schedule) for each in compared)
+
+
+def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
+    """Times whole trajectories in one sitting, each beside the full schedule's, unless all were timed before."""
+    if _timed(session) >= {each.key for each in compared}:
+        return
+    laboratory, baseline = session.laboratory, compared[0]
+    subjects = {each.key: Subject((laboratory.networks[each.weights],), each.schedule) for each in compared}
+    config = laboratory.config.throughput
+    limit = max(timing_seconds(session, compared), 0.1 * session.allowance.seconds_left)
+    timings = time_schedules(
+        subjects,
+        baseline.key,
+        batch_size=config.batch_size,
+        repeats=config.repeats,
+        max_seconds=None if math.isinf(limit) else limit,
+        observe=lambda _key, _seconds: session.check(),
+    )
+    latencies = time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * limit)
+    for each in compared:
+        _put(session, each, baseline, timings[each.key], latencies[each.key])
+
+
+def _timed(session: Session) -> set[tuple[str, str]]:
+    """Schedules and weights that this study has timed end to end."""
+    names = {weights_digest(network): name for name, network in session.laboratory.networks.items()}
+    records = session.store.measurements.throughputs(session.name)
+    return {
+        (record.schedule_digest, names[record.key.weights_sha256])
+        for record in records
+        if record.study == session.name and record.purpose == "final" and record.key.weights_sha256 in names
+    }
+
+
+def _put(session: Session, candidate: Candidate, baseline: Candidate, timing: Timing, latency: Timing) -> None:
+    networks = session.laboratory.networks
+    session.store.measurements.put_throughput(
+        ThroughputRecord(
+            schedule_digest=candidate.schedule.digest,
+            key=timing_key(session.laboratory, networks[candidate.weights]),
+            baseline_digest=baseline.schedule.digest,
+            baseline_weights_sha256=weights_digest(networks[baseline.weights]),
+            purpose="final",
+            seconds=timing.seconds,
+            baseline_seconds=timing.neighbours,
+            predicted_seconds=session.objective.predicted_seconds(candidate.schedule),
+            latency_seconds=latency.seconds,
+            study=session.name,
+        )
+    )
+
+
+def sample_in_rounds(session: Session, compared: Sequence[Candidate]) -> int:
+    """Adds final images to all of them in turn while the budget lasts; returns the count that all have reached."""
+    config, count = session.laboratory.config, 0
+    while count < config.quality.final_images:
+        target = min(count + config.run.chunk_images, config.quality.final_images)
+        if count and not _fits(session, compared, target):
+            break
+        for candidate in compared:
+            session.objective.collect(candidate, config.quality.final_seed, range(target))
+        count = target
+    return count
+
+
+def _fits(session: Session, compared: Sequence[Candidate], target: int) -> bool:
+    """Whether every one of them can be brought to that many images within the budget."""
+    seed = session.laboratory.config.quality.final_seed
+    missing = [session.objective.missing(each, seed, target) for each in compared]
+    seconds = sum(session.objective.seconds(each.schedule, n) for each, n in zip(compared, missing, strict=True))
+    allowance = session.allowance
+    return seconds <= allowance.seconds_left - REPORT_SECONDS and sum(missing) <= allowance.images_left

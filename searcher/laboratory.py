@@ -1,0 +1,146 @@
+"""Everything that a study measures with: networks, conditions, metric and reference, loaded and checked at once.
+
+Whatever can be wrong with an input is found here, before anything is sampled and before a database is touched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..backends.conditions import Conditions
+from ..backends.device_lock import DeviceLock
+from ..backends.environment import device_id
+from ..backends.errors import InputError
+from ..backends.network import Network, check_device, load
+from ..backends.schedule import Guidance, Schedule
+from ..backends.solvers import make_schedule
+from ..studies.config import BaselineConfig, CheckpointConfig, StudyConfig, override
+from .frames import Frame
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """What a study measures with.
+
+    Attributes:
+        config: the study's configuration, its device resolved.
+        networks: by the name of their weights; the study's own come first.
+        frames: the full schedule of each of them.
+        conditions: the labels of the images.
+        metric: scores features; see `quality.py`.
+    """
+
+    config: StudyConfig
+    networks: Mapping[str, Network]
+    frames: Mapping[str, Frame]
+    conditions: Conditions
+
+    @property
+    def weights(self) -> str:
+        """The name of the study's own weights."""
+        return next(iter(self.networks))
+
+    @property
+    def network(self) -> Network:
+        """The network with the study's own weights."""
+        return self.networks[self.weights]
+
+    @property
+    def frame(self) -> Frame:
+        """The full schedule of the study's own weights."""
+        return self.frames[self.weights]
+
+    @cached_property
+    def lock(self) -> DeviceLock:
+        """The lock of the device that all of this runs on."""
+        return DeviceLock(device_id(self.network.device))
+
+
+def resolve_device(config: StudyConfig) -> StudyConfig:
+    """The configuration with `auto` replaced by the device that is there.
+
+    Raises:
+        InputError: not a device's name.
+        DeviceError: the device is not there.
+    """
+    device = config.throughput.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return override(config, {"throughput.device": device})
+
+
+def load_networks(config: StudyConfig) -> dict[str, Network]:
+    """The study's network, then those of `checkpoint.baseline_weights`, by the name of their weights.
+
+    Raises:
+        InputError: a checkpoint can't be loaded, or is no checkpoint of the same network.
+        DeviceError: the device is not there.
+    """
+    paths = [config.checkpoint.path, *config.checkpoint.baseline_weights]
+    loaded = [_load(path, config.checkpoint, config.throughput.device) for path in paths]
+    for path, network in zip(paths, loaded, strict=True):
+        _check_same_network(loaded[0], network, path)
+    networks = {network.name: network for network in loaded}
+    if len(networks) < len(loaded):
+        raise InputError(
+            f"checkpoint: each set of weights must have a name of its own, but got {', '.join(paths)}. "
+            "Rename one file, or leave the repeated one out of `checkpoint.baseline_weights`."
+        )
+    return networks
+
+
+def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
+    options = dict(checkpoint.options)
+    if checkpoint.weights_key is not None:
+        options["weights_key"] = checkpoint.weights_key
+    return load(path, device, DTYPES[checkpoint.dtype], network=checkpoint.network, **options)
+
+
+def _check_same_network(first: Network, other: Network, path: str) -> None:
+    for what in ("architecture", "granularity", "block_kinds"):
+        have, wanted = getattr(other.signature, what), getattr(first.signature, what)
+        if have != wanted:
+            raise InputError(
+                f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its {what} "
+                f"is {have}, not {wanted}. Leave it out."
+            )
+    if (other.prediction, other.noise, other.sample_shape) != (first.prediction, first.noise, first.sample_shape):
+        raise InputError(
+            f"checkpoint.baseline_weights: `{path}` predicts {other.prediction} of {other.sample_shape} on other noise "
+            f"than the study's network. Leave it out."
+        )
+
+
+def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
+    """The full schedule of a network as the configuration wants it.
+
+    Raises:
+        InputError: an unknown solver or spacing, or values that do not go together.
+    """
+    if baseline.guidance is not None and network.num_classes is None:
+        raise InputError(
+            f"guidance: `{network.name}` takes no conditions, so there is nothing to guide. Leave `--guidance` away."
+        )
+    return Frame(_full(network, baseline), baseline.spacing)
+
+
+def _full(network: Network, baseline: BaselineConfig) -> Schedule:
+    channels = "all" if baseline.guidance_channels == "all" else int(baseline.guidance_channels)
+    return make_schedule(
+        network.signature,
+        network.noise,
+        network.prediction,
+        solver=baseline.solver,
+        order=baseline.order,
+        num_steps=baseline.num_steps,
+        spacing=baseline.spacing,
+        guidance=None if baseline.guidance is None else Guidance(baseline.guidance, channels),
+        variance=baseline.variance,
+        eta=baseline.eta,
+        clip=baseline.clip,
+    )

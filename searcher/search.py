@@ -1,0 +1,92 @@
+"""The search: a ladder of baselines first, then proposals, and in between the baselines that the best must beat."""
+
+from collections.abc import Sequence
+
+from ..backends.sampling import NonFiniteSamples
+from ..studies.evaluations import FailedEvaluation, UnusableFeatures
+from .candidates import Candidate, from_baseline
+from .finals import reserve
+from .promotion import Measured, next_rival
+from .proposing import Proposal, Values
+from .seeds import baselines, select
+from .session import Session
+
+# The full schedules and one or two of each family: what a front can't do without, whatever the budget.
+FIRST_BASELINES = 8
+# One of this many evaluations of the search is a baseline.
+BASELINE_EVERY = 4
+# So many proposals in a row that were all measured before say that the space holds nothing new.
+MOST_REPEATS = 200
+
+
+def ladder(session: Session) -> list[Candidate]:
+    """All baselines of the study, in the order in which they are worth measuring."""
+    laboratory = session.laboratory
+    others = [(frame, name) for name, frame in laboratory.frames.items() if name != laboratory.weights]
+    rows = baselines(laboratory.frame, laboratory.weights, others)
+    return [from_baseline(row, laboratory.weights) for row in select(rows, laboratory.config.search.baselines)]
+
+
+def measure_baselines(session: Session) -> None:
+    """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go."""
+    rungs = ladder(session)
+    session.objective.time_kinds([each.schedule for each in rungs])
+    for candidate in rungs[:FIRST_BASELINES]:
+        measure_baseline(session, candidate)
+
+
+def measure_baseline(session: Session, candidate: Candidate) -> None:
+    """Measures one baseline and lets the sampler learn from it where the space can express it."""
+    measured = session.measure(candidate)
+    if candidate.weights == session.laboratory.weights:
+        session.proposer.tell_known(candidate.label, candidate.schedule, values(measured))
+
+
+def search(session: Session) -> None:
+    """Measures proposals until what is left of the budget is needed for the front, or the space is used up."""
+    rungs, repeats, evaluations = ladder(session), 0, 0
+    while repeats < MOST_REPEATS and has_room(session):
+        evaluations += 1
+        if evaluations % BASELINE_EVERY == 0 and (candidate := _contested(session, rungs)):
+            measure_baseline(session, candidate)
+            continue
+        known = len(session.measured)
+        measure_proposal(session, session.proposer.ask())
+        repeats = repeats + 1 if len(session.measured) == known else 0
+
+
+def measure_proposal(session: Session, proposal: Proposal) -> None:
+    """Measures one proposal and tells its trial, once; a schedule whose samples are not finite fails its trial."""
+    label = f"trial {proposal.number}"
+    candidate = Candidate(label, "trial", "", session.laboratory.weights, proposal.schedule, proposal.number)
+    try:
+        session.proposer.tell(proposal.number, values(session.measure(candidate)))
+    except (NonFiniteSamples, UnusableFeatures, FailedEvaluation) as error:
+        session.proposer.fail(proposal.number)
+        session.watch.say(f"{label} failed: {error}")
+    session.allowance.trials += 1
+
+
+def values(measured: Measured) -> Values:
+    """What Optuna is told."""
+    return Values(measured.quality, measured.speed)
+
+
+def has_room(session: Session) -> bool:
+    """Whether another evaluation fits into the budget, with what the front's measurement needs set aside."""
+    allowance, config = session.allowance, session.laboratory.config
+    kept = reserve(session)
+    typical = session.objective.seconds(session.laboratory.frame.full, config.quality.num_images) / 2
+    return (
+        allowance.trials_left > 0
+        and session.proposer.num_trials < config.search.max_trials
+        and allowance.seconds_left > kept.seconds + typical
+        and allowance.images_left >= kept.images + config.quality.num_images
+    )
+
+
+def _contested(session: Session, rungs: Sequence[Candidate]) -> Candidate | None:
+    """The baseline to measure next: one that could spoil the best trial's lead, else the next rung of the ladders."""
+    left = [each for each in rungs if each.key not in session.measured]
+    speeds = [(session.objective.images_per_second(each.schedule), each) for each in left]
+    return next_rival(list(session.measured.values()), speeds) or next(iter(left), None)

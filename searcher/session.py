@@ -1,0 +1,116 @@
+"""One command's work on one study: what it measures with, where it writes, what it may spend, who watches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..studies.records import Member, QualityRecord
+from ..studies.store import Store
+from .allowance import Allowance
+from .candidates import Candidate
+from .laboratory import Laboratory
+from .objective import Objective, weights_digest
+from .progress import Watch
+from .promotion import Measured
+from .proposing import Proposer
+
+
+@dataclass
+class Session:
+    """Holds the parts together, and what has been measured on search seeds so far.
+
+    Attributes:
+        laboratory: what to measure with.
+        store: the study database.
+        objective: measures candidates.
+        proposer: the dialogue with Optuna.
+        allowance: what may be spent.
+        watch: who is told.
+        check: raises to stop.
+        measured: by the candidates' keys, in order; the first is the full schedule that everything is stated against.
+    """
+
+    laboratory: Laboratory
+    store: Store
+    objective: Objective
+    proposer: Proposer
+    allowance: Allowance
+    watch: Watch
+    check: Callable[[], None]
+    measured: dict[tuple[str, str], Measured] = field(default_factory=dict[tuple[str, str], Measured])
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.laboratory.config.name
+
+    def measure(self, candidate: Candidate) -> Measured:
+        """A candidate's values on search seeds; sampled, or looked up where they are known.
+
+        Raises:
+            FailedEvaluation, NonFiniteSamples, UnusableFeatures: it can't be measured; the store keeps the reason.
+            Interrupted: the command is to stop; committed chunks are kept.
+        """
+        self.check()
+        if candidate.key not in self.measured:
+            quality = self.laboratory.config.quality
+            self.register(candidate)
+            sampled = self.objective.collect(candidate, quality.search_seed, range(quality.num_images))
+            record = self.objective.score(candidate, quality.search_seed, quality.num_images)
+            self._remember(candidate, record)
+            self.watch.say(self._line(candidate, sampled))
+        return self.measured[candidate.key]
+
+    def register(self, candidate: Candidate) -> None:
+        """Makes the candidate a member of the study, unless it is one."""
+        self.store.evaluations.add_schedule(candidate.schedule)
+        self.store.studies.add_member(
+            self.name,
+            Member(
+                label=candidate.label,
+                role=candidate.role,
+                family=candidate.family,
+                schedule_digest=candidate.schedule.digest,
+                weights_sha256=weights_digest(self.laboratory.networks[candidate.weights]),
+                weights_name=candidate.weights,
+                trial_number=candidate.trial,
+            ),
+        )
+
+    def restore(self) -> None:
+        """Takes in what earlier sessions of this study have measured on search seeds."""
+        quality = self.laboratory.config.quality
+        for candidate in self.members():
+            record = self.objective.scored(candidate, quality.search_seed, quality.num_images)
+            if record is not None:
+                self._remember(candidate, record)
+
+    def members(self) -> list[Candidate]:
+        """The study's members, in the order in which they were added."""
+        members = self.store.studies.members(self.name)
+        schedules = self.store.evaluations.schedules(member.schedule_digest for member in members)
+        return [
+            Candidate(
+                member.label,
+                member.role,
+                member.family,
+                member.weights_name,
+                schedules[member.schedule_digest],
+                member.trial_number,
+            )
+            for member in members
+        ]
+
+    def enter(self, state: str) -> None:
+        """Notes what the study is doing, where `exeunt status` reads it."""
+        self.proposer.study.set_user_attr("state", state)
+        self.watch.phase(state, 1.0)
+
+    def _remember(self, candidate: Candidate, record: QualityRecord) -> None:
+        excess = record.value if record.excess is None else record.excess
+        speed = self.objective.images_per_second(candidate.schedule)
+        self.measured[candidate.key] = Measured(candidate, record.value, excess, speed)
+
+    def _line(self, candidate: Candidate, sampled: int) -> str:
+        found = self.measured[candidate.key]
+        origin = "" if sampled else " (looked up)"
+        return f"{candidate.label}: distance {found.quality:.4g}, {found.speed:.0f} images/s{origin}"

@@ -1,0 +1,127 @@
+"""The flags that describe a study, and the configuration that they make of a study file and the defaults."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..backends.errors import InputError
+from ..backends.network import BUNDLED
+from ..studies.config import StudyConfig, from_toml, override, parse_assignment
+from .proposing import SAMPLERS
+from .spaces import SPACES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Each flag with the settings that it sets.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "study": ("name",),
+    "checkpoint": ("checkpoint.path",),
+    "network": ("checkpoint.network",),
+    "weights_key": ("checkpoint.weights_key",),
+    "dtype": ("checkpoint.dtype",),
+    "solver": ("baseline.solver",),
+    "num_steps": ("baseline.num_steps",),
+    "guidance": ("baseline.guidance",),
+    "metric": ("quality.metric",),
+    "extractor_weights": ("quality.extractor_weights",),
+    "reference": ("quality.reference",),
+    "conditions": ("quality.conditions",),
+    "num_images": ("quality.num_images",),
+    "batch_size": ("quality.batch_size", "throughput.batch_size"),
+    "device": ("throughput.device",),
+    "space": ("search.space",),
+    "sampler": ("search.sampler",),
+    "seed": ("search.seed",),
+    "budget": ("run.budget",),
+    "report": ("run.report",),
+}
+
+CHECKPOINT_FLAGS = (
+    click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
+    click.option("--network", metavar="NAME", help="Kind of network, or module:Class; else as the file says."),
+    click.option("--network-arg", "network_args", metavar="KEY=VALUE", multiple=True, help="For its constructor."),
+    click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file, such as ema."),
+    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is."),
+    click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What blocks compute in."),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images sampled and timed at a time."),
+    click.option("--conditions", metavar="FILE|NAME", help="Labels: uniform, reference, or a file."),
+)
+BASELINE_FLAGS = (
+    click.option("--solver", metavar="NAME", help="Solver of the full schedule: dpmsolver++, ddim, ddpm."),
+    click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
+    click.option("--guidance", type=float, metavar="SCALE", help="Classifier-free guidance; default: none."),
+)
+QUALITY_FLAGS = (
+    click.option("--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, kid, …, or module:function."),
+    click.option("--reference", metavar="PATH|NAME", help="Real images: a folder, an .npz, or a bundled name."),
+    click.option("--extractor-weights", metavar="FILE", help="Local weights of the feature extractor."),
+    click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images for each schedule."),
+)
+CONFIG_FLAGS = (
+    click.option("--config", "config_file", type=click.Path(path_type=Path), help="A study file (TOML) under flags."),
+    click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting, dotted."),
+)
+SEARCH_FLAGS = (
+    click.option("--space", metavar="NAME", help=f"Space of schedules: {', '.join(SPACES)}."),
+    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="What proposes schedules."),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
+)
+
+
+def flags(*groups: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """A decorator that adds groups of flags, in their order."""
+
+    def add(command: F) -> F:
+        for group in reversed(groups):
+            for flag in reversed(group):
+                command = flag(command)
+        return command
+
+    return add
+
+
+def study_config(
+    given: Mapping[str, Any], config_file: Path | None = None, assignments: tuple[str, ...] = ()
+) -> StudyConfig:
+    """The configuration that a command line describes: defaults, then the study file, then `--set`, then flags.
+
+    Args:
+        given: values of flags by their names in `SETTINGS`, and `network_args`; None where a flag was not given.
+
+    Raises:
+        InputError: a file, key or value is wrong, or another checkpoint came without its reference.
+    """
+    config = from_toml(config_file) if config_file else StudyConfig()
+    values = dict(map(parse_assignment, assignments))
+    for flag, keys in SETTINGS.items():
+        if given.get(flag) is not None:
+            values |= dict.fromkeys(keys, given[flag])
+    if given.get("network_args"):
+        values["checkpoint.options"] = dict(map(parse_assignment, given["network_args"]))
+    return override(config, _for_checkpoint(config, values))
+
+
+def _for_checkpoint(config: StudyConfig, values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with the demo's defaults taken back where they belong to the demo's checkpoint alone."""
+    checkpoint = values.get("checkpoint.path", config.checkpoint.path)
+    if checkpoint in BUNDLED:
+        return values
+    defaults = StudyConfig()
+    own: dict[str, Any] = {}
+    if config.checkpoint.baseline_weights == defaults.checkpoint.baseline_weights:
+        own["checkpoint.baseline_weights"] = ()
+    if config.name == defaults.name:
+        own["name"] = _as_name(Path(checkpoint).stem)
+    if config.checkpoint.path in BUNDLED and "quality.reference" not in values:
+        raise InputError(
+            f"reference: `{checkpoint}` needs real images to be compared with. Add --reference FOLDER, or an .npz of "
+            "images or of mu and sigma."
+        )
+    return own | values
+
+
+def _as_name(text: str) -> str:
+    kept = "".join(sign if sign.isalnum() or sign in "_.:+-" else "-" for sign in text)
+    return kept.lstrip("_.:+-")[:100] or "study"
