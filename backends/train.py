@@ -54,8 +54,8 @@ class Recipe:
 
 RECIPES = {
     "autoencoder": Recipe(num_steps=4_000, batch_size=128, learning_rate=2e-3, warmup=100, ema_decay=0.998, seed=1),
-    "normal": Recipe(num_steps=12_000, batch_size=128, learning_rate=1e-3, warmup=400, ema_decay=0.999, seed=2),
-    "exits": Recipe(num_steps=8_000, batch_size=128, learning_rate=5e-4, warmup=200, ema_decay=0.999, seed=3),
+    "normal": Recipe(num_steps=6_500, batch_size=128, learning_rate=1e-3, warmup=400, ema_decay=0.999, seed=2),
+    "exits": Recipe(num_steps=5_000, batch_size=128, learning_rate=5e-4, warmup=200, ema_decay=0.999, seed=3),
 }
 
 
@@ -168,7 +168,7 @@ class Trainer:
     def run(self, loss: Callable[[], Tensor], *, max_seconds: float) -> None:
         """Train to the recipe's last step or for `max_seconds`, saving every minute."""
         start = saved = time.monotonic()
-        base_seconds, total = self.seconds, torch.zeros((), device=self.parameters[0].device)
+        base_seconds, since, total = self.seconds, self.step, torch.zeros((), device=self.parameters[0].device)
         while self.step < self.recipe.num_steps and time.monotonic() - start < max_seconds:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
@@ -183,7 +183,8 @@ class Trainer:
             total += value.detach()
             if self.step % 500 == 0:
                 self.seconds = base_seconds + time.monotonic() - start
-                self.losses.append((self.step, float(total) / 500))
+                self.losses.append((self.step, float(total.cpu()) / (self.step - since)))
+                since = self.step
                 total.zero_()
                 click.echo(f"step {self.step:6d}  loss {self.losses[-1][1]:.4f}  {self.seconds:6.0f} s", err=True)
             if time.monotonic() - saved > 60:
@@ -323,6 +324,7 @@ def export(data: Path, out: Path, assets: Path) -> None:
 def _save_half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
     halves = {name: value.half().contiguous() for name, value in tensors.items()}
     save_file(halves, path, {METADATA_KEY: json.dumps(metadata)})
+    path.chmod(0o644)
     click.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -1,0 +1,43 @@
+# Exeunt: `make demo` searches the bundled checkpoint, `make test` runs the tests, `make check` does everything.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all check install clean
+
+# Each stamp says which set of dependencies the environment holds.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt .
+	touch $@
+
+$(VENV)/.test-installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.test-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ruff pyright
+	touch $@
+
+install: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/exeunt optimize
+
+test: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -m "not slow and not gpu" --cov --cov-report=term
+
+test-all: $(VENV)/.test-installed
+	$(BIN)/python -m pytest
+
+# pyright sees the folder mapping only in a strict editable install, which must be renewed when files are added.
+check: $(VENV)/.dev-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . --config-settings editable_mode=strict
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -m "not slow and not gpu" --cov --cov-report=term
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
