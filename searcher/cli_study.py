@@ -1,3 +1,199 @@
 """`exeunt optimize`, `exeunt resume` and `exeunt baselines`."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ..backends.errors import InputError
+from ..backends.schedule import block_evaluations
+from ..studies.budget import parse_budget
+from ..studies.config import StudyConfig, override, refuse_difference
+from ..studies.interruption import interruptible
+from .allowance import Allowance
+from .estimate import Estimate, estimate, statement
+from .laboratory import load_frames, resolve_device, set_up
+from .opening import only_study, open_session, stored_config
+from .options import budget_flag, json_flag, storage_flag, storage_url, study_flag
+from .outcome import TABLE_WIDTH, show, write_report_of
+from .progress import watching
+from .proposals import read_proposals
+from .runner import optimize as run
+from .search import ladder
+from .standing import standing_at
+from .study_options import (
+    BASELINE_FLAGS,
+    CHECKPOINT_FLAGS,
+    CONFIG_FLAGS,
+    QUALITY_FLAGS,
+    SEARCH_FLAGS,
+    flags,
+    study_config,
+)
+
+# Loading, timing and the report take about half of it.
 LEAST_SECONDS = 20.0
+
+quiet_flag = click.option("--quiet", is_flag=True, help="No progress on standard error.")
+report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes; default: exeunt-report.")
+
+
+@click.command()
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, SEARCH_FLAGS, CONFIG_FLAGS)
+@storage_flag
+@study_flag
+@budget_flag
+@report_flag
+@click.option("--final-images", type=click.IntRange(2), metavar="N", help="Images for each point of the final front.")
+@click.option(
+    "--proposals",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Measure these schedule files, or those of a folder, and propose no others.",
+)
+@click.option("--dry-run", is_flag=True, help="Sample two batches and say what the budget buys.")
+@json_flag
+@quiet_flag
+def optimize(
+    storage: str,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    proposals: tuple[Path, ...],
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Search schedules for a checkpoint on this machine, measure them, and show the front.
+
+    With no arguments it searches the bundled checkpoint for four minutes. Run again with the same arguments, an
+    interrupted search goes on, and a finished one shows its front and how to spend more.
+
+    \b
+    Examples:
+      exeunt optimize
+      exeunt optimize --dry-run --budget 1h
+      exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --num-steps 50 --guidance 1.5 --budget 8h
+      exeunt optimize --config study.toml --set search.space='"cache"'
+    """
+    url = storage_url(storage)
+    config = resolve_device(study_config(given, config_file, assignments))
+    stored = stored_config(url, config.name)
+    if stored is not None:
+        refuse_difference(stored, config)
+        if standing_at(url, config.name).finished and given["budget"] is None and not dry_run:
+            show_finished(url, stored, as_json)
+            return
+    work(config, url, proposals, dry_run=dry_run, as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@storage_flag
+@study_flag
+@budget_flag
+@report_flag
+@json_flag
+@quiet_flag
+def resume(storage: str, study: str | None, budget: str | None, report: str | None, as_json: bool, quiet: bool) -> None:
+    """Go on with a study from its database, with its own settings.
+
+    Without --budget it spends what the interrupted search had left. With one it searches on from where it is.
+
+    \b
+    Examples:
+      exeunt resume
+      exeunt resume --study demo --budget 30m
+    """
+    url = storage_url(storage)
+    name = only_study(url, study)
+    stored = stored_config(url, name)
+    assert stored is not None
+    free = {"run.budget": budget, "run.report": report}
+    config = override(stored, {key: value for key, value in free.items() if value is not None})
+    state = standing_at(url, name)
+    if state.finished and budget is None:
+        show_finished(url, stored, as_json)
+        return
+    if budget is None:
+        config = override(config, {"run.budget": str(state.left(parse_budget(config.run.budget)))})
+    work(config, url, (), dry_run=False, as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, CONFIG_FLAGS)
+@json_flag
+def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """List the schedules that every search is compared with, in the order in which they are measured.
+
+    \b
+    Examples:
+      exeunt baselines
+      exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
+    """
+    config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
+    rows = [
+        {
+            "label": each.label,
+            "family": each.family,
+            "weights": each.weights,
+            "steps": each.schedule.num_steps,
+            "block_evaluations": block_evaluations(each.schedule),
+            "digest": each.schedule.digest,
+        }
+        for each in ladder(config.search, load_frames(config))
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(str(value)[:12] if name == "digest" else str(value) for name, value in row.items()))
+    Console(width=TABLE_WIDTH, highlight=False).print(table)
+
+
+def work(
+    config: StudyConfig, url: str, proposals: Sequence[Path], *, dry_run: bool, as_json: bool, quiet: bool
+) -> None:
+    """Sets up, says what is about to be done, does it, and shows what came out."""
+    budget = parse_budget(config.run.budget)
+    if budget.seconds is not None and budget.seconds < LEAST_SECONDS:
+        raise InputError(f"budget: must be at least {LEAST_SECONDS:g}s, but got {config.run.budget}. Use --budget 4m.")
+    allowance = Allowance(budget)
+    laboratory = set_up(config)
+    fixed = read_proposals(proposals, laboratory) if proposals else []
+    click.echo(statement(laboratory), err=as_json)
+    if dry_run:
+        show_estimate(estimate(laboratory, budget), config, as_json)
+        return
+    with (
+        watching(quiet) as watch,
+        interruptible() as interruption,
+        open_session(laboratory, url, allowance, watch, interruption) as session,
+    ):
+        run(session, fixed)
+        files = write_report_of(session)
+    show(url, config.name, as_json, files)
+
+
+def show_estimate(found: Estimate, config: StudyConfig, as_json: bool) -> None:
+    """Prints what the budget buys."""
+    if as_json:
+        click.echo(json.dumps({"budget": config.run.budget, **asdict(found)}, indent=2))
+        return
+    click.echo(
+        f"The full schedule samples {found.images_per_second:.1f} images/s here, features included.\n"
+        f"A budget of {config.run.budget} measures {found.baselines} baselines and about {found.proposals} proposals "
+        f"on {config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
+        f"other noises, in about {found.seconds:.0f} s."
+    )
+
+
+def show_finished(url: str, config: StudyConfig, as_json: bool) -> None:
+    """Prints the front of a study that has nothing left to do."""
+    click.echo(f"Study `{config.name}` is finished: its budget of {config.run.budget} is spent.", err=as_json)
+    show(url, config.name, as_json)

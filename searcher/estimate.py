@@ -1,17 +1,15 @@
 """What a study is about to do, in words, and what its budget buys: said before anything is spent."""
 
-from dataclasses import asdict, dataclass
+import math
+import time
+from dataclasses import dataclass
 
 from ..backends.environment import device_name
-from ..backends.plan import compile_plan
 from ..backends.sampling import sample
-from ..backends.throughput import predict_seconds, time_calls
 from ..studies.budget import Budget
 from .finals import FRONT_SHARE, LEAST_COMPARED, REPORT_SECONDS
 from .laboratory import Laboratory
-from .pace import Pace
 from .search import FIRST_BASELINES
-from .stopwatch import stopwatch
 
 # Proposals cost less than the full schedule; on the bundled checkpoint they came to a half on average.
 TYPICAL_COST = 0.5
@@ -49,3 +47,43 @@ def statement(laboratory: Laboratory) -> str:
         f"Measured: {laboratory.metric.name} against {config.quality.reference}; batch {config.throughput.batch_size}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."
     )
+
+
+def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:
+    """Samples one batch of the full schedule, with features, and says what the budget buys at that pace."""
+    per_image = _seconds_per_image(laboratory)
+    quality, typical = laboratory.config.quality, per_image * TYPICAL_COST
+    search = quality.num_images * (FIRST_BASELINES * per_image * 0.75)
+    total = min(
+        budget.seconds if budget.seconds is not None else math.inf,
+        budget.images * typical if budget.images is not None else math.inf,
+    )
+    if math.isinf(total):
+        proposals = budget.trials or 0
+        final_images = quality.final_images
+        total = search + typical * (proposals * quality.num_images + 2 * LEAST_COMPARED * final_images)
+    else:
+        front = FRONT_SHARE * total
+        proposals = max(0, math.floor((total - front - search) / (typical * quality.num_images)))
+        proposals = min(proposals, budget.trials or proposals)
+        final_images = min(quality.final_images, math.floor(0.7 * front / (1.5 * LEAST_COMPARED * typical)))
+    return Estimate(1 / per_image, FIRST_BASELINES, proposals, final_images, total + REPORT_SECONDS)
+
+
+def _seconds_per_image(laboratory: Laboratory) -> float:
+    """Of the full schedule, features included, from the second of two batches: the first one warms up."""
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        size = laboratory.config.quality.batch_size
+        batches = sample(
+            [laboratory.network],
+            laboratory.frame.full,
+            seed=laboratory.config.quality.search_seed,
+            images=range(size),
+            conditions=laboratory.conditions,
+            batch_size=size,
+        )
+        laboratory.metric.features([batch.images for batch in batches])
+        seconds = (time.perf_counter() - started) / size
+    return seconds

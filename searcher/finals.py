@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ..backends.throughput import Subject, Timing, time_schedules
 from ..studies.records import ThroughputRecord
 from .candidates import Candidate
-from .objective import timing_key, weights_digest
+from .laboratory import weights_digest
+from .objective import timing_key
 from .promotion import priorities
 from .session import Session
 

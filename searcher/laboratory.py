@@ -6,18 +6,24 @@ Whatever can be wrong with an input is found here, before anything is sampled an
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
+from ..backends import conditions as condition_lists
 from ..backends.conditions import Conditions
 from ..backends.device_lock import DeviceLock
-from ..backends.environment import device_id
+from ..backends.environment import device_id, environment
 from ..backends.errors import InputError
+from ..backends.features import parse_metric
 from ..backends.network import Network, check_device, load
 from ..backends.schedule import Guidance, Schedule
-from ..backends.solvers import make_schedule
+from ..backends.solvers import find, make_schedule
 from ..studies.config import BaselineConfig, CheckpointConfig, StudyConfig, override
 from .frames import Frame
+from .metric import Metric, load_metric
+from .seeds import check_families
+from .spaces import check_space
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -38,6 +44,7 @@ class Laboratory:
     networks: Mapping[str, Network]
     frames: Mapping[str, Frame]
     conditions: Conditions
+    metric: Metric
 
     @property
     def weights(self) -> str:
@@ -58,6 +65,57 @@ class Laboratory:
     def lock(self) -> DeviceLock:
         """The lock of the device that all of this runs on."""
         return DeviceLock(device_id(self.network.device))
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What timings depend on besides schedule, weights, dtype and executor."""
+        return environment(self.network.device)
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The digests of what settings only name, so that a changed file is not taken for the same one."""
+        weights = [weights_digest(network) for network in self.networks.values()]
+        return {
+            "checkpoint.path": weights[0],
+            "checkpoint.baseline_weights": "+".join(weights[1:]),
+            "quality.conditions": self.conditions.digest,
+            "quality.reference": self.metric.reference,
+            "quality.metric": self.metric.extractor_digest,
+        }
+
+
+def set_up(config: StudyConfig) -> Laboratory:
+    """Loads and checks everything that a study measures with.
+
+    Raises:
+        InputError, ScheduleError: an input is wrong; the message says which and what to do.
+        DeviceError: the device is not there.
+    """
+    config = resolve_device(config)
+    _check_names(config)
+    networks = load_networks(config)
+    frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
+    metric = load_metric(config.quality, config.throughput.device)
+    conditions = make_conditions(config, next(iter(networks.values())), metric)
+    return Laboratory(config, networks, frames, conditions, metric)
+
+
+def _check_names(config: StudyConfig) -> None:
+    """What is known by its name alone is checked before anything is loaded."""
+    check_space(config.search.space)
+    check_families(config.search.baselines)
+    parse_metric(config.quality.metric)
+    find(config.baseline.solver)
+
+
+def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
+    """The labels of a study's images.
+
+    Raises:
+        InputError: a file is wrong, or the network takes no conditions.
+    """
+    probabilities = metric.label_probabilities if metric else None
+    return condition_lists.load(config.quality.conditions, network.num_classes, probabilities)
 
 
 def resolve_device(config: StudyConfig) -> StudyConfig:
@@ -116,6 +174,11 @@ def _check_same_network(first: Network, other: Network, path: str) -> None:
         )
 
 
+def load_frames(config: StudyConfig) -> dict[str, Frame]:
+    """The full schedule on each of the study's weights, the study's own first. Raises as `set_up` does."""
+    return {name: make_frame(network, config.baseline) for name, network in load_networks(config).items()}
+
+
 def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
     """The full schedule of a network as the configuration wants it.
 
@@ -144,3 +207,8 @@ def _full(network: Network, baseline: BaselineConfig) -> Schedule:
         eta=baseline.eta,
         clip=baseline.clip,
     )
+
+
+def weights_digest(network: Network) -> str:
+    """What tells the weights of a network apart; its name where it has none."""
+    return network.signature.weights_sha256 or network.name

@@ -19,7 +19,7 @@ from ..studies.records import Claim, EvaluationKey, QualityRecord, TimingKey
 from ..studies.store import Store
 from ..studies.workers import Worker
 from .candidates import Candidate
-from .laboratory import Laboratory
+from .laboratory import Laboratory, weights_digest
 from .pace import Pace
 
 
@@ -195,11 +195,6 @@ def timing_key(laboratory: Laboratory, network: Network) -> TimingKey:
         weights_sha256=weights_digest(network),
         versions=environment_digest(environment(device)),
     )
-
-
-def weights_digest(network: Network) -> str:
-    """What tells the weights of a network apart; its name where it has none."""
-    return network.signature.weights_sha256 or network.name
 
 
 def _chunks(ranges: Iterable[range], size: int) -> Iterator[range]:

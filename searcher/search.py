@@ -1,11 +1,13 @@
 """The search: a ladder of baselines first, then proposals, and in between the baselines that the best must beat."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..backends.sampling import NonFiniteSamples
+from ..studies.config import SearchConfig
 from ..studies.evaluations import FailedEvaluation, UnusableFeatures
 from .candidates import Candidate, from_baseline
 from .finals import reserve
+from .frames import Frame
 from .promotion import Measured, next_rival
 from .proposing import Proposal, Values
 from .seeds import baselines, select
@@ -19,17 +21,21 @@ BASELINE_EVERY = 4
 MOST_REPEATS = 200
 
 
-def ladder(session: Session) -> list[Candidate]:
-    """All baselines of the study, in the order in which they are worth measuring."""
-    laboratory = session.laboratory
-    others = [(frame, name) for name, frame in laboratory.frames.items() if name != laboratory.weights]
-    rows = baselines(laboratory.frame, laboratory.weights, others)
-    return [from_baseline(row, laboratory.weights) for row in select(rows, laboratory.config.search.baselines)]
+def ladder(config: SearchConfig, frames: Mapping[str, Frame]) -> list[Candidate]:
+    """All baselines of a study, in the order in which they are worth measuring.
+
+    Args:
+        config: says which families.
+        frames: by the name of the weights; the study's own come first.
+    """
+    (weights, frame), *others = frames.items()
+    rows = baselines(frame, weights, [(each, name) for name, each in others])
+    return [from_baseline(row, weights) for row in select(rows, config.baselines)]
 
 
 def measure_baselines(session: Session) -> None:
     """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go."""
-    rungs = ladder(session)
+    rungs = _rungs(session)
     session.objective.time_kinds([each.schedule for each in rungs])
     for candidate in rungs[:FIRST_BASELINES]:
         measure_baseline(session, candidate)
@@ -44,7 +50,7 @@ def measure_baseline(session: Session, candidate: Candidate) -> None:
 
 def search(session: Session) -> None:
     """Measures proposals until what is left of the budget is needed for the front, or the space is used up."""
-    rungs, repeats, evaluations = ladder(session), 0, 0
+    rungs, repeats, evaluations = _rungs(session), 0, 0
     while repeats < MOST_REPEATS and has_room(session):
         evaluations += 1
         if evaluations % BASELINE_EVERY == 0 and (candidate := _contested(session, rungs)):
@@ -53,6 +59,36 @@ def search(session: Session) -> None:
         known = len(session.measured)
         measure_proposal(session, session.proposer.ask())
         repeats = repeats + 1 if len(session.measured) == known else 0
+
+
+def measure_fixed(session: Session, proposals: Sequence[Candidate]) -> None:
+    """Measures schedules that a user proposed. They are members at once, so that a resumed study knows of them."""
+    for candidate in proposals:
+        session.register(candidate)
+    for candidate in pending(session):
+        if not has_room(session):
+            return
+        try:
+            measured = session.measure(candidate)
+        except (NonFiniteSamples, UnusableFeatures, FailedEvaluation) as error:
+            session.watch.say(f"{candidate.label} failed: {error}")
+        else:
+            session.proposer.tell_known(candidate.label, candidate.schedule, values(measured))
+        session.allowance.trials += 1
+
+
+def is_fixed(session: Session) -> bool:
+    """Whether the study measures what a user proposed, and proposes nothing itself."""
+    return any(each.role == "trial" and each.trial is None for each in session.members())
+
+
+def pending(session: Session) -> list[Candidate]:
+    """Schedules that a user proposed and that have no values yet."""
+    return [
+        each
+        for each in session.members()
+        if each.role == "trial" and each.trial is None and each.key not in session.measured
+    ]
 
 
 def measure_proposal(session: Session, proposal: Proposal) -> None:
@@ -90,3 +126,7 @@ def _contested(session: Session, rungs: Sequence[Candidate]) -> Candidate | None
     left = [each for each in rungs if each.key not in session.measured]
     speeds = [(session.objective.images_per_second(each.schedule), each) for each in left]
     return next_rival(list(session.measured.values()), speeds) or next(iter(left), None)
+
+
+def _rungs(session: Session) -> list[Candidate]:
+    return ladder(session.laboratory.config.search, session.laboratory.frames)

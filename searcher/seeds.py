@@ -122,12 +122,13 @@ def _without_repeats(rows: Sequence[Baseline]) -> list[Baseline]:
 
 
 def select(rows: Sequence[Baseline], families: Sequence[str]) -> list[Baseline]:
-    """The rows of these families. The full schedules always stay, since every speed-up is stated against them.
-
-    Raises:
-        InputError: a family that does not exist.
-    """
-    unknown = [name for name in families if name not in FAMILIES]
-    if unknown:
-        raise InputError(f"baselines: `{unknown[0]}` is not a family. Known: {', '.join(FAMILIES)}.")
+    """The rows of these families. The full schedules always stay, since every speed-up is stated against them."""
+    check_families(families)
     return [row for row in rows if row.family in {"full", *families}]
+
+
+def check_families(families: Sequence[str]) -> None:
+    """Raises InputError unless these are families."""
+    for name in families:
+        if name not in FAMILIES:
+            raise InputError(f"baselines: `{name}` is not a family. Known: {', '.join(FAMILIES)}.")

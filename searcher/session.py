@@ -7,8 +7,8 @@ from ..studies.records import Member, QualityRecord
 from ..studies.store import Store
 from .allowance import Allowance
 from .candidates import Candidate
-from .laboratory import Laboratory
-from .objective import Objective, weights_digest
+from .laboratory import Laboratory, weights_digest
+from .objective import Objective
 from .progress import Watch
 from .promotion import Measured
 from .proposing import Proposer

@@ -12,13 +12,14 @@ SPACES: dict[str, type[Space]] = {kind.name: kind for kind in (Mixed, Curve, Snr
 
 
 def make_space(name: str, frame: Frame) -> Space:
-    """The space of that name for one study's frame.
+    """The space of that name for one study's frame. Raises InputError if there is no such space."""
+    check_space(name)
+    return SPACES[name](frame)
 
-    Raises:
-        InputError: there is no such space.
-    """
+
+def check_space(name: str) -> None:
+    """Raises InputError, with the nearest name, unless there is a space of that name."""
     if name not in SPACES:
         near = get_close_matches(name, SPACES, n=1)
         hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(SPACES)}."
         raise InputError(f"space: `{name}` is not known. {hint}")
-    return SPACES[name](frame)

@@ -1,0 +1,132 @@
+"""`exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..backends.errors import InputError
+from ..backends.network import Network
+from ..backends.peak_memory import peak_memory
+from ..backends.sampling import Samples, check, sample as sample_batches
+from ..backends.schedule import Schedule, block_evaluations, load
+from ..backends.throughput import Subject, flops, speedup, time_schedules
+from ..studies.config import StudyConfig
+from ..studies.interruption import interruptible
+from .laboratory import Laboratory, load_one, make_conditions, make_frame, resolve_device, set_up
+from .options import json_flag
+from .progress import Watch, watching
+from .study_options import CHECKPOINT_FLAGS, QUALITY_FLAGS, flags, study_config
+
+GRID_COLUMNS = 10
+OUTPUTS = (".png", ".npz")
+
+schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
+
+
+@click.command()
+@schedule_argument
+@flags(CHECKPOINT_FLAGS)
+@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.option("--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index to begin.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("samples.png"), show_default=True)
+def sample(schedule: Path, num_images: int, first_image: int, seed: int, output: Path, **given: Any) -> None:
+    """Sample images with one schedule into a grid (.png) or an archive (.npz with `images` and `labels`).
+
+    Image i depends on the seed and i alone, whatever the batch size; seed 1 is that of a study's final noises.
+
+    \b
+    Examples:
+      exeunt sample fast.schedule.json -o grid.png
+      exeunt sample fast.schedule.json --checkpoint DiT-XL-2.pt --device cuda --num-images 50000 -o images.npz
+    """
+    config = resolve_device(study_config({**given, "reference": "none"}))
+    check_output(output)
+    plan = load(schedule)
+    network = load_one(config)
+    check_runs(network, plan, schedule)
+    conditions = make_conditions(config, network)
+    images = range(first_image, first_image + num_images)
+    with watching() as watch, interruptible() as interruption:
+        watch.phase("sampling", num_images)
+        batches = sample_batches(
+            [network],
+            plan,
+            seed=seed,
+            images=images,
+            conditions=conditions,
+            batch_size=config.quality.batch_size,
+            observe=lambda _step, _values: interruption.check(),
+        )
+        pixels = np.concatenate(list(_pixels(batches, watch)))
+    write_images(output, pixels)
+    click.echo(f"{num_images} images of {schedule} (seed {seed}): {output}")
+
+
+def check_output(path: Path) -> None:
+    """Raises InputError unless images can be written there."""
+    if path.suffix not in OUTPUTS:
+        raise InputError(f"output: must end in {' or '.join(OUTPUTS)}, but got {path}. Use -o samples.png.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"output: the folder {path.parent} does not exist. Make it with `mkdir -p {path.parent}`.")
+
+
+def check_runs(network: Network, schedule: Schedule, file: Path) -> None:
+    """Raises InputError, with the file's name, unless the network can run the schedule."""
+    try:
+        check([network], schedule)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def _pixels(batches: Iterator[Samples], watch: Watch) -> Iterator[NDArray[np.uint8]]:
+    """(N, H, W, 3) uint8 a batch."""
+    done = 0
+    for batch in batches:
+        done += len(batch.images)
+        watch.advance(done, len(batch.images))
+        yield batch.images.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def write_images(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Writes (N, H, W, 3) images as an archive, or as a grid of ten columns."""
+    if path.suffix == ".npz":
+        np.savez_compressed(path, images=pixels)
+        return
+    rows = -(-len(pixels) // GRID_COLUMNS)
+    padded = np.full((rows * GRID_COLUMNS, *pixels.shape[1:]), 255, np.uint8)
+    padded[: len(pixels)] = pixels
+    _, height, width, channels = pixels.shape
+    grid = padded.reshape(rows, GRID_COLUMNS, height, width, channels).transpose(0, 2, 1, 3, 4)
+    Image.fromarray(grid.reshape(rows * height, GRID_COLUMNS * width, channels)).save(path)
+
+
+@click.command()
+@schedule_argument
+@flags(CHECKPOINT_FLAGS, QUALITY_FLAGS)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
+@click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
+@json_flag
+def evaluate(schedule: Path, seed: int, repeats: int, as_json: bool, **given: Any) -> None:
+    """Measure one schedule: quality with its interval, and throughput beside the same network at full depth.
+
+    \b
+    Examples:
+      exeunt evaluate fast.schedule.json --num-images 2000
+      exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --reference photos/ --metric fid --json
+    """
+    config = resolve_device(study_config(given))
+    plan = load(schedule)
+    laboratory = set_up(config)
+    check_runs(laboratory.network, plan, schedule)
+    with watching(quiet=as_json) as watch, interruptible() as interruption:
+        found = {"schedule": str(schedule), "digest": plan.digest, "weights": laboratory.weights}
+        found |= measure_quality(laboratory, plan, seed, watch, interruption.check)
+        found |= measure_speed(laboratory, plan, repeats, watch)
+    click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
