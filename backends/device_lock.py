@@ -20,6 +20,9 @@ from .errors import DeviceError
 
 PATIENCE_SECONDS = 600.0
 POLL_SECONDS = 0.02
+# It depends on the user alone: a variable such as TMPDIR differs between the shells and batch jobs of one user, who
+# would then hold two locks for one device.
+FOLDER = Path("/tmp") / f"exeunt-{os.getuid()}"
 
 
 class DeviceLock:
@@ -31,14 +34,13 @@ class DeviceLock:
     Args:
         device_id: names the physical device, such as "cpu" or "cuda-<uuid>" (see `environment.device_id`).
         patience_seconds: how long to wait before giving up, at least 0.
-        folder: where the lock files are. The default depends on the user alone: a variable such as `TMPDIR` differs
-            between the shells and batch jobs of one user, who would then hold two locks for one device.
+        folder: where the lock files are, `FOLDER` by default.
     """
 
     def __init__(self, device_id: str, patience_seconds: float = PATIENCE_SECONDS, folder: Path | None = None) -> None:
         self.device_id = device_id
         self.patience_seconds = patience_seconds
-        self.folder = folder or Path("/tmp") / f"exeunt-{os.getuid()}"
+        self.folder = folder or FOLDER
         stem = re.sub(r"[^A-Za-z0-9_-]", "-", device_id)
         self.path = self.folder / f"{stem}.lock"
         self._gate = self.folder / f"{stem}.gate"
