@@ -40,7 +40,7 @@ class StudyStore:
         """
         pins = dict(pins or {})
         values = {"config": to_dict(config), "pins": pins}
-        with writing(self._engine) as connection:
+        with writing(self._engine, durable=True) as connection:
             insert_once(connection, STUDIES, {"name": config.name, **values, "created": clock()})
             stored = connection.execute(_study(config.name).with_for_update()).one()
             _refuse_other_pins(config.name, stored.pins, pins)

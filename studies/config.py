@@ -198,15 +198,10 @@ def from_toml(path: str | Path) -> StudyConfig:
     Raises:
         InputError: the file cannot be read, is not TOML, has an unknown key, or a value breaks its rule.
     """
-    path = Path(path)
     try:
-        return from_dict(tomllib.loads(_read(path)))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(
-            f"{path}: a study file must be TOML, but {_lower_first(str(error))}. Mend that line."
-        ) from error
+        return from_dict(_tables(_read(Path(path))))
     except InputError as error:
-        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> str:
@@ -214,15 +209,22 @@ def _read(path: Path) -> str:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise InputError(
-                f"{path}: a study file must have at most {MAX_FILE_BYTES} bytes, but has {size}. Is it the right file?"
+                f"a study file must have at most {MAX_FILE_BYTES} bytes, but has {size}. Is it the right one?"
             )
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: the study file cannot be read ({error.strerror}). Check the path.") from error
+        raise InputError(f"the study file cannot be read ({error.strerror}). Check the path.") from error
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: a study file must be UTF-8, but byte {error.start} is not. Save it as UTF-8."
-        ) from error
+        raise InputError(f"a study file must be UTF-8, but byte {error.start} is not. Save it as UTF-8.") from error
+
+
+def _tables(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
+        raise InputError(f"a study file must be TOML, but {_lower_first(str(error))}. Mend that.") from error
+    except RecursionError as error:
+        raise InputError("a study file must not nest this deeply. Tables in tables are not needed.") from error
 
 
 def _lower_first(sentence: str) -> str:
@@ -288,7 +290,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         raise InputError(f"a setting must be KEY=VALUE, but got `{assignment}`. Write quality.num_images=512.")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value.strip()
 
 

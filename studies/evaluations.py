@@ -99,7 +99,7 @@ class EvaluationStore:
 
     def fail(self, claim: Claim, reason: str, final: bool = True) -> None:
         """Notes why the work failed, and gives the claim back. Unless `final`, the evaluation may be claimed again."""
-        with writing(self._engine) as connection:
+        with writing(self._engine, durable=True) as connection:
             _hold(connection, claim)
             evaluation = _id(connection, claim.evaluation)
             note = {"evaluation_id": evaluation, "owner": claim.owner, "reason": reason, "at": clock()}
@@ -123,7 +123,7 @@ class EvaluationStore:
             "first_image": first_image, "num_images": features.shape[0], "width": features.shape[1], "seconds": seconds,
             "owner": claim.owner, "study": claim.study, "sha256": hashlib.sha256(data).hexdigest(), "features": data,
         }  # fmt: skip
-        with writing(self._engine) as connection:
+        with writing(self._engine, durable=True) as connection:
             _hold(connection, claim)
             evaluation = _id(connection, claim.evaluation)
             if not _is_committed(connection, evaluation, values):

@@ -52,7 +52,7 @@ def is_network(kind: str) -> bool:
     return kind in NETWORK or (fuse == "fuse" and inner in NETWORK_FUSE)
 
 
-def refuse_network(path: Path, mounts: Path = MOUNTS) -> None:
+def refuse_network(path: Path, mounts: Path) -> None:
     """Raises `InputError` for a file on a network file system. Systems without a mount table are not checked."""
     if not mounts.exists():
         return

@@ -34,7 +34,7 @@ class MeasurementStore:
         )
         values = asdict(record) | {"influence": np.asarray(record.influence, INFLUENCE).tobytes(), "finished": clock()}
         del values["evaluation"]
-        with writing(self._engine) as connection:
+        with writing(self._engine, durable=True) as connection:
             query = select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == record.evaluation)
             values["evaluation_id"] = connection.execute(query).scalar_one()
             same = [QUALITIES.c[name] == values[name] for name in _QUALITY_KEY]
@@ -50,7 +50,7 @@ class MeasurementStore:
 
     def put_call_timings(self, key: TimingKey, seconds: Mapping[str, Sequence[float]]) -> None:
         """Stores the raw seconds of kinds of calls. Kinds that are there stay as they are, so that costs don't move."""
-        with writing(self._engine) as connection:
+        with writing(self._engine, durable=True) as connection:
             key_id = _timing_key(connection, key)
             for kind, raw in seconds.items():
                 digest = hashlib.sha256(kind.encode()).hexdigest()
@@ -67,7 +67,7 @@ class MeasurementStore:
     def put_throughput(self, record: ThroughputRecord) -> None:
         """Stores one end-to-end timing of stored schedules, beside earlier ones."""
         values = {name: value for name, value in asdict(record).items() if name != "key"}
-        with writing(self._engine) as connection:
+        with writing(self._engine, durable=True) as connection:
             values |= {"timing_key_id": _timing_key(connection, record.key), "measured": clock()}
             connection.execute(THROUGHPUTS.insert().values(values))
 

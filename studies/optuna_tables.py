@@ -9,7 +9,7 @@ import optuna
 from sqlalchemy import Engine
 
 from ..backends.errors import InputError
-from .transactions import BUSY_SECONDS, is_read_only, place, pool_arguments, storage_errors, with_events
+from .transactions import is_read_only, open_transactions, place, pool_arguments, sqlite_arguments, storage_errors
 
 
 def optuna_storage(engine: Engine) -> optuna.storages.RDBStorage:
@@ -53,13 +53,12 @@ def _storage(engine: Engine, skip_table_creation: bool) -> optuna.storages.RDBSt
         skip_table_creation=skip_table_creation,
     )
     if engine.url.get_backend_name() == "sqlite":
-        with_events(storage.engine, synchronous="NORMAL", always_write=not is_read_only(engine))
-        storage.engine.dispose()  # Connections from before the events would go on without them.
+        open_transactions(storage.engine, always_write=not is_read_only(engine))
     return storage
 
 
 def _engine_arguments(engine: Engine) -> dict[str, Any]:
     if engine.url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": BUSY_SECONDS}, **pool_arguments(engine.url)}
+        return {"connect_args": sqlite_arguments(), **pool_arguments(engine.url)}
     options = {"options": "-c default_transaction_read_only=on"} if is_read_only(engine) else {}
     return {"connect_args": {"application_name": "exeunt-optuna", **options}, **pool_arguments(engine.url)}

@@ -1,8 +1,9 @@
 """Engines on study databases: SQLite for one machine, PostgreSQL for many.
 
-SQLite runs in WAL mode. What is committed survives the death of any process at once; our own commits also wait for the
-disk (`synchronous=FULL`, measured 3 to 6 ms), so that they survive the machine's. Optuna commits each parameter by
-itself, so its engine does not wait (0.01 ms); our next commit carries its earlier ones to the disk, in the same log.
+SQLite runs in WAL mode. What is committed survives the death of any process. Measurements and configurations also wait
+for the disk (`synchronous=FULL`, measured 3 to 6 ms on an idle disk and 100 ms on a busy one), so that they survive the
+machine's; whatever was committed before them is in the same log, and is carried along. Leases, heartbeats and Optuna's
+many small commits do not wait (0.01 ms).
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ..backends.errors import ExeuntError, InputError
-from . import schema
-from .filesystems import refuse_network
+from . import filesystems, schema
 from .optuna_tables import optuna_storage
-from .transactions import BUSY_SECONDS, READ_ONLY, pool_arguments, storage_errors, with_events
+from .transactions import READ_ONLY, open_transactions, pool_arguments, sqlite_arguments, storage_errors
 
 __all__ = ["open_engine", "optuna_storage", "parse_url"]
 
@@ -86,8 +86,10 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         )
     if not path.parent.is_dir():
         raise InputError(f"storage: the folder {path.parent} does not exist. Make it with `mkdir -p {path.parent}`.")
-    refuse_network(path)
-    return with_events(_engine(_sqlite_url(path, read_only), read_only, {"timeout": BUSY_SECONDS}), synchronous="FULL")
+    filesystems.refuse_network(path, filesystems.MOUNTS)
+    engine = _engine(_sqlite_url(path, read_only), read_only, sqlite_arguments())
+    open_transactions(engine)
+    return engine
 
 
 def _sqlite_url(path: Path, read_only: bool) -> URL:

@@ -25,6 +25,7 @@ from ..backends.errors import ExeuntError, InputError, StorageError
 BUSY_SECONDS = 60.0
 READ_ONLY = "exeunt_read_only"
 WRITE = "exeunt_write"
+DURABLE = "exeunt_durable"
 
 
 class clock(FunctionElement[float]):
@@ -50,22 +51,31 @@ def pool_arguments(url: URL) -> dict[str, Any]:
     return sizes if url.get_backend_name() == "sqlite" else {**sizes, "pool_pre_ping": True}
 
 
-def with_events(engine: Engine, synchronous: str, always_write: bool = False) -> Engine:
-    """Takes transactions out of the driver's hands and opens them as `reading` and `writing` say."""
+class _Connection(sqlite3.Connection):
+    """Leaves transactions to SQLAlchemy's events, and waits for the disk only where it is told to."""
 
-    @event.listens_for(engine, "connect")
-    def connect(connection: sqlite3.Connection, _: object) -> None:  # pyright: ignore[reportUnusedFunction]
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA synchronous={synchronous}")
-        connection.execute("PRAGMA foreign_keys=ON")
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.isolation_level = None
+        self.execute("PRAGMA synchronous=NORMAL")
+        self.execute("PRAGMA foreign_keys=ON")
+
+
+def sqlite_arguments() -> dict[str, Any]:
+    """What the driver's `connect` takes for our transactions."""
+    return {"timeout": BUSY_SECONDS, "factory": _Connection}
+
+
+def open_transactions(engine: Engine, always_write: bool = False) -> None:
+    """Makes an SQLite engine open its transactions as `reading` and `writing` say."""
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
         options = connection.get_execution_options()
         write = (always_write or options.get(WRITE, False)) and not options.get(READ_ONLY, False)
+        if write:
+            connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get(DURABLE, False) else 'NORMAL'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
 
 
 def is_read_only(engine: Engine) -> bool:
@@ -81,11 +91,14 @@ def reading(engine: Engine) -> Generator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Generator[Connection]:
-    """A transaction that commits whole when the block ends, or not at all. On SQLite no other one writes meanwhile."""
+def writing(engine: Engine, durable: bool = False) -> Generator[Connection]:
+    """A transaction that commits whole when the block ends, or not at all. On SQLite no other one writes meanwhile.
+
+    Every commit survives the death of this process. A `durable` one, and all before it, survive the machine's as well.
+    """
     if is_read_only(engine):
         raise InputError(f"storage: {place(engine)} was opened read-only. Open it for writing.")
-    writer = engine.execution_options(**{WRITE: True})
+    writer = engine.execution_options(**{WRITE: True, DURABLE: durable})
     with storage_errors(engine), writer.begin() as connection:
         yield connection
 
