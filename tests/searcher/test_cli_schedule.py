@@ -1,0 +1,114 @@
+"""`exeunt schedule` as a user calls it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from exeunt.backends import schedule as schedules
+from exeunt.backends import vectors
+from exeunt.searcher.cli import cli
+
+BAD = Path(__file__).parents[1] / "backends" / "bad_schedules" / "blocks-sum.one-short.schedule.json"
+GOOD = str(vectors.DIRECTORY / "guided.schedule.json")
+PUBLISHED = "28,28,24,24,20,20,16,16,12,12"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["schedule", *arguments])
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> str:
+    """A full schedule of 28 blocks at every 50th of 1000 train timesteps."""
+    noise = schedules.Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+    network = schedules.NetworkSignature("DiT", "block", (("residual", 28),))
+    steps = tuple(schedules.Step(float(t), (schedules.RUN,) * 28) for t in range(975, 0, -50))
+    sampler = schedules.Sampler("ddim", "epsilon", "train-index", noise)
+    path = tmp_path / "full.schedule.json"
+    schedules.save(schedules.Schedule((network,), sampler, steps), path)
+    return str(path)
+
+
+def test_show_draws_the_matrix() -> None:
+    result = run("show", GOOD)
+    assert result.exit_code == 0
+    assert "10 steps of ddim" in result.output
+    assert "RRuu" in result.output
+
+
+def test_show_writes_pictures(tmp_path: Path) -> None:
+    result = run("show", GOOD, "--png", str(tmp_path / "a.png"), "--pdf", str(tmp_path / "a.pdf"))
+    assert result.exit_code == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_show_speaks_json() -> None:
+    shown = json.loads(run("show", GOOD, "--json").output)
+    assert shown["digest"] == schedules.load(GOOD).digest
+    assert len(shown["depths"]) == shown["num_steps"] == 10
+    assert schedules.parse(json.dumps(shown["schedule"])) == schedules.load(GOOD)
+
+
+def test_a_bad_file_is_one_line_and_exit_code_2() -> None:
+    for arguments in (["show", str(BAD)], ["convert", str(BAD)], ["validate", str(BAD)]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert (
+            result.stderr == f'Error: {BAD}: step 1: blocks must sum to num_blocks=4, but got 3. Add [["drop", 1]].\n'
+        )
+
+
+def test_validate_goes_on_after_a_bad_file() -> None:
+    result = run("validate", str(BAD), GOOD)
+    assert result.exit_code == 2
+    assert result.stdout.startswith(f"{GOOD}: valid, 10 steps")
+    assert run("validate", GOOD).exit_code == 0
+
+
+def test_validate_speaks_json() -> None:
+    bad, good = json.loads(run("validate", "--json", str(BAD), GOOD).stdout)
+    assert (bad["valid"], bad["identifier"]) == (False, "blocks-sum")
+    assert (good["valid"], good["digest"]) == (True, schedules.load(GOOD).digest)
+
+
+def test_ten_depths_convert_both_ways(full: str, tmp_path: Path) -> None:
+    path = tmp_path / "ase.schedule.json"
+    made = run("convert", PUBLISHED, "--base", full, "-o", str(path), "--json")
+    assert json.loads(made.stdout)["digest"] == schedules.load(path).digest
+    back = run("convert", str(path), "--to", "ase")
+    assert json.loads(back.stdout) == [int(depth) for depth in PUBLISHED.split(",")]
+    (tmp_path / "ten.json").write_text(back.stdout)
+    assert run("convert", str(tmp_path / "ten.json"), "--base", full).stdout == path.read_text()
+
+
+def test_convert_writes_the_canonical_form(tmp_path: Path, full: str) -> None:
+    text = json.loads(Path(full).read_text())
+    text["steps"] = [{"time": 500, "exit": 20}]
+    short = tmp_path / "short.schedule.json"
+    short.write_text(json.dumps(text))
+    written = json.loads(run("convert", str(short)).stdout)
+    assert written["steps"] == [{"time": 500.0, "blocks": [["run", 20], ["drop", 8]]}]
+
+
+@pytest.mark.parametrize("depths", ["28,x", "28", "1.5", "[28]", "{}"])
+def test_depths_that_are_no_ten_integers_are_refused(depths: str, full: str) -> None:
+    result = run("convert", depths, "--base", full)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, full: str) -> None:
+    result = run("convert", full, "-o", str(tmp_path / "absent" / "a.schedule.json"))
+    assert result.exit_code == 2
+    assert "Give another path." in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["show"], ["validate"], ["convert"]])
+def test_every_help_has_an_example(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "exeunt schedule" in result.output.partition("Examples:")[2]
