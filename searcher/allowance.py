@@ -11,9 +11,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..backends.errors import InputError
 from ..studies.budget import Budget
 
 Clock = Callable[[], float]
+
+
+# Loading, timing and the report take about half of it.
+LEAST_SECONDS = 20.0
+
+
+def refuse_too_small(budget: Budget) -> Budget:
+    """The budget. Raises InputError if loading, timing and the report alone would take all of it."""
+    if budget.seconds is not None and budget.seconds < LEAST_SECONDS:
+        raise InputError(f"budget: a time must be at least {LEAST_SECONDS:g}s, but got {budget}. Use --budget 4m.")
+    return budget
 
 
 class Allowance:

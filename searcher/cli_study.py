@@ -10,20 +10,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..backends.errors import InputError
 from ..backends.schedule import block_evaluations
+from ..reports.loading import load_view
 from ..studies.budget import parse_budget
 from ..studies.config import StudyConfig, override, refuse_difference
 from ..studies.interruption import interruptible
-from .allowance import Allowance
+from ..studies.store import open_store
+from . import runner
 from .estimate import Estimate, estimate, statement
 from .laboratory import load_frames, resolve_device, set_up
-from .opening import only_study, open_session, stored_config
+from .opening import only_study, stored_config
 from .options import budget_flag, json_flag, storage_flag, storage_url, study_flag
-from .outcome import TABLE_WIDTH, show, write_report_of
+from .outcome import TABLE_WIDTH, show
 from .progress import watching
-from .proposals import read_proposals
-from .runner import optimize as run
 from .search import ladder
 from .standing import standing_at
 from .study_options import (
@@ -35,9 +34,6 @@ from .study_options import (
     flags,
     study_config,
 )
-
-# Loading, timing and the report take about half of it.
-LEAST_SECONDS = 20.0
 
 quiet_flag = click.option("--quiet", is_flag=True, help="No progress on standard error.")
 report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes; default: exeunt-report.")
@@ -89,7 +85,10 @@ def optimize(
         if standing_at(url, config.name).finished and given["budget"] is None and not dry_run:
             show_finished(url, stored, as_json)
             return
-    work(config, url, proposals, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    if dry_run:
+        try_out(config, as_json)
+    else:
+        work(config, url, proposals, as_json=as_json, quiet=quiet)
 
 
 @click.command()
@@ -121,7 +120,7 @@ def resume(storage: str, study: str | None, budget: str | None, report: str | No
         return
     if budget is None:
         config = override(config, {"run.budget": str(state.left(parse_budget(config.run.budget)))})
-    work(config, url, (), dry_run=False, as_json=as_json, quiet=quiet)
+    work(config, url, (), as_json=as_json, quiet=quiet)
 
 
 @click.command()
@@ -156,28 +155,26 @@ def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: b
     Console(width=TABLE_WIDTH, highlight=False).print(table)
 
 
-def work(
-    config: StudyConfig, url: str, proposals: Sequence[Path], *, dry_run: bool, as_json: bool, quiet: bool
-) -> None:
-    """Sets up, says what is about to be done, does it, and shows what came out."""
-    budget = parse_budget(config.run.budget)
-    if budget.seconds is not None and budget.seconds < LEAST_SECONDS:
-        raise InputError(f"budget: must be at least {LEAST_SECONDS:g}s, but got {config.run.budget}. Use --budget 4m.")
-    allowance = Allowance(budget)
+def work(config: StudyConfig, url: str, proposals: Sequence[Path], *, as_json: bool, quiet: bool) -> None:
+    """Does what a study has left to do, and shows what came out."""
+    with watching(quiet) as watch, interruptible() as interruption:
+        view = runner.optimize(
+            config,
+            url,
+            proposals=proposals,
+            watch=watch,
+            interruption=interruption,
+            announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
+        )
+    click.echo(f"Report: {Path(config.run.report) / 'report.html'}", err=as_json)
+    show(view, as_json)
+
+
+def try_out(config: StudyConfig, as_json: bool) -> None:
+    """Says what would be done and what the budget buys, and touches no database."""
     laboratory = set_up(config)
-    fixed = read_proposals(proposals, laboratory) if proposals else []
     click.echo(statement(laboratory), err=as_json)
-    if dry_run:
-        show_estimate(estimate(laboratory, budget), config, as_json)
-        return
-    with (
-        watching(quiet) as watch,
-        interruptible() as interruption,
-        open_session(laboratory, url, allowance, watch, interruption) as session,
-    ):
-        run(session, fixed)
-        files = write_report_of(session)
-    show(url, config.name, as_json, files)
+    show_estimate(estimate(laboratory, parse_budget(config.run.budget)), config, as_json)
 
 
 def show_estimate(found: Estimate, config: StudyConfig, as_json: bool) -> None:
@@ -196,4 +193,6 @@ def show_estimate(found: Estimate, config: StudyConfig, as_json: bool) -> None:
 def show_finished(url: str, config: StudyConfig, as_json: bool) -> None:
     """Prints the front of a study that has nothing left to do."""
     click.echo(f"Study `{config.name}` is finished: its budget of {config.run.budget} is spent.", err=as_json)
-    show(url, config.name, as_json)
+    with open_store(url, read_only=True) as store:
+        view = load_view(store, config.name)
+    show(view, as_json)

@@ -95,8 +95,10 @@ def set_up(config: StudyConfig) -> Laboratory:
     _check_names(config)
     networks = load_networks(config)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
-    metric = load_metric(config.quality, config.throughput.device)
-    conditions = make_conditions(config, next(iter(networks.values())), metric)
+    network = next(iter(networks.values()))
+    _, height, width = network.image_shape
+    metric = load_metric(config.quality, (height, width), config.throughput.device)
+    conditions = make_conditions(config, network, metric)
     return Laboratory(config, networks, frames, conditions, metric)
 
 
@@ -150,6 +152,11 @@ def load_networks(config: StudyConfig) -> dict[str, Network]:
             "Rename one file, or leave the repeated one out of `checkpoint.baseline_weights`."
         )
     return networks
+
+
+def load_one(config: StudyConfig) -> Network:
+    """The network with the study's own weights alone. Raises as `load_networks` does."""
+    return _load(config.checkpoint.path, config.checkpoint, config.throughput.device)
 
 
 def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:

@@ -147,7 +147,8 @@ class Objective:
             key = self.key(candidate, seed)
             features = self.store.evaluations.features(key, range(count))
             assert features is not None, "collect() comes first"
-            found = self.laboratory.metric.score(key.digest, features)
+            final = seed == self.laboratory.config.quality.final_seed
+            found = self.laboratory.metric.score(key.digest, features, keep_influence=final)
             self._keep(found)
         return found
 

@@ -15,17 +15,14 @@ from ..reports.samples import sample_grid
 from ..reports.selection import highlights
 from ..reports.tables import to_json
 from ..reports.view import Point, StudyView
-from ..studies.store import open_store
-from .options import DEFAULT_STORAGE
+from .options import is_default
 from .session import Session
 
 TABLE_WIDTH = 110
 
 
-def show(url: str, study: str, as_json: bool, files: list[Path] | None = None) -> None:
+def show(view: StudyView, as_json: bool) -> None:
     """Prints a study's result on standard output: as JSON what `exeunt report --json` prints, else as text."""
-    with open_store(url, read_only=True) as store:
-        view = load_view(store, study)
     if as_json:
         click.echo(to_json(view), nl=False)
         return
@@ -34,12 +31,10 @@ def show(url: str, study: str, as_json: bool, files: list[Path] | None = None) -
         click.echo(sentence)
     console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False)
     console.print(front_table(view))
-    for file in files or []:
-        click.echo(f"Report: {file}")
-    click.echo(next_commands(url, view))
+    click.echo(next_commands(view))
 
 
-def write_report_of(session: Session) -> list[Path]:
+def report(session: Session) -> list[Path]:
     """Writes the report of a session's study, with sample grids from the networks that are loaded already."""
     laboratory, view = session.laboratory, load_view(session.store, session.name)
     grid = sample_grid(
@@ -88,9 +83,9 @@ def _cells(view: StudyView, point: Point) -> list[str]:
     ]
 
 
-def next_commands(url: str, view: StudyView) -> str:
+def next_commands(view: StudyView) -> str:
     """What to type next: take a point, look closer, spend more."""
-    where = [] if url == DEFAULT_STORAGE else ["--storage", url]
+    where = [] if is_default(view.storage) else ["--storage", view.storage]
     where += ["--study", view.name]
     return "\n".join(
         (

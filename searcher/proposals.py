@@ -18,7 +18,7 @@ def read_proposals(paths: Sequence[Path], laboratory: Laboratory) -> list[Candid
         InputError: there is none, or the study's network can't run one.
     """
     files = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path])]
-    if not files:
+    if paths and not files:
         raise InputError(f"proposals: {', '.join(map(str, paths))} holds no file *{SUFFIX}. Give schedule files.")
     unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load(file, laboratory)]}
     return [

@@ -1,29 +1,65 @@
-"""The main path: from a configuration to a measured front."""
+"""The main path: from a configuration to a measured front and its report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from .candidates import Candidate
+from ..reports.loading import load_view
+from ..reports.view import StudyView
+from ..studies.budget import parse_budget
+from ..studies.config import StudyConfig
+from ..studies.interruption import Interruption
+from .allowance import Allowance, refuse_too_small
 from .finals import measure_front
-from .search import is_fixed, measure_baselines, measure_fixed, search
-from .session import Session
+from .laboratory import Laboratory, set_up
+from .opening import open_session
+from .options import DEFAULT_STORAGE, storage_url
+from .outcome import report
+from .progress import Silent, Watch
+from .proposals import read_proposals
+from .search import measure_baselines, measure_proposals
 
 
-def optimize(session: Session, proposals: Sequence[Candidate] = ()) -> None:
-    """Search schedules, then measure the front again on noises that no selection saw.
+def optimize(
+    config: StudyConfig,
+    storage: str = DEFAULT_STORAGE,
+    *,
+    proposals: Sequence[Path] = (),
+    watch: Watch | None = None,
+    interruption: Interruption | None = None,
+    announce: Callable[[Laboratory], None] | None = None,
+) -> StudyView:
+    """Search schedules, measure the front again on noises that no selection saw, and write the report.
 
     Whatever was committed before is not measured again, so an interrupted study goes on where it stopped.
 
     Args:
-        session: an open study.
-        proposals: schedules to measure in place of those that a sampler would propose.
+        config: the study; its budget counts from the start of this process.
+        storage: the database, a URL or the name of an SQLite file; it is made if it is not there.
+        proposals: schedule files, or folders of them, to measure in place of what a sampler would propose.
+        watch: who is told what goes on.
+        interruption: stops the work at the next step once a signal came.
+        announce: called with what will be measured with, before anything is spent.
+
+    Raises:
+        InputError, ScheduleError: an input is wrong; nothing was sampled and the database is as it was.
+        Interrupted: a signal came; everything committed is kept.
+        StorageError: the database is out of reach.
     """
-    session.enter("measuring baselines")
-    measure_baselines(session)
-    session.enter("searching")
-    if proposals or is_fixed(session):
-        measure_fixed(session, proposals)
-    else:
-        search(session)
-    session.enter("measuring the front")
-    measure_front(session)
-    session.enter("finished")
+    budget = refuse_too_small(parse_budget(config.run.budget))
+    allowance = Allowance(budget)
+    laboratory = set_up(config)
+    given = read_proposals(proposals, laboratory)
+    if announce is not None:
+        announce(laboratory)
+    with open_session(
+        laboratory, storage_url(storage), allowance, watch or Silent(), interruption or Interruption()
+    ) as session:
+        session.enter("measuring baselines")
+        measure_baselines(session)
+        session.enter("searching")
+        measure_proposals(session, given)
+        session.enter("measuring the front")
+        measure_front(session)
+        session.enter("finished")
+        report(session)
+        return load_view(session.store, session.name)

@@ -48,8 +48,16 @@ def measure_baseline(session: Session, candidate: Candidate) -> None:
         session.proposer.tell_known(candidate.label, candidate.schedule, values(measured))
 
 
+def measure_proposals(session: Session, given: Sequence[Candidate] = ()) -> None:
+    """Measures the schedules that a user gave, now or in an earlier session; without any, those of a sampler."""
+    if given or is_fixed(session):
+        measure_given(session, given)
+    else:
+        search(session)
+
+
 def search(session: Session) -> None:
-    """Measures proposals until what is left of the budget is needed for the front, or the space is used up."""
+    """Measures a sampler's proposals until the rest of the budget is needed for the front, or the space is used up."""
     rungs, repeats, evaluations = _rungs(session), 0, 0
     while repeats < MOST_REPEATS and has_room(session):
         evaluations += 1
@@ -61,9 +69,9 @@ def search(session: Session) -> None:
         repeats = repeats + 1 if len(session.measured) == known else 0
 
 
-def measure_fixed(session: Session, proposals: Sequence[Candidate]) -> None:
+def measure_given(session: Session, given: Sequence[Candidate]) -> None:
     """Measures schedules that a user proposed. They are members at once, so that a resumed study knows of them."""
-    for candidate in proposals:
+    for candidate in given:
         session.register(candidate)
     for candidate in pending(session):
         if not has_room(session):

@@ -29,6 +29,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "reference": ("quality.reference",),
     "conditions": ("quality.conditions",),
     "num_images": ("quality.num_images",),
+    "final_images": ("quality.final_images",),
     "batch_size": ("quality.batch_size", "throughput.batch_size"),
     "device": ("throughput.device",),
     "space": ("search.space",),

@@ -1,0 +1,183 @@
+"""`exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ..backends.errors import InputError
+from ..backends.network import Network
+from ..backends.schedule import ExeuntError
+from ..backends.throughput import flops
+from ..reports import selection
+from ..reports.export import FORMATS, default_path, find_format, portable
+from ..reports.files import write_whole
+from ..reports.headline import details, headline
+from ..reports.loading import load_view
+from ..reports.report import write_report
+from ..reports.samples import GridInfo, sample_grid
+from ..reports.tables import to_csv, to_json
+from ..reports.view import Point, StudyView
+from ..studies.config import StudyConfig
+from ..studies.store import open_store
+from .laboratory import load_networks, make_conditions, resolve_device
+from .opening import only_study
+from .options import json_flag, storage_flag, storage_url, study_flag
+
+NO_SAMPLES = "Samples were left out (--no-samples)."
+
+
+class Percentage(click.ParamType[float]):
+    """A share that is written as `5%` or `0.05`."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """0.05 for both."""
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(%?)", str(value).strip())
+        if found is None:
+            self.fail(f'must be a share such as 5% or 0.05, but got "{value}"', param, ctx)
+        return float(found[1]) / (100 if found[2] else 1)
+
+
+@click.command()
+@storage_flag
+@study_flag
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("exeunt-report"),
+    show_default=True, metavar="FOLDER", help="Where the report goes.",
+)  # fmt: skip
+@click.option("--no-samples", is_flag=True, help="Leave out sample images, which need the checkpoint.")
+@json_flag
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
+def report(storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool) -> None:
+    """Write the report of a study as it stands: a page, plots, tables.
+
+    With --json or --csv nothing is written: the figures go to standard output. A study that isn't finished is
+    reported too, and what is missing is said.
+
+    \b
+    Examples:
+      exeunt report
+      exeunt report --study demo -o results/ --no-samples
+      exeunt report --json | jq .best_ratio
+    """
+    view, config = _open(storage, study)
+    if as_json or as_csv:
+        click.echo(to_json(view) if as_json else to_csv(view), nl=False)
+        return
+    view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config)
+    files = write_report(view, output, grid)
+    for sentence in (headline(view), *details(view), *view.missing):
+        click.echo(sentence)
+    if isinstance(grid, str) and not no_samples:
+        click.echo(grid)
+    click.echo(f"Open {files[0]} ({len(files)} files in {output}).")
+
+
+def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
+    """The view of the named study, or of the only one, and its configuration."""
+    url = storage_url(storage)
+    name = only_study(url, study)
+    with open_store(url, read_only=True) as store:
+        return load_view(store, name), store.studies.config(name)
+
+
+def sampled(view: StudyView, config: StudyConfig) -> tuple[StudyView, GridInfo | str]:
+    """Fresh images of the points to look at, and the operations that each point's network needs.
+
+    Where the networks can't be had here, there is a sentence in place of the images.
+    """
+    chosen = selection.highlights(view)
+    if not chosen:
+        return view, "There are no samples yet, because nothing has been measured."
+    try:
+        config = resolve_device(config)
+        networks = load_networks(config)
+        conditions = make_conditions(config, next(iter(networks.values())))
+        view = with_flops(view, networks)
+        grid = sample_grid(
+            view,
+            selection.highlights(view),
+            lambda weights: [networks[weights]],
+            conditions,
+            seed=config.quality.final_seed,
+        )
+    except ExeuntError as error:
+        return view, f"There are no samples, because the network could not run here. {error}"
+    return view, grid
+
+
+def with_flops(view: StudyView, networks: dict[str, Network]) -> StudyView:
+    """The view with the floating-point operations of each point whose network is at hand."""
+
+    def counted(point: Point) -> Point:
+        network = networks.get(point.weights)
+        return replace(point, flops=flops([network], point.schedule)) if network else point
+
+    return replace(view, points=tuple(counted(point) for point in view.points))
+
+
+@click.command()
+@storage_flag
+@study_flag
+@click.option("--trial", type=click.IntRange(0), metavar="N", help="The trial of that number.")
+@click.option("--label", metavar="TEXT", help="The point of that label, such as a baseline's.")
+@click.option("--knee", is_flag=True, help="The front's knee.")
+@click.option("--max-loss", type=Percentage(), metavar="SHARE", help="The fastest that loses at most 5% in quality.")
+@click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best X times as fast.")
+@click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}.")
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where it goes.")
+def export(
+    storage: str,
+    study: str | None,
+    trial: int | None,
+    label: str | None,
+    knee: bool,
+    max_loss: float | None,
+    min_speedup: float | None,
+    format_name: str,
+    output: Path | None,
+) -> None:
+    """Write one point of a study as a file that other runtimes can read.
+
+    The loss is the excess distance over the full schedule's, so that `--max-loss 5%` allows 1.05 times as much.
+
+    \b
+    Examples:
+      exeunt export --knee -o fast.schedule.json
+      exeunt export --max-loss 5%
+      exeunt export --min-speedup 1.5 --study demo
+      exeunt export --trial 17 --format ase
+    """
+    choices = {
+        "--trial": None if trial is None else selection.by_trial(trial),
+        "--label": None if label is None else selection.by_label(label),
+        "--knee": selection.the_knee if knee else None,
+        "--max-loss": None if max_loss is None else selection.within_loss(max_loss),
+        "--min-speedup": None if min_speedup is None else selection.at_least(min_speedup),
+    }
+    choose = _only(choices)
+    kind = find_format(format_name)
+    view, _ = _open(storage, study)
+    point = choose(view)
+    path = output or default_path(view, point, format_name)
+    write_whole(path, kind.write(portable(view, point)).encode())
+    click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
+
+
+def _only(choices: dict[str, selection.Choose | None]) -> selection.Choose:
+    """The one choice that was made. Raises InputError for none, or for several."""
+    made = {name: choice for name, choice in choices.items() if choice is not None}
+    if len(made) != 1:
+        got = " and ".join(made) or "none"
+        raise InputError(f"export: give exactly one of {', '.join(choices)}, but got {got}. Try --knee.")
+    return next(iter(made.values()))
+
+
+def _gains(view: StudyView, point: Point) -> str:
+    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    parts = [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
+    parts += [f"{excess:.2f} × its excess distance"] if excess is not None else []
+    return ", " + ", ".join(parts) if parts else ""
