@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -575,3 +576,29 @@ def test_ten_depths_must_fit(ten: list[int], identifier: str) -> None:
     with pytest.raises(ScheduleError) as refusal:
         schedules.from_ase(ten, staircase([999, 0], num_blocks=28))
     assert refusal.value.identifier == identifier
+
+
+# ---- the documentation -----------------------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "schedule-format.md"
+
+
+def test_documented_schedules_are_valid() -> None:
+    text = DOCUMENT.read_text()
+    blocks = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    for block in blocks:
+        schedules.parse(block)
+        VALIDATOR.validate(json.loads(block))
+    assert schedules.parse(blocks[0]).digest in text
+
+
+def test_every_identifier_is_documented() -> None:
+    raised = set(re.findall(r'_fail\(\s*"([a-z0-9-]+)"', Path(schedules.__file__).read_text()))
+    assert raised <= set(re.findall(r"`([a-z0-9-]+)`", DOCUMENT.read_text()))
+
+
+def test_every_identifier_of_a_file_is_in_the_corpus() -> None:
+    raised = set(re.findall(r'_fail\(\s*"([a-z0-9-]+)"', Path(schedules.__file__).read_text()))
+    of_programs = {"exit-count", "unreadable", "too-large"}
+    found = {path.name.split(".")[0] for path in BAD}
+    assert {name for name in raised - of_programs if not name.startswith("ase-")} == found
