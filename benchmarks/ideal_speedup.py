@@ -1,5 +1,5 @@
 """Does leaving early give what it promises?  A scheduled trajectory beside a loop written by hand over networks that
-are really shorter: a transformer with its block list cut at each depth and, for `reuse`, the stored tensor added by hand.
+are really shorter: a transformer with its block list cut at each depth and, for `reuse`, stored tensors added by hand.
 
     python benchmarks/ideal_speedup.py                                        # the bundled checkpoint
     python benchmarks/ideal_speedup.py --network dit-xl-2 --device cuda       # random weights of that shape
