@@ -112,8 +112,9 @@ class ClosedFormNetwork(Network):
         self.signature = NetworkSignature("closed-form", "block", kinds, weights_sha256(tensors))
         self._basis, self._means, self._variances = (value.to(device, dtype) for value in tensors.values())
         self._log_alpha_bars = torch.tensor(log_alpha_bars(noise), dtype=torch.float64).to(device)
+        # (K + 1, K): 0 where a label allows a component, else -inf; the null label allows all.
         own = torch.eye(self._num_components, dtype=dtype).log()
-        self._log_priors = torch.cat([own, torch.zeros(1, self._num_components, dtype=dtype)]).to(device)  # (K + 1, K)  what a label allows
+        self._log_priors = torch.cat([own, torch.zeros(1, self._num_components, dtype=dtype)]).to(device)
 
     @classmethod
     def from_checkpoint(

@@ -245,7 +245,7 @@ def _blend(count: int, intervals: int, noise: Noise, weight: float = 0.5) -> lis
     if not 0 <= weight <= 1:
         raise InputError(f"weight: must be between 0 (uniform in time) and 1 (uniform in log-SNR), but got {weight}.")
     pairs = zip(_power(count, intervals, noise, rho=1.0), _log_snr(count, intervals, noise), strict=True)
-    return [(1 - weight) * uniform + weight * log_snr for uniform, log_snr in pairs]
+    return [uniform + weight * (log_snr - uniform) for uniform, log_snr in pairs]
 
 
 def _karras(count: int, intervals: int, noise: Noise, rho: float = 7.0) -> list[float]:
