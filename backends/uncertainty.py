@@ -1,0 +1,220 @@
+"""How sure a distance is: intervals for its expectation at its count, for differences, for what is beyond the floor.
+
+A distance T of n images is a function of n exchangeable draws. Its variance follows from the delete-one jackknife,
+whose excess for pairs of images that act together is taken off again (Efron & Stein 1981, section 5):
+
+    D_i  = T − T₋ᵢ,  Q_ij = T − T₋ᵢ − T₋ⱼ + T₋ᵢⱼ,  both centred
+    V    = (n − 1)/n · Σᵢ D_i² − Σ_{i<j} Q_ij²
+
+Let T be split into parts that depend on one image, on pairs, … (Hoeffding's decomposition), with variances V₁, V₂, ….
+The first sum estimates V₁ + 2V₂ + …, the second V₂ + …, and T varies by V₁ + V₂ + …. For Fréchet distances all of it is
+V₂ where two distributions agree; and V₁ is not what the influence function says once images are fewer than features,
+for that changes an image's weight, and a nuclear norm grows with the root of it. Differences of D and Q, summed alike,
+give the variance of a difference of two distances on the same noises.
+
+Standard error ÷ true deviation at n = 500, isotropic Gaussian features, equal distributions, with 64 and 1,280
+features: influence function 1.43 and 1.63, delete-one jackknife 1.43 and 1.08, this 1.07 and 1.01.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, sqrt
+from statistics import NormalDist
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.90
+NUM_PAIR_ROWS = 32
+# V₁ is kept positive by V ≥ this · V₂. Coverage of nominal 90 % where V₁ = 0 (n = 500, 64 features, spectrum 1/k):
+# 85 % with 0, 93 % with 0.7, 96 % with 1.
+SECOND_ORDER_SHARE = 0.7
+MIN_DEGREES = 4.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, and the interval that holds its expectation at its count, reference fixed, with probability `level`."""
+
+    value: float
+    lower: float
+    upper: float
+    standard_error: float
+    num_images: int
+    level: float
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The distance between real images and real images at a count: what is left of a distance when nothing is wrong.
+
+    `source` says how it was had: from which images, or from draws of a Gaussian.
+    """
+
+    value: float
+    standard_error: float
+    num_images: int
+    num_draws: int
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """A distance of n images, with what is needed to say how sure it is, alone or beside others on the same noises.
+
+    Attributes:
+        value: the distance.
+        influences: (n,) influence of each image, (n − 1) · (mean of T₋ⱼ − T₋ᵢ). Their deviation ÷ √n is the delete-one
+            jackknife's standard error, which is too wide; `variance` mends it.
+        pairs: (r, n) what images 0 … r − 1 and each other image do together: Q_ij centred in rows and columns,
+            and 0 for i = j. r = 0 where images act one by one (a mean over images).
+    """
+
+    value: float
+    influences: Array
+    pairs: Array
+
+    @property
+    def num_images(self) -> int:
+        return len(self.influences)
+
+    @classmethod
+    def from_left_out(cls, value: float, left_out: Array, pairs: Array) -> Self:
+        """From the distances without image i, (n,), and the first images' second differences Q_ij, (r, n)."""
+        return cls(value, (len(left_out) - 1) * (left_out.mean() - left_out), _centred(pairs))
+
+    def pack(self) -> NDArray[np.float32]:
+        """(1 + r, n) influences, then pairs: what to store so that paired intervals can be had without the features."""
+        return np.vstack([self.influences, self.pairs]).astype(np.float32)
+
+    @classmethod
+    def unpack(cls, value: float, packed: NDArray[np.float32]) -> Self:
+        """The inverse of `pack`, but for rounding."""
+        rows = packed.astype(np.float64)
+        return cls(value, rows[0], rows[1:])
+
+
+def _centred(pairs: Array) -> Array:
+    """Second differences (r, n) without what depends on one of the two images alone; entry (i, i) means nothing."""
+    rows = np.arange(len(pairs))
+    kept = pairs.copy()
+    kept[rows, rows] = 0.0
+    present = np.ones(pairs.shape, dtype=bool)
+    present[rows, rows] = False
+    if len(pairs) < 2:
+        return np.zeros_like(pairs)
+    of_rows = kept.sum(axis=1, keepdims=True) / (pairs.shape[1] - 1)
+    of_columns = kept.sum(axis=0) / present.sum(axis=0)
+    return np.where(present, kept - of_rows - of_columns + kept.sum() / present.sum(), 0.0)
+
+
+def variance(distance: Distance) -> tuple[float, float]:
+    """The variance of a distance over draws of its images, and that estimate's degrees of freedom (at least 4)."""
+    n, r = distance.num_images, len(distance.pairs)
+    first = distance.influences / (n - 1)  # D_i
+    jackknife = (n - 1) / n * float(first @ first)
+    if jackknife == 0.0:
+        return 0.0, inf
+    second = float(np.sum(distance.pairs**2)) * n * (n - 1) / 2 / ((r - 1) * (n - 2)) if r > 1 else 0.0
+    # What image j does to Σ D_i²: its own term, and through D_i − Q_ij, which is D_i once j is gone.
+    effects = first[:r] ** 2 + 2 * distance.pairs @ first if r > 1 else first**2
+    spread = n * float(effects.var(ddof=1))
+    degrees = 2 * jackknife**2 / spread if spread > 0 else inf
+    return max(jackknife - second, SECOND_ORDER_SHARE * second), max(degrees, MIN_DEGREES)
+
+
+def standard_error(distance: Distance) -> float:
+    """The standard deviation of a distance over draws of its images, reference fixed."""
+    return sqrt(variance(distance)[0])
+
+
+def estimate(distance: Distance, level: float = LEVEL) -> Estimate:
+    """The distance with the interval for its expectation at this count, the reference fixed."""
+    spread, degrees = variance(distance)
+    return _interval(distance.value, spread, degrees, distance.num_images, level)
+
+
+def difference(distance: Distance, other: Distance) -> Distance:
+    """`distance` − `other`, image i of both from the same noise; its `estimate` has the paired interval."""
+    assert distance.num_images == other.num_images, "distances are compared at equal counts only"
+    rows = min(len(distance.pairs), len(other.pairs))
+    pairs = distance.pairs[:rows] - other.pairs[:rows] if rows else _longer(distance.pairs, -other.pairs)
+    return Distance(distance.value - other.value, distance.influences - other.influences, pairs)
+
+
+def _longer(pairs: Array, other: Array) -> Array:
+    """The second differences of the one that has any: the other's images act one by one, so its are 0."""
+    return pairs if len(pairs) else other
+
+
+def excess(distance: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
+    """The distance beyond the floor at the same count, with the uncertainty of both."""
+    assert distance.num_images == floor.num_images, "a floor holds at its own count only"
+    spread, degrees = variance(distance)
+    total = spread + floor.standard_error**2
+    # Welch and Satterthwaite; the floor's own variance counts as known.
+    degrees = degrees * (total / spread) ** 2 if spread > 0 else inf
+    return _interval(distance.value - floor.value, total, degrees, distance.num_images, level)
+
+
+def excess_ratio(distance: Distance, other: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
+    """(`distance` − floor) ÷ (`other` − floor), image i of both from the same noise.
+
+    The interval is Fieller's (1954): all ratios ρ for which distance − ρ · other − (1 − ρ) · floor may be 0. Where the
+    denominator may be 0 no finite interval covers the ratio, and it is −∞ … ∞.
+    """
+    assert distance.num_images == floor.num_images, "a floor holds at its own count only"
+    (spread, degrees), (of_other, degrees_of_other) = variance(distance), variance(other)
+    joint = (spread + of_other - variance(difference(distance, other))[0]) / 2
+    known = floor.standard_error**2
+    above, below = distance.value - floor.value, other.value - floor.value
+    t = t_quantile(level, min(degrees, degrees_of_other))
+    bounds = _fieller(above, below, (spread + known, joint + known, of_other + known), t)
+    ratio = above / below if below else inf
+    error = sqrt(max(spread + known - 2 * ratio * (joint + known) + ratio**2 * (of_other + known), 0.0)) / abs(
+        below or inf
+    )
+    return Estimate(ratio, *bounds, error, distance.num_images, level)
+
+
+def _fieller(above: float, below: float, covariance: tuple[float, float, float], t: float) -> tuple[float, float]:
+    """The roots ρ of (above − ρ below)² = t² Var(above − ρ below)."""
+    a = below**2 - t**2 * covariance[2]
+    b = above * below - t**2 * covariance[1]
+    c = above**2 - t**2 * covariance[0]
+    if a <= 0 or b**2 < a * c:
+        return -inf, inf
+    root = sqrt(b**2 - a * c)
+    return (b - root) / a, (b + root) / a
+
+
+def mean_of(values: Sequence[Distance]) -> tuple[float, float]:
+    """The mean of distances of disjoint images, and its standard error."""
+    spreads = [variance(value)[0] for value in values]
+    return float(np.mean([value.value for value in values])), sqrt(sum(spreads)) / len(values)
+
+
+def _interval(value: float, spread: float, degrees: float, num_images: int, level: float) -> Estimate:
+    error = sqrt(spread)
+    half = t_quantile(level, degrees) * error
+    return Estimate(value, value - half, value + half, error, num_images, level)
+
+
+def t_quantile(level: float, degrees: float) -> float:
+    """Half the width of Student's two-sided interval in standard errors, by its expansion in 1/degrees.
+
+    Abramowitz & Stegun 26.7.5; for four degrees or more within 0.2 % at level 0.9 and 2 % at 0.99.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    if not isfinite(degrees):
+        return z
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))

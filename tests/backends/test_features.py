@@ -1,0 +1,182 @@
+"""Feature extractors: one conformance suite for all, and each against the network it claims to be."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exeunt.backends import efficientnet, features, inception
+from exeunt.backends.errors import InputError
+from torch import Tensor
+from torch.nn import functional
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+
+class UntrainedInception(FeatureExtractorInceptionV3):
+    """torch-fidelity's own class with the weights it starts from."""
+
+    def load_state_dict(self, *_: object, **__: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = UntrainedInception("untrained", ["2048"], feature_extractor_weights_path=empty)
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session", params=["efficientnet-lite0", "pixels", "inception"])
+def extractor(request: pytest.FixtureRequest, inception_file: Path) -> features.Extractor:
+    return features.load_extractor(request.param, inception_file if request.param == "inception" else None)
+
+
+def pictures(count: int, size: int = 28, seed: int = 0) -> Tensor:
+    """Smooth uint8 images (count, 3, size, size)."""
+    coarse = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    return (functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+
+
+class TestConformance:
+    def test_shape_and_type(self, extractor: features.Extractor) -> None:
+        found = extractor(pictures(3))
+        assert found.dtype == np.float32
+        assert found.shape == (3, extractor.dim or 3 * 28 * 28)
+        assert np.isfinite(found).all()
+
+    def test_an_image_is_independent_of_its_batch(self, extractor: features.Extractor) -> None:
+        images = pictures(5)
+        together = extractor(images)
+        alone = np.concatenate([extractor(images[4:]), extractor(images[:1])])
+        assert np.abs(together[[4, 0]] - alone).max() <= 1e-5 * np.abs(together).max()
+
+    def test_images_and_state_stay_as_they_were(self, extractor: features.Extractor) -> None:
+        images, state = pictures(2, 64), torch.random.get_rng_state()
+        before = images.clone()
+        extractor(images)
+        assert torch.equal(images, before)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        assert torch.is_grad_enabled()
+
+    def test_digest_is_of_weights_and_preprocessing(self, extractor: features.Extractor) -> None:
+        weights = {"weight": torch.ones(2)}
+        one = features.extractor_digest({"size": 64}, weights)
+        assert len(extractor.digest) == len(one) == 64
+        assert one != features.extractor_digest({"size": 32}, weights)
+        assert one != features.extractor_digest({"size": 64}, {"weight": torch.zeros(2)})
+
+    def test_what_is_no_image_is_refused(self, extractor: features.Extractor) -> None:
+        for wrong in (torch.zeros(3, dtype=torch.uint8), torch.zeros(0, 3, 8, 8, dtype=torch.uint8)):
+            with pytest.raises(InputError, match=extractor.name):
+                extractor(wrong)
+
+
+class TestEfficientNet:
+    def test_folding_changes_nothing(self) -> None:
+        images = pictures(6, 64)
+        original = efficientnet.load_efficientnet_lite0()
+        with torch.inference_mode():
+            expected = original.extract_features((images.float() - 127) / 128).mean(dim=(2, 3)).numpy()
+        found = features.load_extractor("efficientnet-lite0")(images)
+        assert np.abs(found - expected).max() <= 2e-5 * expected.max()
+
+    def test_other_sizes_are_resized_to_64(self) -> None:
+        extractor = features.load_extractor("efficientnet-lite0")
+        images = pictures(2, 96)
+        resized = functional.interpolate(images.float(), size=(64, 64), mode="bilinear", antialias=True)
+        with torch.inference_mode():
+            expected = efficientnet.load_efficientnet_lite0().extract_features((resized - 127) / 128).mean(dim=(2, 3))
+        assert np.abs(extractor(images) - expected.numpy()).max() <= 2e-5 * float(expected.max())
+
+    def test_weights_are_trained(self) -> None:
+        """Brightness hardly moves the features of an image, another image does."""
+        extractor = features.load_extractor("efficientnet-lite0")
+        images = pictures(2, 64)
+        dimmed = (images.float() * 0.95).to(torch.uint8)
+        plain, changed = extractor(images), extractor(dimmed)
+        assert np.linalg.norm(plain[0] - changed[0]) < 0.5 * np.linalg.norm(plain[0] - plain[1])
+
+    def test_takes_no_file(self) -> None:
+        with pytest.raises(InputError, match="Leave it out"):
+            features.load_extractor("efficientnet-lite0", "weights.pth")
+
+
+class TestInception:
+    def test_is_torch_fidelitys(self, inception_file: Path) -> None:
+        images = pictures(2)
+        original = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=inception_file)
+        with torch.inference_mode():
+            expected = original(images)[0].numpy()
+        extractor = features.load_extractor(f"inception={inception_file}")
+        np.testing.assert_allclose(extractor(images), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        assert (extractor.frechet_metric, extractor.kernel_metric) == ("fid", "kid")
+
+    def test_download_out_of_reach_says_what_to_do(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setattr(inception, "URL_INCEPTION_V3", "http://127.0.0.1:9/weights-6726825d.pth")
+        with pytest.raises(InputError, match=r"inception=FILE.*fd-efficientnet-lite0"):
+            features.load_extractor("inception")
+
+    @pytest.mark.parametrize("content", ["missing", "garbage", "code", "other"])
+    def test_bad_weights(self, content: str, tmp_path: Path) -> None:
+        path = tmp_path / "weights.pth"
+        if content == "garbage":
+            path.write_bytes(b"not weights")
+        elif content == "code":
+            torch.save({"fc.weight": Path}, path)
+        elif content == "other":
+            torch.save({"fc.weight": torch.zeros(3)}, path)
+        with pytest.raises(InputError):
+            features.load_extractor("inception", path)
+
+
+class TestPixels:
+    def test_values(self) -> None:
+        extractor = features.load_extractor("pixels")
+        images = pictures(2)
+        np.testing.assert_array_equal(extractor(images), images.flatten(1).numpy() / np.float32(255))
+        samples = torch.randn(4, 1, 1, 6)
+        np.testing.assert_array_equal(extractor(samples), samples.flatten(1).numpy())
+
+
+class TestRegistry:
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("efficientnet-lite", "Did you mean `efficientnet-lite0`"),
+            ("zzz", "Known: "),
+            ("nowhere:Class", "can't be imported"),
+            ("exeunt.backends.features:Missing", "can't be imported"),
+            ("exeunt.backends.features:EXTRACTORS", "Derive it"),
+        ],
+    )
+    def test_unknown_names(self, name: str, hint: str) -> None:
+        with pytest.raises(InputError, match=hint):
+            features.load_extractor(name)
+
+    def test_a_class_of_the_users_own(self) -> None:
+        assert features.resolve_extractor("exeunt.backends.features:Pixels") is features.Pixels
+
+    def test_metrics(self) -> None:
+        assert features.parse_metric("fid") == ("inception", "frechet")
+        assert features.parse_metric("kid-efficientnet-lite0") == ("efficientnet-lite0", "kernel")
+        with pytest.raises(InputError, match="Did you mean `fd-efficientnet-lite0`"):
+            features.parse_metric("fd-efficientnet")
+        assert "fd-inception" not in features.metric_names()
+
+    def test_packages_are_imported_when_needed(self) -> None:
+        program = (
+            "import sys, exeunt.backends.features, exeunt.backends.references; "
+            "print([m for m in ('torch_fidelity', 'efficientnet_lite_pytorch') if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"

@@ -1,0 +1,69 @@
+"""The kernel distance against torch-fidelity's, and its uncertainty against leaving images out for real."""
+
+import numpy as np
+import pytest
+import torch
+from exeunt.backends import kernel, uncertainty
+from exeunt.backends.errors import InputError
+from numpy.typing import NDArray
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+
+def draws(count: int, dim: int = 24, seed: int = 0, scale: float = 1.0) -> NDArray[np.float32]:
+    return (scale * np.random.default_rng(seed).standard_normal((count, dim)) + 0.2).astype(np.float32)
+
+
+def test_equals_torch_fidelity_on_one_subset_of_everything() -> None:
+    features, real = draws(120), draws(120, seed=1, scale=1.3)
+    expected = kid_features_to_metric(
+        *(torch.from_numpy(x.astype(np.float64)) for x in (features, real)),
+        kid_subsets=1,
+        kid_subset_size=120,
+        verbose=False,
+    )[KEY_METRIC_KID_MEAN]
+    found = kernel.kid(features, kernel.KernelReference.of(real)).value
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_subsets_are_torch_fidelitys_and_agree_with_the_whole() -> None:
+    features, real = draws(400), draws(500, seed=1, scale=1.3)
+    mean, deviation = kernel.kid_by_subsets(features, real, num_subsets=50, subset_size=100)
+    expected = kid_features_to_metric(
+        torch.from_numpy(features), torch.from_numpy(real), kid_subsets=50, kid_subset_size=100, verbose=False
+    )[KEY_METRIC_KID_MEAN]
+    assert mean == pytest.approx(expected, rel=1e-4)
+    whole = kernel.kid(features, kernel.KernelReference.of(real)).value
+    assert abs(whole - mean) < 3 * deviation / np.sqrt(50)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, real = draws(50), draws(70, seed=1)
+    whole = kernel.kid(features, kernel.KernelReference.of(real)).value
+    monkeypatch.setattr(kernel, "ROWS_AT_ONCE", 16)
+    assert kernel.kid(features, kernel.KernelReference.of(real)).value == pytest.approx(whole, rel=1e-9)
+
+
+def test_influences_are_those_of_leaving_images_out() -> None:
+    features, real = draws(30), kernel.KernelReference.of(draws(60, seed=1))
+    found = kernel.kid(features, real)
+    without = np.array([kernel.kid(np.delete(features, i, axis=0), real).value for i in range(30)])
+    np.testing.assert_allclose(found.influences, 29 * (without.mean() - without), atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.05])
+def test_unbiased_and_its_standard_error_is_right(scale: float) -> None:
+    real = kernel.KernelReference.of(draws(2000, seed=99))
+    found = [kernel.kid(draws(100, seed=seed, scale=scale), real) for seed in range(200)]
+    values = np.array([distance.value for distance in found])
+    errors = np.sqrt(np.mean([uncertainty.variance(distance)[0] for distance in found]))
+    assert errors / values.std(ddof=1) == pytest.approx(1, abs=0.25)
+    larger = np.mean([kernel.kid(draws(400, seed=1000 + seed, scale=scale), real).value for seed in range(60)])
+    assert abs(values.mean() - larger) < 4 * values.std() / np.sqrt(60)
+
+
+def test_bad_features_are_refused() -> None:
+    real = kernel.KernelReference.of(draws(20))
+    with pytest.raises(InputError, match="same extractor"):
+        kernel.kid(draws(20, dim=3), real)
+    with pytest.raises(InputError, match="8 images"):
+        kernel.KernelReference.of(draws(4))
