@@ -47,7 +47,7 @@ def run(site: Path, *command: str) -> str:
     elsewhere = site.parent / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
     ran = subprocess.run(
-        command, cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120
+        command, cwd=elsewhere, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=600
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
