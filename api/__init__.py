@@ -2,11 +2,11 @@
 
     import exeunt
 
+    view = exeunt.optimize(exeunt.StudyConfig(), "exeunt.db")
     schedule = exeunt.load_schedule("fast.schedule.json")
-    network = exeunt.load_network("fashion-dit-exits")
-    for batch in exeunt.sample([network], schedule, seed=0, images=range(64), conditions=..., batch_size=64): ...
+    found = exeunt.evaluate(schedule, exeunt.StudyConfig())
 
-Names are imported when they are used, so that `import exeunt` costs nothing.
+Names are imported when they are used, so that `import exeunt` costs no torch.
 """
 
 import importlib
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .backends.network import load as load_network
-    from .backends.sampling import sample
-    from .backends.schedule import ExeuntError, Schedule, ScheduleError
-    from .backends.schedule import load as load_schedule
-    from .backends.schedule import save as save_schedule
-    from .searcher.runner import run_study as optimize
-    from .studies.config import StudyConfig
+    from exeunt.backends.network import load as load_network
+    from exeunt.backends.sampling import sample
+    from exeunt.backends.schedule import ExeuntError, Schedule, ScheduleError
+    from exeunt.backends.schedule import load as load_schedule
+    from exeunt.backends.schedule import save as save_schedule
+    from exeunt.searcher.evaluation import evaluate
+    from exeunt.searcher.runner import optimize
+    from exeunt.studies.config import StudyConfig, override
 
 __all__ = [
     "ExeuntError",
@@ -29,14 +30,16 @@ __all__ = [
     "ScheduleError",
     "StudyConfig",
     "__version__",
+    "evaluate",
     "load_network",
     "load_schedule",
     "optimize",
+    "override",
     "sample",
     "save_schedule",
 ]
 
-# Each public name with the module and the name that it has there.
+# Each public name with the module that it comes from and its name there.
 _HOMES = {
     "ExeuntError": ("backends.schedule", "ExeuntError"),
     "Schedule": ("backends.schedule", "Schedule"),
@@ -45,7 +48,8 @@ _HOMES = {
     "evaluate": ("searcher.evaluation", "evaluate"),
     "load_network": ("backends.network", "load"),
     "load_schedule": ("backends.schedule", "load"),
-    "optimize": ("searcher.study", "optimize"),
+    "optimize": ("searcher.runner", "optimize"),
+    "override": ("studies.config", "override"),
     "sample": ("backends.sampling", "sample"),
     "save_schedule": ("backends.schedule", "save"),
 }

@@ -1,7 +1,8 @@
 """`exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..backends.errors import InputError
-from ..backends.features import FeatureArray
-from ..backends.network import Network
-from ..backends.peak_memory import peak_memory
-from ..backends.pieces import trajectory
-from ..backends.sampling import Samples, check
+from ..backends.sampling import Samples
 from ..backends.sampling import sample as sample_batches
-from ..backends.schedule import Schedule, block_evaluations, load
-from ..backends.throughput import Subject, flops, speedup, time_schedules
+from ..backends.schedule import load
 from ..studies.interruption import interruptible
-from .laboratory import Laboratory, load_one, make_conditions, resolve_device, set_up
+from .evaluation import Evaluation
+from .evaluation import evaluate as measure
+from .laboratory import load_one, make_conditions, resolve_device
 from .options import json_flag
 from .progress import Watch, watching
 from .study_options import CHECKPOINT_FLAGS, QUALITY_FLAGS, flags, study_config
@@ -54,7 +52,6 @@ def sample(schedule: Path, num_images: int, first_image: int, seed: int, output:
     check_output(output)
     plan = load(schedule)
     network = load_one(config)
-    check_runs(network, plan, schedule)
     conditions = make_conditions(config, network)
     images = range(first_image, first_image + num_images)
     with watching() as watch, interruptible() as interruption:
@@ -79,14 +76,6 @@ def check_output(path: Path) -> None:
         raise InputError(f"output: must end in {' or '.join(OUTPUTS)}, but got {path}. Use -o samples.png.")
     if not path.absolute().parent.is_dir():
         raise InputError(f"output: the folder {path.parent} does not exist. Make it with `mkdir -p {path.parent}`.")
-
-
-def check_runs(network: Network, schedule: Schedule, file: Path) -> None:
-    """Raises InputError, with the file's name, unless the network can run the schedule."""
-    try:
-        check([network], schedule)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
 
 
 def _pixels(batches: Iterator[Samples], watch: Watch) -> Iterator[NDArray[np.uint8]]:
@@ -125,95 +114,48 @@ def evaluate(schedule: Path, seed: int, repeats: int, as_json: bool, **given: An
       exeunt evaluate fast.schedule.json --num-images 2000
       exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --reference photos/ --metric fid --json
     """
-    config = resolve_device(study_config(given))
-    plan = load(schedule)
-    laboratory = set_up(config)
-    check_runs(laboratory.network, plan, schedule)
+    plan, config = load(schedule), resolve_device(study_config(given))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
-        found = {"schedule": str(schedule), "digest": plan.digest, "weights": laboratory.weights}
-        found |= measure_quality(laboratory, plan, seed, watch, interruption.check)
-        found |= measure_speed(laboratory, plan, repeats, watch)
-    click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
+        found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
+    click.echo(json.dumps(as_dict(schedule, found), indent=2) if as_json else as_text(schedule, found))
 
 
-def measure_quality(
-    laboratory: Laboratory, schedule: Schedule, seed: int, watch: Watch, check_interruption: Callable[[], None]
-) -> dict[str, Any]:
-    """The value of the schedule's first images, with its interval and its floor."""
-    config, features = laboratory.config, list[FeatureArray]()
-    watch.phase("sampling", config.quality.num_images)
-    with laboratory.lock.shared():
-        for batch in sample_batches(
-            [laboratory.network],
-            schedule,
-            seed=seed,
-            images=range(config.quality.num_images),
-            conditions=laboratory.conditions,
-            batch_size=config.quality.batch_size,
-            observe=lambda _step, _values: check_interruption(),
-        ):
-            features.append(laboratory.metric.features([batch.images]))
-            watch.advance(batch.first + len(batch.images), len(batch.images))
-    record = laboratory.metric.score("", np.concatenate(features))
+def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
+    """The figures as JSON has them."""
+    quality = found.quality
     return {
-        "metric": record.metric,
-        "reference": config.quality.reference,
-        "num_images": record.num_images,
-        "seed": seed,
-        "value": record.value,
-        "interval": [record.lower, record.upper],
-        "level": record.level,
-        "floor": record.floor,
-        "excess": record.excess,
+        "schedule": str(file),
+        "digest": found.schedule_digest,
+        "weights": found.weights,
+        "metric": quality.metric,
+        "num_images": quality.num_images,
+        "value": quality.value,
+        "interval": [quality.lower, quality.upper],
+        "level": quality.level,
+        "floor": quality.floor,
+        "excess": quality.excess,
+        **asdict(found.speed),
+        "device": found.device,
+        "dtype": found.dtype,
+        "executor": found.executor,
     }
 
 
-def measure_speed(laboratory: Laboratory, schedule: Schedule, repeats: int, watch: Watch) -> dict[str, Any]:
-    """End-to-end timings, interleaved with the full schedule's; latency, memory and operations."""
-    network, config = laboratory.network, laboratory.config.throughput
-    watch.phase("timing", 1.0)
-    subjects = {
-        "schedule": Subject((network,), schedule),
-        "full": Subject((network,), laboratory.frame.full),
-    }
-    timing = time_schedules(subjects, "full", batch_size=config.batch_size, repeats=repeats)["schedule"]
-    latency = time_schedules(subjects, "full", batch_size=1, repeats=repeats)["schedule"]
-    ratio = speedup(timing)
-    run = trajectory([network], schedule, config.batch_size)
-    with laboratory.lock.exclusive():
-        memory = peak_memory(run, network.device)
-    return {
-        "images_per_second": timing.images_per_second,
-        "batch_size": config.batch_size,
-        "speedup": ratio.value,
-        "speedup_interval": [ratio.lower, ratio.upper],
-        "latency_seconds": latency.median,
-        "block_evaluations": block_evaluations(schedule),
-        "flops": flops([network], schedule),
-        "peak_memory_bytes": memory.num_bytes,
-        "peak_memory_counts": memory.counted,
-        "device": laboratory.environment["device"],
-        "dtype": laboratory.config.checkpoint.dtype,
-        "executor": config.executor,
-        "seconds": list(timing.seconds),
-        "full_seconds": list(timing.neighbours),
-    }
-
-
-def as_text(found: dict[str, Any]) -> str:
+def as_text(file: Path, found: Evaluation) -> str:
     """The figures a line each, with what they hold for."""
-    low, high = found["interval"]
-    floor = "" if found["floor"] is None else f", {found['excess']:.2f} above the floor of {found['floor']:.2f}"
-    slow, fast = found["speedup_interval"]
+    quality, speed = found.quality, found.speed
+    slow, fast = speed.speedup_interval
+    floor = "" if quality.excess is None else f", {quality.excess:.4g} above the floor of {quality.floor:.4g}"
     return "\n".join(
         (
-            f"{found['schedule']} on {found['weights']}",
-            f"  {found['metric']}: {found['value']:.2f} [{low:.2f}, {high:.2f}]{floor} ({found['num_images']} images)",
-            f"  {found['images_per_second']:.1f} images/s at batch {found['batch_size']}, "
-            f"{found['speedup']:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule",
-            f"  {found['latency_seconds'] * 1000:.1f} ms for one image; "
-            f"{found['block_evaluations']} block evaluations and {found['flops'] / 1e9:.2f} GFLOP an image",
-            f"  {found['peak_memory_bytes'] / 2**20:.0f} MiB at most ({found['peak_memory_counts']}); "
-            f"{found['dtype']}, {found['executor']}, {found['device']}",
+            f"{file} on {found.weights}",
+            f"  {quality.metric}: {quality.value:.4g} [{quality.lower:.4g}, {quality.upper:.4g}]{floor} "
+            f"({quality.num_images} images)",
+            f"  {speed.images_per_second:.1f} images/s at batch {speed.batch_size}, "
+            f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule",
+            f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
+            f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",
+            f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
+            f"{found.dtype}, {found.executor}, {found.device}",
         )
     )

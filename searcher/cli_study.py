@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..backends.schedule import block_evaluations
 from ..reports.loading import load_view
-from ..studies.budget import parse_budget
+from ..studies.budget import Budget, parse_budget
 from ..studies.config import StudyConfig, override, refuse_difference
 from ..studies.interruption import interruptible
 from ..studies.store import open_store
@@ -80,15 +80,13 @@ def optimize(
     url = storage_url(storage)
     config = resolve_device(study_config(given, config_file, assignments))
     stored = stored_config(url, config.name)
-    if stored is not None:
-        refuse_difference(stored, config)
-        if standing_at(url, config.name).finished and given["budget"] is None and not dry_run:
-            show_finished(url, stored, as_json)
-            return
     if dry_run:
         try_out(config, as_json)
-    else:
+    elif stored is None:
         work(config, url, proposals, as_json=as_json, quiet=quiet)
+    else:
+        refuse_difference(stored, config)
+        go_on(config, stored, url, proposals, as_json=as_json, quiet=quiet)
 
 
 @click.command()
@@ -114,13 +112,10 @@ def resume(storage: str, study: str | None, budget: str | None, report: str | No
     assert stored is not None
     free = {"run.budget": budget, "run.report": report}
     config = override(stored, {key: value for key, value in free.items() if value is not None})
-    state = standing_at(url, name)
-    if state.finished and budget is None:
-        show_finished(url, stored, as_json)
-        return
     if budget is None:
-        config = override(config, {"run.budget": str(state.left(parse_budget(config.run.budget)))})
-    work(config, url, (), as_json=as_json, quiet=quiet)
+        go_on(config, stored, url, (), as_json=as_json, quiet=quiet)
+    else:
+        work(config, url, (), as_json=as_json, quiet=quiet)
 
 
 @click.command()
@@ -155,18 +150,41 @@ def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: b
     Console(width=TABLE_WIDTH, highlight=False).print(table)
 
 
-def work(config: StudyConfig, url: str, proposals: Sequence[Path], *, as_json: bool, quiet: bool) -> None:
-    """Does what a study has left to do, and shows what came out."""
+def go_on(
+    config: StudyConfig, stored: StudyConfig, url: str, proposals: Sequence[Path], *, as_json: bool, quiet: bool
+) -> None:
+    """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
+    stands = standing_at(url, config.name)
+    if config.run.budget != stored.run.budget:
+        work(config, url, proposals, as_json=as_json, quiet=quiet)
+    elif stands.finished:
+        show_finished(url, stored, as_json)
+    else:
+        left = stands.left(parse_budget(config.run.budget))
+        work(config, url, proposals, as_json=as_json, quiet=quiet, budget=left)
+
+
+def work(
+    config: StudyConfig,
+    url: str,
+    proposals: Sequence[Path],
+    *,
+    as_json: bool,
+    quiet: bool,
+    budget: Budget | None = None,
+) -> None:
+    """Does what a study has to do within a budget, its configuration's if none is given, and shows what came out."""
     with watching(quiet) as watch, interruptible() as interruption:
         view = runner.optimize(
             config,
             url,
+            budget=budget,
             proposals=proposals,
             watch=watch,
             interruption=interruption,
             announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
         )
-    click.echo(f"Report: {Path(config.run.report) / 'report.html'}", err=as_json)
+    click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
     show(view, as_json)
 
 

@@ -53,21 +53,24 @@ def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:
     """Samples one batch of the full schedule, with features, and says what the budget buys at that pace."""
     per_image = _seconds_per_image(laboratory)
     quality, typical = laboratory.config.quality, per_image * TYPICAL_COST
-    search = quality.num_images * (FIRST_BASELINES * per_image * 0.75)
-    total = min(
-        budget.seconds if budget.seconds is not None else math.inf,
-        budget.images * typical if budget.images is not None else math.inf,
+    first = quality.num_images * FIRST_BASELINES * per_image * 0.75
+    one = quality.num_images * typical
+    seconds = min(budget.seconds or math.inf, (budget.images or math.inf) * typical)
+    if math.isinf(seconds):
+        trials = budget.trials or 0
+        front = 2 * LEAST_COMPARED * quality.final_images * typical
+        return Estimate(1 / per_image, FIRST_BASELINES, trials, quality.final_images, first + trials * one + front)
+    front = FRONT_SHARE * seconds - REPORT_SECONDS
+    proposals = max(0, math.floor((seconds - front - REPORT_SECONDS - first) / one))
+    # Timing takes a good quarter of the front's share.
+    final_images = max(0, math.floor(0.7 * front / (1.5 * LEAST_COMPARED * typical)))
+    return Estimate(
+        images_per_second=1 / per_image,
+        baselines=FIRST_BASELINES,
+        proposals=min(proposals, budget.trials or proposals),
+        final_images=min(quality.final_images, final_images),
+        seconds=seconds,
     )
-    if math.isinf(total):
-        proposals = budget.trials or 0
-        final_images = quality.final_images
-        total = search + typical * (proposals * quality.num_images + 2 * LEAST_COMPARED * final_images)
-    else:
-        front = FRONT_SHARE * total
-        proposals = max(0, math.floor((total - front - search) / (typical * quality.num_images)))
-        proposals = min(proposals, budget.trials or proposals)
-        final_images = min(quality.final_images, math.floor(0.7 * front / (1.5 * LEAST_COMPARED * typical)))
-    return Estimate(1 / per_image, FIRST_BASELINES, proposals, final_images, total + REPORT_SECONDS)
 
 
 def _seconds_per_image(laboratory: Laboratory) -> float:

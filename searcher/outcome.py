@@ -1,5 +1,6 @@
 """What a finished command shows: the headline, the front as a table, and what to type next."""
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..reports.headline import details, headline, with_interval
+from ..reports.interval import Interval
 from ..reports.loading import load_view
 from ..reports.report import write_report
 from ..reports.samples import sample_grid
@@ -74,13 +76,19 @@ def _cells(view: StudyView, point: Point) -> list[str]:
     return [
         point.label,
         point.weights,
-        f"{quality.excess.value:.1f} [{quality.excess.lower:.1f}, {quality.excess.upper:.1f}]" if quality else "–",
+        "–" if quality is None else _excess(quality.excess),
         f"{relative:.2f}" if relative is not None else "–",
         with_interval(speedup, " ×") if speedup else "–",
         f"{speed:.1f}" if speed else "–",
         str(point.schedule.num_steps),
         f"{point.mean_depth:.1f}",
     ]
+
+
+def _excess(excess: Interval) -> str:
+    """`123 [98, 151]` or `0.0012 [0.0009, 0.0016]`: three digits of the value, and as many places for its interval."""
+    digits = max(0, 2 - math.floor(math.log10(abs(excess.value)))) if excess.value else 1
+    return f"{excess.value:.{digits}f} [{excess.lower:.{digits}f}, {excess.upper:.{digits}f}]"
 
 
 def next_commands(view: StudyView) -> str:

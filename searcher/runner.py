@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..reports.loading import load_view
 from ..reports.view import StudyView
-from ..studies.budget import parse_budget
+from ..studies.budget import Budget, parse_budget
 from ..studies.config import StudyConfig
 from ..studies.interruption import Interruption
 from .allowance import Allowance, refuse_too_small
@@ -23,6 +23,7 @@ def optimize(
     config: StudyConfig,
     storage: str = DEFAULT_STORAGE,
     *,
+    budget: Budget | None = None,
     proposals: Sequence[Path] = (),
     watch: Watch | None = None,
     interruption: Interruption | None = None,
@@ -33,8 +34,9 @@ def optimize(
     Whatever was committed before is not measured again, so an interrupted study goes on where it stopped.
 
     Args:
-        config: the study; its budget counts from the start of this process.
+        config: the study.
         storage: the database, a URL or the name of an SQLite file; it is made if it is not there.
+        budget: what to spend; the configuration's if not given. Time counts from the start of this process.
         proposals: schedule files, or folders of them, to measure in place of what a sampler would propose.
         watch: who is told what goes on.
         interruption: stops the work at the next step once a signal came.
@@ -45,8 +47,7 @@ def optimize(
         Interrupted: a signal came; everything committed is kept.
         StorageError: the database is out of reach.
     """
-    budget = refuse_too_small(parse_budget(config.run.budget))
-    allowance = Allowance(budget)
+    allowance = Allowance(refuse_too_small(budget or parse_budget(config.run.budget)))
     laboratory = set_up(config)
     given = read_proposals(proposals, laboratory)
     if announce is not None:

@@ -50,7 +50,8 @@ def test_layers_point_down_only(path: Path) -> None:
     assert not upward, f"{identity(path)} imports from a layer above its own: {upward}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=identity)
+# `api` is `exeunt` itself: a type checker finds the other folders from there under their installed names only.
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name != "api"], ids=identity)
 def test_folders_import_one_another_relatively(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text())))
     modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level and node.module]
