@@ -1,4 +1,4 @@
-"""How much faster a searched schedule is than the best simple alternative of its quality: `best_ratio` and its lower bound."""
+"""How much faster a searched schedule is than the best simple one of its quality: `best_ratio` and its bound."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ T = TypeVar("T")
 class Advantage(Generic[T]):
     """One point against the baselines.
 
-    `ratio` is the point's speed ÷ the speed of `baseline`, the fastest baseline of equal or better quality. `lower` is the
-    lowest lower bound of that ratio over all baselines that are not significantly worse than the point in quality;
-    `contender` is the baseline it was reached against.
+    `ratio` is the point's speed ÷ the speed of `baseline`, the fastest baseline of equal or better quality. `lower`
+    is the lowest lower bound of that ratio over all baselines that are not significantly worse than the point in
+    quality; `contender` is the baseline it was reached against.
     """
 
     point: T
@@ -36,11 +36,11 @@ def advantage(
     """Compares a point with the baselines by final values at equal counts (a list that is not empty).
 
     `quality` is a distance. `speed_ratio(a, b)` is the speed of a ÷ the speed of b, from end-to-end timings that are
-    neighbours in time. `significantly_worse(b, a)` says whether the 95 % paired interval of quality(b) − quality(a), on the
-    same noises, lies above zero.
+    neighbours in time. `significantly_worse(b, a)` says whether the 95 % paired interval of quality(b) − quality(a),
+    on the same noises, lies above zero.
 
-    Where every baseline is worse than the point, the comparison is with the baseline of the best quality: a stand-in that
-    the point beats in quality as well.
+    Where every baseline is worse than the point, the comparison is with the baseline of the best quality: a stand-in
+    that the point beats in quality as well.
     """
     equal_or_better = [baseline for baseline in baselines if quality(baseline) <= quality(point)]
     rivals = equal_or_better or [min(baselines, key=quality)]

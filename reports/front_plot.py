@@ -1,8 +1,14 @@
 """The Pareto front beside its baselines: what the plot shows as a value, and the drawing of it."""
 
+# Matplotlib's stubs leave keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,13 +31,16 @@ from .style import (
     paper_style,
     plain,
     round_ticks,
+    settle,
 )
 from .view import EXCESS_LIMIT, Point, Seeds, StudyView
+
+MARKS = "marks-"  # what an SVG calls each group of marks, with the group's index
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One point of the plot: `speed` in images a second, `excess` in the metric's units, `name` short enough for a label."""
+    """One point: `speed` in images a second, `excess` in the metric's units, `name` short enough for a label."""
 
     name: str
     family: str
@@ -40,6 +49,11 @@ class Mark:
     on_front: bool
     normal_weights: bool
     is_knee: bool
+
+    @property
+    def is_faint(self) -> bool:
+        """Whether it is one of the trials that something else dominates: drawn without bars or name."""
+        return not self.family and not self.on_front
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,14 @@ class FrontInfo:
     gap: Gap | None
 
     @property
+    def groups(self) -> list[list[int]]:
+        """Indices of the marks that look the same, group by group, in a fixed order."""
+        found: dict[tuple[str, bool, bool], list[int]] = {}
+        for index, mark in enumerate(self.marks):
+            found.setdefault((mark.family, mark.on_front, mark.normal_weights), []).append(index)
+        return list(found.values())
+
+    @property
     def logarithmic(self) -> bool:
         """Whether the excess distances can stand on a logarithmic axis."""
         return all(mark.excess.value > 0 for mark in self.marks)
@@ -98,7 +120,8 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
 
 def _mark(view: StudyView, point: Point, seeds: Seeds, on_front: bool, is_knee: bool) -> Mark:
     quality, speed = point.quality(seeds), view.speed_interval(point, seeds)
-    assert quality is not None and speed is not None, point.label
+    assert quality is not None, point.label
+    assert speed is not None, point.label
     name = f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}")
     normal = point.weights == view.normal_weights
     return Mark(name, point.family, speed, quality.excess, on_front, normal, is_knee)
@@ -107,13 +130,14 @@ def _mark(view: StudyView, point: Point, seeds: Seeds, on_front: bool, is_knee: 
 def _gap(view: StudyView) -> Gap | None:
     if (best := view.best) is None:
         return None
-    speeds = [view.speed(point, "final") for point in (best.baseline, best.point)]
-    quality = best.point.final
-    assert speeds[0] and speeds[1] and quality
-    return Gap(speeds[0], speeds[1], quality.excess.value, f"{best.ratio:.2f} ×")
+    rival, own, quality = view.speed(best.baseline, "final"), view.speed(best.point, "final"), best.point.final
+    assert rival is not None, best.baseline.label
+    assert own is not None, best.point.label
+    assert quality is not None, best.point.label
+    return Gap(rival, own, quality.excess.value, f"{best.ratio:.2f} ×")
 
 
-def draw_front(info: FrontInfo, width: float = 7.0, height: float = 4.6) -> Figure:
+def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figure:
     """The front as steps, baselines by family, error bars of 95 % both ways. Down and to the right is better.
 
     `width` and `height` are in inches; a narrow figure leaves out the labels that find no room.
@@ -123,11 +147,12 @@ def draw_front(info: FrontInfo, width: float = 7.0, height: float = 4.6) -> Figu
         axes = figure.add_subplot()
         _scale(axes, info)
         _draw_lines(axes, info)
-        for index, mark in enumerate(info.marks):
-            _draw_mark(axes, mark, f"mark-{index}")
+        for index, members in enumerate(info.groups):
+            _draw_marks(axes, [info.marks[member] for member in members], f"{MARKS}{index}")
+        _draw_knee(axes, info)
         _draw_gap(axes, info)
         _draw_legend(figure, info, columns=max(2, int(width / 1.75)))
-        figure.draw_without_rendering()
+        settle(figure)
         _draw_names(axes, info)
         return figure
 
@@ -147,12 +172,18 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
 
 def _speedup_axis(axes: Axes, full_speed: float) -> None:
     low, high = axes.get_xlim()
-    above = axes.secondary_xaxis("top", functions=(lambda x: x / full_speed, lambda x: x * full_speed))
+    above = axes.secondary_xaxis(
+        "top", functions=(partial(np.multiply, 1 / full_speed), partial(np.multiply, full_speed))
+    )
     above.set_xlabel("speed-up over the full schedule", color=MUTED)
     above.xaxis.set_major_locator(FixedLocator(round_ticks(low / full_speed, high / full_speed)))
     above.xaxis.set_minor_locator(NullLocator())
-    above.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{plain(value)} ×"))
+    above.xaxis.set_major_formatter(FuncFormatter(_times))
     above.tick_params(colors=MUTED, labelcolor=MUTED)
+
+
+def _times(value: float, _position: int | None) -> str:
+    return f"{plain(value)} ×"
 
 
 def _draw_lines(axes: Axes, info: FrontInfo) -> None:
@@ -170,39 +201,37 @@ def _draw_lines(axes: Axes, info: FrontInfo) -> None:
         )
 
 
-def _draw_mark(axes: Axes, mark: Mark, name: str) -> None:
-    """Draws a point whose marker is called `name` in an SVG, so that a page can explain it."""
-    style = look(mark.family)
-    dominated = not mark.family and not mark.on_front
-    color = MUTED if dominated else style.color
-    x, y = mark.speed, mark.excess
+def _draw_marks(axes: Axes, marks: Sequence[Mark], name: str) -> None:
+    """Draws marks that look the same in one piece, called `name` in an SVG; its markers stand in their order."""
+    first, style = marks[0], look(marks[0].family)
+    faint = first.is_faint
+    color = MUTED if faint else style.color
     drawn = axes.errorbar(
-        [x.value],
-        [y.value],
-        xerr=[[x.value - x.lower], [x.upper - x.value]],
-        yerr=[[y.value - y.lower], [y.upper - y.value]],
+        [mark.speed.value for mark in marks],
+        [mark.excess.value for mark in marks],
+        xerr=None if faint else _arms([mark.speed for mark in marks]),
+        yerr=None if faint else _arms([mark.excess for mark in marks]),
         fmt=style.marker,
         color=color,
-        ecolor=color,
-        markersize=style.size * (0.6 if dominated else 1.0),
-        markerfacecolor=PAPER if mark.normal_weights else color,
+        markersize=style.size * (0.6 if faint else 1.0),
+        markerfacecolor=PAPER if first.normal_weights else color,
         markeredgewidth=0.9,
         elinewidth=0.8,
-        alpha=0.35 if dominated else 1.0 if mark.on_front else 0.85,
-        zorder=3 if dominated else 5 if mark.on_front else 4,
+        alpha=0.4 if faint else 1.0 if first.on_front else 0.85,
+        zorder=3 if faint else 5 if first.on_front else 4,
     )
     drawn.lines[0].set_gid(name)
-    if mark.is_knee:
-        axes.plot(
-            x.value,
-            y.value,
-            "o",
-            markersize=13,
-            markerfacecolor="none",
-            markeredgecolor=INK,
-            markeredgewidth=0.9,
-            zorder=6,
-        )
+
+
+def _arms(intervals: Sequence[Interval]) -> list[list[float]]:
+    return [[each.value - each.lower for each in intervals], [each.upper - each.value for each in intervals]]
+
+
+def _draw_knee(axes: Axes, info: FrontInfo) -> None:
+    for mark in info.marks:
+        if mark.is_knee:
+            ring = axes.plot(mark.speed.value, mark.excess.value, "o", color=INK, markersize=13, zorder=6)[0]
+            ring.set(markerfacecolor="none", markeredgewidth=0.9)
 
 
 def _draw_gap(axes: Axes, info: FrontInfo) -> None:
@@ -221,7 +250,7 @@ def _draw_gap(axes: Axes, info: FrontInfo) -> None:
 def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
     present = {mark.family for mark in info.marks}
     entries = [(TRIAL, "searched, on the front", ACCENT, 1.0)] if "" in present else []
-    if any(not mark.family and not mark.on_front for mark in info.marks):
+    if any(mark.is_faint for mark in info.marks):
         entries.append((TRIAL, "searched, dominated", MUTED, 0.4))
     entries += [(style, style.name, style.color, 1.0) for name, style in FAMILIES.items() if name in present]
     handles = [
@@ -278,7 +307,7 @@ def _name(mark: Mark) -> tuple[str, str, str]:
 
 def _by_importance(info: FrontInfo) -> list[Mark]:
     """The knee, the full schedule, the front's ends, then the rest of the front and the baselines in turn."""
-    named = [mark for mark in info.marks if mark.on_front or mark.family]
+    named = [mark for mark in info.marks if not mark.is_faint]
     speeds = [mark.speed.value for mark in named if mark.on_front]
     ends = (min(speeds), max(speeds))
 
@@ -293,11 +322,11 @@ def _obstacles(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
     """The markers, the error bars and the front's line, thin as they are, in pixels."""
     boxes: list[Box] = []
     for mark in info.marks:
-        faint = not mark.family and not mark.on_front
-        (x, y), size = axes.transData.transform((mark.speed.value, mark.excess.value)), half * (0.6 if faint else 1.0)
+        (x, y) = axes.transData.transform((mark.speed.value, mark.excess.value))
+        size = half * (0.6 if mark.is_faint else 1.0)
         size *= 2 if mark.is_knee else 1
         boxes.append(Box(x - size, y - size, x + size, y + size))
-        if not faint:
+        if not mark.is_faint:
             boxes += _bars(axes, mark)
     return boxes + _step_boxes(axes, [mark for mark in info.marks if mark.on_front]) + _level_boxes(axes, info, half)
 
@@ -328,6 +357,6 @@ def _step_boxes(axes: Axes, front: Sequence[Mark]) -> list[Box]:
     ordered = sorted(front, key=lambda mark: mark.speed.value)
     corners = [axes.transData.transform((mark.speed.value, mark.excess.value)) for mark in ordered]
     boxes: list[Box] = []
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(corners):
         boxes += [Box(x0 - 1, y0, x0 + 1, y1), Box(x0, y1 - 1, x1, y1 + 1)]
     return boxes

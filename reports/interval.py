@@ -35,14 +35,17 @@ def relative_speed(timed: Timed, level: float) -> Interval:
     return Interval(ratio.value, ratio.lower, ratio.upper)
 
 
-def ratio_of_speeds(a: Timed, b: Timed, level: float) -> Interval:
+def ratio_of_speeds(a: Timed, b: Timed, level: float, same_rounds: bool = False) -> Interval:
     """The speed of a ÷ the speed of b.
 
-    Timings with the very same neighbours were taken in the same rounds, so a and b are neighbours themselves, and are paired.
-    Otherwise it is the ratio of their two speed-ups, between the quotients of the bounds that each of them keeps with half
-    the error (Bonferroni), so the level holds whatever the two have in common.
+    With `same_rounds` (repeat r of both was taken in one round) they are neighbours themselves, and are paired.
+    Otherwise it is the ratio of their two speed-ups, between the quotients of the bounds that each of them keeps with
+    half the error (Bonferroni), so the level holds whatever the two have in common. The full schedule is b's own
+    neighbour.
     """
-    if tuple(a[1]) == tuple(b[1]):
+    if tuple(b[0]) == tuple(b[1]):
+        return relative_speed(a, level)
+    if same_rounds and len(a[0]) == len(b[0]):
         ratio = paired_ratio(b[0], a[0], level)
         return Interval(ratio.value, ratio.lower, ratio.upper)
     first, second = (relative_speed(timed, 1 - (1 - level) / 2) for timed in (a, b))

@@ -1,6 +1,7 @@
 """Pareto fronts of two objectives: quality (a distance, lower is better) and speed (higher is better).
 
-Pure functions over values: no torch, no database. Items of any type come with a `score` function, as `sorted` takes a `key`.
+Pure functions over values: no torch, no database. Items of any type come with a `score` function, as `sorted` takes a
+`key`.
 """
 
 import math
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Score:
-    """One schedule's two objectives: `quality`, any distance (lower is better); `speed`, positive (higher is better)."""
+    """One schedule's two objectives: `quality`, a distance (lower is better); `speed`, positive (higher is better)."""
 
     quality: float
     speed: float
@@ -34,7 +35,7 @@ class Progress:
 
 
 def dominates(a: Score, b: Score) -> bool:
-    """Whether `a` is at least as good as `b` in both objectives and better in one. Equal scores do not dominate each other."""
+    """Whether `a` is at least as good as `b` in both objectives and better in one; so equal scores do not dominate."""
     return a.quality <= b.quality and a.speed >= b.speed and a != b
 
 
@@ -55,9 +56,9 @@ def front(items: Iterable[T], score: Callable[[T], Score]) -> list[T]:
 def knee(items: Sequence[T], score: Callable[[T], Score]) -> T:
     """The front's item farthest from the line between the front's ends, in log quality and log time, on the good side.
 
-    Which item is farthest does not depend on the axes' scales or the logarithm's base. A front whose inner items all lie on
-    the line or beyond it has its knee at the end with the better quality. Where a distance is not positive (unbiased kernel
-    distances near their floor), quality enters as it is, without the logarithm.
+    Which item is farthest does not depend on the axes' scales or the logarithm's base. A front whose inner items all
+    lie on the line or beyond it has its knee at the end with the better quality. Where a distance is not positive
+    (unbiased kernel distances near their floor), quality enters as it is, without the logarithm.
 
     `items` need not be a front yet, and must not be empty.
     """
@@ -89,7 +90,8 @@ def hypervolume(scores: Iterable[Score], reference: Score) -> float:
 def hypervolume_over_cost(spent: Iterable[tuple[float, Score | None]], reference: Score) -> list[Progress]:
     """The running hypervolume, one entry for each (cost of this evaluation, its score) in the order they were finished.
 
-    A score of None (a failed evaluation) costs and gains nothing. Costs are what each evaluation took; entries carry totals.
+    A score of None (a failed evaluation) costs and gains nothing. Costs are what each evaluation took; entries carry
+    totals.
     """
     frontier = _Frontier(reference)
     total, progress = 0.0, list[Progress]()

@@ -1,5 +1,8 @@
 """The study's other plots, each a plain value of what it shows and a thin drawing of it."""
 
+# Matplotlib's stubs leave keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +15,21 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..backends.schedule import depths
 from .pareto import Progress, hypervolume
 from .selection import Highlight
-from .style import ACCENT, BLUE, HAIRLINE, MUTED, faint_grid, logarithmic, look, new_figure, padded, paper_style, plain
+from .style import (
+    ACCENT,
+    BLUE,
+    HAIRLINE,
+    MUTED,
+    faint_grid,
+    logarithmic,
+    look,
+    new_figure,
+    padded,
+    paper_style,
+    plain,
+    settle,
+    tick_text,
+)
 from .view import StudyView
 
 
@@ -27,14 +44,14 @@ class ProgressInfo:
 
 @dataclass(frozen=True)
 class PredictionInfo:
-    """Predicted and measured seconds a batch, (family, predicted, measured) each, and the median of |predicted ÷ measured − 1|."""
+    """Predicted beside measured seconds a batch: (family, predicted, measured) each."""
 
     pairs: tuple[tuple[str, float, float], ...]
     batch_size: int
 
     @property
     def median_error(self) -> float:
-        """0.02 says that half of the predictions are within 2 % of the measurement."""
+        """The median of |predicted ÷ measured − 1|."""
         return median(abs(predicted / measured - 1) for _, predicted, measured in self.pairs)
 
 
@@ -95,10 +112,10 @@ def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -
         areas = [0.0, *(entry.hypervolume for entry in info.entries)]
         axes.step(costs, areas, where="post", color=ACCENT, linewidth=1.4)
         moved = [(x, y) for x, y, before in zip(costs[1:], areas[1:], areas, strict=False) if y > before]
-        axes.plot(*zip(*moved, strict=True) if moved else ([], []), "o", color=ACCENT, markersize=3)
+        axes.plot([x for x, _ in moved], [y for _, y in moved], "o", color=ACCENT, markersize=3)
         axes.axhline(info.baselines, color=BLUE, linewidth=0.9, linestyle=(0, (5, 3)))
-        note = {"textcoords": "offset points", "va": "bottom", "fontsize": 7.5}
-        axes.annotate("all baselines alone", (0, info.baselines), (3, 2), color=BLUE, **note)
+        note = axes.annotate("all baselines alone", (0, info.baselines), (3, 2), textcoords="offset points")
+        note.set(color=BLUE, fontsize=7.5, va="bottom")
         axes.set(
             xlabel="images sampled by the search",
             ylabel="hypervolume, distance × images/s",
@@ -107,9 +124,9 @@ def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -
         )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+            axis.set_major_formatter(FuncFormatter(tick_text))
         faint_grid(axes)
-        return figure
+        return settle(figure)
 
 
 def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.1) -> Figure:
@@ -131,10 +148,10 @@ def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.
         note = f"median error {info.median_error:.1%}\nband: ± 5 %"
         axes.annotate(note, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)
         faint_grid(axes)
-        return figure
+        return settle(figure)
 
 
-def draw_depth(info: DepthInfo, width: float = 7.0, columns: int = 3) -> Figure:
+def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
     """Blocks that run at each step, from noise to data, one panel a schedule."""
     rows = math.ceil(len(info.profiles) / columns)
     with paper_style():
@@ -154,4 +171,4 @@ def draw_depth(info: DepthInfo, width: float = 7.0, columns: int = 3) -> Figure:
             axes.set_axisbelow(True)
         figure.supxlabel("step, from noise to data", fontsize=9)
         figure.supylabel("blocks that run", fontsize=9)
-        return figure
+        return settle(figure)

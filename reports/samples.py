@@ -1,5 +1,8 @@
 """Sample grids: the images of chosen schedules beside the full schedule's, on the same noises and labels."""
 
+# Matplotlib's stubs leave keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from ..backends.conditions import Conditions
 from ..backends.network import Network
 from ..backends.sampling import sample
 from .selection import Highlight
-from .style import MUTED, new_figure, paper_style
+from .style import MUTED, new_figure, paper_style, settle
 from .view import StudyView
 
 
@@ -73,21 +76,20 @@ def _figures(view: StudyView, highlight: Highlight) -> tuple[str, ...]:
 def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
     """One line of images a schedule, its name above it. Small images are enlarged without smoothing."""
     count = max(len(row.images) for row in info.rows)
-    height = width / count + 0.34
+    height = width / count + 0.26
     with paper_style():
         figure = new_figure(width, height * len(info.rows))
-        figure.get_layout_engine().set(h_pad=0.02, hspace=0.0)  # pyright: ignore[reportOptionalMemberAccess]
+        figure.set_layout_engine("constrained", h_pad=0.02, hspace=0.0)
         panels = figure.subplots(len(info.rows), 1, squeeze=False)[:, 0]
         for axes, row in zip(panels, info.rows, strict=True):
-            strip = _strip(row.images)
-            axes.imshow(strip, interpolation="nearest", aspect="equal")
+            axes.imshow(strip(row.images), interpolation="nearest", aspect="equal")
             axes.axis("off")
             axes.set_title(row.title, fontsize=8.5, pad=3)
             axes.set_title("  ·  ".join(row.notes), loc="right", fontsize=7.5, fontweight="normal", color=MUTED, pad=3)
-        return figure
+        return settle(figure)
 
 
-def _strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The images side by side, (H, N (W + gap) − gap, 3), with white between them."""
     gap = max(1, images.shape[2] // 24)
     spaced = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)

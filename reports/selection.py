@@ -60,21 +60,21 @@ def the_knee(view: StudyView) -> Point:
 
 
 def within_loss(max_loss: float) -> Choose:
-    """The fastest point whose excess distance is at most (1 + `max_loss`) × the full schedule's on the normal weights."""
+    """The fastest point whose excess distance is at most (1 + `max_loss`) × the full schedule's."""
 
     def choose(view: StudyView) -> Point:
         losses = [(loss, point) for point in _final_front(view) if (loss := _loss(view, point)) is not None]
         if not losses:
             raise InputError(
-                "--max-loss: the full schedule's excess distance must be above zero to compare with, but it isn't, or has "
-                "not been measured. Use --knee or --min-speedup."
+                "--max-loss: the full schedule's excess distance must be above zero to compare with, but it isn't, "
+                "or has not been measured. Use --knee or --min-speedup."
             )
         if within := [point for loss, point in losses if loss <= max_loss]:
             return within[-1]
         nearest, point = min(losses, key=lambda pair: pair[0])
         raise InputError(
-            f"--max-loss: no point of the front loses at most {max_loss:.1%} of the full schedule's excess distance; the "
-            f"nearest is {point.label}, which loses {nearest:.1%}. Use --max-loss {_rounded_up(nearest)}."
+            f"--max-loss: no point of the front loses at most {max_loss:.1%} of the full schedule's excess distance; "
+            f"the nearest is {point.label}, which loses {nearest:.1%}. Use --max-loss {_rounded_up(nearest)}."
         )
 
     return choose
@@ -90,8 +90,8 @@ def at_least(min_speedup: float) -> Choose:
             if speedup >= min_speedup:
                 return point
         raise InputError(
-            f"--min-speedup: no point of the front is {plain(min_speedup)} × as fast as the full schedule; the nearest is "
-            f"{front[-1].label} at {speedups[-1]:.2f} ×. Use --min-speedup {int(speedups[-1] * 100) / 100:g}."
+            f"--min-speedup: no point of the front is {plain(min_speedup)} × as fast as the full schedule; the nearest "
+            f"is {front[-1].label} at {speedups[-1]:.2f} ×. Use --min-speedup {int(speedups[-1] * 100) / 100:g}."
         )
 
     return choose
@@ -126,7 +126,7 @@ def _final_front(view: StudyView) -> list[Point]:
     if front := view.front("final"):
         return front
     raise InputError(
-        f'study "{view.name}" must have a front on final seeds to choose from, but it is {view.state} and has none yet. '
+        f'study "{view.name}" must have a front on final seeds to choose from, but has none yet ({view.state}). '
         f"Run `exeunt resume --study {view.name}`, or give --trial N."
     )
 

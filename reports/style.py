@@ -3,20 +3,26 @@
 Colours are Okabe and Ito's (2008), which people with any common colour blindness can tell apart.
 """
 
+# Matplotlib's stubs leave keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO, StringIO
 from html import escape
+from io import BytesIO, StringIO
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+from PIL import Image
 
 INK, MUTED, HAIRLINE, PAPER = "#1b1b1f", "#6b6b76", "#dcdce2", "#ffffff"
 ACCENT, BLUE, GREEN, ORANGE, PURPLE, SKY = "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
@@ -54,7 +60,7 @@ def look(family: str) -> Look:
     return FAMILIES.get(family, OTHER) if family else TRIAL
 
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 9.0,
@@ -90,7 +96,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 @contextmanager
-def paper_style() -> Iterator[None]:
+def paper_style() -> Generator[None]:
     """Draws with this module's settings, and leaves the user's own as they were."""
     with matplotlib.rc_context(_SETTINGS):
         yield
@@ -103,6 +109,13 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def settle(figure: Figure) -> Figure:
+    """Lays the figure out once and for all, so that each file of it only has to be drawn."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def png(figure: Figure, dpi: int = 200) -> bytes:
     """The figure as a PNG file."""
     return _file(figure, "png", dpi=dpi, metadata={"Software": "Exeunt"})
@@ -111,6 +124,13 @@ def png(figure: Figure, dpi: int = 200) -> bytes:
 def pdf(figure: Figure) -> bytes:
     """The figure as a PDF file, without the time of day, so that equal figures are equal files."""
     return _file(figure, "pdf", metadata={"Creator": "Exeunt", "Producer": None, "CreationDate": None})
+
+
+def png_of_pixels(pixels: NDArray[np.uint8]) -> bytes:
+    """An array (H, W, 3) as a PNG file, pixel by pixel."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
 def _file(figure: Figure, kind: str, **options: Any) -> bytes:
@@ -130,7 +150,7 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub("|".join(THEME), lambda match: f"var({THEME[match[0]]})", text)
-    text = re.sub(r"font: ([^;\"]*?)px [^;\"]*", r"font: \1px var(--font)", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--plot-font)", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" class="plot" ', 1)
 
 
@@ -140,11 +160,11 @@ def logarithmic(axes: Axes, which: Literal["x", "y"], low: float, high: float) -
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(FixedLocator(round_ticks(low, high)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axis.set_major_formatter(FuncFormatter(tick_text))
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two positive ones, evenly spread by ratio: from 3 to 9 of them where the range allows it."""
+    """Round numbers between two positive ones, evenly spread by ratio; 4 to 9 of them where the range allows it."""
     ladders = ([1.0], [1.0, 3.0], [1.0, 2.0, 5.0], [1.0, 1.5, 2.0, 3.0, 5.0, 7.0], [k / 10 for k in range(10, 100)])
     found: list[float] = []
     for ladder in ladders:
@@ -164,6 +184,11 @@ def plain(value: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace(",", " ").replace("-", "−")
+
+
+def tick_text(value: float, _position: int | None) -> str:
+    """A tick's label."""
+    return plain(value)
 
 
 def padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:

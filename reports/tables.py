@@ -3,14 +3,14 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, cast
 
 from .advantage import Advantage
-from .interval import Interval
+from .definitions import BEST_RATIO
 from .pareto import Score
-from .view import BEST_RATIO_LEVEL, EXCESS_LIMIT, Point, Quality, Seeds, StudyView
+from .view import Point, Quality, Seeds, StudyView
 
 Cell = str | int | float | bool | None
 
@@ -103,7 +103,7 @@ def to_dict(view: StudyView) -> dict[str, Any]:
         "best_ratio_lower": best.lower if best else None,
         "best": _advantage(best) if best else None,
         "advantages": [_advantage(entry) for entry in view.advantages],
-        "best_ratio_definition": BEST_RATIO_DEFINITION,
+        "best_ratio_definition": BEST_RATIO,
         "knee": knee.label if knee else None,
         "full_schedule": point_row(view, view.full) if view.full else None,
         "front": [point_row(view, point) for point in view.front("final")],
@@ -118,15 +118,6 @@ def to_dict(view: StudyView) -> dict[str, Any]:
         "hypervolume": [{"images": entry.cost, "hypervolume": entry.hypervolume} for entry in view.progress],
         "failures": list(view.failures),
     }
-
-
-BEST_RATIO_DEFINITION = (
-    "Among the searched points of the front on final seeds whose excess distance is at most "
-    f"{EXCESS_LIMIT:g} × the full schedule's on the normal weights: the largest ratio of a point's speed to the speed of the "
-    "fastest baseline of equal or better quality, at equal counts. best_ratio_lower is that point's lower bound at "
-    f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in time, over every "
-    "baseline that is not significantly worse than it (paired interval of the difference on the same noises)."
-)
 
 
 def _advantage(entry: Advantage[Point]) -> dict[str, Any]:
@@ -153,12 +144,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
+        return {key: _finite(each) for key, each in cast(Mapping[str, Any], value).items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [_finite(each) for each in cast(Sequence[Any], value)]
     return value
-
-
-def interval_text(interval: Interval, digits: int = 2) -> str:
-    """`1.28 [1.21, 1.34]`."""
-    return f"{interval.value:.{digits}f} [{interval.lower:.{digits}f}, {interval.upper:.{digits}f}]"

@@ -31,7 +31,8 @@ class Quality:
         metric: the distance's name, such as `fid` or `fd-efficientnet-lite0`.
         distance: with the interval for its expectation at this count, the reference fixed.
         floor: real images against real images at the same count; None where there are none to draw.
-        to_baseline: the paired distance to the full schedule's images of the same noises, and None if it wasn't measured.
+        to_baseline: the paired distance to the full schedule's images of the same noises, and None if it wasn't
+            measured.
     """
 
     seeds: Seeds
@@ -57,6 +58,7 @@ class Throughput:
         neighbours: the full schedule's seconds, measured right beside each of them.
         latency_seconds: one image alone, median; None if it wasn't measured.
         peak_memory_bytes: the device's, or the process's on a CPU; None if it wasn't measured.
+        sitting: which timing session it belongs to. Repeat r of all schedules of one sitting is from the same round.
     """
 
     batch_size: int
@@ -64,6 +66,7 @@ class Throughput:
     neighbours: tuple[float, ...]
     latency_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    sitting: int | None = None
 
     @property
     def median_seconds(self) -> float:
@@ -90,7 +93,8 @@ class Point:
         family: a baseline's family, such as `fewer-steps`; empty for trials.
         weights: the name of the weights that it ran on.
         trial: its number, None for a point that no trial stands for.
-        predicted_seconds: of a batch, summed from timed kinds of steps (the search's objective); None until they are timed.
+        predicted_seconds: of a batch, summed from timed kinds of steps (the search's objective); None until they are
+            timed.
         flops: of one image, the decoder left out; None for networks that don't count them.
     """
 
@@ -146,7 +150,8 @@ class StudyView:
         batch_size: of the timings.
         level: the confidence of the intervals that are shown; `best_ratio_lower` has `BEST_RATIO_LEVEL`.
         configuration: the study's whole configuration, nested.
-        conditions: what the figures hold for: device, dtype, batch size, executor, versions, reference, extractor, seeds.
+        conditions: what the figures hold for: device, dtype, batch size, executor, versions, reference, extractor,
+            seeds.
         differences: 95 % paired intervals of distance(a) − distance(b) on final seeds, by the two points' keys.
         spent: the search's evaluations in the order they finished.
         failures: what failed and why, newest last.
@@ -182,9 +187,9 @@ class StudyView:
     def speed_interval(self, point: Point, seeds: Seeds) -> Interval | None:
         """Images a second, None until it is known.
 
-        Beside search values it is the predicted speed, which the search saw and which has no interval. Beside final values
-        it is the speed-up over neighbours in time, times the full schedule's median: a machine that slowed down during some
-        timings moves no point.
+        Beside search values it is the predicted speed, which the search saw and which has no interval. Beside final
+        values it is the speed-up over neighbours in time, times the full schedule's median: a machine that slowed
+        down during some timings moves no point.
         """
         if seeds == "search":
             known = point.predicted_seconds
@@ -205,7 +210,7 @@ class StudyView:
         return {each: front(self.measured(each), self.score(each)) for each in seeds}
 
     def measured(self, seeds: Seeds) -> list[Point]:
-        """The points with a speed, and a quality on these seeds at the largest count there is: values that may be compared."""
+        """The points with a speed, and a quality on these seeds at the largest count there is: what may be compared."""
         pairs = [(point, quality) for point in self.points if (quality := point.quality(seeds))]
         count = max((quality.num_images for _, quality in pairs), default=0)
         return [point for point, quality in pairs if quality.num_images == count and self.speed(point, seeds)]
@@ -215,7 +220,8 @@ class StudyView:
 
         def of(point: Point) -> Score:
             quality, speed = point.quality(seeds), self.speed(point, seeds)
-            assert quality is not None and speed is not None, point.label
+            assert quality is not None, point.label
+            assert speed is not None, point.label
             return Score(quality.distance.value, speed)
 
         return of
@@ -244,7 +250,7 @@ class StudyView:
 
     @cached_property
     def advantages(self) -> list[Advantage[Point]]:
-        """For each trial on the final front with a relative excess up to `EXCESS_LIMIT`: its speed against the baselines."""
+        """Each trial on the final front with a relative excess up to `EXCESS_LIMIT`, against the baselines."""
         baselines = [point for point in self.measured("final") if point.role == "baseline"]
         eligible = [point for point in self.front("final") if point.role == "trial" and self._is_close(point)]
         return [
@@ -269,7 +275,7 @@ class StudyView:
         wanted = {
             "The full schedule on the normal weights has not been measured.": self.full and self.full.search,
             "No trial has been measured yet.": any(p.search for p in self.points if p.role == "trial"),
-            "The front has not been measured on final seeds yet: what is shown comes from noises that the selection saw.": (
+            "The front has no final seeds yet: what is shown comes from noises that the selection saw.": (
                 self.front("final")
             ),
         }
@@ -277,7 +283,7 @@ class StudyView:
 
     @cached_property
     def reference_point(self) -> Score | None:
-        """The hypervolume's: four times the full schedule's excess distance beyond the floor, at the full schedule's speed."""
+        """The hypervolume's: the full schedule's speed, at its floor plus four times its excess (search seeds)."""
         if self.full is None or self.full.search is None or not (speed := self.speed(self.full, "search")):
             return None
         quality = self.full.search
@@ -300,5 +306,8 @@ class StudyView:
 
 
 def _speed_ratio(a: Point, b: Point) -> Interval:
-    assert a.throughput is not None and b.throughput is not None, (a.label, b.label)
-    return ratio_of_speeds(a.throughput.timed, b.throughput.timed, BEST_RATIO_LEVEL)
+    first, second = a.throughput, b.throughput
+    assert first is not None, a.label
+    assert second is not None, b.label
+    same_rounds = first.sitting is not None and first.sitting == second.sitting
+    return ratio_of_speeds(first.timed, second.timed, BEST_RATIO_LEVEL, same_rounds)

@@ -1,0 +1,119 @@
+"""The page's sortable tables of points: cells with the text that is shown and the value that is sorted by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .interval import Interval
+from .style import THEME, look, plain
+from .view import Point, Seeds, StudyView
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading with the unit under it; columns of text are sorted as text."""
+
+    title: str
+    unit: str = ""
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`value` is what is sorted by; an empty one comes last."""
+
+    text: str
+    value: str
+    note: str = ""
+    is_text: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One point; `id` is the row's in the page, `color` a name in the page's theme."""
+
+    id: str
+    color: str
+    on_front: bool
+    badges: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+COLUMNS = (
+    Column("schedule", text=True),
+    Column("weights", text=True),
+    Column("excess", "distance, interval"),
+    Column("× full's", "excess"),
+    Column("speed-up", "interval"),
+    Column("images/s"),
+    Column("1 − t/t₀"),
+    Column("steps"),
+    Column("mean depth", "blocks"),
+    Column("block runs", "an image"),
+    Column("GFLOP", "an image"),
+    Column("latency", "ms, one image"),
+    Column("memory", "MiB, peak"),
+)
+
+
+def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: str) -> list[TableRow]:
+    """One row a point in the given order; row i's id is `prefix`-i."""
+    front = set(view.front(seeds))
+    return [
+        TableRow(
+            f"{prefix}-{index}",
+            THEME[look(point.family).color],
+            point in front,
+            _badges(view, point, seeds),
+            tuple(_cells(view, point, seeds)),
+        )
+        for index, point in enumerate(points)
+    ]
+
+
+def _badges(view: StudyView, point: Point, seeds: Seeds) -> tuple[str, ...]:
+    found = ("knee",) if point is view.knee(seeds) else ()
+    return (*found, "best ratio") if seeds == "final" and view.best and point is view.best.point else found
+
+
+def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
+    quality, speed = point.quality(seeds), view.speed(point, seeds)
+    speedup = view.speedup(point) if seeds == "final" else _predicted_speedup(view, point)
+    throughput = point.throughput
+    latency = throughput.latency_seconds if throughput else None
+    memory = throughput.peak_memory_bytes if throughput else None
+    return [
+        Cell(point.label.removesuffix(f" · {point.weights}"), point.label, is_text=True),
+        Cell(point.weights, point.weights, is_text=True),
+        _interval(quality.excess if quality else None, digits=1),
+        _number(view.relative_excess(point, seeds), 2),
+        _interval(speedup, digits=2, unit=" ×"),
+        _number(speed, 1),
+        _number(100 * (1 - 1 / speedup.value) if speedup else None, 0, " %"),
+        _number(point.schedule.num_steps, 0),
+        _number(point.mean_depth, 1),
+        _number(point.block_evaluations, 0),
+        _number(point.flops / 1e9 if point.flops else None, 2),
+        _number(latency * 1000 if latency else None, 1),
+        _number(memory / 2**20 if memory else None, 0),
+    ]
+
+
+def _predicted_speedup(view: StudyView, point: Point) -> Interval | None:
+    full = view.full.predicted_seconds if view.full else None
+    ratio = full / point.predicted_seconds if full and point.predicted_seconds else None
+    return Interval(ratio, ratio, ratio) if ratio else None
+
+
+def _number(value: float | None, digits: int, unit: str = "") -> Cell:
+    if value is None:
+        return Cell("–", "")
+    rounded = round(value, digits) + 0.0  # no "−0"
+    return Cell(f"{rounded:.{digits}f}{unit}" if abs(value) < 1e4 else f"{plain(value)}{unit}", repr(float(value)))
+
+
+def _interval(interval: Interval | None, digits: int, unit: str = "") -> Cell:
+    """The value, and the interval beside it unless it has no width."""
+    if interval is None:
+        return Cell("–", "")
+    note = "" if interval.lower == interval.upper else f"[{interval.lower:.{digits}f}, {interval.upper:.{digits}f}]"
+    return Cell(f"{interval.value:.{digits}f}{unit}", repr(float(interval.value)), note)

@@ -1,0 +1,35 @@
+"""The report's folder: one page, every plot as PNG and PDF, and the figures as CSV and JSON."""
+
+from pathlib import Path
+
+from .figures import NAMES, figures
+from .files import write_whole
+from .page import render
+from .samples import GridInfo
+from .style import pdf, png
+from .tables import to_csv, to_json
+from .view import StudyView
+
+PAGE = "index.html"
+
+
+def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Path]:
+    """Writes what can be shown of a study as it stands, and returns the files, the page first.
+
+    `grid` is the sample images, or the sentence that says why there are none. Plots that have nothing to show yet are
+    left out, and removed where an earlier report drew them.
+
+    Raises:
+        InputError: the folder can't be written.
+    """
+    drawn = figures(view, grid)
+    texts = {PAGE: render(view, grid, drawn), "report.json": to_json(view), "report.csv": to_csv(view)}
+    contents = {name: text.encode() for name, text in texts.items()}
+    for name, figure in drawn.items():
+        contents |= {f"{name}.png": png(figure), f"{name}.pdf": pdf(figure)}
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    for name in set(NAMES) - drawn.keys():
+        for suffix in (".png", ".pdf"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    return [folder / name for name in contents]
