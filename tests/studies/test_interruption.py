@@ -1,0 +1,70 @@
+"""Signals end work where nothing is half done, with exit code 75; a second Ctrl-C ends it at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from exeunt.backends.errors import Interrupted
+from exeunt.studies.interruption import interruptible
+
+PROGRAM = """
+import sys, time
+from exeunt.backends.errors import Interrupted
+from exeunt.studies.interruption import interruptible
+with interruptible() as interruption:
+    print("ready", flush=True)
+    try:
+        for _ in range(600):
+            time.sleep(0.05)
+            if sys.argv[1] == "checks":
+                interruption.check()
+    except Interrupted as error:
+        print("clean", flush=True)
+        sys.exit(error.exit_code)
+"""
+
+
+def run(mode: str, *signals: signal.Signals) -> tuple[int, str, str]:
+    """Exit code and output of a program that gets these signals, a little apart."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    for each in signals:
+        program.send_signal(each)
+        time.sleep(0.3)
+    output, errors = program.communicate(timeout=20)
+    return program.returncode, output, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_it_cleanly(number: signal.Signals) -> None:
+    code, output, errors = run("checks", number)
+    assert (code, output) == (75, "clean\n")
+    assert "what was measured is kept" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_second_ctrl_c_ends_it_at_once() -> None:
+    code, output, _ = run("never checks", signal.SIGINT, signal.SIGINT)
+    assert (code, output) == (75, "")
+
+
+def test_the_error_says_how_to_go_on() -> None:
+    with interruptible() as interruption:
+        interruption.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted, match=r"Stopped by SIGTERM; .* Go on with `exeunt resume`"):
+            interruption.check()
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with interruptible():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
