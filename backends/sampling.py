@@ -127,10 +127,8 @@ def run(
     """
     plan, table = _compiled(schedule)
     clip, channels = schedule.sampler.clip, _guided_channels(schedule)
-    x = (
-        noise.to(networks[0].device, torch.promote_types(networks[0].dtype, torch.float32))
-        * schedule.sampler.initial_scale
-    )
+    x = noise.to(networks[0].device, torch.promote_types(networks[0].dtype, torch.float32))
+    x = x * schedule.sampler.initial_scale
     draws = iter([draw.to(x.device, x.dtype) for draw in step_noise])
     steps = _prepare(networks, schedule, x, conditions)
     history: deque[Tensor] = deque(maxlen=max(len(row.b) for row in table))  # of m, newest first
@@ -282,7 +280,7 @@ def _sample_batch(
     conditions: Conditions,
     observe: Observer | None,
 ) -> Samples:
-    drawn = noises(seed, images, networks[0].sample_shape, num_draws(schedule))
+    drawn = noises(seed, images, networks[0].sample_shape, num_draws(schedule)).to(networks[0].device)
     latents = run(networks, schedule, drawn[0], drawn[1:], labels(conditions, images, seed), observe=observe)
     if not bool(torch.isfinite(latents).all()):
         raise NonFiniteSamples(
