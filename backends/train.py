@@ -54,8 +54,8 @@ class Recipe:
 
 RECIPES = {
     "autoencoder": Recipe(num_steps=4_000, batch_size=128, learning_rate=2e-3, warmup=100, ema_decay=0.998, seed=1),
-    "normal": Recipe(num_steps=6_500, batch_size=128, learning_rate=1e-3, warmup=400, ema_decay=0.999, seed=2),
-    "exits": Recipe(num_steps=5_000, batch_size=128, learning_rate=5e-4, warmup=200, ema_decay=0.999, seed=3),
+    "normal": Recipe(num_steps=5_000, batch_size=128, learning_rate=1e-3, warmup=400, ema_decay=0.999, seed=2),
+    "exits": Recipe(num_steps=3_000, batch_size=128, learning_rate=5e-4, warmup=200, ema_decay=0.999, seed=3),
 }
 
 
