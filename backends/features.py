@@ -109,7 +109,8 @@ def exact_convolutions(device: torch.device) -> Generator[None]:
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    flags = torch.backends.cudnn.flags
+    with flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False, fp32_precision="ieee"):
         yield
 
 

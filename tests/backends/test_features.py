@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exeunt.backends import efficientnet, features, inception
+import torch_fidelity
+from exeunt.backends import efficientnet, features, fidelity, inception, kernel
 from exeunt.backends.errors import InputError
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 
@@ -20,6 +22,19 @@ class UntrainedInception(FeatureExtractorInceptionV3):
 
     def load_state_dict(self, *_: object, **__: object) -> None:
         pass
+
+
+class Pictures(Dataset[Tensor]):
+    """Images as torch-fidelity takes them."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +152,39 @@ class TestInception:
             torch.save({"fc.weight": torch.zeros(3)}, path)
         with pytest.raises(InputError):
             features.load_extractor("inception", path)
+
+
+@pytest.mark.slow
+def test_fid_and_kid_are_torch_fidelitys_from_images_on(inception_file: Path) -> None:
+    one, two = pictures(12, 32), pictures(12, 48, seed=1)
+    expected = torch_fidelity.calculate_metrics(
+        input1=Pictures(one),
+        input2=Pictures(two),
+        fid=True,
+        kid=True,
+        kid_subsets=1,
+        kid_subset_size=12,
+        feature_extractor_weights_path=str(inception_file),
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    extractor = features.load_extractor("inception", inception_file)
+    found, real = extractor(one), extractor(two)
+    statistics = fidelity.Statistics.of(real)
+    root = fidelity.ReferenceRoot.of(statistics.mean, statistics.covariance)
+    assert fidelity.frechet(found, root).value == pytest.approx(expected[torch_fidelity.KEY_METRIC_FID], rel=1e-4)
+    discrepancy = kernel.kid(found, kernel.KernelReference.of(real)).value
+    assert discrepancy == pytest.approx(expected[torch_fidelity.KEY_METRIC_KID_MEAN], rel=1e-3)
+
+
+def test_exact_convolutions_leave_torchs_settings_as_they_were() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with features.exact_convolutions(torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 class TestPixels:
