@@ -278,7 +278,7 @@ def _draw_names(axes: Axes, info: FrontInfo) -> None:
         for x, y, text, color, weight in entries
     ]
     extents = [text.get_window_extent() for text in texts]
-    labels = [Label(x, y, e.width, e.height * 0.9) for (x, y), e in zip(spots, extents, strict=True)]
+    labels = [Label(x, y, e.width + 2, e.height + 2) for (x, y), e in zip(spots, extents, strict=True)]
     frame = axes.get_window_extent()
     bounds = Box(frame.x0, frame.y0, frame.x1, frame.y1)
     places = place(labels, _obstacles(axes, info, 4.2 * unit), bounds, gap=6 * unit)
@@ -287,7 +287,7 @@ def _draw_names(axes: Axes, info: FrontInfo) -> None:
         if box is None:
             text.remove()
             continue
-        text.set(ha="left", va="bottom", position=((box.left - label.x) / unit, (box.bottom - label.y) / unit))
+        text.set(ha="left", va="bottom", position=((box.left + 1 - label.x) / unit, (box.bottom + 1 - label.y) / unit))
         text.set_anncoords("offset points")
 
 

@@ -94,9 +94,9 @@ def prediction_info(view: StudyView) -> PredictionInfo | None:
 
 
 def depth_info(highlights: Sequence[Highlight]) -> DepthInfo | None:
-    """None while there is nothing to show."""
+    """None while there is nothing beside the full schedule."""
     points = [highlight.point for highlight in highlights]
-    if not points:
+    if len(points) < 2:
         return None
     profiles = tuple(Profile(p.label, look(p.family).color, tuple(depths(p.schedule))) for p in points)
     num_blocks = max(network.num_blocks for point in points for network in point.schedule.networks)

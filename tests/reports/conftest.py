@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
+from exeunt.backends.environment import environment, environment_digest
+from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import (
     DROP,
     REUSE,
@@ -21,9 +22,14 @@ from exeunt.backends.schedule import (
     forecast,
     with_exits,
 )
+from exeunt.backends.uncertainty import Distance
 from exeunt.reports.interval import Interval
 from exeunt.reports.pareto import Score
 from exeunt.reports.view import Point, Quality, Spent, StudyView, Throughput
+from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
+from exeunt.studies.store import Store, open_store
+from exeunt.studies.workers import Worker
 
 BLOCKS, STEPS, BATCH, FLOOR = 12, 20, 64, 366.0
 NORMAL, EXITS = "fashion-dit", "fashion-dit-exits"
@@ -46,13 +52,13 @@ def reuse_every(interval: int, depth: int, count: int = STEPS) -> Schedule:
 
 
 def curve(count: int, start: float, end: float, tail: Action) -> Schedule:
-    """Depths from `start` at the noise to `end` at the data; the first two steps are whole, so that caches are filled."""
+    """Depths from `start` at the noise to `end` at the data; two whole steps come first where caches must be filled."""
     chosen = [round(start + (end - start) * (s / (count - 1)) ** 1.5) for s in range(count)]
     return with_exits(steps(count), [BLOCKS, BLOCKS, *chosen[2:]] if tail != DROP else chosen, tail)
 
 
 def true_distance(schedule: Schedule, weights: str) -> float:
-    """Falls with the number of steps and with the depth at the data end; caches cost little, drops cost on normal weights."""
+    """Falls with steps and with depth at the data end; caches cost little, drops cost much on normal weights."""
     runs = depths(schedule)
     few = 900.0 * math.exp(-schedule.num_steps / 3.2)
     missing = sum((1 - depth / BLOCKS) * (0.4 + s / len(runs)) for s, depth in enumerate(runs)) / len(runs)
@@ -179,3 +185,124 @@ def view() -> StudyView:
 def build_view() -> Callable[[int], StudyView]:
     """Builds a study with a number of promoted trials."""
     return build
+
+
+def images(count: int, seed: int) -> np.ndarray:
+    """Features (count, 2) that a seed decides."""
+    return np.random.default_rng(seed).standard_normal((count, 2)).astype(np.float32)
+
+
+class Recorder:
+    """Writes a view's points into a store through its public functions, as a runner does."""
+
+    def __init__(self, store: Store, config: StudyConfig) -> None:
+        self.store, self.config = store, config
+        self.environment = environment("cpu")
+        self.pins = {"quality.conditions": "c" * 64, "quality.reference": "r" * 64, "quality.metric": "e" * 64}
+        store.studies.put_config(config, self.pins)
+
+    def timing_key(self, weights: str) -> TimingKey:
+        return TimingKey(
+            device=str(self.environment["device"]),
+            batch_size=BATCH,
+            executor="eager",
+            dtype="float32",
+            weights_sha256=f"sha-{weights}",
+            versions=environment_digest(self.environment),
+        )
+
+    def add(self, point: Point) -> None:
+        self.store.evaluations.add_schedule(point.schedule)
+        self.store.studies.add_member(
+            self.config.name,
+            Member(
+                label=point.label,
+                role=point.role,
+                family=point.family or "mixed",
+                schedule_digest=point.schedule.digest,
+                weights_sha256=f"sha-{point.weights}",
+                weights_name=point.weights,
+                trial_number=point.trial,
+            ),
+        )
+
+    def score(self, point: Point, quality: Quality, seed: int, worker: Worker, metric: str | None = None) -> None:
+        """Commits features of the evaluation and stores its value with influences."""
+        key = EvaluationKey(point.schedule.digest, f"sha-{point.weights}", "c" * 64, seed, "e" * 64, "float32", "eager")
+        if self.store.evaluations.missing(key, range(4)):
+            claim = self.store.evaluations.claim(key, worker.owner, 60.0, self.config.name)
+            assert claim is not None
+            self.store.evaluations.commit_chunk(claim, 0, images(4, seed), 0.5)
+            self.store.evaluations.release(claim)
+        influences = np.random.default_rng(7).standard_normal(quality.num_images)
+        distance = Distance(quality.distance.value, influences, np.zeros((0, quality.num_images)))
+        self.store.measurements.put_quality(
+            QualityRecord(
+                evaluation=key.digest,
+                metric=metric or quality.metric,
+                reference="r" * 64,
+                first_image=0,
+                num_images=quality.num_images,
+                value=quality.distance.value,
+                lower=quality.distance.lower,
+                upper=quality.distance.upper,
+                standard_error=1.0,
+                level=0.9,
+                floor=quality.floor,
+                influence=tuple(distance.pack().ravel().tolist()) if quality.seeds == "final" else (),
+            )
+        )
+
+    def time_kinds(self, schedules: list[Schedule]) -> None:
+        kinds = {call.kind for schedule in schedules for step in compile_plan(schedule).steps for call in step.calls}
+        raw = {kind: [0.01, 0.02, 0.03] for kind in kinds} | {"decode": [0.05], "solver-step": [0.004]}
+        self.store.measurements.put_call_timings(self.timing_key(EXITS), raw)
+
+    def time(self, point: Point, full: Point) -> None:
+        assert point.throughput is not None
+        self.store.measurements.put_throughput(
+            ThroughputRecord(
+                schedule_digest=point.schedule.digest,
+                key=self.timing_key(point.weights),
+                baseline_digest=full.schedule.digest,
+                baseline_weights_sha256=f"sha-{full.weights}",
+                purpose="final",
+                seconds=point.throughput.seconds,
+                baseline_seconds=point.throughput.neighbours,
+                latency_seconds=(0.03, 0.01, 0.02),
+                peak_memory_bytes=2**20,
+                study=self.config.name,
+            )
+        )
+
+
+def study_config() -> StudyConfig:
+    return override(StudyConfig(), {"name": "fashion", "throughput.device": "cpu"})
+
+
+def record(store: Store, view: StudyView, config: StudyConfig) -> Recorder:
+    """Puts everything that a view shows into a store."""
+    recorder = Recorder(store, config)
+    full = view.full
+    assert full is not None
+    with Worker(store, config.name, 60.0, recorder.environment) as worker:
+        for point in view.points:
+            recorder.add(point)
+            for quality, seed in ((point.search, config.quality.search_seed), (point.final, config.quality.final_seed)):
+                if quality is not None:
+                    recorder.score(point, quality, seed, worker)
+        recorder.time_kinds([point.schedule for point in view.points])
+        for point in view.points:
+            if point.throughput is not None:
+                recorder.time(point, full)
+    return recorder
+
+
+@pytest.fixture(scope="session")
+def recorded(view: StudyView, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a database that holds a few of the view's points, each weights' full schedule among them."""
+    some = replace(view, points=tuple(point for index, point in enumerate(view.points) if index < 5 or index % 9 == 0))
+    url = f"sqlite:///{tmp_path_factory.mktemp('reports') / 'exeunt.db'}"
+    with open_store(url) as store:
+        record(store, some, study_config())
+    return url

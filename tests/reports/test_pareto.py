@@ -5,11 +5,10 @@ import math
 import numpy as np
 import optuna
 import pytest
+from exeunt.reports.pareto import Score, dominates, front, hypervolume, hypervolume_over_cost, knee
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
-
-from exeunt.reports.pareto import Score, dominates, front, hypervolume, hypervolume_over_cost, knee
 
 values = st.floats(0.0625, 16.0).map(lambda value: round(value * 16) / 16)  # a coarse grid, so that ties are common
 scores = st.builds(Score, values, values)

@@ -1,0 +1,155 @@
+"""What the plots show, as values, and that the drawings hold it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import combinations
+from statistics import median
+
+import pytest
+from exeunt.reports import plots
+from exeunt.reports.figures import NAMES, figures
+from exeunt.reports.front_maps import MOST_MAPS, maps_info
+from exeunt.reports.front_plot import draw_front, front_info
+from exeunt.reports.interval import Interval
+from exeunt.reports.selection import highlights
+from exeunt.reports.style import THEME, inline_svg, pdf, plain, png, round_ticks
+from exeunt.reports.view import EXCESS_LIMIT, StudyView
+from matplotlib.figure import Figure
+
+
+@pytest.fixture(scope="module")
+def drawn(view: StudyView) -> Mapping[str, Figure]:
+    return figures(view, "There are no samples.")
+
+
+def test_a_finished_study_has_every_figure_but_samples(drawn: Mapping[str, Figure]) -> None:
+    assert set(drawn) == set(NAMES) - {"samples"}
+
+
+def test_an_unfinished_study_has_what_is_there(build_view: Callable[[int], StudyView]) -> None:
+    assert set(figures(build_view(0), "")) == {"search", "schedules", "hypervolume"}
+
+
+def test_the_front_plot_shows_every_measured_point_once(view: StudyView) -> None:
+    info = front_info(view, "final")
+    assert info is not None
+    assert len(info.marks) == len(view.measured("final"))
+    assert sum(mark.on_front for mark in info.marks) == len(view.front("final"))
+    assert sum(mark.is_knee for mark in info.marks) == 1
+    assert sorted(index for group in info.groups for index in group) == list(range(len(info.marks)))
+    assert (info.seeds, info.num_images) == ("final", 1024)
+
+
+def test_the_line_stands_at_the_limit_of_the_full_schedules_excess(view: StudyView) -> None:
+    info = front_info(view, "final")
+    assert info is not None
+    assert view.full is not None
+    assert view.full.final is not None
+    assert info.limit == EXCESS_LIMIT * view.full.final.excess.value
+
+
+def test_the_arrow_is_the_best_ratio(view: StudyView) -> None:
+    info = front_info(view, "final")
+    assert info is not None
+    assert info.gap is not None
+    assert view.best is not None
+    assert info.gap.point_speed / info.gap.baseline_speed == pytest.approx(view.best.ratio, rel=0.02)
+    assert info.gap.text == f"{view.best.ratio:.2f} ×"
+
+
+def test_search_and_final_values_stand_in_plots_of_their_own(view: StudyView) -> None:
+    final, search = front_info(view, "final"), front_info(view, "search")
+    assert final is not None
+    assert search is not None
+    assert not {mark.excess.value for mark in final.marks} & {mark.excess.value for mark in search.marks}
+    assert search.gap is None
+
+
+@pytest.mark.parametrize(("width", "height"), [(8.0, 5.0), (3.8, 4.8)])
+def test_names_in_the_front_plot_do_not_overlap(view: StudyView, width: float, height: float) -> None:
+    info = front_info(view, "final")
+    assert info is not None
+    axes = draw_front(info, width, height).axes[0]
+    names = [text for text in axes.texts if text.get_text().startswith(("#", "knee", "reuse", "exit", "full"))]
+    assert len(names) > 8
+    assert not any(a.get_window_extent().overlaps(b.get_window_extent()) for a, b in combinations(names, 2))
+
+
+def test_an_excess_below_zero_turns_the_axis_linear(view: StudyView) -> None:
+    info = front_info(view, "final")
+    assert info is not None
+    below = replace(info.marks[0], excess=Interval(-3.0, -5.0, 1.0))
+    changed = replace(info, marks=(below, *info.marks[1:]), limit=None)
+    assert draw_front(info).axes[0].get_yscale() == "log"
+    assert draw_front(changed).axes[0].get_yscale() == "linear"
+
+
+def test_a_single_point_can_be_drawn(view: StudyView) -> None:
+    alone = replace(view, points=tuple(point for point in view.points if point is view.full))
+    assert set(figures(alone, "")) >= {"front", "search"}
+
+
+def test_progress_ends_at_the_views_hypervolume(view: StudyView) -> None:
+    info = plots.progress_info(view)
+    assert info is not None
+    assert info.entries[-1] == view.progress[-1]
+    assert 0 < info.baselines < info.entries[-1].hypervolume
+
+
+def test_the_prediction_error_is_a_median_of_ratios(view: StudyView) -> None:
+    info = plots.prediction_info(view)
+    assert info is not None
+    pairs = [(p.predicted_seconds, p.throughput.median_seconds) for p in view.points if p.throughput]
+    assert info.median_error == pytest.approx(
+        median(abs((predicted or 0) / measured - 1) for predicted, measured in pairs)
+    )
+
+
+def test_depths_are_the_schedules(view: StudyView) -> None:
+    info = plots.depth_info(highlights(view))
+    assert info is not None
+    assert info.profiles[0].depths == (12,) * 20
+    assert (info.num_blocks, info.num_steps) == (12, 20)
+
+
+def test_maps_keep_the_ends_and_the_knee(view: StudyView, build_view: Callable[[int], StudyView]) -> None:
+    for each, seeds in ((view, "final"), (build_view(0), "search")):
+        info = maps_info(each)
+        trials = [point for point in each.front(seeds) if point.role == "trial"]  # type: ignore[arg-type]
+        assert info is not None
+        names = [found.name for found in info.maps]
+        assert len(names) <= MOST_MAPS
+        assert (names[0], names[-1]) == (trials[0].label, trials[-1].label)
+        assert info.left_out == len(trials) - len(names)
+        if (knee := each.knee(seeds)) in trials:  # type: ignore[arg-type]
+            assert knee.label in names
+
+
+def test_files_are_what_they_say_and_equal_figures_are_equal_files(drawn: Mapping[str, Figure]) -> None:
+    figure = drawn["hypervolume"]
+    assert png(figure).startswith(b"\x89PNG")
+    assert pdf(figure).startswith(b"%PDF")
+    assert pdf(figure) == pdf(figure)
+    assert inline_svg(figure, "a", "b") == inline_svg(figure, "a", "b")
+
+
+def test_a_plot_on_a_page_has_the_themes_colours_and_ids_of_its_own(drawn: Mapping[str, Figure]) -> None:
+    text = inline_svg(drawn["front"], "here", "A <title>")
+    assert not [color for color in THEME if color in text]
+    assert all(name.startswith("here-") for name in re.findall(r'id="([^"]*)"', text))
+    assert 'aria-label="A &lt;title&gt;"' in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (1024, "1 024"), (0.0123, "0.0123"), (-2.5, "−2.5"), (1e9, "1e+09"), (99.96, "100")]
+)
+def test_numbers_are_plain(value: float, text: str) -> None:
+    assert plain(value) == text
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 1000), (48, 260), (0.9, 1.2), (97, 103), (2, 3)])
+def test_ticks_are_round_and_few(low: float, high: float) -> None:
+    ticks = round_ticks(low, high)
+    assert 3 <= len(ticks) <= 9
+    assert all(low <= tick <= high for tick in ticks)
