@@ -21,7 +21,7 @@ from .evaluation import evaluate as measure
 from .laboratory import load_one, make_conditions, resolve_device
 from .options import json_flag
 from .progress import Watch, watching
-from .study_options import CHECKPOINT_FLAGS, QUALITY_FLAGS, flags, study_config
+from .study_options import BASELINE_FLAGS, CHECKPOINT_FLAGS, QUALITY_FLAGS, flags, study_config
 
 GRID_COLUMNS = 10
 OUTPUTS = (".png", ".npz")
@@ -102,7 +102,7 @@ def write_images(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 @click.command()
 @schedule_argument
-@flags(CHECKPOINT_FLAGS, QUALITY_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
 @click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
 @json_flag
@@ -135,6 +135,7 @@ def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
         "floor": quality.floor,
         "excess": quality.excess,
         **asdict(found.speed),
+        "full_steps": found.full_steps,
         "device": found.device,
         "dtype": found.dtype,
         "executor": found.executor,
@@ -152,7 +153,7 @@ def as_text(file: Path, found: Evaluation) -> str:
             f"  {quality.metric}: {quality.value:.4g} [{quality.lower:.4g}, {quality.upper:.4g}]{floor} "
             f"({quality.num_images} images)",
             f"  {speed.images_per_second:.1f} images/s at batch {speed.batch_size}, "
-            f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule",
+            f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps",
             f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
             f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",
             f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "

@@ -46,12 +46,13 @@ class Speed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a schedule is worth, and what the figures hold for."""
+    """What a schedule is worth, and what the figures hold for; `full_steps` are those of the full schedule."""
 
     schedule_digest: str
     weights: str
     quality: QualityRecord
     speed: Speed
+    full_steps: int
     device: str
     dtype: str
     executor: str
@@ -89,6 +90,7 @@ def evaluate(
         weights=laboratory.weights,
         quality=laboratory.metric.score("", features),
         speed=_speed(laboratory, schedule, repeats, watch),
+        full_steps=laboratory.frame.num_steps,
         device=laboratory.environment["device"],
         dtype=laboratory.config.checkpoint.dtype,
         executor=laboratory.config.throughput.executor,

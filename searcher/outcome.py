@@ -20,7 +20,7 @@ from ..reports.view import Point, StudyView
 from .options import is_default
 from .session import Session
 
-TABLE_WIDTH = 110
+TABLE_WIDTH = 140
 
 
 def show(view: StudyView, as_json: bool) -> None:

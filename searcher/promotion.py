@@ -46,9 +46,9 @@ def priorities(measured: Sequence[Measured]) -> list[Measured]:
     """All that deserve final seeds, the most deserving first: the front, each point with the baselines it must beat.
 
     Args:
-        measured: the first one is the full schedule that everything is stated against.
+        measured: in the order in which they were; the first full schedule is what excess is compared with.
     """
-    full, baselines = measured[0], _baselines(measured)
+    full, baselines = _full(measured), _baselines(measured)
     trials = [each for each in front(measured, _score) if each.candidate.role == "trial"]
     near = _near(trials, full)
     far = [each for each in trials if each not in near]
@@ -64,11 +64,11 @@ def next_rival(measured: Sequence[Measured], left: Sequence[tuple[float, Candida
     """The unmeasured baseline that could be as good as the best trial, and faster than the fastest that is known to be.
 
     Args:
-        measured: the first one is the full schedule that everything is stated against.
+        measured: in the order in which they were; the first full schedule is what excess is compared with.
         left: baselines that were not measured, each with its images a second.
     """
     baselines = _baselines(measured)
-    trials = _near([each for each in front(measured, _score) if each.candidate.role == "trial"], measured[0])
+    trials = _near([each for each in front(measured, _score) if each.candidate.role == "trial"], _full(measured))
     for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
         known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
         between = [(speed, candidate) for speed, candidate in left if known * MARGIN < speed < trial.speed]
@@ -76,6 +76,11 @@ def next_rival(measured: Sequence[Measured], left: Sequence[tuple[float, Candida
             # The slowest is the likeliest to be good enough.
             return min(between, key=lambda pair: pair[0])[1]
     return None
+
+
+def _full(measured: Iterable[Measured]) -> Measured:
+    """The full schedule that everything is stated against: the first one."""
+    return next(each for each in measured if each.candidate.family == "full")
 
 
 def _baselines(measured: Iterable[Measured]) -> list[Measured]:

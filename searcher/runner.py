@@ -17,6 +17,7 @@ from .outcome import report
 from .progress import Silent, Watch
 from .proposals import read_proposals
 from .search import measure_baselines, measure_proposals
+from .standing import FINISHED
 
 
 def optimize(
@@ -55,12 +56,14 @@ def optimize(
     with open_session(
         laboratory, storage_url(storage), allowance, watch or Silent(), interruption or Interruption()
     ) as session:
+        for candidate in given:
+            session.register(candidate)
         session.enter("measuring baselines")
         measure_baselines(session)
         session.enter("searching")
-        measure_proposals(session, given)
+        measure_proposals(session)
         session.enter("measuring the front")
         measure_front(session)
-        session.enter("finished")
+        session.note(FINISHED)
         report(session)
         return load_view(session.store, session.name)

@@ -48,10 +48,10 @@ def measure_baseline(session: Session, candidate: Candidate) -> None:
         session.proposer.tell_known(candidate.label, candidate.schedule, values(measured))
 
 
-def measure_proposals(session: Session, given: Sequence[Candidate] = ()) -> None:
-    """Measures the schedules that a user gave, now or in an earlier session; without any, those of a sampler."""
-    if given or is_fixed(session):
-        measure_given(session, given)
+def measure_proposals(session: Session) -> None:
+    """Measures the schedules that a user gave, in this session or an earlier one; without any, those of a sampler."""
+    if any(map(is_given, session.members())):
+        measure_given(session)
     else:
         search(session)
 
@@ -69,11 +69,9 @@ def search(session: Session) -> None:
         repeats = repeats + 1 if len(session.measured) == known else 0
 
 
-def measure_given(session: Session, given: Sequence[Candidate]) -> None:
-    """Measures schedules that a user proposed. They are members at once, so that a resumed study knows of them."""
-    for candidate in given:
-        session.register(candidate)
-    for candidate in pending(session):
+def measure_given(session: Session) -> None:
+    """Measures the schedules that a user gave and that have no values yet."""
+    for candidate in [each for each in session.members() if is_given(each) and each.key not in session.measured]:
         if not has_room(session):
             return
         try:
@@ -85,18 +83,9 @@ def measure_given(session: Session, given: Sequence[Candidate]) -> None:
         session.allowance.trials += 1
 
 
-def is_fixed(session: Session) -> bool:
-    """Whether the study measures what a user proposed, and proposes nothing itself."""
-    return any(each.role == "trial" and each.trial is None for each in session.members())
-
-
-def pending(session: Session) -> list[Candidate]:
-    """Schedules that a user proposed and that have no values yet."""
-    return [
-        each
-        for each in session.members()
-        if each.role == "trial" and each.trial is None and each.key not in session.measured
-    ]
+def is_given(candidate: Candidate) -> bool:
+    """Whether a user proposed it."""
+    return candidate.role == "trial" and candidate.trial is None
 
 
 def measure_proposal(session: Session, proposal: Proposal) -> None:

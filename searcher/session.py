@@ -26,7 +26,7 @@ class Session:
         allowance: what may be spent.
         watch: who is told.
         check: raises to stop.
-        measured: by the candidates' keys, in order; the first is the full schedule that everything is stated against.
+        measured: by the candidates' keys, in order.
     """
 
     laboratory: Laboratory
@@ -101,9 +101,13 @@ class Session:
         ]
 
     def enter(self, state: str) -> None:
+        """Begins a part of the work, and notes it."""
+        self.note(state)
+        self.watch.phase(state, 1.0)
+
+    def note(self, state: str) -> None:
         """Notes what the study is doing, where `exeunt status` reads it."""
         self.proposer.study.set_user_attr("state", state)
-        self.watch.phase(state, 1.0)
 
     def _remember(self, candidate: Candidate, record: QualityRecord) -> None:
         excess = record.value if record.excess is None else record.excess

@@ -1,0 +1,93 @@
+"""A study that is killed again and again ends up with what an undisturbed one has, and repeats nothing."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from exeunt.backends.network import load
+from exeunt.backends.schedule import DROP, save, with_exits
+from exeunt.backends.solvers import make_schedule
+from exeunt.searcher.standing import standing_at
+
+NUM_PROPOSALS = 8
+# Slow enough that a signal finds the study at work: 32 images take a tenth of a second.
+SLOW = ["--network-arg", "seconds_per_block=0.00005"]
+
+
+@pytest.fixture(scope="module")
+def proposals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of schedule files: exits at growing depths."""
+    network, folder = load("closed-form"), tmp_path_factory.mktemp("proposals")
+    full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
+    for number in range(NUM_PROPOSALS):
+        depths = [min(network.num_blocks, number + step) or 1 for step in range(full.num_steps)]
+        save(with_exits(full, depths, DROP), folder / f"{number}.schedule.json")
+    return folder
+
+
+def command(folder: Path, *words: str) -> subprocess.Popen[str]:
+    program = [sys.executable, "-m", "exeunt", *words]
+    return subprocess.Popen(program, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def chunks(folder: Path) -> list[tuple]:
+    """Every committed chunk: evaluation, seed, first image, when it was committed, and its contents' digest."""
+    query = (
+        "select e.digest, e.seed, c.first_image, c.committed, c.sha256 from exeunt_chunks c "
+        "join exeunt_evaluations e on e.id = c.evaluation_id order by c.id"
+    )
+    try:
+        with sqlite3.connect(f"file:{folder / 'exeunt.db'}?mode=ro", uri=True) as connection:
+            return connection.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []  # The process has not made the tables yet.
+
+
+def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while len(chunks(folder)) < count and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()
+
+
+def searched(folder: Path) -> set[tuple]:
+    """What was measured on search seeds: which images of which evaluation, with which contents."""
+    return {(evaluation, first, digest) for evaluation, seed, first, _, digest in chunks(folder) if seed == 0}
+
+
+def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_form: list[str], proposals: Path):
+    words = ["optimize", *closed_form, *SLOW, "--proposals", str(proposals), "--budget", "100-trials", "--quiet"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    finish(command(whole, *words))
+
+    kept: list[tuple] = []
+    for number, code in [(signal.SIGINT, 75), (signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)]:
+        process = command(broken, *(words if not kept else ["resume", "--quiet"]))
+        wait_for(broken, len(kept) + 4, process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+        if number != signal.SIGKILL:
+            assert "exeunt resume" in err
+        assert chunks(broken)[: len(kept)] == kept
+        kept = chunks(broken)
+
+    finish(command(broken, "resume", "--quiet"))
+    after = chunks(broken)
+    assert after[: len(kept)] == kept
+    assert len({(evaluation, first) for evaluation, _, first, _, _ in after}) == len(after)
+    assert searched(broken) == searched(whole)
+    assert standing_at(f"sqlite:///{broken / 'exeunt.db'}", "closed-form").finished
