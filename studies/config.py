@@ -110,7 +110,6 @@ class ThroughputConfig(Section):
 
     section: ClassVar[str] = "throughput"
     device: str = setting("auto", name, "cpu, cuda or cuda:N; auto: cuda where there is one")
-    threads: int | None = setting(None, optional(whole(1, 4096)), "CPU threads; none: as PyTorch decides")
     batch_size: int = setting(64, whole(1, 100_000), "images timed at a time")
     repeats: int = setting(5, whole(2, 1000), "how often each figure is measured; all are kept")
     executor: str = setting("eager", one_of("eager"), "what runs the network")
@@ -141,7 +140,6 @@ class RunConfig(Section):
         "4m", budget_text, "when the search ends: 4m, 100-trials, 20k-images, or several with a comma"
     )
     report: str = setting("exeunt-report", text, "the folder of the report")
-    workers: int = setting(1, whole(1, 4096), "processes on this machine")
     chunk_images: int = setting(128, whole(1, 100_000), "at most this many images between two commits")
     lease_seconds: float = setting(
         60.0, decimal(1.0, 86_400.0), "a worker that is silent for this long has lost its claims"

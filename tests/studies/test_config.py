@@ -211,7 +211,7 @@ def test_difference_names_what_changes_a_number_first() -> None:
 
 def test_resuming_is_refused_only_where_a_number_would_change() -> None:
     old = StudyConfig()
-    free = {"run.budget": "1h", "run.workers": 3, "run.report": "elsewhere", "search.max_trials": 7}
+    free = {"run.budget": "1h", "run.chunk_images": 3, "run.report": "elsewhere", "search.max_trials": 7}
     refuse_difference(old, override(old, free))
     with pytest.raises(InputError, match=r"quality.num_images: stored 256, given 512") as caught:
         refuse_difference(old, override(old, {**free, "quality.num_images": 512}))
