@@ -164,7 +164,7 @@ def excess_ratio(distance: Distance, other: Distance, floor: Floor, level: float
     """(`distance` − floor) ÷ (`other` − floor), image i of both from the same noise.
 
     The interval is Fieller's (1954): all ratios ρ for which distance − ρ · other − (1 − ρ) · floor may be 0. Where the
-    denominator may be 0 no finite interval covers the ratio, and it is −∞ … ∞.
+    denominator may be 0 or less no finite interval covers the ratio, and it is −∞ … ∞.
     """
     assert distance.num_images == floor.num_images, "a floor holds at its own count only"
     (spread, degrees), (of_other, degrees_of_other) = variance(distance), variance(other)
@@ -185,7 +185,7 @@ def _fieller(above: float, below: float, covariance: tuple[float, float, float],
     a = below**2 - t**2 * covariance[2]
     b = above * below - t**2 * covariance[1]
     c = above**2 - t**2 * covariance[0]
-    if a <= 0 or b**2 < a * c:
+    if below <= 0 or a <= 0 or b**2 < a * c:
         return -inf, inf
     root = sqrt(b**2 - a * c)
     return (b - root) / a, (b + root) / a
