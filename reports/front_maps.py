@@ -74,6 +74,7 @@ def _note(view: StudyView, point: Point, seeds: Seeds) -> str:
 
 def draw_maps(info: MapsInfo, width: float = 8.0, columns: int = 4) -> Figure:
     """Steps go right from noise to data, blocks upwards in execution order; a shorter map has fewer steps."""
+    columns = min(columns, len(info.maps))
     rows = math.ceil(len(info.maps) / columns)
     with paper_style():
         figure = new_figure(width, 0.75 + rows * min(1.6, 0.55 + 0.09 * info.num_blocks))

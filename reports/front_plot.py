@@ -47,7 +47,7 @@ class Mark:
     speed: Interval
     excess: Interval
     on_front: bool
-    normal_weights: bool
+    other_weights: bool
     is_knee: bool
 
     @property
@@ -88,7 +88,7 @@ class FrontInfo:
         """Indices of the marks that look the same, group by group, in a fixed order."""
         found: dict[tuple[str, bool, bool], list[int]] = {}
         for index, mark in enumerate(self.marks):
-            found.setdefault((mark.family, mark.on_front, mark.normal_weights), []).append(index)
+            found.setdefault((mark.family, mark.on_front, mark.other_weights), []).append(index)
         return list(found.values())
 
     @property
@@ -123,8 +123,7 @@ def _mark(view: StudyView, point: Point, seeds: Seeds, on_front: bool, is_knee: 
     assert quality is not None, point.label
     assert speed is not None, point.label
     name = f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}")
-    normal = point.weights == view.normal_weights
-    return Mark(name, point.family, speed, quality.excess, on_front, normal, is_knee)
+    return Mark(name, point.family, speed, quality.excess, on_front, view.is_on_other_weights(point), is_knee)
 
 
 def _gap(view: StudyView) -> Gap | None:
@@ -164,6 +163,10 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
     heights = [mark.excess.value for mark in info.marks] + ([info.limit] if info.limit else [])
     if info.logarithmic:
         logarithmic(axes, "y", *padded(heights, 0.09))
+    else:
+        reached = [end for mark in info.marks for end in (mark.excess.lower, mark.excess.upper)]
+        room = 0.06 * (max(reached) - min(reached)) or 1.0
+        axes.set_ylim(min(reached) - room, max(reached) + room)
     axes.set_ylabel(f"{info.metric}, excess over the floor\n{info.seeds} seeds, {plain(info.num_images)} images")
     faint_grid(axes)
     if info.full_speed is not None:
@@ -214,7 +217,7 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], name: str) -> None:
         fmt=style.marker,
         color=color,
         markersize=style.size * (0.6 if faint else 1.0),
-        markerfacecolor=PAPER if first.normal_weights else color,
+        markerfacecolor=PAPER if first.other_weights else color,
         markeredgewidth=0.9,
         elinewidth=0.8,
         alpha=0.4 if faint else 1.0 if first.on_front else 0.85,
@@ -257,7 +260,7 @@ def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
         Line2D([], [], color=color, marker=style.marker, linestyle="", markersize=style.size, alpha=alpha, label=name)
         for style, name, color, alpha in entries
     ]
-    if {mark.normal_weights for mark in info.marks} == {True, False}:
+    if {mark.other_weights for mark in info.marks} == {True, False}:
         hollow = Line2D(
             [], [], color=MUTED, marker="o", linestyle="", markerfacecolor=PAPER, label="hollow: normal weights"
         )

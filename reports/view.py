@@ -209,6 +209,10 @@ class StudyView:
         seeds: tuple[Seeds, Seeds] = ("search", "final")
         return {each: front(self.measured(each), self.score(each)) for each in seeds}
 
+    def is_on_other_weights(self, point: Point) -> bool:
+        """Whether it ran on the normal weights while the study searches others, such as fine-tuned ones."""
+        return point.weights == self.normal_weights and any(each.weights != point.weights for each in self.points)
+
     def measured(self, seeds: Seeds) -> list[Point]:
         """The points with a speed, and a quality on these seeds at the largest count there is: what may be compared."""
         pairs = [(point, quality) for point in self.points if (quality := point.quality(seeds))]
