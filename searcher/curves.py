@@ -40,13 +40,17 @@ class Curve(Space):
 
     def warm_starts(self) -> list[Parameters]:
         low, half, blocks = self._levels()
-        steps = self.frame.num_steps
         return [
-            self._point(num_steps=round(0.7 * steps), first_depth=half, last_depth=half),
-            self._point(num_steps=round(0.6 * steps), first_depth=low, last_depth=blocks),
-            self._point(num_steps=round(0.6 * steps), first_depth=blocks, last_depth=low),
-            self._point(num_steps=round(0.45 * steps), first_depth=half, last_depth=low),
+            self._point(num_steps=self._few(0.6), first_depth=half, last_depth=half),
+            self._point(num_steps=self._few(0.3), first_depth=half, last_depth=half),
+            self._point(num_steps=self._few(0.3), first_depth=low, last_depth=blocks),
+            self._point(num_steps=self._few(0.3), first_depth=blocks, last_depth=low),
+            self._point(num_steps=self._few(0.2), first_depth=half, last_depth=blocks),
         ]
+
+    def _few(self, share: float) -> int:
+        """A share of the full schedule's steps, not fewer than the space has."""
+        return max(self.frame.fewest_steps, round(share * self.frame.num_steps))
 
     def _levels(self) -> tuple[int, int, int]:
         """A third of the blocks, half of them, and all."""
@@ -160,16 +164,17 @@ class Mixed(Curve):
 
     def warm_starts(self) -> list[Parameters]:
         low, half, blocks = self._levels()
-        steps, quarter = self.frame.num_steps, blocks // 4
+        most, quarter = 3 * blocks // 4, blocks // 4
         return [
-            self._point(num_steps=round(0.7 * steps), first_depth=half, last_depth=half),
-            self._point(num_steps=round(0.7 * steps), interval=2, shallow=quarter, tail="reuse"),
-            self._point(num_steps=round(0.6 * steps), first_depth=low, last_depth=blocks),
+            self._point(num_steps=self._few(0.3), first_depth=half, last_depth=half),
+            self._point(num_steps=self._few(0.25), first_depth=most, last_depth=most),
+            self._point(num_steps=self._few(0.5), interval=2, shallow=quarter, tail="reuse"),
+            self._point(num_steps=self._few(0.3), first_depth=low, last_depth=blocks),
             self._point(
-                num_steps=round(0.7 * steps), first_depth=half, last_depth=half, interval=2, shallow=low, tail="reuse"
+                num_steps=self._few(0.3), first_depth=most, last_depth=half, interval=2, shallow=low, tail="reuse"
             ),
-            self._point(num_steps=round(0.5 * steps), first_depth=half, last_depth=low),
-            self._point(num_steps=round(0.6 * steps), first_depth=half, interval=3, shallow=quarter, tail="forecast-1"),
+            self._point(num_steps=self._few(0.2), first_depth=most, last_depth=most, spacing=1.2),
+            self._point(num_steps=self._few(0.6), first_depth=half, last_depth=half),
         ]
 
     def _point(self, **changes: Any) -> Parameters:

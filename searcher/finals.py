@@ -21,7 +21,7 @@ REPORT_SECONDS = 12.0
 # At most this share of a budget is kept for the front; the rest is the search's.
 FRONT_SHARE = 0.5
 # Fewer would compare too little, more would be too thinly measured.
-LEAST_COMPARED, MOST_COMPARED = 6, 24
+LEAST_COMPARED, MOST_COMPARED = 8, 24
 # Whole trajectories run so many times at least, and latencies and warm-up come to one more.
 TIMING_ROUNDS = 4
 
@@ -65,17 +65,21 @@ def measure_front(session: Session) -> None:
 
 
 def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]:
-    """As many of them as can be measured at the full final count, but never fewer than a few."""
-    final_images = session.laboratory.config.quality.final_images
-    seconds, images = session.allowance.seconds_left - REPORT_SECONDS, session.allowance.images_left
-    count = min(len(ranked), LEAST_COMPARED)
-    while count < min(len(ranked), MOST_COMPARED):
-        wider = ranked[: count + 1]
-        needed = sum(session.objective.seconds(each.schedule, final_images) for each in wider)
-        if needed + timing_seconds(session, wider) > seconds or final_images * len(wider) > images:
-            break
-        count += 1
-    return list(ranked[:count])
+    """As many of them as can be measured at the full final count; a few even if at no more than the search's."""
+    quality = session.laboratory.config.quality
+    least = min(quality.num_images, quality.final_images)
+    counts = range(min(len(ranked), MOST_COMPARED), 0, -1)
+    whole = next((n for n in counts if _is_affordable(session, ranked[:n], quality.final_images)), 0)
+    some = next((n for n in counts if _is_affordable(session, ranked[:n], least)), 0)
+    return list(ranked[: max(whole, min(some, LEAST_COMPARED), min(2, len(ranked)))])
+
+
+def _is_affordable(session: Session, compared: Sequence[Candidate], count: int) -> bool:
+    """Whether what is left buys timing these and bringing each to that many images."""
+    seconds = timing_seconds(session, compared)
+    seconds += sum(session.objective.seconds(each.schedule, count) for each in compared)
+    allowance = session.allowance
+    return seconds <= allowance.seconds_left - REPORT_SECONDS and count * len(compared) <= allowance.images_left
 
 
 def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:
@@ -90,13 +94,13 @@ def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
     laboratory, baseline = session.laboratory, compared[0]
     subjects = {each.key: Subject((laboratory.networks[each.weights],), each.schedule) for each in compared}
     config = laboratory.config.throughput
-    limit = max(timing_seconds(session, compared), 0.1 * session.allowance.seconds_left)
+    limit = timing_seconds(session, compared)
     timings = time_schedules(
         subjects,
         baseline.key,
         batch_size=config.batch_size,
         repeats=config.repeats,
-        max_seconds=None if math.isinf(limit) else limit,
+        max_seconds=None if math.isinf(session.allowance.seconds_left) else limit,
         observe=lambda _key, _seconds: session.check(),
     )
     latencies = time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * limit)
@@ -137,7 +141,7 @@ def sample_in_rounds(session: Session, compared: Sequence[Candidate]) -> int:
     """Adds final images to all of them in turn while the budget lasts; returns the count that all have reached."""
     config, count = session.laboratory.config, 0
     while count < config.quality.final_images:
-        target = min(count + config.run.chunk_images, config.quality.final_images)
+        target = min(count + config.quality.batch_size, config.quality.final_images)
         if count and not _fits(session, compared, target):
             break
         for candidate in compared:

@@ -48,8 +48,8 @@ class Frame:
 
     @property
     def fewest_steps(self) -> int:
-        """The smallest step count that a space proposes: a fifth of the full schedule's, at least 2."""
-        return max(2, self.num_steps // 5)
+        """The smallest step count that a space proposes: an eighth of the full schedule's, at least 2."""
+        return max(2, self.num_steps // 8)
 
     @property
     def guided(self) -> bool:

@@ -38,6 +38,8 @@ def measure_baselines(session: Session) -> None:
     rungs = _rungs(session)
     session.objective.time_kinds([each.schedule for each in rungs])
     for candidate in rungs[:FIRST_BASELINES]:
+        if session.measured and not has_room(session, candidate):
+            return
         measure_baseline(session, candidate)
 
 
@@ -72,7 +74,7 @@ def search(session: Session) -> None:
 def measure_given(session: Session) -> None:
     """Measures the schedules that a user gave and that have no values yet."""
     for candidate in [each for each in session.members() if is_given(each) and each.key not in session.measured]:
-        if not has_room(session):
+        if not has_room(session, candidate):
             return
         try:
             measured = session.measure(candidate)
@@ -105,16 +107,22 @@ def values(measured: Measured) -> Values:
     return Values(measured.quality, measured.speed)
 
 
-def has_room(session: Session) -> bool:
-    """Whether another evaluation fits into the budget, with what the front's measurement needs set aside."""
+def has_room(session: Session, candidate: Candidate | None = None) -> bool:
+    """Whether another evaluation fits into the budget, with what the front's measurement needs set aside.
+
+    Args:
+        session: the study at work.
+        candidate: what would be measured; a proposal, whose cost nobody knows yet, counts as half the full schedule.
+    """
     allowance, config = session.allowance, session.laboratory.config
-    kept = reserve(session)
-    typical = session.objective.seconds(session.laboratory.frame.full, config.quality.num_images) / 2
+    kept, images = reserve(session), config.quality.num_images
+    schedule = candidate.schedule if candidate else session.laboratory.frame.full
+    seconds = session.objective.seconds(schedule, images) * (1.0 if candidate else 0.5)
     return (
         allowance.trials_left > 0
         and session.proposer.num_trials < config.search.max_trials
-        and allowance.seconds_left > kept.seconds + typical
-        and allowance.images_left >= kept.images + config.quality.num_images
+        and allowance.seconds_left > kept.seconds + seconds
+        and allowance.images_left >= kept.images + images
     )
 
 

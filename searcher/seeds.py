@@ -4,6 +4,7 @@ A front is only worth something beside what one gets for nothing: fewer steps, o
 hand-made staircase, a fixed-interval cache. Every one is measured as a proposal is, and says on which weights it ran.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -97,15 +98,18 @@ def _published(frame: Frame, weights: str) -> list[Baseline]:
 
 
 def _halving(values: range) -> list[int]:
-    """The values, each next one in the middle of the widest stretch that is left: 2..19 gives 10, 6, 15, 4, 8, …"""
+    """The values, each next one in the middle, by ratio, of the widest stretch that is left: 2..19 gives 6, 3, 11, 2, …
+
+    By ratio: what a schedule loses goes with the ratio of its cost to the full one's, and cheap ones cost little.
+    """
     ordered: list[int] = []
     stretches = deque([values])
     while stretches:
         stretch = stretches.popleft()
         if stretch:
-            middle = len(stretch) // 2
-            ordered.append(stretch[middle])
-            stretches.extend((stretch[:middle], stretch[middle + 1 :]))
+            middle = round(math.sqrt(stretch[0] * stretch[-1]))
+            ordered.append(middle)
+            stretches.extend((range(stretch[0], middle), range(middle + 1, stretch[-1] + 1)))
     return ordered
 
 

@@ -67,7 +67,8 @@ class Space(ABC):
         """The number of steps and their spacing, which every space chooses."""
         frame = self.frame
         shared: dict[str, BaseDistribution] = {
-            "num_steps": IntDistribution(frame.fewest_steps, frame.num_steps),
+            # By ratio: the range is wide, and where quality begins to fall is not known before.
+            "num_steps": IntDistribution(frame.fewest_steps, frame.num_steps, log=True),
             "spacing": FloatDistribution(0.6, 1.6, step=0.1),
         }
         # Late steps hardly need guidance (Kynkäänniemi et al. 2024), and without it they cost half.

@@ -43,8 +43,8 @@ def test_fewer_steps_are_there_at_every_count_on_both_weights():
 def test_early_baselines_make_an_even_ladder():
     early = ROWS[:16]
     assert {row.family for row in early} == set(FAMILIES)
-    assert [row.schedule.num_steps for row in of(early, "fewer-steps")] == [11, 6, 16]
-    assert [depths(row.schedule)[0] for row in of(early, "uniform-depth")] == [6, 3]
+    assert [row.schedule.num_steps for row in of(early, "fewer-steps")] == [6, 3, 12]
+    assert [depths(row.schedule)[0] for row in of(early, "uniform-depth")] == [3, 1]
 
 
 def test_only_the_studys_own_weights_drop_blocks():
