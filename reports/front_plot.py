@@ -24,6 +24,7 @@ from .style import (
     PAPER,
     TRIAL,
     faint_grid,
+    half_logarithmic,
     logarithmic,
     look,
     new_figure,
@@ -164,10 +165,12 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
     if info.logarithmic:
         logarithmic(axes, "y", *padded(heights, 0.09))
     else:
-        reached = [end for mark in info.marks for end in (mark.excess.lower, mark.excess.upper)]
-        room = 0.06 * (max(reached) - min(reached)) or 1.0
-        axes.set_ylim(min(reached) - room, max(reached) + room)
-    axes.set_ylabel(f"{info.metric}, excess over the floor\n{info.seeds} seeds, {plain(info.num_images)} images")
+        threshold = info.limit or max(map(abs, heights))
+        half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
+    linear = "" if info.logarithmic else " (linear around zero)"
+    axes.set_ylabel(
+        f"{info.metric}, excess over the floor{linear}\n{info.seeds} seeds, {plain(info.num_images)} images"
+    )
     faint_grid(axes)
     if info.full_speed is not None:
         _speedup_axis(axes, info.full_speed)

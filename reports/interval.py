@@ -19,6 +19,11 @@ class Interval:
     def __post_init__(self) -> None:
         assert self.lower <= self.value <= self.upper, self
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both bounds."""
+        return self.lower, self.upper
+
     def minus(self, offset: float) -> "Interval":
         """The same interval with a constant taken off."""
         return Interval(self.value - offset, self.lower - offset, self.upper - offset)

@@ -163,6 +163,22 @@ def logarithmic(axes: Axes, which: Literal["x", "y"], low: float, high: float) -
     axis.set_major_formatter(FuncFormatter(tick_text))
 
 
+def half_logarithmic(axes: Axes, values: Sequence[float], threshold: float) -> None:
+    """Makes the vertical axis logarithmic above `threshold` and linear around zero, for values that may be negative."""
+    high = max(*values, threshold) * 1.15
+    axes.set_yscale("symlog", linthresh=threshold, linscale=0.8)
+    axes.set_ylim(min(*values, 0.0) - 0.1 * threshold, high)
+    below = [step * threshold for step in (-4, -3, -2, -1, 0) if step * threshold >= min(values)]
+    axes.yaxis.set_major_locator(FixedLocator([*map(_rounded, below), *round_ticks(threshold / 2, high)]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(tick_text))
+
+
+def _rounded(value: float) -> float:
+    """To one significant digit."""
+    return float(f"{value:.0e}")
+
+
 def round_ticks(low: float, high: float) -> list[float]:
     """Round numbers between two positive ones, evenly spread by ratio; 4 to 9 of them where the range allows it."""
     ladders = ([1.0], [1.0, 3.0], [1.0, 2.0, 5.0], [1.0, 1.5, 2.0, 3.0, 5.0, 7.0], [k / 10 for k in range(10, 100)])
