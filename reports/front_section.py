@@ -39,7 +39,7 @@ def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, An
         "narrow": narrow and _explained(narrow, info, texts),
         "rows": ranked[:MOST_ROWS],
         "note": NOTES[seeds].format(level=f"{view.level:.0%}"),
-        "caption": f"{len(points)} schedules, {info.metric}, {count}; the front's first. Grey rows are dominated."
+        "caption": f"{info.metric}, {count}; the front's {len(front)} of {len(points)} come first, others are grey."
         + (f" The first {MOST_ROWS} are shown; report.csv has all." if len(points) > MOST_ROWS else ""),
     }
 

@@ -20,8 +20,10 @@ def headline(view: StudyView) -> str:
     """One sentence with the study's main result, or with what it is waiting for."""
     if view.best:
         return _result(view, view.best.point)
-    if knee := view.knee("final"):
+    if (knee := view.knee("final")) and knee is not view.full:
         return _result(view, knee)
+    if knee:
+        return "Nothing beats the full schedule yet: it stands alone at the front's knee."
     if knee := view.knee("search"):
         speed, full = view.speed(knee, "search"), view.speed(view.full, "search") if view.full else None
         factor = f"about {speed / full:.2f} × as fast as the full schedule" if speed and full else "the knee so far"
@@ -79,7 +81,8 @@ def tiles(view: StudyView) -> list[Tile]:
             Tile(f"{speedup.value:.2f} ×", f"speed-up within {EXCESS_LIMIT:g} × the excess distance, {close.label}")
         )
     measured = sum(point.search is not None for point in view.points)
-    found.append(Tile(plain(measured), f"schedules measured, {len(view.front('final'))} on the final front"))
+    noun = "schedule" if measured == 1 else "schedules"
+    found.append(Tile(plain(measured), f"{noun} measured, {len(view.front('final'))} on the final front"))
     images, seconds = sum(entry.images for entry in view.spent), sum(entry.seconds for entry in view.spent)
     found.append(Tile(plain(images), f"images sampled by the search, in {duration(seconds)} of device time"))
     return found

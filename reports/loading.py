@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -40,7 +39,7 @@ def load_view(store: Store, study: str) -> StudyView:
         name=study,
         storage=store.url,
         state=_state(store, study),
-        normal_weights=rows.full.weights_name if rows.full else rows.own_weights,
+        normal_weights=rows.full.weights_name if rows.full else "",
         batch_size=config.throughput.batch_size,
         level=config.quality.level,
         configuration=to_dict(config),
@@ -81,7 +80,8 @@ class _Rows:
         environment, names = store.studies.environment(study), {m.weights_sha256: m.weights_name for m in members}
         full = _full(members)
         timed = [r for r in store.measurements.throughputs(study) if r.purpose == "final" and r.study == study]
-        own = next((m.weights_sha256 for m in members if m.weights_name == _own_weights(config)), "")
+        pins = store.studies.pins(study)
+        own = pins.get("checkpoint.path", "")
         raw = store.measurements.call_timings(_timing_key(config, environment, own)) if environment else {}
         return cls(
             config=config,
@@ -92,12 +92,8 @@ class _Rows:
             throughputs=throughputs(timed, names, (full.schedule_digest, full.weights_name)) if full else {},
             kinds={kind: Timing(seconds, config.throughput.batch_size) for kind, seconds in raw.items()},
             environment=environment,
-            pins=store.studies.pins(study),
+            pins=pins,
         )
-
-    @property
-    def own_weights(self) -> str:
-        return _own_weights(self.config)
 
     @property
     def full(self) -> Member | None:
@@ -193,11 +189,6 @@ class _Rows:
 def _full(members: Iterable[Member]) -> Member | None:
     """The full schedule that everything is stated against: the first one that was added."""
     return next((member for member in members if member.family == "full"), None)
-
-
-def _own_weights(config: StudyConfig) -> str:
-    """What the network with the study's own weights is called."""
-    return Path(config.checkpoint.path).name
 
 
 def _timing_key(config: StudyConfig, environment: Mapping[str, Any], weights_sha256: str) -> TimingKey:

@@ -95,7 +95,7 @@ class Point:
         trial: its number, None for a point that no trial stands for.
         predicted_seconds: of a batch, summed from timed kinds of steps (the search's objective); None until they are
             timed.
-        flops: of one image, the decoder left out; None for networks that don't count them.
+        flops: of one image, decoding included; None until its network counted them.
     """
 
     label: str

@@ -1,20 +1,18 @@
 """`exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ..backends.errors import InputError
-from ..backends.network import Network
 from ..backends.schedule import ExeuntError
-from ..backends.throughput import flops
 from ..reports import selection
 from ..reports.export import FORMATS, default_path, find_format, portable
 from ..reports.files import write_whole
 from ..reports.headline import details, headline
 from ..reports.loading import load_view
+from ..reports.operations import with_flops
 from ..reports.report import write_report
 from ..reports.samples import GridInfo, sample_grid
 from ..reports.tables import to_csv, to_json
@@ -107,16 +105,6 @@ def sampled(view: StudyView, config: StudyConfig) -> tuple[StudyView, GridInfo |
     except ExeuntError as error:
         return view, f"There are no samples, because the network could not run here. {error}"
     return view, grid
-
-
-def with_flops(view: StudyView, networks: dict[str, Network]) -> StudyView:
-    """The view with the floating-point operations of each point whose network is at hand."""
-
-    def counted(point: Point) -> Point:
-        network = networks.get(point.weights)
-        return replace(point, flops=flops([network], point.schedule)) if network else point
-
-    return replace(view, points=tuple(counted(point) for point in view.points))
 
 
 @click.command()

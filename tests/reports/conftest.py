@@ -198,7 +198,12 @@ class Recorder:
     def __init__(self, store: Store, config: StudyConfig) -> None:
         self.store, self.config = store, config
         self.environment = environment("cpu")
-        self.pins = {"quality.conditions": "c" * 64, "quality.reference": "r" * 64, "quality.metric": "e" * 64}
+        self.pins = {
+            "checkpoint.path": f"sha-{EXITS}",
+            "quality.conditions": "c" * 64,
+            "quality.reference": "r" * 64,
+            "quality.metric": "e" * 64,
+        }
         store.studies.put_config(config, self.pins)
 
     def timing_key(self, weights: str) -> TimingKey:

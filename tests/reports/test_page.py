@@ -125,7 +125,7 @@ def test_every_row_says_on_which_weights(view: StudyView, rendered: tuple[str, P
 
 def test_conditions_and_definitions_are_there(view: StudyView, rendered: tuple[str, Page]) -> None:
     for name, value in view.conditions.items():
-        assert name in rendered[1].text
+        assert name.replace("_", " ") in rendered[1].text
         assert value in rendered[1].text
     for word in ("Excess distance", "best_ratio and best_ratio_lower", "Knee", "Hypervolume"):
         assert word in rendered[1].text
