@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 
 from . import plots
+from .front_info import front_info
 from .front_maps import draw_maps, maps_info
-from .front_plot import draw_front, front_info
+from .front_plot import draw_front
 from .samples import GridInfo, draw_samples
 from .selection import highlights
 from .view import StudyView

@@ -4,9 +4,7 @@
 # pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from .front_info import FrontInfo, Mark
+from .front_names import draw_names
 from .interval import Interval
-from .labels import Box, Label, place
 from .style import (
     ACCENT,
     FAMILIES,
@@ -34,107 +33,9 @@ from .style import (
     round_ticks,
     settle,
 )
-from .view import EXCESS_LIMIT, Point, Seeds, StudyView
+from .view import EXCESS_LIMIT
 
 MARKS = "marks-"  # what an SVG calls each group of marks, with the group's index
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One point: `speed` in images a second, `excess` in the metric's units, `name` short enough for a label."""
-
-    name: str
-    family: str
-    speed: Interval
-    excess: Interval
-    on_front: bool
-    other_weights: bool
-    is_knee: bool
-
-    @property
-    def is_faint(self) -> bool:
-        """Whether it is one of the trials that something else dominates: drawn without bars or name."""
-        return not self.family and not self.on_front
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The best ratio as a distance on the plot: from the baseline's speed to the point's, at the point's excess."""
-
-    baseline_speed: float
-    point_speed: float
-    excess: float
-    text: str
-
-
-@dataclass(frozen=True)
-class FrontInfo:
-    """What the front plot shows.
-
-    Attributes:
-        full_speed: the full schedule's images a second, where the speed-up is 1; None until it is measured.
-        limit: `EXCESS_LIMIT` times the full schedule's excess; None where that isn't above the floor.
-    """
-
-    seeds: Seeds
-    metric: str
-    num_images: int
-    marks: tuple[Mark, ...]
-    full_speed: float | None
-    limit: float | None
-    gap: Gap | None
-
-    @property
-    def groups(self) -> list[list[int]]:
-        """Indices of the marks that look the same, group by group, in a fixed order."""
-        found: dict[tuple[str, bool, bool], list[int]] = {}
-        for index, mark in enumerate(self.marks):
-            found.setdefault((mark.family, mark.on_front, mark.other_weights), []).append(index)
-        return list(found.values())
-
-    @property
-    def logarithmic(self) -> bool:
-        """Whether the excess distances can stand on a logarithmic axis."""
-        return all(mark.excess.value > 0 for mark in self.marks)
-
-
-def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
-    """The measured points on one set of seeds; None while there are none."""
-    points = view.measured(seeds)
-    if not points:
-        return None
-    front, knee = view.front(seeds), view.knee(seeds)
-    quality = points[0].quality(seeds)
-    full = view.full if view.full in points else None
-    full_excess = full.quality(seeds) if full else None
-    assert quality is not None
-    return FrontInfo(
-        seeds=seeds,
-        metric=quality.metric,
-        num_images=quality.num_images,
-        marks=tuple(_mark(view, point, seeds, point in front, point is knee) for point in points),
-        full_speed=view.speed(full, seeds) if full else None,
-        limit=EXCESS_LIMIT * full_excess.excess.value if full_excess and full_excess.excess.value > 0 else None,
-        gap=_gap(view) if seeds == "final" else None,
-    )
-
-
-def _mark(view: StudyView, point: Point, seeds: Seeds, on_front: bool, is_knee: bool) -> Mark:
-    quality, speed = point.quality(seeds), view.speed_interval(point, seeds)
-    assert quality is not None, point.label
-    assert speed is not None, point.label
-    name = f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}")
-    return Mark(name, point.family, speed, quality.excess, on_front, view.is_on_other_weights(point), is_knee)
-
-
-def _gap(view: StudyView) -> Gap | None:
-    if (best := view.best) is None:
-        return None
-    rival, own, quality = view.speed(best.baseline, "final"), view.speed(best.point, "final"), best.point.final
-    assert rival is not None, best.baseline.label
-    assert own is not None, best.point.label
-    assert quality is not None, best.point.label
-    return Gap(rival, own, quality.excess.value, f"{best.ratio:.2f} ×")
 
 
 def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figure:
@@ -153,7 +54,7 @@ def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figu
         _draw_gap(axes, info)
         _draw_legend(figure, info, columns=max(2, int(width / 1.75)))
         settle(figure)
-        _draw_names(axes, info)
+        draw_names(axes, info)
         return figure
 
 
@@ -269,100 +170,3 @@ def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
         )
         handles.append(hollow)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.3, columnspacing=1.2)
-
-
-def _draw_names(axes: Axes, info: FrontInfo) -> None:
-    """Writes as many names as find room, the most telling first."""
-    entries = [
-        *_gap_entry(info),
-        *((mark.speed.value, mark.excess.value, *_name(mark)) for mark in _by_importance(info)),
-    ]
-    unit = axes.figure.dpi / 72
-    spots = [axes.transData.transform((x, y)) for x, y, *_ in entries]
-    texts = [
-        axes.annotate(text, (x, y), color=color, fontsize=7.5, fontweight=weight)
-        for x, y, text, color, weight in entries
-    ]
-    extents = [text.get_window_extent() for text in texts]
-    labels = [Label(x, y, e.width + 2, e.height + 2) for (x, y), e in zip(spots, extents, strict=True)]
-    frame = axes.get_window_extent()
-    bounds = Box(frame.x0, frame.y0, frame.x1, frame.y1)
-    places = place(labels, _obstacles(axes, info, 4.2 * unit), bounds, gap=6 * unit)
-    for text, label, box in zip(texts, labels, places, strict=True):
-        text.set_in_layout(False)
-        if box is None:
-            text.remove()
-            continue
-        text.set(ha="left", va="bottom", position=((box.left + 1 - label.x) / unit, (box.bottom + 1 - label.y) / unit))
-        text.set_anncoords("offset points")
-
-
-def _gap_entry(info: FrontInfo) -> list[tuple[float, float, str, str, str]]:
-    if (gap := info.gap) is None:
-        return []
-    middle = (gap.baseline_speed * gap.point_speed) ** 0.5
-    return [(middle, gap.excess, gap.text, INK, "bold")]
-
-
-def _name(mark: Mark) -> tuple[str, str, str]:
-    """Text, colour, weight. Baselines' colours are too light for small type, so their names are grey."""
-    if mark.is_knee:
-        return f"knee, {mark.name}", INK, "bold"
-    return mark.name, MUTED if mark.family else ACCENT, "normal"
-
-
-def _by_importance(info: FrontInfo) -> list[Mark]:
-    """The knee, the full schedule, the front's ends, then the rest of the front and the baselines in turn."""
-    named = [mark for mark in info.marks if not mark.is_faint]
-    speeds = [mark.speed.value for mark in named if mark.on_front]
-    ends = (min(speeds), max(speeds))
-
-    def rank(mark: Mark) -> tuple[bool, bool, bool, bool, float]:
-        at_end = mark.on_front and mark.speed.value in ends
-        return not mark.is_knee, mark.family != "full", not at_end, not mark.on_front, -mark.speed.value
-
-    return sorted(named, key=rank)
-
-
-def _obstacles(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
-    """The markers, the error bars and the front's line, thin as they are, in pixels."""
-    boxes: list[Box] = []
-    for mark in info.marks:
-        (x, y) = axes.transData.transform((mark.speed.value, mark.excess.value))
-        size = half * (0.6 if mark.is_faint else 1.0)
-        size *= 2 if mark.is_knee else 1
-        boxes.append(Box(x - size, y - size, x + size, y + size))
-        if not mark.is_faint:
-            boxes += _bars(axes, mark)
-    return boxes + _step_boxes(axes, [mark for mark in info.marks if mark.on_front]) + _level_boxes(axes, info, half)
-
-
-def _level_boxes(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
-    """The dashed line and the arrow of the best ratio."""
-    (left, right), boxes = axes.get_xlim(), list[Box]()
-    if info.limit is not None:
-        (x0, y), (x1, _) = axes.transData.transform([(left, info.limit), (right, info.limit)])
-        boxes += [Box(x0, y - 1, x1, y + 1), Box(x1 - 34 * half, y, x1, y + 3 * half)]
-    if (gap := info.gap) is not None:
-        (x0, y), (x1, _) = axes.transData.transform([(gap.baseline_speed, gap.excess), (gap.point_speed, gap.excess)])
-        boxes.append(Box(min(x0, x1), y - half / 2, max(x0, x1), y + half / 2))
-    return boxes
-
-
-def _bars(axes: Axes, mark: Mark) -> list[Box]:
-    """Both error bars; a bar that leaves the axes is cut there, since logarithms end at zero."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    speed, excess = mark.speed, mark.excess
-    x0, y0 = axes.transData.transform((max(speed.lower, left), max(excess.lower, low)))
-    x1, y1 = axes.transData.transform((min(speed.upper, right), min(excess.upper, high)))
-    x, y = axes.transData.transform((speed.value, excess.value))
-    return [Box(x - 1, y0, x + 1, y1), Box(x0, y - 1, x1, y + 1)]
-
-
-def _step_boxes(axes: Axes, front: Sequence[Mark]) -> list[Box]:
-    ordered = sorted(front, key=lambda mark: mark.speed.value)
-    corners = [axes.transData.transform((mark.speed.value, mark.excess.value)) for mark in ordered]
-    boxes: list[Box] = []
-    for (x0, y0), (x1, y1) in pairwise(corners):
-        boxes += [Box(x0 - 1, y0, x0 + 1, y1), Box(x0, y1 - 1, x1, y1 + 1)]
-    return boxes

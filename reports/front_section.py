@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .front_plot import MARKS, FrontInfo, draw_front, front_info
+from .front_info import FrontInfo, front_info
+from .front_plot import MARKS, draw_front
 from .point_table import table_rows
 from .style import inline_svg, plain
 from .view import Point, Seeds, StudyView

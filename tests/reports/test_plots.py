@@ -9,8 +9,9 @@ from statistics import median
 import pytest
 from exeunt.reports import plots
 from exeunt.reports.figures import NAMES, figures
+from exeunt.reports.front_info import front_info
 from exeunt.reports.front_maps import MOST_MAPS, maps_info
-from exeunt.reports.front_plot import draw_front, front_info
+from exeunt.reports.front_plot import draw_front
 from exeunt.reports.interval import Interval
 from exeunt.reports.selection import highlights
 from exeunt.reports.style import THEME, inline_svg, pdf, plain, png, round_ticks
