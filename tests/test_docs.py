@@ -1,0 +1,70 @@
+"""The documentation is held to the program: commands parse, Python runs, files exist, and every command is spoken of."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from exeunt.searcher.cli import COMMANDS, cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, content) of every fenced block in a language."""
+    return [(page.name, text) for page in PAGES for kind, text in BLOCK.findall(page.read_text()) if kind == language]
+
+
+def commands() -> list[str]:
+    """Every `exeunt …` line of the pages' shell blocks."""
+    lines = [line.split("#")[0].strip() for _, text in blocks("sh") for line in text.splitlines()]
+    return [line for line in lines if line.startswith("exeunt ")]
+
+
+def parse(command: click.Command, name: str, words: list[str]) -> None:
+    """Go through a command line as click does, without running anything."""
+    context = command.make_context(name, words, resilient_parsing=False)
+    if isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        child = command.get_command(context, rest[0])
+        assert child is not None, f"{rest[0]} is no command"
+        parse(child, rest[0], rest[1:])
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word in shlex.split(line):  # files that a command reads must be there for click to take them
+        if word.endswith((".json", ".toml", ".pt")) and not Path(word).exists():
+            Path(word).parent.mkdir(parents=True, exist_ok=True)
+            Path(word).touch()
+    parse(cli, "exeunt", shlex.split(line)[1:])
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("python"))
+def test_python_runs(page: str, code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented_and_shows_an_example(name: str) -> None:
+    assert any(f"exeunt {name}" in page.read_text() for page in PAGES), f"no page speaks of `exeunt {name}`"
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    shown = [command]
+    if isinstance(command, click.Group):
+        shown = list(command.commands.values())
+    for each in shown:
+        assert "xample" in (each.help or "") + (each.epilog or ""), f"{each.name}: --help has no example"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
