@@ -1,7 +1,7 @@
 """The small convolutional autoencoder behind the bundled latent checkpoint: 28 × 28 grey images <-> 8 × 8 × 4 latents.
 
-The images are padded to 32 × 32, so that a DiT with patch 2 sees 16 tokens. The decoder is part of sampling and of its time:
-about 4 % of a 20-step trajectory's arithmetic.
+The images are padded to 32 × 32, so that a DiT with patch 2 sees 16 tokens. The decoder is part of sampling and
+of its time: about 2 % of a 20-step trajectory's arithmetic.
 """
 
 import torch

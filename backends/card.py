@@ -1,7 +1,7 @@
 """What goes beside the bundled weights: reference statistics and the card, `python -m exeunt.backends.card STAGE`.
 
-    reference   mean and covariance of 13,000 real images that no weights were trained on, features of 2,000 others
-    card        the quality of both weights at every exit depth, the training's figures, as card.json and card.md
+reference   mean and covariance of 13,000 real images that no weights were trained on, features of 2,000 others
+card        the quality of both weights at every exit depth, the training's figures, as card.json and card.md
 """
 
 import json
@@ -82,7 +82,9 @@ def exit_table(weights: Network, reference: Reference, extractor: Extractor, num
                 "floor": round(floor.value, 2),
             }
         )
-        click.echo(f"{weights.name}: exit {depth:2d}  distance {value.value:8.2f}  excess {beyond.value:8.2f}", err=True)
+        click.echo(
+            f"{weights.name}: exit {depth:2d}  distance {value.value:8.2f}  excess {beyond.value:8.2f}", err=True
+        )
     return rows
 
 
@@ -118,15 +120,16 @@ def markdown(card: dict[str, Any]) -> str:
     lines = [
         "# The bundled checkpoint, fashion-dit",
         "",
-        "A class-conditional DiT with 12 blocks of width 128 on 16 tokens, in the latents of a small autoencoder that ships",
-        f"with it. Data: {card['data']}. Two sets of weights in half precision: `fashion-dit`, trained normally, and",
+        "A class-conditional DiT with 12 blocks of width 128 on 16 tokens, in the latents of a small autoencoder that",
+        f"ships with it. Data: {card['data']}. Two sets of weights in half precision: `fashion-dit`, trained normally, and",
         "`fashion-dit-exits`, the same fine-tuned with a random exit depth for each image. Licences: "
         f"{card['licences']}.",
         "",
         "## Quality at every exit",
-        f"`{card['quality']['metric']}` of {card['quality']['num_images']:,} images (90 % interval), {card['quality']['schedule']};",
-        "every step leaves at the same depth and drops the rest. The floor, the distance between real images and real images at",
-        f"this count, is {next(iter(card['quality']['exits'].values()))[0]['floor']}.",
+        f"`{card['quality']['metric']}` of {card['quality']['num_images']:,} images (90 % interval),",
+        f"{card['quality']['schedule']};",
+        "every step leaves at the same depth and drops the rest. The floor, the distance between real images and real",
+        f"images at this count, is {next(iter(card['quality']['exits'].values()))[0]['floor']}.",
         "",
         "| weights | exit | distance | interval | excess distance |",
         "|---|---|---|---|---|",
@@ -136,27 +139,57 @@ def markdown(card: dict[str, Any]) -> str:
             f"| {name} | {r['exit']} | {r['distance']} | {r['interval'][0]} – {r['interval'][1]} | {r['excess']} |"
             for r in rows
         ]
-    lines += ["", "## Training", "| stage | steps | batch | seconds | device | loss, first → last |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "## Training",
+        "| stage | steps | batch | seconds | device | loss, first → last |",
+        "|---|---|---|---|---|---|",
+    ]
     for stage, log in card["training"].items():
         first, last = log["losses"][0], log["losses"][-1]
         lines.append(
-            f"| {stage} | {log['num_steps_done']:,} | {log['recipe']['batch_size']} | {log['seconds']:.0f} | {log['device']}, "
+            f"| {stage} | {log['num_steps_done']:,} | {log['recipe']['batch_size']} | {log['seconds']:.0f} "
+            f"| {log['device']}, "
             f"torch {log['torch']} | {first[1]:.4f} (step {first[0]}) → {last[1]:.4f} (step {last[0]}) |"
         )
-    lines += ["", "The whole loss curves are in `card.json`. Made again with:", "```sh", *card["commands"], "```", *card["notes"], ""]
+    lines += [
+        "",
+        "The whole loss curves are in `card.json`. Made again with:",
+        "```sh",
+        *card["commands"],
+        "```",
+        *card["notes"],
+        "",
+    ]
     return "\n".join(lines)
 
 
 @click.command(epilog="Example: python -m exeunt.backends.card card --runs runs/fashion")
 @click.argument("stage", type=click.Choice(["reference", "card"]))
-@click.option("--data", type=click.Path(path_type=Path), default=DATA, show_default=True, help="Folder of Fashion-MNIST's IDX files.")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/fashion"), show_default=True, help="Where training wrote its logs.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=DATA,
+    show_default=True,
+    help="Folder of Fashion-MNIST's IDX files.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs/fashion"),
+    show_default=True,
+    help="Where training wrote its logs.",
+)
 @click.option("--note", "notes", multiple=True, help="A sentence for the card: what the logs don't tell.")
-@click.option("--num-images", type=click.IntRange(8), default=1_000, show_default=True, help="Images for each row of the table.")
+@click.option(
+    "--num-images", type=click.IntRange(8), default=1_000, show_default=True, help="Images for each row of the table."
+)
 def main(stage: str, data: Path, runs: Path, notes: tuple[str, ...], num_images: int) -> None:
     """Write reference statistics or the card of the bundled checkpoint."""
     if not data.is_dir():
-        raise InputError(f"data: `{data}` must be the folder of Fashion-MNIST's gzipped IDX files. Install it or give `--data`.")
+        raise InputError(
+            f"data: `{data}` must be the folder of Fashion-MNIST's gzipped IDX files. Install it or give `--data`."
+        )
     if stage == "reference":
         save_reference(make_reference(data, load_extractor(EXTRACTOR)), BUNDLED_REFERENCES["fashion-mnist"])
         BUNDLED_REFERENCES["fashion-mnist"].chmod(0o644)

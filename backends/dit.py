@@ -1,7 +1,7 @@
 """The Diffusion Transformer with adaLN-Zero (Peebles & Xie 2023, arXiv 2212.09748), as a network that can leave early.
 
-The state dict has the names and shapes of the paper's public code, so its checkpoints load. The step plan is an argument of
-`forward`: dropped blocks cost nothing, their adaLN modulation included.
+The state dict has the names and shapes of the paper's public code, so its checkpoints load. The step plan is an
+argument of `forward`: dropped blocks cost nothing, their adaLN modulation included.
 """
 
 import math
@@ -90,7 +90,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, t, d = x.shape
-        q, k, v = self.qkv(x).view(n, t, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)  # (N, heads, T, D/heads)
+        q, k, v = (
+            self.qkv(x).view(n, t, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
+        )  # (N, heads, T, D/heads)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
 
 
@@ -176,9 +178,14 @@ class DiT(nn.Module):
         self.final_layer = FinalLayer(width, patch_size, self.out_channels)
 
     def forward(
-        self, x: Tensor, time: Tensor, labels: Tensor, call: Call | None = None, slots: list[Tensor | None] | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        labels: Tensor,
+        call: Call | None = None,
+        slots: list[Tensor | None] | None = None,
     ) -> Tensor:
-        """x (N, C, H, W), time (N,), labels (N,) -> (N, C or 2C, H, W); `call` says what each block does, None runs all."""
+        """x (N, C, H, W), time (N,), labels (N,) -> (N, C or 2C, H, W); `call` says what each block does."""
         h = self.x_embedder(x) + self.pos_embed  # (N, T, D)
         c = self.t_embedder(time) + self.y_embedder(labels)  # (N, D)
         if call is None:
@@ -220,7 +227,10 @@ def shape_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
     needed = ("x_embedder.proj.weight", "pos_embed", "y_embedder.embedding_table.weight", "final_layer.linear.weight")
     for name in needed:
         if name not in tensors:
-            raise InputError(f"checkpoint: a DiT has `{name}`, but this file does not. Its first tensors: {', '.join(list(tensors)[:4])}.")
+            raise InputError(
+                f"checkpoint: a DiT has `{name}`, but this file does not. "
+                f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
+            )
     width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
     side = math.isqrt(tensors["pos_embed"].shape[1])
     depth = 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")), default=-1)
@@ -277,8 +287,8 @@ class DiTNetwork(Network):
     ) -> Self:
         """Load a .safetensors or .pt file with DiT's names.
 
-        What shapes can't tell comes from the file's metadata or from the arguments; without either, it is as in the public
-        code: 16 heads at width 1152, else 64 channels a head; epsilon prediction on the linear schedule with 1,000 steps.
+        What shapes can't tell comes from the file's metadata or from the arguments; without either, it is as in the
+        public code: 16 heads at width 1152, else 64 channels a head; epsilon prediction, linear schedule, 1,000 steps.
 
         Raises:
             InputError: tensors are missing, are too many or have other shapes.
@@ -289,7 +299,9 @@ class DiTNetwork(Network):
         num_classes = int(metadata.get("num_classes", rows - 1))
         heads = num_heads or metadata.get("num_heads") or (16 if width == 1152 else max(1, width // 64))
         if width % heads:
-            raise InputError(f"num_heads: must divide the width {width}, but got {heads}. Give `--network-arg num_heads=N`.")
+            raise InputError(
+                f"num_heads: must divide the width {width}, but got {heads}. Give `--network-arg num_heads=N`."
+            )
         with torch.device("meta"):
             module = DiT(**arguments, num_heads=heads, num_classes=num_classes, has_null=rows > num_classes)
         _load_strictly(module, tensors, path)
@@ -302,7 +314,11 @@ class DiTNetwork(Network):
             weights_sha256=weights_sha256(tensors),
             num_classes=num_classes,
             prediction=metadata.get("prediction", "epsilon"),
-            noise=Noise(**metadata.get("noise", {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000})),
+            noise=Noise(
+                **metadata.get(
+                    "noise", {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
+                )
+            ),
             autoencoder=autoencoder,
             latent_shift=torch.tensor(latent["shift"]) if latent else None,
             latent_scale=torch.tensor(latent["scale"]) if latent else None,
@@ -325,7 +341,10 @@ class DiTNetwork(Network):
     def null_conditions(self, num_images: int) -> Tensor:
         assert self.num_classes is not None
         if self.module.y_embedder.embedding_table.num_embeddings == self.num_classes:
-            raise InputError(f"guidance: `{self.name}` was trained without a null label, so it can't be guided. Leave `--guidance` away.")
+            raise InputError(
+                f"guidance: `{self.name}` was trained without a null label, so it can't be guided. "
+                "Leave `--guidance` away."
+            )
         return torch.full((num_images,), self.num_classes, dtype=torch.long, device=self.device)
 
     def decode(self, x: Tensor) -> Tensor:
@@ -334,7 +353,10 @@ class DiTNetwork(Network):
         if x.shape[1] == 1:
             return grey_to_rgb(x)
         if x.shape[1] != 3:
-            raise InputError(f"checkpoint: `{self.name}` samples latents with {x.shape[1]} channels and no decoder is given for them.")
+            raise InputError(
+                f"checkpoint: `{self.name}` samples latents with {x.shape[1]} channels, "
+                "and no decoder is given for them."
+            )
         return torch.round((x.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
 
     def flops(self, num_blocks_run: int) -> int:
@@ -356,12 +378,16 @@ def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], path: Path) ->
     missing, extra = [n for n in expected if n not in tensors], [n for n in tensors if n not in expected]
     if missing or extra:
         raise InputError(
-            f"checkpoint: `{path}` does not fit a DiT: missing {missing[:3] or 'none'}, unexpected {extra[:3] or 'none'}. "
+            f"checkpoint: `{path}` does not fit a DiT: missing {missing[:3] or 'none'}, "
+            f"unexpected {extra[:3] or 'none'}. "
             "Choose the right entry with `--weights-key`, or another `--network`."
         )
     for name, value in expected.items():
         if tensors[name].shape != value.shape:
-            raise InputError(f"checkpoint: `{name}` must have shape {tuple(value.shape)}, but `{path}` has {tuple(tensors[name].shape)}.")
+            raise InputError(
+                f"checkpoint: `{name}` must have shape {tuple(value.shape)}, "
+                f"but `{path}` has {tuple(tensors[name].shape)}. Is it another network's?"
+            )
     module.load_state_dict({name: tensors[name].float() for name in expected}, assign=True)
 
 

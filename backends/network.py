@@ -1,8 +1,8 @@
-"""The contract between Exeunt and a diffusion network, the block loop that native networks share, and how one is loaded.
+"""The contract between Exeunt and a diffusion network, the block loop that native networks share, and loading.
 
-A network is a chain of `num_blocks` blocks between an embedding and an output head. One call of `Network.evaluate` runs one
-call of a step plan (see `plan.py`): it embeds its input, goes through the chain doing for each span of blocks what the plan
-says (run, add stored residuals, leave out), and applies the head. The plan is an argument; nothing is patched and the
+A network is a chain of `num_blocks` blocks between an embedding and an output head. One call of `Network.evaluate` runs
+one call of a step plan (see `plan.py`): it embeds its input, goes through the chain doing for each span of blocks what
+the plan says (run, add stored residuals, leave out), and applies the head. The plan is an argument; nothing is patched and the
 network keeps no state between calls. What must be remembered from step to step lives in `slots`, which belong to the
 caller, so that two interleaved requests never meet.
 """
@@ -160,7 +160,7 @@ def load(
     """Load a network from a checkpoint.
 
     Args:
-        checkpoint: a bundled name (`fashion-dit`, `fashion-dit-exits`), "closed-form", or a path to a .safetensors or .pt file.
+        checkpoint: a bundled name (`fashion-dit`, `fashion-dit-exits`), "closed-form", or a .safetensors or .pt file.
         device: where to put the weights, such as "cpu" or "cuda:0".
         dtype: the type of the weights while they run.
         network: a name in `NETWORKS`, or "module:Class" of a `Network`; worked out from the file if not given.
@@ -180,7 +180,9 @@ def load(
     path = Path(name)
     if not path.is_file():
         near = get_close_matches(name, [*BUNDLED, "closed-form"], n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"Give a file, or one of: {', '.join([*BUNDLED, 'closed-form'])}."
+        hint = (
+            f"Did you mean `{near[0]}`?" if near else f"Give a file, or one of: {', '.join([*BUNDLED, 'closed-form'])}."
+        )
         raise InputError(f"checkpoint: must be a file or a bundled name, but `{name}` is neither. {hint}")
     return resolve(network or "DiT").from_checkpoint(path, device=target, dtype=dtype, name=path.name, **options)
 
@@ -202,7 +204,9 @@ def resolve(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"network: `{name}` can't be imported ({error}). Check the module path and the class name.") from error
+        raise InputError(
+            f"network: `{name}` can't be imported ({error}). Check the module path and the class name."
+        ) from error
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -221,6 +225,7 @@ def check_device(device: str | torch.device) -> torch.device:
         if (target.index or 0) >= count:
             seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
             raise DeviceError(
-                f"device: `{device}` is not there; torch sees {count} CUDA devices (CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
+                f"device: `{device}` is not there; torch sees {count} CUDA devices "
+                f"(CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
             )
     return target

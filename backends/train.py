@@ -2,12 +2,12 @@
 
     autoencoder   a small convolutional autoencoder, so that the DiT works on 16 tokens
     normal        a class-conditional DiT with 12 blocks, trained as usual
-    exits         the same weights fine-tuned with a random exit depth for each image, so that dropped tails are survivable
+    exits         the same weights fine-tuned with a random exit depth for each image, so that tails can be dropped
     export        half-precision safetensors, and the card's figures
 
 Every stage saves its state every minute, goes on from it when started again, and runs on a CPU or a GPU unchanged.
-The data are Fashion-MNIST's gzipped IDX files (MIT licence). The last 5,000 training images and the test images are left
-out: the reference statistics come from them.
+The data are Fashion-MNIST's gzipped IDX files (MIT licence). The last 5,000 training images and the test images are
+left out: the reference statistics come from them.
 """
 
 import gzip
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .autoencoder import Autoencoder
 from .dit import DiT
@@ -36,7 +35,15 @@ NUM_CLASSES = 10
 NUM_TIMESTEPS = 1_000
 NOISE = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": NUM_TIMESTEPS}
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, arXiv 2303.09556
-DIT = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 128, "depth": 12, "num_heads": 4, "num_classes": NUM_CLASSES}
+DIT = {
+    "input_size": 8,
+    "patch_size": 2,
+    "channels": 4,
+    "width": 128,
+    "depth": 12,
+    "num_heads": 4,
+    "num_classes": NUM_CLASSES,
+}
 LABEL_DROPOUT = 0.1  # Ho & Salimans 2022
 
 
@@ -77,8 +84,14 @@ def training_images(data: Path) -> tuple[Tensor, Tensor]:
 
 def held_out_images(data: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, np.dtype[np.uint8]]]:
     """The 15,000 images (N, 28, 28) and labels (N,) that no stage sees."""
-    images = [read_idx(data / "train-images-idx3-ubyte.gz")[NUM_TRAINING_IMAGES:], read_idx(data / "t10k-images-idx3-ubyte.gz")]
-    labels = [read_idx(data / "train-labels-idx1-ubyte.gz")[NUM_TRAINING_IMAGES:], read_idx(data / "t10k-labels-idx1-ubyte.gz")]
+    images = [
+        read_idx(data / "train-images-idx3-ubyte.gz")[NUM_TRAINING_IMAGES:],
+        read_idx(data / "t10k-images-idx3-ubyte.gz"),
+    ]
+    labels = [
+        read_idx(data / "train-labels-idx1-ubyte.gz")[NUM_TRAINING_IMAGES:],
+        read_idx(data / "t10k-labels-idx1-ubyte.gz"),
+    ]
     return np.concatenate(images), np.concatenate(labels)
 
 
@@ -108,13 +121,17 @@ def noised(latents: Tensor, time: Tensor, alpha: Tensor, sigma: Tensor) -> tuple
     return a * latents + s * noise, a * noise - s * latents, snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1.0)
 
 
-def normal_loss(model: DiT, x: Tensor, time: Tensor, labels: Tensor, target: Tensor, weight: Tensor, depth: Tensor) -> Tensor:
+def normal_loss(
+    model: DiT, x: Tensor, time: Tensor, labels: Tensor, target: Tensor, weight: Tensor, depth: Tensor
+) -> Tensor:
     """The ordinary denoising loss at full depth."""
     del depth
     return (weight * (model(x, time, labels) - target).square().mean(dim=(1, 2, 3))).mean()
 
 
-def exits_loss(model: DiT, x: Tensor, time: Tensor, labels: Tensor, target: Tensor, weight: Tensor, depth: Tensor) -> Tensor:
+def exits_loss(
+    model: DiT, x: Tensor, time: Tensor, labels: Tensor, target: Tensor, weight: Tensor, depth: Tensor
+) -> Tensor:
     """The denoising loss at full depth plus the one at each image's own exit depth, through the shared output head.
 
     ASE (Moon et al. 2024) fine-tunes for one schedule; a random depth for each image serves all schedules.
@@ -137,7 +154,9 @@ class Trainer:
         self.model, self.recipe, self.state_file = model, recipe, state_file
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.99)
+        )
         self.step, self.seconds, self.losses = 0, 0.0, list[tuple[int, float]]()
         if state_file.exists():
             self._restore()
@@ -207,7 +226,9 @@ def batches(count: int, size: int, generator: torch.Generator, device: torch.dev
             yield order[start : start + size]
 
 
-def train_autoencoder(data: Path, out: Path, device: torch.device, recipe: Recipe, max_seconds: float, compiled: bool) -> None:
+def train_autoencoder(
+    data: Path, out: Path, device: torch.device, recipe: Recipe, max_seconds: float, compiled: bool
+) -> None:
     """Stage 1. Writes autoencoder.safetensors, and the latents' mean and deviation by channel into its metadata."""
     torch.manual_seed(recipe.seed)
     images = training_images(data)[0].to(device)
@@ -227,7 +248,7 @@ def train_autoencoder(data: Path, out: Path, device: torch.device, recipe: Recip
 def train_dit(
     stage: str, data: Path, out: Path, device: torch.device, recipe: Recipe, max_seconds: float, compiled: bool
 ) -> None:
-    """Stages 2 and 3. Writes normal.fp32.safetensors or exits.fp32.safetensors, the moving average in single precision."""
+    """Stages 2 and 3. Writes normal.fp32.safetensors or exits.fp32.safetensors: the moving average."""
     torch.manual_seed(recipe.seed)
     model = DiT(**DIT).to(device)
     if stage == "normal":
@@ -255,7 +276,9 @@ class LatentBatches:
     def __init__(self, data: Path, out: Path, device: torch.device, recipe: Recipe, step: int) -> None:
         images, labels = training_images(data)
         self.mean, self.deviation, statistics = encode_all(load_autoencoder(out).to(device), images.to(device))
-        self.shift, self.scale = (torch.tensor(statistics[key], device=device).view(1, -1, 1, 1) for key in ("shift", "scale"))
+        self.shift, self.scale = (
+            torch.tensor(statistics[key], device=device).view(1, -1, 1, 1) for key in ("shift", "scale")
+        )
         self.labels, self.device, self.size = labels.to(device), device, recipe.batch_size
         self.alpha, self.sigma = alpha_sigma(device)
         self.rows = batches(len(images), recipe.batch_size, _generator(device, recipe.seed + step), device)
@@ -296,9 +319,16 @@ def _write_log(out: Path, stage: str, trainer: Trainer) -> None:
     """The stage's recipe, seconds and loss curve, which the card shows."""
     device = trainer.parameters[0].device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    log = {"recipe": asdict(trainer.recipe), "seconds": round(trainer.seconds, 1), "device": name, "torch": torch.__version__}
-    (out / f"{stage}.log.json").write_text(json.dumps({**log, "num_steps_done": trainer.step, "losses": trainer.losses}, indent=1))
-    click.echo(f"{stage}: {trainer.step} steps in {trainer.seconds:.0f} s, last loss {trainer.losses[-1][1] if trainer.losses else math.nan:.4f}")
+    log = {
+        "recipe": asdict(trainer.recipe),
+        "seconds": round(trainer.seconds, 1),
+        "device": name,
+        "torch": torch.__version__,
+    }
+    (out / f"{stage}.log.json").write_text(
+        json.dumps({**log, "num_steps_done": trainer.step, "losses": trainer.losses}, indent=1)
+    )
+    click.echo(f"{stage}: {trainer.step} steps in {trainer.seconds:.0f} s")
 
 
 def export(data: Path, out: Path, assets: Path) -> None:
@@ -330,9 +360,26 @@ def _save_half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any])
 
 @click.command(epilog="Example: python -m exeunt.backends.train normal --out runs/fashion --device cuda")
 @click.argument("stage", type=click.Choice(["autoencoder", "normal", "exits", "export"]))
-@click.option("--data", type=click.Path(path_type=Path), default=DATA, show_default=True, help="Folder of Fashion-MNIST's IDX files.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/fashion"), show_default=True, help="States and results.")
-@click.option("--assets", type=click.Path(path_type=Path), default=Path(__file__).parent / "assets" / "fashion-dit", help="Where `export` writes.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=DATA,
+    show_default=True,
+    help="Folder of Fashion-MNIST's IDX files.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/fashion"),
+    show_default=True,
+    help="States and results.",
+)
+@click.option(
+    "--assets",
+    type=click.Path(path_type=Path),
+    default=Path(__file__).parent / "assets" / "fashion-dit",
+    help="Where `export` writes.",
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--num-steps", type=int, help="Other than the recipe's number of steps.")
 @click.option("--batch-size", type=int, help="Other than the recipe's batch size.")

@@ -49,7 +49,7 @@ def read_weights(path: Path, weights_key: str | None = None) -> tuple[dict[str, 
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 over names, types, shapes and values, as the schedule format defines it (the same from .pt and safetensors)."""
+    """The SHA-256 over names, types, shapes and values, as the schedule format defines it."""
     digest = hashlib.sha256()
     for name in sorted(tensors, key=lambda text: text.encode()):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -65,7 +65,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"checkpoint: `{path}` is not a readable safetensors file ({error}). Download it again.") from error
+        raise InputError(
+            f"checkpoint: `{path}` is not a readable safetensors file ({error}). Download it again."
+        ) from error
     try:
         return tensors, json.loads(metadata.get(METADATA_KEY, "{}"))
     except json.JSONDecodeError as error:
@@ -75,7 +77,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch warns of pickle protocols other than its own; they load or fail below
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # torch warns of pickle protocols other than its own; they load or fail below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
@@ -85,7 +89,9 @@ def _read_pickle(path: Path) -> Any:
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"checkpoint: `{path}` is not a file that torch.save wrote ({reason}). Download it again.") from error
+        raise InputError(
+            f"checkpoint: `{path}` is not a file that torch.save wrote ({reason}). Download it again."
+        ) from error
 
 
 def _select(content: Any, key: str | None, path: Path) -> dict[str, Tensor]:
@@ -101,5 +107,8 @@ def _select(content: Any, key: str | None, path: Path) -> dict[str, Tensor]:
         entries = entries[chosen]
     tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise InputError(f"checkpoint: no tensors in `{path}`. It has: {', '.join(list(entries)[:12])}. Name one with `--weights-key`.")
+        raise InputError(
+            f"checkpoint: no tensors in `{path}`. It has: {', '.join(list(entries)[:12])}. "
+            "Name one with `--weights-key`."
+        )
     return tensors

@@ -1,4 +1,4 @@
-"""The documentation is held to the program: commands parse, Python runs, files exist, and every command is spoken of."""
+"""Documentation is held to the program: commands parse, Python runs, files exist, every command is spoken of."""
 
 import re
 import shlex
@@ -48,7 +48,9 @@ def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
 def test_python_runs(page: str, code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, f"{page}: {done.stderr}"
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -64,8 +65,6 @@ def with_actions(network: Network, columns: list[list[Action]], guidance: float 
     return replace(full, steps=steps)
 
 
-
-
 def evaluate_plan(network: Network, schedule: Schedule, xs: list[Tensor], labels: Tensor | None) -> list[Tensor]:
     """Every step's network output, conditional branch alone, on given inputs."""
     plan = compile_plan(schedule)
@@ -103,7 +102,9 @@ class TestContract:
         x, time, labels = inputs(network)
         together = network.evaluate(x, time, labels, None, [])
         for i in range(3):
-            alone = network.evaluate(x[i : i + 1], time[i : i + 1], None if labels is None else labels[i : i + 1], None, [])
+            alone = network.evaluate(
+                x[i : i + 1], time[i : i + 1], None if labels is None else labels[i : i + 1], None, []
+            )
             torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-4 * float(together.abs().max()))
 
     def test_input_is_not_modified(self, network: Network) -> None:
@@ -130,7 +131,7 @@ class TestContract:
 
     def test_flops_grow_by_the_block(self, network: Network) -> None:
         flops = [network.flops(d) for d in range(network.num_blocks + 1)]
-        increments = {b - a for a, b in zip(flops, flops[1:], strict=False)}
+        increments = {b - a for a, b in pairwise(flops)}
         assert len(increments) == 1
         assert increments.pop() > 0
 
@@ -204,7 +205,9 @@ class TestDiT:
                 input_size=32, patch_size=2, channels=4, width=1152, depth=28, num_heads=16,
                 num_classes=1000, learned_range=True,
             )  # fmt: skip
-        network = DiTNetwork(module, name="xl", weights_sha256=None, num_classes=1000, prediction="epsilon", noise=LINEAR)
+        network = DiTNetwork(
+            module, name="xl", weights_sha256=None, num_classes=1000, prediction="epsilon", noise=LINEAR
+        )
         assert network.flops(28) / 2e9 == pytest.approx(118.6, rel=0.005)
 
     def test_pt_file_with_ema_and_without_metadata(self, tmp_path) -> None:

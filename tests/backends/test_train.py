@@ -53,7 +53,9 @@ def test_all_stages_from_data_to_a_checkpoint_that_loads(data: Path, tmp_path: P
     assert "resumed normal.state.pt at step 3" in run("normal", *common, "--num-steps", 5)
     log = json.loads((tmp_path / "normal.log.json").read_text())
     assert log["num_steps_done"] == 5
-    assert any(not torch.equal(before[name], value) for name, value in load_file(tmp_path / "normal.fp32.safetensors").items())
+    assert any(
+        not torch.equal(before[name], value) for name, value in load_file(tmp_path / "normal.fp32.safetensors").items()
+    )
 
     run("exits", *common, "--num-steps", 2)
     normal, exits = (load_file(tmp_path / f"{stage}.fp32.safetensors") for stage in ("normal", "exits"))
@@ -90,5 +92,8 @@ def test_the_exit_loss_is_the_loss_of_what_an_exit_gives() -> None:
     with torch.no_grad():
         loss = train.exits_loss(model, x, time, labels, target, weight, torch.tensor([3, 3]))
         call = Call(("conditional",), (Run(0, 3), Skip(3, 12)), ())
-        errors = [(output - target).square().mean(dim=(1, 2, 3)) for output in (model(x, time, labels), model(x, time, labels, call, []))]
+        errors = [
+            (output - target).square().mean(dim=(1, 2, 3))
+            for output in (model(x, time, labels), model(x, time, labels, call, []))
+        ]
     torch.testing.assert_close(loss, sum((weight * error).mean() for error in errors))
