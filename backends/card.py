@@ -120,8 +120,9 @@ def markdown(card: dict[str, Any]) -> str:
     lines = [
         "# The bundled checkpoint, fashion-dit",
         "",
-        "A class-conditional DiT with 12 blocks of width 128 on 16 tokens, in the latents of a small autoencoder that",
-        f"ships with it. Data: {card['data']}. Two sets of weights in half precision: `fashion-dit`, trained normally, and",
+        "A class-conditional DiT with 12 blocks of width 128 on 16 tokens, in the latents of a small autoencoder",
+        f"that ships with it. Data: {card['data']}. Two sets of weights in half precision:",
+        "`fashion-dit`, trained normally, and",
         "`fashion-dit-exits`, the same fine-tuned with a random exit depth for each image. Licences: "
         f"{card['licences']}.",
         "",

@@ -6,7 +6,7 @@ argument of `forward`: dropped blocks cost nothing, their adaLN modulation inclu
 
 import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, time: Tensor) -> Tensor:
-        return self.mlp(timestep_embedding(time).to(self.mlp[0].weight.dtype))
+        return self.mlp(timestep_embedding(time).to(cast(nn.Linear, self.mlp[0]).weight.dtype))
 
 
 class LabelEmbedder(nn.Module):
@@ -211,9 +211,10 @@ class DiT(nn.Module):
         nn.init.zeros_(self.x_embedder.proj.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
         for index in (0, 2):
-            nn.init.normal_(self.t_embedder.mlp[index].weight, std=0.02)
-        zero = [block.adaLN_modulation[1] for block in self.blocks]
-        for layer in [*zero, self.final_layer.adaLN_modulation[1], self.final_layer.linear]:
+            nn.init.normal_(cast(nn.Linear, self.t_embedder.mlp[index]).weight, std=0.02)
+        modulated = [*(cast(DiTBlock, block) for block in self.blocks), self.final_layer]
+        gates = [cast(nn.Linear, layer.adaLN_modulation[1]) for layer in modulated]
+        for layer in [*gates, self.final_layer.linear]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -362,7 +363,7 @@ class DiTNetwork(Network):
     def flops(self, num_blocks_run: int) -> int:
         module = self.module
         tokens, width = module.pos_embed.shape[1], module.pos_embed.shape[2]
-        hidden = module.blocks[0].mlp.fc1.out_features if len(module.blocks) else 0
+        hidden = cast(DiTBlock, module.blocks[0]).mlp.fc1.out_features if len(module.blocks) else 0
         block = tokens * width * (4 * width + 2 * hidden) + 2 * tokens * tokens * width + 6 * width * width
         head = tokens * width * module.final_layer.linear.out_features + 2 * width * width
         embed = tokens * module.x_embedder.proj.weight.numel() + FREQUENCIES * width + width * width

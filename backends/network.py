@@ -1,10 +1,10 @@
 """The contract between Exeunt and a diffusion network, the block loop that native networks share, and loading.
 
 A network is a chain of `num_blocks` blocks between an embedding and an output head. One call of `Network.evaluate` runs
-one call of a step plan (see `plan.py`): it embeds its input, goes through the chain doing for each span of blocks what
-the plan says (run, add stored residuals, leave out), and applies the head. The plan is an argument; nothing is patched and the
-network keeps no state between calls. What must be remembered from step to step lives in `slots`, which belong to the
-caller, so that two interleaved requests never meet.
+one call of a step plan (see `plan.py`): it embeds its input, goes through the chain doing for each span of blocks
+what the plan says (run, add stored residuals, leave out), and applies the head. The plan is an argument; nothing is
+patched and the network keeps no state between calls. What must be remembered from step to step lives in `slots`, which
+belong to the caller, so that two interleaved requests never meet.
 """
 
 import importlib

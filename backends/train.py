@@ -35,7 +35,7 @@ NUM_CLASSES = 10
 NUM_TIMESTEPS = 1_000
 NOISE = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": NUM_TIMESTEPS}
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, arXiv 2303.09556
-DIT = {
+DIT: dict[str, Any] = {
     "input_size": 8,
     "patch_size": 2,
     "channels": 4,
@@ -197,7 +197,8 @@ class Trainer:
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+            for average, parameter in zip(self.average, self.parameters, strict=True):
+                average.lerp_(parameter.detach(), 1 - decay)
             self.step += 1
             total += value.detach()
             if self.step % 500 == 0:
