@@ -18,6 +18,7 @@ from statistics import fmean, median
 
 import torch
 from exeunt.backends import network as networks
+from exeunt.backends.allocator import keep_freed_memory
 from exeunt.backends.dit import SIZES, DiT, DiTNetwork
 from exeunt.backends.environment import environment
 from exeunt.backends.pieces import inputs
@@ -228,6 +229,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    keep_freed_memory()
     network = load(options.network, options.device, getattr(torch, options.dtype))
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=options.num_steps)
     start = trajectory(network, full, options.batch_size)

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from ..backends import conditions as condition_lists
+from ..backends.allocator import keep_freed_memory
 from ..backends.conditions import Conditions
 from ..backends.device_lock import DeviceLock
 from ..backends.environment import device_id, environment
 from ..backends.errors import InputError
 from ..backends.features import parse_metric
 from ..backends.network import Network, check_device, load
+from ..backends.sampling import check
 from ..backends.schedule import Guidance, Schedule
 from ..backends.solvers import find, make_schedule
 from ..studies.config import BaselineConfig, CheckpointConfig, StudyConfig, override
@@ -91,6 +93,7 @@ def set_up(config: StudyConfig) -> Laboratory:
         InputError, ScheduleError: an input is wrong; the message says which and what to do.
         DeviceError: the device is not there.
     """
+    keep_freed_memory()
     config = resolve_device(config)
     _check_names(config)
     networks = load_networks(config)
@@ -196,7 +199,9 @@ def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
         raise InputError(
             f"guidance: `{network.name}` takes no conditions, so there is nothing to guide. Leave `--guidance` away."
         )
-    return Frame(_full(network, baseline), baseline.spacing)
+    full = _full(network, baseline)
+    check([network], full)
+    return Frame(full, baseline.spacing)
 
 
 def _full(network: Network, baseline: BaselineConfig) -> Schedule:

