@@ -10,8 +10,9 @@ belong to the caller, so that two interleaved requests never meet.
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,10 @@ def load(
     name = str(checkpoint)
     target = check_device(device)
     if name in NETWORKS and not Path(name).exists():
-        return resolve(name).from_checkpoint(None, device=target, dtype=dtype, name=name, **options)
+        return _make(resolve(name), None, options, device=target, dtype=dtype, name=name)
     if name in BUNDLED:
         kind, path = BUNDLED[name]
-        return resolve(network or kind).from_checkpoint(path, device=target, dtype=dtype, name=name, **options)
+        return _make(resolve(network or kind), path, options, device=target, dtype=dtype, name=name)
     path = Path(name)
     if not path.is_file():
         near = get_close_matches(name, [*BUNDLED, "closed-form"], n=1)
@@ -184,7 +185,26 @@ def load(
             f"Did you mean `{near[0]}`?" if near else f"Give a file, or one of: {', '.join([*BUNDLED, 'closed-form'])}."
         )
         raise InputError(f"checkpoint: must be a file or a bundled name, but `{name}` is neither. {hint}")
-    return resolve(network or "DiT").from_checkpoint(path, device=target, dtype=dtype, name=path.name, **options)
+    return _make(resolve(network or "DiT"), path, options, device=target, dtype=dtype, name=path.name)
+
+
+def _make(kind: Any, path: Path | None, options: Mapping[str, Any], **given: Any) -> Network:
+    """The network of a class, unless an option is one that it does not take."""
+    known = _options(kind.from_checkpoint)
+    if any(each.kind is Parameter.VAR_KEYWORD for each in signature(kind.from_checkpoint).parameters.values()):
+        known += _options(kind)
+    known = [option for option in dict.fromkeys(known) if option not in given]
+    for option in options:
+        if option not in known:
+            near = get_close_matches(option, known, n=1)
+            hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known) or 'none'}."
+            raise InputError(f"network: `{kind.__name__}` takes no argument `{option}`. {hint}")
+    return kind.from_checkpoint(path, **given, **options)
+
+
+def _options(function: Callable[..., Any]) -> list[str]:
+    """The names that a function takes by keyword only."""
+    return [name for name, each in signature(function).parameters.items() if each.kind is Parameter.KEYWORD_ONLY]
 
 
 def resolve(name: str) -> Any:

@@ -188,7 +188,8 @@ def _from_npz(path: Path, extractor: Extractor, preparation: Preparation) -> Ref
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz. Raises InputError if it is none, is damaged or holds pickled objects."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        # numpy leaves a file that it opened itself open when the archive is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             return {key: content[key] for key in content.files}
     except (ValueError, TypeError, OSError, EOFError, KeyError, BadZipFile) as error:
         raise InputError(
