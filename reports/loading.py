@@ -123,7 +123,9 @@ class _Rows:
         """The primary metric at its largest count (the search's count for search values)."""
         if (record := self.primary(key, seeds)) is None:
             return None
-        paired = [r.value for r in self.values[key, seeds] if r.metric.endswith("-to-baseline")]
+        beside = [r for r in self.values[key, seeds] if r.num_images == record.num_images]
+        paired = [r.value for r in beside if r.metric.endswith("-to-baseline")]
+        kernel = [Interval(r.value, r.lower, r.upper) for r in beside if r.metric.startswith("kid")]
         return Quality(
             seeds=seeds,
             metric=record.metric,
@@ -131,6 +133,7 @@ class _Rows:
             distance=Interval(record.value, record.lower, record.upper),
             floor=record.floor,
             to_baseline=paired[-1] if paired else None,
+            kernel=kernel[-1] if kernel and record.metric != "kid" else None,
         )
 
     def primary(self, key: Key, seeds: Seeds) -> QualityRecord | None:

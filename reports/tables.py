@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from .advantage import Advantage
 from .definitions import BEST_RATIO
+from .interval import Interval
 from .pareto import Score
 from .view import Point, Quality, Seeds, StudyView
 
@@ -55,8 +56,17 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, Cel
         **_quality_values(quality),
         "relative_excess": view.relative_excess(point, seeds),
         "to_baseline": quality.to_baseline if quality else None,
+        **_kernel_values(quality.kernel if quality else None),
     }
     return {f"{seeds}_{name}": cell for name, cell in cells.items()}
+
+
+def _kernel_values(kernel: Interval | None) -> dict[str, Cell]:
+    return {
+        "kernel": kernel.value if kernel else None,
+        "kernel_lower": kernel.lower if kernel else None,
+        "kernel_upper": kernel.upper if kernel else None,
+    }
 
 
 def _quality_values(quality: Quality | None) -> dict[str, Cell]:

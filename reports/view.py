@@ -33,6 +33,7 @@ class Quality:
         floor: real images against real images at the same count; None where there are none to draw.
         to_baseline: the paired distance to the full schedule's images of the same noises, and None if it wasn't
             measured.
+        kernel: the kernel distance of the same features, unbiased; None without real images' features.
     """
 
     seeds: Seeds
@@ -41,6 +42,7 @@ class Quality:
     distance: Interval
     floor: float | None
     to_baseline: float | None = None
+    kernel: Interval | None = None
 
     @property
     def excess(self) -> Interval:

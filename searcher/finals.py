@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..backends.peak_memory import peak_memory
+from ..backends.pieces import trajectory
 from ..backends.throughput import Subject, Timing, time_schedules
 from ..studies.records import ThroughputRecord
 from .candidates import Candidate
@@ -60,8 +62,10 @@ def measure_front(session: Session) -> None:
     )
     time_end_to_end(session, compared)
     count = sample_in_rounds(session, compared)
+    seed = session.laboratory.config.quality.final_seed
     for candidate in compared:
-        session.objective.score(candidate, session.laboratory.config.quality.final_seed, count)
+        session.objective.score(candidate, seed, count)
+        session.objective.score_beside(candidate, compared[0], seed, count)
 
 
 def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]:
@@ -92,6 +96,7 @@ def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
     if _timed(session) >= {each.key for each in compared}:
         return
     laboratory, baseline = session.laboratory, compared[0]
+    device = laboratory.network.device
     subjects = {each.key: Subject((laboratory.networks[each.weights],), each.schedule) for each in compared}
     config = laboratory.config.throughput
     limit = timing_seconds(session, compared)
@@ -105,7 +110,8 @@ def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
     )
     latencies = time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * limit)
     for each in compared:
-        _put(session, each, baseline, timings[each.key], latencies[each.key])
+        memory = peak_memory(trajectory(subjects[each.key].networks, each.schedule, config.batch_size), device)
+        _put(session, each, baseline, timings[each.key], latencies[each.key], memory.num_bytes)
 
 
 def _timed(session: Session) -> set[tuple[str, str]]:
@@ -119,7 +125,9 @@ def _timed(session: Session) -> set[tuple[str, str]]:
     }
 
 
-def _put(session: Session, candidate: Candidate, baseline: Candidate, timing: Timing, latency: Timing) -> None:
+def _put(
+    session: Session, candidate: Candidate, baseline: Candidate, timing: Timing, latency: Timing, peak: int
+) -> None:
     networks = session.laboratory.networks
     session.store.measurements.put_throughput(
         ThroughputRecord(
@@ -132,6 +140,7 @@ def _put(session: Session, candidate: Candidate, baseline: Candidate, timing: Ti
             baseline_seconds=timing.neighbours,
             predicted_seconds=session.objective.predicted_seconds(candidate.schedule),
             latency_seconds=latency.seconds,
+            peak_memory_bytes=peak,
             study=session.name,
         )
     )

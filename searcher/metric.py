@@ -1,13 +1,13 @@
 """A study's metric: what makes features of images, what they are compared with, and the value that comes out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
 
 from ..backends.features import Extractor, FeatureArray, load_extractor, parse_metric
-from ..backends.fidelity import frechet
+from ..backends.fidelity import frechet, paired_distance
 from ..backends.floors import frechet_floor, kernel_floor
 from ..backends.kernel import kid
 from ..backends.reference_images import Preparation
@@ -64,11 +64,34 @@ class Metric:
             keep_influence: whether paired intervals will be wanted of it.
         """
         distance = self.distance(features)
-        found, floor = estimate(distance, self.level), self.floor(len(features))
+        influence = tuple(distance.pack().ravel().tolist()) if keep_influence else ()
+        found = self._record(evaluation, self.name, self.reference, distance)
+        return replace(found, floor=self.floor(len(features)).value, influence=influence)
+
+    def score_beside(
+        self, evaluation: str, features: FeatureArray, baseline: str, of_baseline: FeatureArray
+    ) -> list[QualityRecord]:
+        """What stands beside the value: the paired distance to the baseline's images, and a kernel distance.
+
+        Args:
+            evaluation: the digest of the question that the features (N, D) answer.
+            features: of images 0 … N − 1.
+            baseline: the digest of the question that `of_baseline` answers.
+            of_baseline: (N, D) features of the baseline's images of the same noises.
+        """
+        paired = paired_distance(features, of_baseline)
+        found = [self._record(evaluation, f"{self.extractor.name}-to-baseline", baseline, paired)]
+        if self.kind == "frechet" and self.source.features is not None:
+            distance = kid(features, self.source.kernel)
+            found.append(self._record(evaluation, self.extractor.kernel_metric, self.reference, distance))
+        return found
+
+    def _record(self, evaluation: str, metric: str, reference: str, distance: Distance) -> QualityRecord:
+        found = estimate(distance, self.level)
         return QualityRecord(
             evaluation=evaluation,
-            metric=self.name,
-            reference=self.reference,
+            metric=metric,
+            reference=reference,
             first_image=0,
             num_images=found.num_images,
             value=found.value,
@@ -76,8 +99,6 @@ class Metric:
             upper=found.upper,
             standard_error=found.standard_error,
             level=found.level,
-            floor=floor.value,
-            influence=tuple(distance.pack().ravel().tolist()) if keep_influence else (),
         )
 
     def distance(self, features: FeatureArray) -> Distance:

@@ -152,6 +152,20 @@ class Objective:
             self._keep(found)
         return found
 
+    def score_beside(self, candidate: Candidate, baseline: Candidate, seed: int, count: int) -> None:
+        """Works out and keeps what stands beside a candidate's value; both must have their first images sampled."""
+        question, other = self.key(candidate, seed).digest, self.key(baseline, seed).digest
+        metric = self.laboratory.metric
+        if (question, f"{metric.extractor.name}-to-baseline", other, count) in self._qualities:
+            return
+        features, of_baseline = (
+            self.store.evaluations.features(self.key(each, seed), range(count)) for each in (candidate, baseline)
+        )
+        assert features is not None, "collect() comes first"
+        assert of_baseline is not None, "the baseline is collected too"
+        for record in metric.score_beside(question, features, other, of_baseline):
+            self._keep(record)
+
     def _keep(self, record: QualityRecord) -> None:
         self.store.measurements.put_quality(record)
         self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
