@@ -36,7 +36,7 @@ from .study_options import (
 )
 
 quiet_flag = click.option("--quiet", is_flag=True, help="No progress on standard error.")
-report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes; default: exeunt-report.")
+report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
 
 
 @click.command()
@@ -184,7 +184,8 @@ def work(
             interruption=interruption,
             announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
         )
-    click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
+    if config.run.report is not None:
+        click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
     show(view, as_json)
 
 

@@ -40,12 +40,15 @@ class Curve(Space):
 
     def warm_starts(self) -> list[Parameters]:
         low, half, blocks = self._levels()
+        # A shallow first step and a steep rise: where there is mostly noise, few blocks do.
+        rising = {"first_depth": low, "last_depth": blocks, "bend": 0.35}
         return [
-            self._point(num_steps=self._few(0.6), first_depth=half, last_depth=half),
+            self._point(num_steps=self._few(0.25), **rising),
+            self._point(num_steps=self._few(0.4), **rising),
+            self._point(num_steps=self._few(0.2), **rising),
             self._point(num_steps=self._few(0.3), first_depth=half, last_depth=half),
-            self._point(num_steps=self._few(0.3), first_depth=low, last_depth=blocks),
-            self._point(num_steps=self._few(0.3), first_depth=blocks, last_depth=low),
-            self._point(num_steps=self._few(0.2), first_depth=half, last_depth=blocks),
+            self._point(num_steps=self._few(0.25), first_depth=half, last_depth=blocks, spacing=1.2),
+            self._point(num_steps=self._few(0.6), first_depth=low, last_depth=blocks),
         ]
 
     def _few(self, share: float) -> int:
@@ -53,9 +56,9 @@ class Curve(Space):
         return max(self.frame.fewest_steps, round(share * self.frame.num_steps))
 
     def _levels(self) -> tuple[int, int, int]:
-        """A third of the blocks, half of them, and all."""
+        """A sixth of the blocks, half of them, and all."""
         blocks = self.frame.num_blocks
-        return max(1, blocks // 3), max(1, blocks // 2), blocks
+        return max(1, blocks // 6), max(1, blocks // 2), blocks
 
     def _progress(self, base: Schedule) -> list[float]:
         """Where each step stands on the curve, 0 for the first and 1 for the last."""
@@ -163,18 +166,12 @@ class Mixed(Curve):
                 yield self._point(interval=interval, shallow=shallow, tail="reuse")
 
     def warm_starts(self) -> list[Parameters]:
-        low, half, blocks = self._levels()
-        most, quarter = 3 * blocks // 4, blocks // 4
+        _, half, blocks = self._levels()
+        cached = {"interval": 2, "shallow": blocks // 4, "tail": "reuse"}
         return [
-            self._point(num_steps=self._few(0.3), first_depth=half, last_depth=half),
-            self._point(num_steps=self._few(0.25), first_depth=most, last_depth=most),
-            self._point(num_steps=self._few(0.5), interval=2, shallow=quarter, tail="reuse"),
-            self._point(num_steps=self._few(0.3), first_depth=low, last_depth=blocks),
-            self._point(
-                num_steps=self._few(0.3), first_depth=most, last_depth=half, interval=2, shallow=low, tail="reuse"
-            ),
-            self._point(num_steps=self._few(0.2), first_depth=most, last_depth=most, spacing=1.2),
-            self._point(num_steps=self._few(0.6), first_depth=half, last_depth=half),
+            *super().warm_starts(),
+            self._point(num_steps=self._few(0.5), **cached),
+            self._point(num_steps=self._few(0.3), **cached, first_depth=half),
         ]
 
     def _point(self, **changes: Any) -> Parameters:

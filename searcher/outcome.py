@@ -38,7 +38,10 @@ def show(view: StudyView, as_json: bool) -> None:
 
 def report(session: Session) -> list[Path]:
     """Writes the report of a session's study, with sample grids from the networks that are loaded already."""
-    laboratory, view = session.laboratory, load_view(session.store, session.name)
+    laboratory, folder = session.laboratory, session.laboratory.config.run.report
+    if folder is None:
+        return []
+    view = load_view(session.store, session.name)
     grid = sample_grid(
         view,
         highlights(view),
@@ -46,7 +49,7 @@ def report(session: Session) -> list[Path]:
         laboratory.conditions,
         seed=laboratory.config.quality.final_seed,
     )
-    return write_report(view, Path(laboratory.config.run.report), grid)
+    return write_report(view, Path(folder), grid)
 
 
 def front_table(view: StudyView) -> Table:

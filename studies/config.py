@@ -139,7 +139,7 @@ class RunConfig(Section):
     budget: str = setting(
         "4m", budget_text, "when the search ends: 4m, 100-trials, 20k-images, or several with a comma"
     )
-    report: str = setting("exeunt-report", text, "the folder of the report")
+    report: str | None = setting("exeunt-report", optional(text), "the folder of the report; none: no report")
     chunk_images: int = setting(128, whole(1, 100_000), "at most this many images between two commits")
     lease_seconds: float = setting(
         60.0, decimal(1.0, 86_400.0), "a worker that is silent for this long has lost its claims"

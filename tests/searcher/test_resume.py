@@ -66,7 +66,18 @@ def searched(folder: Path) -> set[tuple]:
 
 
 def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_form: list[str], proposals: Path):
-    words = ["optimize", *closed_form, *SLOW, "--proposals", str(proposals), "--budget", "100-trials", "--quiet"]
+    words = [
+        "optimize",
+        *closed_form,
+        *SLOW,
+        "--proposals",
+        str(proposals),
+        "--budget",
+        "100-trials",
+        "--report",
+        "none",
+        "--quiet",
+    ]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()

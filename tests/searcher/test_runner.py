@@ -1,0 +1,162 @@
+"""The whole loop on the closed-form network: what is measured, told, promoted and kept."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from exeunt.backends.errors import Interrupted
+from exeunt.reports.view import StudyView
+from exeunt.searcher import runner
+from exeunt.searcher.laboratory import Laboratory
+from exeunt.searcher.progress import Silent
+from exeunt.searcher.search import FIRST_BASELINES
+from exeunt.searcher.standing import standing_at
+from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.interruption import Interruption
+from exeunt.studies.storage import optuna_storage
+from exeunt.studies.store import open_store
+
+TRIALS = 12
+
+
+@pytest.fixture(scope="module")
+def config(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
+    """A study of the closed-form network that takes seconds."""
+    return override(
+        StudyConfig(name="small"),
+        {
+            "checkpoint.path": "closed-form",
+            "checkpoint.baseline_weights": (),
+            "baseline.num_steps": 8,
+            "quality.metric": "fd-pixels",
+            "quality.reference": str(reference),
+            "quality.num_images": 32,
+            "quality.final_images": 64,
+            "quality.batch_size": 32,
+            "throughput.device": "cpu",
+            "throughput.batch_size": 32,
+            "throughput.repeats": 3,
+            "run.budget": f"{TRIALS}-trials",
+            "run.report": str(tmp_path_factory.mktemp("report")),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('study') / 'study.db'}"
+
+
+@pytest.fixture(scope="module")
+def view(config: StudyConfig, url: str) -> StudyView:
+    """The study, run once."""
+    return runner.optimize(config, url)
+
+
+def test_the_study_finishes_with_its_trials_and_baselines(view: StudyView, url: str):
+    standing = standing_at(url, "small")
+    assert standing.finished
+    trials = [point for point in view.points if point.role == "trial"]
+    assert 0 < len(trials) <= TRIALS
+    assert sum(point.role == "baseline" for point in view.points) >= FIRST_BASELINES
+    assert standing.progress.schedules_measured == len(view.points)
+
+
+def test_the_full_schedule_is_the_first_member(view: StudyView):
+    assert view.points[0].family == "full"
+    assert view.full is view.points[0]
+
+
+def test_search_values_stand_at_one_count_and_final_ones_at_another(view: StudyView):
+    assert {point.search.num_images for point in view.points if point.search} == {32}
+    assert {point.final.num_images for point in view.points if point.final} == {64}
+
+
+def test_what_is_compared_is_timed_and_measured_on_final_seeds(view: StudyView):
+    compared = [point for point in view.points if point.final]
+    assert len(compared) >= 2
+    assert all(point.throughput for point in compared)
+    assert view.front("final")
+
+
+def test_optuna_was_told_each_trial_once_and_the_baselines_that_the_space_expresses(view: StudyView, url: str):
+    with open_store(url, read_only=True) as store:
+        study = optuna.load_study(study_name="small", storage=optuna_storage(store.engine))
+        trials = study.get_trials()
+    finished = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    labels = {trial.user_attrs["label"] for trial in finished if "label" in trial.user_attrs}
+    assert "full" in labels
+    assert len(finished) - len(labels) == TRIALS
+    assert study.directions == [optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE]
+
+
+def test_values_told_are_those_of_the_points(view: StudyView, url: str):
+    with open_store(url, read_only=True) as store:
+        study = optuna.load_study(study_name="small", storage=optuna_storage(store.engine))
+        told = {trial.user_attrs["schedule"]: trial.values for trial in study.get_trials() if trial.values}
+    for point in view.points:
+        if point.schedule.digest in told:
+            assert point.search is not None
+            assert told[point.schedule.digest][0] == point.search.distance.value
+
+
+def test_the_report_is_written(view: StudyView, config: StudyConfig):
+    assert (Path(config.run.report) / "index.html").stat().st_size > 10_000
+
+
+def test_another_study_looks_up_what_this_one_measured(view: StudyView, config: StudyConfig, url: str):
+    other = override(config, {"name": "again", "run.budget": "1-trials", "run.report": None})
+    runner.optimize(other, url)
+    with open_store(url, read_only=True) as store:
+        baselines = {m.schedule_digest for m in store.studies.members("small") if m.role == "baseline"}
+        paid = {chunk.evaluation for chunk in store.evaluations.chunks("again")}
+        asked = {record.digest: record.key for record in store.evaluations.evaluations()}
+    searched = {asked[digest].schedule_digest for digest in paid if asked[digest].seed == config.quality.search_seed}
+    assert not searched & baselines
+
+
+def test_more_budget_goes_on_where_the_study_was(view: StudyView, config: StudyConfig, url: str):
+    with open_store(url, read_only=True) as store:
+        before = store.evaluations.chunks()
+    more = runner.optimize(override(config, {"run.budget": "2-trials", "run.report": None}), url)
+    with open_store(url, read_only=True) as store:
+        after = store.evaluations.chunks()
+    assert after[: len(before)] == before
+    assert len({(chunk.evaluation, chunk.first_image) for chunk in after}) == len(after)
+    assert len(more.points) >= len(view.points)
+
+
+def test_the_laboratory_is_announced_before_anything_is_spent(config: StudyConfig, tmp_path: Path):
+    seen: list[Laboratory] = []
+    database = tmp_path / "study.db"
+
+    def announce(laboratory: Laboratory) -> None:
+        seen.append(laboratory)
+        assert not database.exists()
+        raise Interrupted("enough")
+
+    with pytest.raises(Interrupted):
+        runner.optimize(config, str(database), announce=announce)
+    assert seen[0].weights == "closed-form"
+
+
+class StopsAfter(Silent):
+    """Sends the signal after some evaluations."""
+
+    def __init__(self, interruption: Interruption, evaluations: int) -> None:
+        self.interruption, self.left = interruption, evaluations
+
+    def say(self, message: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.interruption.receive(15, None)
+
+
+def test_an_interrupted_study_says_what_it_was_doing_and_what_is_left(config: StudyConfig, tmp_path: Path):
+    interruption, url = Interruption(), f"sqlite:///{tmp_path / 'study.db'}"
+    with pytest.raises(Interrupted, match="exeunt resume"):
+        runner.optimize(config, url, watch=StopsAfter(interruption, FIRST_BASELINES + 3), interruption=interruption)
+    standing = standing_at(url, "small")
+    assert standing.state == "searching"
+    assert not standing.finished
+    assert standing.progress.schedules_measured >= FIRST_BASELINES
