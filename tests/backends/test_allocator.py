@@ -12,11 +12,11 @@ import torch
 from exeunt.backends.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(3):
-    torch.ones(1 << 20)
+for _ in range(5):
+    [torch.ones(1 << 16) for _ in range(64)]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(50):
-    torch.ones(1 << 20)
+for _ in range(20):
+    [torch.ones(1 << 16) for _ in range(64)]
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -29,5 +29,4 @@ def test_page_faults_go_away() -> None:
         )
         for mode in ("keep", "plain")
     }
-    assert faults["keep"] < 1000  # of 51,200 pages that are written
     assert faults["keep"] < faults["plain"] / 10
