@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Each stamp says which set of dependencies the environment holds.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt
