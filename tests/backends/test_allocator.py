@@ -12,11 +12,11 @@ import torch
 from exeunt.backends.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(5):
-    [torch.ones(1 << 16) for _ in range(64)]
+for _ in range(10):
+    torch.ones(1 << 23)  # 32 MiB, which glibc else maps anew each time
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    [torch.ones(1 << 16) for _ in range(64)]
+for _ in range(5):
+    torch.ones(1 << 23)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
