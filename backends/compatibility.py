@@ -1,7 +1,8 @@
-"""Whether given networks can run a schedule."""
+"""Whether given networks can run a schedule, and take given labels."""
 
 from collections.abc import Sequence
 
+from .conditions import Conditions
 from .errors import InputError
 from .network import Network
 from .schedule import Embedded, Guidance, NetworkSignature, Schedule, branches_at
@@ -22,8 +23,19 @@ def check(networks: Sequence[Network], schedule: Schedule) -> None:
                     f"{_describe(have)}. Give the checkpoint that the schedule was made for."
                 )
         _check_sampler(network, schedule, index)
-    if isinstance(schedule.guidance, Embedded):
-        raise InputError("guidance: `embedded` needs a network that takes it as an input, and none of these does.")
+        _check_embedded(network, schedule)
+
+
+def _check_embedded(network: Network, schedule: Schedule) -> None:
+    """Embedded guidance is for networks that take it, and for each of their steps."""
+    if isinstance(schedule.guidance, Embedded) != network.takes_guidance:
+        rule = "takes guidance as an input" if network.takes_guidance else "has no guidance input"
+        fix = '{"embedded": 3.5}' if network.takes_guidance else '{"scale": 1.5}, or none'
+        raise InputError(
+            f'guidance: `{network.name}` {rule}, and the schedule says otherwise. Write "guidance": {fix}.'
+        )
+    if network.takes_guidance and any(step.guidance is None for step in schedule.steps):
+        raise InputError(f"guidance: `{network.name}` takes guidance at every step. Write no null there.")
 
 
 def _describe(signature: NetworkSignature) -> str:
@@ -50,3 +62,42 @@ def _check_sampler(network: Network, schedule: Schedule, index: int) -> None:
         if network.num_classes is None:
             raise InputError(f"guidance: `{network.name}` takes no conditions. Leave guidance away.")
         network.null_conditions(1)
+
+
+def check_conditions(networks: Sequence[Network], conditions: Conditions) -> None:
+    """Raise InputError unless every one of these networks takes these labels.
+
+    A label beyond a network's table would read the row of another class, or fail somewhere inside the network.
+    """
+    _check_labels(conditions)
+    for network in networks:
+        have, wanted = conditions.num_classes, network.num_classes
+        if wanted is None and have is not None:
+            raise InputError(
+                f"conditions: `{network.name}` takes none, but got labels of {have} classes. Use `uniform(None)`."
+            )
+        if have != wanted:
+            got = "none" if have is None else f"those of {have} classes"
+            raise InputError(
+                f"conditions: `{network.name}` takes labels of {wanted} classes, but got {got}. "
+                f"Use `uniform({wanted})` or labels made for this network."
+            )
+
+
+def _check_labels(conditions: Conditions) -> None:
+    """Raise InputError unless each label is one of the classes that the conditions themselves state."""
+    count = conditions.num_classes
+    if count is None:
+        return
+    if conditions.kind == "file" and not conditions.entries:
+        raise InputError(
+            "conditions: a list of labels must have at least one, but got none. Add one, or use `uniform`."
+        )
+    if conditions.entries and not 0 <= min(conditions.entries) <= max(conditions.entries) < count:
+        index, label = next((i, label) for i, label in enumerate(conditions.entries) if not 0 <= label < count)
+        raise InputError(f"conditions: labels must be from 0 to {count - 1}, but entry {index} is {label}. Correct it.")
+    if conditions.kind == "reference" and len(conditions.probabilities) != count:
+        raise InputError(
+            f"conditions: there must be one probability for each of {count} classes, but got "
+            f"{len(conditions.probabilities)}. Use `reference(probabilities)`, which counts them."
+        )

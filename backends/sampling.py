@@ -12,13 +12,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .compatibility import check
+from .compatibility import check, check_conditions
 from .conditions import Conditions, labels
 from .draws import initial_noise, noises
 from .errors import ExeuntError, InputError
 from .network import Network
 from .plan import Call, Plan, compile_plan
-from .schedule import Branch, Coefficients, Guidance, Schedule, guidance_at
+from .schedule import Branch, Coefficients, Embedded, Guidance, Schedule, embedded_guidance_at, guidance_at
 from .solvers import rows
 
 __all__ = [
@@ -64,14 +64,14 @@ class StepValues:
         output: the network's guided output F.
         m: the step's prediction, clipped.
         x_next: after the step.
-        slots: stored residuals, each (N or 2N, T, D) or None.
+        slots: stored values of N or 2N rows, or None.
     """
 
     x: Tensor
     output: Tensor
     m: Tensor
     x_next: Tensor
-    slots: Sequence[Tensor | None]
+    slots: Sequence[State | None]
 
 
 Observer = Callable[[int, StepValues], None]
@@ -81,12 +81,12 @@ Observer = Callable[[int, StepValues], None]
 class _Step:
     """One step with all that it needs on the device.
 
-    `calls` holds each call with its times (n,) and conditions (n,), where n is B for each branch; `scale` is that of
-    guidance, None where the conditional output stands alone.
+    `calls` holds each call with its times (n,), conditions (n,) and embedded guidance (n,), where n is B for each
+    branch; `scale` is that of classifier-free guidance, None where the conditional output stands alone.
     """
 
     network: int
-    calls: tuple[tuple[Call, Tensor, Tensor | None], ...]
+    calls: tuple[tuple[Call, Tensor, Tensor | None, Tensor | None], ...]
     scale: float | None
     row: Coefficients
 
@@ -132,7 +132,7 @@ def run(
     draws = iter([draw.to(x.device, x.dtype) for draw in step_noise])
     steps = _prepare(networks, schedule, x, conditions)
     history: deque[Tensor] = deque(maxlen=max(len(row.b) for row in table))  # of m, newest first
-    slots: list[Tensor | None] = [None] * plan.num_slots
+    slots: Slots = [None] * plan.num_slots
     unconditional: dict[int, Tensor] = {}  # each network's last unconditional output
     for s, step in enumerate(steps):
         conditional = _evaluate(networks[step.network], step, x, slots, unconditional)
@@ -157,15 +157,29 @@ def _prepare(networks: Sequence[Network], schedule: Schedule, x: Tensor, conditi
     plan, table = _compiled(schedule)
     given = [step.time if step.network_time is None else step.network_time for step in schedule.steps]
     times = torch.tensor(given, dtype=x.dtype).to(x.device)  # (S,)
+    embedded = _embedded_guidance(schedule, x)
     labels = [_branch_conditions(network, plan, index, x, conditions) for index, network in enumerate(networks)]
     steps: list[_Step] = []
     for s, planned in enumerate(plan.steps):
         calls = tuple(
-            (call, times[s].expand(len(call.branches) * x.shape[0]), labels[planned.network].get(call.branches))
+            (
+                call,
+                times[s].expand(len(call.branches) * x.shape[0]),
+                labels[planned.network].get(call.branches),
+                None if embedded is None else embedded[s].expand(len(call.branches) * x.shape[0]),
+            )
             for call in planned.calls
         )
         steps.append(_Step(planned.network, calls, _scale(schedule, s), table[s]))
     return steps
+
+
+def _embedded_guidance(schedule: Schedule, x: Tensor) -> Tensor | None:
+    """(S,) the scales that the network receives as an input, on the device; None where it receives none."""
+    if not isinstance(schedule.guidance, Embedded):
+        return None
+    scales = [embedded_guidance_at(schedule, s) for s in range(schedule.num_steps)]
+    return torch.tensor([schedule.guidance.scale if g is None else g for g in scales], dtype=x.dtype).to(x.device)
 
 
 def _branch_conditions(
@@ -186,16 +200,14 @@ def _scale(schedule: Schedule, s: int) -> float | None:
     return None if schedule.steps[s].unconditional == "skip" else guidance_at(schedule, s)
 
 
-def _evaluate(
-    network: Network, step: _Step, x: Tensor, slots: list[Tensor | None], unconditional: dict[int, Tensor]
-) -> Tensor:
+def _evaluate(network: Network, step: _Step, x: Tensor, slots: Slots, unconditional: dict[int, Tensor]) -> Tensor:
     """Run a step's calls; return the conditional output and keep the unconditional one."""
     scaled = x if step.row.input_scale == 1 else x * step.row.input_scale
     scaled = scaled.to(network.dtype)
     outputs: dict[Branch, Tensor] = {}
-    for call, time, conditions in step.calls:
+    for call, time, conditions, guidance in step.calls:
         rows = scaled if len(call.branches) == 1 else torch.cat([scaled, scaled])
-        output = network.evaluate(rows, time, conditions, call, slots).to(x.dtype)
+        output = network.evaluate(rows, time, conditions, call, slots, guidance).to(x.dtype)
         outputs.update(zip(call.branches, output.chunk(len(call.branches)), strict=True))
     if "unconditional" in outputs:
         unconditional[step.network] = outputs["unconditional"]
@@ -256,15 +268,17 @@ def sample(
         schedule: what to run.
         seed: of the noises; image i's are bit-identical for any batch size.
         images: indices of the images, consecutive.
-        conditions: their labels.
+        conditions: their labels, of as many classes as the networks have.
         batch_size: images a batch; the last batch may be smaller.
         observe: see `run`; called for each batch.
 
     Raises:
-        InputError: the networks do not fit the schedule, or a value is out of range. Raised before any sampling.
+        InputError: the networks do not fit the schedule or the labels, or a value is out of range. Raised before any
+            sampling.
         NonFiniteSamples: a batch ended with NaN or infinity.
     """
     check(networks, schedule)
+    check_conditions(networks, conditions)
     if batch_size < 1 or images.step != 1:
         raise InputError(f"batch_size: must be at least 1, and images consecutive, but got {batch_size} and {images}.")
     chunks = (images[first : first + batch_size] for first in range(0, len(images), batch_size))

@@ -182,6 +182,11 @@ def _check_same_network(first: Network, other: Network, path: str) -> None:
             f"checkpoint.baseline_weights: `{path}` predicts {other.prediction} of {other.sample_shape} on other noise "
             f"than the study's network. Leave it out."
         )
+    if other.num_classes != first.num_classes:
+        raise InputError(
+            f"checkpoint.baseline_weights: `{path}` must take the labels of the study's network, but has "
+            f"{other.num_classes or 'no'} classes, not {first.num_classes or 'none'}. Leave it out."
+        )
 
 
 def load_frames(config: StudyConfig) -> dict[str, Frame]:

@@ -258,6 +258,51 @@ def test_what_does_not_fit_is_told_before_sampling() -> None:
             sampling.sample(networks, given, **options | changes)
 
 
+class WithoutLabels(ClosedFormNetwork):
+    """An unconditional network: every image is of the whole mixture."""
+
+    def evaluate(self, x: Tensor, *arguments: object, **named: object) -> Tensor:
+        raise AssertionError("sampled, with labels that should have been refused")
+
+
+def unconditional() -> Network:
+    network = WithoutLabels.from_checkpoint(
+        None, device=torch.device("cpu"), dtype=torch.float32, name="free", num_blocks=4
+    )
+    network.num_classes = None
+    return network
+
+
+Labels = conditions.Conditions
+
+
+@pytest.mark.parametrize(
+    ("network", "given", "message"),
+    [
+        (unconditional(), conditions.uniform(5), "`free` takes none, but got labels of 5 classes. Use `uniform"),
+        (small_dit(), conditions.uniform(None), "`small` takes labels of 5 classes, but got none. Use `uniform\\(5"),
+        (small_dit(), conditions.uniform(6), "`small` takes labels of 5 classes, but got those of 6"),
+        (small_dit(), conditions.reference([1, 1]), "`small` takes labels of 5 classes, but got those of 2"),
+        (small_dit(), Labels("file", 5, entries=(0, 4, 5)), "from 0 to 4, but entry 2 is 5. Correct it"),
+        (small_dit(), Labels("file", 5, entries=(-1,)), "from 0 to 4, but entry 0 is -1. Correct it"),
+        (small_dit(), Labels("file", 5), "at least one, but got none. Add one"),
+        (small_dit(), Labels("reference", 5, (0.5, 0.5)), "one probability for each of 5 classes, but got 2. Use"),
+    ],
+)
+def test_labels_that_do_not_fit_are_told_before_sampling(network: Network, given: Labels, message: str) -> None:
+    with pytest.raises(InputError, match=f"^conditions: .*{message}"):
+        sampling.sample([network], schedule_of(network), seed=0, images=range(4), conditions=given, batch_size=2)
+
+
+def test_every_network_of_a_schedule_must_take_the_labels() -> None:
+    first, second = small_dit(), load("closed-form", components=4, num_blocks=2, dim=3 * 8 * 8)
+    schedule = schedule_of(first)
+    last = replace(schedule.steps[-1], network=1, blocks=(RUN,) * 2)
+    mixed = replace(schedule, networks=(first.signature, second.signature), steps=(*schedule.steps[:-1], last))
+    with pytest.raises(InputError, match="`closed-form` takes labels of 4 classes"):
+        sampling.sample([first, second], mixed, seed=0, images=range(2), conditions=conditions.uniform(5), batch_size=2)
+
+
 def test_samples_that_are_not_finite_are_told() -> None:
     network = small_dit()
     network.module.final_layer.linear.bias.data.fill_(float("nan"))
