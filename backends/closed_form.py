@@ -8,6 +8,7 @@ noise. With one component sampling is linear, so that a schedule's outcome is kn
 
 import math
 import time as clock
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .chain import ResidualChain
 from .errors import InputError
 from .linear_outcome import Array, linear_outcome
-from .network import Network, execute
+from .network import ChainNetwork, Pass
 from .noise_schedules import log_alpha_bars, marginal
-from .plan import Call, Run
 from .schedule import NetworkSignature, Noise, Schedule
 from .weights import weights_sha256
 
@@ -72,7 +73,7 @@ def shares(num_blocks: int, noisiness: float) -> Array:
     return -np.diff((1 - np.arange(num_blocks + 1) / num_blocks) ** exponent)
 
 
-class ClosedFormNetwork(Network):
+class ClosedFormNetwork(ChainNetwork):
     """The exact prediction in residual blocks; see the module's text.
 
     The hidden state is (N, 2, D): the input along the principal axes, and the prediction so far. A class label names a
@@ -156,9 +157,7 @@ class ClosedFormNetwork(Network):
     def dtype(self) -> torch.dtype:
         return self._means.dtype
 
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
-    ) -> Tensor:
+    def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         assert conditions is not None, "a mixture's components are its classes"
         along = x.flatten(1) @ self._basis  # (N, D)
         alpha, sigma, weights = self._at(time)
@@ -170,9 +169,12 @@ class ClosedFormNetwork(Network):
             step = weights[:, index, None] * self._predict(h[:, 0], alpha, sigma, priors)
             return torch.stack([h[:, 0], h[:, 1] + step], dim=1)
 
-        whole = Call(("conditional",), (Run(0, self.num_blocks),), ())
-        h = execute(call or whole, slots, torch.stack([along, torch.zeros_like(along)], dim=1), run_block)
-        return (h[:, 1] @ self._basis.T).reshape(x.shape)
+        start = torch.stack([along, torch.zeros_like(along)], dim=1)
+        return Pass(
+            start,
+            ResidualChain(self.num_blocks, run_block),
+            lambda h: (h[:, 1] @ self._basis.T).reshape(x.shape),
+        )
 
     def _at(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """α (N, 1), σ (N, 1) and the blocks' shares (N, num_blocks) at times (N,)."""
@@ -208,9 +210,9 @@ class ClosedFormNetwork(Network):
         grey = torch.round((x.float() + 1) * 127.5).clamp_(0, 255).to(torch.uint8)
         return grey.expand(-1, 3, -1, -1).contiguous()
 
-    def flops(self, num_blocks_run: int) -> int:
+    def flops(self, blocks: Sequence[int]) -> int:
         components, dim = self._means.shape
-        return num_blocks_run * dim * (6 * components + 12) + 4 * dim * dim
+        return len(blocks) * dim * (6 * components + 12) + 4 * dim * dim
 
     def decode_flops(self) -> int:
         return 4 * self._means.shape[1]

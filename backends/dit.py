@@ -5,6 +5,7 @@ argument of `forward`: dropped blocks cost nothing, their adaLN modulation inclu
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autoencoder import Autoencoder, grey_to_rgb
+from .chain import ResidualChain
 from .errors import InputError
-from .network import Network, execute
-from .plan import Call
+from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
 from .weights import read_weights, weights_sha256
 
@@ -177,22 +178,19 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(width, num_heads) for _ in range(depth))
         self.final_layer = FinalLayer(width, patch_size, self.out_channels)
 
-    def forward(
-        self,
-        x: Tensor,
-        time: Tensor,
-        labels: Tensor,
-        call: Call | None = None,
-        slots: list[Tensor | None] | None = None,
-    ) -> Tensor:
-        """x (N, C, H, W), time (N,), labels (N,) -> (N, C or 2C, H, W); `call` says what each block does."""
-        h = self.x_embedder(x) + self.pos_embed  # (N, T, D)
-        c = self.t_embedder(time) + self.y_embedder(labels)  # (N, D)
-        if call is None:
-            for block in self.blocks:
-                h = block(h, c)
-        else:
-            h = execute(call, slots if slots is not None else [], h, lambda index, value: self.blocks[index](value, c))
+    def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        """x (N, C, H, W), time (N,), labels (N,) -> (N, C or 2C, H, W), every block run."""
+        h, c = self.embed(x, time, labels)
+        for block in self.blocks:
+            h = block(h, c)
+        return self.head(h, c)
+
+    def embed(self, x: Tensor, time: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens (N, T, D) before block 0, and the condition (N, D)."""
+        return self.x_embedder(x) + self.pos_embed, self.t_embedder(time) + self.y_embedder(labels)
+
+    def head(self, h: Tensor, c: Tensor) -> Tensor:
+        """Tokens (N, T, D) after the last block -> (N, C or 2C, H, W)."""
         return self.unpatchify(self.final_layer(h, c))
 
     def unpatchify(self, x: Tensor) -> Tensor:
@@ -246,7 +244,7 @@ def shape_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-class DiTNetwork(Network):
+class DiTNetwork(ChainNetwork):
     """A DiT checkpoint with what surrounds it: its noise schedule, and the autoencoder whose latents it samples."""
 
     def __init__(
@@ -333,11 +331,12 @@ class DiTNetwork(Network):
     def dtype(self) -> torch.dtype:
         return self.module.pos_embed.dtype
 
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
-    ) -> Tensor:
+    def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         assert conditions is not None, "a DiT is class-conditional"
-        return self.module(x, time, conditions, call, slots)
+        blocks = self.module.blocks
+        h, c = self.module.embed(x, time, conditions)
+        chain = ResidualChain(len(blocks), lambda index, value: blocks[index](value, c))
+        return Pass(h, chain, lambda value: self.module.head(value, c))
 
     def null_conditions(self, num_images: int) -> Tensor:
         assert self.num_classes is not None
@@ -360,14 +359,14 @@ class DiTNetwork(Network):
             )
         return torch.round((x.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
 
-    def flops(self, num_blocks_run: int) -> int:
+    def flops(self, blocks: Sequence[int]) -> int:
         module = self.module
         tokens, width = module.pos_embed.shape[1], module.pos_embed.shape[2]
         hidden = cast(DiTBlock, module.blocks[0]).mlp.fc1.out_features if len(module.blocks) else 0
         block = tokens * width * (4 * width + 2 * hidden) + 2 * tokens * tokens * width + 6 * width * width
         head = tokens * width * module.final_layer.linear.out_features + 2 * width * width
         embed = tokens * module.x_embedder.proj.weight.numel() + FREQUENCIES * width + width * width
-        return 2 * (num_blocks_run * block + head + embed)
+        return 2 * (len(blocks) * block + head + embed)
 
     def decode_flops(self) -> int:
         return self.autoencoder.decode_flops() if self.autoencoder is not None else 0

@@ -1,26 +1,27 @@
-"""The contract between Exeunt and a diffusion network, the block loop that native networks share, and loading.
+"""The contract between Exeunt and a diffusion network, and loading.
 
 A network is a chain of `num_blocks` blocks between an embedding and an output head. One call of `Network.evaluate` runs
 one call of a step plan (see `plan.py`): it embeds its input, goes through the chain doing for each span of blocks
-what the plan says (run, add stored residuals, leave out), and applies the head. The plan is an argument; nothing is
-patched and the network keeps no state between calls. What must be remembered from step to step lives in `slots`, which
-belong to the caller, so that two interleaved requests never meet.
+what the plan says (run, put stored values in their place, leave out), and applies the head. The plan is an argument and
+the network keeps no state between calls. What must be remembered from step to step lives in `slots`, which belong to
+the caller, so that two interleaved requests never meet.
 """
 
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .chain import Chain, Slots, State, execute
 from .errors import DeviceError, InputError
-from .plan import Add, Call, Read, Run
+from .plan import Call, Run
 from .schedule import NetworkSignature, Noise
 
 ASSETS = Path(__file__).parent / "assets"
@@ -48,13 +49,15 @@ class Network(ABC):
 
     Attributes:
         signature: architecture, granularity, kinds of the blocks in execution order and the weights' SHA-256.
-        prediction: what the output means: "epsilon", "v" or "sample".
+        prediction: what the output means: "epsilon", "v", "sample", "flow" or "edm".
         noise: the noise schedule that the network was trained on.
         learned_range: whether the output has 2 × C channels, the second half an interpolated log-variance
             (Nichol & Dhariwal 2021, eq. 15).
-        sample_shape: (C, H, W) of what the sampler works on (pixels or latents).
+        sample_shape: (C, H, W) of what the sampler works on (pixels or latents); a video has (C, T, H, W).
         image_shape: (3, H, W) of what `decode` returns.
-        num_classes: number of class labels, or None for an unconditional network.
+        condition_kind: "none", "labels", or "prompts", of which `embed` has made a table.
+        num_classes: number of class labels; None without labels.
+        takes_guidance: whether guidance is an input of the network (distilled guidance, as in FLUX).
         name: how the network is called in reports: a bundled name or a file name.
     """
 
@@ -62,15 +65,26 @@ class Network(ABC):
     prediction: str
     noise: Noise
     learned_range: bool
-    sample_shape: tuple[int, int, int]
+    sample_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     num_classes: int | None
     name: str
+    takes_guidance: ClassVar[bool] = False
+
+    @property
+    def condition_kind(self) -> Literal["none", "labels", "prompts"]:
+        """What `conditions` of `evaluate` are indices of."""
+        return "none" if self.num_classes is None else "labels"
 
     @property
     def num_blocks(self) -> int:
         """The number of skippable blocks, in execution order."""
         return self.signature.num_blocks
+
+    @property
+    def num_conditions(self) -> int | None:
+        """How many conditions `evaluate` knows without the null one: labels or embedded prompts; None for none."""
+        return self.num_classes
 
     @property
     @abstractmethod
@@ -84,19 +98,28 @@ class Network(ABC):
 
     @abstractmethod
     def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
+        self,
+        x: Tensor,
+        time: Tensor,
+        conditions: Tensor | None,
+        call: Call | None,
+        slots: Slots,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """Run one call of a step plan.
 
         Args:
-            x: (N, C, H, W) noisy samples. For a joint call the conditional rows come first, then as many unconditional.
+            x: (N, *sample_shape) noisy samples. For a joint call the conditional rows come first, then as many
+                unconditional.
             time: (N,) the schedule's `network_time`, float.
-            conditions: (N,) integer labels, the null label in unconditional rows; None for an unconditional network.
+            conditions: (N,) integers, labels or indices of embedded prompts, the null condition in unconditional rows;
+                None for an unconditional network.
             call: what to do with each block; None runs them all.
-            slots: stored residuals, read and written as `call` says.
+            slots: stored values, read and written as `call` says.
+            guidance: (N,) scale for a network that takes it as an input; None elsewhere.
 
         Returns:
-            (N, C, H, W), or (N, 2C, H, W) with `learned_range`.
+            (N, *sample_shape), with twice the channels with `learned_range`.
         """
 
     @abstractmethod
@@ -108,46 +131,68 @@ class Network(ABC):
         """Turn samples (N, C, H, W) into RGB images, uint8 (N, 3, H, W)."""
 
     @abstractmethod
-    def flops(self, num_blocks_run: int) -> int:
-        """Floating-point operations (2 per multiply-add) of one evaluation of one image in one guidance branch."""
+    def flops(self, blocks: Sequence[int]) -> int:
+        """Floating-point operations (2 per multiply-add) of one evaluation of one image in one guidance branch.
+
+        Args:
+            blocks: the indices of the blocks that run.
+        """
 
     @abstractmethod
     def decode_flops(self) -> int:
         """Floating-point operations of decoding one image."""
 
+    def at(self, granularity: str) -> "Network":
+        """The same weights with their blocks counted at "block" or "branch" granularity.
 
-def execute(call: Call, slots: list[Tensor | None], h: Tensor, run_block: Callable[[int, Tensor], Tensor]) -> Tensor:
-    """Take `h` through a chain of residual blocks as `call` says, and return it.
+        Raises:
+            InputError: this network has only its own.
+        """
+        if granularity == self.signature.granularity:
+            return self
+        raise InputError(
+            f"granularity: `{self.name}` has {self.signature.granularity} alone, but got `{granularity}`. "
+            f"Use {self.signature.granularity}."
+        )
 
-    Args:
-        call: spans to run (perhaps storing their summed residual), to replace by stored residuals, or to leave out.
-        slots: the stored residuals; `call.release` names those that no later step reads.
-        h: (N, T, D) hidden state before block 0.
-        run_block: `run_block(i, h)` returns the hidden state after block i; it must not modify its argument.
-    """
-    for op in call.ops:
-        if isinstance(op, Run):
-            before = h
-            for index in range(op.start, op.stop):
-                h = run_block(index, h)
-            if op.store is not None:
-                slots[op.store] = h - before
-        elif isinstance(op, Add):
-            for read in op.reads:
-                h = torch.add(h, _stored(slots, read), alpha=read.weight)
-    for slot in call.release:
-        slots[slot] = None
-    return h
+    def embed(self, prompts: Sequence[str]) -> None:
+        """Make the table of embeddings whose rows `conditions` are indices of, and free the text encoders.
+
+        The null condition, which has the index `len(prompts)`, is the empty prompt.
+
+        Raises:
+            InputError: this network takes no prompts.
+        """
+        raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or leave `--conditions` away.")
 
 
-def _stored(slots: list[Tensor | None], read: Read) -> Tensor:
-    """The rows of a stored residual that one guidance branch reads."""
-    value = slots[read.slot]
-    assert value is not None, f"slot {read.slot} is read before it is written"
-    if read.rows == "all":
-        return value
-    half = value.shape[0] // 2
-    return value[:half] if read.rows == "conditional" else value[half:]
+class Pass(NamedTuple):
+    """One evaluation of a chain: the state before block 0, the blocks, and the output head."""
+
+    h: State
+    chain: Chain
+    finish: Callable[[Any], Tensor]
+
+
+class ChainNetwork(Network):
+    """A network that shows its chain: it embeds, hands over its blocks, and applies the head."""
+
+    @abstractmethod
+    def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
+        """Embed the arguments of `evaluate`."""
+
+    def evaluate(
+        self,
+        x: Tensor,
+        time: Tensor,
+        conditions: Tensor | None,
+        call: Call | None,
+        slots: Slots,
+        guidance: Tensor | None = None,
+    ) -> Tensor:
+        given = self.begin(x, time, conditions, guidance)
+        whole = Call(("conditional",), (Run(0, len(given.chain.kinds)),), ())
+        return given.finish(execute(call or whole, slots, given.h, given.chain))
 
 
 def load(

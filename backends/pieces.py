@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .chain import Slots, State, copied
 from .conditions import labels, uniform
 from .draws import noises
 from .network import Network
@@ -52,7 +53,7 @@ def inputs(network: Network, schedule: Schedule, batch_size: int) -> Inputs:
     """The first `batch_size` images' noises and labels."""
     images = range(batch_size)
     drawn = noises(SEED, images, network.sample_shape, num_draws(schedule))
-    return Inputs(drawn[0], drawn[1:], labels(uniform(network.num_classes), images))
+    return Inputs(drawn[0], drawn[1:], labels(uniform(network.num_conditions), images))
 
 
 def trajectory(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Callable[[], Tensor]:
@@ -71,7 +72,7 @@ def call_pieces(
     network: Network, index: int, schedules: Sequence[Schedule], kinds: Collection[str], batch_size: int
 ) -> Iterator[Piece]:
     """A piece for each of the kinds, from the first call of that kind in the schedules' plans on network `index`."""
-    left, residuals = set(kinds), _Residuals(network, batch_size)
+    left, residuals = set(kinds), _StoredValues(network, batch_size)
     for schedule in schedules:
         for step, planned in zip(schedule.steps, compile_plan(schedule).steps, strict=True):
             for call in planned.calls:
@@ -82,57 +83,65 @@ def call_pieces(
 
 
 def _call(
-    network: Network, call: Call, moment: float, residuals: "_Residuals", batch_size: int
+    network: Network, call: Call, moment: float, residuals: "_StoredValues", batch_size: int
 ) -> Callable[[], Tensor]:
     # Released slots would be empty at the second repeat, and to release costs nothing.
     call, slots = replace(call, release=()), residuals.slots(call, moment)
-    x, time, conditions = arguments(network, call.branches, moment, batch_size)
-    return lambda: network.evaluate(x, time, conditions, call, slots)
+    return evaluate(network, call, slots, moment, batch_size)
 
 
-def arguments(
-    network: Network, branches: tuple[Branch, ...], moment: float, batch_size: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(N, C, H, W) noise, (N,) times and (N,) conditions for one call, N = batch_size × branches, on the device."""
+def evaluate(network: Network, call: Call, slots: Slots, moment: float, batch_size: int) -> Callable[[], Tensor]:
+    """A function that makes the call once, on noise that is on the device before."""
     images = range(batch_size)
     noise = noises(SEED, images, network.sample_shape, 1)[0].to(network.device, network.dtype)
-    x = torch.cat([noise] * len(branches))
+    x = torch.cat([noise] * len(call.branches))
     time = torch.full((x.shape[0],), moment, dtype=torch.float32, device=network.device)
-    own = labels(uniform(network.num_classes), images)
+    guidance = torch.ones_like(time) if network.takes_guidance else None
+    conditions = _conditions(network, call.branches, images)
+    return lambda: network.evaluate(x, time, conditions, call, slots, guidance)
+
+
+def _conditions(network: Network, branches: tuple[Branch, ...], images: range) -> Tensor | None:
+    """(len(images) × branches,) conditions for one call, on the device; None for a network without them."""
+    own = labels(uniform(network.num_conditions), images)
     if own is None:
-        return x, time, None
-    rows = [own.to(network.device) if b == "conditional" else network.null_conditions(batch_size) for b in branches]
-    return x, time, torch.cat(rows)
+        return None
+    null = network.null_conditions
+    return torch.cat([own.to(network.device) if b == "conditional" else null(len(images)) for b in branches])
 
 
-class _Residuals:
-    """Stored residuals for calls that read some: those of a full-depth call, made once for each number of rows."""
+class _StoredValues:
+    """Stored values for calls that read some: what the blocks that are stood in for store when they run."""
 
     def __init__(self, network: Network, batch_size: int) -> None:
         self.network, self.batch_size = network, batch_size
-        self._made: dict[int, Tensor] = {}
+        self._made: dict[tuple[int, int], State] = {}  # by block and number of branches
 
-    def slots(self, call: Call, moment: float) -> list[Tensor | None]:
+    def slots(self, call: Call, moment: float) -> Slots:
         """Slots in which all that `call` reads is there, each with a tensor of its own as in a real trajectory."""
-        reads = {read.slot: read.rows for op in call.ops if isinstance(op, Add) for read in op.reads}
+        adds = [op for op in call.ops if isinstance(op, Add)]
         stores = [op.store for op in call.ops if isinstance(op, Run) and op.store is not None]
-        slots: list[Tensor | None] = [None] * (1 + max([*reads, *stores], default=-1))
-        for slot, rows in reads.items():
-            # A half is read by one branch from what a joint call of both has stored.
-            branches = call.branches if rows == "all" else BOTH
-            if len(branches) not in self._made:
-                self._made[len(branches)] = self._make(branches, moment)
-            slots[slot] = self._made[len(branches)].clone()
+        slots: Slots = [None] * (1 + max([*stores, *(read.slot for op in adds for read in op.reads)], default=-1))
+        for op in adds:
+            for read in op.reads:
+                # A half is read by one branch from what a joint call of both has stored.
+                branches = call.branches if read.rows == "all" else BOTH
+                slots[read.slot] = copied(self._value(op, branches, moment))
         return slots
 
     @torch.inference_mode()
-    def _make(self, branches: tuple[Branch, ...], moment: float) -> Tensor:
-        """(N, T, D) what all blocks together add."""
-        store: list[Tensor | None] = [None]
-        call = Call(branches, (Run(0, self.network.num_blocks, store=0),), ())
-        self.network.evaluate(*arguments(self.network, branches, moment, self.batch_size), call, store)
-        assert store[0] is not None
-        return store[0]
+    def _value(self, op: Add, branches: tuple[Branch, ...], moment: float) -> State:
+        """What a block of the span stores in a call of these branches; residuals are all of one shape."""
+        first = 0 if self.network.signature.block_kinds[op.start] == "residual" else op.start
+        key = (first, len(branches))
+        if key not in self._made:
+            store: Slots = [None]
+            spans = [Run(0, first), Run(first, first + 1, store=0), Run(first + 1, self.network.num_blocks)]
+            call = Call(branches, tuple(span for span in spans if span.start < span.stop), ())
+            evaluate(self.network, call, store, moment, self.batch_size)()
+            assert store[0] is not None
+            self._made[key] = store[0]
+        return self._made[key]
 
 
 def decode_piece(network: Network, batch_size: int) -> Piece:
@@ -168,7 +177,13 @@ class _Still(Network):
         return self._network.dtype
 
     def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
+        self,
+        x: Tensor,
+        time: Tensor,
+        conditions: Tensor | None,
+        call: Call | None,
+        slots: Slots,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         if x.shape[0] not in self._answers:
             self._answers[x.shape[0]] = x.new_zeros(x.shape[0], self._channels, *x.shape[2:])
@@ -180,7 +195,7 @@ class _Still(Network):
     def decode(self, x: Tensor) -> Tensor:
         return self._network.decode(x)
 
-    def flops(self, num_blocks_run: int) -> int:
+    def flops(self, blocks: Sequence[int]) -> int:
         return 0
 
     def decode_flops(self) -> int:

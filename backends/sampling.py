@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .chain import Slots, State
 from .compatibility import check, check_conditions
 from .conditions import Conditions, labels
 from .draws import initial_noise, noises

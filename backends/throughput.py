@@ -218,6 +218,6 @@ def flops(networks: Sequence[Network], schedule: Schedule) -> int:
     total = networks[0].decode_flops()
     for step in compile_plan(schedule).steps:
         for call in step.calls:
-            blocks = sum(op.stop - op.start for op in call.ops if isinstance(op, Run))
+            blocks = [index for op in call.ops if isinstance(op, Run) for index in range(op.start, op.stop)]
             total += len(call.branches) * networks[step.network].flops(blocks)
     return total

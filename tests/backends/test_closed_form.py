@@ -181,8 +181,9 @@ def test_decode_is_grey() -> None:
 
 def test_cost_is_proportional_to_depth() -> None:
     network = load("closed-form", num_blocks=8)
-    base = network.flops(0)
-    assert [network.flops(d) - base for d in range(9)] == [d * (network.flops(1) - base) for d in range(9)]
+    base = network.flops(())
+    one = network.flops((0,)) - base
+    assert [network.flops(range(d)) - base for d in range(9)] == [d * one for d in range(9)]
     assert depths(with_exits(baseline(network), [3] * 10)) == [3] * 10
 
 

@@ -188,7 +188,7 @@ def test_a_trajectory_ends_in_images(sleeper: Network) -> None:
 def test_flops_count_blocks_branches_and_the_decoder(dit: DiTNetwork) -> None:
     depths = [4, 1, 4, 2]
     alone, guided = (with_exits(full(dit, guidance), depths, REUSE) for guidance in (None, 2.0))
-    once = sum(dit.flops(depth) for depth in depths)
+    once = sum(dit.flops(range(depth)) for depth in depths)
     assert flops([dit], alone) == once + dit.decode_flops()
     assert flops([dit], guided) == 2 * once + dit.decode_flops()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from exeunt.backends import sampling, schedule, vectors
-from exeunt.backends.network import Network, execute
+from exeunt.backends.chain import ResidualChain
+from exeunt.backends.network import ChainNetwork, Pass
 from exeunt.backends.plan import Add, Call, Read, Run, StepPlan, compile_plan
 from exeunt.backends.schedule import Guidance, Schedule, ScheduleError
 from exeunt.backends.vectors import CHANNELS, NUM_CLASSES, NUM_IMAGES, LittleNetwork
@@ -114,7 +116,7 @@ def test_plans_replay_the_vectors(name: str) -> None:
 # ---- the real loop, on residual blocks -------------------------------------------------------------------------------
 
 
-class TorchLittleNetwork(Network):
+class TorchLittleNetwork(ChainNetwork):
     """The little network as a native one."""
 
     image_shape, sample_shape, num_classes, name = (3, 1, 1), (CHANNELS, 1, 1), NUM_CLASSES, "little"
@@ -137,17 +139,14 @@ class TorchLittleNetwork(Network):
     def dtype(self) -> torch.dtype:
         return torch.float64
 
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: list[Tensor | None]
-    ) -> Tensor:
-        assert call is not None
+    def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         w = self.weights
         h = x.flatten(1) @ w["embed"].T + w["label"][conditions] + time[:, None] / 1000 * w["time"]
 
         def block(j: int, h: Tensor) -> Tensor:
             return h + torch.tanh(h @ w[f"block.{j}.weight"].T + w[f"block.{j}.bias"])
 
-        return (execute(call, slots, h, block) @ w["head"].T)[:, :, None, None]
+        return Pass(h, ResidualChain(self.num_blocks, block), lambda h: (h @ w["head"].T)[:, :, None, None])
 
     def null_conditions(self, num_images: int) -> Tensor:
         return torch.full((num_images,), NUM_CLASSES)
@@ -155,8 +154,8 @@ class TorchLittleNetwork(Network):
     def decode(self, x: Tensor) -> Tensor:
         return x[:, :3].to(torch.uint8)
 
-    def flops(self, num_blocks_run: int) -> int:
-        return 2 * CHANNELS * CHANNELS * num_blocks_run
+    def flops(self, blocks: Sequence[int]) -> int:
+        return 2 * CHANNELS * CHANNELS * len(blocks)
 
     def decode_flops(self) -> int:
         return 0
