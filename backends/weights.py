@@ -1,114 +1,130 @@
-"""Reading weights without running code, and their digest.
+"""Reading weights without running code, fitting them into a module, and their digest.
 
-Weights come from .safetensors, or from .pt with `weights_only=True`; nothing is ever unpickled into code.
+Weights come from .safetensors, whole or in shards, or from .pt with `weights_only=True`; nothing is ever unpickled into
+code. Of several sets in a file one is chosen, and the prefixes of wrappers are removed; notes say so.
 """
 
 import hashlib
-import json
-import pickle
-import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from .containers import SAFETENSORS_DTYPES, open_container
+from .entries import arguments, choose
 from .errors import InputError
+from .recognition import recognise
 
-SAFETENSORS_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-METADATA_KEY = "exeunt"
-EMA_KEYS = ("ema", "model_ema", "ema_model")
+MOST_NAMED = 3  # tensors named in a message
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One set of weights from a file.
+
+    Attributes:
+        path: the file.
+        tensors: by name, prefixes removed.
+        metadata: the `exeunt` metadata; empty where a file has none.
+        arguments: the training program's, from an `argparse.Namespace` in a .pt; empty where there is none.
+        notes: which set was taken and what was removed, for people to read; empty where nothing was.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    arguments: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def read_checkpoint(path: Path, weights_key: str | None = None, *, shapes_only: bool = False) -> Checkpoint:
+    """One set of weights of a file, with what else the file says.
+
+    Args:
+        path: a .safetensors file, an index of such files, a .pt that `torch.save` wrote, or a folder with one of these.
+        weights_key: the entry that holds the weights, or the prefix before their names; by default the one EMA entry,
+            else the only one.
+        shapes_only: whether tensors are made on the meta device, without reading their data.
+
+    Raises:
+        InputError: the file can't be read, holds code, or has no weights or several under the key.
+    """
+    container = open_container(path, shapes_only=shapes_only)
+    choice = choose(container.content, weights_key, container.path)
+    found = Checkpoint(
+        container.path, choice.tensors, container.metadata, arguments(container.content), choice.notes
+    )  # fmt: skip
+    if shapes_only or not container.mapped:
+        return found
+    return replace(found, tensors={name: tensor.clone() for name, tensor in choice.tensors.items()})
 
 
 def read_weights(path: Path, weights_key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint by name, and its `exeunt` metadata (empty where a file has none).
-
-    Args:
-        path: a .safetensors file, or a .pt file that `torch.save` wrote.
-        weights_key: the entry of a .pt that holds the weights; by default the one EMA entry, else the file itself.
-
-    Raises:
-        InputError: the file can't be read, holds code, or has no tensors under the key.
-    """
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _select(_read_pickle(path), weights_key, path), {}
+    """The tensors of a checkpoint by name, and its `exeunt` metadata; see `read_checkpoint`."""
+    found = read_checkpoint(path, weights_key)
+    return found.tensors, found.metadata
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 over names, types, shapes and values, as the schedule format defines it."""
+    """The SHA-256 over names, types, shapes and values, as the schedule format defines it.
+
+    Raises:
+        InputError: a tensor has a type that safetensors doesn't know.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors, key=lambda text: text.encode()):
         tensor = tensors[name].detach().cpu().contiguous()
         shape = ",".join(str(size) for size in tensor.shape)
-        digest.update(f"{name}\0{SAFETENSORS_DTYPES[tensor.dtype]}\0{shape}\0".encode())
+        digest.update(f"{name}\0{_dtype_name(name, tensor)}\0{shape}\0".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+def _dtype_name(name: str, tensor: Tensor) -> str:
+    if tensor.dtype not in SAFETENSORS_DTYPES:
         raise InputError(
-            f"checkpoint: `{path}` is not a readable safetensors file ({error}). Download it again."
-        ) from error
-    try:
-        return tensors, json.loads(metadata.get(METADATA_KEY, "{}"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"checkpoint: the `{METADATA_KEY}` metadata of `{path}` must be JSON ({error}).") from error
-
-
-def _read_pickle(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # torch warns of pickle protocols other than its own; they load or fail below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"checkpoint: `{path}` holds more than tensors and is not loaded ({reason}). "
-            "Save its state dict alone: `torch.save(model.state_dict(), 'weights.pt')`."
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"checkpoint: `{path}` is not a file that torch.save wrote ({reason}). Download it again."
-        ) from error
-
-
-def _select(content: Any, key: str | None, path: Path) -> dict[str, Tensor]:
-    """The state dict inside a loaded .pt file."""
-    if not isinstance(content, dict):
-        raise InputError(f"checkpoint: `{path}` must hold a state dict, but holds a {type(content).__name__}.")
-    entries = cast(dict[str, Any], content)
-    present = [name for name in EMA_KEYS if name in entries]
-    chosen = key if key is not None else (present[0] if present else None)
-    if chosen is not None:
-        if chosen not in entries:
-            raise InputError(f"checkpoint: `{path}` has no entry `{chosen}`. It has: {', '.join(list(entries)[:12])}.")
-        entries = entries[chosen]
-    tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise InputError(
-            f"checkpoint: no tensors in `{path}`. It has: {', '.join(list(entries)[:12])}. "
-            "Name one with `--weights-key`."
+            f"checkpoint: tensors must have a type that safetensors knows, but `{name}` is {tensor.dtype}. "
+            "Save the weights in float32, float16 or bfloat16."
         )
-    return tensors
+    return SAFETENSORS_DTYPES[tensor.dtype]
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put tensors into a module in place of its own, which may be on the meta device; floats become float32.
+
+    Raises:
+        InputError: names are missing or too many, or a shape differs.
+    """
+    expected = module.state_dict()
+    missing, extra = [n for n in expected if n not in tensors], [n for n in tensors if n not in expected]
+    kind = type(module).__name__
+    if missing or extra:
+        taken = recognise(tensors)
+        raise InputError(
+            f"checkpoint: `{path}` does not fit {kind}: missing {_some(missing)}; unexpected {_some(extra)}. "
+            f"It looks like {taken.what}. Choose the right entry with `--weights-key`, or another `--network`."
+        )
+    wrong = [name for name, value in expected.items() if tensors[name].shape != value.shape]
+    if wrong:
+        name = wrong[0]
+        raise InputError(
+            f"checkpoint: `{name}` must have shape {tuple(expected[name].shape)} in this {kind}, but `{path}` has "
+            f"{tuple(tensors[name].shape)}, and {len(wrong) - 1} others differ too. "
+            "Give the sizes with `--network-arg KEY=VALUE`, or the checkpoint that belongs to this network."
+        )
+    fitting = {name: _single(tensors[name]) for name in expected}
+    module.load_state_dict(fitting, assign=True)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(f"`{name}`" for name in names[:MOST_NAMED]) + more
