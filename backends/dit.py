@@ -4,6 +4,7 @@ The state dict has the names and shapes of the paper's public code, so its check
 argument of `forward`: dropped blocks cost nothing, their adaLN modulation included.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autoencoder import Autoencoder, grey_to_rgb
-from .chain import ResidualChain
+from .chain import Chain, ResidualChain, State
 from .errors import InputError
 from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
@@ -22,12 +23,18 @@ from .weights import read_weights, weights_sha256
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
 SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
+KINDS = {"block": ("residual", 1), "branch": ("branch", 2)}  # by granularity: the kind, and how many of it a block has
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x (N, T, D), shift and scale (N, D) -> x · (1 + scale) + shift."""
     return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
+
+
+def gated(x: Tensor, gate: Tensor, value: Tensor) -> Tensor:
+    """x (N, T, D) + gate (N, D) · value (N, T, D)."""
+    return torch.addcmul(x, gate.unsqueeze(1), value)
 
 
 def timestep_embedding(time: Tensor, width: int = FREQUENCIES) -> Tensor:
@@ -120,9 +127,26 @@ class DiTBlock(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)  # (N, D) each
-        x = torch.addcmul(x, gate1.unsqueeze(1), self.attn(modulate(self.norm1(x), shift1, scale1)))
-        return torch.addcmul(x, gate2.unsqueeze(1), self.mlp(modulate(self.norm2(x), shift2, scale2)))
+        parts = self.modulation(c)
+        x = gated(x, parts[2], self.branch(0, x, parts))
+        return gated(x, parts[5], self.branch(1, x, parts))
+
+    def modulation(self, c: Tensor) -> tuple[Tensor, ...]:
+        """Shift, scale and gate of the attention, then of the MLP, (N, D) each."""
+        return self.adaLN_modulation(c).chunk(6, dim=1)
+
+    def branch(self, branch: int, x: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        """What the attention (0) or the MLP (1) makes of x (N, T, D), before its gate."""
+        if branch == 0:
+            return self.attn(modulate(self.norm1(x), parts[0], parts[1]))
+        return self.mlp(modulate(self.norm2(x), parts[3], parts[4]))
+
+    def gate(self, branch: int, c: Tensor) -> Tensor:
+        """The gate (N, D) alone, a sixth of the modulation's arithmetic."""
+        linear = cast(nn.Linear, self.adaLN_modulation[1])
+        width = linear.in_features
+        rows = slice((2 + 3 * branch) * width, (3 + 3 * branch) * width)
+        return F.linear(F.silu(c), linear.weight[rows], linear.bias[rows])
 
 
 class FinalLayer(nn.Module):
@@ -215,6 +239,39 @@ class DiT(nn.Module):
         for layer in [*gates, self.final_layer.linear]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+class BranchChain(Chain):
+    """The attention and the MLP of each block by turns; their outputs are stored before the gate.
+
+    A block's modulation is worked out once a call, and only its gate where nothing of the block runs.
+    """
+
+    def __init__(self, blocks: nn.ModuleList, c: Tensor) -> None:
+        self.kinds = ("branch",) * (2 * len(blocks))
+        self._blocks, self._c = blocks, c
+        self._modulations: dict[int, tuple[Tensor, ...]] = {}
+
+    def run(self, index: int, h: State) -> State:
+        return self.apply(index, h, self.compute(index, h))
+
+    def compute(self, index: int, h: State) -> State:
+        assert isinstance(h, Tensor)
+        number, branch = divmod(index, 2)
+        block = cast(DiTBlock, self._blocks[number])
+        if number not in self._modulations:
+            self._modulations[number] = block.modulation(self._c)
+        return block.branch(branch, h, self._modulations[number])
+
+    def apply(self, index: int, h: State, value: State) -> State:
+        assert isinstance(h, Tensor)
+        assert isinstance(value, Tensor)
+        return gated(h, self._gate(*divmod(index, 2)), value)
+
+    def _gate(self, number: int, branch: int) -> Tensor:
+        if number in self._modulations:
+            return self._modulations[number][2 + 3 * branch]
+        return cast(DiTBlock, self._blocks[number]).gate(branch, self._c)
 
 
 def shape_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -335,8 +392,20 @@ class DiTNetwork(ChainNetwork):
         assert conditions is not None, "a DiT is class-conditional"
         blocks = self.module.blocks
         h, c = self.module.embed(x, time, conditions)
-        chain = ResidualChain(len(blocks), lambda index, value: blocks[index](value, c))
+        if self.signature.granularity == "branch":
+            chain: Chain = BranchChain(blocks, c)
+        else:
+            chain = ResidualChain(len(blocks), lambda index, value: blocks[index](value, c))
         return Pass(h, chain, lambda value: self.module.head(value, c))
+
+    def at(self, granularity: str) -> "DiTNetwork":
+        if granularity not in KINDS:
+            raise InputError(f"granularity: a DiT has {' and '.join(KINDS)}, but got `{granularity}`. Use one of them.")
+        kind, parts = KINDS[granularity]
+        other = copy.copy(self)
+        count = len(self.module.blocks) * parts
+        other.signature = NetworkSignature("DiT", granularity, ((kind, count),), self.signature.weights_sha256)
+        return other
 
     def null_conditions(self, num_images: int) -> Tensor:
         assert self.num_classes is not None
@@ -362,11 +431,22 @@ class DiTNetwork(ChainNetwork):
     def flops(self, blocks: Sequence[int]) -> int:
         module = self.module
         tokens, width = module.pos_embed.shape[1], module.pos_embed.shape[2]
-        hidden = cast(DiTBlock, module.blocks[0]).mlp.fc1.out_features if len(module.blocks) else 0
-        block = tokens * width * (4 * width + 2 * hidden) + 2 * tokens * tokens * width + 6 * width * width
         head = tokens * width * module.final_layer.linear.out_features + 2 * width * width
         embed = tokens * module.x_embedder.proj.weight.numel() + FREQUENCIES * width + width * width
-        return 2 * (len(blocks) * block + head + embed)
+        branches = self._branch_multiplications()
+        if self.signature.granularity == "branch":
+            run = sum(branches[index % 2] for index in blocks)
+        else:
+            run = len(blocks) * sum(branches)
+        return 2 * (run + head + embed)
+
+    def _branch_multiplications(self) -> tuple[int, int]:
+        """Multiplications of one attention and of one MLP, each with its half of the modulation."""
+        module = self.module
+        tokens, width = module.pos_embed.shape[1], module.pos_embed.shape[2]
+        hidden = cast(DiTBlock, module.blocks[0]).mlp.fc1.out_features if len(module.blocks) else 0
+        attention = 4 * tokens * width * width + 2 * tokens * tokens * width
+        return attention + 3 * width * width, 2 * tokens * width * hidden + 3 * width * width
 
     def decode_flops(self) -> int:
         return self.autoencoder.decode_flops() if self.autoencoder is not None else 0

@@ -1,0 +1,308 @@
+"""The DiT: against the public code's outputs, networks that are really shorter, and caches written by hand."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from exeunt.backends import network as networks
+from exeunt.backends.dit import SIZES, DiT, DiTNetwork, sincos_positions
+from exeunt.backends.draws import noises
+from exeunt.backends.errors import InputError
+from exeunt.backends.plan import compile_plan
+from exeunt.backends.sampling import run
+from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
+from exeunt.backends.solvers import make_schedule, rows
+from torch import Tensor
+from torch.nn import functional as F
+
+LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 6, "num_heads": 3, "num_classes": 7}
+GRANULARITIES = ("block", "branch")
+
+
+def fill(module: torch.nn.Module) -> None:
+    """Weights by formula, the same on every machine and in the run of the original that made the golden numbers."""
+    with torch.no_grad():
+        for k, (name, value) in enumerate(sorted(module.state_dict().items())):
+            if name != "pos_embed":
+                i = torch.arange(value.numel(), dtype=torch.float64)
+                value.copy_((torch.sin(i * 0.7311 + k * 1.37) * 0.08).reshape(value.shape).float())
+
+
+def small_dit(depth: int = 6, **changes: int | bool) -> DiTNetwork:
+    module = DiT(**{**SMALL, **changes, "depth": depth})
+    fill(module)
+    return as_network(module)
+
+
+def as_network(module: DiT, num_classes: int = 7) -> DiTNetwork:
+    return DiTNetwork(
+        module, name="small", weights_sha256=None, num_classes=num_classes, prediction="epsilon", noise=LINEAR
+    )
+
+
+def paper_size(name: str, patch_size: int, *, device: str = "meta") -> DiT:
+    depth, width, heads = SIZES[name]
+    with torch.device(device):
+        return DiT(
+            input_size=32, patch_size=patch_size, channels=4, width=width, depth=depth, num_heads=heads,
+            num_classes=1000, learned_range=True,
+        )  # fmt: skip
+
+
+def inputs(network: DiTNetwork, n: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.randn((n, *network.sample_shape), generator=torch.Generator().manual_seed(0))
+    return x, torch.tensor([3.0, 500.0, 999.0])[:n], torch.arange(n) % 7
+
+
+def with_actions(network: DiTNetwork, columns: list[list[Action]], guidance: Guidance | None = None) -> Schedule:
+    """A schedule of the network with the given actions, one list of `num_blocks` a step."""
+    full = make_schedule(
+        network.signature, network.noise, network.prediction, num_steps=len(columns), guidance=guidance
+    )
+    steps = tuple(replace(step, blocks=tuple(column)) for step, column in zip(full.steps, columns, strict=True))
+    return replace(full, steps=steps)
+
+
+def evaluate_plan(network: DiTNetwork, schedule: Schedule, xs: list[Tensor], labels: Tensor) -> list[Tensor]:
+    """Every step's network output, conditional branch alone, on given inputs."""
+    plan = compile_plan(schedule)
+    slots: list = [None] * plan.num_slots
+    outputs: list[Tensor] = []
+    with torch.inference_mode():
+        for step, x in zip(plan.steps, xs, strict=True):
+            (call,) = step.calls
+            outputs.append(network.evaluate(x, torch.full((len(x),), 500.0), labels, call, slots))
+    return outputs
+
+
+def random_columns(num_blocks: int, num_steps: int, seed: int) -> list[list[Action]]:
+    rng = np.random.default_rng(seed)
+    choices = [RUN, RUN, DROP, REUSE, forecast(1), forecast(2)]
+    later = [[choices[k] for k in rng.integers(len(choices), size=num_blocks)] for _ in range(num_steps - 2)]
+    return [[RUN] * num_blocks, [RUN] * num_blocks, *later]
+
+
+# ---- the public code -------------------------------------------------------------------------------------------------
+
+
+def outputs(arguments: dict[str, int | bool]) -> list[float]:
+    module = DiT(**arguments)
+    fill(module)
+    x = torch.sin(torch.arange(3 * 4 * 64, dtype=torch.float64) * 0.37).reshape(3, 4, 8, 8).float()
+    with torch.inference_mode():
+        output = module(x, torch.tensor([3.0, 500.0, 999.0]), torch.tensor([0, 3, arguments["num_classes"]]))
+    return output.flatten()[::97].tolist()
+
+
+def test_golden_numbers_of_the_public_code() -> None:
+    """Outputs of facebookresearch/DiT (models.py, timm 0.9.16) with the weights of `fill`, run once on a CPU."""
+    small = {"depth": 4, "width": 48, "num_heads": 3, "num_classes": 7, "learned_range": True}
+    golden = [-0.593294, 1.107415, -0.63416, 0.005432, 0.320823, -0.716394, 0.240413, -0.409155]
+    golden += [-0.553608, -0.438744, 0.644008, 0.119833, 0.39667, -0.569969, 0.437938, -0.283945]
+    assert outputs({**SMALL, **small}) == pytest.approx(golden, abs=1e-5)
+    wide = {"patch_size": 4, "depth": 3, "width": 32, "num_heads": 2, "num_classes": 5}
+    golden = [-0.043744, -0.155134, -0.007949, -0.161488, 0.103922, 0.026609, 0.042465, 0.038532]
+    assert outputs({**SMALL, **wide}) == pytest.approx(golden, abs=1e-5)
+
+
+def test_sizes_of_the_paper() -> None:
+    """Parameters in millions, Table 1 and 4 of arXiv 2212.09748: DiT-S/2 33, B/2 130, L/2 458, XL/2 675."""
+    for name, millions in {"DiT-S": 33, "DiT-B": 130, "DiT-L": 458, "DiT-XL": 675}.items():
+        count = sum(p.numel() for p in paper_size(name, 2).parameters())
+        assert count / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_flops_of_the_paper(granularity: str) -> None:
+    """118.64 GMACs for DiT-XL/2 at 256 pixels (the paper's Table 4 says 118.6 Gflops, counting multiply-adds)."""
+    network = as_network(paper_size("DiT-XL", 2), 1000).at(granularity)
+    assert network.flops(range(network.num_blocks)) / 2e9 == pytest.approx(118.6, rel=0.005)
+
+
+def test_position_embedding_is_the_papers() -> None:
+    """Row 0 is position (0, 0): sin 0 and cos 0 for both axes."""
+    table = sincos_positions(8, 3)[0]
+    assert table[0].tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert table[1, 0].item() == pytest.approx(math.sin(1))  # columns come first
+
+
+def test_pt_file_with_ema_and_without_metadata(tmp_path) -> None:
+    module = small_dit(learned_range=True).module
+    path = tmp_path / "0050000.pt"
+    torch.save({"model": {}, "ema": module.state_dict()}, path)
+    loaded = networks.load(path, num_heads=3)
+    assert (loaded.num_blocks, loaded.learned_range, loaded.num_classes) == (6, True, 7)
+    x, time, labels = inputs(loaded)
+    with torch.inference_mode():
+        assert torch.equal(loaded.evaluate(x, time, labels, None, []), module(x, time, labels))
+
+
+def test_the_bundled_checkpoint_decodes_to_grey_images() -> None:
+    network = networks.load("fashion-dit")
+    images = network.decode(torch.zeros(2, *network.sample_shape))
+    assert images.shape == (2, 3, 28, 28)
+    assert torch.equal(images[:, 0], images[:, 1])
+
+
+# ---- whole blocks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 6])
+def test_exit_depth_equals_a_cut_block_list(depth: int) -> None:
+    whole, cut = small_dit(6), small_dit(6)
+    cut.module.blocks = cut.module.blocks[:depth]
+    x, time, labels = inputs(whole)
+    call = compile_plan(with_actions(whole, [[RUN] * depth + [DROP] * (6 - depth)])).steps[0].calls[0]
+    assert torch.equal(whole.evaluate(x, time, labels, call, []), cut.evaluate(x, time, labels, None, []))
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("seed", range(5))
+def test_actions_equal_a_slow_reference(seed: int, granularity: str) -> None:
+    """Random action matrices against arithmetic written from the format's definitions, one value at a time."""
+    network = small_dit().at(granularity)
+    columns = random_columns(network.num_blocks, 6, seed)
+    generator = torch.Generator().manual_seed(seed)
+    xs = [torch.randn((2, 4, 8, 8), generator=generator) for _ in columns]
+    times = [torch.full((2,), 500.0)] * len(xs)
+    labels = torch.tensor([1, 5])
+    found = evaluate_plan(network, with_actions(network, columns), xs, labels)
+    slow = (slow_blocks if granularity == "block" else slow_branches)(network.module, columns, xs, times, labels)
+    for expected, output in zip(slow, found, strict=True):
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+
+
+def slow_blocks(
+    module: DiT, columns: list[list[Action]], xs: list[Tensor], times: list[Tensor], labels: Tensor
+) -> Iterator[Tensor]:
+    """Network outputs from the format's definitions: a block's value is what it adds."""
+    history: dict[int, list[tuple[int, Tensor]]] = {j: [] for j in range(len(module.blocks))}
+    for s, (column, x, time) in enumerate(zip(columns, xs, times, strict=True)):
+        with torch.inference_mode():
+            h = module.x_embedder(x) + module.pos_embed
+            c = module.t_embedder(time) + module.y_embedder(labels)
+            for j, action in enumerate(column):
+                if action.kind == "run":
+                    history[j].insert(0, (s, module.blocks[j](h, c) - h))
+                if action.kind != "drop":
+                    h = h + taylor(s, history[j], action.order)
+            yield module.unpatchify(module.final_layer(h, c))
+
+
+def slow_branches(
+    module: DiT, columns: list[list[Action]], xs: list[Tensor], times: list[Tensor], labels: Tensor
+) -> Iterator[Tensor]:
+    """Network outputs from the format's definitions: a branch's value is its output, added under this step's gate."""
+    history: dict[int, list[tuple[int, Tensor]]] = {j: [] for j in range(2 * len(module.blocks))}
+    for s, (column, x, time) in enumerate(zip(columns, xs, times, strict=True)):
+        with torch.inference_mode():
+            h = module.x_embedder(x) + module.pos_embed
+            c = module.t_embedder(time) + module.y_embedder(labels)
+            for j, action in enumerate(column):
+                block = module.blocks[j // 2]
+                parts = block.adaLN_modulation(c)[:, None].chunk(6, dim=-1)
+                shift, scale, gate = parts[:3] if j % 2 == 0 else parts[3:]
+                if action.kind == "run":
+                    normed = F.layer_norm(h, h.shape[-1:], eps=1e-6) * (1 + scale) + shift
+                    history[j].insert(0, (s, (block.attn if j % 2 == 0 else block.mlp)(normed)))
+                if action.kind != "drop":
+                    h = h + gate * taylor(s, history[j], action.order)
+            yield module.unpatchify(module.final_layer(h, c))
+
+
+def taylor(s: int, history: list[tuple[int, Tensor]], order: int) -> Tensor:
+    """y0 + k·d + ½·k²·(d − d′)/(r0 − r1), with as many terms as the order and the history allow."""
+    (r0, y0), rest = history[0], history[1:]
+    value, k = y0, s - r0
+    if order >= 1 and rest:
+        r1, y1 = rest[0]
+        slope = (y0 - y1) / (r0 - r1)
+        value = value + k * slope
+        if order == 2 and len(rest) > 1:
+            r2, y2 = rest[1]
+            value = value + 0.5 * k * k * (slope - (y1 - y2) / (r1 - r2)) / (r0 - r1)
+    return value
+
+
+# ---- attention and MLP by themselves ---------------------------------------------------------------------------------
+
+
+def test_full_plan_of_branches_is_the_whole_network_bit_for_bit() -> None:
+    whole = small_dit(learned_range=True)
+    branches = whole.at("branch")
+    assert branches.signature.kinds == (("branch", 12),)
+    assert branches.at("block").signature == whole.signature
+    x, time, labels = inputs(whole)
+    expected = whole.evaluate(x, time, labels, None, [])
+    columns = [[RUN] * 12, [REUSE] * 12]  # so that the first step also stores every value
+    for call in (None, *compile_plan(with_actions(branches, columns)).steps[0].calls):
+        assert torch.equal(branches.evaluate(x, time, labels, call, [None] * 12), expected)
+
+
+def test_flops_of_branches_add_up_to_blocks() -> None:
+    whole = small_dit()
+    branches = whole.at("branch")
+    for depth in range(7):
+        assert branches.flops(range(2 * depth)) == whole.flops(range(depth))
+    increments = [b - a for a, b in pairwise(branches.flops(range(d)) for d in range(13))]
+    assert increments == [*increments[:2]] * 6
+    tokens, width = 16, 48
+    assert increments[0] == 2 * (4 * tokens * width**2 + 2 * tokens**2 * width + 3 * width**2)
+    assert increments[1] == 2 * (8 * tokens * width**2 + 3 * width**2)
+
+
+def test_other_granularities_are_refused() -> None:
+    with pytest.raises(InputError, match="block and branch, but got `head`"):
+        small_dit().at("head")
+
+
+def test_fora_by_hand() -> None:
+    """Fast-Forward Caching (arXiv 2407.01425): every third step computes, the others reuse under their own gates."""
+    network = small_dit()
+    fresh = [[s % 3 == 0] * 12 for s in range(7)]
+    assert_samples_equal_a_cache_by_hand(network, fresh)
+
+
+def test_learning_to_cache_by_hand() -> None:
+    """Learning-to-Cache (arXiv 2406.01733): at every second step its router says which attentions and MLPs compute."""
+    network = small_dit()
+    router = np.random.default_rng(0).random((8, 12)) < 0.4
+    fresh = [[s % 2 == 0 or bool(router[s, j]) for j in range(12)] for s in range(8)]
+    assert_samples_equal_a_cache_by_hand(network, fresh)
+
+
+def assert_samples_equal_a_cache_by_hand(network: DiTNetwork, fresh: list[list[bool]]) -> None:
+    """Whole guided trajectories of our loop, beside a loop with a dictionary of branch outputs."""
+    columns = [[RUN if each else REUSE for each in step] for step in fresh]
+    schedule = with_actions(network.at("branch"), columns, Guidance(2.0))
+    noise, labels = noises(0, range(3), network.sample_shape, 1)[0], torch.tensor([0, 2, 4])
+    cache: dict[int, Tensor] = {}
+    x, history = noise, []
+    both = torch.cat([labels, torch.full((3,), 7)])
+    with torch.inference_mode():
+        for step, row, chosen in zip(schedule.steps, rows(schedule), fresh, strict=True):
+            output = cached(network.module, torch.cat([x, x]), torch.full((6,), step.time), both, chosen, cache)
+            c, u = output.chunk(2)
+            history.insert(0, row.model_x * x + row.model_f * (u + 2.0 * (c - u)))
+            x = row.a * x + sum(b * m for b, m in zip(row.b, history, strict=False))
+    found = run([network.at("branch")], schedule, noise, [], labels)
+    torch.testing.assert_close(found, x, rtol=1e-4, atol=1e-4)
+
+
+def cached(module: DiT, x: Tensor, time: Tensor, labels: Tensor, fresh: list[bool], cache: dict[int, Tensor]) -> Tensor:
+    """One evaluation as caching codes write it: `x + gate * (layer(x) or what the cache has)`."""
+    h, c = module.embed(x, time, labels)
+    for index, block in enumerate(module.blocks):
+        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation(c).unsqueeze(1).chunk(6, dim=2)
+        if fresh[2 * index]:
+            cache[2 * index] = block.attn(block.norm1(h) * (1 + scale1) + shift1)
+        h = h + gate1 * cache[2 * index]
+        if fresh[2 * index + 1]:
+            cache[2 * index + 1] = block.mlp(block.norm2(h) * (1 + scale2) + shift2)
+        h = h + gate2 * cache[2 * index + 1]
+    return module.head(h, c)
