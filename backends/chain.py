@@ -77,11 +77,11 @@ def execute(call: Call, slots: Slots, h: State, chain: Chain) -> State:
     """
     for op in call.ops:
         match op:
-            case Run(start, stop, None):
+            case Run(start, stop, slot) if slot is not None:
+                h, slots[slot] = _run_and_store(chain, start, stop, h)
+            case Run(start, stop):
                 for index in range(start, stop):
                     h = chain.run(index, h)
-            case Run(start, stop, int() as slot):
-                h, slots[slot] = _run_and_store(chain, start, stop, h)
             case Add(start, _, reads):
                 h = _stand_in(chain, start, h, slots, reads)
             case Skip(start, stop):
