@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .plan import Add, Call, Read, Run, Skip
+from .plan import Add, Call, Read, Run, Skip, fuses
 
 State: TypeAlias = Tensor | tuple["State", ...]
 Slots: TypeAlias = list[State | None]
@@ -28,6 +28,9 @@ class Chain(ABC):
     * merge: `compute` is its residual part, `skip` runs the linear layer over the long skip alone, and `apply` does
       that and adds the residual part.
     * replace: `compute` is all that it hands on, `apply` hands that on; it can't be skipped.
+
+    In a network with merge blocks `compute`, `apply` and `skip` of residual blocks are called too, one block at a time,
+    so that they can put aside what a long skip hands on.
 
     No method may modify its arguments.
 
@@ -52,6 +55,11 @@ class Chain(ABC):
     def skip(self, index: int, h: State) -> State:
         """The state after the block where it is dropped."""
         return h
+
+    def run_and_store(self, index: int, h: State) -> tuple[State, State]:
+        """The state after the block, and what it stores: `compute` and `apply`, where nothing cheaper gives both."""
+        value = self.compute(index, h)
+        return self.apply(index, h, value), value
 
 
 class ResidualChain(Chain):
@@ -93,10 +101,9 @@ def execute(call: Call, slots: Slots, h: State, chain: Chain) -> State:
 
 
 def _run_and_store(chain: Chain, start: int, stop: int, h: State) -> tuple[State, State]:
-    """The state after blocks[start:stop], and what they store: one sum for residual blocks, else one block's value."""
-    if chain.kinds[start] != "residual":
-        value = chain.compute(start, h)
-        return chain.apply(start, h, value), value
+    """The state after blocks[start:stop], and what they store: one sum for a residual span, else one block's value."""
+    if not _is_fusible(chain, start):
+        return chain.run_and_store(start, h)
     before = h
     for index in range(start, stop):
         h = chain.run(index, h)
@@ -105,7 +112,7 @@ def _run_and_store(chain: Chain, start: int, stop: int, h: State) -> tuple[State
 
 def _stand_in(chain: Chain, start: int, h: State, slots: Slots, reads: Sequence[Read]) -> State:
     """The state after a span for which stored values stand in."""
-    if chain.kinds[start] == "residual":
+    if _is_fusible(chain, start):
         for read in reads:
             h = add(h, stored(slots, read), read.weight)
         return h
@@ -116,6 +123,11 @@ def _stand_in(chain: Chain, start: int, h: State, slots: Slots, reads: Sequence[
     for read in others:
         value = add(value, stored(slots, read), read.weight)
     return chain.apply(start, h, value)
+
+
+def _is_fusible(chain: Chain, index: int) -> bool:
+    """Whether a block is one of a residual span that is stored and added as a whole."""
+    return chain.kinds[index] == "residual" and fuses(chain.kinds)
 
 
 def stored(slots: Slots, read: Read) -> State:

@@ -2,7 +2,8 @@
 
 Every `reuse` and `forecast` is a weighted sum of values that earlier steps stored, and its weights depend on the
 schedule alone. So they are worked out here, exactly, and an executor only runs blocks, keeps tensors and adds them.
-Neighbouring residual blocks whose stored values are read alike become one tensor: the sum of their residuals.
+Neighbouring residual blocks whose stored values are read alike become one tensor: the sum of their residuals. In a
+network with merge blocks they don't, because what lies between them is needed: it feeds the long skips.
 
 Standard library only, like `schedule.py`.
 """
@@ -107,6 +108,11 @@ def _op_kind(op: Op) -> str:
             return f"skip{start}-{stop}"
 
 
+def fuses(kinds: Sequence[str]) -> bool:
+    """Whether neighbouring residual blocks of a network may share one stored value, and one operation to add it."""
+    return "merge" not in kinds
+
+
 def forecast_weights(s: int, history: Sequence[int], order: int) -> list[tuple[int, Fraction]]:
     """The (step, weight) terms of a forecast at step `s` from the steps in `history` at which the block ran, newest
     first; order 0 is `reuse`. The order falls to what the history allows, and terms of weight 0 are left out."""
@@ -209,11 +215,13 @@ def _groups(schedule: Schedule, draft: _Draft) -> dict[Value, int]:
     firsts: dict[Value, int] = {}
     for s, step in enumerate(schedule.steps):
         kinds = schedule.networks[step.network].block_kinds
+        fusible = fuses(kinds)
         for branches in _calls(draft, s):
             before: tuple[Profile, ...] | None = None
             for j, kind in enumerate(kinds):
                 profile = tuple(tuple(draft.profiles.get((s, branch, j), ())) for branch in branches)
-                fused = kind == "residual" and j > 0 and kinds[j - 1] == "residual" and profile == before
+                pair = fusible and j > 0 and kind == kinds[j - 1] == "residual"
+                fused = pair and profile == before
                 for branch in branches if any(profile) else ():
                     firsts[s, branch, j] = firsts[s, branch, j - 1] if fused else j
                 before = profile
@@ -260,12 +268,13 @@ class _Emitter:
     def _span_key(self, s: int, branch: Branch, j: int) -> tuple[str, object]:
         """Equal for the neighbours that one operation covers."""
         step = self.schedule.steps[s]
-        action, kind = step.blocks[j].kind, self.schedule.networks[step.network].block_kinds[j]
+        kinds = self.schedule.networks[step.network].block_kinds
+        action, kind = step.blocks[j].kind, kinds[j]
         if action == "run":
             return action, self.firsts.get((s, branch, j))
         if action == "drop":
             return action, kind
-        return "add", kind if kind == "residual" else j
+        return "add", kind if kind == "residual" and fuses(kinds) else j
 
     def _store(self, s: int, branches: tuple[Branch, ...], first: int) -> int:
         if not self.free:

@@ -278,8 +278,14 @@ def test_blocks_that_are_read_apart_are_kept_apart() -> None:
 
 
 def test_only_residual_blocks_are_fused() -> None:
-    plan = compile_plan(make_schedule([[RUN] * 4, [REUSE] * 4], ["residual", "residual", "merge", "merge"]))
+    plan = compile_plan(make_schedule([[RUN] * 4, [REUSE] * 4], ["residual", "residual", "branch", "branch"]))
     assert [(op.start, op.stop) for op in plan.steps[1].calls[0].ops] == [(0, 2), (2, 3), (3, 4)]
+
+
+def test_long_skips_need_what_lies_between_residual_blocks() -> None:
+    plan = compile_plan(make_schedule([[RUN] * 4, [REUSE] * 4], ["residual", "residual", "residual", "merge"]))
+    assert [(op.start, op.stop) for op in plan.steps[0].calls[0].ops] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert [(op.start, op.stop) for op in plan.steps[1].calls[0].ops] == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
 def test_slots_are_used_again_after_the_last_read() -> None:
