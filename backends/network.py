@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class Network(ABC):
     image_shape: tuple[int, int, int]
     num_classes: int | None
     name: str
-    takes_guidance: ClassVar[bool] = False
+    takes_guidance: bool = False
 
     @property
     def condition_kind(self) -> Literal["none", "labels", "prompts"]:

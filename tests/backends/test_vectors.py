@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends import sampling, schedule, vectors
-from exeunt.backends.chain import ResidualChain
+from exeunt.backends.chain import Chain
 from exeunt.backends.network import ChainNetwork, Pass
 from exeunt.backends.plan import Add, Call, Read, Run, StepPlan, compile_plan
-from exeunt.backends.schedule import Guidance, Schedule, ScheduleError
+from exeunt.backends.schedule import Embedded, Guidance, Schedule, ScheduleError
 from exeunt.backends.vectors import CHANNELS, NUM_CLASSES, NUM_IMAGES, LittleNetwork
 from torch import Tensor
 
@@ -113,7 +113,38 @@ def test_plans_replay_the_vectors(name: str) -> None:
     PlanReplay(name).run()
 
 
-# ---- the real loop, on residual blocks -------------------------------------------------------------------------------
+# ---- the real loop, on every kind of block ---------------------------------------------------------------------------
+
+
+class LittleChain(Chain):
+    """Blocks of every kind, by the format's table of kinds."""
+
+    def __init__(self, kinds: Sequence[str], weights: dict[str, Tensor], time: Tensor) -> None:
+        self.kinds, self.weights, self.time = kinds, weights, time
+
+    def run(self, index: int, h: Tensor) -> Tensor:
+        return self.apply(index, h, self.compute(index, h))
+
+    def compute(self, index: int, h: Tensor) -> Tensor:
+        inner = self.linear(index, h) if self.kinds[index] == "merge" else h
+        return torch.tanh(inner @ self.weights[f"block.{index}.weight"].T + self.weights[f"block.{index}.bias"])
+
+    def apply(self, index: int, h: Tensor, value: Tensor) -> Tensor:
+        match self.kinds[index]:
+            case "replace":
+                return value
+            case "merge":
+                return self.linear(index, h) + value
+            case "branch":
+                return h + self.weights[f"block.{index}.gate"] * (1 + self.time / 1000) * value
+            case _:
+                return h + value
+
+    def skip(self, index: int, h: Tensor) -> Tensor:
+        return self.linear(index, h) if self.kinds[index] == "merge" else h
+
+    def linear(self, index: int, h: Tensor) -> Tensor:
+        return h @ self.weights[f"block.{index}.linear"].T
 
 
 class TorchLittleNetwork(ChainNetwork):
@@ -125,6 +156,7 @@ class TorchLittleNetwork(ChainNetwork):
         prefix = f"network.{n}."
         self.signature, self.noise = whole.networks[n], whole.sampler.noise
         self.prediction, self.learned_range = whole.sampler.prediction, whole.sampler.variance == "learned-range"
+        self.takes_guidance = isinstance(whole.guidance, Embedded)
         self.weights = {
             key.removeprefix(prefix): torch.from_numpy(tensor)
             for key, tensor in tensors.items()
@@ -142,11 +174,10 @@ class TorchLittleNetwork(ChainNetwork):
     def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         w = self.weights
         h = x.flatten(1) @ w["embed"].T + w["label"][conditions] + time[:, None] / 1000 * w["time"]
-
-        def block(j: int, h: Tensor) -> Tensor:
-            return h + torch.tanh(h @ w[f"block.{j}.weight"].T + w[f"block.{j}.bias"])
-
-        return Pass(h, ResidualChain(self.num_blocks, block), lambda h: (h @ w["head"].T)[:, :, None, None])
+        if guidance is not None:
+            h = h + guidance[:, None] * w["guidance"]
+        chain = LittleChain(self.signature.block_kinds, w, time[:, None])
+        return Pass(h, chain, lambda h: (h @ w["head"].T)[:, :, None, None])
 
     def null_conditions(self, num_images: int) -> Tensor:
         return torch.full((num_images,), NUM_CLASSES)
@@ -161,9 +192,8 @@ class TorchLittleNetwork(ChainNetwork):
         return 0
 
 
-@pytest.mark.parametrize("name", [name for name in vectors.CASES if name != "kinds"])
+@pytest.mark.parametrize("name", vectors.CASES)
 def test_the_sampling_loop_replays_the_vectors(name: str) -> None:
-    """`kinds` is left to the plans above: native networks are chains of residual blocks."""
     whole, tensors = vectors.read(name)
     networks = [TorchLittleNetwork(whole, n, tensors) for n in range(len(whole.networks))]
     sampling.check(networks, whole)
