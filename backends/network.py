@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 from .chain import Chain, Slots, State, execute
+from .contents import identify
 from .errors import DeviceError, InputError
+from .own import own_class
 from .plan import Call, Run
 from .schedule import NetworkSignature, Noise
 
@@ -30,6 +32,7 @@ NETWORKS = {
     "DiT": "dit:DiTNetwork",
     "closed-form": "closed_form:ClosedFormNetwork",
 }
+MADE = ("closed-form",)  # those that make their own weights
 BUNDLED = {
     "fashion-dit": ("DiT", ASSETS / "fashion-dit" / "normal.safetensors"),
     "fashion-dit-exits": ("DiT", ASSETS / "fashion-dit" / "exits.safetensors"),
@@ -59,6 +62,7 @@ class Network(ABC):
         num_classes: number of class labels; None without labels.
         takes_guidance: whether guidance is an input of the network (distilled guidance, as in FLUX).
         name: how the network is called in reports: a bundled name or a file name.
+        notes: what was chosen and removed when the weights were read, for people to read.
     """
 
     signature: NetworkSignature
@@ -196,7 +200,7 @@ class ChainNetwork(Network):
 
 
 def load(
-    checkpoint: str | Path,
+    checkpoint: str | Path | None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
@@ -206,44 +210,70 @@ def load(
     """Load a network from a checkpoint.
 
     Args:
-        checkpoint: a bundled name (`fashion-dit`, `fashion-dit-exits`), "closed-form", or a .safetensors or .pt file.
+        checkpoint: a bundled name (`fashion-dit`, `fashion-dit-exits`), "closed-form", a .safetensors or .pt file, or a
+            folder of diffusers or of shards. None for a network that makes its own weights.
         device: where to put the weights, such as "cpu" or "cuda:0".
         dtype: the type of the weights while they run.
-        network: a name in `NETWORKS`, or "module:Class" of a `Network`; worked out from the file if not given.
+        network: a name in `NETWORKS`, or "FILE.py:Class" or "module:Class" of a `Network`; worked out from the
+            checkpoint's names and shapes if not given.
         options: what the network's `from_checkpoint` takes, such as `num_heads`.
 
     Raises:
         InputError: an unknown name, a missing or unreadable file, or weights that do not fit.
         DeviceError: the device is not there.
     """
-    name = str(checkpoint)
     target = check_device(device)
-    if name in NETWORKS and not Path(name).exists():
-        return _make(resolve(name), None, options, device=target, dtype=dtype, name=name)
+    name = str(checkpoint)
+    if checkpoint is None or (name in NETWORKS and not Path(name).exists()):
+        kind = network or name
+        if kind in NETWORKS and kind not in MADE:
+            raise InputError(f"checkpoint: `{kind}` needs weights. Give them with `--checkpoint FILE`.")
+        return _make(resolve(kind), None, options, device=target, dtype=dtype, name=kind)
     if name in BUNDLED:
-        kind, path = BUNDLED[name]
-        return _make(resolve(network or kind), path, options, device=target, dtype=dtype, name=name)
+        return _make(_for_bundled(name, network), BUNDLED[name][1], options, device=target, dtype=dtype, name=name)
     path = Path(name)
-    if not path.is_file():
+    if not path.exists():
         near = get_close_matches(name, [*BUNDLED, "closed-form"], n=1)
         hint = (
             f"Did you mean `{near[0]}`?" if near else f"Give a file, or one of: {', '.join([*BUNDLED, 'closed-form'])}."
         )
-        raise InputError(f"checkpoint: must be a file or a bundled name, but `{name}` is neither. {hint}")
-    return _make(resolve(network or "DiT"), path, options, device=target, dtype=dtype, name=path.name)
+        raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is none. {hint}")
+    kind = network or identify(path, options.get("weights_key")).network
+    assert kind is not None, "what is none of them was refused"
+    return _make(resolve(kind), path, options, device=target, dtype=dtype, name=path.resolve().name)
+
+
+def _for_bundled(name: str, network: str | None) -> Any:
+    """The class for a bundled checkpoint, which a network of another kind can't hold."""
+    kind = BUNDLED[name][0]
+    found = resolve(network or kind)
+    if not issubclass(found, resolve(kind)):
+        raise InputError(
+            f"network: the checkpoint `{name}` is a {kind}, which `{network}` is not. Give its own weights with "
+            "`--checkpoint FILE`."
+        )
+    return found
 
 
 def _make(kind: Any, path: Path | None, options: Mapping[str, Any], **given: Any) -> Network:
-    """The network of a class, unless an option is one that it does not take."""
+    """The network of a class, unless it does not take an option, or needs one more."""
+    title = kind.__name__
+    if not callable(getattr(kind, "from_checkpoint", None)):
+        raise InputError(f"network: `{title}` must have a class method `from_checkpoint`. See docs/own-network.md.")
+    parameters = signature(kind.from_checkpoint).parameters
     known = _options(kind.from_checkpoint)
-    if any(each.kind is Parameter.VAR_KEYWORD for each in signature(kind.from_checkpoint).parameters.values()):
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
         known += _options(kind)
     known = [option for option in dict.fromkeys(known) if option not in given]
     for option in options:
         if option not in known:
             near = get_close_matches(option, known, n=1)
             hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known) or 'none'}."
-            raise InputError(f"network: `{kind.__name__}` takes no argument `{option}`. {hint}")
+            raise InputError(f"network: `{title}` takes no argument `{option}`. {hint}")
+    missing = [name for name in known if name in parameters and parameters[name].default is Parameter.empty]
+    if set(missing) - set(options):
+        needed = next(name for name in missing if name not in options)
+        raise InputError(f"network: `{title}` needs `{needed}`. Add `--network-arg {needed}=VALUE`.")
     return kind.from_checkpoint(path, **given, **options)
 
 
@@ -253,25 +283,19 @@ def _options(function: Callable[..., Any]) -> list[str]:
 
 
 def resolve(name: str) -> Any:
-    """The class behind a name in `NETWORKS` or behind "module:Class".
+    """The class behind a name in `NETWORKS`, behind "FILE.py:Class" or behind "module:Class".
 
     Raises:
-        InputError: the name is unknown, or the module or class can't be imported.
+        InputError: the name is unknown, or there is no such class or no whole one.
     """
     if name in NETWORKS:
         module, _, attribute = NETWORKS[name].partition(":")
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        near = get_close_matches(name, NETWORKS, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(NETWORKS)}; or give module:Class."
-        raise InputError(f"network: `{name}` is not known. {hint}")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"network: `{name}` can't be imported ({error}). Check the module path and the class name."
-        ) from error
+    if ":" in name:
+        return own_class(name, Network)
+    near = get_close_matches(name, NETWORKS, n=1)
+    hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(NETWORKS)}; or give FILE.py:Class."
+    raise InputError(f"network: `{name}` is not known. {hint}")
 
 
 def check_device(device: str | torch.device) -> torch.device:
