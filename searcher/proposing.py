@@ -1,8 +1,13 @@
 """Asking Optuna for schedules and telling it what they measured.
 
-Optuna's study has two objectives, quality (a distance, down) and predicted images per second (up), and one flat set of
-parameters. Every trial is told once, at the search's count of images; later measurements of the same schedule live in
-our own tables, because finished trials can't be changed.
+Optuna's study has two objectives, quality (a distance, down) and predicted images per second (up), one constraint that
+keeps samplers from the worthless end of the front, and one flat set of parameters. Every trial is told once, at the
+search's count of images; later measurements of the same schedule live in our own tables, because finished trials can't
+be changed.
+
+Optuna 5.0's samplers take a constraint beside several objectives: TPE counts a trial that violates it among the bad
+ones, NSGA-II puts it behind all others, and GP multiplies the gain in hypervolume that it expects by the probability of
+keeping it.
 """
 
 import warnings
@@ -27,12 +32,23 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 
 
+# The constraint's name in Optuna's tables.
+WORTHLESS = "worthless"
+
+
 @dataclass(frozen=True)
 class Values:
-    """What a trial is told: `quality` is a distance on search seeds, `speed` predicted images per second."""
+    """What a trial is told.
+
+    Attributes:
+        quality: a distance on search seeds.
+        speed: predicted images per second.
+        violation: how far it is in the worthless end of the front, and 0 or less where it is not.
+    """
 
     quality: float
     speed: float
+    violation: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,10 @@ class Proposer:
         self.study = study
         self.space = space
         self._own = own
+        self._asked: dict[int, Trial] = {}
+        # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
+        told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self._constrained = all(WORTHLESS in trial.constraints for trial in told)
         self.study.sampler = SAMPLERS[sampler]((seed + 7919 * self.num_trials) % 2**32)
 
     @property
@@ -91,15 +111,19 @@ class Proposer:
         schedule = self.space.build(trial.params)
         self._own(trial)
         trial.set_user_attr("schedule", schedule.digest)
+        self._asked[trial.number] = trial
         return Proposal(trial.number, schedule)
 
     def tell(self, number: int, values: Values) -> None:
-        """Finishes a trial."""
-        self.study.tell(number, [values.quality, values.speed])
+        """Finishes a trial that was asked for."""
+        trial = self._asked.pop(number)
+        if self._constrained:
+            trial.set_constraint(WORTHLESS, values.violation)
+        self.study.tell(trial, [values.quality, values.speed])
 
     def fail(self, number: int) -> None:
         """Finishes a trial that could not be measured; why is in the evaluation store."""
-        self.study.tell(number, state=TrialState.FAIL)
+        self.study.tell(self._asked.pop(number), state=TrialState.FAIL)
 
     def tell_known(self, label: str, schedule: Schedule, values: Values) -> None:
         """Adds a schedule that was not proposed, such as a baseline, if the space can express it and it is not there.
@@ -115,6 +139,7 @@ class Proposer:
                 params=point,
                 distributions=self.space.distributions(),
                 values=[values.quality, values.speed],
+                constraints={WORTHLESS: values.violation} if self._constrained else None,
                 user_attrs={"schedule": schedule.digest, "label": label},
             )
         )

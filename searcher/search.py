@@ -8,7 +8,7 @@ from ..studies.evaluations import FailedEvaluation, UnusableFeatures
 from .candidates import Candidate, from_baseline
 from .finals import reserve
 from .frames import Frame
-from .promotion import Measured, next_rival
+from .promotion import Measured, next_rival, violation, worst_excess
 from .proposing import Proposal, Values
 from .seeds import baselines, select
 from .session import Session
@@ -47,7 +47,7 @@ def measure_baseline(session: Session, candidate: Candidate) -> None:
     """Measures one baseline and lets the sampler learn from it where the space can express it."""
     measured = session.measure(candidate)
     if candidate.weights == session.laboratory.weights:
-        session.proposer.tell_known(candidate.label, candidate.schedule, values(measured))
+        session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
 
 
 def measure_proposals(session: Session) -> None:
@@ -81,7 +81,7 @@ def measure_given(session: Session) -> None:
         except (NonFiniteSamples, UnusableFeatures, FailedEvaluation) as error:
             session.watch.say(f"{candidate.label} failed: {error}")
         else:
-            session.proposer.tell_known(candidate.label, candidate.schedule, values(measured))
+            session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
         session.allowance.trials += 1
 
 
@@ -95,16 +95,17 @@ def measure_proposal(session: Session, proposal: Proposal) -> None:
     label = f"trial {proposal.number}"
     candidate = Candidate(label, "trial", "", session.laboratory.weights, proposal.schedule, proposal.number)
     try:
-        session.proposer.tell(proposal.number, values(session.measure(candidate)))
+        session.proposer.tell(proposal.number, values(session, session.measure(candidate)))
     except (NonFiniteSamples, UnusableFeatures, FailedEvaluation) as error:
         session.proposer.fail(proposal.number)
         session.watch.say(f"{label} failed: {error}")
     session.allowance.trials += 1
 
 
-def values(measured: Measured) -> Values:
-    """What Optuna is told."""
-    return Values(measured.quality, measured.speed)
+def values(session: Session, measured: Measured) -> Values:
+    """What Optuna is told of a schedule."""
+    worst = worst_excess(session.measured.values())
+    return Values(measured.quality, measured.speed, violation(measured, worst))
 
 
 def has_room(session: Session, candidate: Candidate | None = None) -> bool:

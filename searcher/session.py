@@ -110,9 +110,9 @@ class Session:
         self.proposer.study.set_user_attr("state", state)
 
     def _remember(self, candidate: Candidate, record: QualityRecord) -> None:
-        excess = record.value if record.excess is None else record.excess
-        speed = self.objective.images_per_second(candidate.schedule)
-        self.measured[candidate.key] = Measured(candidate, record.value, excess, speed)
+        floor, speed = record.floor or 0.0, self.objective.images_per_second(candidate.schedule)
+        excess, upper = record.value - floor, record.upper - floor
+        self.measured[candidate.key] = Measured(candidate, record.value, excess, speed, upper)
 
     def _line(self, candidate: Candidate, sampled: int) -> str:
         found = self.measured[candidate.key]

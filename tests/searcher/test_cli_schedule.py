@@ -1,12 +1,14 @@
 """`exeunt schedule` as a user calls it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends import schedule as schedules
 from exeunt.backends import vectors
+from exeunt.backends.formats import FORMATS
 from exeunt.searcher.cli import cli
 
 BAD = Path(__file__).parents[1] / "backends" / "bad_schedules" / "blocks-sum.one-short.schedule.json"
@@ -93,12 +95,80 @@ def test_convert_writes_the_canonical_form(tmp_path: Path, full: str) -> None:
     assert written["steps"] == [{"time": 500.0, "blocks": [["run", 20], ["drop", 8]]}]
 
 
-@pytest.mark.parametrize("depths", ["28,x", "28", "1.5", "[28]", "{}"])
+@pytest.mark.parametrize("depths", ["28,28", "[28]", "28,28,24,24,20,20,16,16,12,12.5"])
 def test_depths_that_are_no_ten_integers_are_refused(depths: str, full: str) -> None:
-    result = run("convert", depths, "--base", full)
+    result = run("convert", depths, "--base", full, "--from", "ase")
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: ")
+    assert result.stderr.startswith(f"Error: {depths}: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("source", ["28,x", "absent.json", "{}", ""])
+def test_what_is_neither_file_nor_numbers_is_refused(source: str, full: str) -> None:
+    result = run("convert", source, "--base", full)
+    assert result.exit_code == 2
+    assert "must be a readable file, or numbers with commas" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def cached(full: str, tmp_path: Path) -> str:
+    """The full schedule with blocks 4 to 26 reused at every second step."""
+    base = schedules.load(full)
+    row = (schedules.RUN,) * 4 + (schedules.REUSE,) * 23 + (schedules.RUN,)
+    steps = [replace(step, blocks=row) if s % 2 else step for s, step in enumerate(base.steps)]
+    path = tmp_path / "cached.schedule.json"
+    schedules.save(replace(base, steps=tuple(steps)), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("to", "arguments", "fields"),
+    [
+        ("cache-dit", [], "the solver (ddim, order 1), the 20 times (975 to 25) and guidance (none)"),
+        ("smoothcache", ["--granularity", "branch"], "the solver (ddim, order 1)"),
+    ],
+)
+def test_files_of_other_runtimes_go_out_and_come_back(
+    to: str, arguments: list[str], fields: str, cached: str, full: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "foreign"
+    made = run("convert", cached, *arguments, "--to", to, "-o", str(path))
+    assert made.exit_code == 0
+    assert f"A file of format {to} leaves out {fields}" in made.stderr
+    back = run("convert", str(path), "--base", full)
+    assert f"{path} is read as {to}" in back.stderr
+    wanted = run("convert", cached, *arguments)
+    assert back.stdout == wanted.stdout
+
+
+def test_times_come_as_numbers(full: str) -> None:
+    written = json.loads(run("convert", "999,500,10", "--base", full, "--to", "timesteps").stdout)
+    assert written == [999, 500, 10]
+
+
+def test_coefficients_are_written_on_demand(full: str, tmp_path: Path) -> None:
+    path = tmp_path / "portable.schedule.json"
+    said = json.loads(run("convert", full, "--to", "exeunt", "-o", str(path), "--json").stdout)
+    read = schedules.load(path)
+    assert read.steps[0].coefficients is not None
+    assert said == {"written": str(path), "from": "schedule", "to": "exeunt", "digest": read.digest}
+
+
+def test_refusals_name_the_file_the_step_and_the_way_out(cached: str, full: str) -> None:
+    for arguments, said in (
+        (["--to", "smoothcache"], "step 1, block 4: the format reuses the outputs of branches"),
+        (["--to", "ase"], "ASE can only run leading blocks"),
+        (["--to", "timesteps"], "every block must run"),
+        (["--to", "ecad"], "PixArtTransformer2DModel"),
+        (["--to", "yaml"], "--to: must be one of"),
+        (["--from", "ecad", "--base", full], f"{cached}: ecad: the format has names for"),
+        (["--base", full], f"{cached}: --base: a schedule file holds everything"),
+    ):
+        result = run("convert", cached, *arguments)
+        assert result.exit_code == 2
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, full: str) -> None:
@@ -112,3 +182,10 @@ def test_every_help_has_an_example(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "exeunt schedule" in result.output.partition("Examples:")[2]
+
+
+def test_convert_shows_every_format() -> None:
+    shown = run("convert", "--help").output
+    for name in FORMATS:
+        assert f"\n    {name} " in shown
+        assert f"--to {name}" in shown or name == "schedule"

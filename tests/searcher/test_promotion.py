@@ -1,16 +1,20 @@
-"""Which schedules deserve final seeds."""
+"""Which schedules deserve final seeds, and which nobody wants."""
 
+import math
+from dataclasses import replace
+
+import pytest
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.candidates import Candidate
-from exeunt.searcher.promotion import Measured, next_rival, priorities
+from exeunt.searcher.promotion import WORST_EXCESS, Measured, next_rival, priorities, violation, worst_excess
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
 SCHEDULE = make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4)
 
 
 def measured(label: str, excess: float, speed: float, role: str = "trial", family: str = "") -> Measured:
-    return Measured(Candidate(label, role, family, "net", SCHEDULE), excess + 50.0, excess, speed)
+    return Measured(Candidate(label, role, family, "net", SCHEDULE), excess + 50.0, excess, speed, excess + 10.0)
 
 
 def baseline(label: str, excess: float, speed: float, family: str = "fewer-steps") -> Measured:
@@ -18,6 +22,7 @@ def baseline(label: str, excess: float, speed: float, family: str = "fewer-steps
 
 
 FULL = baseline("full", 100.0, 10.0, "full")
+WORST = WORST_EXCESS * 110.0
 LADDER = [baseline("14 steps", 110.0, 14.0), baseline("10 steps", 140.0, 20.0), baseline("7 steps", 300.0, 28.0)]
 
 
@@ -54,8 +59,29 @@ def test_dominated_trials_stay_behind():
 
 
 def test_points_beyond_the_limit_come_after_those_within():
-    found = labels(measured("far", 400.0, 90.0), measured("near", 130.0, 25.0))
+    found = labels(measured("far", 310.0, 90.0), measured("near", 130.0, 25.0))
     assert found.index("near") < found.index("far")
+
+
+def test_what_is_worthless_gets_no_final_images_and_the_best_trial_some_in_any_case():
+    worthless = [measured("blurred", WORST + 1, 90.0), baseline("2 steps", WORST + 1, 80.0)]
+    assert labels(measured("near", 130.0, 25.0), *worthless) == labels(measured("near", 130.0, 25.0))
+    worse = [measured("noise", WORST + 90, 200.0), *worthless]
+    assert [each for each in labels(*worse) if each in ("blurred", "noise", "2 steps")] == ["blurred"]
+
+
+def test_the_worst_excess_is_stated_on_the_upper_end_of_the_full_schedules():
+    assert worst_excess([FULL, *LADDER]) == WORST
+    assert violation(measured("at", WORST, 90.0), WORST) == 0.0
+    assert violation(measured("twice", 2 * WORST, 90.0), WORST) == pytest.approx(1.0)
+    assert violation(FULL, WORST) < 0
+
+
+def test_nothing_is_worthless_beside_a_full_schedule_without_excess():
+    perfect = replace(FULL, excess=-20.0, excess_upper=-10.0)
+    assert worst_excess([perfect]) == math.inf
+    assert violation(measured("far", 1e6, 90.0), math.inf) < 0
+    assert "far" in [each.candidate.label for each in priorities([perfect, measured("far", 1e6, 90.0)])]
 
 
 def test_the_front_of_the_baselines_is_there_without_any_trial():

@@ -2,11 +2,16 @@
 
 import optuna
 import pytest
-from exeunt.backends.schedule import NetworkSignature, Noise, block_evaluations
+from exeunt.backends.closed_form import ClosedFormNetwork
+from exeunt.backends.network import load
+from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers import make_schedule
+from exeunt.reports.pareto import Score, hypervolume
 from exeunt.searcher.frames import Frame
-from exeunt.searcher.proposing import SAMPLERS, Proposer, Values, open_study
+from exeunt.searcher.promotion import WORST_EXCESS
+from exeunt.searcher.proposing import SAMPLERS, WORTHLESS, Proposer, Values, open_study
 from exeunt.searcher.spaces import make_space
+from optuna.trial import TrialState, create_trial
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 6),), None)
 FRAME = Frame(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=10), "log-snr")
@@ -24,7 +29,7 @@ def test_every_sampler_proposes_without_a_warning(sampler: str):
     for _ in range(11):
         proposal = asking.ask()
         cost = block_evaluations(proposal.schedule)
-        asking.tell(proposal.number, Values(100 / cost, 1 / cost))
+        asking.tell(proposal.number, Values(100 / cost, 1 / cost, 5 / cost - 0.2))
     assert len(asking.study.best_trials) > 0
 
 
@@ -57,7 +62,74 @@ def test_every_trial_is_noted_as_its_workers():
 def test_baselines_that_the_space_can_express_are_told_once():
     asking = proposer()
     for _ in range(2):
-        asking.tell_known("full", FRAME.full, Values(10.0, 1.0))
-        asking.tell_known("8 steps", FRAME.steps(8), Values(12.0, 1.2))
+        asking.tell_known("full", FRAME.full, Values(10.0, 1.0, -0.5))
+        asking.tell_known("8 steps", FRAME.steps(8), Values(12.0, 1.2, -0.4))
     assert [trial.user_attrs["label"] for trial in asking.study.trials] == ["full", "8 steps"]
     assert asking.study.trials[0].values == [10.0, 1.0]
+    assert asking.study.trials[0].constraints == {WORTHLESS: -0.5}
+
+
+def test_every_trial_is_told_its_violation_before_it_is_finished():
+    asking = proposer()
+    first, second = asking.ask(), asking.ask()
+    asking.tell(first.number, Values(10.0, 1.0, 0.3))
+    asking.fail(second.number)
+    assert [trial.constraints for trial in asking.study.trials] == [{WORTHLESS: 0.3}, {}]
+    assert [trial.state for trial in asking.study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+
+
+def tell_as_before(asking: Proposer, schedule: Schedule, quality: float, speed: float) -> None:
+    """A finished trial as versions before the constraint left it in a database."""
+    distributions, point = asking.space.distributions(), asking.space.parameters(schedule)
+    asking.study.add_trial(create_trial(params=point, distributions=distributions, values=[quality, speed]))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_study_from_before_the_constraint_goes_on_without(sampler: str):
+    storage = optuna.storages.InMemoryStorage()
+    for count in range(2, 11):
+        tell_as_before(proposer(storage), FRAME.steps(count), 100 / count, 1 / count)
+    resumed = proposer(storage, sampler)
+    resumed.tell_known("full", FRAME.steps(10, warp=1.2), Values(9.0, 0.1, -0.5))
+    for _ in range(3):
+        proposal = resumed.ask()
+        cost = block_evaluations(proposal.schedule)
+        resumed.tell(proposal.number, Values(100 / cost, 1 / cost, 5 / cost - 0.2))
+    told = resumed.study.get_trials(states=[TrialState.COMPLETE])
+    assert len(told) >= 12
+    assert not any(trial.constraints for trial in told)
+
+
+# ---- what the constraint is worth ------------------------------------------------------------------------------------
+
+
+def reached(network: ClosedFormNetwork, sampler: str, seed: int, *, constrained: bool, trials: int = 50) -> float:
+    """The exact hypervolume within the worst excess distance after some trials, for a full schedule of 8 steps."""
+    full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
+    worst, cost = WORST_EXCESS * network.exact_frechet(full), block_evaluations(full)
+    study = open_study(optuna.storages.InMemoryStorage(), "study")
+    asking = Proposer(study, make_space("mixed", Frame(full, "log-snr")), sampler, seed, own=lambda trial: None)
+    asking.warm_start()
+    if constrained:
+        asking.tell_known("full", full, Values(worst / WORST_EXCESS, 1.0, 1 / WORST_EXCESS - 1))
+    else:
+        tell_as_before(asking, full, worst / WORST_EXCESS, 1.0)
+        asking = Proposer(study, asking.space, sampler, seed, own=lambda trial: None)
+    scores: list[Score] = []
+    for _ in range(trials):
+        proposal = asking.ask()
+        score = Score(network.exact_frechet(proposal.schedule), cost / block_evaluations(proposal.schedule))
+        asking.tell(proposal.number, Values(score.quality, score.speed, score.quality / worst - 1))
+        scores.append(score)
+    return hypervolume(scores, Score(worst, 1.0)) / worst
+
+
+@pytest.mark.parametrize(("sampler", "seeds", "gain"), [("tpe", 6, 1.5), ("nsga2", 20, 1.05)])
+def test_the_constraint_gives_more_hypervolume_where_anyone_wants_it(sampler: str, seeds: int, gain: float):
+    network = load("closed-form")
+    assert isinstance(network, ClosedFormNetwork)
+    free, kept = (
+        sum(reached(network, sampler, seed, constrained=constrained) for seed in range(seeds))
+        for constrained in (False, True)
+    )
+    assert kept > gain * free

@@ -9,6 +9,8 @@ from exeunt.reports.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.laboratory import Laboratory
 from exeunt.searcher.progress import Silent
+from exeunt.searcher.promotion import WORST_EXCESS
+from exeunt.searcher.proposing import WORTHLESS
 from exeunt.searcher.search import FIRST_BASELINES
 from exeunt.searcher.standing import standing_at
 from exeunt.studies.config import StudyConfig, override
@@ -88,6 +90,31 @@ def test_optuna_was_told_each_trial_once_and_the_baselines_that_the_space_expres
     assert "full" in labels
     assert len(finished) - len(labels) == TRIALS
     assert study.directions == [optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE]
+
+
+def test_trials_are_told_how_far_they_are_in_the_worthless_end(view: StudyView, url: str):
+    with open_store(url, read_only=True) as store:
+        study = optuna.load_study(study_name="small", storage=optuna_storage(store.engine))
+        told = {
+            trial.user_attrs["schedule"]: trial.constraints[WORTHLESS] for trial in study.get_trials() if trial.values
+        }
+    assert view.full is not None
+    assert view.full.search is not None
+    worst = WORST_EXCESS * view.full.search.excess.upper
+    for point in view.points:
+        if point.search and point.schedule.digest in told:
+            assert told[point.schedule.digest] == pytest.approx(point.search.excess.value / worst - 1)
+    assert min(told.values()) < 0 < max(told.values())
+
+
+def test_what_is_worthless_gets_no_final_images_but_stays_in_the_tables(view: StudyView):
+    assert view.full is not None
+    assert view.full.search is not None
+    worst = WORST_EXCESS * view.full.search.excess.upper
+    excess = {point: point.search.excess.value for point in view.points if point.search}
+    final = {point for point in view.points if point.final}
+    assert {point for point in final if excess[point] > worst} == set()
+    assert {point for point in view.front("search") if excess[point] > worst}
 
 
 def test_values_told_are_those_of_the_points(view: StudyView, url: str):
