@@ -19,7 +19,7 @@ from .chain import Chain, ResidualChain, State
 from .errors import InputError
 from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
-from .weights import read_weights, weights_sha256
+from .weights import load_strictly, read_checkpoint, read_weights, weights_sha256
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
 SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
@@ -349,7 +349,8 @@ class DiTNetwork(ChainNetwork):
         Raises:
             InputError: tensors are missing, are too many or have other shapes.
         """
-        tensors, metadata = read_weights(path, weights_key)
+        found = read_checkpoint(path, weights_key)
+        tensors, metadata = found.tensors, found.metadata
         arguments = shape_of(tensors)
         rows, width = tensors["y_embedder.embedding_table.weight"].shape
         num_classes = int(metadata.get("num_classes", rows - 1))
@@ -360,11 +361,11 @@ class DiTNetwork(ChainNetwork):
             )
         with torch.device("meta"):
             module = DiT(**arguments, num_heads=heads, num_classes=num_classes, has_null=rows > num_classes)
-        _load_strictly(module, tensors, path)
+        load_strictly(module, tensors, path)
         module.to(device=device, dtype=dtype)
         latent = metadata.get("latent")
         autoencoder = _load_autoencoder(path.parent / latent["autoencoder"], device, dtype) if latent else None
-        return cls(
+        network = cls(
             module,
             name=name,
             weights_sha256=weights_sha256(tensors),
@@ -379,6 +380,8 @@ class DiTNetwork(ChainNetwork):
             latent_shift=torch.tensor(latent["shift"]) if latent else None,
             latent_scale=torch.tensor(latent["scale"]) if latent else None,
         )
+        network.notes = found.notes
+        return network
 
     @property
     def device(self) -> torch.device:
@@ -450,25 +453,6 @@ class DiTNetwork(ChainNetwork):
 
     def decode_flops(self) -> int:
         return self.autoencoder.decode_flops() if self.autoencoder is not None else 0
-
-
-def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put tensors into a module that was made on the meta device; names and shapes must match exactly."""
-    expected = module.state_dict()
-    missing, extra = [n for n in expected if n not in tensors], [n for n in tensors if n not in expected]
-    if missing or extra:
-        raise InputError(
-            f"checkpoint: `{path}` does not fit a DiT: missing {missing[:3] or 'none'}, "
-            f"unexpected {extra[:3] or 'none'}. "
-            "Choose the right entry with `--weights-key`, or another `--network`."
-        )
-    for name, value in expected.items():
-        if tensors[name].shape != value.shape:
-            raise InputError(
-                f"checkpoint: `{name}` must have shape {tuple(value.shape)}, "
-                f"but `{path}` has {tuple(tensors[name].shape)}. Is it another network's?"
-            )
-    module.load_state_dict({name: tensors[name].float() for name in expected}, assign=True)
 
 
 def _load_autoencoder(path: Path, device: torch.device, dtype: torch.dtype) -> Autoencoder:
