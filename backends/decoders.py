@@ -1,0 +1,216 @@
+"""What turns samples into images: the samples themselves, the bundled autoencoder, or a diffusers VAE from a folder."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import Autoencoder, grey_to_rgb
+from .errors import InputError
+from .weights import read_weights, weights_sha256
+
+# Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
+CHUNK_PIXELS = 2**19
+
+
+class Decoder(ABC):
+    """Turns samples (N, C, H, W) into images.
+
+    Attributes:
+        image_shape: (3, H, W) of the images.
+        sha256: of a decoder that is no part of the checkpoint; None else.
+    """
+
+    image_shape: tuple[int, int, int]
+    sha256: str | None = None
+
+    def check(self) -> None:
+        """Raises InputError where there is no way to images."""
+        return
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Tensor:
+        """Samples (N, C, H, W) -> RGB images, uint8 (N, 3, H, W)."""
+
+    @abstractmethod
+    def flops(self) -> int:
+        """Floating-point operations (2 per multiply-add) for one image."""
+
+
+def levels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] -> uint8, rounded to the nearest level."""
+    return torch.round((images.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
+
+
+class Pixels(Decoder):
+    """Samples that are images: colour or grey, or latents for which no decoder was given.
+
+    Args:
+        sample_shape: (C, H, W).
+        name: the checkpoint's.
+    """
+
+    def __init__(self, sample_shape: tuple[int, int, int], name: str) -> None:
+        self._channels, height, width = sample_shape
+        self._name = name
+        self.image_shape = (3, height, width)
+
+    def check(self) -> None:
+        if self._channels not in (1, 3):
+            raise InputError(
+                f"vae: `{self._name}` samples latents of {self._channels} channels, and nothing here decodes them. "
+                "Add `--vae FOLDER` with the diffusers autoencoder that it was trained on."
+            )
+
+    def decode(self, x: Tensor) -> Tensor:
+        self.check()
+        return grey_to_rgb(x) if self._channels == 1 else levels(x)
+
+    def flops(self) -> int:
+        return 0
+
+
+class BundledDecoder(Decoder):
+    """The small autoencoder beside a bundled checkpoint, whose latents are normalised channel by channel."""
+
+    image_shape = (3, 28, 28)
+
+    def __init__(self, module: Autoencoder, shift: Tensor, scale: Tensor) -> None:
+        self._module = module.eval().requires_grad_(False)
+        self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
+
+    @classmethod
+    def from_file(
+        cls, path: Path, latent: dict[str, Any], device: torch.device, dtype: torch.dtype
+    ) -> "BundledDecoder":
+        """The decoder that a checkpoint's metadata names, with each channel's shift and scale."""
+        if not path.is_file():
+            raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
+        tensors, metadata = read_weights(path)
+        module = Autoencoder(**metadata)
+        module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        shift, scale = (torch.tensor(latent[key]).to(device, dtype) for key in ("shift", "scale"))
+        return cls(module.to(device=device, dtype=dtype), shift, scale)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return grey_to_rgb(self._module.decode(x * self._scale + self._shift))
+
+    def flops(self) -> int:
+        return self._module.decode_flops()
+
+
+class KLDecoder(Decoder):
+    """The decoder half of a diffusers `AutoencoderKL`: images are decode(x / scaling_factor + shift_factor), or with
+    each channel's mean and deviation, decode(x · latents_std / scaling_factor + latents_mean).
+
+    Args:
+        module: the autoencoder; its encoder is not needed.
+        sample_shape: (C, H, W) of the latents.
+    """
+
+    def __init__(self, module: Any, sample_shape: tuple[int, int, int]) -> None:
+        self._module: nn.Module = module.eval().requires_grad_(False)
+        self._config: dict[str, Any] = dict(module.config)
+        self._sample_shape = sample_shape
+        self._scale, self._shift = _affine(module, self._config)
+        factor = 2 ** (len(self._config["block_out_channels"]) - 1)
+        self.image_shape = (3, factor * sample_shape[1], factor * sample_shape[2])
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, sample_shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+    ) -> "KLDecoder":
+        """The autoencoder of a diffusers folder, or of the pipeline in it.
+
+        In half precision it computes in float32 where its configuration says `force_upcast`, as in diffusers.
+
+        Raises:
+            InputError: diffusers is not installed, or the folder has no autoencoder for these latents.
+        """
+        folder = folder / "vae" if (folder / "vae" / "config.json").is_file() else folder
+        config = _read_config(folder)
+        channels = config.get("latent_channels", 4)
+        if channels != sample_shape[0]:
+            raise InputError(
+                f"vae: must decode latents of {sample_shape[0]} channels, but `{folder}` has {channels}. "
+                "Give the autoencoder that the checkpoint was trained on."
+            )
+        module = _load_kl(folder)
+        upcast = dtype == torch.float16 and module.config.force_upcast
+        decoder = cls(module.to(device=device, dtype=torch.float32 if upcast else dtype), sample_shape)
+        decoder.sha256 = _digest(module)
+        return decoder
+
+    def decode(self, x: Tensor) -> Tensor:
+        pixels = self.image_shape[1] * self.image_shape[2]
+        return torch.cat([self._decode(chunk) for chunk in x.split(max(1, CHUNK_PIXELS // pixels))])
+
+    def _decode(self, x: Tensor) -> Tensor:
+        module: Any = self._module
+        latents = x.to(module.dtype) * self._scale + self._shift
+        return levels(module.decode(latents, return_dict=False)[0])
+
+    def flops(self) -> int:
+        return self._flops
+
+    @cached_property
+    def _flops(self) -> int:
+        """Counted once by running the decoder on shapes alone."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with torch.device("meta"):
+            module = type(self._module).from_config(self._config)  # type: ignore[attr-defined]
+            x = torch.empty(1, *self._sample_shape)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module.decode(x, return_dict=False)
+        return counter.get_total_flops()
+
+
+def _affine(module: Any, config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """What latents are multiplied with and what is added before they are decoded, (1, C or 1, 1, 1) each."""
+    mean, deviation = config.get("latents_mean"), config.get("latents_std")
+    scale = torch.tensor(deviation or [1.0]) / config["scaling_factor"]
+    shift = torch.tensor(mean or [config.get("shift_factor") or 0.0])
+    return tuple(value.to(module.device, module.dtype).view(1, -1, 1, 1) for value in (scale, shift))  # type: ignore
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a diffusers `AutoencoderKL`."""
+    path = folder / "config.json"
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"vae: must be a folder with a diffusers autoencoder, but `{path}` can't be read ({error}). "
+            "Give the folder that holds config.json and the weights."
+        ) from error
+    kind = config.get("_class_name") if isinstance(config, dict) else None
+    if kind != "AutoencoderKL":
+        raise InputError(f"vae: must be an AutoencoderKL, but `{path}` says {kind or 'nothing'}. Give another folder.")
+    return config
+
+
+def _load_kl(folder: Path) -> Any:
+    try:
+        from diffusers import AutoencoderKL  # seconds to import, so only who needs it does
+    except ImportError as error:
+        raise InputError("vae: needs diffusers, which is not installed. `pip install 'exeunt[diffusers]'`.") from error
+    try:
+        module = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error
+    module.encoder, module.quant_conv = None, None
+    return module
+
+
+def _digest(module: Any) -> str:
+    """The SHA-256 of all that decides how latents become images."""
+    factors = [module.config[key] for key in ("scaling_factor", "shift_factor", "latents_mean", "latents_std")]
+    return hashlib.sha256(f"{factors}{weights_sha256(module.state_dict())}".encode()).hexdigest()
