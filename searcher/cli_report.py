@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from ..backends.errors import InputError
+from ..backends.formats import FORMATS, find_format, left_out
 from ..backends.schedule import ExeuntError
 from ..reports import selection
-from ..reports.export import FORMATS, default_path, find_format, portable
+from ..reports.export import default_path, portable
 from ..reports.files import write_whole
 from ..reports.headline import details, headline
 from ..reports.loading import load_view
@@ -138,6 +139,7 @@ def export(
       exeunt export --max-loss 5%
       exeunt export --min-speedup 1.5 --study demo
       exeunt export --trial 17 --format ase
+      exeunt export --knee --format cache-dit -o fast.cache-dit.yaml
     """
     choices = {
         "--trial": None if trial is None else selection.by_trial(trial),
@@ -151,8 +153,11 @@ def export(
     view, _ = _open(storage, study)
     point = choose(view)
     path = output or default_path(view, point, format_name)
-    write_whole(path, kind.write(portable(view, point)).encode())
+    schedule = portable(view, point)
+    write_whole(path, kind.write(schedule).encode())
     click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
+    if (note := left_out(format_name, schedule)) is not None:
+        click.echo(note, err=True)
 
 
 def _only(choices: dict[str, selection.Choose | None]) -> selection.Choose:

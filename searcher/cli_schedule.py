@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 from rich.console import Console
 
 from ..backends import schedule as schedules
+from ..backends.branches import by_branch
 from ..backends.errors import InputError
+from ..backends.formats import FORMATS, find_format, left_out, sniff
+from ..backends.formats_text import numbers
 from ..backends.schedule import Schedule, ScheduleError
 from ..reports.schedule_map import schedule_map, terminal
 from .options import json_flag
@@ -25,7 +28,7 @@ def schedule() -> None:
     Examples:
       exeunt schedule show fast.schedule.json
       exeunt schedule validate *.schedule.json
-      exeunt schedule convert fast.schedule.json --to ase
+      exeunt schedule convert fast.schedule.json --to cache-dit
     """
 
 
@@ -113,51 +116,110 @@ def _verdict(result: dict[str, Any]) -> str:
 
 
 @schedule.command()
-@click.argument("source", metavar="FILE|DEPTHS")
+@click.argument("source", metavar="FILE|NUMBERS")
+@click.option("--from", "from_name", metavar="NAME", help=f"What FILE is, if not as guessed: {', '.join(FORMATS)}.")
+@click.option("--to", "to_name", metavar="NAME", default="schedule", show_default=True, help="What to write.")
+@click.option("--base", metavar="FILE", help="A schedule whose solver, times and guidance a foreign file is put on.")
 @click.option(
-    "--to", type=click.Choice(["schedule", "ase"]), default="schedule", show_default=True, help="What to write."
-)
-@click.option(
-    "--base", metavar="FILE", help="A schedule whose solver, times and guidance the ten depths of ASE are put on."
+    "--granularity", type=click.Choice(["branch"]), help="Count branches in place of blocks, as feature caches do."
 )
 @click.option("-o", "--output", metavar="FILE", help="Where to write; standard output if not given.")
 @json_flag
-def convert(source: str, to: str, base: str | None, output: str | None, as_json: bool) -> None:
-    """Convert a schedule file to its canonical form or to ASE's ten depths, or ten depths to a schedule file.
+def convert(
+    source: str,
+    from_name: str | None,
+    to_name: str,
+    base: str | None,
+    granularity: str | None,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Convert a schedule between Exeunt's file and those of other runtimes.
 
-    With --base, the first argument is ten depths, next to the data first: numbers with commas, or a JSON file. Without
-    it, the argument is a schedule file.
+    \b
+    Formats, to read and to write:
+      exeunt       Exeunt's file with the solver's coefficients
+      schedule     Exeunt's file as it stands, the solver by name
+      ase          ten depths (ASE): 28,28,24,24,20,20,16,16,12,12
+      smoothcache  JSON: {"attn-0": [1, 0, ...], "mlp-0": [...]}, 1 = compute
+      ecad         JSON: {"cache_schedule": {...}}
+      cache-dit    YAML: steps_computation_mask with the policy static
+      timesteps    the times alone: 999,750,500,250,0 or a JSON list
+
+    What a format can't say of a schedule is refused, with the step. Foreign files lack a solver, times and guidance:
+    --base gives them. With --granularity branch, what is done to a block is done to each of its branches; where blocks
+    are reused that is another schedule, of slightly other images.
 
     \b
     Examples:
+      exeunt schedule convert fast.schedule.json --to exeunt -o portable.schedule.json
+      exeunt schedule convert fast.schedule.json --to cache-dit -o fast.yaml
+      exeunt schedule convert fast.yaml --base full.schedule.json
+      exeunt schedule convert fast.schedule.json --granularity branch --to smoothcache
+      exeunt schedule convert 50-N-2-fora.json --base full.schedule.json -o fora.schedule.json
+      exeunt schedule convert pixart.schedule.json --to ecad
+      exeunt schedule convert ours_fast.json --base full.schedule.json
+      exeunt schedule convert full.schedule.json --to timesteps
+      exeunt schedule convert 999,845,730,587,443,310,193,116,53,13 --base full.schedule.json
       exeunt schedule convert fast.schedule.json --to ase
-      exeunt schedule convert 28,28,24,24,20,20,16,16,12,12 --base full.schedule.json -o ase.schedule.json
+      exeunt schedule convert 28,28,24,24,20,20,16,16,12,12 --base full.schedule.json
     """
-    read = schedules.load(source) if base is None else schedules.from_ase(_ten_depths(source), schedules.load(base))
-    text = schedules.dumps(read) if to == "schedule" else json.dumps(schedules.to_ase(read)) + "\n"
+    target = find_format(to_name, "--to")
+    frame = schedules.load(base) if base is not None else None
+    name, read = _read(source, from_name, frame)
+    read = by_branch(read) if granularity == "branch" else read
+    text = target.write(read)
+    if from_name is None and name != "schedule":
+        click.echo(f"{source} is read as {name}; --from says otherwise.", err=True)
+    if (note := left_out(to_name, read)) is not None:
+        click.echo(note, err=True)
     if output is None:
         click.echo(text, nl=False)
         return
     _write(Path(output), text.encode())
     if as_json:
-        click.echo(json.dumps({"written": output, "digest": read.digest}))
+        digest = (schedules.parse(text) if target.suffix == schedules.SUFFIX else read).digest
+        click.echo(json.dumps({"written": output, "from": name, "to": to_name, "digest": digest}))
     else:
         click.echo(f"wrote {output}", err=True)
 
 
-def _ten_depths(source: str) -> list[int]:
-    """Depths from `28,28,…` or from a JSON file; `from_ase` checks how many there are and how large."""
+def _read(source: str, name: str | None, base: Schedule | None) -> tuple[str, Schedule]:
+    """The format's name and the schedule of a file, or of numbers in place of one. Errors start with the file."""
+    text = _text(source)
     try:
-        text = Path(source).read_text(encoding="utf-8") if os.path.isfile(source) else f"[{source}]"
-        depths: Any = json.loads(text)
-    except (OSError, ValueError, RecursionError):
-        depths = None
-    if not isinstance(depths, list) or not all(type(depth) is int for depth in cast(list[Any], depths)):
+        name = name or _guess(source, text, base)
+        reader = find_format(name, "--from").read
+        if reader is None:
+            raise InputError(f"--from: {name} files are only written. Convert from the schedule they were made of.")
+        return name, reader(text, base)
+    except ScheduleError as error:
+        raise ScheduleError(error.identifier, f"{_shown(source)}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{_shown(source)}: {error}") from None
+
+
+def _guess(source: str, text: str, base: Schedule | None) -> str:
+    return "schedule" if source.endswith(schedules.SUFFIX) else sniff(text, base)
+
+
+def _shown(source: str) -> str:
+    """A file's whole path, or the beginning of numbers."""
+    return source if os.path.isfile(source) or len(source) <= 60 else f"{source[:57]}..."
+
+
+def _text(source: str) -> str:
+    """What a file holds, or the argument itself where it is numbers."""
+    if not os.path.isfile(source) and numbers(source) is not None:
+        return source
+    try:
+        with open(source, "rb") as file:
+            return file.read(schedules.MAX_BYTES + 1).decode()
+    except (OSError, UnicodeError) as error:
+        got = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise InputError(
-            f"DEPTHS must be ten integers with commas, or a JSON file with a list of them, but got {source!r}. "
-            "Write such as 28,28,24,24,20,20,16,16,12,12."
-        )
-    return cast(list[int], depths)
+            f"{_shown(source)}: must be a readable file, or numbers with commas, but got {got}. Check the path."
+        ) from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from exeunt import __version__
 from exeunt.backends import solvers
 from exeunt.backends.errors import InputError
-from exeunt.backends.schedule import ScheduleError, dumps, from_ase, parse
+from exeunt.backends.formats import FORMATS
+from exeunt.backends.schedule import RUN, ScheduleError, dumps, from_ase, parse
 from exeunt.reports.commands import file_stem
-from exeunt.reports.export import FORMATS, default_path, export, portable
+from exeunt.reports.export import default_path, export, portable
 from exeunt.reports.files import write_whole
 from exeunt.reports.report import write_report
 from exeunt.reports.view import Point, StudyView
@@ -82,7 +84,23 @@ def test_default_names_are_plain_and_say_the_format(view: StudyView, knee: Point
     assert default_path(view, knee, "exeunt") == Path(f"fashion-trial-{knee.trial}.schedule.json")
     assert default_path(view, knee, "ase").name.endswith(".ase.txt")
     assert file_stem(replace(view, name="../x y"), knee) == f"x-y-trial-{knee.trial}"
-    assert set(FORMATS) == {"exeunt", "ase"}
+    assert {default_path(view, knee, name).name.partition(".")[0] for name in FORMATS} == {file_stem(view, knee)}
+
+
+def test_every_other_format_says_a_point_or_names_what_it_cannot_say(view: StudyView) -> None:
+    assert view.full is not None
+    assert json.loads(export(view, view.full, "timesteps")) == [step.time for step in view.full.schedule.steps]
+    cached = next(point for point in view.points if point.family == "interval-reuse")
+    config = yaml.safe_load(export(view, cached, "cache-dit"))["cache_config"]
+    depths = [sum(action == RUN for action in step.blocks) for step in cached.schedule.steps]
+    assert config["steps_computation_mask"] == [int(depth == max(depths)) for depth in depths]
+    assert config["Fn_compute_blocks"] == min(depths)
+    with pytest.raises(InputError, match="--granularity branch"):
+        export(view, cached, "smoothcache")
+
+
+def test_the_schedule_file_without_coefficients_is_the_study_s_own(view: StudyView, knee: Point) -> None:
+    assert parse(export(view, knee, "schedule")).digest == knee.schedule.digest
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
