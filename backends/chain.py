@@ -116,13 +116,18 @@ def _stand_in(chain: Chain, start: int, h: State, slots: Slots, reads: Sequence[
         for read in reads:
             h = add(h, stored(slots, read), read.weight)
         return h
+    return chain.apply(start, h, combined(slots, reads))
+
+
+def combined(slots: Slots, reads: Sequence[Read]) -> State:
+    """The weighted sum of stored values that stands in for what one block would compute."""
     first, *others = reads
     value = stored(slots, first)
     if first.weight != 1:
         value = _scaled(value, first.weight)
     for read in others:
         value = add(value, stored(slots, read), read.weight)
-    return chain.apply(start, h, value)
+    return value
 
 
 def _is_fusible(chain: Chain, index: int) -> bool:
