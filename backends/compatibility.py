@@ -1,4 +1,4 @@
-"""Whether given networks can run a schedule, and take given labels."""
+"""Whether given networks can run a schedule, and take given labels or prompts."""
 
 from collections.abc import Sequence
 
@@ -61,18 +61,21 @@ def _check_sampler(network: Network, schedule: Schedule, index: int) -> None:
     if channels != "all" and channels > network.sample_shape[0]:
         raise InputError(f"guidance: channels must be at most {network.sample_shape[0]}, but got {channels}.")
     if any("unconditional" in branches_at(schedule, s) for s in used):
-        if network.num_classes is None:
+        if network.condition_kind == "none":
             raise InputError(f"guidance: `{network.name}` takes no conditions. Leave guidance away.")
         network.null_conditions(1)
 
 
 def check_conditions(networks: Sequence[Network], conditions: Conditions) -> None:
-    """Raise InputError unless every one of these networks takes these labels.
+    """Raise InputError unless every one of these networks takes these labels, or has embedded these prompts.
 
     A label beyond a network's table would read the row of another class, or fail somewhere inside the network.
     """
     _check_labels(conditions)
     for network in networks:
+        if conditions.prompts or network.condition_kind == "prompts":
+            _check_prompts(network, conditions)
+            continue
         have, wanted = conditions.num_classes, network.num_classes
         if wanted is None and have is not None:
             raise InputError(
@@ -84,6 +87,22 @@ def check_conditions(networks: Sequence[Network], conditions: Conditions) -> Non
                 f"conditions: `{network.name}` takes labels of {wanted} classes, but got {got}. "
                 f"Use `uniform({wanted})` or labels made for this network."
             )
+
+
+def _check_prompts(network: Network, conditions: Conditions) -> None:
+    """Raise InputError unless the network takes prompts, these are some, and they were embedded."""
+    if network.condition_kind != "prompts":
+        raise InputError(
+            f"conditions: `{network.name}` takes {network.condition_kind.replace('none', 'no conditions')}, but got "
+            "prompts. Give it what it takes, or a network that takes prompts."
+        )
+    if not conditions.prompts:
+        raise InputError(f"conditions: `{network.name}` takes prompts, but got labels. Use `prompts.load(FILE)`.")
+    if network.num_conditions != len(conditions.prompts):
+        raise InputError(
+            f"conditions: `{network.name}` must have embedded these {len(conditions.prompts)} prompts, but has "
+            f"{network.num_conditions or 'none'} in its table. Call `network.embed(conditions.prompts)` first."
+        )
 
 
 def _check_labels(conditions: Conditions) -> None:

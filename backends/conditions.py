@@ -1,6 +1,7 @@
-"""What each image is to show: class labels, as a value with a digest that is part of an evaluation's key.
+"""What each image is to show: class labels or prompts, as a value with a digest that is part of an evaluation's key.
 
-`uniform` goes round the classes, `reference` draws labels from given probabilities, `file` reads one label a line.
+`uniform` goes round the classes, `reference` draws labels from given probabilities, `file` reads one label a line, and
+`prompts` goes round texts, which `prompts.py` reads.
 """
 
 import hashlib
@@ -24,30 +25,49 @@ MOST_LINES = 10_000_000
 
 @dataclass(frozen=True)
 class Conditions:
-    """How images get their labels.
+    """How images get their labels or prompts.
 
     Attributes:
-        kind: "uniform" (image i has label i mod num_classes), "reference" (drawn per image from `probabilities`) or
-            "file" (image i has entry i mod the number of entries).
-        num_classes: how many labels there are; None for a network without conditions.
+        kind: "uniform" (image i has label i mod num_classes), "reference" (drawn per image from `probabilities`),
+            "file" (image i has entry i mod the number of entries) or "prompts" (image i has prompt i mod their number).
+        num_classes: how many labels there are; None for a network without labels.
         probabilities: of each label, for "reference"; they sum to 1.
         entries: the labels of a file.
+        prompts: the texts, for "prompts".
     """
 
     kind: str
     num_classes: int | None
     probabilities: tuple[float, ...] = ()
     entries: tuple[int, ...] = ()
+    prompts: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over everything that decides the labels."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 over everything that decides the labels or prompts."""
+        values = asdict(self)
+        if not self.prompts:  # Labels keep the digest that they had before there were prompts.
+            del values["prompts"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def uniform(num_classes: int | None) -> Conditions:
     """Image i has label i mod num_classes; no labels at all if that is None."""
     return Conditions("uniform", num_classes)
+
+
+def from_prompts(prompts: Sequence[str]) -> Conditions:
+    """Image i has prompt i mod their number.
+
+    Raises:
+        InputError: there are none, or one is blank.
+    """
+    if not prompts:
+        raise InputError("conditions: there must be a prompt, but got none. Add one.")
+    for index, prompt in enumerate(prompts):
+        if not prompt.strip():
+            raise InputError(f"conditions: prompt {index} must be text, but is blank. Leave it out.")
+    return Conditions("prompts", None, prompts=tuple(prompts))
 
 
 def reference(probabilities: Sequence[float]) -> Conditions:
@@ -133,12 +153,14 @@ def load(spec: str | Path, num_classes: int | None, probabilities: Sequence[floa
 
 
 def labels(conditions: Conditions, images: range, seed: int = 0) -> Tensor | None:
-    """(N,) int64 labels on the CPU, or None for a network without conditions.
+    """(N,) int64 labels, or indices of prompts, on the CPU; None for a network without conditions.
 
     Args:
         images: indices of the images; image i's label depends on i and, for "reference", on the seed alone.
         seed: the noises' seed.
     """
+    if conditions.prompts:
+        return torch.tensor([image % len(conditions.prompts) for image in images], dtype=torch.long)
     if conditions.num_classes is None:
         return None
     if conditions.kind == "uniform":
@@ -149,3 +171,9 @@ def labels(conditions: Conditions, images: range, seed: int = 0) -> Tensor | Non
         edges = np.cumsum(conditions.probabilities)[:-1]
         values = [int(np.searchsorted(edges, generator(seed, i, LABEL).random(), side="right")) for i in images]
     return torch.tensor(values, dtype=torch.long)
+
+
+def texts(conditions: Conditions, images: range) -> list[str] | None:
+    """The prompt of each image; None where images have labels or nothing."""
+    count = len(conditions.prompts)
+    return [conditions.prompts[image % count] for image in images] if count else None

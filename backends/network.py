@@ -63,6 +63,9 @@ class Network(ABC):
         takes_guidance: whether guidance is an input of the network (distilled guidance, as in FLUX).
         name: how the network is called in reports: a bundled name or a file name.
         notes: what was chosen and removed when the weights were read, for people to read.
+        usual_guidance: the scale of guidance that it is sampled with where nobody says otherwise; None for no guidance.
+        usual_shift: the shift of its times where nobody says otherwise, for flow matching; None for none.
+        text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
     """
 
     signature: NetworkSignature
@@ -162,7 +165,8 @@ class Network(ABC):
     def embed(self, prompts: Sequence[str]) -> None:
         """Make the table of embeddings whose rows `conditions` are indices of, and free the text encoders.
 
-        The null condition, which has the index `len(prompts)`, is the empty prompt.
+        The null condition, which has the index `len(prompts)`, is the empty prompt. What encoding took goes to
+        `text_seconds`.
 
         Raises:
             InputError: this network takes no prompts.
