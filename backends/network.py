@@ -30,6 +30,7 @@ ASSETS = Path(__file__).parent / "assets"
 
 NETWORKS = {
     "DiT": "dit:DiTNetwork",
+    "U-ViT": "uvit:UViTNetwork",
     "closed-form": "closed_form:ClosedFormNetwork",
 }
 MADE = ("closed-form",)  # those that make their own weights
@@ -62,6 +63,8 @@ class Network(ABC):
         num_classes: number of class labels; None without labels.
         takes_guidance: whether guidance is an input of the network (distilled guidance, as in FLUX).
         name: how the network is called in reports: a bundled name or a file name.
+        guidance_channels: how many leading channels the network's own code guides; "all" where it knows no such limit.
+        decoder_sha256: of a decoder that is no part of the checkpoint, since other images come of another one.
         notes: what was chosen and removed when the weights were read, for people to read.
         usual_guidance: the scale of guidance that it is sampled with where nobody says otherwise; None for no guidance.
         usual_shift: the shift of its times where nobody says otherwise, for flow matching; None for none.
@@ -77,6 +80,12 @@ class Network(ABC):
     num_classes: int | None
     name: str
     takes_guidance: bool = False
+    guidance_channels: int | Literal["all"] = "all"
+    decoder_sha256: str | None = None
+    notes: tuple[str, ...] = ()
+    usual_guidance: float | None = None
+    usual_shift: float | None = None
+    text_seconds: float | None = None
 
     @property
     def condition_kind(self) -> Literal["none", "labels", "prompts"]:
@@ -148,6 +157,10 @@ class Network(ABC):
     @abstractmethod
     def decode_flops(self) -> int:
         """Floating-point operations of decoding one image."""
+
+    def check_decodes(self) -> None:
+        """Raise InputError where samples can't be made images: latents whose decoder is elsewhere and was not given."""
+        return
 
     def at(self, granularity: str) -> "Network":
         """The same weights with their blocks counted at "block" or "branch" granularity.
