@@ -6,24 +6,32 @@ argument of `forward`: dropped blocks cost nothing, their adaLN modulation inclu
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import Autoencoder, grey_to_rgb
 from .chain import Chain, ResidualChain, State
+from .decoders import BundledDecoder, Decoder, KLDecoder, Pixels
 from .errors import InputError
 from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
-from .weights import load_strictly, read_checkpoint, read_weights, weights_sha256
+from .weights import Checkpoint, load_strictly, read_checkpoint, weights_sha256
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
 SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
 KINDS = {"block": ("residual", 1), "branch": ("branch", 2)}  # by granularity: the kind, and how many of it a block has
+PUBLIC_NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+# Tensors that tell a DiT's sizes, with their dimensions.
+TELLING = {
+    "x_embedder.proj.weight": 4,
+    "pos_embed": 3,
+    "y_embedder.embedding_table.weight": 2,
+    "final_layer.linear.weight": 2,
+}
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
 
 
@@ -123,7 +131,7 @@ class DiTBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(width, num_heads)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.mlp = Mlp(width, round(width * mlp_ratio))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -176,6 +184,7 @@ class DiT(nn.Module):
         num_classes: number of labels, without the null label.
         learned_range: whether the output has 2 · C channels.
         has_null: whether there is a null label (the network was trained for classifier-free guidance).
+        mlp_ratio: width inside the MLPs over D.
     """
 
     def __init__(
@@ -190,16 +199,18 @@ class DiT(nn.Module):
         num_classes: int,
         learned_range: bool = False,
         has_null: bool = True,
+        mlp_ratio: float = 4.0,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.side = input_size // patch_size
+        self.sample_shape = (channels, input_size, input_size)
         self.out_channels = channels * (2 if learned_range else 1)
         self.x_embedder = PatchEmbed(patch_size, channels, width)
         self.t_embedder = TimestepEmbedder(width)
         self.y_embedder = LabelEmbedder(num_classes, width, has_null)
         self.pos_embed = nn.Parameter(sincos_positions(width, self.side), requires_grad=False)
-        self.blocks = nn.ModuleList(DiTBlock(width, num_heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(DiTBlock(width, num_heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(width, patch_size, self.out_channels)
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
@@ -274,35 +285,73 @@ class BranchChain(Chain):
         return cast(DiTBlock, self._blocks[number]).gate(branch, self._c)
 
 
-def shape_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
+def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """DiT's arguments as far as the shapes of a state dict tell them.
 
     Raises:
-        InputError: a tensor that every DiT has is missing.
+        InputError: a tensor that every DiT has is missing, or has a shape that no DiT gives it.
     """
-    needed = ("x_embedder.proj.weight", "pos_embed", "y_embedder.embedding_table.weight", "final_layer.linear.weight")
-    for name in needed:
-        if name not in tensors:
-            raise InputError(
-                f"checkpoint: a DiT has `{name}`, but this file does not. "
-                f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
-            )
+    _, _, rows, out = (_checked(tensors, name, ndim) for name, ndim in TELLING.items())
     width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
     side = math.isqrt(tensors["pos_embed"].shape[1])
-    depth = 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")), default=-1)
-    out_channels = tensors["final_layer.linear.weight"].shape[0] // (patch * patch)
+    out_channels = out[0] // (patch * patch)
+    if side**2 != tensors["pos_embed"].shape[1] or out_channels not in (channels, 2 * channels):
+        raise InputError(
+            f"checkpoint: a DiT has a square of tokens and gives back its {channels} channels once or twice, but this "
+            f"one has {tensors['pos_embed'].shape[1]} tokens and {out_channels} channels. "
+            "Describe it in a file of your own and give `--network FILE.py:Class`."
+        )
     return {
         "input_size": side * patch,
         "patch_size": patch,
         "channels": channels,
         "width": width,
-        "depth": depth,
+        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        "mlp_ratio": _hidden(tensors, width) / width,
         "learned_range": out_channels == 2 * channels,
+        "num_rows": rows[0],
     }
 
 
+def _checked(tensors: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
+    """The shape of a tensor that every DiT has."""
+    if name not in tensors:
+        raise InputError(
+            f"checkpoint: a DiT has `{name}`, but this file does not. "
+            f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
+        )
+    shape = tensors[name].shape
+    if len(shape) != ndim or 0 in shape:
+        raise InputError(
+            f"checkpoint: a DiT's `{name}` has {ndim} dimensions, but this file's has shape {tuple(shape)}. "
+            "Choose another entry with `--weights-key`."
+        )
+    return shape
+
+
+def _hidden(tensors: Mapping[str, Tensor], width: int) -> int:
+    """Width inside the MLPs; the paper's where there are no blocks."""
+    first = tensors.get("blocks.0.mlp.fc1.weight")
+    return 4 * width if first is None else first.shape[0]
+
+
+def heads_of(width: int, given: Any) -> int:
+    """The number of attention heads, which shapes don't tell; if not given, as in the paper, else 64 channels each.
+
+    Raises:
+        InputError: it is no whole number that divides the width.
+    """
+    paper = {wide: heads for _, wide, heads in SIZES.values()}
+    heads = paper.get(width, max(1, width // 64)) if given is None else given
+    if type(heads) is not int or heads < 1 or width % heads:
+        raise InputError(
+            f"num_heads: must divide the width {width}, but got {heads}. Give `--network-arg num_heads=N`."
+        )
+    return heads
+
+
 class DiTNetwork(ChainNetwork):
-    """A DiT checkpoint with what surrounds it: its noise schedule, and the autoencoder whose latents it samples."""
+    """A DiT checkpoint with what surrounds it: its noise schedule, and the decoder whose latents it samples."""
 
     def __init__(
         self,
@@ -313,22 +362,18 @@ class DiTNetwork(ChainNetwork):
         num_classes: int,
         prediction: str,
         noise: Noise,
-        autoencoder: Autoencoder | None = None,
-        latent_shift: Tensor | None = None,
-        latent_scale: Tensor | None = None,
+        decoder: Decoder | None = None,
+        guidance_channels: int | Literal["all"] = "all",
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.autoencoder = autoencoder.eval().requires_grad_(False) if autoencoder is not None else None
         self.name, self.num_classes, self.prediction, self.noise = name, num_classes, prediction, noise
-        channels, size = module.x_embedder.proj.in_channels, module.side * module.patch_size
-        self.sample_shape = (channels, size, size)
-        self.image_shape = (3, 28, 28) if autoencoder is not None else (3, size, size)
-        self.learned_range = module.out_channels == 2 * channels
+        self.guidance_channels, self.notes = guidance_channels, notes
+        self.sample_shape = module.sample_shape
+        self.decoder = decoder or Pixels(module.sample_shape, name)
+        self.image_shape, self.decoder_sha256 = self.decoder.image_shape, self.decoder.sha256
+        self.learned_range = module.out_channels == 2 * module.sample_shape[0]
         self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
-        device, dtype = module.pos_embed.device, module.pos_embed.dtype
-        shift = torch.zeros(channels) if latent_shift is None else latent_shift
-        scale = torch.ones(channels) if latent_scale is None else latent_scale
-        self._shift, self._scale = (value.to(device, dtype).view(1, -1, 1, 1) for value in (shift, scale))
 
     @classmethod
     def from_checkpoint(
@@ -340,48 +385,46 @@ class DiTNetwork(ChainNetwork):
         name: str,
         weights_key: str | None = None,
         num_heads: int | None = None,
+        num_classes: int | None = None,
+        vae: str | None = None,
     ) -> Self:
         """Load a .safetensors or .pt file with DiT's names.
 
-        What shapes can't tell comes from the file's metadata or from the arguments; without either, it is as in the
-        public code: 16 heads at width 1152, else 64 channels a head; epsilon prediction, linear schedule, 1,000 steps.
+        What shapes can't tell comes from these arguments, from the file's metadata or from the training program's own
+        arguments in it; without any, it is as in the public code: the paper's heads, a null label after the classes,
+        epsilon prediction, linear schedule, 1,000 steps, and guidance on the first three of four latent channels.
+
+        Args:
+            path: the file.
+            device, dtype: where and in what the network computes.
+            name: how it is called.
+            weights_key: which set of weights of the file; see `read_checkpoint`.
+            num_heads: attention heads.
+            num_classes: number of labels, without the null label.
+            vae: the folder of the diffusers autoencoder whose latents it samples.
 
         Raises:
-            InputError: tensors are missing, are too many or have other shapes.
+            InputError: tensors are missing, are too many or have other shapes; or an argument does not fit.
         """
         found = read_checkpoint(path, weights_key)
-        tensors, metadata = found.tensors, found.metadata
-        arguments = shape_of(tensors)
-        rows, width = tensors["y_embedder.embedding_table.weight"].shape
-        num_classes = int(metadata.get("num_classes", rows - 1))
-        heads = num_heads or metadata.get("num_heads") or (16 if width == 1152 else max(1, width // 64))
-        if width % heads:
-            raise InputError(
-                f"num_heads: must divide the width {width}, but got {heads}. Give `--network-arg num_heads=N`."
-            )
+        arguments = shape_of(found.tensors)
+        classes, has_null = _classes(found, arguments.pop("num_rows"), num_classes)
+        heads = heads_of(arguments["width"], found.metadata.get("num_heads") if num_heads is None else num_heads)
         with torch.device("meta"):
-            module = DiT(**arguments, num_heads=heads, num_classes=num_classes, has_null=rows > num_classes)
-        load_strictly(module, tensors, path)
+            module = DiT(**arguments, num_heads=heads, num_classes=classes, has_null=has_null)
+        load_strictly(module, found.tensors, path)
         module.to(device=device, dtype=dtype)
-        latent = metadata.get("latent")
-        autoencoder = _load_autoencoder(path.parent / latent["autoencoder"], device, dtype) if latent else None
-        network = cls(
+        return cls(
             module,
             name=name,
-            weights_sha256=weights_sha256(tensors),
-            num_classes=num_classes,
-            prediction=metadata.get("prediction", "epsilon"),
-            noise=Noise(
-                **metadata.get(
-                    "noise", {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
-                )
-            ),
-            autoencoder=autoencoder,
-            latent_shift=torch.tensor(latent["shift"]) if latent else None,
-            latent_scale=torch.tensor(latent["scale"]) if latent else None,
+            weights_sha256=weights_sha256(found.tensors),
+            num_classes=classes,
+            prediction=found.metadata.get("prediction", "epsilon"),
+            noise=Noise(**found.metadata["noise"]) if "noise" in found.metadata else PUBLIC_NOISE,
+            decoder=_decoder(found, module, vae, name),
+            guidance_channels=3 if module.sample_shape[0] == 4 and not found.metadata else "all",
+            notes=found.notes,
         )
-        network.notes = found.notes
-        return network
 
     @property
     def device(self) -> torch.device:
@@ -419,17 +462,11 @@ class DiTNetwork(ChainNetwork):
             )
         return torch.full((num_images,), self.num_classes, dtype=torch.long, device=self.device)
 
+    def check_decodes(self) -> None:
+        self.decoder.check()
+
     def decode(self, x: Tensor) -> Tensor:
-        if self.autoencoder is not None:
-            return grey_to_rgb(self.autoencoder.decode(x * self._scale + self._shift))
-        if x.shape[1] == 1:
-            return grey_to_rgb(x)
-        if x.shape[1] != 3:
-            raise InputError(
-                f"checkpoint: `{self.name}` samples latents with {x.shape[1]} channels, "
-                "and no decoder is given for them."
-            )
-        return torch.round((x.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
+        return self.decoder.decode(x)
 
     def flops(self, blocks: Sequence[int]) -> int:
         module = self.module
@@ -452,13 +489,29 @@ class DiTNetwork(ChainNetwork):
         return attention + 3 * width * width, 2 * tokens * width * hidden + 3 * width * width
 
     def decode_flops(self) -> int:
-        return self.autoencoder.decode_flops() if self.autoencoder is not None else 0
+        return self.decoder.flops()
 
 
-def _load_autoencoder(path: Path, device: torch.device, dtype: torch.dtype) -> Autoencoder:
-    if not path.is_file():
-        raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
-    tensors, metadata = read_weights(path)
-    module = Autoencoder(**metadata)
-    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return module.to(device=device, dtype=dtype)
+def _classes(found: Checkpoint, rows: int, given: int | None) -> tuple[int, bool]:
+    """The number of labels, and whether the table of `rows` embeddings has a null label after them."""
+    known = (given, found.metadata.get("num_classes"), found.arguments.get("num_classes"))
+    classes = next((each for each in known if type(each) is int), rows - 1)
+    if classes not in (rows - 1, rows) or classes < 1:
+        raise InputError(
+            f"num_classes: the checkpoint has {rows} label embeddings, so it must be {rows - 1} with a null label or "
+            f"{rows} without, but got {classes}. Give `--network-arg num_classes={rows - 1}`."
+        )
+    return classes, classes < rows
+
+
+def _decoder(found: Checkpoint, module: DiT, vae: str | None, name: str) -> Decoder:
+    """What makes images of the network's samples."""
+    device, dtype = module.pos_embed.device, module.pos_embed.dtype
+    latent = found.metadata.get("latent")
+    if latent is not None and vae is not None:
+        raise InputError(f"vae: `{name}` has an autoencoder of its own. Leave `--vae` away.")
+    if latent is not None:
+        return BundledDecoder.from_file(found.path.parent / latent["autoencoder"], latent, device, dtype)
+    if vae is not None:
+        return KLDecoder.from_folder(Path(vae), module.sample_shape, device, dtype)
+    return Pixels(module.sample_shape, name)

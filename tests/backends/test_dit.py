@@ -1,15 +1,18 @@
 """The DiT: against the public code's outputs, networks that are really shorter, and caches written by hand."""
 
+import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from exeunt.backends import network as networks
-from exeunt.backends.dit import SIZES, DiT, DiTNetwork, sincos_positions
+from exeunt.backends.dit import SIZES, DiT, DiTNetwork, heads_of, sincos_positions
 from exeunt.backends.draws import noises
 from exeunt.backends.errors import InputError
 from exeunt.backends.plan import compile_plan
@@ -131,15 +134,96 @@ def test_position_embedding_is_the_papers() -> None:
     assert table[1, 0].item() == pytest.approx(math.sin(1))  # columns come first
 
 
-def test_pt_file_with_ema_and_without_metadata(tmp_path) -> None:
-    module = small_dit(learned_range=True).module
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def save(tmp_path: Path, network: DiTNetwork, **entries: object) -> Path:
     path = tmp_path / "0050000.pt"
-    torch.save({"model": {}, "ema": module.state_dict()}, path)
-    loaded = networks.load(path, num_heads=3)
+    torch.save({"model": {}, "ema": network.module.state_dict(), "opt": {}, **entries}, path)
+    return path
+
+
+def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
+    module = small_dit(learned_range=True).module
+    loaded = networks.load(save(tmp_path, as_network(module)), num_heads=3)
     assert (loaded.num_blocks, loaded.learned_range, loaded.num_classes) == (6, True, 7)
+    assert loaded.guidance_channels == 3
     x, time, labels = inputs(loaded)
     with torch.inference_mode():
         assert torch.equal(loaded.evaluate(x, time, labels, None, []), module(x, time, labels))
+
+
+@pytest.mark.parametrize(
+    "size", [{"patch_size": 4}, {"width": 36, "depth": 2}, {"mlp_ratio": 1.25}, {"channels": 3}, {"input_size": 12}]
+)
+def test_sizes_come_from_the_shapes(tmp_path: Path, size: dict[str, int]) -> None:
+    network = small_dit(**size) if "depth" in size else small_dit(2, **size)
+    loaded = networks.load(save(tmp_path, network), num_heads=3)
+    x, time, labels = inputs(network)
+    with torch.inference_mode():
+        expected = network.evaluate(x, time, labels, None, [])
+        assert torch.equal(loaded.evaluate(x, time, labels, None, []), expected)
+    assert loaded.sample_shape == network.sample_shape
+    assert loaded.guidance_channels == (3 if network.sample_shape[0] == 4 else "all")
+
+
+def test_the_training_programs_arguments_say_how_many_classes_there_are(tmp_path: Path) -> None:
+    """Without label dropout the public code makes no null label, and only `args` can tell."""
+    network = small_dit(2, num_classes=8, has_null=False)
+    arguments = argparse.Namespace(num_classes=8, model="DiT-S/2", image_size=64, vae="ema")
+    loaded = networks.load(save(tmp_path, network, args=arguments), num_heads=3)
+    assert loaded.num_classes == 8
+    with pytest.raises(InputError, match="without a null label"):
+        loaded.null_conditions(1)
+    path = save(tmp_path, network)
+    assert networks.load(path, num_heads=3).num_classes == 7
+    assert networks.load(path, num_heads=3, num_classes=8).num_classes == 8
+    with pytest.raises(InputError, match=r"8 label embeddings, so it must be 7 with a null label or 8 without.*got 5"):
+        networks.load(path, num_heads=3, num_classes=5)
+
+
+def test_heads_are_the_papers_where_nobody_says_otherwise() -> None:
+    assert {heads_of(width, None) == heads for _, width, heads in SIZES.values()} == {True}
+    assert heads_of(256, None) == 4
+    for wrong in (5, 0, -3, "3", 3.0, True):
+        with pytest.raises(InputError, match="num_heads: must divide the width 48"):
+            heads_of(48, wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("x_embedder.proj.weight", (48, 4), r"4 dimensions.*\(48, 4\)"),
+        ("pos_embed", (1, 15, 48), "square of tokens.*15 tokens"),
+        ("final_layer.linear.weight", (52, 48), "13 channels"),
+        ("y_embedder.embedding_table.weight", (0, 48), r"\(0, 48\)"),
+        ("blocks.1.mlp.fc1.weight", (192, 40), r"blocks\.1\.mlp\.fc1\.weight.*\(192, 48\).*\(192, 40\)"),
+        ("blocks.nine.attn.qkv.weight", (3, 3), r"unexpected `blocks\.nine"),
+    ],
+)
+def test_foreign_shapes_are_refused_by_name(tmp_path: Path, name: str, shape: tuple[int, ...], words: str) -> None:
+    state = small_dit(2).module.state_dict()
+    state[name] = torch.zeros(shape)
+    torch.save(state, tmp_path / "foreign.pt")
+    with pytest.raises(InputError, match=words):
+        networks.load(tmp_path / "foreign.pt", network="DiT", num_heads=3)
+
+
+def test_latents_are_decoded_by_the_given_autoencoder(tmp_path: Path) -> None:
+    vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+                        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4)  # fmt: skip
+    vae.save_pretrained(tmp_path / "vae")
+    path = save(tmp_path, small_dit(2))
+    loaded = networks.load(path, num_heads=3, vae=str(tmp_path / "vae"))
+    loaded.check_decodes()
+    assert loaded.image_shape == (3, 16, 16)
+    assert loaded.decode_flops() > 0
+    assert loaded.decoder_sha256 is not None
+    assert loaded.at("branch").decode(torch.zeros(2, 4, 8, 8)).shape == (2, 3, 16, 16)
+    with pytest.raises(InputError, match="--vae FOLDER"):
+        networks.load(path, num_heads=3).check_decodes()
+    with pytest.raises(InputError, match="autoencoder of its own"):
+        networks.load("fashion-dit", vae=str(tmp_path / "vae"))
 
 
 def test_the_bundled_checkpoint_decodes_to_grey_images() -> None:
