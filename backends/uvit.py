@@ -8,7 +8,7 @@ replaces is the attention and the MLP after it.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import groupby
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .chain import Chain, State
 from .decoders import Decoder, KLDecoder, Pixels
-from .dit import timestep_embedding
+from .dit import heads_of, timestep_embedding
 from .errors import InputError
 from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
@@ -173,7 +173,7 @@ class UViT(nn.Module):
         return self.final_layer(torch.einsum("nhwpqc->nchpwq", patches).reshape(n, self.channels, side * p, side * p))
 
 
-def shape_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
+def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """UViT's arguments as far as the shapes of a state dict tell them: all but `num_heads`.
 
     Raises:
@@ -184,27 +184,43 @@ def shape_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
             "checkpoint: it has `context_embed.weight`, so it is a text-to-image U-ViT, whose tokens are a CLIP text "
             "encoder's that the file does not hold. Unconditional and class-conditional U-ViTs can be loaded."
         )
-    for name in ("patch_embed.proj.weight", "pos_embed", "mid_block.mlp.fc1.weight", "decoder_pred.weight"):
-        if name not in tensors:
-            raise InputError(
-                f"checkpoint: a U-ViT has `{name}`, but this file does not. "
-                f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
-            )
-    width, channels, patch, _ = tensors["patch_embed.proj.weight"].shape
-    num_labels = tensors["label_emb.weight"].shape[0] if "label_emb.weight" in tensors else 0
-    num_patches = tensors["pos_embed"].shape[1] - (2 if num_labels else 1)
+    width, channels, patch, _ = _checked(tensors, "patch_embed.proj.weight", 4)
+    _, num_tokens, _ = _checked(tensors, "pos_embed", 3)
+    num_labels = _checked(tensors, "label_emb.weight", 2)[0] if "label_emb.weight" in tensors else 0
+    side = math.isqrt(max(0, num_tokens - (2 if num_labels else 1)))
+    if side**2 + (2 if num_labels else 1) != num_tokens or not side:
+        raise InputError(
+            f"checkpoint: a U-ViT has a square of patches and a token each for time and label, but this one has "
+            f"{num_tokens} tokens. Describe it in a file of your own and give `--network FILE.py:Class`."
+        )
     return {
-        "input_size": math.isqrt(num_patches) * patch,
+        "input_size": side * patch,
         "patch_size": patch,
         "channels": channels,
         "width": width,
         "depth": 1 + 2 * len({name.split(".")[1] for name in tensors if name.startswith("in_blocks.")}),
-        "hidden": tensors["mid_block.mlp.fc1.weight"].shape[0],
+        "hidden": _checked(tensors, "mid_block.mlp.fc1.weight", 2)[0],
         "num_labels": num_labels,
         "qkv_bias": "mid_block.attn.qkv.bias" in tensors,
         "time_mlp": "time_embed.0.weight" in tensors,
         "conv": "final_layer.weight" in tensors,
     }
+
+
+def _checked(tensors: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
+    """The shape of a tensor that a U-ViT has."""
+    if name not in tensors:
+        raise InputError(
+            f"checkpoint: a U-ViT has `{name}`, but this file does not. "
+            f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
+        )
+    shape = tensors[name].shape
+    if len(shape) != ndim or 0 in shape:
+        raise InputError(
+            f"checkpoint: a U-ViT's `{name}` has {ndim} dimensions, but this file's has shape {tuple(shape)}. "
+            "Choose another entry with `--weights-key`."
+        )
+    return shape
 
 
 # ---- its blocks as a chain -------------------------------------------------------------------------------------------
@@ -300,6 +316,7 @@ class UViTNetwork(ChainNetwork):
         noise: a name in `NOISES`.
         prediction: see `Network`.
         decoder: of the samples; they are images if not given.
+        notes: see `Network`.
     """
 
     def __init__(
@@ -312,14 +329,15 @@ class UViTNetwork(ChainNetwork):
         noise: str = "vp",
         prediction: str = "epsilon",
         decoder: Decoder | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.name, self.num_classes, self.prediction = name, num_classes, prediction
+        self.name, self.num_classes, self.prediction, self.notes = name, num_classes, prediction, notes
         self.noise, self._time_scale = NOISES[noise]
         size = module.side * module.patch_size
         self.sample_shape = (module.channels, size, size)
         self.decoder = decoder or Pixels(self.sample_shape, name)
-        self.image_shape = self.decoder.image_shape
+        self.image_shape, self.decoder_sha256 = self.decoder.image_shape, self.decoder.sha256
         self.learned_range = False
         self._see(module, "block", weights_sha256)
 
@@ -355,11 +373,11 @@ class UViTNetwork(ChainNetwork):
             noise = "vp" if channels in (1, 3) or (num_labels and arguments["conv"]) else "scaled-linear"
         _check_names(noise, prediction)
         with torch.device("meta"):
-            module = UViT(**arguments, num_heads=_num_heads(arguments["width"], num_heads))
+            module = UViT(**arguments, num_heads=heads_of(arguments["width"], num_heads))
         load_strictly(module, found.tensors, found.path)
         module.to(device=device, dtype=dtype)
         size = arguments["input_size"]
-        network = cls(
+        return cls(
             module,
             name=name,
             weights_sha256=weights_sha256(found.tensors),
@@ -367,9 +385,8 @@ class UViTNetwork(ChainNetwork):
             noise=noise,
             prediction=prediction,
             decoder=KLDecoder.from_folder(Path(vae), (channels, size, size), device, dtype) if vae else None,
+            notes=found.notes,
         )
-        network.notes = found.notes
-        return network
 
     def _see(self, module: UViT, granularity: str, sha256: str | None) -> None:
         """Count the blocks at a granularity."""
@@ -410,6 +427,9 @@ class UViTNetwork(ChainNetwork):
     def decode(self, x: Tensor) -> Tensor:
         return self.decoder.decode(x)
 
+    def check_decodes(self) -> None:
+        self.decoder.check()
+
     def decode_flops(self) -> int:
         return self.decoder.flops()
 
@@ -436,15 +456,6 @@ def _check_names(noise: str, prediction: str) -> None:
         raise InputError(f"noise: `{noise}` is not known of a U-ViT. {hint}")
     if prediction not in ("epsilon", "v", "sample"):
         raise InputError(f"prediction: must be epsilon, v or sample, but got `{prediction}`.")
-
-
-def _num_heads(width: int, given: int | None) -> int:
-    heads = given or (16 if width == 1152 else max(1, width // 64))
-    if width % heads:
-        raise InputError(
-            f"num_heads: must divide the width {width}, but got {heads}. Give `--network-arg num_heads=N`."
-        )
-    return heads
 
 
 def _num_classes(num_labels: int, given: int | None) -> int | None:

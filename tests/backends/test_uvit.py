@@ -265,7 +265,7 @@ class TestLoading:
     def test_latents_need_a_decoder(self, tmp_path: Path) -> None:
         network = networks.load(save(tmp_path, channels=4), num_heads=3)
         with pytest.raises(InputError, match="--vae"):
-            network.decode(waves(1, (4, 8, 8)))
+            network.check_decodes()
 
     def test_texts_are_refused_by_name(self, tmp_path: Path) -> None:
         path = save(tmp_path)
@@ -273,6 +273,23 @@ class TestLoading:
         torch.save(state, path)
         with pytest.raises(InputError, match="text-to-image U-ViT"):
             networks.load(path)
+
+    @pytest.mark.parametrize(
+        ("name", "shape", "rule"),
+        [
+            ("pos_embed", (1, 18, 48), "square of patches"),
+            ("pos_embed", (17, 48), "3 dimensions"),
+            ("patch_embed.proj.weight", (48, 12), "4 dimensions"),
+            ("label_emb.weight", (0, 48), "2 dimensions"),
+        ],
+    )
+    def test_shapes_of_other_networks_are_refused(
+        self, tmp_path: Path, name: str, shape: tuple[int, ...], rule: str
+    ) -> None:
+        path = save(tmp_path)
+        torch.save(torch.load(path) | {name: torch.zeros(shape)}, path)
+        with pytest.raises(InputError, match=rule):
+            networks.load(path, num_heads=3)
 
     def test_missing_and_misshapen_tensors_are_named(self, tmp_path: Path) -> None:
         path = save(tmp_path)
