@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ..backends.environment import device_name
 from ..backends.sampling import sample
 from ..studies.budget import Budget
-from .finals import FRONT_SHARE, LEAST_COMPARED, REPORT_SECONDS
+from .finals import LEAST_COMPARED
 from .laboratory import Laboratory
+from .reserve import FRONT_SHARE, MARGIN, REPORT_SECONDS
 from .search import FIRST_BASELINES
 
 # Proposals cost less than the full schedule; on the bundled checkpoint they came to a half on average.
@@ -60,8 +61,8 @@ def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:
         trials = budget.trials or 0
         front = 2 * LEAST_COMPARED * quality.final_images * typical
         return Estimate(1 / per_image, FIRST_BASELINES, trials, quality.final_images, first + trials * one + front)
-    front = FRONT_SHARE * seconds - REPORT_SECONDS
-    proposals = max(0, math.floor((seconds - front - REPORT_SECONDS - first) / one))
+    front = FRONT_SHARE * seconds - REPORT_SECONDS - MARGIN * seconds
+    proposals = max(0, math.floor(((1 - FRONT_SHARE) * seconds - first) / one))
     # Timing takes a good quarter of the front's share.
     final_images = max(0, math.floor(0.7 * front / (1.5 * LEAST_COMPARED * typical)))
     return Estimate(

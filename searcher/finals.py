@@ -6,7 +6,6 @@ size, so that they stand at one count whenever the budget ends.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..backends.peak_memory import peak_memory
 from ..backends.pieces import trajectory
@@ -15,43 +14,11 @@ from ..studies.records import ThroughputRecord
 from .candidates import Candidate
 from .laboratory import weights_digest
 from .objective import timing_key
-from .promotion import priorities
+from .reserve import MOST_COMPARED, closing_seconds, promoted, timing_seconds
 from .session import Session
 
-# What the report needs at the end of a time budget; it took 8 s for the bundled study on two cores.
-REPORT_SECONDS = 12.0
-# At most this share of a budget is kept for the front; the rest is the search's.
-FRONT_SHARE = 0.5
-# Fewer would compare too little, more would be too thinly measured.
-LEAST_COMPARED, MOST_COMPARED = 8, 24
-# Whole trajectories run so many times at least, and latencies and warm-up come to one more.
-TIMING_ROUNDS = 4
-
-
-@dataclass(frozen=True)
-class Reserve:
-    """What the front's measurement keeps of a budget."""
-
-    seconds: float
-    images: int
-
-
-def reserve(session: Session) -> Reserve:
-    """What is set aside for the front as it looks now, at most a share of the budget."""
-    budget, final_images = session.allowance.budget, session.laboratory.config.quality.final_images
-    compared = promoted(session)[:MOST_COMPARED]
-    seconds = sum(session.objective.seconds(each.schedule, final_images) for each in compared)
-    images = final_images * len(compared)
-    return Reserve(
-        seconds=min(seconds + timing_seconds(session, compared), FRONT_SHARE * (budget.seconds or math.inf))
-        + REPORT_SECONDS,
-        images=min(images, math.floor(FRONT_SHARE * budget.images)) if budget.images else images,
-    )
-
-
-def promoted(session: Session) -> list[Candidate]:
-    """All that deserve final seeds, the most deserving first."""
-    return [each.candidate for each in priorities(list(session.measured.values()))]
+# Fewer would compare too little.
+LEAST_COMPARED = 8
 
 
 def measure_front(session: Session) -> None:
@@ -80,15 +47,10 @@ def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]
 
 def _is_affordable(session: Session, compared: Sequence[Candidate], count: int) -> bool:
     """Whether what is left buys timing these and bringing each to that many images."""
-    seconds = timing_seconds(session, compared)
+    seconds = timing_seconds(session, compared) + closing_seconds(session, len(compared), count)
     seconds += sum(session.objective.seconds(each.schedule, count) for each in compared)
     allowance = session.allowance
-    return seconds <= allowance.seconds_left - REPORT_SECONDS and count * len(compared) <= allowance.images_left
-
-
-def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:
-    """What timing these schedules end to end takes, about."""
-    return TIMING_ROUNDS * 1.3 * sum(session.objective.predicted_seconds(each.schedule) for each in compared)
+    return seconds <= allowance.seconds_left and count * len(compared) <= allowance.images_left
 
 
 def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
@@ -164,5 +126,6 @@ def _fits(session: Session, compared: Sequence[Candidate], target: int) -> bool:
     seed = session.laboratory.config.quality.final_seed
     missing = [session.objective.missing(each, seed, target) for each in compared]
     seconds = sum(session.objective.seconds(each.schedule, n) for each, n in zip(compared, missing, strict=True))
+    seconds += closing_seconds(session, len(compared), target)
     allowance = session.allowance
-    return seconds <= allowance.seconds_left - REPORT_SECONDS and sum(missing) <= allowance.images_left
+    return seconds <= allowance.seconds_left and sum(missing) <= allowance.images_left

@@ -148,8 +148,10 @@ class Objective:
             features = self.store.evaluations.features(key, range(count))
             assert features is not None, "collect() comes first"
             final = seed == self.laboratory.config.quality.final_seed
+            started = time.perf_counter()
             found = self.laboratory.metric.score(key.digest, features, keep_influence=final)
             self._keep(found)
+            self.pace.learn_score(count, time.perf_counter() - started)
         return found
 
     def score_beside(self, candidate: Candidate, baseline: Candidate, seed: int, count: int) -> None:

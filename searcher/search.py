@@ -6,10 +6,10 @@ from ..backends.sampling import NonFiniteSamples
 from ..studies.config import SearchConfig
 from ..studies.evaluations import FailedEvaluation, UnusableFeatures
 from .candidates import Candidate, from_baseline
-from .finals import reserve
 from .frames import Frame
 from .promotion import Measured, next_rival, violation, worst_excess
 from .proposing import Proposal, Values
+from .reserve import reserve
 from .seeds import baselines, select
 from .session import Session
 

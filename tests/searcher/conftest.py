@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.network import load
+from exeunt.studies.config import StudyConfig, override
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,25 @@ def closed_form(reference: Path) -> list[str]:
         *("--num-steps", "8", "--num-images", "32", "--final-images", "64", "--batch-size", "32"),
         *("--set", "throughput.repeats=2", "--set", "run.chunk_images=16", "--device", "cpu"),
     ]
+
+
+@pytest.fixture(scope="session")
+def small(reference: Path) -> StudyConfig:
+    """The same as a configuration, with three repeats, called "small" and without a report."""
+    return override(
+        StudyConfig(name="small"),
+        {
+            "checkpoint.path": "closed-form",
+            "checkpoint.baseline_weights": (),
+            "baseline.num_steps": 8,
+            "quality.metric": "fd-pixels",
+            "quality.reference": str(reference),
+            "quality.num_images": 32,
+            "quality.final_images": 64,
+            "quality.batch_size": 32,
+            "throughput.device": "cpu",
+            "throughput.batch_size": 32,
+            "throughput.repeats": 3,
+            "run.report": None,
+        },
+    )

@@ -22,26 +22,9 @@ TRIALS = 12
 
 
 @pytest.fixture(scope="module")
-def config(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
+def config(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
     """A study of the closed-form network that takes seconds."""
-    return override(
-        StudyConfig(name="small"),
-        {
-            "checkpoint.path": "closed-form",
-            "checkpoint.baseline_weights": (),
-            "baseline.num_steps": 8,
-            "quality.metric": "fd-pixels",
-            "quality.reference": str(reference),
-            "quality.num_images": 32,
-            "quality.final_images": 64,
-            "quality.batch_size": 32,
-            "throughput.device": "cpu",
-            "throughput.batch_size": 32,
-            "throughput.repeats": 3,
-            "run.budget": f"{TRIALS}-trials",
-            "run.report": str(tmp_path_factory.mktemp("report")),
-        },
-    )
+    return override(small, {"run.budget": f"{TRIALS}-trials", "run.report": str(tmp_path_factory.mktemp("report"))})
 
 
 @pytest.fixture(scope="module")
