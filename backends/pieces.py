@@ -72,7 +72,7 @@ def call_pieces(
     network: Network, index: int, schedules: Sequence[Schedule], kinds: Collection[str], batch_size: int
 ) -> Iterator[Piece]:
     """A piece for each of the kinds, from the first call of that kind in the schedules' plans on network `index`."""
-    left, residuals = set(kinds), _StoredValues(network, batch_size)
+    left, residuals = set(kinds), StoredValues(network, batch_size)
     for schedule in schedules:
         for step, planned in zip(schedule.steps, compile_plan(schedule).steps, strict=True):
             for call in planned.calls:
@@ -83,7 +83,7 @@ def call_pieces(
 
 
 def _call(
-    network: Network, call: Call, moment: float, residuals: "_StoredValues", batch_size: int
+    network: Network, call: Call, moment: float, residuals: "StoredValues", batch_size: int
 ) -> Callable[[], Tensor]:
     # Released slots would be empty at the second repeat, and to release costs nothing.
     call, slots = replace(call, release=()), residuals.slots(call, moment)
@@ -110,7 +110,7 @@ def _conditions(network: Network, branches: tuple[Branch, ...], images: range) -
     return torch.cat([own.to(network.device) if b == "conditional" else null(len(images)) for b in branches])
 
 
-class _StoredValues:
+class StoredValues:
     """Stored values for calls that read some: what the blocks that are stood in for store when they run."""
 
     def __init__(self, network: Network, batch_size: int) -> None:
