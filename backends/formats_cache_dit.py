@@ -70,6 +70,8 @@ def _ends(mask: Mask) -> tuple[int, int]:
         if all(row):
             continue
         ends = row.index(False), row[::-1].index(False)
+        if ends[0] == 0:  # the package asserts Fn_compute_blocks >= 1
+            refuse(NAME, f"step {s}: the first block must run at every step", '"reuse"', 'Use "run" there.')
         if any(row[ends[0] : len(row) - ends[1]]):
             inside = row.index(True, ends[0])
             rule = f"step {s}: the format reuses one span of blocks"
@@ -94,7 +96,7 @@ def read_cache_dit(text: str, base: Schedule | None) -> Schedule:
         refuse(NAME, "--base must count whole blocks", f'"{signature.granularity}"', "Give one of whole blocks.")
     config = _config(parse_yaml(text))
     steps = _steps(config, base)
-    first = integer(config.get("Fn_compute_blocks", DEFAULT_FIRST), NAME, "Fn_compute_blocks")
+    first = integer(config.get("Fn_compute_blocks", DEFAULT_FIRST), NAME, "Fn_compute_blocks", 1)
     last = integer(config.get("Bn_compute_blocks", DEFAULT_LAST), NAME, "Bn_compute_blocks")
     if first + last > signature.num_blocks:
         rule = f"Fn_compute_blocks + Bn_compute_blocks must be at most {signature.num_blocks}, the blocks of --base"

@@ -90,7 +90,7 @@ def test_ecad_reads_back(rows: list[list[Action]], guidance: float | None, name:
     assert (read.digest, read.name) == (schedule.digest, schedule.name)
 
 
-@given(st.lists(st.booleans(), min_size=3, max_size=3), st.integers(0, 6), st.integers(0, 6))
+@given(st.lists(st.booleans(), min_size=3, max_size=3), st.integers(1, 6), st.integers(0, 6))
 @settings(max_examples=60, deadline=None)
 def test_cache_dit_reads_back(mask: list[bool], first: int, last: int) -> None:
     base = full(blocks=7)
@@ -317,6 +317,7 @@ STATIC = "cache_config: {steps_computation_mask: [1, 0, 1, 0], steps_computation
         (STATIC + ", cache_type: DBPrune}", "cache_type"),
         (STATIC + ", force_refresh_step_hint: 2}", "force_refresh_step_hint"),
         (STATIC + ", Bn_compute_blocks: 4}", "at most 4"),
+        (STATIC.replace("blocks: 1", "blocks: 0") + "}", "Fn_compute_blocks must be an integer of at least 1"),
         (STATIC + ", Bn_compute_block: 1}", 'Did you mean "Bn_compute_blocks"?'),
         (STATIC + "}\nquantize_config: {}", "quantize_config"),
         (STATIC + ", Fn_compute_blocks: 2}", "must be unique"),
@@ -334,6 +335,7 @@ def test_cache_dit_files_that_are_refused(text: str, said: str) -> None:
     [
         ([[RUN, REUSE, RUN, REUSE], [RUN] * 4, [RUN] * 4], "block 2 running inside"),
         ([[RUN, REUSE, REUSE, RUN], [RUN, RUN, REUSE, RUN], [RUN] * 4], "Reuse 1 to 2 there too"),
+        ([[REUSE] * 4, [RUN] * 4, [RUN] * 4], "the first block must run"),
         ([[RUN, DROP, DROP, DROP], [RUN] * 4, [RUN] * 4], '"drop"'),
         ([[RUN, forecast(1), RUN, RUN], [RUN] * 4, [RUN] * 4], '"forecast"'),
     ],
