@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from exeunt.backends.chain import Slots
 from exeunt.backends.closed_form import ClosedFormNetwork
-from exeunt.backends.plan import Call
+from exeunt.backends.network import Pass
 from torch import Tensor
 
 
 class PromptedNetwork(ClosedFormNetwork):
-    """Prompts become components: the sum of a text's bytes modulo their number. The empty prompt is the whole mixture."""
+    """Prompts become components: the sum of a text's bytes modulo their number; the empty one is the whole mixture."""
 
     _table: Tensor | None = None
     usual_guidance = 1.5
@@ -35,15 +34,7 @@ class PromptedNetwork(ClosedFormNetwork):
         assert self._table is not None, "embed() comes first"
         return torch.full((num_images,), len(self._table) - 1, dtype=torch.long)
 
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
+    def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         assert self._table is not None, "embed() comes first"
         assert conditions is not None, "each image has a prompt"
-        return super().evaluate(x, time, self._table[conditions], call, slots, guidance)
+        return super().begin(x, time, self._table[conditions], guidance)

@@ -1,151 +1,29 @@
-"""The conformance suite for networks: what `backends/network.py` promises, checked on every kind there is."""
+"""Loading a network: by name, from what a file turns out to be, and from a class of the user's own."""
 
-from itertools import pairwise
+import json
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from exeunt.backends import network as networks
-from exeunt.backends.dit import DiT, DiTNetwork
+from exeunt.backends.dit import DiT
 from exeunt.backends.errors import DeviceError, InputError
-from exeunt.backends.network import Network
-from exeunt.backends.plan import compile_plan
-from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Noise, Schedule, forecast
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.uvit import UViT
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
-LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
-SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 6, "num_heads": 3, "num_classes": 7}
+SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 3, "num_heads": 3, "num_classes": 7}
+SMALL_UVIT = {"input_size": 8, "patch_size": 2, "channels": 3, "width": 48, "depth": 3, "num_heads": 3, "hidden": 96}
 
 
-def fill(module: torch.nn.Module) -> None:
-    """Weights by formula, the same on every machine and in the run of the original that made the golden numbers."""
-    with torch.no_grad():
-        for k, (name, value) in enumerate(sorted(module.state_dict().items())):
-            if name != "pos_embed":
-                i = torch.arange(value.numel(), dtype=torch.float64)
-                value.copy_((torch.sin(i * 0.7311 + k * 1.37) * 0.08).reshape(value.shape).float())
+def dit_state() -> dict[str, Tensor]:
+    module = DiT(**SMALL)
+    module.initialize()
+    return module.state_dict()
 
 
-def small_dit(depth: int = 6, **changes: int | bool) -> DiTNetwork:
-    module = DiT(**{**SMALL, **changes, "depth": depth})
-    fill(module)
-    return DiTNetwork(module, name="small", weights_sha256=None, num_classes=7, prediction="epsilon", noise=LINEAR)
-
-
-@pytest.fixture(params=["dit", "dit-branches", "dit-learned-range", "closed-form", "fashion-dit", "fashion-dit-exits"])
-def network(request: pytest.FixtureRequest) -> Network:
-    match request.param:
-        case "dit":
-            return small_dit()
-        case "dit-branches":
-            return small_dit().at("branch")
-        case "dit-learned-range":
-            return small_dit(learned_range=True)
-        case name:
-            return networks.load(name)
-
-
-def inputs(network: Network, n: int = 3) -> tuple[Tensor, Tensor, Tensor | None]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn((n, *network.sample_shape), generator=generator, dtype=network.dtype)
-    time = torch.tensor([3.0, 500.0, 999.0])[:n].to(network.dtype)
-    labels = None if network.num_classes is None else torch.arange(n) % network.num_classes
-    return x, time, labels
-
-
-def with_actions(network: Network, columns: list[list[Action]], guidance: float | None = None) -> Schedule:
-    """A schedule of the network with the given actions, one list of `num_blocks` a step."""
-    full = make_schedule(
-        network.signature, network.noise, network.prediction, num_steps=len(columns), guidance=guidance
-    )
-    from dataclasses import replace
-
-    steps = tuple(replace(step, blocks=tuple(column)) for step, column in zip(full.steps, columns, strict=True))
-    return replace(full, steps=steps)
-
-
-def evaluate_plan(network: Network, schedule: Schedule, xs: list[Tensor], labels: Tensor | None) -> list[Tensor]:
-    """Every step's network output, conditional branch alone, on given inputs."""
-    plan = compile_plan(schedule)
-    slots: list[Tensor | None] = [None] * plan.num_slots
-    outputs: list[Tensor] = []
-    for step, x in zip(plan.steps, xs, strict=True):
-        (call,) = step.calls
-        outputs.append(network.evaluate(x, torch.full((len(x),), 500.0, dtype=x.dtype), labels, call, slots))
-    return outputs
-
-
-def random_columns(num_blocks: int, num_steps: int, seed: int) -> list[list[Action]]:
-    rng = np.random.default_rng(seed)
-    choices = [RUN, RUN, DROP, REUSE, forecast(1), forecast(2)]
-    later = [[choices[k] for k in rng.integers(len(choices), size=num_blocks)] for _ in range(num_steps - 2)]
-    return [[RUN] * num_blocks, [RUN] * num_blocks, *later]
-
-
-class TestContract:
-    def test_describes_itself(self, network: Network) -> None:
-        assert network.num_blocks == len(network.signature.block_kinds) > 0
-        assert network.prediction in ("epsilon", "v", "sample")
-        x, time, labels = inputs(network)
-        output = network.evaluate(x, time, labels, None, [])
-        channels = network.sample_shape[0] * (2 if network.learned_range else 1)
-        assert output.shape == (3, channels, *network.sample_shape[1:])
-        assert torch.isfinite(output).all()
-
-    def test_plan_of_the_full_schedule_is_full_depth(self, network: Network) -> None:
-        x, time, labels = inputs(network)
-        call = compile_plan(with_actions(network, [[RUN] * network.num_blocks])).steps[0].calls[0]
-        assert torch.equal(network.evaluate(x, time, labels, call, []), network.evaluate(x, time, labels, None, []))
-
-    def test_rows_are_independent(self, network: Network) -> None:
-        x, time, labels = inputs(network)
-        together = network.evaluate(x, time, labels, None, [])
-        for i in range(3):
-            alone = network.evaluate(
-                x[i : i + 1], time[i : i + 1], None if labels is None else labels[i : i + 1], None, []
-            )
-            torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-4 * float(together.abs().max()))
-
-    def test_input_is_not_modified(self, network: Network) -> None:
-        x, time, labels = inputs(network)
-        kept = x.clone()
-        network.evaluate(x, time, labels, None, [])
-        assert torch.equal(x, kept)
-
-    def test_reusing_everything_at_the_same_input_is_full_depth(self, network: Network) -> None:
-        columns = [[RUN] * network.num_blocks, [REUSE] * network.num_blocks, [forecast(2)] * network.num_blocks]
-        x, _, labels = inputs(network)
-        first, second, third = evaluate_plan(network, with_actions(network, columns), [x, x, x], labels)
-        torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(third, first, rtol=1e-4, atol=1e-4)
-
-    def test_decodes_to_images(self, network: Network) -> None:
-        if network.sample_shape[0] == 4 and network.image_shape[1:] == network.sample_shape[1:]:
-            with pytest.raises(InputError, match="--vae"):
-                network.decode(inputs(network)[0])
-            return
-        images = network.decode(inputs(network)[0])
-        assert images.dtype == torch.uint8
-        assert images.shape == (3, *network.image_shape)
-
-    def test_flops_grow_by_the_block(self, network: Network) -> None:
-        flops = [network.flops(range(d)) for d in range(network.num_blocks + 1)]
-        increments = {b - a for a, b in pairwise(flops)}
-        assert len(increments) == (1 if network.signature.granularity == "block" else 2)
-        assert min(increments) > 0
-
-    def test_moves_to_double(self, network: Network) -> None:
-        if network.name not in networks.BUNDLED:
-            return
-        double = networks.load(network.name, dtype=torch.float64)
-        x, time, labels = inputs(network)
-        exact = double.evaluate(x.double(), time.double(), labels, None, [])
-        assert exact.dtype == torch.float64
-        torch.testing.assert_close(network.evaluate(x, time, labels, None, []).double(), exact, rtol=1e-3, atol=1e-4)
-
-
-class TestLoading:
+class TestNames:
     @pytest.mark.parametrize(
         ("name", "fix"),
         [("fashion-dit-exit", "fashion-dit-exits"), ("nowhere.pt", "fashion-dit"), ("closed_form", "closed-form")],
@@ -160,6 +38,15 @@ class TestLoading:
         with pytest.raises(InputError, match="can't be imported"):
             networks.resolve("nowhere.at.all:Network")
 
+    def test_networks_without_weights_ask_for_them(self) -> None:
+        for name in ("DiT", "U-ViT"):
+            with pytest.raises(InputError, match=f"`{name}` needs weights.*--checkpoint FILE"):
+                networks.load(name)
+
+    def test_a_bundled_checkpoint_is_no_other_network(self) -> None:
+        with pytest.raises(InputError, match="is a DiT, which `closed-form` is not"):
+            networks.load("fashion-dit", network="closed-form")
+
     def test_devices(self) -> None:
         with pytest.raises(InputError, match="cuda:N"):
             networks.check_device("gpu0")
@@ -167,22 +54,49 @@ class TestLoading:
             with pytest.raises(DeviceError, match="--device cpu"):
                 networks.check_device("cuda:0")
 
-    def test_code_in_a_pickle_does_not_run(self, tmp_path) -> None:
-        path = tmp_path / "evil.pt"
-        torch.save({"model": Path_like()}, path)
-        with pytest.raises(InputError, match="more than tensors"):
-            networks.load(path)
+
+class TestFiles:
+    def test_a_dit_is_known_by_its_names(self, tmp_path: Path) -> None:
+        torch.save({"model": dit_state(), "ema": {f"module.{n}": t for n, t in dit_state().items()}}, tmp_path / "a.pt")
+        network = networks.load(tmp_path / "a.pt", num_heads=3)
+        assert (network.signature.architecture, network.num_blocks, network.name) == ("DiT", 3, "a.pt")
+        assert network.notes == ("weights: `ema` taken, of `model`, `ema`", "weights: `module.` removed from 42 names")
+
+    def test_a_u_vit_is_known_by_its_names(self, tmp_path: Path) -> None:
+        torch.save(UViT(**SMALL_UVIT).state_dict(), tmp_path / "nnet_ema.pth")  # type: ignore[arg-type]
+        network = networks.load(tmp_path / "nnet_ema.pth", num_heads=3)
+        assert (network.signature.architecture, network.num_blocks, network.notes) == ("U-ViT", 3, ())
+
+    def test_another_entry_is_another_network(self, tmp_path: Path) -> None:
+        other = {name: value + 1 for name, value in dit_state().items()}
+        torch.save({"model": other, "ema": dit_state()}, tmp_path / "a.pt")
+        digests = {
+            networks.load(tmp_path / "a.pt", num_heads=3, **key).signature.weights_sha256
+            for key in ({}, {"weights_key": "ema"}, {"weights_key": "model"})
+        }
+        assert len(digests) == 2
+
+    def test_shards_make_a_network(self, tmp_path: Path) -> None:
+        state, names = dit_state(), sorted(dit_state())
+        halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+        for file, part in halves.items():
+            save_file({name: state[name] for name in part}, tmp_path / file)
+        mapping = {name: file for file, part in halves.items() for name in part}
+        (tmp_path / "dit.safetensors.index.json").write_text(json.dumps({"weight_map": mapping}))
+        torch.save(state, tmp_path.parent / "whole.pt")
+        whole = networks.load(tmp_path.parent / "whole.pt", num_heads=3)
+        assert networks.load(tmp_path, num_heads=3).signature == whole.signature
 
     @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04]"])
     @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-    def test_broken_files(self, tmp_path, content: bytes, suffix: str) -> None:
+    def test_broken_files(self, tmp_path: Path, content: bytes, suffix: str) -> None:
         path = tmp_path / f"broken{suffix}"
         path.write_bytes(content)
         with pytest.raises(InputError, match="checkpoint"):
             networks.load(path)
 
-    def test_missing_and_misshapen_tensors_are_named(self, tmp_path) -> None:
-        state = small_dit().module.state_dict()
+    def test_missing_and_misshapen_tensors_are_named(self, tmp_path: Path) -> None:
+        state = dit_state()
         short = {name: value for name, value in state.items() if name != "blocks.2.mlp.fc1.weight"}
         torch.save(short, tmp_path / "short.pt")
         with pytest.raises(InputError, match=r"blocks\.2\.mlp\.fc1\.weight"):
@@ -194,22 +108,134 @@ class TestLoading:
         with pytest.raises(InputError, match="divide the width"):
             networks.load(tmp_path / "short.pt", num_heads=5)
 
+    def test_what_is_no_diffusion_network_is_named(self, tmp_path: Path) -> None:
+        names = ["model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "lm_head.weight"]
+        save_file({name: torch.ones(4, 4) for name in names}, tmp_path / "llama.safetensors")
+        with pytest.raises(InputError, match=r"a language model.*`model\.embed_tokens\.weight`"):
+            networks.load(tmp_path / "llama.safetensors")
+        Image.new("RGB", (4, 4)).save(tmp_path / "photo.jpg")
+        with pytest.raises(InputError, match="a JPEG image"):
+            networks.load(tmp_path / "photo.jpg")
+        torch.save({"net.0.weight": torch.ones(5, 3)}, tmp_path / "own.pt")
+        with pytest.raises(
+            InputError, match=r"`net\.0\.weight \(5, 3\)`.*Known are DiT, U-ViT.*--network FILE\.py:Class"
+        ):
+            networks.load(tmp_path / "own.pt")
 
-class Path_like:
-    """Stands for any class that a hostile or careless pickle might name."""
+
+class TestFolders:
+    """Folders of diffusers are known by their JSON; what is in them is diffusers' own to load."""
+
+    def pipeline(self, folder: Path, **components: object) -> Path:
+        folder.mkdir(exist_ok=True)
+        (folder / "model_index.json").write_text(json.dumps({"_class_name": "DiTPipeline", **components}))
+        return folder
+
+    def test_a_missing_component_is_named(self, tmp_path: Path) -> None:
+        self.pipeline(tmp_path, transformer=["diffusers", "DiTTransformer2DModel"], feature_extractor=[None, None])
+        with pytest.raises(InputError, match="names `transformer`, but that folder is missing"):
+            networks.load(tmp_path)
+
+    def test_a_missing_shard_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "transformer").mkdir()
+        self.pipeline(tmp_path, transformer=["diffusers", "SD3Transformer2DModel"])
+        index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+        (tmp_path / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+        save_file({"a": torch.ones(2)}, tmp_path / "transformer" / "model-1.safetensors")
+        with pytest.raises(InputError, match=r"1 of the 2 shards.*model-2\.safetensors"):
+            networks.load(tmp_path)
+
+    def test_a_cut_file_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+        file = tmp_path / "diffusion_pytorch_model.safetensors"
+        save_file({"a": torch.ones(20)}, file)
+        file.write_bytes(file.read_bytes()[:-8])
+        with pytest.raises(InputError, match=r"diffusion_pytorch_model\.safetensors` is cut off"):
+            networks.load(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("config", "words"),
+        [
+            ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "a LlamaForCausalLM of transformers"),
+            ({"_class_name": "AutoencoderKL"}, "a AutoencoderKL of diffusers"),
+        ],
+    )
+    def test_models_that_denoise_nothing_are_named(self, tmp_path: Path, config: dict[str, object], words: str) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError, match=words):
+            networks.load(tmp_path)
+
+    def test_a_pipeline_without_a_network_is_named(self, tmp_path: Path) -> None:
+        self.pipeline(tmp_path, vae=["diffusers", "AutoencoderKL"])
+        with pytest.raises(InputError, match="DiTPipeline without transformer, unet, prior"):
+            networks.load(tmp_path)
+
+    def test_a_folder_without_weights(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="holds no weights"):
+            networks.load(tmp_path)
+
+    def test_broken_json(self, tmp_path: Path) -> None:
+        (tmp_path / "model_index.json").write_text("{")
+        with pytest.raises(InputError, match=r"model_index\.json` must be JSON"):
+            networks.load(tmp_path)
 
 
-def test_weights_digest_does_not_depend_on_the_container(tmp_path) -> None:
-    from exeunt.backends.weights import read_weights, weights_sha256
-    from safetensors.torch import save_file
+OWN = """
+from exeunt.backends.closed_form import ClosedFormNetwork
+from neighbour import BLOCKS
 
-    tensors = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1.5], dtype=torch.bfloat16)}
-    save_file(tensors, tmp_path / "w.safetensors")
-    torch.save({"ema": tensors}, tmp_path / "w.pt")
-    first, second = (weights_sha256(read_weights(tmp_path / name)[0]) for name in ("w.safetensors", "w.pt"))
-    assert first == second == weights_sha256(dict(reversed(tensors.items())))
-    # Computed apart from the code, from the format's own words.
-    import hashlib
+class Half: pass
+class Own(ClosedFormNetwork):
+    @classmethod
+    def from_checkpoint(cls, path, *, device, dtype, name, num_classes, **options):
+        return super().from_checkpoint(None, device=device, dtype=dtype, name=name, components=num_classes,
+                                       num_blocks=BLOCKS, **options)
+"""
 
-    raw = b"a\0BF16\x001\0" + b"\xc0\x3f" + b"b.weight\0F32\x002,3\0" + np.arange(6, dtype="<f4").tobytes()
-    assert first == hashlib.sha256(raw).hexdigest()
+
+class TestOwn:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        (tmp_path / "neighbour.py").write_text("BLOCKS = 5")
+        (tmp_path / "own.py").write_text(OWN)
+        return tmp_path / "own.py"
+
+    def test_a_class_from_a_file(self, file: Path) -> None:
+        network = networks.load(None, network=f"{file}:Own", num_classes=37)
+        assert (network.num_classes, network.num_blocks) == (37, 5)
+
+    def test_arguments_are_asked_for_by_name(self, file: Path) -> None:
+        with pytest.raises(InputError, match=r"needs `num_classes`\. Add `--network-arg num_classes=VALUE`"):
+            networks.load(None, network=f"{file}:Own")
+        with pytest.raises(InputError, match=r"no argument `num_class`\. Did you mean `num_classes`"):
+            networks.load(None, network=f"{file}:Own", num_class=3)
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [("Owned", "Did you mean `Own`"), ("Half", "no Network called `Half`. It has: Own"), ("", "It has: Own")],
+    )
+    def test_other_classes_are_refused(self, file: Path, name: str, words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            networks.load(None, network=f"{file}:{name}")
+
+    def test_a_missing_file(self) -> None:
+        with pytest.raises(InputError, match=r"`nowhere/own\.py` is not there"):
+            networks.load(None, network="nowhere/own.py:Own")
+
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [("x = y", "line 2: NameError: name 'y'"), ("x = (", "line 2: SyntaxError"), ("import zzzz", "line 2: Module")],
+    )
+    def test_files_that_fail_say_where(self, tmp_path: Path, line: str, words: str) -> None:
+        (tmp_path / "bad.py").write_text(f"import torch\n{line}\n")
+        with pytest.raises(InputError, match=words):
+            networks.load(None, network=f"{tmp_path / 'bad.py'}:Own")
+
+    def test_half_a_network_lists_what_it_lacks(self, tmp_path: Path) -> None:
+        (tmp_path / "half.py").write_text(
+            "from exeunt.backends.network import ChainNetwork\nclass N(ChainNetwork): pass"
+        )
+        with pytest.raises(
+            InputError, match="lacks begin, decode, decode_flops, device, dtype, flops, null_conditions"
+        ):
+            networks.load(None, network=f"{tmp_path / 'half.py'}:N")

@@ -1,0 +1,197 @@
+"""Checks of what a schedule's actions do: against the slow reference, against the laws of each kind, and as state."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from .chain import Chain, State, add
+from .errors import InputError
+from .network import ChainNetwork, Network
+from .plan import compile_plan
+from .probe import (
+    Outputs,
+    Probe,
+    can_be_guided,
+    full_output,
+    full_schedule,
+    planned_outputs,
+    probe,
+    random_schedule,
+    with_actions,
+)
+from .promises import Check, Failure, Kept, NotApplicable, Outcome, Subject, difference, within, worst
+from .schedule import DROP, GRANULARITIES, REUSE, RUN, forecast
+from .slow_reference import slow_outputs
+
+SEEDS = range(3)
+NO_CHAIN = NotApplicable("it shows no chain: it is no ChainNetwork")
+
+
+def plan_of_everything(subject: Subject) -> Outcome:
+    network = subject.network
+    given = probe(network, full_schedule(network, 1))
+    found = difference(next(planned_outputs(network, given))["conditional"], full_output(network, given))
+    return within(found, 0.0, "a plan in which every block runs gives another output than no plan")
+
+
+def same_input(subject: Subject) -> Outcome:
+    network = subject.network
+    schedule = full_schedule(network, 3)
+    count = network.num_blocks
+    columns = [[RUN] * count, [REUSE] * count, *([forecast(2)] * count for _ in schedule.steps[2:])]
+    given = probe(network, with_actions(schedule, columns))
+    still = Probe(given.schedule, (given.xs[0],) * len(columns), (given.times[0],) * len(columns), *_rest(given))
+    outputs = [step["conditional"] for step in planned_outputs(network, still)]
+    found = max(difference(outputs[0], other) for other in outputs[1:])
+    return within(found, subject.limit, "what a block stored is not what it added at that input")
+
+
+def _rest(given: Probe) -> tuple[dict[str, Tensor | None], Tensor | None]:
+    return given.conditions, given.guidance
+
+
+def reference_unguided(subject: Subject) -> Outcome:
+    return _against_reference(subject, guided=False)
+
+
+def reference_guided(subject: Subject) -> Outcome:
+    if not can_be_guided(subject.network):
+        return NotApplicable("it has no unconditional branch")
+    return _against_reference(subject, guided=True)
+
+
+def _against_reference(subject: Subject, *, guided: bool) -> Outcome:
+    """Random action matrices at every granularity, against block by block arithmetic."""
+    figures: dict[str, float] = {}
+    for granularity, network in _views(subject.network):
+        if not isinstance(network, ChainNetwork):
+            return NO_CHAIN
+        probes = [probe(network, random_schedule(network, seed, guided=guided)) for seed in SEEDS]
+        found = max(worst(planned_outputs(network, given), slow_outputs(network, given)) for given in probes)
+        figures |= {f"difference by {granularity}": found, "limit": subject.limit}
+        if found > subject.limit:
+            return Failure(f"by {granularity}, random actions differ from the format's definitions", figures)
+    return Kept(figures)
+
+
+def _views(network: Network) -> Iterator[tuple[str, Network]]:
+    """The network at every granularity that it knows."""
+    for granularity in GRANULARITIES:
+        try:
+            yield granularity, network.at(granularity)
+        except InputError:
+            continue
+
+
+def granularities(subject: Subject) -> Outcome:
+    network = subject.network
+    views = dict(_views(network))
+    if network.signature.granularity not in views:
+        return Failure(f"`at({network.signature.granularity!r})` must be the network itself")
+    if len(views) == 1:
+        return NotApplicable(f"it knows {network.signature.granularity} alone")
+    wrong = [name for name, view in views.items() if view.signature.granularity != name]
+    if wrong:
+        return Failure(f"`at({wrong[0]!r})` says another granularity in its signature")
+    outputs = [full_output(view, probe(view, full_schedule(view, 1))) for view in views.values()]
+    found = max(difference(outputs[0], other) for other in outputs[1:])
+    return within(found, subject.limit, "full depth differs from one granularity to another")
+
+
+def laws_of_kinds(subject: Subject) -> Outcome:
+    """apply ∘ compute = run; nothing added is drop; what is added is linear in the stored value."""
+    figures: dict[str, float] = {}
+    for granularity, network in _views(subject.network):
+        if not isinstance(network, ChainNetwork):
+            return NO_CHAIN
+        given = probe(network, full_schedule(network, 1))
+        h, chain, _ = network.begin(given.xs[0], given.times[0], given.conditions["conditional"], given.guidance)
+        if tuple(chain.kinds) != network.signature.block_kinds:
+            return Failure(f"by {granularity}, the chain's kinds {tuple(chain.kinds)} are not those of the signature")
+        for index in range(len(chain.kinds)):
+            found, law = _worst_law(chain, index, h)
+            figures[law] = max(figures.get(law, 0.0), found)
+            if not found <= subject.limit:
+                return Failure(f"by {granularity}, block {index} ({chain.kinds[index]}): not so that {law}", figures)
+            h = chain.run(index, h)
+    return Kept({"difference": max(figures.values()), "limit": subject.limit})
+
+
+def _worst_law(chain: Chain, index: int, h: State) -> tuple[float, str]:
+    value, after = chain.compute(index, h), chain.run(index, h)
+    laws = [
+        (difference(chain.apply(index, h, value), after), "applying what it computes is running it"),
+        (_stored_apart(chain, index, h, value, after), "storing while running gives the same two"),
+    ]
+    if chain.kinds[index] != "replace":
+        dropped = chain.skip(index, h)
+        doubled = chain.apply(index, h, add(value, value))
+        laws += [
+            (difference(chain.apply(index, h, add(value, value, -1.0)), dropped), "adding nothing is dropping it"),
+            (difference(add(doubled, dropped), add(after, after)), "twice the value adds twice as much"),
+        ]
+    return max(laws)
+
+
+def _stored_apart(chain: Chain, index: int, h: State, value: State, after: State) -> float:
+    other_after, other_value = chain.run_and_store(index, h)
+    return max(difference(other_value, value), difference(other_after, after))
+
+
+def blocks_count(subject: Subject) -> Outcome:
+    """What would be missing if a network ran its blocks elsewhere, or had weights that do nothing."""
+    network = subject.network
+    if "replace" in network.signature.block_kinds:
+        return NotApplicable("its blocks can't be dropped")
+    full = full_schedule(network, 1)
+    given = probe(network, full)
+    dropped = probe(network, with_actions(full, [[DROP] * network.num_blocks, *(s.blocks for s in full.steps[1:])]))
+    whole, empty = full_output(network, given), next(planned_outputs(network, dropped))["conditional"]
+    found = difference(whole, empty)
+    reason = "dropping every block changes nothing: either blocks run outside the chain, or their weights are as new"
+    return Kept({"change": found}) if found > 0 else Failure(reason, {"change": found})
+
+
+def requests_apart(subject: Subject) -> Outcome:
+    """Two requests of different sizes step by step in turn, one aborted before, each as it would be alone."""
+    network = subject.network
+    schedules = [random_schedule(network, seed, guided=can_be_guided(network)) for seed in SEEDS]
+    first, second = probe(network, schedules[0], 2), probe(network, schedules[1], 3)
+    alone = [list(planned_outputs(network, given)) for given in (first, second)]
+    aborted = planned_outputs(network, probe(network, schedules[2], 1))
+    next(aborted), next(aborted)
+    del aborted
+    turns = [planned_outputs(network, given) for given in (first, second)]
+    together: list[list[Outputs]] = [[], []]
+    for _ in first.schedule.steps:
+        for turn, outputs in zip(turns, together, strict=True):
+            outputs.append(next(turn))
+    found = max(worst(*pair) for pair in zip(alone, together, strict=True))
+    return within(found, subject.limit * 1e-2, "requests disturb each other: the network keeps state between calls")
+
+
+def slots_released(subject: Subject) -> Outcome:
+    """A plan frees what nothing reads any more; an executor of its own must too."""
+    network = subject.network
+    schedule = random_schedule(network, 0, guided=False)
+    plan, given = compile_plan(schedule), probe(network, schedule)
+    slots: list[State | None] = [None] * plan.num_slots
+    for s, step in enumerate(plan.steps):
+        for call in step.calls:
+            network.evaluate(given.xs[s], given.times[s], given.conditions["conditional"], call, slots, given.guidance)
+    left = sum(slot is not None for slot in slots)
+    reason = f"{left} of {len(slots)} stored values are left after the last step: `call.release` says which to free"
+    return Kept({"slots": len(slots)}) if not left else Failure(reason, {"left": left})
+
+
+CHECKS = (
+    Check("whole plan", "a plan in which every block runs equals no plan, bit for bit", plan_of_everything),
+    Check("blocks count", "dropping every block changes the output", blocks_count),
+    Check("kinds", "each block does what its kind says when it runs, is dropped or is stood in for", laws_of_kinds),
+    Check("same input", "reuse and forecast of everything at the same input equal full depth", same_input),
+    Check("actions", "random run, drop, reuse and forecast equal the format's definitions", reference_unguided),
+    Check("actions, guided", "the same in both guidance branches, in one call or two", reference_guided),
+    Check("granularities", "every granularity gives the same output at full depth", granularities),
+    Check("no state", "interleaved, aborted and differently sized requests are as each alone", requests_apart),
+    Check("slots", "stored values are freed after their last use", slots_released),
+)
