@@ -8,6 +8,19 @@ from .network import Network
 from .schedule import Embedded, Guidance, NetworkSignature, Schedule, branches_at
 
 
+def as_scheduled(network: Network, schedule: Schedule, index: int = 0) -> Network:
+    """The network with its blocks counted as the schedule's network `index` counts them: by blocks or by branches.
+
+    A network of another architecture is left as it is, for `check` to name.
+
+    Raises:
+        InputError: the network does not know that granularity.
+    """
+    wanted = schedule.networks[index]
+    same = network.signature.architecture == wanted.architecture
+    return network.at(wanted.granularity) if same else network
+
+
 def check(networks: Sequence[Network], schedule: Schedule) -> None:
     """Raise InputError unless these networks can run this schedule; their weights may be other ones."""
     if len(networks) != len(schedule.networks):

@@ -142,9 +142,12 @@ class KLDecoder(Decoder):
                 "Give the autoencoder that the checkpoint was trained on."
             )
         module = _load_kl(folder)
+        digest = _digest(module)  # of the weights as they are stored
         upcast = dtype == torch.float16 and module.config.force_upcast
-        decoder = cls(module.to(device=device, dtype=torch.float32 if upcast else dtype), sample_shape)
-        decoder.sha256 = _digest(module)
+        # diffusers' own `to` warns of parts to keep in float32, of which this class has none.
+        nn.Module.to(module, device=device, dtype=torch.float32 if upcast else dtype)
+        decoder = cls(module, sample_shape)
+        decoder.sha256 = digest
         return decoder
 
     def decode(self, x: Tensor) -> Tensor:

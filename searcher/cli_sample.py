@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..backends.compatibility import as_scheduled
 from ..backends.errors import InputError
 from ..backends.sampling import Samples
 from ..backends.sampling import sample as sample_batches
@@ -51,7 +52,7 @@ def sample(schedule: Path, num_images: int, first_image: int, seed: int, output:
     config = resolve_device(study_config({**given, "reference": "none"}))
     check_output(output)
     plan = load(schedule)
-    network = load_one(config)
+    network = as_scheduled(load_one(config), plan)
     conditions = make_conditions(config, network)
     images = range(first_image, first_image + num_images)
     with watching() as watch, interruptible() as interruption:

@@ -29,6 +29,7 @@ from .study_options import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
     CONFIG_FLAGS,
+    GRANULARITY_FLAGS,
     QUALITY_FLAGS,
     SEARCH_FLAGS,
     flags,
@@ -40,7 +41,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Where the report 
 
 
 @click.command()
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, SEARCH_FLAGS, CONFIG_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, GRANULARITY_FLAGS, SEARCH_FLAGS, CONFIG_FLAGS)
 @storage_flag
 @study_flag
 @budget_flag
@@ -119,7 +120,7 @@ def resume(storage: str, study: str | None, budget: str | None, report: str | No
 
 
 @click.command()
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, CONFIG_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
 @json_flag
 def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """List the schedules that every search is compared with, in the order in which they are measured.

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..backends.compatibility import as_scheduled
 from ..backends.features import FeatureArray
+from ..backends.network import Network
 from ..backends.peak_memory import peak_memory
 from ..backends.pieces import trajectory
 from ..backends.sampling import check, sample
@@ -82,14 +84,15 @@ def evaluate(
         NonFiniteSamples: the schedule's samples are not finite.
     """
     laboratory, watch = set_up(config), watch or Silent()
-    check([laboratory.network], schedule)
+    network = as_scheduled(laboratory.network, schedule)
+    check([network], schedule)
     seed = laboratory.config.quality.final_seed if seed is None else seed
-    features = _features(laboratory, schedule, seed, watch, check_interruption)
+    features = _features(laboratory, network, schedule, seed, watch, check_interruption)
     return Evaluation(
         schedule_digest=schedule.digest,
         weights=laboratory.weights,
         quality=laboratory.metric.score("", features),
-        speed=_speed(laboratory, schedule, repeats, watch),
+        speed=_speed(laboratory, network, schedule, repeats, watch),
         full_steps=laboratory.frame.num_steps,
         device=laboratory.environment["device"],
         dtype=laboratory.config.checkpoint.dtype,
@@ -98,7 +101,12 @@ def evaluate(
 
 
 def _features(
-    laboratory: Laboratory, schedule: Schedule, seed: int, watch: Watch, check_interruption: Callable[[], None]
+    laboratory: Laboratory,
+    network: Network,
+    schedule: Schedule,
+    seed: int,
+    watch: Watch,
+    check_interruption: Callable[[], None],
 ) -> FeatureArray:
     """(num_images, D) of the schedule's first images."""
     quality = laboratory.config.quality
@@ -106,7 +114,7 @@ def _features(
     found: list[FeatureArray] = []
     with laboratory.lock.shared():
         for batch in sample(
-            [laboratory.network],
+            [network],
             schedule,
             seed=seed,
             images=range(quality.num_images),
@@ -119,10 +127,11 @@ def _features(
     return np.concatenate(found)
 
 
-def _speed(laboratory: Laboratory, schedule: Schedule, repeats: int, watch: Watch) -> Speed:
-    network, batch_size = laboratory.network, laboratory.config.throughput.batch_size
+def _speed(laboratory: Laboratory, network: Network, schedule: Schedule, repeats: int, watch: Watch) -> Speed:
+    batch_size = laboratory.config.throughput.batch_size
     watch.phase("timing", 1.0)
-    subjects = {"own": Subject((network,), schedule), "full": Subject((network,), laboratory.frame.full)}
+    full = Subject((laboratory.network,), laboratory.frame.full)
+    subjects = {"own": Subject((network,), schedule), "full": full}
     timing = time_schedules(subjects, "full", batch_size=batch_size, repeats=repeats)["own"]
     latency = time_schedules(subjects, "full", batch_size=1, repeats=repeats)["own"]
     with laboratory.lock.exclusive():

@@ -6,7 +6,7 @@ Whatever can be wrong with an input is found here, before anything is sampled an
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -76,10 +76,11 @@ class Laboratory:
     @property
     def pins(self) -> dict[str, str]:
         """The digests of what settings only name, so that a changed file is not taken for the same one."""
-        weights = [weights_digest(network) for network in self.networks.values()]
+        weights = [network.signature.weights_sha256 or network.name for network in self.networks.values()]
         return {
             "checkpoint.path": weights[0],
             "checkpoint.baseline_weights": "+".join(weights[1:]),
+            "checkpoint.vae": self.network.decoder_sha256 or "",
             "quality.conditions": self.conditions.digest,
             "quality.reference": self.metric.reference,
             "quality.metric": self.metric.extractor_digest,
@@ -99,6 +100,7 @@ def set_up(config: StudyConfig) -> Laboratory:
     networks = load_networks(config)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     network = next(iter(networks.values()))
+    config = override(config, {"baseline.guidance_channels": guidance_channels(network, config.baseline)})
     _, height, width = network.image_shape
     metric = load_metric(config.quality, (height, width), config.throughput.device)
     conditions = make_conditions(config, network, metric)
@@ -164,9 +166,13 @@ def load_one(config: StudyConfig) -> Network:
 
 def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
     options = dict(checkpoint.options)
+    if checkpoint.vae is not None:
+        options["vae"] = checkpoint.vae
     if checkpoint.weights_key is not None:
         options["weights_key"] = checkpoint.weights_key
-    return load(path, device, DTYPES[checkpoint.dtype], network=checkpoint.network, **options)
+    network = load(path, device, DTYPES[checkpoint.dtype], network=checkpoint.network, **options)
+    network.check_decodes()
+    return network.at(checkpoint.granularity)
 
 
 def _check_same_network(first: Network, other: Network, path: str) -> None:
@@ -210,7 +216,6 @@ def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
 
 
 def _full(network: Network, baseline: BaselineConfig) -> Schedule:
-    channels = "all" if baseline.guidance_channels == "all" else int(baseline.guidance_channels)
     return make_schedule(
         network.signature,
         network.noise,
@@ -219,13 +224,31 @@ def _full(network: Network, baseline: BaselineConfig) -> Schedule:
         order=baseline.order,
         num_steps=baseline.num_steps,
         spacing=baseline.spacing,
-        guidance=None if baseline.guidance is None else Guidance(baseline.guidance, channels),
-        variance=baseline.variance,
+        guidance=None
+        if baseline.guidance is None
+        else Guidance(baseline.guidance, guidance_channels(network, baseline)),
+        variance=_variance(network, baseline),
         eta=baseline.eta,
         clip=baseline.clip,
     )
 
 
+def guidance_channels(network: Network, baseline: BaselineConfig) -> int | Literal["all"]:
+    """How many leading channels are guided: as the configuration says, else as the network's own code does."""
+    wanted = baseline.guidance_channels
+    if wanted is None:
+        return network.guidance_channels
+    return "all" if wanted == "all" else int(wanted)
+
+
+def _variance(network: Network, baseline: BaselineConfig) -> str | None:
+    """The variance of the solver's noise: the network's own where it has learned one and nothing else is wanted."""
+    learned = network.learned_range and "learned-range" in find(baseline.solver).variances
+    return "learned-range" if baseline.variance is None and learned else baseline.variance
+
+
 def weights_digest(network: Network) -> str:
-    """What tells the weights of a network apart; its name where it has none."""
-    return network.signature.weights_sha256 or network.name
+    """What tells the weights of a network apart, with its decoder where that is no part of them; its name where it has
+    none."""
+    own = network.signature.weights_sha256 or network.name
+    return own if network.decoder_sha256 is None else f"{own}+{network.decoder_sha256}"

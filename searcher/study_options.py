@@ -20,10 +20,13 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "checkpoint": ("checkpoint.path",),
     "network": ("checkpoint.network",),
     "weights_key": ("checkpoint.weights_key",),
+    "vae": ("checkpoint.vae",),
+    "granularity": ("checkpoint.granularity",),
     "dtype": ("checkpoint.dtype",),
     "solver": ("baseline.solver",),
     "num_steps": ("baseline.num_steps",),
     "guidance": ("baseline.guidance",),
+    "guidance_channels": ("baseline.guidance_channels",),
     "metric": ("quality.metric",),
     "extractor_weights": ("quality.extractor_weights",),
     "reference": ("quality.reference",),
@@ -44,15 +47,43 @@ CHECKPOINT_FLAGS = (
     click.option("--network", metavar="NAME", help="Kind of network, or module:Class; else as the file says."),
     click.option("--network-arg", "network_args", metavar="KEY=VALUE", multiple=True, help="For its constructor."),
     click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file, such as ema."),
+    click.option("--vae", metavar="FOLDER", help="A diffusers autoencoder that decodes the network's latents."),
     click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is."),
     click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What blocks compute in."),
     click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images sampled and timed at a time."),
     click.option("--conditions", metavar="FILE|NAME", help="Labels: uniform, reference, or a file."),
 )
+
+
+class Channels(click.ParamType):
+    """A number of leading channels, or `all`."""
+
+    name = "channels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        try:
+            return value if value == "all" else int(value)
+        except ValueError:
+            self.fail(f"must be a whole number or `all`, but got {value!r}.", param, ctx)
+
+
+GRANULARITY_FLAGS = (
+    click.option(
+        "--granularity",
+        type=click.Choice(["block", "branch"]),
+        help="Schedule blocks, or attention and MLP by themselves.",
+    ),
+)
 BASELINE_FLAGS = (
     click.option("--solver", metavar="NAME", help="Solver of the full schedule: dpmsolver++, ddim, ddpm."),
     click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
     click.option("--guidance", type=float, metavar="SCALE", help="Classifier-free guidance; default: none."),
+    click.option(
+        "--guidance-channels",
+        type=Channels(),
+        metavar="N|all",
+        help="Leading channels guided; else the network's custom.",
+    ),
 )
 QUALITY_FLAGS = (
     click.option("--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, kid, …, or module:function."),

@@ -51,6 +51,12 @@ class CheckpointConfig(Section):
     weights_key: str | None = setting(
         None, optional(text), "which set of weights of a .pt file, such as ema; none: the file's own"
     )
+    vae: str | None = setting(
+        None,
+        optional(text),
+        "the folder of the diffusers autoencoder that decodes latents; none: as the checkpoint says",
+    )
+    granularity: str = setting("block", one_of("block", "branch"), "what is scheduled: blocks, or attention and MLP")
     dtype: str = setting("float32", one_of("float32", "float16", "bfloat16"), "the type that blocks are computed in")
     baseline_weights: tuple[str, ...] = setting(
         ("fashion-dit",), many(text), "other checkpoints of the same network, whose full schedules are baselines"
@@ -69,8 +75,10 @@ class BaselineConfig(Section):
     guidance: float | None = setting(
         None, optional(decimal(0.0, 100.0)), "the scale of classifier-free guidance; none: no guidance"
     )
-    guidance_channels: int | str = setting(
-        "all", any_of(whole(1, 4096), one_of("all")), "how many leading channels are guided"
+    guidance_channels: int | str | None = setting(
+        None,
+        optional(any_of(whole(1, 4096), one_of("all"))),
+        "how many leading channels are guided, or all; none: as many as the network's own code guides",
     )
     variance: str | None = setting(
         None, optional(name), "the variance of the solver's noise; none: the solver's custom"
@@ -170,6 +178,8 @@ SECTIONS: dict[str, type[Section]] = {
 
 # Settings that may change when a study is resumed, because no stored number depends on them.
 FREE_SETTINGS = frozenset({*(f"run.{each.name}" for each in fields(RunConfig)), "search.max_trials"})
+# Settings that a study stores as the loaded network resolves them: before that, None says nothing about them.
+RESOLVED_SETTINGS = frozenset({"baseline.guidance_channels"})
 
 
 class Difference(NamedTuple):
@@ -299,11 +309,15 @@ def difference(old: StudyConfig, new: StudyConfig, same: Collection[str] = ()) -
     """
     before, after = _flat(old), _flat(new)
     changed = [
-        Difference(key, before[key], after[key], key in FREE_SETTINGS or key in same)
+        Difference(key, before[key], after[key], key in FREE_SETTINGS or key in same or _says_nothing(key, after))
         for key in before
         if before[key] != after[key]
     ]
     return sorted(changed, key=lambda each: each.free)
+
+
+def _says_nothing(key: str, values: Mapping[str, Any]) -> bool:
+    return key in RESOLVED_SETTINGS and values[key] is None
 
 
 def _flat(config: StudyConfig) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def test_digest_tells_decoders_apart(folder: Path, tmp_path: Path) -> None:
     other.save_pretrained(tmp_path / "weights")
     digests = {load(path).sha256 for path in (folder, tmp_path / "factor", tmp_path / "weights")}
     assert len(digests) == 3
+    assert load(folder, torch.bfloat16).sha256 in digests
 
 
 def test_half_precision_decodes_in_single_where_the_folder_says_so(folder: Path, tmp_path: Path) -> None:
