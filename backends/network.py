@@ -22,7 +22,7 @@ from torch import Tensor
 from .chain import Chain, Slots, State, execute
 from .contents import identify
 from .errors import DeviceError, InputError
-from .own import own_class
+from .own import code_sha256, own_class
 from .plan import Call, Run
 from .schedule import NetworkSignature, Noise
 
@@ -31,6 +31,7 @@ ASSETS = Path(__file__).parent / "assets"
 NETWORKS = {
     "DiT": "dit:DiTNetwork",
     "U-ViT": "uvit:UViTNetwork",
+    "diffusers": "hf:DiffusersNetwork",
     "closed-form": "closed_form:ClosedFormNetwork",
 }
 MADE = ("closed-form",)  # those that make their own weights
@@ -66,6 +67,7 @@ class Network(ABC):
         guidance_channels: how many leading channels the network's own code guides; "all" where it knows no such limit.
         decoder_sha256: of a decoder that is no part of the checkpoint, since other images come of another one.
         notes: what was chosen and removed when the weights were read, for people to read.
+        code_sha256: of the file of a class that is no part of this package, since other code makes other images.
         usual_guidance: the scale of guidance that it is sampled with where nobody says otherwise; None for no guidance.
         usual_shift: the shift of its times where nobody says otherwise, for flow matching; None for none.
         text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
@@ -83,6 +85,7 @@ class Network(ABC):
     guidance_channels: int | Literal["all"] = "all"
     decoder_sha256: str | None = None
     notes: tuple[str, ...] = ()
+    code_sha256: str | None = None
     usual_guidance: float | None = None
     usual_shift: float | None = None
     text_seconds: float | None = None
@@ -291,7 +294,9 @@ def _make(kind: Any, path: Path | None, options: Mapping[str, Any], **given: Any
     if set(missing) - set(options):
         needed = next(name for name in missing if name not in options)
         raise InputError(f"network: `{title}` needs `{needed}`. Add `--network-arg {needed}=VALUE`.")
-    return kind.from_checkpoint(path, **given, **options)
+    made: Network = kind.from_checkpoint(path, **given, **options)
+    made.code_sha256 = code_sha256(kind)
+    return made
 
 
 def _options(function: Callable[..., Any]) -> list[str]:

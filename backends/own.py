@@ -1,5 +1,6 @@
 """Classes of the user's own, by the path of their file or the name of their module."""
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -34,6 +35,14 @@ def own_class(name: str, base: type) -> Any:
             "See docs/own-network.md."
         )
     return found
+
+
+def code_sha256(kind: type) -> str | None:
+    """The SHA-256 of the file that a class stands in; None for this package's own, whose version stands for them."""
+    if kind.__module__.startswith(f"{__package__}."):
+        return None
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 
 
 def _from_module(source: str, name: str) -> ModuleType:

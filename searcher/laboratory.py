@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import click
 import torch
 
 from ..backends import conditions as condition_lists
@@ -79,6 +80,7 @@ class Laboratory:
         weights = [network.signature.weights_sha256 or network.name for network in self.networks.values()]
         return {
             "checkpoint.path": weights[0],
+            "checkpoint.network": self.network.code_sha256 or "",
             "checkpoint.baseline_weights": "+".join(weights[1:]),
             "checkpoint.vae": self.network.decoder_sha256 or "",
             "quality.conditions": self.conditions.digest,
@@ -171,6 +173,8 @@ def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
     if checkpoint.weights_key is not None:
         options["weights_key"] = checkpoint.weights_key
     network = load(path, device, DTYPES[checkpoint.dtype], network=checkpoint.network, **options)
+    for note in network.notes:
+        click.echo(f"Note: {note}.", err=True)
     network.check_decodes()
     return network.at(checkpoint.granularity)
 
@@ -248,7 +252,7 @@ def _variance(network: Network, baseline: BaselineConfig) -> str | None:
 
 
 def weights_digest(network: Network) -> str:
-    """What tells the weights of a network apart, with its decoder where that is no part of them; its name where it has
-    none."""
+    """What tells the weights of a network apart, with its decoder where that is no part of them, and its code where
+    that is the user's own; its name where it has no digest."""
     own = network.signature.weights_sha256 or network.name
-    return own if network.decoder_sha256 is None else f"{own}+{network.decoder_sha256}"
+    return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)

@@ -43,7 +43,7 @@ class CheckpointConfig(Section):
     section: ClassVar[str] = "checkpoint"
     path: str = setting("fashion-dit-exits", text, "a file of weights, or the name of a bundled checkpoint")
     network: str | None = setting(
-        None, optional(name), "the kind of network, by its registered name; none: as the checkpoint says"
+        None, optional(text), "the kind of network, by its name, or FILE.py:Class; none: as the checkpoint says"
     )
     options: tuple[tuple[str, Any], ...] = setting(
         (), options, "a table of what the network's constructor takes besides"

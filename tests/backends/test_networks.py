@@ -204,6 +204,13 @@ class TestOwn:
         network = networks.load(None, network=f"{file}:Own", num_classes=37)
         assert (network.num_classes, network.num_blocks) == (37, 5)
 
+    def test_its_code_is_told_apart(self, file: Path) -> None:
+        first, again = (networks.load(None, network=f"{file}:Own", num_classes=2) for _ in range(2))
+        file.write_text(f"{OWN}\n# another line\n")
+        changed = networks.load(None, network=f"{file}:Own", num_classes=2)
+        assert first.code_sha256 == again.code_sha256 != changed.code_sha256
+        assert networks.load("closed-form").code_sha256 is None
+
     def test_arguments_are_asked_for_by_name(self, file: Path) -> None:
         with pytest.raises(InputError, match=r"needs `num_classes`\. Add `--network-arg num_classes=VALUE`"):
             networks.load(None, network=f"{file}:Own")
