@@ -15,6 +15,7 @@ BRANCHES: Mapping[str, tuple[str, ...]] = {
     "DiT": ("attn", "mlp"),
     "DiTTransformer2DModel": ("attn1", "ff"),
     "PixArtTransformer2DModel": ("attn1", "attn2", "ff"),
+    "WanTransformer3DModel": ("attn1", "attn2", "ffn"),
 }
 
 

@@ -10,12 +10,14 @@ Standard library only.
 import json
 import re
 
-from .branches import BRANCHES, at_branch, branches_of, num_transformer_blocks
+from .branches import at_branch, branches_of, num_transformer_blocks
 from .formats_mask import Mask, check_num_steps, mask_of, network_of, on_base
 from .formats_text import bits, mapping, parse_json, refuse, show
 from .schedule import REUSE, NetworkSignature, Schedule
 
 NAME = "smoothcache"
+# Networks that are called once a step: an entry is a call, so a second one would meet the next step's.
+ARCHITECTURES = ("DiT", "DiTTransformer2DModel", "PixArtTransformer2DModel")
 # The names in files that were made for facebookresearch/DiT, also on the same network under diffusers' names.
 GENERAL = {"attn": 0, "mlp": -1}
 
@@ -27,7 +29,7 @@ def write_smoothcache(schedule: Schedule) -> str:
         InputError: the schedule says more than that; the message says what, and the way out.
     """
     mask, signature = mask_of(schedule, NAME), schedule.networks[0]
-    branches = known_branches(signature, NAME)
+    branches = _branches(signature)
     if signature.granularity == "block":
         check_no_block_reuse(schedule, NAME)
         mask = [[run for run in row for _ in branches] for row in mask]
@@ -43,11 +45,11 @@ def write_smoothcache(schedule: Schedule) -> str:
     return "{" + ",\n ".join(f"{json.dumps(key)}: {json.dumps(column)}" for key, column in content.items()) + "}\n"
 
 
-def known_branches(signature: NetworkSignature, name: str) -> tuple[str, ...]:
-    """The branches of a block, refused with the format's name where the network's class is not known."""
-    if signature.architecture not in BRANCHES:
-        rule = f"the format is for networks whose branches are known here ({', '.join(BRANCHES)})"
-        refuse(name, rule, f"`{signature.architecture}`", "Use --to exeunt.")
+def _branches(signature: NetworkSignature) -> tuple[str, ...]:
+    """The branches of a block of a network that SmoothCache runs."""
+    if signature.architecture not in ARCHITECTURES:
+        rule = f"the format is for {', '.join(ARCHITECTURES)}, called once a step"
+        refuse(NAME, rule, f"`{signature.architecture}`", "Use --to exeunt.")
     return branches_of(signature)
 
 
@@ -68,7 +70,7 @@ def read_smoothcache(text: str, base: Schedule | None) -> Schedule:
         InputError: the file breaks its format, or does not fit the network or the steps of `base`.
     """
     base, signature = network_of(base, NAME)
-    branches = known_branches(signature, NAME)
+    branches = _branches(signature)
     signature, num_blocks = at_branch(signature), num_transformer_blocks(signature)
     general: dict[int, list[bool]] = {}
     own: dict[tuple[int, int], list[bool]] = {}

@@ -1,9 +1,11 @@
-"""`exeunt schedule`: show, validate and convert schedule files. None of it costs torch."""
+"""`exeunt schedule`: show, validate and convert schedule files. Only `full`, which loads a checkpoint, costs torch."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,30 @@ from ..backends.formats import FORMATS, find_format, left_out, sniff
 from ..backends.formats_text import numbers
 from ..backends.schedule import Schedule, ScheduleError
 from ..reports.schedule_map import schedule_map, terminal
+from .network_flags import NETWORK_FLAGS, flags
 from .options import json_flag
 
+ONNX = "onnx"  # a folder, and of a network: the one format that is no text
 
-@click.group()
+
+class _Commands(click.Group):
+    """The group's commands, `full` imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "full"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "full":
+            return super().get_command(ctx, cmd_name)
+        return importlib.import_module(".cli_full", __package__).full
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*rows, ("full", "Write the full schedule of a checkpoint, for `convert --base`.")])
+
+
+@click.group(cls=_Commands)
 def schedule() -> None:
     """Show, validate and convert schedule files.
 
@@ -28,6 +50,7 @@ def schedule() -> None:
     Examples:
       exeunt schedule show fast.schedule.json
       exeunt schedule validate *.schedule.json
+      exeunt schedule full -o full.schedule.json
       exeunt schedule convert fast.schedule.json --to cache-dit
     """
 
@@ -124,6 +147,7 @@ def _verdict(result: dict[str, Any]) -> str:
     "--granularity", type=click.Choice(["branch"]), help="Count branches in place of blocks, as feature caches do."
 )
 @click.option("-o", "--output", metavar="FILE", help="Where to write; standard output if not given.")
+@flags(NETWORK_FLAGS)
 @json_flag
 def convert(
     source: str,
@@ -133,6 +157,7 @@ def convert(
     granularity: str | None,
     output: str | None,
     as_json: bool,
+    **network: Any,
 ) -> None:
     """Convert a schedule between Exeunt's file and those of other runtimes.
 
@@ -145,6 +170,7 @@ def convert(
       ecad         JSON: {"cache_schedule": {...}}
       cache-dit    YAML: steps_computation_mask with the policy static
       timesteps    the times alone: 999,750,500,250,0 or a JSON list
+      onnx         a folder of graphs of the network that --checkpoint names, to write only
 
     What a format can't say of a schedule is refused, with the step. Foreign files lack a solver, times and guidance:
     --base gives them. With --granularity branch, what is done to a block is done to each of its branches; where blocks
@@ -163,11 +189,17 @@ def convert(
       exeunt schedule convert 999,845,730,587,443,310,193,116,53,13 --base full.schedule.json
       exeunt schedule convert fast.schedule.json --to ase
       exeunt schedule convert 28,28,24,24,20,20,16,16,12,12 --base full.schedule.json
+      exeunt schedule convert fast.schedule.json --to onnx --checkpoint DiT-XL-2.pt -o fast-onnx
     """
-    target = find_format(to_name, "--to")
+    target = None if to_name == ONNX else find_format(to_name, "--to")
+    _check_network_flags(to_name, output, network)
     frame = schedules.load(base) if base is not None else None
     name, read = _read(source, from_name, frame)
     read = by_branch(read) if granularity == "branch" else read
+    if target is None:
+        assert output is not None
+        _write_onnx(read, Path(output), network, as_json)
+        return
     text = target.write(read)
     if from_name is None and name != "schedule":
         click.echo(f"{source} is read as {name}; --from says otherwise.", err=True)
@@ -182,6 +214,29 @@ def convert(
         click.echo(json.dumps({"written": output, "from": name, "to": to_name, "digest": digest}))
     else:
         click.echo(f"wrote {output}", err=True)
+
+
+def _check_network_flags(to_name: str, output: str | None, network: Mapping[str, Any]) -> None:
+    """Graphs are made of a network, and into a folder; nothing else needs one."""
+    given = [name for name, value in network.items() if value]
+    if to_name == ONNX and output is None:
+        raise InputError("--to onnx: writes a folder, but got none. Add -o FOLDER.")
+    if to_name == ONNX and "checkpoint" not in given:
+        raise InputError("--to onnx: writes the network's graphs, but got no network. Add --checkpoint FILE.")
+    if to_name != ONNX and given:
+        flag = f"--{given[0].replace('_', '-').removesuffix('s')}"
+        raise InputError(f"{flag}: is for --to onnx, but got --to {to_name}. Drop it.")
+
+
+def _write_onnx(read: Schedule, folder: Path, network: Mapping[str, Any], as_json: bool) -> None:
+    from .onnx_folder import write_onnx  # which costs torch
+    from .study_options import study_config
+
+    manifest = write_onnx(read, study_config({**network, "reference": "none"}), folder)
+    if as_json:
+        click.echo(json.dumps({"written": str(manifest), "to": ONNX, "digest": read.digest}))
+    else:
+        click.echo(f"wrote {manifest}; try: python {folder}/sample.py", err=True)
 
 
 def _read(source: str, name: str | None, base: Schedule | None) -> tuple[str, Schedule]:

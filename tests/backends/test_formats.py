@@ -198,6 +198,21 @@ def pixart(schedule: Schedule) -> Schedule:
     return replace(schedule, networks=(replace(network, architecture="PixArtTransformer2DModel"),))
 
 
+def test_smoothcache_is_for_networks_that_are_called_once_a_step() -> None:
+    wan = by_branch(full("WanTransformer3DModel"))
+    assert wan.networks[0].kinds == (("branch", 12),)
+    assert "`WanTransformer3DModel`" in refused(lambda: FORMATS["smoothcache"].write(wan))
+    assert "`WanTransformer3DModel`" in refused(lambda: FORMATS["smoothcache"].read("{}", wan))
+
+
+def test_networks_whose_branches_are_not_known_stay_at_blocks() -> None:
+    assert "Stay at whole blocks" in refused(lambda: by_branch(full("FluxTransformer2DModel")))
+    stages = replace(full(), networks=(NetworkSignature("DiT", "block", (("residual", 3), ("merge", 1))),))
+    assert 'got "merge"' in refused(lambda: by_branch(stages))
+    odd = replace(full(), networks=(NetworkSignature("DiT", "branch", (("branch", 5),)),))
+    assert "2 branches a block" in refused(lambda: FORMATS["smoothcache"].read("{}", odd))
+
+
 # ---- ECAD ------------------------------------------------------------------------------------------------------------
 
 

@@ -177,7 +177,19 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, full: str) ->
     assert "Give another path." in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["show"], ["validate"], ["convert"]])
+def test_full_is_the_base_that_foreign_files_need(tmp_path: Path) -> None:
+    path = tmp_path / "full.schedule.json"
+    arguments = ["--checkpoint", "closed-form", "--solver", "ddim", "--num-steps", "5", "--device", "cpu"]
+    assert run("full", *arguments, "-o", str(path)).exit_code == 0
+    base = schedules.load(path)
+    assert (base.num_steps, base.sampler.name) == (5, "ddim")
+    assert schedules.block_evaluations(base) == 5 * base.networks[0].num_blocks
+    assert run("full", *arguments).stdout == path.read_text()
+    times = json.loads(run("convert", str(path), "--to", "timesteps").stdout)
+    assert times == [step.time for step in base.steps]
+
+
+@pytest.mark.parametrize("command", [[], ["show"], ["validate"], ["convert"], ["full"]])
 def test_every_help_has_an_example(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
