@@ -60,6 +60,8 @@ class Architecture(ABC):
         condition_kind: what its conditions are.
         takes_guidance: whether guidance is an input of the model.
         prediction, noise: what it is trained on where no scheduler says otherwise.
+        factor: pixels a latent along height and width, where no autoencoder says otherwise.
+        num_tokens: of a prompt, by custom.
         unbatched: arguments of its forward whose first dimension is not the batch.
     """
 
@@ -67,6 +69,8 @@ class Architecture(ABC):
     condition_kind: ClassVar[Literal["none", "labels", "prompts"]] = "prompts"
     prediction: ClassVar[str] = "epsilon"
     noise: ClassVar[Noise] = LINEAR
+    factor: ClassVar[int] = 8
+    num_tokens: ClassVar[int] = 300
     unbatched: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, model: nn.Module) -> None:
@@ -81,6 +85,11 @@ class Architecture(ABC):
     def num_classes(self) -> int | None:
         """The number of labels; None for other conditions."""
         return None
+
+    @property
+    def has_null(self) -> bool:
+        """Whether there is a condition that stands for none."""
+        return self.condition_kind != "none"
 
     @property
     def learned_range(self) -> bool:

@@ -14,10 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from diffusers.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
 
 from .chain import Slots, State, add, combined, stored
+from .hf_extra import HookRegistry, ModelHook
 from .plan import Add, Call, Op, Run, Skip, fuses
 
 Forward = Callable[..., Any]

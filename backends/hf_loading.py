@@ -1,0 +1,190 @@
+"""Reading diffusers folders: a pipeline's, or that of one model."""
+
+import gc
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .containers import open_container
+from .errors import InputError
+from .folders import DENOISERS, MODEL, PIPELINE, components
+from .hf_architectures import architecture_class
+from .hf_extra import diffusers
+from .weights import weights_sha256
+
+DAMAGED = (OSError, ValueError, RuntimeError, KeyError)  # what diffusers raises for files that are missing or damaged
+STEM = "diffusion_pytorch_model"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A diffusers folder.
+
+    Attributes:
+        path: of the pipeline, or of the model alone.
+        part: the denoiser's name in the pipeline; "" for a model alone.
+        variant: of the files of weights, such as "fp16".
+    """
+
+    path: Path
+    part: str
+    variant: str | None = None
+
+    @property
+    def denoiser(self) -> Path:
+        """The folder with the denoiser's weights."""
+        return self.path / self.part
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """model_index.json; empty for a model alone."""
+        return read_json(self.path / PIPELINE) if self.part else {}
+
+    @cached_property
+    def class_name(self) -> str:
+        """The denoiser's class. Old folders have one name for DiT and PixArt."""
+        config = read_json(self.denoiser / MODEL)
+        name = str(config.get("_class_name"))
+        if name == "Transformer2DModel":
+            kinds = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
+            name = kinds.get(str(config.get("norm_type")), name)
+        architecture_class(name)
+        return name
+
+    def config_of(self, part: str, file: str) -> dict[str, Any] | None:
+        """A component's configuration; None where the pipeline has no such component."""
+        path = self.path / part / file
+        return read_json(path) if self.part and self.index.get(part, [None])[0] and path.is_file() else None
+
+
+def open_folder(path: Path, variant: str | None = None) -> Folder:
+    """The folder of a pipeline or of a model.
+
+    Raises:
+        InputError: it is neither, or a part of a pipeline, or has two denoisers.
+    """
+    if not (path / PIPELINE).is_file():
+        if (path.resolve().parent / PIPELINE).is_file():
+            parent = path.resolve().parent
+            raise InputError(
+                f"checkpoint: `{path}` is a part of the pipeline `{parent.name}`, whose scheduler says on which noise "
+                f"it was trained. Give `{parent}`."
+            )
+        return Folder(path, "", variant)
+    found = [part for part in DENOISERS if part in components(path)]
+    if not found:
+        raise InputError(f"checkpoint: `{path}` has none of {', '.join(DENOISERS)}. Give a pipeline that has one.")
+    if "transformer_2" in components(path):
+        raise InputError(
+            f"checkpoint: `{path}` has two transformers, which take turns, and that is not known here. "
+            "Give a pipeline with one, such as Wan 2.1."
+        )
+    return Folder(path, found[0], variant)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InputError where there is none."""
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"checkpoint: `{path}` must be JSON, but {error}. Download the folder again.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"checkpoint: `{path}` must be a JSON object. Download the folder again.")
+    return value
+
+
+def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
+    """The denoiser with exactly the weights of its folder.
+
+    Raises:
+        InputError: weights are missing, too many, of other shapes, or damaged.
+    """
+    kind: Any = getattr(diffusers, folder.class_name)
+    try:
+        model, found = kind.from_pretrained(
+            folder.denoiser,
+            torch_dtype=dtype,
+            variant=folder.variant,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except DAMAGED as error:
+        raise InputError(
+            f"checkpoint: `{folder.denoiser}` can't be loaded ({str(error).splitlines()[0]}). "
+            "Download the whole folder again, or name its files' variant with `--network-arg variant=fp16`."
+        ) from error
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found[key]:
+            raise InputError(
+                f"checkpoint: the weights in `{folder.denoiser}` are not those of its config.json: "
+                f"{key.replace('_', ' ')} such as `{sorted(map(str, found[key]))[0]}`. Download the whole folder again."
+            )
+    return model.eval().requires_grad_(False)
+
+
+def digest(folder: Folder) -> str:
+    """The SHA-256 of the denoiser's weights as they stand in their files."""
+    return weights_sha256(
+        {name: value for file in _files(folder) for name, value in open_container(file).content.items()}
+    )
+
+
+def _files(folder: Folder) -> list[Path]:
+    """The files of weights that diffusers reads: of the variant if there are such, safetensors before pickles."""
+    middle = [f".{folder.variant}", ""] if folder.variant else [""]
+    for suffix in (".safetensors", ".bin"):
+        for name in middle:
+            index, whole = (
+                folder.denoiser / f"{STEM}{suffix}.index{name}.json",
+                folder.denoiser / f"{STEM}{name}{suffix}",
+            )
+            if index.is_file():
+                return [folder.denoiser / shard for shard in sorted(set(read_json(index)["weight_map"].values()))]
+            if whole.is_file():
+                return [whole]
+    raise InputError(f"checkpoint: `{folder.denoiser}` holds no {STEM}.safetensors. Download the whole folder again.")
+
+
+def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """The pipeline with its text encoders and tokenizers, and without its autoencoder.
+
+    Raises:
+        InputError: the folder is that of a model alone, or its text encoders can't be loaded.
+    """
+    if not folder.part:
+        raise InputError(
+            f"conditions: `{folder.path}` holds a model alone, and prompts need its text encoders. "
+            "Give the folder of the whole pipeline, with model_index.json."
+        )
+    kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), diffusers.DiffusionPipeline)
+    try:
+        pipeline = kind.from_pretrained(
+            folder.path, torch_dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
+        )
+    except (*DAMAGED, ImportError) as error:
+        raise InputError(
+            f"conditions: the text encoders of `{folder.path}` can't be loaded ({str(error).splitlines()[0]}). "
+            "Download the whole folder again, and install what they need: pip install 'exeunt[diffusers]'"
+        ) from error
+    return pipeline.to(device)
+
+
+def free_text(pipeline: Any) -> None:
+    """Take the text encoders out of a pipeline, so that their memory is free."""
+    names = [name for name, part in pipeline.components.items() if name.startswith("text_encoder") and part is not None]
+    pipeline.register_modules(**dict.fromkeys(names))
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def scheduler_config(folder: Folder, given: Path | None) -> Mapping[str, Any] | None:
+    """The configuration of the scheduler: the one given, the pipeline's, or None."""
+    if given is None:
+        return folder.config_of("scheduler", "scheduler_config.json")
+    return read_json(given / "scheduler_config.json" if given.is_dir() else given)

@@ -1,0 +1,81 @@
+"""What a diffusers scheduler's configuration says of the network: what it predicts, and on which noise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError
+from .schedule import Noise
+
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample", "flow_prediction": "flow"}
+BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a network was trained on.
+
+    Attributes:
+        prediction: what its output means.
+        noise: the forward process.
+        shift: of flow matching's times, where the scheduler shifts them by a fixed one; None else.
+    """
+
+    prediction: str
+    noise: Noise
+    shift: float | None = None
+
+
+def process(config: Mapping[str, Any]) -> Process:
+    """The process that a scheduler's configuration describes.
+
+    Raises:
+        InputError: a prediction or a noise that has no solver here.
+    """
+    if _is_flow(config):
+        dynamic = config.get("use_dynamic_shifting", False)
+        shift = config.get("flow_shift", config.get("shift"))
+        return Process("flow", Noise("flow"), None if dynamic or shift is None else float(shift))
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS:
+        raise InputError(
+            f"scheduler: prediction_type must be one of {', '.join(PREDICTIONS)}, but got `{prediction}`. "
+            "Correct scheduler_config.json."
+        )
+    return Process(PREDICTIONS[prediction], _betas(config))
+
+
+def _is_flow(config: Mapping[str, Any]) -> bool:
+    """Flow matching: by its own schedulers, which have no betas, or by another one that is told so."""
+    told = config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction"
+    return bool(told) or "FlowMatch" in config.get("_class_name", "")
+
+
+def _betas(config: Mapping[str, Any]) -> Noise:
+    if "beta_start" not in config and not config.get("trained_betas"):
+        raise InputError(
+            f"scheduler: {config.get('_class_name', 'it')} states neither betas nor flow matching. "
+            "Give the pipeline a scheduler that does, such as DDIMScheduler."
+        )
+    if config.get("rescale_betas_zero_snr"):
+        raise InputError(
+            "scheduler: with rescale_betas_zero_snr the first time is pure noise, which no solver here starts from. "
+            "Set it to false in scheduler_config.json."
+        )
+    if config.get("trained_betas"):
+        return Noise("betas", betas=tuple(float(beta) for beta in config["trained_betas"]))
+    name = config.get("beta_schedule", "linear")
+    if name not in BETA_SCHEDULES:
+        raise InputError(
+            f"scheduler: beta_schedule must be one of {', '.join(BETA_SCHEDULES)}, but got `{name}`. "
+            "Write the betas themselves as trained_betas in scheduler_config.json."
+        )
+    kind, length = BETA_SCHEDULES[name], int(config.get("num_train_timesteps", 1000))
+    if kind == "cosine":
+        return Noise(kind, num_train_timesteps=length)
+    return Noise(
+        kind,
+        beta_start=float(config["beta_start"]),
+        beta_end=float(config["beta_end"]),
+        num_train_timesteps=length,
+    )
