@@ -9,6 +9,7 @@ from ..backends.errors import InputError
 from ..backends.formats import FORMATS, find_format, left_out
 from ..backends.schedule import ExeuntError
 from ..reports import selection
+from ..reports.commands import file_stem
 from ..reports.export import default_path, portable
 from ..reports.files import write_whole
 from ..reports.headline import details, headline
@@ -18,12 +19,14 @@ from ..reports.report import write_report
 from ..reports.samples import GridInfo, sample_grid
 from ..reports.tables import to_csv, to_json
 from ..reports.view import Point, StudyView
-from ..studies.config import StudyConfig
+from ..studies.config import StudyConfig, override
 from ..studies.store import open_store
 from .laboratory import load_networks, make_conditions, resolve_device
+from .onnx_folder import write_onnx
 from .opening import only_study
 from .options import json_flag, storage_flag, storage_url, study_flag
 
+ONNX = "onnx"
 NO_SAMPLES = "Samples were left out (--no-samples)."
 
 
@@ -116,8 +119,8 @@ def sampled(view: StudyView, config: StudyConfig) -> tuple[StudyView, GridInfo |
 @click.option("--knee", is_flag=True, help="The front's knee.")
 @click.option("--max-loss", type=Percentage(), metavar="SHARE", help="The fastest that loses at most 5% in quality.")
 @click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best X times as fast.")
-@click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}.")
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where it goes.")
+@click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {ONNX}.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes.")
 def export(
     storage: str,
     study: str | None,
@@ -140,6 +143,7 @@ def export(
       exeunt export --min-speedup 1.5 --study demo
       exeunt export --trial 17 --format ase
       exeunt export --knee --format cache-dit -o fast.cache-dit.yaml
+      exeunt export --knee --format onnx -o fast-onnx
     """
     choices = {
         "--trial": None if trial is None else selection.by_trial(trial),
@@ -149,15 +153,26 @@ def export(
         "--min-speedup": None if min_speedup is None else selection.at_least(min_speedup),
     }
     choose = _only(choices)
-    kind = find_format(format_name)
-    view, _ = _open(storage, study)
+    kind = None if format_name == ONNX else find_format(format_name)
+    view, config = _open(storage, study)
     point = choose(view)
-    path = output or default_path(view, point, format_name)
     schedule = portable(view, point)
-    write_whole(path, kind.write(schedule).encode())
+    if kind is None:
+        path = output or Path(f"{file_stem(view, point)}-{ONNX}")
+        write_onnx(schedule, _with_weights(config, point.weights), path)
+    else:
+        path = output or default_path(view, point, format_name)
+        write_whole(path, kind.write(schedule).encode())
     click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
-    if (note := left_out(format_name, schedule)) is not None:
+    if kind is not None and (note := left_out(format_name, schedule)) is not None:
         click.echo(note, err=True)
+
+
+def _with_weights(config: StudyConfig, weights: str) -> StudyConfig:
+    """The configuration with the checkpoint of a point in place of the study's own."""
+    networks = load_networks(resolve_device(config))
+    paths = dict(zip(networks, [config.checkpoint.path, *config.checkpoint.baseline_weights], strict=True))
+    return override(config, {"checkpoint.path": paths[weights]})
 
 
 def _only(choices: dict[str, selection.Choose | None]) -> selection.Choose:

@@ -1,18 +1,17 @@
 """The flags that describe a study, and the configuration that they make of a study file and the defaults."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..backends.errors import InputError
 from ..backends.network import BUNDLED
 from ..studies.config import StudyConfig, from_toml, override, parse_assignment
+from .network_flags import NETWORK_FLAGS
 from .proposing import SAMPLERS
 from .spaces import SPACES
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 # Each flag with the settings that it sets.
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -43,11 +42,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 
 CHECKPOINT_FLAGS = (
-    click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
-    click.option("--network", metavar="NAME", help="Kind of network, or module:Class; else as the file says."),
-    click.option("--network-arg", "network_args", metavar="KEY=VALUE", multiple=True, help="For its constructor."),
-    click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file, such as ema."),
-    click.option("--vae", metavar="FOLDER", help="A diffusers autoencoder that decodes the network's latents."),
+    *NETWORK_FLAGS,
     click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is."),
     click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What blocks compute in."),
     click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images sampled and timed at a time."),
@@ -100,18 +95,6 @@ SEARCH_FLAGS = (
     click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="What proposes schedules."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
 )
-
-
-def flags(*groups: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
-    """A decorator that adds groups of flags, in their order."""
-
-    def add(command: F) -> F:
-        for group in reversed(groups):
-            for flag in reversed(group):
-                command = flag(command)
-        return command
-
-    return add
 
 
 def study_config(

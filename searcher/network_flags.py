@@ -1,0 +1,28 @@
+"""The flags that name a network. They cost no torch."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NETWORK_FLAGS = (
+    click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
+    click.option("--network", metavar="NAME", help="Kind of network, or module:Class; else as the file says."),
+    click.option("--network-arg", "network_args", metavar="KEY=VALUE", multiple=True, help="For its constructor."),
+    click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file, such as ema."),
+    click.option("--vae", metavar="FOLDER", help="A diffusers autoencoder that decodes the network's latents."),
+)
+
+
+def flags(*groups: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+    """A decorator that adds groups of flags, in their order."""
+
+    def add(command: F) -> F:
+        for group in reversed(groups):
+            for flag in reversed(group):
+                command = flag(command)
+        return command
+
+    return add
