@@ -10,6 +10,7 @@ from ..backends.errors import InputError
 from ..backends.network import BUNDLED
 from ..studies.config import StudyConfig, from_toml, override, parse_assignment
 from .network_flags import NETWORK_FLAGS
+from .network_flags import flags as flags
 from .proposing import SAMPLERS
 from .spaces import SPACES
 
