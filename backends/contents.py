@@ -113,7 +113,7 @@ def inspect(path: Path, weights_key: str | None = None) -> Contents:
 def _unknown(path: Path, found: Recognition) -> str:
     seen = ", ".join(f"`{name}`" for name in found.seen)
     return (
-        f"checkpoint: `{path}` is {found.what}, not a network that can be searched. It has: {seen}. "
+        f"checkpoint: `{path}` is taken for {found.what}, which can't be searched. It has: {seen}. "
         f"Known are {', '.join(TELLING)} and folders of diffusers. {found.fix}"
     )
 

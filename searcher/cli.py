@@ -25,6 +25,10 @@ COMMANDS = {
     "sample": ("cli_sample:sample", "Sample images with one schedule into a grid or an archive."),
     "baselines": ("cli_study:baselines", "List the schedules that every search is compared with."),
     "schedule": ("cli_schedule:schedule", "Show, validate and convert schedule files."),
+    "doctor": (
+        "cli_doctor:doctor",
+        "Say what is installed, what a checkpoint holds, or whether a network keeps its promises.",
+    ),
 }
 
 
