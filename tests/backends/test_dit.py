@@ -12,10 +12,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from exeunt.backends import network as networks
+from exeunt.backends.conformance import CHECKS
 from exeunt.backends.dit import SIZES, DiT, DiTNetwork, heads_of, sincos_positions
 from exeunt.backends.draws import noises
 from exeunt.backends.errors import InputError
 from exeunt.backends.plan import compile_plan
+from exeunt.backends.promises import Check, Kept, NotApplicable, Subject, outcome
 from exeunt.backends.sampling import run
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
 from exeunt.backends.solvers import make_schedule, rows
@@ -25,6 +27,7 @@ from torch.nn import functional as F
 LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 6, "num_heads": 3, "num_classes": 7}
 GRANULARITIES = ("block", "branch")
+LONGEST = ("actions", "actions, guided", "no state")  # checks of 74 to 253 evaluations; the others are at most 16
 
 
 def fill(module: torch.nn.Module) -> None:
@@ -416,3 +419,60 @@ def cached(module: DiT, x: Tensor, time: Tensor, labels: Tensor, fresh: list[boo
             cache[2 * index + 1] = block.mlp(block.norm2(h) * (1 + scale2) + shift2)
         h = h + gate2 * cache[2 * index + 1]
     return module.head(h, c)
+
+
+# ---- the paper's largest, at full size -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def full_size() -> DiTNetwork:
+    """DiT-XL/2 with random weights, 675 million of them."""
+    module = paper_size("DiT-XL", 2).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.data.normal_(std=0.02, generator=generator)
+    module.pos_embed.data.copy_(sincos_positions(1152, 16))
+    network = as_network(module, 1000)
+    network.signature = replace(network.signature, weights_sha256="0" * 64)
+    return network
+
+
+@pytest.mark.slow
+def test_exits_at_full_size(full_size: DiTNetwork) -> None:
+    x, time, labels = inputs(full_size, 1)
+    with torch.inference_mode():
+        whole = full_size.evaluate(x, time, labels, None, [])
+        assert torch.equal(whole, full_size.module(x, time, labels))
+        assert torch.equal(full_size.at("branch").evaluate(x, time, labels, None, []), whole)
+        call = compile_plan(with_actions(full_size, [[RUN] * 14 + [DROP] * 14])).steps[0].calls[0]
+        early = full_size.evaluate(x, time, labels, call, [])
+        h, c = full_size.module.embed(x, time, labels)
+        for block in full_size.module.blocks[:14]:
+            h = block(h, c)
+        assert torch.equal(early, full_size.module.head(h, c))
+    assert (early - whole).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_actions_at_full_size(full_size: DiTNetwork, granularity: str) -> None:
+    """A step that runs, and one that reuses the middle half, drops two blocks and runs the rest."""
+    network = full_size.at(granularity)
+    blocks = network.num_blocks
+    second = [REUSE if blocks // 4 <= j < 3 * blocks // 4 else RUN for j in range(blocks - 2)] + [DROP, DROP]
+    columns = [[RUN] * blocks, second]
+    xs, labels = [inputs(network, 1)[0], 0.9 * inputs(network, 1)[0]], torch.tensor([207])
+    found = evaluate_plan(network, with_actions(network, columns), xs, labels)
+    slow = slow_blocks if granularity == "block" else slow_branches
+    times = [torch.full((1,), 500.0)] * 2
+    for expected, output in zip(slow(network.module, columns, xs, times, labels), found, strict=True):
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "check", [check for check in CHECKS if check.name not in LONGEST], ids=lambda check: check.name
+)
+def test_promises_at_full_size(full_size: DiTNetwork, check: Check) -> None:
+    found = outcome(check, Subject(full_size))
+    assert isinstance(found, Kept | NotApplicable), found
