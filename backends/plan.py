@@ -154,15 +154,22 @@ class _Draft:
     profiles: dict[Value, list[tuple[int, Branch, Fraction]]]
 
 
-def compile_plan(schedule: Schedule) -> Plan:
-    """The plan of a schedule. Raises ScheduleError where the schedule is not valid."""
+def compile_plan(schedule: Schedule, *, joint: bool = True) -> Plan:
+    """The plan of a schedule.
+
+    Args:
+        joint: whether both guidance branches of a step go in one call where they can; else each has a call of its own.
+
+    Raises:
+        ScheduleError: the schedule is not valid.
+    """
     validate(schedule)
-    draft = _draft(schedule)
+    draft = _draft(schedule, joint)
     groups = _groups(schedule, draft)
     return _Emitter(schedule, draft, groups).plan()
 
 
-def _draft(schedule: Schedule) -> _Draft:
+def _draft(schedule: Schedule, joint: bool) -> _Draft:
     draft = _Draft([], [], {})
     histories: dict[tuple[int, Branch], list[tuple[int, ...]]] = {}
     for s, step in enumerate(schedule.steps):
@@ -174,7 +181,7 @@ def _draft(schedule: Schedule) -> _Draft:
                 for r, weight in block_terms:
                     draft.profiles.setdefault((r, branch, j), []).append((s, branch, weight))
         draft.terms.append(terms)
-        draft.joint.append(_is_joint(terms, draft.joint))
+        draft.joint.append(joint and _is_joint(terms, draft.joint))
     return draft
 
 
