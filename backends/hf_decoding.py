@@ -59,7 +59,7 @@ def decoder_from(
         raise InputError(f"vae: `{name}` samples latents of videos. Give the pipeline's folder, or `--vae FOLDER`.")
     kind: Any = getattr(diffusers, str(read_json(autoencoder / MODEL).get("_class_name")), None)
     try:
-        module = kind.from_pretrained(autoencoder, torch_dtype=dtype, local_files_only=True)
+        module = kind.from_pretrained(autoencoder, dtype=dtype, local_files_only=True)
     except (*DAMAGED, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

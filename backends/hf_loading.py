@@ -108,7 +108,7 @@ def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
     try:
         model, found = kind.from_pretrained(
             folder.denoiser,
-            torch_dtype=dtype,
+            dtype=dtype,
             variant=folder.variant,
             local_files_only=True,
             output_loading_info=True,
@@ -164,7 +164,7 @@ def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dty
     kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), diffusers.DiffusionPipeline)
     try:
         pipeline = kind.from_pretrained(
-            folder.path, torch_dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
+            folder.path, dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
         )
     except (*DAMAGED, ImportError) as error:
         raise InputError(
