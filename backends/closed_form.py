@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from .chain import ResidualChain
+from .closed_form_noise import LINEAR, levels, noise_of, predicted, prediction_on, unscaled
 from .errors import InputError
 from .linear_outcome import Array, linear_outcome
 from .network import ChainNetwork, Pass
-from .noise_schedules import log_alpha_bars, marginal
 from .schedule import NetworkSignature, Noise, Schedule
 from .weights import weights_sha256
 
-LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 SPREAD = 0.4  # means lie within ± this, in a range of −1 … 1
 DEVIATIONS = (0.05, 0.3)  # smallest and largest standard deviation of a component, along its principal axes
 EXPONENTS = (2.0, 6.0)  # W_d = 1 − (1 − d/num_blocks)^p, with p at the data and at pure noise
@@ -82,8 +81,8 @@ class ClosedFormNetwork(ChainNetwork):
     Args:
         mixture: the data.
         num_blocks: how many blocks share the prediction.
-        prediction: "epsilon", "v" or "sample".
-        noise: a noise schedule with train indices.
+        prediction: "epsilon", "v", "sample", "flow" or "edm", as goes with the noise; None: the noise's custom.
+        noise: a noise schedule, or the name of a usual one: `linear`, `cosine`, `vp`, `edm` or `flow`.
         seconds_per_block: what a block takes for one image in one branch, slept through; 0 for not sleeping.
     """
 
@@ -92,14 +91,15 @@ class ClosedFormNetwork(ChainNetwork):
         mixture: Mixture,
         *,
         num_blocks: int = 8,
-        prediction: str = "v",
-        noise: Noise = LINEAR,
+        prediction: str | None = None,
+        noise: Noise | str = LINEAR,
         seconds_per_block: float = 0.0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         name: str = "closed-form",
     ) -> None:
-        self.mixture, self.prediction, self.noise, self.name = mixture, prediction, noise, name
+        self.mixture, self.noise, self.name = mixture, noise_of(noise), name
+        self.prediction = prediction_on(self.noise, prediction)
         self.seconds_per_block = seconds_per_block
         self._num_components = len(mixture.means)
         self.num_classes, dim = self._num_components, mixture.variances.size
@@ -112,7 +112,7 @@ class ClosedFormNetwork(ChainNetwork):
         kinds = (("residual", num_blocks),)
         self.signature = NetworkSignature("closed-form", "block", kinds, weights_sha256(tensors))
         self._basis, self._means, self._variances = (value.to(device, dtype) for value in tensors.values())
-        self._log_alpha_bars = torch.tensor(log_alpha_bars(noise), dtype=torch.float64).to(device)
+        self._levels = levels(self.noise, device)
         # (K + 1, K): 0 where a label allows a component, else -inf; the null label allows all.
         own = torch.eye(self._num_components, dtype=dtype).log()
         self._log_priors = torch.cat([own, torch.zeros(1, self._num_components, dtype=dtype)]).to(device)
@@ -159,8 +159,8 @@ class ClosedFormNetwork(ChainNetwork):
 
     def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         assert conditions is not None, "a mixture's components are its classes"
-        along = x.flatten(1) @ self._basis  # (N, D)
         alpha, sigma, weights = self._at(time)
+        along = unscaled(self.prediction, x.flatten(1), sigma) @ self._basis  # (N, D)
         priors = self._log_priors[conditions]
 
         def run_block(index: int, h: Tensor) -> Tensor:
@@ -178,16 +178,10 @@ class ClosedFormNetwork(ChainNetwork):
 
     def _at(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """α (N, 1), σ (N, 1) and the blocks' shares (N, num_blocks) at times (N,)."""
-        last = self._log_alpha_bars.shape[0] - 1
-        exact = time.double()
-        low = exact.long().clamp_(0, max(last - 1, 0))
-        ends = self._log_alpha_bars[low], self._log_alpha_bars[(low + 1).clamp_(max=last)]
-        value = torch.lerp(*ends, exact - low)[:, None]
-        exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * exact[:, None] / last
+        alpha, sigma, noisiness = (value[:, None] for value in self._levels(time))
+        exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * noisiness
         left = torch.linspace(1, 0, self.num_blocks + 1, dtype=torch.float64, device=self.device) ** exponent
-        parts = (value.mul(0.5).exp(), value.expm1().neg().sqrt(), -left.diff(dim=1))
-        alpha, sigma, weights = (part.to(self.dtype) for part in parts)
-        return alpha, sigma, weights
+        return alpha.to(self.dtype), sigma.to(self.dtype), -left.diff(dim=1).to(self.dtype)
 
     def _predict(self, x: Tensor, alpha: Tensor, sigma: Tensor, log_priors: Tensor) -> Tensor:
         """The exact prediction (N, D) for x (N, D), both along the principal axes."""
@@ -196,11 +190,7 @@ class ClosedFormNetwork(ChainNetwork):
         posterior = torch.softmax(log_priors - 0.5 * (off.square() * precision[:, None]).sum(dim=2), dim=1)
         mean = posterior @ self._means
         scaled = precision * (x - alpha * mean)
-        epsilon = sigma * scaled
-        if self.prediction == "epsilon":
-            return epsilon
-        data = mean + alpha * self._variances * scaled
-        return data if self.prediction == "sample" else alpha * epsilon - sigma * data
+        return predicted(self.prediction, x, mean + alpha * self._variances * scaled, sigma * scaled, alpha, sigma)
 
     def null_conditions(self, num_images: int) -> Tensor:
         return torch.full((num_images,), len(self._means), dtype=torch.long, device=self.device)
@@ -246,16 +236,15 @@ class ClosedFormNetwork(ChainNetwork):
 
     def _linear_blocks(self, time: float, x: Array) -> Array:
         """(num_blocks, D, …) what each block adds for the input x, whose last column is the constant."""
-        point, variances, mean = marginal(self.noise, time), self.mixture.variances, self.mixture.means[0]
+        variances, mean = self.mixture.variances, self.mixture.means[0]
+        alpha, sigma, noisiness = (
+            value.cpu().numpy() for value in self._levels(torch.tensor([time], dtype=torch.float64, device=self.device))
+        )
+        x = unscaled(self.prediction, x, sigma)
         centred = x.copy()
-        centred[:, -1] -= point.alpha * mean
-        scaled = centred / (point.alpha**2 * variances + point.sigma**2)[:, None]
-        data = point.alpha * variances[:, None] * scaled
+        centred[:, -1] -= alpha * mean
+        scaled = centred / (alpha**2 * variances + sigma**2)[:, None]
+        data = alpha * variances[:, None] * scaled
         data[:, -1] += mean
-        exact = {
-            "epsilon": point.sigma * scaled,
-            "sample": data,
-            "v": point.alpha * point.sigma * scaled - point.sigma * data,
-        }
-        last = len(log_alpha_bars(self.noise)) - 1
-        return shares(self.num_blocks, time / last)[:, None, None] * exact[self.prediction]
+        exact = predicted(self.prediction, x, data, sigma * scaled, alpha, sigma)
+        return shares(self.num_blocks, float(noisiness[0]))[:, None, None] * exact

@@ -1,13 +1,13 @@
-"""Noise schedules: how much signal and noise a sample has at a time, and how steps are spaced between noise and data.
+"""Noise schedules: how much signal and noise a sample has at a time.
 
-A sample at time t is x = α(t) · x₀ + σ(t) · ε. Everything is worked out in float64 with Python's own arithmetic.
+A sample at time t is x = α(t) · x₀ + σ(t) · ε. With betas and on the VP-SDE α² + σ² = 1; EDM has α = 1; flow matching
+has α = 1 − t and σ = t. Everything is worked out in float64 with Python's own arithmetic.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from itertools import accumulate, pairwise
 
@@ -17,6 +17,8 @@ from .schedule import Noise
 # The VP-SDE has no train indices. It is counted on 1,000 of them all the same: index i is its time (i + 1) / 1000,
 # and is what its networks receive (Lu et al. 2022, DPM-Solver, appendix D.2).
 VP_LENGTH = 1000
+# What EDM's networks are sampled between where the noise does not say (Karras et al. 2022, table 1).
+EDM_RANGE = (0.002, 80.0)
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Marginal:
     """The distribution of a noisy sample given the data, at one time: N(alpha · x₀, sigma²).
 
     Attributes:
-        alpha: scale of the signal, above 0.
+        alpha: scale of the signal, at least 0.
         sigma: scale of the noise, at least 0.
-        log_snr: ln(alpha / sigma), half the log signal-to-noise ratio; infinite where sigma is 0.
+        log_snr: ln(alpha / sigma), half the log signal-to-noise ratio; infinite where one of them is 0.
     """
 
     alpha: float
@@ -41,6 +43,35 @@ def marginal_at_sigma(sigma: float) -> Marginal:
     """The variance-preserving marginal whose σ/α is `sigma`, above 0."""
     alpha = 1 / math.hypot(1.0, sigma)
     return Marginal(alpha, sigma * alpha, -math.log(sigma))
+
+
+def marginal_at_flow(time: float) -> Marginal:
+    """The marginal of flow matching at a time, 1 (noise) to above 0 (data): (1 − t) · x₀ + t · ε."""
+    return Marginal(1 - time, time, math.log((1 - time) / time) if time < 1 else -math.inf)
+
+
+def marginal_at(noise: Noise, unit: str, time: float) -> Marginal:
+    """The marginal at a step's time.
+
+    Args:
+        noise: the forward process.
+        unit: what the time is, one of the format's `TIMES`.
+        time: inside its unit's range.
+
+    Raises:
+        InputError: as `marginal` does.
+    """
+    if unit == "flow":
+        return marginal_at_flow(time)
+    if unit == "train-index":
+        return marginal(noise, time)
+    return Marginal(1.0, time, -math.log(time)) if noise.kind == "edm" else marginal_at_sigma(time)
+
+
+def edm_range(noise: Noise) -> tuple[float, float]:
+    """The smallest and the largest σ that EDM's networks are sampled at."""
+    low, high = EDM_RANGE
+    return noise.sigma_min or low, noise.sigma_max or high
 
 
 def marginal(noise: Noise, time: float) -> Marginal:
@@ -65,6 +96,20 @@ def log_alpha_bar(noise: Noise, time: float) -> float:
     low = min(int(time), last - 1) if last else 0
     weight = time - low
     return table[low] if weight == 0 else (1 - weight) * table[low] + weight * table[low + 1]
+
+
+def decay_rate(noise: Noise, time: float) -> float:
+    """−d ln ᾱ/dt at a time, per train index: the β(t) of the variance-preserving SDE (Song et al. 2021, eq. 11).
+
+    Between train indices ln ᾱ is linear, so the rate is that of the stretch that ends at `time`,
+    which must be a train index of this noise or lie between two.
+    """
+    if noise.kind == "vp":
+        beta_min, slope = _vp(noise)
+        return (beta_min + slope * (time + 1) / VP_LENGTH) / VP_LENGTH
+    table = log_alpha_bars(noise)
+    high = math.ceil(time)
+    return (table[high - 1] if high else 0.0) - table[high]
 
 
 def time_at(noise: Noise, log_snr: float) -> float:
@@ -165,106 +210,3 @@ def _from_log_alpha_bar(value: float) -> Marginal:
     if variance <= 0:
         return CLEAN
     return Marginal(math.exp(0.5 * value), math.sqrt(variance), 0.5 * (value - math.log(variance)))
-
-
-def times(
-    spacing: str, num_steps: int, noise: Noise, *, include_zero: bool = False, **parameters: float
-) -> list[float]:
-    """Times of the steps, falling, from the last train index towards the data.
-
-    Args:
-        spacing: a name in `SPACINGS`.
-        num_steps: how many, 1 … num_train_timesteps.
-        noise: the network's noise schedule.
-        include_zero: whether the network is evaluated at the spacing's end, train index 0, too, as DDPM and DDIM do by
-            custom. Else no step is spent there: the last one goes straight to the data from one spacing before it.
-        parameters: what the spacing takes, such as `rho`.
-
-    Raises:
-        InputError: an unknown name or parameter, or a number of steps that gives equal times.
-    """
-    if spacing not in SPACINGS:
-        near = get_close_matches(spacing, SPACINGS, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(SPACINGS)}."
-        raise InputError(f"spacing: `{spacing}` is not known. {hint}")
-    most = num_train_timesteps(noise) - (0 if include_zero else 1)
-    if not 1 <= num_steps <= most:
-        raise InputError(f"num_steps: must be between 1 and {most} on this noise schedule, but got {num_steps}.")
-    function, names = SPACINGS[spacing]
-    for name in parameters:
-        if name not in names:
-            raise InputError(f"spacing: `{spacing}` takes {', '.join(names) or 'no parameters'}, but got `{name}`.")
-    result = function(num_steps, num_steps - 1 if include_zero else num_steps, noise, **parameters)
-    if any(after >= before for before, after in pairwise(result)):
-        raise InputError(f"spacing: {num_steps} steps of `{spacing}` give equal times. Take fewer.")
-    return result
-
-
-def _linspace(count: int, intervals: int, noise: Noise) -> list[float]:
-    """Equal steps between train indices N − 1 and 0, rounded (Lin et al. 2024, table 2)."""
-    last = num_train_timesteps(noise) - 1
-    if not intervals:
-        return [float(last)]
-    return [float(round((intervals - i) * (last / intervals))) for i in range(count)]
-
-
-def _leading(count: int, intervals: int, noise: Noise) -> list[float]:
-    """Multiples of a whole stride, counted from train index 0 (Lin et al. 2024, table 2); the first is below N − 1."""
-    stride = num_train_timesteps(noise) // (intervals + 1)
-    return [float((intervals - i) * stride) for i in range(count)]
-
-
-def _trailing(count: int, intervals: int, noise: Noise) -> list[float]:
-    """Equal strides counted down from N, less one (Lin et al. 2024, table 2); the last is above 0."""
-    length = num_train_timesteps(noise)
-    return [float(round(length - i * (length / count)) - 1) for i in range(count)]
-
-
-def _quadratic(count: int, intervals: int, noise: Noise) -> list[float]:
-    """Times that grow with the square of the step (Song et al. 2021, DDIM, appendix D.2)."""
-    return _power(count, intervals, noise, rho=2.0)
-
-
-def _power(count: int, intervals: int, noise: Noise, rho: float = 2.0) -> list[float]:
-    """(N − 1) · (1 − i/n)^ρ: uniform in time at ρ = 1, quadratic at 2, and the denser towards the data the larger ρ."""
-    if not rho > 0:
-        raise InputError(f"rho: must be above 0, but got {rho}. Try 1 (uniform in time) to 4.")
-    last = num_train_timesteps(noise) - 1
-    return [last * (1 - i / max(intervals, 1)) ** rho for i in range(count)]
-
-
-def _log_snr(count: int, intervals: int, noise: Noise) -> list[float]:
-    """Equal steps in ln(α/σ) (Lu et al. 2022, DPM-Solver, section 3.4)."""
-    last = float(num_train_timesteps(noise) - 1)
-    first, end = marginal(noise, last).log_snr, marginal(noise, 0.0).log_snr
-    return [last, *(time_at(noise, first + (end - first) * i / intervals) for i in range(1, count))]
-
-
-def _blend(count: int, intervals: int, noise: Noise, weight: float = 0.5) -> list[float]:
-    """(1 − weight) · times uniform in time + weight · times uniform in ln(α/σ), for a search."""
-    if not 0 <= weight <= 1:
-        raise InputError(f"weight: must be between 0 (uniform in time) and 1 (uniform in log-SNR), but got {weight}.")
-    pairs = zip(_power(count, intervals, noise, rho=1.0), _log_snr(count, intervals, noise), strict=True)
-    return [uniform + weight * (log_snr - uniform) for uniform, log_snr in pairs]
-
-
-def _karras(count: int, intervals: int, noise: Noise, rho: float = 7.0) -> list[float]:
-    """Equal steps in (σ/α)^(1/ρ) (Karras et al. 2022, eq. 5)."""
-    if not rho > 0:
-        raise InputError(f"rho: must be above 0, but got {rho}. Karras et al. use 7.")
-    last = float(num_train_timesteps(noise) - 1)
-    first, end = (math.exp(-marginal(noise, time).log_snr / rho) for time in (last, 0.0))
-    return [last, *(time_at(noise, -rho * math.log(first + (end - first) * i / intervals)) for i in range(1, count))]
-
-
-# Each spacing takes (number of steps, intervals to the end, noise schedule, its parameters).
-SPACINGS: dict[str, tuple[Callable[..., list[float]], tuple[str, ...]]] = {
-    "linspace": (_linspace, ()),
-    "leading": (_leading, ()),
-    "trailing": (_trailing, ()),
-    "quadratic": (_quadratic, ()),
-    "power": (_power, ("rho",)),
-    "log-snr": (_log_snr, ()),
-    "blend": (_blend, ("weight",)),
-    "karras": (_karras, ("rho",)),
-}

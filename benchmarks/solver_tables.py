@@ -3,95 +3,36 @@
 Run: python benchmarks/solver_tables.py
 
 Both sample the same closed-form network (a mixture of three Gaussians) from the same noises, in float32 on the CPU. The
-deviation is the largest |x_ours - x_diffusers| after any step over the largest |x|, the worst of three noise schedules,
-three predictions and several step counts. The limit is 1e-5 on each scheduler's default spacing, and 1e-4 elsewhere,
-where diffusers' own float32 arithmetic is the larger part (1 - alpha_bar near the data, and near pure noise).
+deviation is the largest |x_ours - x_diffusers| after any step over the largest |x|, the worst of several noise
+schedules, predictions and step counts. Where diffusers counts x in units of alpha (Euler, Heun), its x is scaled back.
+The limit is 1e-5 on each scheduler's default spacing, and 1e-4 elsewhere, where diffusers' own float32 arithmetic is
+the larger part (1 - alpha_bar near the data, and near pure noise).
 
-Cosine noise with an epsilon prediction stands apart where sampling starts at train index 999: alpha is 5e-5 there, so
-that one float32 rounding of x is 1e-3 of the predicted data. Both are then compared with our trajectory in float64.
+Cosine noise stands apart where sampling starts at train index 999 and the solver divides by alpha (an epsilon
+prediction, or a history of it): alpha is 5e-5 there, so that one float32 rounding of x is 1e-3 of the predicted data.
+Both are then compared with our trajectory in float64.
 """
 
 import json
+import math
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
 from exeunt.backends import draws, network, sampling, solvers
+from exeunt.backends.noise_schedules import time_at
 from exeunt.backends.schedule import Noise, Schedule
+from solver_cases import COSINE, FLOW, PREDICTIONS, SCALED_BY_ALPHA, Case, cases
 from torch import Tensor
 
-LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
-SCALED = Noise("scaled-linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000)
-COSINE = Noise("cosine", num_train_timesteps=1000)
 BETA_SCHEDULES = {"linear": "linear", "scaled-linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
-PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}
 STEP_COUNTS = (5, 10, 20, 50)
 NUM_LISTS = 10
-DEFAULT_SPACINGS = {"DPMSolverMultistepScheduler": "linspace", "DDPMScheduler": "leading", "DDIMScheduler": "leading"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One solver on one spacing: our schedule's arguments, and diffusers' scheduler with its own."""
-
-    solver: str
-    spacing: str
-    arguments: dict[str, Any]
-    scheduler: type
-    options: dict[str, Any]
-    step_options: dict[str, Any]
-
-    @property
-    def limit(self) -> float:
-        return 1e-5 if self.spacing == DEFAULT_SPACINGS[self.scheduler.__name__] else 1e-4
-
-
-def cases() -> Iterator[Case]:
-    """Every solver on every spacing that diffusers has for it."""
-    dpm = DPMSolverMultistepScheduler
-    for spacing in ("linspace", "leading", "trailing"):
-        options = {"timestep_spacing": spacing}
-        for order in (1, 2):
-            for final, theirs in (("zero", "zero"), ("train-0", "sigma_min")):
-                arguments = {"solver": "dpmsolver++", "order": order, "spacing": spacing, "final": final}
-                more = options | {"solver_order": order, "final_sigmas_type": theirs}
-                yield Case(f"dpmsolver++ {order}, {final}", spacing, arguments, dpm, more, {})
-        # In the last step diffusers adds the large variance's noise unless that starts at index 0; the format has none.
-        for variance in ("fixed-small",) if spacing == "trailing" else ("fixed-small", "fixed-large"):
-            arguments = {"solver": "ddpm", "spacing": spacing, "variance": variance}
-            more = options | {"clip_sample": False, "variance_type": variance.replace("-", "_")}
-            yield Case(f"ddpm {variance}", spacing, arguments, DDPMScheduler, more, {})
-    clipped = {"clip_sample": True, "timestep_spacing": "leading"}
-    yield Case(
-        "ddpm clipped", "leading", {"solver": "ddpm", "spacing": "leading", "clip": 1.0}, DDPMScheduler, clipped, {}
-    )
-    for spacing in ("leading", "trailing"):
-        for eta in (0.0, 0.5, 1.0):
-            arguments = {"solver": "ddim", "spacing": spacing, "eta": eta}
-            options = {"timestep_spacing": spacing, "clip_sample": False}
-            yield Case(f"ddim eta {eta:g}", spacing, arguments, DDIMScheduler, options, {"eta": eta})
-    arguments = {"solver": "ddim", "spacing": "leading", "clip": 1.0}
-    yield Case("ddim clipped", "leading", arguments, DDIMScheduler, clipped, {"use_clipped_model_output": True})
-    for order in (1, 2):
-        for spacing, option in (("karras", "use_karras_sigmas"), ("log-snr", "use_lu_lambdas")):
-            arguments = {"solver": "dpmsolver++", "order": order, "spacing": spacing, "include_zero": True}
-            yield Case(f"dpmsolver++ {order}, zero", spacing, arguments, dpm, {"solver_order": order, option: True}, {})
-        options = {"solver_order": order, "final_sigmas_type": "sigma_min"}
-        arguments = {"solver": "dpmsolver++", "order": order, "final": "train-0"}
-        yield Case(f"dpmsolver++ {order}, train-0", "random list", arguments, dpm, options, {})
-    yield Case(
-        "ddim (as DPM-Solver++ 1)",
-        "random list",
-        {"solver": "ddim", "final": "train-0"},
-        dpm,
-        {"solver_order": 1, "final_sigmas_type": "sigma_min"},
-        {},
-    )
-    yield Case("ddpm fixed-small", "random list", {"solver": "ddpm"}, DDPMScheduler, {"clip_sample": False}, {})
 
 
 def random_times(count: int, source: random.Random) -> list[float]:
@@ -100,27 +41,56 @@ def random_times(count: int, source: random.Random) -> list[float]:
     return [float(value + 5 * index) for index, value in enumerate(gaps)][::-1]
 
 
+@cache
+def model_of(noise: Noise, prediction: str, dtype: torch.dtype = torch.float32) -> network.Network:
+    return network.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype)
+
+
+def schedule_of(case: Case, noise: Noise, prediction: str, steps: int | list[float]) -> Schedule:
+    if isinstance(steps, int):
+        chosen: dict[str, Any] = {"num_steps": steps}
+    else:
+        chosen = {"spacing": [time / 1000 for time in steps] if noise == FLOW else steps}
+    if case.scheduler is ScoreSdeVpScheduler:  # 1000/N - 1 is the index of time 1/N
+        chosen = {"spacing": [1000 - i * 1000 / steps - 1 for i in range(steps)]}
+    if case.by_sigma:
+        sigmas = dict.fromkeys(scheduler_of(case, noise, prediction, steps).sigmas[:-1].tolist())
+        chosen = {"spacing": [time_at(noise, -math.log(sigma)) for sigma in sigmas]}
+    return solvers.make_schedule(model_of(noise, prediction).signature, noise, prediction, **case.arguments | chosen)
+
+
+def scheduler_of(case: Case, noise: Noise, prediction: str, steps: int | list[float]) -> Any:
+    betas: dict[str, Any] = {}
+    if noise.kind in BETA_SCHEDULES:
+        betas = {"beta_schedule": BETA_SCHEDULES[noise.kind], "prediction_type": PREDICTIONS[prediction]}
+    if noise.beta_start is not None:
+        betas |= {"beta_start": noise.beta_start, "beta_end": noise.beta_end}
+    if case.scheduler is ScoreSdeVpScheduler:
+        betas = {"sampling_eps": 1 / steps}
+    scheduler = case.scheduler(**betas | case.options)
+    if isinstance(steps, int):
+        scheduler.set_timesteps(steps)
+    elif noise == FLOW:
+        scheduler.set_timesteps(sigmas=[time / 1000 for time in steps])
+    else:
+        scheduler.set_timesteps(timesteps=[int(time) for time in steps])
+    return scheduler
+
+
 def trajectories(
     case: Case, noise: Noise, prediction: str, steps: int | list[float], dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
     """(S, N, C, H, W) x after each step, ours and diffusers'; `dtype` is ours."""
-    model = network.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise)
-    spacing = {} if isinstance(steps, int) else {"spacing": steps}
-    count = {"num_steps": steps} if isinstance(steps, int) else {}
-    schedule = solvers.make_schedule(model.signature, noise, prediction, **case.arguments | spacing | count)
-    scheduler = case.scheduler(
-        beta_schedule=BETA_SCHEDULES[noise.kind],
-        prediction_type=PREDICTIONS[prediction],
-        **({} if noise.kind == "cosine" else {"beta_start": noise.beta_start, "beta_end": noise.beta_end}),
-        **case.options,
-    )
-    scheduler.set_timesteps(
-        **({"timesteps": [int(time) for time in steps]} if spacing else {"num_inference_steps": steps})
-    )
-    schedule = with_their_network_times(schedule, scheduler.timesteps)
+    model, schedule = model_of(noise, prediction), schedule_of(case, noise, prediction, steps)
+    scheduler = scheduler_of(case, noise, prediction, steps)
+    if case.scheduler is not ScoreSdeVpScheduler:
+        schedule = with_their_network_times(schedule, scheduler.timesteps)
     noises = draws.noises(0, range(8), model.sample_shape, len(schedule.steps) + 1)
-    exact = network.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype)
-    return our_trajectory(exact, schedule, noises), their_trajectory(model, scheduler, noises, case.step_options)
+    theirs = their_trajectory(model, scheduler, noises, case.step_options)
+    if case.scheduler in SCALED_BY_ALPHA:
+        points = solvers.path(schedule.sampler, [step.time for step in schedule.steps]).points
+        theirs = theirs * torch.tensor([point.alpha for point in points[1:]])[:, None, None, None, None]
+    return our_trajectory(model_of(noise, prediction, dtype), schedule, noises), theirs
 
 
 def deviation(case: Case, noise: Noise, prediction: str, steps: int | list[float]) -> float:
@@ -134,7 +104,7 @@ def relative(a: Tensor, b: Tensor) -> float:
 
 
 def with_their_network_times(schedule: Schedule, timesteps: Tensor) -> Schedule:
-    """diffusers shows the network rounded times on log-SNR spacings, and the solver unrounded ones."""
+    """diffusers shows the network rounded times on some spacings, and the solver unrounded ones."""
     pairs = zip(schedule.steps, timesteps.tolist(), strict=True)
     return replace(schedule, steps=tuple(replace(step, network_time=float(time)) for step, time in pairs))
 
@@ -149,26 +119,42 @@ def our_trajectory(model: network.Network, schedule: Schedule, noises: Tensor) -
 
 def their_trajectory(model: network.Network, scheduler: Any, noises: Tensor, options: dict[str, Any]) -> Tensor:
     """A loop over diffusers' scheduler. It draws its steps' noises by `randn_tensor`, which here gives ours."""
-    x, found, labels = noises[0], [], torch.arange(noises.shape[1]) % 4
+    x, found, labels = noises[0] * getattr(scheduler, "init_noise_sigma", 1.0), [], torch.arange(noises.shape[1]) % 4
     module = sys.modules[type(scheduler).__module__]
-    queue, original = iter(noises[1:]), module.randn_tensor
+    queue, original = iter(noises[1:]), getattr(module, "randn_tensor", None)
     module.randn_tensor = lambda *args, **kwargs: next(queue)
     try:
         for time in scheduler.timesteps:
-            output = model.evaluate(x, time.expand(len(x)).float(), labels, None, [])
-            x = scheduler.step(output, time, x, **options).prev_sample
+            scaled = scheduler.scale_model_input(x, time) if hasattr(scheduler, "scale_model_input") else x
+            shown = 1000 * time - 1 if isinstance(scheduler, ScoreSdeVpScheduler) else time
+            output = model.evaluate(scaled, shown.expand(len(x)).float(), labels, None, [])
+            x, mean = their_step(scheduler, output, time, x, options)
             found.append(x)
+        return torch.stack([*found[:-1], found[-1] if mean is None else mean])
     finally:
         module.randn_tensor = original
-    return torch.stack(found)
+
+
+def their_step(
+    scheduler: Any, output: Tensor, time: Tensor, x: Tensor, options: dict[str, Any]
+) -> tuple[Tensor, Tensor | None]:
+    """x after a step, and without its noise where the scheduler says."""
+    if isinstance(scheduler, ScoreSdeVpScheduler):
+        return scheduler.step_pred(output, x, time)
+    return scheduler.step(output, time, x, **options).prev_sample, None
 
 
 def settings(case: Case) -> Iterator[tuple[Noise, str]]:
     """Noise schedules and predictions to hold a case on. diffusers' Karras sigmas raise IndexError on cosine noise."""
-    for noise in (LINEAR, SCALED) if case.spacing == "karras" else (LINEAR, SCALED, COSINE):
-        for prediction in PREDICTIONS:
-            if (noise, prediction) != (COSINE, "epsilon") or case.spacing == "leading":
+    for noise in case.noises:
+        for prediction in case.predictions:
+            if noise != COSINE or (case.spacing != "karras" and not stands_apart(case, prediction)):
                 yield noise, prediction
+
+
+def stands_apart(case: Case, prediction: str) -> bool:
+    """Whether float32 alone sets a case apart on cosine noise; see the module's text."""
+    return case.spacing != "leading" and (prediction == "epsilon" or case.scheduler in SCALED_BY_ALPHA)
 
 
 def measure(case: Case) -> float:
@@ -196,14 +182,14 @@ def main() -> None:
         worst = measure(case)
         figures[f"{case.solver}, {case.spacing}"] = worst
         verdict = "ok" if worst <= case.limit else "MISSED"
-        print(f"{case.solver:24} {case.spacing:12} {worst:9.1e}  limit {case.limit:.0e}  {verdict}", flush=True)
+        print(f"{case.solver:32} {case.spacing:14} {worst:9.1e}  limit {case.limit:.0e}  {verdict}", flush=True)
     for case in cases():
-        if case.spacing == "linspace" and case.solver.startswith("dpmsolver++"):
+        if case.spacing == "linspace" and COSINE in case.noises and case.solver.split()[0] != "ddpm":
             ours, theirs = measure_cosine_epsilon(case)
             figures[f"{case.solver}, cosine epsilon, ours"] = ours
             figures[f"{case.solver}, cosine epsilon, diffusers"] = theirs
             print(
-                f"{case.solver:24} cosine, epsilon: from float64, ours {ours:.1e}, diffusers {theirs:.1e}", flush=True
+                f"{case.solver:32} cosine, epsilon: from float64, ours {ours:.1e}, diffusers {theirs:.1e}", flush=True
             )
     conditions = {"step_counts": STEP_COUNTS, "random_lists": NUM_LISTS, "network": "closed-form, 3 components, dim 16"}
     print(json.dumps({"benchmark": "solver_tables", "figures": figures, "conditions": conditions}))

@@ -4,14 +4,17 @@ A frame is the full schedule of the study's weights. A proposal keeps its networ
 many steps there are, where they stand, and what each block does.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count as count_from
 
 from ..backends.errors import InputError
-from ..backends.noise_schedules import marginal, num_train_timesteps, times
-from ..backends.schedule import DROP, RUN, Action, Noise, Schedule, Step, guidance_at
-from ..backends.solvers import find
+from ..backends.noise_schedules import marginal_at
+from ..backends.schedule import DROP, RUN, Action, Noise, Schedule, guidance_at
+from ..backends.solvers import find, num_evaluations, respaced
+from ..backends.spacings import FLOW_END, most_steps, times
 
 Row = tuple[Action, ...]
 
@@ -22,11 +25,13 @@ class Frame:
 
     Attributes:
         full: every block runs at every step; its `num_steps` is the most a proposal may have.
-        spacing: the spacing's name in `noise_schedules.SPACINGS`.
+        spacing: the spacing's name in `spacings.SPACINGS`.
+        parameters: what the spacing takes besides.
     """
 
     full: Schedule
     spacing: str
+    parameters: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.full.steps[0].coefficients is not None:
@@ -48,8 +53,9 @@ class Frame:
 
     @property
     def fewest_steps(self) -> int:
-        """The smallest step count that a space proposes: an eighth of the full schedule's, at least 2."""
-        return max(2, self.num_steps // 8)
+        """The smallest step count that a space proposes: an eighth of the full schedule's, at least 2 times."""
+        least = next(made for count in count_from(2) if (made := num_evaluations(self.full.sampler, count)))
+        return max(least, self.num_steps // 8)
 
     @property
     def guided(self) -> bool:
@@ -60,26 +66,36 @@ class Frame:
         """The full schedule with another number of steps.
 
         Args:
-            num_steps: 2 or more.
+            num_steps: `fewest_steps` or more. Solvers that evaluate twice at a time can't have every number, and make
+                the next lower one.
             warp: exponent on the progress along the spacing; 1 is the spacing itself, more puts more steps at the noise
                 end.
         """
         if num_steps == self.num_steps and warp == 1.0:
             return self.full
-        sampler, blocks = self.full.sampler, self.full.steps[0].blocks
+        sampler = self.full.sampler
+        num_times = max(
+            count for count in range(1, num_steps + 1) if (num_evaluations(sampler, count) or math.inf) <= num_steps
+        )
         include_zero = find(sampler.name).include_zero
-        found = _warped(self.spacing, num_steps, sampler.noise, include_zero, warp)
-        return replace(self.full, steps=tuple(Step(time=time, blocks=blocks) for time in found))
+        return respaced(self.full, _warped(self.spacing, self.parameters, num_times, sampler.noise, include_zero, warp))
 
 
 @lru_cache(maxsize=4096)
-def _warped(spacing: str, num_steps: int, noise: Noise, include_zero: bool, warp: float) -> tuple[float, ...]:
+def _warped(
+    spacing: str,
+    parameters: tuple[tuple[str, float], ...],
+    num_steps: int,
+    noise: Noise,
+    include_zero: bool,
+    warp: float,
+) -> tuple[float, ...]:
     """A spacing whose progress u from noise (0) to data (1) is replaced by u^warp, read off a fine grid of times."""
     if warp == 1.0:
-        return tuple(times(spacing, num_steps, noise, include_zero=include_zero))
-    intervals = num_steps - 1 if include_zero else num_steps
-    fine = min(256, num_train_timesteps(noise) - 1)
-    grid = times(spacing, fine, noise, include_zero=True)
+        return tuple(times(spacing, num_steps, noise, include_zero=include_zero, **dict(parameters)))
+    intervals = max(1, num_steps - 1 if include_zero else num_steps)
+    fine = min(256, most_steps(noise, include_zero=False))
+    grid = times(spacing, fine, noise, include_zero=True, **dict(parameters))
     found: list[float] = []
     for i in range(num_steps):
         position = (i / intervals) ** warp * (fine - 1)
@@ -89,8 +105,10 @@ def _warped(spacing: str, num_steps: int, noise: Noise, include_zero: bool, warp
 
 
 def log_snr(schedule: Schedule) -> list[float]:
-    """ln(α/σ) at each step, rising from noise to data."""
-    return [marginal(schedule.sampler.noise, step.time).log_snr for step in schedule.steps]
+    """ln(α/σ) at each step, rising from noise to data. Pure noise, where it is infinite, counts as a step beside it."""
+    sampler = schedule.sampler
+    nearest = {"flow": 1 - FLOW_END}.get(sampler.time, math.inf)
+    return [marginal_at(sampler.noise, sampler.time, min(step.time, nearest)).log_snr for step in schedule.steps]
 
 
 def leave_guidance(schedule: Schedule, share: float) -> Schedule:

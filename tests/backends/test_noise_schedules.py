@@ -1,11 +1,10 @@
-"""Noise schedules and spacings: held against diffusers' betas, their own inverses, and the spacings' definitions."""
+"""Noise schedules: held against diffusers' betas, their own inverses, and the definitions of the processes."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDPMScheduler
 from exeunt.backends import noise_schedules as ns
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Noise
@@ -58,70 +57,45 @@ def test_log_alpha_bar_is_linear_between_indices() -> None:
     assert ns.log_alpha_bar(LINEAR, 500.25) == pytest.approx(0.75 * table[500] + 0.25 * table[501], rel=1e-12)
 
 
-@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
-@pytest.mark.parametrize("num_steps", [1, 2, 7, 10, 25, 50, 250])
-def test_spacings_equal_diffusers(spacing: str, num_steps: int) -> None:
-    theirs = DPMSolverMultistepScheduler(timestep_spacing=spacing)
-    theirs.set_timesteps(num_steps)
-    assert ns.times(spacing, num_steps, LINEAR) == theirs.timesteps.tolist()
-    if num_steps > 1:  # of one step, diffusers' DDPM makes train index 0, where there is no noise to remove
-        theirs = DDPMScheduler(timestep_spacing=spacing)
-        theirs.set_timesteps(num_steps)
-        assert ns.times(spacing, num_steps, LINEAR, include_zero=True) == theirs.timesteps.tolist()
-
-
-@pytest.mark.parametrize("spacing", ns.SPACINGS)
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise.kind)
-@pytest.mark.parametrize("include_zero", [False, True])
-@pytest.mark.parametrize("num_steps", [1, 2, 12])
-def test_times_fall_from_the_last_index(spacing: str, noise: Noise, include_zero: bool, num_steps: int) -> None:
-    found, last = ns.times(spacing, num_steps, noise, include_zero=include_zero), ns.num_train_timesteps(noise) - 1
-    assert len(found) == num_steps
-    assert all(after < before for before, after in pairwise(found))
-    assert spacing == "leading" or found[0] == last
-    assert 0 <= found[-1] <= last
-    if include_zero and spacing != "trailing" and num_steps > 1:
-        assert found[-1] == pytest.approx(0, abs=1e-9)
+def test_the_decay_rate_integrates_to_log_alpha_bar(noise: Noise) -> None:
+    last = ns.num_train_timesteps(noise) - 1
+    times = np.linspace(0, last, 4 * last + 1)[1:] - 0.1
+    rates = [ns.decay_rate(noise, time) for time in times]
+    lost = ns.log_alpha_bar(noise, 0.0) - ns.log_alpha_bar(noise, float(last))
+    assert np.sum(rates) / 4 == pytest.approx(lost, rel=1e-3)
+    assert -ns.log_alpha_bar(noise, 0.0) == pytest.approx(ns.decay_rate(noise, 0.0), rel=0.5 if noise is VP else 1e-12)
 
 
-def test_log_snr_and_karras_are_uniform_in_their_own_scale() -> None:
-    gaps = np.diff([ns.marginal(LINEAR, time).log_snr for time in ns.times("log-snr", 10, LINEAR)])
-    assert gaps == pytest.approx(gaps[0], rel=1e-9)
-    roots = np.diff([math.exp(-ns.marginal(LINEAR, time).log_snr / 7) for time in ns.times("karras", 10, LINEAR)])
-    assert roots == pytest.approx(roots[0], rel=1e-9)
+@pytest.mark.parametrize(
+    ("noise", "unit", "time", "alpha", "sigma"),
+    [
+        (Noise("flow"), "flow", 0.25, 0.75, 0.25),
+        (Noise("flow"), "flow", 1.0, 0.0, 1.0),
+        (Noise("edm"), "sigma", 3.0, 1.0, 3.0),
+        (VP, "sigma", 0.75, 0.8, 0.6),
+        (LINEAR, "sigma", 0.75, 0.8, 0.6),
+    ],
+)
+def test_a_step_has_the_marginal_that_its_unit_says(
+    noise: Noise, unit: str, time: float, alpha: float, sigma: float
+) -> None:
+    point = ns.marginal_at(noise, unit, time)
+    assert (point.alpha, point.sigma) == pytest.approx((alpha, sigma), rel=1e-12)
+    assert math.exp(point.log_snr) == pytest.approx(alpha / sigma, rel=1e-12)
+    assert ns.marginal_at(LINEAR, "train-index", 7.5) == ns.marginal(LINEAR, 7.5)
 
 
-def test_families_interpolate() -> None:
-    even, log_snr = [999 * (1 - i / 8) for i in range(8)], ns.times("log-snr", 8, LINEAR)
-    assert ns.times("power", 8, LINEAR, rho=1.0) == pytest.approx(even)
-    assert ns.times("power", 8, LINEAR, rho=2.0) == ns.times("quadratic", 8, LINEAR)
-    assert ns.times("blend", 8, LINEAR, weight=0.0) == pytest.approx(even)
-    assert ns.times("blend", 8, LINEAR, weight=1.0) == pytest.approx(log_snr)
-    assert ns.times("blend", 8, LINEAR, weight=0.5) == pytest.approx((np.array(even) + log_snr) / 2)
-
-
-@settings(deadline=None, max_examples=50)
-@given(rho=st.floats(0.3, 5), weight=st.floats(0, 1), num_steps=st.integers(1, 50))
-def test_every_value_of_a_family_gives_falling_times(rho: float, weight: float, num_steps: int) -> None:
-    for found in (ns.times("power", num_steps, LINEAR, rho=rho), ns.times("blend", num_steps, LINEAR, weight=weight)):
-        assert all(after < before for before, after in pairwise(found))
-        assert 0 <= found[-1] < found[0] + 1 <= 1000
+def test_edm_goes_from_the_papers_sigmas_or_its_own() -> None:
+    assert ns.edm_range(Noise("edm")) == (0.002, 80.0)
+    assert ns.edm_range(Noise("edm", sigma_min=0.01)) == (0.01, 80.0)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ns.times("linspce", 10, LINEAR), "Did you mean `linspace`"),
-        (lambda: ns.times("zigzag", 10, LINEAR), "Known: linspace"),
-        (lambda: ns.times("linspace", 0, LINEAR), "between 1 and 999"),
-        (lambda: ns.times("linspace", 1001, LINEAR, include_zero=True), "between 1 and 1000"),
-        (lambda: ns.times("linspace", 5, LINEAR, rho=2.0), "takes no parameters, but got `rho`"),
-        (lambda: ns.times("power", 5, LINEAR, rho=0.0), "above 0"),
-        (lambda: ns.times("karras", 5, LINEAR, rho=-1.0), "above 0"),
-        (lambda: ns.times("blend", 5, LINEAR, weight=1.5), "between 0"),
         (lambda: ns.marginal(LINEAR, 1000.0), "between 0 and 999"),
         (lambda: ns.marginal(LINEAR, math.nan), "between 0 and 999"),
-        (lambda: ns.times("log-snr", 5, Noise("edm")), "no train indices"),
         (lambda: ns.marginal(Noise("linear", num_train_timesteps=10), 3.0), "beta_start"),
         (lambda: ns.marginal(Noise("vp"), 3.0), "beta_min"),
     ],
