@@ -11,104 +11,41 @@ from typing import Any
 import cache_dit
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DiTPipeline,
-    DiTTransformer2DModel,
-    FlowMatchEulerDiscreteScheduler,
-    FluxPipeline,
-    FluxTransformer2DModel,
-    PixArtAlphaPipeline,
-    PixArtTransformer2DModel,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-    WanPipeline,
-    WanTransformer3DModel,
-)
 from exeunt.backends.formats import FORMATS
 from exeunt.backends.schedule import REUSE, RUN, NetworkSignature, Noise, Schedule
 from exeunt.backends.solvers import make_schedule
+from tiny_pipelines import tiny
 from torch import Tensor, nn
 
+# diffusers hands torch tensors to NumPy in the way before NumPy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 DEPTH, STEPS = 5, 7
-Pipeline = tuple[Any, dict[str, Any], list[nn.Module], int]  # pipeline, arguments, blocks, calls a step
+SMALL = {"prompt": "a boat", "height": 16, "width": 16}
+# Of each pipeline: its denoiser's size, what it is called with, and how often it calls the denoiser in a step.
+KINDS: dict[str, tuple[dict[str, int], dict[str, Any], int]] = {
+    "dit": ({"num_layers": DEPTH}, {"class_labels": [1, 2], "guidance_scale": 3.0, "output_type": "np"}, 1),
+    "pixart-alpha": ({"num_layers": DEPTH}, SMALL | {"use_resolution_binning": False}, 1),
+    "sd3": ({"num_layers": DEPTH}, SMALL, 1),
+    "flux": ({"num_layers": 2, "num_single_layers": DEPTH - 2}, SMALL, 1),
+    "wan": ({"num_layers": DEPTH}, SMALL | {"num_frames": 5}, 2),
+}
 
 
-def embeddings(*shape: int) -> dict[str, Tensor]:
-    return {name: torch.randn(1, *shape) for name in ("prompt_embeds", "negative_prompt_embeds")}
-
-
-def dit() -> Pipeline:
-    transformer = DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=DEPTH, sample_size=8,
-        patch_size=2,
-    )  # fmt: skip
-    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
-    arguments = {"class_labels": [1, 2], "guidance_scale": 3.0, "output_type": "np"}
-    return DiTPipeline(transformer, vae, DDIMScheduler()), arguments, list(transformer.transformer_blocks), 1
-
-
-def pixart() -> Pipeline:
-    transformer = PixArtTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=DEPTH, sample_size=8,
-        cross_attention_dim=16, caption_channels=12,
-    )  # fmt: skip
-    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
-    masks = {name: torch.ones(1, 6) for name in ("prompt_attention_mask", "negative_prompt_attention_mask")}
-    arguments = embeddings(6, 12) | masks | {"negative_prompt": None, "guidance_scale": 4.5}
-    arguments |= {"height": 8, "width": 8, "use_resolution_binning": False}
-    pipe = PixArtAlphaPipeline(None, None, vae, transformer, DDIMScheduler())
-    return pipe, arguments, list(transformer.transformer_blocks), 1
-
-
-def stable_diffusion_3() -> Pipeline:
-    transformer = SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, num_layers=DEPTH, attention_head_dim=8, num_attention_heads=2,
-        caption_projection_dim=16, joint_attention_dim=12, pooled_projection_dim=10, out_channels=4,
-        pos_embed_max_size=8,
-    )  # fmt: skip
-    pooled = {name: torch.randn(1, 10) for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")}
-    arguments = embeddings(6, 12) | pooled | {"guidance_scale": 4.5, "height": 64, "width": 64}
-    pipe = StableDiffusion3Pipeline(transformer, FlowMatchEulerDiscreteScheduler(), *[None] * 8)
-    return pipe, arguments, list(transformer.transformer_blocks), 1
-
-
-def flux() -> Pipeline:
-    """Two double-stream blocks and three single-stream ones as one chain."""
-    transformer = FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=2, num_single_layers=DEPTH - 2, attention_head_dim=16,
-        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8),
-        guidance_embeds=True,
-    )  # fmt: skip
-    arguments = {"prompt_embeds": torch.randn(1, 7, 32), "pooled_prompt_embeds": torch.randn(1, 32)}
-    pipe = FluxPipeline(FlowMatchEulerDiscreteScheduler(), None, None, None, None, None, transformer)
-    blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
-    return pipe, arguments | {"height": 64, "width": 64}, blocks, 1
-
-
-def wan() -> Pipeline:
-    """Guidance in two calls."""
-    transformer = WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16,
-        freq_dim=32, ffn_dim=32, num_layers=DEPTH, rope_max_seq_len=32,
-    )  # fmt: skip
-    arguments = embeddings(6, 16) | {"guidance_scale": 4.5, "height": 64, "width": 64, "num_frames": 5}
-    pipe = WanPipeline(None, None, None, FlowMatchEulerDiscreteScheduler(), transformer)
-    return pipe, arguments, list(transformer.blocks), 2
-
-
-MAKERS = [dit, pixart, stable_diffusion_3, flux, wan]
-
-
-@pytest.fixture(params=MAKERS, ids=[make.__name__ for make in MAKERS])
-def pipeline(request: pytest.FixtureRequest) -> Pipeline:
-    torch.manual_seed(0)
-    pipe, arguments, blocks, calls = request.param()
-    for parameter in pipe.transformer.eval().parameters():
+@pytest.fixture(params=KINDS)
+def pipeline(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any], int]:
+    """A pipeline, what it is called with, and its calls a step."""
+    size, arguments, calls = KINDS[request.param]
+    pipe = tiny(request.param, **size)
+    for parameter in pipe.transformer.parameters():
         nn.init.normal_(parameter, std=0.2)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe, {"output_type": "latent"} | arguments, blocks, calls
+    return pipe, {"output_type": "latent"} | arguments, calls
+
+
+def blocks_of(pipe: Any) -> list[nn.Module]:
+    """In execution order; FLUX's blocks with two streams and with one as one chain."""
+    names = ("blocks", "transformer_blocks", "single_transformer_blocks")
+    return [block for name in names for block in getattr(pipe.transformer, name, ())]
 
 
 @pytest.fixture(autouse=True)
@@ -139,9 +76,10 @@ def sampled(pipe: Any, arguments: dict[str, Any]) -> Tensor:
 
 @pytest.mark.parametrize(("first", "last"), [(1, 0), (2, 1), (1, 3)])
 def test_the_package_computes_the_blocks_that_the_file_says(
-    pipeline: Pipeline, first: int, last: int, tmp_path: Path
+    pipeline: tuple[Any, dict[str, Any], int], first: int, last: int, tmp_path: Path
 ) -> None:
-    pipe, arguments, blocks, calls = pipeline
+    pipe, arguments, calls = pipeline
+    blocks = blocks_of(pipe)
     schedule = cached_schedule(first, last)
     path = tmp_path / "fast.cache-dit.yaml"
     path.write_text(FORMATS["cache-dit"].write(schedule))

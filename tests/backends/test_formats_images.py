@@ -18,9 +18,11 @@ from exeunt.backends.branches import by_branch
 from exeunt.backends.dit import DiT, DiTNetwork
 from exeunt.backends.draws import noises
 from exeunt.backends.formats import FORMATS
+from exeunt.backends.hf import DiffusersNetwork
 from exeunt.backends.sampling import run
 from exeunt.backends.schedule import REUSE, RUN, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers import make_schedule
+from tiny_pipelines import tiny
 from torch import Tensor, nn
 
 LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
@@ -101,9 +103,9 @@ def smoothcached(module: DiT, lists: dict[str, list[int]]) -> Iterator[None]:
 def cached(compute: Callable[..., Tensor], marks: list[int]) -> Callable[..., Tensor]:
     calls, kept = iter(marks), []
 
-    def forward(*arguments: Any) -> Tensor:
+    def forward(*arguments: Any, **named: Any) -> Tensor:
         if next(calls) == 1 or not kept:
-            kept[:] = [compute(*arguments)]
+            kept[:] = [compute(*arguments, **named)]
         return kept[0]
 
     return forward
@@ -144,6 +146,65 @@ def test_reuse_of_whole_blocks_makes_other_images(network: DiTNetwork, base: Sch
         foreign = foreign_images(network.module)
     assert_same(our_images(network, by_branch(schedule)), foreign, foreign_images(network.module))
     assert float((our_images(network, schedule) - foreign).abs().max()) > 1e-3 * float(foreign.abs().max())
+
+
+# ---- ECAD ------------------------------------------------------------------------------------------------------------
+
+
+PROMPTS = ["a boat", "two apples", "rain"]
+
+
+def test_ecad() -> None:
+    """PixArt's components return what they computed last where the file says false."""
+    rng = np.random.default_rng(0)
+    names, depth = ("attn1", "attn2", "ff"), 4
+    rows = [{str(j): {name: bool(rng.integers(2)) for name in names} for j in range(depth)} for _ in TIMES]
+    content = {"num_blocks": depth, "num_inference_steps": len(TIMES), "name": "random", "attributes": {}}
+    content["schedule"] = {f"{s:03}": row for s, row in enumerate(rows)}
+    text = json.dumps({"cache_schedule": content, "config": {"guidance_scale": GUIDANCE}, "metrics": {}})
+
+    pipe, network = pixart(), DiffusersNetwork.from_pipeline(pixart())
+    network.embed(PROMPTS)
+    base = make_schedule(
+        network.signature, network.noise, "epsilon", solver="dpmsolver++", order=2, spacing=TIMES, guidance=GUIDANCE
+    )
+    schedule = FORMATS["ecad"].read(text, base)
+    ours = run([network.at("branch")], schedule, noises(0, range(3), network.sample_shape, 1)[0], [], torch.arange(3))
+
+    full = pixart_images(pipe)
+    for j, block in enumerate(pipe.transformer.transformer_blocks):
+        for name in names:
+            component = getattr(block, name)
+            component.forward = cached(component.forward, [int(row[str(j)][name]) for row in rows])
+    assert_same(ours, pixart_images(pipe), full)
+    assert json.loads(FORMATS["ecad"].write(schedule))["cache_schedule"]["name"] == "random"
+
+
+def pixart() -> Any:
+    pipe = tiny("pixart-alpha", num_layers=4)
+    torch.manual_seed(1)
+    for parameter in pipe.transformer.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return pipe
+
+
+def pixart_images(pipe: Any) -> Tensor:
+    """Latents as the pipeline makes them, sampled at our times and from our noises."""
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, final_sigmas_type="zero")
+    scheduler, shape = pipe.scheduler, (4, 8, 8)
+    scheduler.set_timesteps(timesteps=TIMES)
+    embeds, mask, null, null_mask = pipe.encode_prompt(PROMPTS, negative_prompt="")
+    given = {"encoder_hidden_states": torch.cat([null, embeds]), "encoder_attention_mask": torch.cat([null_mask, mask])}
+    x = noises(0, range(3), shape, 1)[0]
+    with torch.inference_mode():
+        for t in scheduler.timesteps:
+            both = pipe.transformer(
+                torch.cat([x, x]), timestep=t.expand(6), added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+                **given,
+            ).sample.chunk(2, dim=1)[0]  # fmt: skip
+            unconditional, conditional = both.chunk(2)
+            x = scheduler.step(unconditional + GUIDANCE * (conditional - unconditional), t, x).prev_sample
+    return x
 
 
 # ---- cache-dit -------------------------------------------------------------------------------------------------------
