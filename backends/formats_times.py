@@ -1,8 +1,8 @@
 """A list of times, JSON or numbers with commas: when to evaluate the network, with all of it running.
 
-The times are what the schedule's `sampler.time` says: train indices, σ, or flow's 1 → 0. Over σ and flow a last 0 is
-where the last step goes, as in ComfyUI's ManualSigmas and in the lists of Align Your Steps; over train indices, 0 is a
-time.
+The times are what the schedule's `sampler.time` says: train indices, σ, or flow's 1 → 0. Each stands once: a solver that
+evaluates twice at a time makes its own of them. Over σ and flow a last 0 is where the last step goes, as in ComfyUI's
+ManualSigmas and in the lists of Align Your Steps; over train indices, 0 is a time.
 
 Standard library only.
 """
@@ -15,10 +15,12 @@ from itertools import pairwise
 
 from .formats_mask import check_one_kind_of_step, network_of
 from .formats_text import numbers, refuse, show
+from .noise_schedules import marginal_at
 from .schedule import RUN, Sampler, Schedule, Step, validate
-from .solvers import rows, with_coefficients
+from .solvers import SOLVERS, rows, with_coefficients
 
 NAME = "timesteps"
+NAMED = f"Give one whose solver is {', '.join(SOLVERS)}, without coefficients."
 # What networks receive in place of a step's time: nothing else, ¼ ln σ (EDM), 1000 · t (flow-matching networks).
 NETWORK_TIMES: tuple[Callable[[float], float | None], ...] = (
     lambda time: None,
@@ -38,13 +40,21 @@ def write_times(schedule: Schedule) -> str:
         other = next((action.kind for action in step.blocks if action != RUN), None)
         if other is not None:
             refuse(NAME, f"step {s}: every block must run, for the format has times alone", f'"{other}"', 'Use "run".')
-    times = [step.time for step in schedule.steps]
-    for s, (before, time) in enumerate(pairwise(times), start=1):
-        if time >= before:
-            refuse(NAME, f"step {s}: times must fall", f"{time} twice", "Use a solver that evaluates each time once.")
+    times = _listed(schedule)
     _network_time(schedule)
     whole = schedule.sampler.time == "train-index"
     return json.dumps([int(time) if whole and time.is_integer() else time for time in times]) + "\n"
+
+
+def _listed(schedule: Schedule) -> list[float]:
+    """The times, each once, from which the solver makes those of its evaluations."""
+    sampler, evaluated = schedule.sampler, [step.time for step in schedule.steps]
+    times = [time for s, time in enumerate(evaluated) if s == 0 or time != evaluated[s - 1]]
+    expanded = SOLVERS[sampler.name].expand(times, sampler) if sampler.name in SOLVERS else times
+    if expanded != evaluated:
+        got = ", ".join(f"{time:g}" for time in evaluated[:4])
+        refuse(NAME, f"times must be such as `{sampler.name}` evaluates of a list", f"{got}, …", "Use --to exeunt.")
+    return times
 
 
 def _network_time(schedule: Schedule) -> Callable[[float], float | None]:
@@ -73,14 +83,27 @@ def read_times(text: str, base: Schedule | None) -> Schedule:
     """
     base, signature = network_of(base, NAME)
     check_one_kind_of_step(base, f"{NAME}: --base")
-    network_time = _network_time(base)
-    blocks = (RUN,) * signature.num_blocks
-    steps = tuple(
-        Step(time=time, blocks=blocks, network_time=network_time(time)) for time in _times(text, base.sampler)
-    )
-    schedule = replace(base, steps=steps, name=None, measured=(), provenance=None)
+    if base.sampler.name not in SOLVERS:
+        got = f"`{base.sampler.name}`"
+        refuse(NAME, "--base must have a named solver, for its coefficients hold at its own times alone", got, NAMED)
+    network_time, times = _network_time(base), _times(text, base.sampler)
+    blocks, evaluated = (RUN,) * signature.num_blocks, SOLVERS[base.sampler.name].expand(times, base.sampler)
+    steps = tuple(Step(time=time, blocks=blocks, network_time=network_time(time)) for time in evaluated)
+    sampler = replace(base.sampler, initial_scale=_initial_scale(base, times[0]))
+    schedule = replace(base, sampler=sampler, steps=steps, name=None, measured=(), provenance=None)
     validate(schedule)
     return schedule if base.steps[0].coefficients is None else _recomputed(schedule, base)
+
+
+def _initial_scale(base: Schedule, first: float) -> float:
+    """The scale of the first noise: where it is the base's σ at its first time, σ at the new one."""
+    sampler, before = base.sampler, base.steps[0].time
+    if sampler.initial_scale == 1 or first == before:
+        return sampler.initial_scale
+    if not math.isclose(sampler.initial_scale, marginal_at(sampler.noise, sampler.time, before).sigma):
+        rule = f"the first time must be that of --base, {before:g}, because its initial_scale is not that time's σ"
+        refuse(NAME, rule, f"{first:g}", f"Begin with {before:g}.")
+    return marginal_at(sampler.noise, sampler.time, first).sigma
 
 
 def _times(text: str, sampler: Sampler) -> list[float]:
@@ -103,6 +126,6 @@ def _recomputed(schedule: Schedule, base: Schedule) -> Schedule:
     bare = replace(base, steps=tuple(replace(step, coefficients=None) for step in base.steps))
     carried = [step.coefficients for step in base.steps]
     if rows(bare) != carried:
-        rule = "--base must have a named solver, whose coefficients at other times are known"
-        refuse(NAME, rule, "coefficients of its own", "Give one without coefficients.")
+        rule = "--base must carry its solver's coefficients, for others hold at its own times alone"
+        refuse(NAME, rule, "coefficients of its own", NAMED)
     return with_coefficients(schedule)

@@ -387,6 +387,36 @@ def test_times_of_networks_that_receive_something_else() -> None:
     assert "network_time" in refused(lambda: FORMATS["timesteps"].write(odd))
 
 
+@pytest.mark.parametrize("solver", ["heun", "pndm", "euler", "unipc", "ddpm"])
+def test_times_are_those_that_a_solver_is_given(solver: str) -> None:
+    """Each once, whatever the solver makes of them; the first noise is scaled for the first of them."""
+    network = full().networks[0]
+    base = make_schedule(network, LINEAR, "epsilon", solver=solver, spacing=TIMES)
+    assert json.loads(FORMATS["timesteps"].write(base)) == TIMES
+    times = [900.0, 500.0, 300.0, 20.0, 3.0]
+    wanted = make_schedule(network, LINEAR, "epsilon", solver=solver, spacing=times)
+    assert FORMATS["timesteps"].read(json.dumps(times), base) == wanted
+
+
+def test_edm_s_times_are_sigmas() -> None:
+    noise = Noise("edm", sigma_min=0.002, sigma_max=80.0)
+    network = full().networks[0]
+    base = make_schedule(network, noise, "edm", num_steps=4)
+    read = FORMATS["timesteps"].read("50, 5, 0.5, 0", base)
+    assert read == make_schedule(network, noise, "edm", spacing=[50.0, 5.0, 0.5])
+    assert json.loads(FORMATS["timesteps"].write(read)) == [50, 5, 0.5]
+    scaled = replace(base, sampler=replace(base.sampler, initial_scale=3.0))
+    assert "Begin with 80" in refused(lambda: FORMATS["timesteps"].read("50, 5", scaled))
+
+
+def test_times_that_no_list_makes_are_refused() -> None:
+    heun = make_schedule(full().networks[0], LINEAR, "epsilon", solver="heun", spacing=TIMES)
+    odd = replace(heun, steps=heun.steps[:-1])
+    assert "`heun` evaluates of a list" in refused(lambda: FORMATS["timesteps"].write(odd))
+    unknown = replace(parse(FORMATS["exeunt"].write(heun)), sampler=replace(heun.sampler, name="mine"))
+    assert "named solver" in refused(lambda: FORMATS["timesteps"].read("999,0", unknown))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
