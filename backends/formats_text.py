@@ -84,7 +84,7 @@ def bits(value: object, name: str, where: str) -> list[bool]:
 
 
 def numbers(text: str) -> list[int | float] | None:
-    """The numbers of a JSON list or of a text with commas; None where the text is neither."""
+    """The numbers, within 2^53, of a JSON list or of a text with commas; None where the text is neither."""
     bare = text.strip()
     try:
         values: Any = json.loads(bare if bare.startswith("[") else f"[{bare}]")
@@ -94,5 +94,7 @@ def numbers(text: str) -> list[int | float] | None:
         return None
     entries = cast(list[Any], values)
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in entries):
+        return None
+    if not all(abs(value) <= 2**53 for value in entries):  # NaN too
         return None
     return entries

@@ -1,6 +1,6 @@
 """A list of times, JSON or numbers with commas: when to evaluate the network, with all of it running.
 
-The times are what the schedule's `sampler.time` says: train indices, σ, or flow's 1 → 0. Each stands once: a solver that
+The times are what `sampler.time` says: train indices, σ, or flow's 1 → 0. Each stands once: a solver that
 evaluates twice at a time makes its own of them. Over σ and flow a last 0 is where the last step goes, as in ComfyUI's
 ManualSigmas and in the lists of Align Your Steps; over train indices, 0 is a time.
 
