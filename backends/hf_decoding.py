@@ -21,6 +21,11 @@ from .weights import weights_sha256
 def autoencoder_folder(folder: Folder, given: str | None) -> Path | None:
     """The autoencoder's folder: the one given, the pipeline's, or None."""
     if given is None:
+        if folder.config_of("vqvae", MODEL):
+            raise InputError(
+                f"vae: `{folder.path}` decodes with a VQModel, which is not known here, only AutoencoderKL. Give a "
+                "network of your own that decodes with it, by `--network FILE.py:Class`."
+            )
         return folder.path / "vae" if folder.config_of("vae", MODEL) else None
     path = Path(given)
     return path / "vae" if (path / "vae" / MODEL).is_file() else path
