@@ -163,14 +163,16 @@ def _groups(tensors: Mapping[str, Tensor]) -> tuple[Group, ...]:
     alike: dict[str, list[str]] = {}
     for name in tensors:
         alike.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(name)
-    return tuple(_group(pattern, {name: tensors[name] for name in names}) for pattern, names in alike.items())
+    return tuple(_group({name: tensors[name] for name in names}) for names in alike.values())
 
 
-def _group(pattern: str, tensors: Mapping[str, Tensor]) -> Group:
+def _group(tensors: Mapping[str, Tensor]) -> Group:
     values = tensors.values()
+    parts = zip(*(name.split(".") for name in tensors), strict=True)
+    name = ".".join(same[0] if len(set(same)) == 1 else "*" for same in parts)
     shapes = tuple(dict.fromkeys(tuple(value.shape) for value in values))
     dtypes = tuple(dict.fromkeys(str(value.dtype).removeprefix("torch.") for value in values))
-    return Group(next(iter(tensors)) if len(tensors) == 1 else pattern, len(tensors), shapes, dtypes)
+    return Group(name, len(tensors), shapes, dtypes)
 
 
 def _others(content: Any, entries: tuple[Entry, ...]) -> tuple[tuple[str, str], ...]:

@@ -159,7 +159,7 @@ def _contents_text(found: Contents) -> str:
         lines += ["", _entry(entry, found)]
         if len(found.entries) == 1 or entry.key == found.chosen:
             lines += _groups(entry.groups)
-    lines += [f"\n{name}: {what}" for name, what in found.others]
+    lines += ["", *(f"{name}: {what}" for name, what in found.others)] if found.others else []
     if found.arguments:
         lines += ["", "arguments of the training program:"]
         lines += [f"  {name} = {value}" for name, value in found.arguments.items()]
