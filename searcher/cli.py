@@ -5,6 +5,7 @@ use, 70 a bad device, 75 interrupted or storage out of reach (the same command g
 """
 
 import importlib
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
@@ -43,6 +44,16 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            error.message += f" Did you mean '{near[0]}'?" if near and "Did you mean" not in error.message else ""
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -1,7 +1,9 @@
 """`exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -121,6 +123,7 @@ def sampled(view: StudyView, config: StudyConfig) -> tuple[StudyView, GridInfo |
 @click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best X times as fast.")
 @click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {ONNX}.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes.")
+@json_flag
 def export(
     storage: str,
     study: str | None,
@@ -131,6 +134,7 @@ def export(
     min_speedup: float | None,
     format_name: str,
     output: Path | None,
+    as_json: bool,
 ) -> None:
     """Write one point of a study as a file that other runtimes can read.
 
@@ -163,7 +167,10 @@ def export(
     else:
         path = output or default_path(view, point, format_name)
         write_whole(path, kind.write(schedule).encode())
-    click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
+    if as_json:
+        click.echo(json.dumps(_written(view, point, path, format_name), indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
     if kind is not None and (note := left_out(format_name, schedule)) is not None:
         click.echo(note, err=True)
 
@@ -182,6 +189,22 @@ def _only(choices: dict[str, selection.Choose | None]) -> selection.Choose:
         got = " and ".join(made) or "none"
         raise InputError(f"export: give exactly one of {', '.join(choices)}, but got {got}. Try --knee.")
     return next(iter(made.values()))
+
+
+def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dict[str, Any]:
+    """What was written where, as JSON has it; the digest is that of the study's schedule, without coefficients."""
+    speedup = view.speedup(point)
+    return {
+        "path": str(path),
+        "format": format_name,
+        "study": view.name,
+        "point": point.label,
+        "trial": point.trial,
+        "weights": point.weights,
+        "digest": point.schedule.digest,
+        "speedup": speedup.value if speedup else None,
+        "relative_excess": view.relative_excess(point, "final"),
+    }
 
 
 def _gains(view: StudyView, point: Point) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..backends.compatibility import as_scheduled
 from ..backends.errors import InputError
-from ..backends.sampling import Samples
+from ..backends.sampling import Samples, labels
 from ..backends.sampling import sample as sample_batches
 from ..backends.schedule import load
 from ..studies.interruption import interruptible
@@ -21,6 +21,7 @@ from .evaluation import Evaluation
 from .evaluation import evaluate as measure
 from .laboratory import load_one, make_conditions, resolve_device
 from .options import json_flag
+from .other_weights import remark
 from .progress import Watch, watching
 from .study_options import BASELINE_FLAGS, CHECKPOINT_FLAGS, QUALITY_FLAGS, flags, study_config
 
@@ -39,7 +40,10 @@ schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("samples.png"), show_default=True)
-def sample(schedule: Path, num_images: int, first_image: int, seed: int, output: Path, **given: Any) -> None:
+@json_flag
+def sample(
+    schedule: Path, num_images: int, first_image: int, seed: int, output: Path, as_json: bool, **given: Any
+) -> None:
     """Sample images with one schedule into a grid (.png) or an archive (.npz with `images` and `labels`).
 
     Image i depends on the seed and i alone, whatever the batch size; seed 1 is that of a study's final noises.
@@ -55,7 +59,9 @@ def sample(schedule: Path, num_images: int, first_image: int, seed: int, output:
     network = as_scheduled(load_one(config), plan)
     conditions = make_conditions(config, network)
     images = range(first_image, first_image + num_images)
-    with watching() as watch, interruptible() as interruption:
+    with watching(quiet=as_json) as watch, interruptible() as interruption:
+        if note := remark(plan, network):
+            watch.say(note)
         watch.phase("sampling", num_images)
         batches = sample_batches(
             [network],
@@ -67,8 +73,13 @@ def sample(schedule: Path, num_images: int, first_image: int, seed: int, output:
             observe=lambda _step, _values: interruption.check(),
         )
         pixels = np.concatenate(list(_pixels(batches, watch)))
-    write_images(output, pixels)
-    click.echo(f"{num_images} images of {schedule} (seed {seed}): {output}")
+    drawn = labels(conditions, images, seed)
+    write_images(output, pixels, None if drawn is None else drawn.numpy())
+    if as_json:
+        found = {"output": str(output), "digest": plan.digest, "weights": network.name}
+        click.echo(json.dumps({**found, "first_image": first_image, "num_images": num_images, "seed": seed}, indent=2))
+    else:
+        click.echo(f"{num_images} images of {schedule} on {network.name} (seed {seed}): {output}")
 
 
 def check_output(path: Path) -> None:
@@ -88,10 +99,10 @@ def _pixels(batches: Iterator[Samples], watch: Watch) -> Iterator[NDArray[np.uin
         yield batch.images.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def write_images(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Writes (N, H, W, 3) images as an archive, or as a grid of ten columns."""
+def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> None:
+    """Writes (N, H, W, 3) images as an archive, with labels (N,) if there are any, or as a grid of ten columns."""
     if path.suffix == ".npz":
-        np.savez_compressed(path, images=pixels)
+        np.savez_compressed(path, images=pixels, **({} if labels is None else {"labels": labels}))
         return
     rows = -(-len(pixels) // GRID_COLUMNS)
     padded = np.full((rows * GRID_COLUMNS, *pixels.shape[1:]), 255, np.uint8)

@@ -16,6 +16,7 @@ from ..backends.throughput import Subject, flops, speedup, time_schedules
 from ..studies.config import StudyConfig
 from ..studies.records import QualityRecord
 from .laboratory import Laboratory, set_up
+from .other_weights import remark
 from .progress import Silent, Watch
 
 
@@ -86,6 +87,8 @@ def evaluate(
     laboratory, watch = set_up(config), watch or Silent()
     network = as_scheduled(laboratory.network, schedule)
     check([network], schedule)
+    if note := remark(schedule, network):
+        watch.say(note)
     seed = laboratory.config.quality.final_seed if seed is None else seed
     features = _features(laboratory, network, schedule, seed, watch, check_interruption)
     return Evaluation(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,14 @@ def test_no_database_is_made_by_looking(folder: Path) -> None:
 @pytest.mark.parametrize("command", ["report", "export"])
 def test_help_has_an_example(command: str) -> None:
     assert f"exeunt {command}" in run(command, "--help").stdout
+
+
+def test_export_speaks_json(recorded: str, folder: Path) -> None:
+    found = run("export", "--storage", recorded, "--knee", "-o", "fast.schedule.json", "--json")
+    assert found.exit_code == 0, found.output
+    written = json.loads(found.stdout)
+    bare = [replace(step, coefficients=None) for step in load(folder / written["path"]).steps]
+    assert replace(load(folder / written["path"]), steps=tuple(bare)).digest == written["digest"]
+    assert (written["format"], written["study"]) == ("exeunt", "fashion")
+    assert written["speedup"] > 1
+    assert written["relative_excess"] > 0
