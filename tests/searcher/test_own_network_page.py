@@ -53,6 +53,7 @@ def test_the_commands_go_through(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert searched.exit_code == 0, searched.output
     assert "every one of 6 blocks" in searched.output
     assert "(ShapesConvNet)" in searched.output
+    assert "Note: weights: `ema` taken, of `model`, `ema`." in searched.stderr
 
 
 def test_the_lines_that_the_page_shows_are_the_doctors(folder: Path) -> None:
