@@ -333,5 +333,5 @@ def refuse_difference(stored: StudyConfig, given: StudyConfig, same: Collection[
         lines = "\n".join(f"  {each.key}: stored {shown(each.old)}, given {shown(each.new)}" for each in changed)
         raise InputError(
             f"study `{stored.name}` was started with another configuration; figures could not be compared:\n{lines}\n"
-            "Leave these settings as stored, or start another study with another name."
+            f"Go on as stored with `exeunt resume --study {stored.name}`, or start another study with --study NAME."
         )
