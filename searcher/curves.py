@@ -6,7 +6,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ..backends.schedule import DROP, Schedule
-from .frames import exit_rows, log_snr, refreshed_rows, with_rows
+from .frames import log_snr
+from .rows import exit_rows, refreshed_rows, with_rows
 from .space import TAILS, Parameters, Space, ramp
 
 
@@ -23,14 +24,12 @@ class Curve(Space):
             "first_depth": depth,
             "last_depth": depth,
             "bend": FloatDistribution(0.25, 4.0, log=True),
-            "tail": CategoricalDistribution(tuple(TAILS)),
+            "tail": CategoricalDistribution(self._tails),
         }
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
-        base = self._base(parameters)
-        return with_rows(
-            base, exit_rows(self.frame.num_blocks, self._curve(base, parameters), TAILS[parameters["tail"]])
-        )
+        base, order = self._base(parameters), self._order(parameters)
+        return with_rows(base, exit_rows(order, self._curve(base, parameters), TAILS[parameters["tail"]]))
 
     def landmarks(self) -> Iterator[Parameters]:
         for count in self._step_counts():
@@ -70,7 +69,14 @@ class Curve(Space):
 
     def _point(self, **changes: Any) -> Parameters:
         blocks = self.frame.num_blocks
-        return {**self._whole(), "first_depth": blocks, "last_depth": blocks, "bend": 1.0, "tail": "drop", **changes}
+        return {
+            **self._whole(),
+            "first_depth": blocks,
+            "last_depth": blocks,
+            "bend": 1.0,
+            "tail": self._tails[0],
+            **changes,
+        }
 
 
 class SnrCurve(Curve):
@@ -114,7 +120,7 @@ class Cache(Space):
         ]
         tail, interval = TAILS[parameters["tail"]], parameters["interval"]
         curve = [blocks if s % interval == 0 else depth for s, depth in enumerate(between)]
-        return with_rows(base, exit_rows(blocks, curve, tail))
+        return with_rows(base, exit_rows(self._order(parameters), curve, tail))
 
     def landmarks(self) -> Iterator[Parameters]:
         for count in self._step_counts():
@@ -157,7 +163,10 @@ class Mixed(Curve):
         base, tail = self._base(parameters), TAILS[parameters["tail"]]
         curve = self._curve(base, parameters)
         shallow = parameters["shallow"] if tail != DROP else max(1, parameters["shallow"])
-        return with_rows(base, refreshed_rows(self.frame.num_blocks, curve, parameters["interval"], shallow, tail))
+        rows = refreshed_rows(
+            self._order(parameters), curve, parameters["interval"], shallow, tail, droppable=not self.frame.replaces
+        )
+        return with_rows(base, rows)
 
     def landmarks(self) -> Iterator[Parameters]:
         yield from super().landmarks()
@@ -166,12 +175,26 @@ class Mixed(Curve):
                 yield self._point(interval=interval, shallow=shallow, tail="reuse")
 
     def warm_starts(self) -> list[Parameters]:
+        if self.frame.replaces:
+            return self._cached_stages()
         _, half, blocks = self._levels()
         cached = {"interval": 2, "shallow": blocks // 4, "tail": "reuse"}
         return [
             *super().warm_starts(),
             self._point(num_steps=self._few(0.5), **cached),
             self._point(num_steps=self._few(0.3), **cached, first_depth=half),
+        ]
+
+    def _cached_stages(self) -> list[Parameters]:
+        """DeepCache and Faster Diffusion at other numbers of steps, from a whole step every second to every fourth."""
+        up = {"keep": "up", "shallow": self.frame.num_blocks // 2}
+        return [
+            self._point(num_steps=self._few(0.6), interval=2, shallow=2),
+            self._point(num_steps=self._few(0.5), interval=2, **up),
+            self._point(num_steps=self._few(0.8), interval=3, shallow=2),
+            self._point(num_steps=self._few(0.4), interval=2, shallow=2, tail="forecast-1"),
+            self._point(num_steps=self._few(0.5), interval=4, shallow=2),
+            self._point(num_steps=self._few(0.3), interval=2, shallow=4),
         ]
 
     def _point(self, **changes: Any) -> Parameters:

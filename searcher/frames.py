@@ -1,22 +1,20 @@
-"""What all proposals of one study share, and how depths become the rows of a schedule.
+"""What all proposals of one study share.
 
 A frame is the full schedule of the study's weights. A proposal keeps its network, solver and guidance and chooses how
 many steps there are, where they stand, and what each block does.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count as count_from
 
 from ..backends.errors import InputError
 from ..backends.noise_schedules import marginal_at
-from ..backends.schedule import DROP, RUN, Action, Noise, Schedule, guidance_at
+from ..backends.schedule import Noise, Schedule, guidance_at
 from ..backends.solvers import find, num_evaluations, respaced
 from ..backends.spacings import FLOW_END, most_steps, times
-
-Row = tuple[Action, ...]
+from .rows import Order, orders
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,13 @@ class Frame:
         full: every block runs at every step; its `num_steps` is the most a proposal may have.
         spacing: the spacing's name in `spacings.SPACINGS`.
         parameters: what the spacing takes besides.
+        include_zero: whether a step is spent at the spacing's end; the solver's custom if None.
     """
 
     full: Schedule
     spacing: str
     parameters: tuple[tuple[str, float], ...] = ()
+    include_zero: bool | None = None
 
     def __post_init__(self) -> None:
         if self.full.steps[0].coefficients is not None:
@@ -45,6 +45,16 @@ class Frame:
     def num_blocks(self) -> int:
         """Blocks of the network, in execution order."""
         return self.full.networks[0].num_blocks
+
+    @property
+    def replaces(self) -> bool:
+        """Whether blocks hand on tensors of their own shapes, as U-Nets' stages do, so that none can be left out."""
+        return "replace" in self.full.networks[0].block_kinds
+
+    @property
+    def orders(self) -> dict[str, Order]:
+        """The orders in which a depth adds blocks, by name; see `rows.orders`."""
+        return orders(self.num_blocks, self.replaces)
 
     @property
     def num_steps(self) -> int:
@@ -77,7 +87,7 @@ class Frame:
         num_times = max(
             count for count in range(1, num_steps + 1) if (num_evaluations(sampler, count) or math.inf) <= num_steps
         )
-        include_zero = find(sampler.name).include_zero
+        include_zero = find(sampler.name).include_zero if self.include_zero is None else self.include_zero
         return respaced(self.full, _warped(self.spacing, self.parameters, num_times, sampler.noise, include_zero, warp))
 
 
@@ -116,46 +126,3 @@ def leave_guidance(schedule: Schedule, share: float) -> Schedule:
     guided = round(share * schedule.num_steps)
     steps = (step if s < guided else replace(step, unconditional="skip") for s, step in enumerate(schedule.steps))
     return replace(schedule, steps=tuple(steps))
-
-
-def with_rows(schedule: Schedule, rows: Sequence[Row], name: str | None = None) -> Schedule:
-    """The schedule with these actions, one row a step and one action a block."""
-    assert len(rows) == schedule.num_steps
-    steps = tuple(replace(step, blocks=row) for step, row in zip(schedule.steps, rows, strict=True))
-    return replace(schedule, steps=steps, name=name)
-
-
-def exit_row(num_blocks: int, depth: int, tail: Action = DROP) -> Row:
-    """Run the first `depth` blocks; give the rest the tail action."""
-    return (RUN,) * depth + (tail,) * (num_blocks - depth)
-
-
-def exit_rows(num_blocks: int, depths: Sequence[int], tail: Action = DROP) -> list[Row]:
-    """A row per depth. With a tail that reads stored values the first step runs whole: nothing is stored before it."""
-    rows = [exit_row(num_blocks, depth, tail) for depth in depths]
-    return rows if tail == DROP else [exit_row(num_blocks, num_blocks), *rows[1:]]
-
-
-def refreshed_rows(num_blocks: int, depths: Sequence[int], interval: int, shallow: int, tail: Action) -> list[Row]:
-    """Every `interval`-th step runs to its depth; between, `shallow` blocks run and the tail stands in for the others.
-
-    What no refresh ran is left out, so every value that is read was stored: at a step between two refreshes the blocks
-    from `shallow` up to the last refresh's depth get the tail action, the blocks beyond it are dropped.
-
-    Args:
-        num_blocks: blocks of the network.
-        depths: exit depth of each step, 0..num_blocks; those between refreshes are not looked at.
-        interval: 1 or more; 1 makes each step a refresh.
-        shallow: blocks that run between refreshes, 0..num_blocks.
-        tail: what stands in for the blocks that ran at the refresh.
-    """
-    rows: list[Row] = []
-    reach = 0
-    for index, depth in enumerate(depths):
-        if index % interval == 0:
-            reach = depth
-            rows.append(exit_row(num_blocks, depth))
-        else:
-            kept = min(shallow, reach)
-            rows.append(exit_row(reach, kept, tail) + (DROP,) * (num_blocks - reach))
-    return rows

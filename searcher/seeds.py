@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from ..backends.errors import InputError
 from ..backends.schedule import REUSE, Schedule, from_ase
-from .frames import Frame, exit_row, exit_rows, with_rows
+from .frames import Frame
+from .rows import exit_row, exit_rows, with_rows
 
 T = TypeVar("T")
 
@@ -67,28 +68,41 @@ def _fewer_steps(frame: Frame, weights: str) -> list[Baseline]:
 
 
 def _uniform_depths(frame: Frame, weights: str) -> list[Baseline]:
-    blocks = frame.num_blocks
-    made = {d: with_rows(frame.full, exit_rows(blocks, [d] * frame.num_steps)) for d in _halving(range(1, blocks))}
+    if frame.replaces:
+        return []
+    order, depths = frame.orders["front"], _halving(range(1, frame.num_blocks))
+    made = {depth: with_rows(frame.full, exit_rows(order, [depth] * frame.num_steps)) for depth in depths}
     return [Baseline(f"exit {depth}", "uniform-depth", weights, schedule) for depth, schedule in made.items()]
 
 
 def _interval_reuse(frame: Frame, weights: str) -> list[Baseline]:
-    """A whole step every k-th, reuse between from a fixed depth: FORA's interval (depth 0), DeepCache's branch."""
-    blocks = frame.num_blocks
+    """A whole step every k-th, and reuse between."""
     made: list[Baseline] = []
-    for depth in dict.fromkeys((blocks // 4, 0, blocks // 2)):
+    for name, (keep, depth) in _kept(frame).items():
+        order = frame.orders[keep]
         for interval in (2, 3, 4):
-            rows = [exit_row(blocks, depth if s % interval else blocks, REUSE) for s in range(frame.num_steps)]
-            label = f"reuse from {depth}, every {interval}"
-            made.append(Baseline(label, "interval-reuse", weights, with_rows(frame.full, rows)))
+            depths = [depth if s % interval else len(order) for s in range(frame.num_steps)]
+            rows = [exit_row(order, each, REUSE) for each in depths]
+            made.append(Baseline(f"{name}, every {interval}", "interval-reuse", weights, with_rows(frame.full, rows)))
     return made
 
 
+def _kept(frame: Frame) -> dict[str, tuple[str, int]]:
+    """What runs between two whole steps: an order and a depth, by the name that a baseline gets from it."""
+    blocks = frame.num_blocks
+    if frame.replaces:
+        return {"DeepCache": ("outside", 2), "stages up alone": ("up", blocks // 2), "reuse all": ("outside", 0)}
+    # FORA's interval (depth 0), and what DeepCache does to U-Nets.
+    return {f"reuse from {depth}": ("front", depth) for depth in (blocks // 4, 0, blocks // 2)}
+
+
 def _published(frame: Frame, weights: str) -> list[Baseline]:
-    """The published staircase, rescaled; nothing where times are no train indices of a process of 1,000 steps."""
+    """The published staircase, rescaled; nothing where times are no train indices of a process of 1,000 steps, or where
+    no block can be dropped."""
     sampler = frame.full.sampler
     if (
-        sampler.time != "train-index"
+        frame.replaces
+        or sampler.time != "train-index"
         or sampler.noise.num_timesteps != 1000
         or frame.full.networks[0].granularity != "block"
     ):

@@ -6,7 +6,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from ..backends.schedule import Schedule, depths
-from .frames import exit_rows, with_rows
+from .rows import exit_rows, with_rows
 from .space import TAILS, Parameters, Space, ramp
 
 
@@ -24,13 +24,13 @@ class Segments(Space):
     def distributions(self) -> dict[str, BaseDistribution]:
         depth = IntDistribution(1, self.frame.num_blocks)
         segments: dict[str, BaseDistribution] = {f"depth_{k}": depth for k in range(self.num_segments)}
-        return {**self._step_distributions(), **segments, "tail": CategoricalDistribution(tuple(TAILS))}
+        return {**self._step_distributions(), **segments, "tail": CategoricalDistribution(self._tails)}
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
         base = self._base(parameters)
         chosen = [parameters[f"depth_{k}"] for k in range(self.num_segments)]
         spread = [chosen[s * self.num_segments // base.num_steps] for s in range(base.num_steps)]
-        return with_rows(base, exit_rows(self.frame.num_blocks, spread, TAILS[parameters["tail"]]))
+        return with_rows(base, exit_rows(self._order(parameters), spread, TAILS[parameters["tail"]]))
 
     def landmarks(self) -> Iterator[Parameters]:
         blocks = self.frame.num_blocks
@@ -52,7 +52,7 @@ class Segments(Space):
         """The inverse: exact for every schedule that drops by segments on the frame's own spacing."""
         count = schedule.num_steps
         found = depths(schedule)
-        if count < self.num_segments:
+        if count < self.num_segments or self.frame.replaces:
             return super().parameters(schedule)
         starts = [-(-k * count // self.num_segments) for k in range(self.num_segments)]
         point = self._point([found[s] for s in starts], num_steps=count)
@@ -61,7 +61,7 @@ class Segments(Space):
 
     def _point(self, levels: Sequence[int], **changes: Any) -> Parameters:
         named = {f"depth_{k}": level for k, level in enumerate(levels)}
-        return {**self._whole(), **named, "tail": "drop", **changes}
+        return {**self._whole(), **named, "tail": self._tails[0], **changes}
 
 
 class Staircase(Segments):

@@ -19,10 +19,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ..backends.schedule import DROP, REUSE, Action, Schedule, forecast
 from .frames import Frame, leave_guidance
+from .rows import Order
 
 Parameters = dict[str, Any]
 
@@ -71,6 +72,8 @@ class Space(ABC):
             "num_steps": IntDistribution(frame.fewest_steps, frame.num_steps, log=True),
             "spacing": FloatDistribution(0.6, 1.6, step=0.1),
         }
+        if len(frame.orders) > 1:
+            shared["keep"] = CategoricalDistribution(tuple(frame.orders))
         # Late steps hardly need guidance (Kynkäänniemi et al. 2024), and without it they cost half.
         return {**shared, "guided_share": FloatDistribution(0.3, 1.0, step=0.1)} if frame.guided else shared
 
@@ -80,8 +83,20 @@ class Space(ABC):
 
     def _whole(self) -> Parameters:
         """The parameters of the full schedule's steps."""
-        shared = {"num_steps": self.frame.num_steps, "spacing": 1.0}
+        shared: Parameters = {"num_steps": self.frame.num_steps, "spacing": 1.0}
+        if len(self.frame.orders) > 1:
+            shared["keep"] = next(iter(self.frame.orders))
         return {**shared, "guided_share": 1.0} if self.frame.guided else shared
+
+    def _order(self, parameters: Mapping[str, Any]) -> Order:
+        """The blocks in the order in which a depth adds them."""
+        only = next(iter(self.frame.orders))
+        return self.frame.orders[parameters.get("keep", only)]
+
+    @property
+    def _tails(self) -> tuple[str, ...]:
+        """What may stand in for blocks that don't run; the first one does in landmarks."""
+        return tuple(name for name in TAILS if name != "drop" or not self.frame.replaces)
 
     def _step_counts(self) -> Iterator[int]:
         return iter(range(self.frame.num_steps, self.frame.fewest_steps - 1, -1))

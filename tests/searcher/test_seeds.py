@@ -2,7 +2,7 @@
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.backends.schedule import DROP, REUSE, NetworkSignature, Noise, depths, to_ase, validate
+from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, to_ase, validate
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.frames import Frame
 from exeunt.searcher.seeds import FAMILIES, Baseline, baselines, select
@@ -65,6 +65,19 @@ def test_fixed_intervals_run_whole_at_every_kth_step():
 def test_coinciding_depths_of_a_shallow_network_are_one_row():
     rows = baselines(frame("a", num_blocks=3, num_steps=4), "exits")
     assert len({row.schedule.digest for row in rows}) == len(rows)
+
+
+def test_baselines_of_stages_are_caches_and_fewer_steps():
+    signature = NetworkSignature("UNet2DModel", "block", (("replace", 7),), None)
+    rows = baselines(Frame(make_schedule(signature, NOISE, "epsilon", num_steps=8), "log-snr"), "unet")
+    assert {row.family for row in rows} == {"full", "fewer-steps", "interval-reuse"}
+    for row in rows:
+        validate(row.schedule)
+    by_label = {row.label: row.schedule for row in rows}
+    deep = by_label["DeepCache, every 3"]
+    assert [step.blocks for step in deep.steps[:2]] == [(RUN,) * 7, (RUN, *[REUSE] * 5, RUN)]
+    encoder = by_label["stages up alone, every 2"]
+    assert [step.blocks for step in encoder.steps[:2]] == [(RUN,) * 7, (*[REUSE] * 4, *[RUN] * 3)]
 
 
 def test_select_keeps_the_full_schedules():

@@ -7,7 +7,8 @@ import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, RUN, NetworkSignature, Noise, Schedule, depths, dumps, parse, validate
 from exeunt.backends.solvers import make_schedule
-from exeunt.searcher.frames import Frame, refreshed_rows
+from exeunt.searcher.frames import Frame
+from exeunt.searcher.rows import orders, refreshed_rows
 from exeunt.searcher.space import TAILS, Space
 from exeunt.searcher.spaces import SPACES, make_space
 from hypothesis import given, settings
@@ -17,8 +18,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
 
-def frame(num_blocks: int = 6, num_steps: int = 10, **options) -> Frame:
-    signature = NetworkSignature("DiT", "block", (("residual", num_blocks),), None)
+def frame(num_blocks: int = 6, num_steps: int = 10, kind: str = "residual", **options) -> Frame:
+    signature = NetworkSignature("DiT", "block", ((kind, num_blocks),), None)
     return Frame(
         make_schedule(signature, NOISE, "epsilon", num_steps=num_steps, **options), options.get("spacing", "log-snr")
     )
@@ -29,12 +30,15 @@ FRAMES = [
     frame(num_blocks=1, num_steps=2),
     frame(28, 25, guidance=1.5),
     frame(12, 20, solver="ddim", spacing="leading"),
+    frame(9, 20, kind="replace"),
+    frame(5, 10, kind="replace", guidance=1.5),
 ]
 
 
-@pytest.fixture(params=list(SPACES))
+@pytest.fixture(params=[(name, number) for name in SPACES for number in (0, 4)], ids=str)
 def space(request) -> Space:
-    return make_space(request.param, FRAMES[0])
+    name, number = request.param
+    return make_space(name, FRAMES[number])
 
 
 def values(distribution) -> list:
@@ -77,7 +81,7 @@ def test_corners_are_valid_schedules(space: Space):
 
 
 def test_equal_parameters_give_equal_digests(space: Space):
-    again = make_space(space.name, FRAMES[0])
+    again = make_space(space.name, space.frame)
     for seed in range(10):
         assert space.build(draw(space, seed)).digest == again.build(draw(again, seed)).digest
 
@@ -95,7 +99,7 @@ def test_landmarks_and_warm_starts_lie_inside_the_distributions(space: Space):
 
 
 def test_warm_starts_are_different_schedules(space: Space):
-    space = make_space(space.name, FRAMES[3])
+    space = make_space(space.name, space.frame if space.frame.replaces else FRAMES[3])
     built = [space.build(point).digest for point in space.warm_starts()]
     assert len(built) == len(set(built))
 
@@ -157,8 +161,27 @@ def test_a_cache_runs_whole_at_every_kth_step():
 
 def test_between_refreshes_only_what_ran_is_reused():
     reuse = TAILS["reuse"]
-    rows = refreshed_rows(4, [2, 4, 3, 3], 2, 1, reuse)
+    rows = refreshed_rows((0, 1, 2, 3), [2, 4, 3, 3], 2, 1, reuse)
     assert rows == [(RUN, RUN, DROP, DROP), (RUN, reuse, DROP, DROP), (RUN, RUN, RUN, DROP), (RUN, reuse, reuse, DROP)]
+
+
+def test_stages_are_kept_from_both_ends_or_from_the_stages_up():
+    found = orders(7, True)
+    assert found == {"outside": (6, 0, 5, 1, 4, 2, 3), "up": (6, 5, 4, 0, 1, 2, 3)}
+    assert orders(4, True) == {"outside": (3, 0, 2, 1), "up": (3, 2, 0, 1)}
+    reuse = TAILS["reuse"]
+    rows = refreshed_rows(found["outside"], [7, 0, 3, 0], 2, 1, reuse, droppable=False)
+    assert rows[:2] == [(RUN,) * 7, (*(reuse,) * 6, RUN)]
+    assert rows[2:] == [(RUN, reuse, reuse, reuse, reuse, RUN, RUN), (*(reuse,) * 6, RUN)]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_stages_are_never_dropped(name: str):
+    space = make_space(name, FRAMES[4])
+    for seed in range(30):
+        schedule = space.build(draw(space, seed))
+        assert all(DROP not in step.blocks for step in schedule.steps)
+        assert set(schedule.steps[0].blocks) == {RUN}
 
 
 def test_a_warp_moves_steps_towards_the_noise_or_the_data():
