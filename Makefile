@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A server for the tests: EXEUNT_TEST_POSTGRES=$(.ci/postgres start FOLDER) make test
+POSTGRES := $(if $(EXEUNT_TEST_POSTGRES),, and not postgres)
 
 .PHONY: demo test test-all check install clean
 
@@ -26,10 +28,10 @@ demo: $(VENV)/.installed
 	$(BIN)/exeunt optimize
 
 test: $(VENV)/.test-installed
-	$(BIN)/python -m pytest -m "not slow and not gpu" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow and not gpu$(POSTGRES)" --cov --cov-report=term
 
 test-all: $(VENV)/.test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(EXEUNT_TEST_POSTGRES),,-m "not postgres")
 
 # pyright sees the folder mapping only in a strict editable install, which must be renewed when files are added.
 check: $(VENV)/.dev-installed
@@ -37,7 +39,7 @@ check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -m "not slow and not gpu" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow and not gpu$(POSTGRES)" --cov --cov-report=term
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
