@@ -8,7 +8,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 NETWORK_FLAGS = (
-    click.option("--checkpoint", metavar="FILE|NAME", help="Weights, a folder, or a bundled checkpoint: fashion-dit-exits."),
+    click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
     click.option("--network", metavar="NAME", help="Kind of network, or FILE.py:Class; else as the file says."),
     click.option("--network-arg", "network_args", metavar="KEY=VALUE", multiple=True, help="For its constructor."),
     click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file, such as ema."),

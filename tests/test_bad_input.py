@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from exeunt.backends import sampling
-from exeunt.backends.network import load
+from exeunt.backends.network import ChainNetwork, load
 from exeunt.backends.schedule import save
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.cli import cli
@@ -50,10 +49,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (mixed / "1.png").write_bytes(b"no picture")
     (folder / "empty.safetensors").write_bytes(b"")
     (folder / "damaged.safetensors").write_bytes(b"\xff" * 100)
-    save_file({"x": torch.zeros(3)}, folder / "another.safetensors")
+    save_file({"x": torch.zeros(3, 4)}, folder / "another.safetensors")
     (folder / "code.pt").write_bytes(pickle.dumps(Path("/etc/passwd")))
     (folder / "damaged.pt").write_bytes(b"no weights")
     torch.save({"model": 3}, folder / "no-tensors.pt")
+    torch.save({"model": {"x": torch.zeros(3, 4)}, "old": {"x": torch.zeros(3, 4)}}, folder / "entries.pt")
     (folder / "labels.txt").write_text("0\n1\nshoe\n")
     (folder / "high-labels.txt").write_text("0\n99\n")
     (folder / "empty-labels.txt").write_text("\n")
@@ -104,7 +104,7 @@ def nothing_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("sampled, with an input that should have been refused")
 
-    monkeypatch.setattr(sampling, "run", refuse)
+    monkeypatch.setattr(ChainNetwork, "evaluate", refuse)
 
 
 Words = Callable[[Path], list[str]]
@@ -131,16 +131,23 @@ def words(*given: str) -> Words:
 # Each case with a part of its message, which says what to do or names what was wrong.
 CASES: dict[str, tuple[Words, str]] = {
     # Checkpoints
-    "checkpoint missing": (flags("--checkpoint", "{files}/none.safetensors"), "must be a file or a bundled name"),
+    "checkpoint missing": (
+        flags("--checkpoint", "{files}/none.safetensors"),
+        "must be a file, a folder or a bundled name",
+    ),
     "checkpoint misspelt": (flags("--checkpoint", "fashion-dit-exit"), "Did you mean `fashion-dit-exits`"),
     "checkpoint is a folder": (flags("--checkpoint", "{files}/empty-folder"), "empty-folder"),
     "checkpoint empty": (flags("--checkpoint", "{files}/empty.safetensors"), "empty.safetensors"),
     "checkpoint damaged": (flags("--checkpoint", "{files}/damaged.safetensors"), "damaged.safetensors"),
-    "checkpoint of another network": (flags("--checkpoint", "{files}/another.safetensors"), "DiT"),
+    "checkpoint of another network": (flags("--checkpoint", "{files}/another.safetensors"), "Known are DiT"),
     "checkpoint that holds code": (flags("--checkpoint", "{files}/code.pt"), "code.pt"),
     "checkpoint that is text": (flags("--checkpoint", "{files}/damaged.pt"), "damaged.pt"),
     "checkpoint without tensors": (flags("--checkpoint", "{files}/no-tensors.pt"), "no-tensors.pt"),
-    "weights key that is not there": (flags("--checkpoint", "{files}/no-tensors.pt", "--weights-key", "ema"), "ema"),
+    "weights key that is not there": (
+        flags("--checkpoint", "{files}/entries.pt", "--weights-key", "ema"),
+        "It has: `model`, `old`",
+    ),
+    "several sets of weights": (flags("--checkpoint", "{files}/entries.pt"), "--weights-key model"),
     "network misspelt": (
         flags("--network", "DiTT", "--checkpoint", "{files}/another.safetensors"),
         "Did you mean `DiT`",
@@ -196,7 +203,7 @@ CASES: dict[str, tuple[Words, str]] = {
     "space misspelt": (flags("--space", "mixd"), "Did you mean `mixed`"),
     "solver misspelt": (flags("--solver", "dpmsolver"), "Did you mean `dpmsolver++`"),
     "spacing unknown": (flags("--set", 'baseline.spacing="log_snr"'), "Did you mean `log-snr`"),
-    "order that the solver has not": (flags("--set", "baseline.order=3"), "order"),
+    "order that the solver has not": (flags("--set", "baseline.order=4"), "order"),
     "variance that the solver has not": (flags("--set", 'baseline.variance="learned-range"'), "variance"),
     "steps between which nothing can be respaced": (flags("--solver", "ddim", "--set", "baseline.eta=0.5"), "eta = 0"),
     "more steps than times": (flags("--num-steps", "1000"), "num_steps"),
