@@ -7,7 +7,8 @@ import click
 
 from ..backends.schedule import dumps
 from ..reports.files import write_whole
-from .laboratory import load_one, make_frame, resolve_device
+from .full_schedule import make_frame
+from .laboratory import load_one, resolve_device
 from .study_options import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, GRANULARITY_FLAGS, flags, study_config
 
 

@@ -43,7 +43,7 @@ def statement(laboratory: Laboratory) -> str:
     _, height, width = network.image_shape
     return (
         f"Baseline: every one of {network.num_blocks} blocks at each of {schedule.num_steps} steps of "
-        f"{schedule.sampler.name} (order {schedule.sampler.order}, {config.baseline.spacing} spacing), {guidance}.\n"
+        f"{schedule.sampler.name} (order {schedule.sampler.order}, {laboratory.frame.spacing} spacing), {guidance}.\n"
         f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
         f"Measured: {laboratory.metric.name} against {config.quality.reference}; batch {config.throughput.batch_size}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."

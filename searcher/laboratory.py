@@ -4,9 +4,9 @@ Whatever can be wrong with an input is found here, before anything is sampled an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import click
 import torch
@@ -19,11 +19,10 @@ from ..backends.environment import device_id, environment
 from ..backends.errors import InputError
 from ..backends.features import parse_metric
 from ..backends.network import Network, check_device, load
-from ..backends.sampling import check
-from ..backends.schedule import Guidance, Schedule
-from ..backends.solvers import find, make_schedule
-from ..studies.config import BaselineConfig, CheckpointConfig, StudyConfig, override
+from ..backends.solvers import find
+from ..studies.config import CheckpointConfig, StudyConfig, override
 from .frames import Frame
+from .full_schedule import make_frame, settle
 from .metric import Metric, load_metric
 from .seeds import check_families
 from .spaces import check_space
@@ -102,7 +101,7 @@ def set_up(config: StudyConfig) -> Laboratory:
     networks = load_networks(config)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     network = next(iter(networks.values()))
-    config = override(config, {"baseline.guidance_channels": guidance_channels(network, config.baseline)})
+    config = replace(config, baseline=settle(network, config.baseline))
     _, height, width = network.image_shape
     metric = load_metric(config.quality, (height, width), config.throughput.device)
     conditions = make_conditions(config, network, metric)
@@ -114,7 +113,8 @@ def _check_names(config: StudyConfig) -> None:
     check_space(config.search.space)
     check_families(config.search.baselines)
     parse_metric(config.quality.metric)
-    find(config.baseline.solver)
+    if config.baseline.solver is not None:
+        find(config.baseline.solver)
 
 
 def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
@@ -202,53 +202,6 @@ def _check_same_network(first: Network, other: Network, path: str) -> None:
 def load_frames(config: StudyConfig) -> dict[str, Frame]:
     """The full schedule on each of the study's weights, the study's own first. Raises as `set_up` does."""
     return {name: make_frame(network, config.baseline) for name, network in load_networks(config).items()}
-
-
-def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
-    """The full schedule of a network as the configuration wants it.
-
-    Raises:
-        InputError: an unknown solver or spacing, or values that do not go together.
-    """
-    if baseline.guidance is not None and network.num_classes is None:
-        raise InputError(
-            f"guidance: `{network.name}` takes no conditions, so there is nothing to guide. Leave `--guidance` away."
-        )
-    full = _full(network, baseline)
-    check([network], full)
-    return Frame(full, baseline.spacing)
-
-
-def _full(network: Network, baseline: BaselineConfig) -> Schedule:
-    return make_schedule(
-        network.signature,
-        network.noise,
-        network.prediction,
-        solver=baseline.solver,
-        order=baseline.order,
-        num_steps=baseline.num_steps,
-        spacing=baseline.spacing,
-        guidance=None
-        if baseline.guidance is None
-        else Guidance(baseline.guidance, guidance_channels(network, baseline)),
-        variance=_variance(network, baseline),
-        eta=baseline.eta,
-        clip=baseline.clip,
-    )
-
-
-def guidance_channels(network: Network, baseline: BaselineConfig) -> int | Literal["all"]:
-    """How many leading channels are guided: as the configuration says, else as the network's own code does."""
-    wanted = baseline.guidance_channels
-    if wanted is None:
-        return network.guidance_channels
-    return "all" if wanted == "all" else int(wanted)
-
-
-def _variance(network: Network, baseline: BaselineConfig) -> str | None:
-    """The variance of the solver's noise: the network's own where it has learned one and nothing else is wanted."""
-    learned = network.learned_range and "learned-range" in find(baseline.solver).variances
-    return "learned-range" if baseline.variance is None and learned else baseline.variance
 
 
 def weights_digest(network: Network) -> str:

@@ -8,6 +8,8 @@ import click
 
 from ..backends.errors import InputError
 from ..backends.network import BUNDLED
+from ..backends.solvers import SOLVERS
+from ..backends.spacings import SPACINGS
 from ..studies.config import StudyConfig, from_toml, override, parse_assignment
 from .network_flags import NETWORK_FLAGS
 from .network_flags import flags as flags
@@ -24,6 +26,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "granularity": ("checkpoint.granularity",),
     "dtype": ("checkpoint.dtype",),
     "solver": ("baseline.solver",),
+    "spacing": ("baseline.spacing",),
     "num_steps": ("baseline.num_steps",),
     "guidance": ("baseline.guidance",),
     "guidance_channels": ("baseline.guidance_channels",),
@@ -71,7 +74,8 @@ GRANULARITY_FLAGS = (
     ),
 )
 BASELINE_FLAGS = (
-    click.option("--solver", metavar="NAME", help="Solver of the full schedule: dpmsolver++, ddim, ddpm."),
+    click.option("--solver", metavar="NAME", help=f"Solver of the full schedule: {', '.join(SOLVERS)}."),
+    click.option("--spacing", metavar="NAME", help=f"Where its steps stand: {', '.join(SPACINGS)}."),
     click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
     click.option("--guidance", type=float, metavar="SCALE", help="Classifier-free guidance; default: none."),
     click.option(

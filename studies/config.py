@@ -68,10 +68,25 @@ class BaselineConfig(Section):
     """The full schedule that everything is compared with."""
 
     section: ClassVar[str] = "baseline"
-    solver: str = setting("dpmsolver++", name, "the solver, by its registered name")
-    order: int | None = setting(None, optional(whole(1, 3)), "the solver's order; none: its highest")
-    num_steps: int = setting(20, whole(2, 1000), "steps of the full schedule")
-    spacing: str = setting("log-snr", name, "where the steps stand, by the spacing's registered name")
+    solver: str | None = setting(
+        None, optional(name), "the solver, by its registered name; none: the custom on the network's noise"
+    )
+    order: int | None = setting(None, optional(whole(1, 4)), "the solver's order; none: its custom")
+    variant: str | None = setting(None, optional(name), "the solver's variant, by its name; none: its custom")
+    num_steps: int = setting(
+        20, whole(2, 1000), "steps of the full schedule; a solver that evaluates twice at a time makes two of one"
+    )
+    spacing: str | None = setting(
+        None, optional(name), "where the steps stand, by the spacing's registered name; none: the noise's custom"
+    )
+    spacing_options: tuple[tuple[str, Any], ...] = setting(
+        (), options, "a table of what the spacing takes, such as rho, or shift for flow matching"
+    )
+    include_zero: bool | None = setting(
+        None,
+        optional(one_of(True, False)),
+        "whether a step is spent at the spacing's end; none: the solver's custom",
+    )
     guidance: float | None = setting(
         None, optional(decimal(0.0, 100.0)), "the scale of classifier-free guidance; none: no guidance"
     )
@@ -179,7 +194,7 @@ SECTIONS: dict[str, type[Section]] = {
 # Settings that may change when a study is resumed, because no stored number depends on them.
 FREE_SETTINGS = frozenset({*(f"run.{each.name}" for each in fields(RunConfig)), "search.max_trials"})
 # Settings that a study stores as the loaded network resolves them: before that, None says nothing about them.
-RESOLVED_SETTINGS = frozenset({"baseline.guidance_channels"})
+RESOLVED_SETTINGS = frozenset({"baseline.guidance_channels", "baseline.solver", "baseline.spacing"})
 
 
 class Difference(NamedTuple):
