@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from exeunt.backends.hf_apply import apply, call_arguments, remove
     from exeunt.backends.network import load as load_network
     from exeunt.backends.sampling import sample
     from exeunt.backends.schedule import ExeuntError, Schedule, ScheduleError
@@ -30,11 +31,14 @@ __all__ = [
     "ScheduleError",
     "StudyConfig",
     "__version__",
+    "apply",
+    "call_arguments",
     "evaluate",
     "load_network",
     "load_schedule",
     "optimize",
     "override",
+    "remove",
     "sample",
     "save_schedule",
 ]
@@ -45,11 +49,14 @@ _HOMES = {
     "Schedule": ("backends.schedule", "Schedule"),
     "ScheduleError": ("backends.schedule", "ScheduleError"),
     "StudyConfig": ("studies.config", "StudyConfig"),
+    "apply": ("backends.hf_apply", "apply"),
+    "call_arguments": ("backends.hf_apply", "call_arguments"),
     "evaluate": ("searcher.evaluation", "evaluate"),
     "load_network": ("backends.network", "load"),
     "load_schedule": ("backends.schedule", "load"),
     "optimize": ("searcher.runner", "optimize"),
     "override": ("studies.config", "override"),
+    "remove": ("backends.hf_apply", "remove"),
     "sample": ("backends.sampling", "sample"),
     "save_schedule": ("backends.schedule", "save"),
 }

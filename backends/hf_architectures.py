@@ -63,6 +63,9 @@ class Architecture(ABC):
         factor: pixels a latent along height and width, where no autoencoder says otherwise.
         num_tokens: of a prompt, by custom.
         unbatched: arguments of its forward whose first dimension is not the batch.
+        condition: the argument of its forward by whose tensor a request is known; None where it takes none.
+        refused: arguments of its forward that change what blocks do, so that no stored value stands in for them, with
+            what they are.
     """
 
     layout: ClassVar[Layout] = "unconditional-first"
@@ -72,6 +75,8 @@ class Architecture(ABC):
     factor: ClassVar[int] = 8
     num_tokens: ClassVar[int] = 300
     unbatched: ClassVar[frozenset[str]] = frozenset()
+    condition: ClassVar[str | None] = "encoder_hidden_states"
+    refused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model
@@ -79,6 +84,11 @@ class Architecture(ABC):
     @property
     def takes_guidance(self) -> bool:
         """Whether guidance is an input of the model."""
+        return False
+
+    @property
+    def embeds_scale(self) -> bool:
+        """Whether its pipelines mean embedded guidance by `guidance_scale`, and have another name for a second pass."""
         return False
 
     @property
@@ -116,6 +126,18 @@ class Architecture(ABC):
             given: "labels" (N,), or the rows of what `encode` made.
             guidance: (N,) where the model takes it.
         """
+
+    def train_time(self, timestep: Any) -> Any:
+        """The `network_time` that a `timestep` argument stands for."""
+        return timestep
+
+    def usual_sigmas(self, num_steps: int) -> list[float] | None:
+        """The sigmas that its pipelines give their scheduler unasked; None where the scheduler makes its own."""
+        return None
+
+    def num_image_tokens(self, sample_shape: Sequence[int]) -> int:
+        """The tokens of an image, by which some pipelines shift their times."""
+        return sample_shape[-2] * sample_shape[-1] // 4
 
     def output(self, output: Tensor, x: Tensor) -> Tensor:
         """What the model's forward returned, in the shape of samples."""

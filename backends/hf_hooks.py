@@ -56,6 +56,7 @@ def tensor_socket(module: nn.Module, kind: str, name: str = "hidden_states") -> 
 
 class _Thread(threading.local):
     running: "_Running | None" = None
+    planned: bool = False  # whether what the thread calls is under a plan already, or explicitly under none
 
 
 _THREAD = _Thread()
@@ -77,13 +78,19 @@ class Hooks:
     @contextmanager
     def running(self, call: Call | None, slots: Slots) -> Iterator[None]:
         """Calls of the model in this thread, inside the `with`, carry out `call`; None runs every block."""
-        outer, _THREAD.running = _THREAD.running, None if call is None else _Running(self, call, slots)
+        outer = _THREAD.running, _THREAD.planned
+        _THREAD.running, _THREAD.planned = None if call is None else _Running(self, call, slots), True
         try:
             yield
         finally:
-            _THREAD.running = outer
+            _THREAD.running, _THREAD.planned = outer
         for slot in () if call is None else call.release:
             slots[slot] = None
+
+
+def is_planned() -> bool:
+    """Whether this thread is inside a `Hooks.running`."""
+    return _THREAD.planned
 
 
 def attach(name: str, sockets: Sequence[Socket]) -> Hooks:

@@ -36,6 +36,10 @@ class SD3(Architecture):
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
     num_tokens: ClassVar[int] = 77 + 256
+    refused: ClassVar[Mapping[str, str]] = {
+        "skip_layers": "skip-layer guidance",
+        "block_controlnet_hidden_states": "a ControlNet",
+    }
 
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         config = self.model.config
@@ -79,12 +83,20 @@ class Flux(Architecture):
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
     num_tokens: ClassVar[int] = 512
+    refused: ClassVar[Mapping[str, str]] = {
+        "controlnet_block_samples": "a ControlNet",
+        "controlnet_single_block_samples": "a ControlNet",
+    }
     unbatched: ClassVar[frozenset[str]] = frozenset({"img_ids", "txt_ids"})
     native: ClassVar[int] = 128  # latents a side that diffusers' pipeline takes where none are asked for
 
     @property
     def takes_guidance(self) -> bool:
         return self.model.config.guidance_embeds
+
+    @property
+    def embeds_scale(self) -> bool:
+        return True
 
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         return (self.model.config.in_channels // 4, *latent_grid(size, self.native, 2))
@@ -105,6 +117,12 @@ class Flux(Architecture):
             "img_ids": self._image_ids(x),
             **given,
         }
+
+    def train_time(self, timestep: Any) -> Any:
+        return timestep * 1000
+
+    def usual_sigmas(self, num_steps: int) -> list[float]:
+        return [1 + (1 / num_steps - 1) * i / max(num_steps - 1, 1) for i in range(num_steps)]
 
     def _image_ids(self, x: Tensor) -> Tensor:
         """(tokens, 3): 0, row and column of each token."""

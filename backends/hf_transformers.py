@@ -54,6 +54,7 @@ class DiT(Architecture):
 
     layout: ClassVar[Layout] = "conditional-first"
     condition_kind: ClassVar[Literal["none", "labels", "prompts"]] = "labels"
+    condition: ClassVar[str | None] = "class_labels"
 
     @property
     def num_classes(self) -> int:

@@ -1,0 +1,178 @@
+"""Runs of a live pipeline through a schedule's steps, each with its own place in it and its own stored values."""
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .chain import Slots
+from .hf_guidance import Correction, flipped, part_of, sample_of, with_sample
+from .hf_hooks import Forward, Hooks
+from .plan import Call, Plan
+from .schedule import Branch
+
+Arguments = Mapping[str, Any]
+UNCHANGED = Correction(1.0, None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a pipeline's request gets its times from.
+
+    Attributes:
+        scheduler: the pipeline's.
+        timesteps: its list when the request began. It makes a new one for each run.
+    """
+
+    scheduler: Any
+    timesteps: Any
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the scheduler is still on that run."""
+        return self.scheduler.timesteps is self.timesteps
+
+
+class Request(ABC):
+    """One run through the schedule's steps, or one guidance branch of it.
+
+    Attributes:
+        step: the next one.
+        rows: of the model's batch.
+        source: of its times; None where no pipeline calls.
+        tensors: of conditions, by which its calls are known.
+    """
+
+    def __init__(self, hooks: Hooks, plan: Plan, rows: int, source: Source | None) -> None:
+        self.hooks, self.plan, self.rows, self.source = hooks, plan, rows, source
+        self.slots: Slots = [None] * plan.num_slots
+        self.step = 0
+        self.tensors: list[weakref.ref[Tensor]] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every step was made."""
+        return self.step == len(self.plan.steps)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the tensors that it is known by are gone, so that no call can be known as its own."""
+        return bool(self.tensors) and all(tensor() is None for tensor in self.tensors)
+
+    @property
+    def awaits_second(self) -> bool:
+        """Whether the other guidance branch's call is due before the step is done."""
+        return False
+
+    @abstractmethod
+    def answer(self, forward: Forward, arguments: Arguments) -> Any:
+        """What the model returns for the request's next call."""
+
+    def _run(self, forward: Forward, arguments: Arguments, call: Call) -> Any:
+        with self.hooks.running(call, self.slots):
+            return forward(**arguments)
+
+
+class Stream(Request):
+    """Calls that all do the same, whichever guidance branches their rows belong to.
+
+    Args:
+        scales: of embedded guidance, one a step, where the pipeline's own is not right at all of them.
+    """
+
+    def __init__(self, hooks: Hooks, plan: Plan, rows: int, source: Source | None, scales: list[float] | None) -> None:
+        super().__init__(hooks, plan, rows, source)
+        self._scales = scales
+
+    def answer(self, forward: Forward, arguments: Arguments) -> Any:
+        (call,) = self.plan.steps[self.step].calls
+        if self._scales is not None:
+            scale = torch.full_like(arguments["guidance"], self._scales[self.step])
+            arguments = {**arguments, "guidance": scale}
+        output = self._run(forward, arguments, call)
+        self.step += 1
+        return output
+
+
+class GuidedBatch(Request):
+    """Both guidance branches in one batch.
+
+    Args:
+        corrections: one a step.
+        order: of the branches in the batch.
+        unbatched: arguments of the model without rows.
+    """
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        plan: Plan,
+        rows: int,
+        source: Source | None,
+        corrections: list[Correction],
+        order: tuple[Branch, Branch],
+        unbatched: frozenset[str],
+    ) -> None:
+        super().__init__(hooks, plan, rows, source)
+        self._corrections, self._unbatched = corrections, unbatched
+        self._halves = dict(zip(order, (slice(0, rows // 2), slice(rows // 2, rows)), strict=True))
+        self._unconditional: Tensor | None = None
+
+    def answer(self, forward: Forward, arguments: Arguments) -> Any:
+        calls, correction = self.plan.steps[self.step].calls, self._corrections[self.step]
+        output, samples = None, dict[Branch, Tensor]()
+        for call in calls:
+            output = self._run(forward, self._rows_of(call, arguments), self._ordered(call))
+            parts = sample_of(output).chunk(len(call.branches))
+            samples |= zip([branch for branch in self._halves if branch in call.branches], parts, strict=True)
+        self._unconditional = samples.get("unconditional", self._unconditional)
+        self.step += 1
+        if len(calls) == 1 and len(samples) == 2 and correction == UNCHANGED:
+            return output
+        samples["unconditional"] = correction.apply(samples["conditional"], self._unconditional)
+        return with_sample(output, torch.cat([samples[branch] for branch in self._halves]))
+
+    def _rows_of(self, call: Call, arguments: Arguments) -> Arguments:
+        """The arguments for the branches of a call."""
+        if len(call.branches) == 2:
+            return arguments
+        return part_of(arguments, self.rows, self._halves[call.branches[0]], self._unbatched)
+
+    def _ordered(self, call: Call) -> Call:
+        """Stored values have the rows in the batch's order, whichever branches a call has."""
+        return call if next(iter(self._halves)) == "conditional" else flipped(call)
+
+
+class GuidedCalls(Request):
+    """Each guidance branch in a call of its own, the conditional one first.
+
+    Args:
+        corrections: one a step.
+    """
+
+    def __init__(
+        self, hooks: Hooks, plan: Plan, rows: int, source: Source | None, corrections: list[Correction]
+    ) -> None:
+        super().__init__(hooks, plan, rows, source)
+        self._corrections = corrections
+        self._first: Any = None  # what the step's conditional call returned
+        self._unconditional: Tensor | None = None
+
+    @property
+    def awaits_second(self) -> bool:
+        return self._first is not None
+
+    def answer(self, forward: Forward, arguments: Arguments) -> Any:
+        calls = {call.branches[0]: call for call in self.plan.steps[self.step].calls}
+        if not self.awaits_second:
+            self._first = self._run(forward, arguments, calls["conditional"])
+            return self._first
+        if "unconditional" in calls:
+            self._unconditional = sample_of(self._run(forward, arguments, calls["unconditional"]))
+        first, self._first, correction = self._first, None, self._corrections[self.step]
+        self.step += 1
+        return with_sample(first, correction.apply(sample_of(first), self._unconditional))

@@ -1,0 +1,112 @@
+"""Runs of tiny pipelines and of their networks on the same noise, for tests that compare the two."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import exeunt
+import numpy as np
+import torch
+from exeunt.backends import sampling
+from exeunt.backends.hf import DiffusersNetwork
+from exeunt.backends.hf_joint import pack, unpack
+from exeunt.backends.network import Network
+from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Schedule, forecast
+from exeunt.backends.solvers import make_schedule
+from tiny_pipelines import tiny
+from torch import Tensor
+
+PROMPTS = ("a red bicycle", "two dogs on a beach")
+# What a network and its pipeline's call need to make small images.
+SIZES: Mapping[str, dict[str, int]] = {
+    "flux": {"height": 32, "width": 32},
+    "wan": {"height": 32, "width": 32, "num_frames": 5},
+}
+# How to make the times that the pipeline's scheduler goes to unasked.
+USUAL: Mapping[str, dict[str, Any]] = {
+    "dit": {"solver": "ddim", "spacing": "leading"},
+    "pixart-alpha": {"solver": "dpmsolver++", "order": 2, "spacing": "linspace"},
+    "sd3": {"solver": "flow-euler", "spacing": "flow", "spacing_parameters": {"shift": 3.0}},
+    "flux": {"solver": "flow-euler", "spacing": "flow", "spacing_parameters": {"shift": 3.0}},
+    "wan": {"solver": "flow-euler", "spacing": "flow", "spacing_parameters": {"shift": 3.0}},
+}
+GUIDED = tuple(kind for kind in USUAL if kind != "flux")
+
+
+@dataclass
+class Bench:
+    """A pipeline and, with weights of its own that are the same, its network.
+
+    Attributes:
+        kind: a key of `USUAL`.
+        pipe: to apply schedules to.
+        network: to sample with; its prompts are embedded.
+    """
+
+    kind: str
+    pipe: Any
+    network: Network
+
+    @classmethod
+    def of(cls, kind: str, **changes: Any) -> "Bench":
+        network = DiffusersNetwork.from_pipeline(tiny(kind, **changes), name=kind, **SIZES.get(kind, {}))
+        if network.condition_kind == "prompts":
+            network.embed(PROMPTS)
+        return cls(kind, tiny(kind, **changes), network)
+
+    def schedule(self, num_steps: int = 6, *, guidance: Any = "usual", **options: Any) -> Schedule:
+        """Every block at every step, at the pipeline's own times."""
+        if guidance == "usual":
+            guidance = Embedded(3.5) if self.network.takes_guidance else Guidance(2.5)
+        given = {**USUAL[self.kind], **options}
+        signature, noise = self.network.signature, self.network.noise
+        return make_schedule(signature, noise, self.network.prediction, num_steps=num_steps, guidance=guidance, **given)
+
+    def arguments(self, schedule: Schedule) -> dict[str, Any]:
+        """`exeunt.call_arguments`, told the size where times depend on it."""
+        sizes = {name: value for name, value in SIZES.get(self.kind, {}).items() if name != "num_frames"}
+        return exeunt.call_arguments(schedule, **sizes)
+
+    def noise(self, seed: int = 0, count: int = 2) -> Tensor:
+        return torch.randn(count, *self.network.sample_shape, generator=torch.Generator().manual_seed(seed))
+
+    def sampled(self, schedule: Schedule, seed: int = 0, count: int = 2) -> Tensor:
+        """What `exeunt.sample` makes of a seed's noise, as `piped` does: latents, or images for DiT."""
+        network = self.network.at(schedule.networks[0].granularity)
+        latents = sampling.run([network], schedule, self.noise(seed, count), [], torch.arange(count) % 2)
+        return self._images(latents) if self.kind == "dit" else latents
+
+    def piped(self, seed: int = 0, count: int = 2, pipe: Any = None, **arguments: Any) -> Tensor:
+        """What the pipeline makes of the same noise, called with labels or prompts 0, 1, 0, …."""
+        pipe = pipe or self.pipe
+        if self.kind == "dit":  # it draws its own noise, and returns images alone
+            generator = torch.Generator().manual_seed(seed)
+            labels = [i % 2 for i in range(count)]
+            return pipe(labels, generator=generator, output_type="pt", **arguments).images
+        sizes: dict[str, Any] = dict(SIZES.get(self.kind, {}))
+        if self.kind.startswith("pixart"):
+            sizes["use_resolution_binning"] = False
+        prompts, noise = [PROMPTS[i % 2] for i in range(count)], self.noise(seed, count)
+        latents = pack(noise) if self.kind == "flux" else noise
+        made = pipe(prompts, latents=latents, output_type="latent", **sizes, **arguments)[0]
+        return unpack(made, *noise.shape[-2:]) if self.kind == "flux" else made
+
+    def _images(self, latents: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        with torch.no_grad():
+            return (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
+
+def with_actions(schedule: Schedule, seed: int = 0, first: int = 2) -> Schedule:
+    """The schedule with random actions for every block from step `first` on."""
+    random, choices = np.random.default_rng(seed), [RUN, RUN, DROP, REUSE, forecast(1), forecast(2)]
+    steps = tuple(
+        replace(step, blocks=tuple(RUN if s < first else choices[random.integers(6)] for _ in step.blocks))
+        for s, step in enumerate(schedule.steps)
+    )
+    return replace(schedule, steps=steps)
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    """The largest difference, relative to the largest value."""
+    return float((one - other).abs().max() / other.abs().max())
