@@ -67,7 +67,7 @@ def test_latents_with_labels_and_guidance(tmp_path: Path, monkeypatch: pytest.Mo
     save_images(Path("photos"), 16)
     exeunt(
         *("optimize", "--checkpoint", "l.pth", "--network-arg", "num_heads=2", "--network-arg", "num_classes=5"),
-        *("--network-arg", "vae=vae", "--guidance", "1.4", "--reference", "photos", *SMALL),
+        *("--vae", "vae", "--guidance", "1.4", "--reference", "photos", *SMALL),
         *("--num-steps", "6", "--metric", "fd-pixels"),
     )
     assert_finished()
