@@ -50,10 +50,6 @@ class Curve(Space):
             self._point(num_steps=self._few(0.6), first_depth=low, last_depth=blocks),
         ]
 
-    def _few(self, share: float) -> int:
-        """A share of the full schedule's steps, not fewer than the space has."""
-        return max(self.frame.fewest_steps, round(share * self.frame.num_steps))
-
     def _levels(self) -> tuple[int, int, int]:
         """A sixth of the blocks, half of them, and all."""
         blocks = self.frame.num_blocks
@@ -130,12 +126,12 @@ class Cache(Space):
                 yield self._point(interval=interval, first_depth=depth, last_depth=depth)
 
     def warm_starts(self) -> list[Parameters]:
-        blocks, steps = self.frame.num_blocks, self.frame.num_steps
+        blocks = self.frame.num_blocks
         quarter, half = blocks // 4, blocks // 2
         return [
-            self._point(interval=2, first_depth=quarter, last_depth=quarter, num_steps=round(0.8 * steps)),
-            self._point(interval=3, first_depth=quarter, last_depth=half, num_steps=round(0.7 * steps)),
-            self._point(interval=2, first_depth=half, last_depth=half, num_steps=round(0.6 * steps), tail="forecast-1"),
+            self._point(interval=2, first_depth=quarter, last_depth=quarter, num_steps=self._few(0.8)),
+            self._point(interval=3, first_depth=quarter, last_depth=half, num_steps=self._few(0.7)),
+            self._point(interval=2, first_depth=half, last_depth=half, num_steps=self._few(0.6), tail="forecast-1"),
         ]
 
     def _point(self, **changes: Any) -> Parameters:

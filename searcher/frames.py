@@ -63,9 +63,18 @@ class Frame:
 
     @property
     def fewest_steps(self) -> int:
-        """The smallest step count that a space proposes: an eighth of the full schedule's, at least 2 times."""
-        least = next(made for count in count_from(2) if (made := num_evaluations(self.full.sampler, count)))
-        return max(least, self.num_steps // 8)
+        """The smallest step count that a space proposes: an eighth of the full schedule's."""
+        eighth = self.num_steps // 8
+        return next(made for count in count_from(2) if (made := self._made_of(count)) and made >= eighth)
+
+    @property
+    def least_steps(self) -> int:
+        """How many steps the solver makes of the fewest times that it can, at least 2."""
+        return next(made for count in count_from(2) if (made := self._made_of(count)))
+
+    def _made_of(self, num_times: int) -> int | None:
+        """How many steps the solver makes of so many times; None where it can't."""
+        return num_evaluations(self.full.sampler, num_times)
 
     @property
     def guided(self) -> bool:
@@ -76,7 +85,7 @@ class Frame:
         """The full schedule with another number of steps.
 
         Args:
-            num_steps: `fewest_steps` or more. Solvers that evaluate twice at a time can't have every number, and make
+            num_steps: `least_steps` or more. Solvers that evaluate twice at a time can't have every number, and make
                 the next lower one.
             warp: exponent on the progress along the spacing; 1 is the spacing itself, more puts more steps at the noise
                 end.
@@ -84,9 +93,7 @@ class Frame:
         if num_steps == self.num_steps and warp == 1.0:
             return self.full
         sampler = self.full.sampler
-        num_times = max(
-            count for count in range(1, num_steps + 1) if (num_evaluations(sampler, count) or math.inf) <= num_steps
-        )
+        num_times = max(count for count in range(1, num_steps + 1) if (self._made_of(count) or math.inf) <= num_steps)
         include_zero = find(sampler.name).include_zero if self.include_zero is None else self.include_zero
         return respaced(self.full, _warped(self.spacing, self.parameters, num_times, sampler.noise, include_zero, warp))
 

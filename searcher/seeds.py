@@ -63,8 +63,8 @@ def baselines(frame: Frame, weights: str, others: Sequence[tuple[Frame, str]] = 
 
 
 def _fewer_steps(frame: Frame, weights: str) -> list[Baseline]:
-    counts = _halving(range(2, frame.num_steps))
-    return [Baseline(f"{count} steps", "fewer-steps", weights, frame.steps(count)) for count in counts]
+    made = [frame.steps(count) for count in _halving(range(frame.least_steps, frame.num_steps))]
+    return [Baseline(f"{schedule.num_steps} steps", "fewer-steps", weights, schedule) for schedule in made]
 
 
 def _uniform_depths(frame: Frame, weights: str) -> list[Baseline]:

@@ -40,12 +40,12 @@ class Segments(Space):
             yield self._point([depth] * self.num_segments)
 
     def warm_starts(self) -> list[Parameters]:
-        blocks, steps = self.frame.num_blocks, self.frame.num_steps
+        blocks = self.frame.num_blocks
         rising = [ramp(k / max(1, self.num_segments - 1), blocks / 3, blocks, 1.0) for k in range(self.num_segments)]
         return [
-            self._point(rising, num_steps=round(0.7 * steps)),
-            self._point([max(1, blocks // 2)] * self.num_segments, num_steps=round(0.6 * steps)),
-            self._point(rising[::-1], num_steps=round(0.7 * steps)),
+            self._point(rising, num_steps=self._few(0.7)),
+            self._point([max(1, blocks // 2)] * self.num_segments, num_steps=self._few(0.6)),
+            self._point(rising[::-1], num_steps=self._few(0.7)),
         ]
 
     def parameters(self, schedule: Schedule) -> Parameters | None:

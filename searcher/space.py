@@ -98,6 +98,10 @@ class Space(ABC):
         """What may stand in for blocks that don't run; the first one does in landmarks."""
         return tuple(name for name in TAILS if name != "drop" or not self.frame.replaces)
 
+    def _few(self, share: float) -> int:
+        """A share of the full schedule's steps, not fewer than the space has."""
+        return max(self.frame.fewest_steps, round(share * self.frame.num_steps))
+
     def _step_counts(self) -> Iterator[int]:
         return iter(range(self.frame.num_steps, self.frame.fewest_steps - 1, -1))
 

@@ -84,3 +84,12 @@ def test_select_keeps_the_full_schedules():
     assert {row.family for row in select(ROWS, ["staircase"])} == {"full", "staircase"}
     with pytest.raises(InputError, match="stairs"):
         select(ROWS, ["stairs"])
+
+
+@pytest.mark.parametrize(("solver", "variant"), [("heun", None), ("pndm", "plms"), ("pndm", "prk")])
+def test_fewer_steps_are_named_by_what_the_solver_makes(solver: str, variant: str | None):
+    signature = NetworkSignature("DiT", "block", (("residual", 12),))
+    full = make_schedule(signature, NOISE, "epsilon", solver=solver, variant=variant, num_steps=10)
+    rows = of(baselines(Frame(full, "log-snr"), "exits"), "fewer-steps")
+    assert [row.label for row in rows] == [f"{row.schedule.num_steps} steps" for row in rows]
+    assert len({row.label for row in rows}) == len(rows) >= 4

@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, RUN, NetworkSignature, Noise, Schedule, depths, dumps, parse, validate
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers import make_schedule, rows
+from exeunt.backends.spacings import custom
 from exeunt.searcher.frames import Frame
 from exeunt.searcher.rows import orders, refreshed_rows
 from exeunt.searcher.space import TAILS, Space
@@ -18,11 +19,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
 
-def frame(num_blocks: int = 6, num_steps: int = 10, kind: str = "residual", **options) -> Frame:
+def frame(num_blocks: int = 6, num_steps: int = 10, kind: str = "residual", noise: Noise = NOISE, **options) -> Frame:
     signature = NetworkSignature("DiT", "block", ((kind, num_blocks),), None)
-    return Frame(
-        make_schedule(signature, NOISE, "epsilon", num_steps=num_steps, **options), options.get("spacing", "log-snr")
-    )
+    prediction = {"edm": "edm", "flow": "flow"}.get(noise.kind, "epsilon")
+    full = make_schedule(signature, noise, prediction, num_steps=num_steps, **options)
+    parameters = tuple(options.get("spacing_parameters", {}).items())
+    return Frame(full, options.get("spacing", custom(noise)), parameters, options.get("include_zero"))
 
 
 FRAMES = [
@@ -32,10 +34,14 @@ FRAMES = [
     frame(12, 20, solver="ddim", spacing="leading"),
     frame(9, 20, kind="replace"),
     frame(5, 10, kind="replace", guidance=1.5),
+    frame(noise=Noise("flow"), spacing_parameters={"shift": 3.0}, include_zero=False),
+    frame(noise=Noise("edm")),
+    frame(noise=Noise("vp", beta_min=0.1, beta_max=20.0), solver="heun", num_steps=20),
+    frame(solver="pndm", variant="prk", spacing="leading"),
 ]
 
 
-@pytest.fixture(params=[(name, number) for name in SPACES for number in (0, 4)], ids=str)
+@pytest.fixture(params=[(name, number) for name in SPACES for number in (0, 4, 6, 7, 9)], ids=str)
 def space(request) -> Space:
     name, number = request.param
     return make_space(name, FRAMES[number])
@@ -189,6 +195,24 @@ def test_a_warp_moves_steps_towards_the_noise_or_the_data():
     middle = [whole.steps(10, warp).steps[5].time for warp in (0.6, 1.0, 1.6)]
     assert middle == sorted(middle)
     assert all(whole.steps(10, warp).steps[0].time == 999.0 for warp in (0.6, 1.6))
+
+
+@pytest.mark.parametrize("number", range(len(FRAMES)))
+def test_any_number_of_steps_is_one_that_the_solver_can_have(number: int):
+    whole = FRAMES[number]
+    for count in range(whole.least_steps, whole.num_steps + 1):
+        for warp in (0.7, 1.0, 1.4):
+            made = whole.steps(count, warp)
+            assert len(rows(made)) == made.num_steps
+            assert count - 1 <= made.num_steps <= count
+            assert made.sampler == whole.full.sampler
+
+
+def test_a_frame_of_flow_matching_keeps_its_shift():
+    shifted, plain = FRAMES[6], frame(noise=Noise("flow"), include_zero=False)
+    assert [step.time for step in plain.steps(4).steps] == [1.0, 0.75, 0.5, 0.25]
+    assert [step.time for step in shifted.steps(4).steps] == pytest.approx([1.0, 0.9, 0.75, 0.5])
+    assert [step.network_time for step in shifted.steps(4).steps] == pytest.approx([1000, 900, 750, 500])
 
 
 def test_a_frame_needs_two_steps():
