@@ -1,13 +1,14 @@
 """Checks of what a schedule's actions do: against the slow reference, against the laws of each kind, and as state."""
 
+import math
 from collections.abc import Iterator
 
 from torch import Tensor
 
-from .chain import Chain, State, add
+from .chain import Chain, Slots, State, add
 from .errors import InputError
 from .network import ChainNetwork, Network
-from .plan import compile_plan
+from .plan import Add, Call, Op, Read, Run, Skip, compile_plan
 from .probe import (
     Outputs,
     Probe,
@@ -21,10 +22,9 @@ from .probe import (
 )
 from .promises import Check, Failure, Kept, NotApplicable, Outcome, Subject, difference, within, worst
 from .schedule import DROP, GRANULARITIES, REUSE, RUN, forecast
-from .slow_reference import slow_outputs
+from .slow_reference import slow_outputs, spelled_outputs
 
 SEEDS = range(3)
-NO_CHAIN = NotApplicable("it shows no chain: it is no ChainNetwork")
 
 
 def plan_of_everything(subject: Subject) -> Outcome:
@@ -64,14 +64,17 @@ def _against_reference(subject: Subject, *, guided: bool) -> Outcome:
     """Random action matrices at every granularity, against block by block arithmetic."""
     figures: dict[str, float] = {}
     for granularity, network in _views(subject.network):
-        if not isinstance(network, ChainNetwork):
-            return NO_CHAIN
         probes = [probe(network, random_schedule(network, seed, guided=guided)) for seed in SEEDS]
-        found = max(worst(planned_outputs(network, given), slow_outputs(network, given)) for given in probes)
+        found = max(worst(planned_outputs(network, given), _reference(network, given)) for given in probes)
         figures |= {f"difference by {granularity}": found, "limit": subject.limit}
         if found > subject.limit:
             return Failure(f"by {granularity}, random actions differ from the format's definitions", figures)
     return Kept(figures)
+
+
+def _reference(network: Network, given: Probe) -> Iterator[Outputs]:
+    """By the chain's own blocks where the network shows them, else by calls that spell out every block."""
+    return slow_outputs(network, given) if isinstance(network, ChainNetwork) else spelled_outputs(network, given)
 
 
 def _views(network: Network) -> Iterator[tuple[str, Network]]:
@@ -102,19 +105,47 @@ def laws_of_kinds(subject: Subject) -> Outcome:
     """apply ∘ compute = run; nothing added is drop; what is added is linear in the stored value."""
     figures: dict[str, float] = {}
     for granularity, network in _views(subject.network):
-        if not isinstance(network, ChainNetwork):
-            return NO_CHAIN
         given = probe(network, full_schedule(network, 1))
-        h, chain, _ = network.begin(given.xs[0], given.times[0], given.conditions["conditional"], given.guidance)
-        if tuple(chain.kinds) != network.signature.block_kinds:
-            return Failure(f"by {granularity}, the chain's kinds {tuple(chain.kinds)} are not those of the signature")
-        for index in range(len(chain.kinds)):
-            found, law = _worst_law(chain, index, h)
+        laws = _laws_of_chain(network, given) if isinstance(network, ChainNetwork) else _laws_of_calls(network, given)
+        for index, (found, law) in enumerate(laws):
             figures[law] = max(figures.get(law, 0.0), found)
             if not found <= subject.limit:
-                return Failure(f"by {granularity}, block {index} ({chain.kinds[index]}): not so that {law}", figures)
-            h = chain.run(index, h)
+                kind = network.signature.block_kinds[index]
+                return Failure(f"by {granularity}, block {index} ({kind}): not so that {law}", figures)
     return Kept({"difference": max(figures.values()), "limit": subject.limit})
+
+
+def _laws_of_chain(network: ChainNetwork, given: Probe) -> Iterator[tuple[float, str]]:
+    """For each block the law that it is farthest from, and how far."""
+    h, chain, _ = network.begin(given.xs[0], given.times[0], given.conditions["conditional"], given.guidance)
+    if tuple(chain.kinds) != network.signature.block_kinds:
+        yield math.inf, "the chain's kinds are those of the signature"
+        return
+    for index in range(len(chain.kinds)):
+        yield _worst_law(chain, index, h)
+        h = chain.run(index, h)
+
+
+def _laws_of_calls(network: Network, given: Probe) -> Iterator[tuple[float, str]]:
+    """The laws that outputs alone tell, for a network that shows no chain."""
+    for index, kind in enumerate(network.signature.block_kinds):
+        slots: Slots = [None]
+        whole = _with(network, given, Run(index, index + 1, 0), slots)
+        again = _with(network, given, Add(index, index + 1, (Read(0, 1.0, "all"),)), slots)
+        laws = [(difference(again, whole), "applying what it computes is running it")]
+        if kind != "replace":
+            nothing = Add(index, index + 1, (Read(0, 1.0, "all"), Read(0, -1.0, "all")))
+            dropped = _with(network, given, Skip(index, index + 1), slots)
+            laws.append((difference(_with(network, given, nothing, slots), dropped), "adding nothing is dropping it"))
+        yield max(laws)
+
+
+def _with(network: Network, given: Probe, op: Op, slots: Slots) -> Tensor:
+    """The output with one operation for its block, and all others run."""
+    ops = [Run(0, op.start), op, Run(op.stop, network.num_blocks)]
+    call = Call(("conditional",), tuple(each for each in ops if each.start < each.stop), ())
+    conditions = given.conditions["conditional"]
+    return network.evaluate(given.xs[0], given.times[0], conditions, call, slots, given.guidance)
 
 
 def _worst_law(chain: Chain, index: int, h: State) -> tuple[float, str]:

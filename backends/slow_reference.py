@@ -5,12 +5,14 @@ It shares nothing with plans and their executor: no slots, no weights worked out
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
-from .chain import State
-from .network import ChainNetwork
+from .chain import Slots, State
+from .network import ChainNetwork, Network
+from .plan import Add, Call, Op, Read, Run, Skip
 from .probe import Outputs, Probe
-from .schedule import Branch, branches_at
+from .schedule import Action, Branch, branches_at
 
 History = list[tuple[int, State]]  # (step, value), newest first
 
@@ -68,3 +70,39 @@ def _columns(terms: Sequence[tuple[State, float]]) -> Iterator[tuple[State, ...]
     """The states' first parts, then their second ones, and so on."""
     tuples = [state for state, _ in terms if not isinstance(state, Tensor)]
     yield from zip(*tuples, strict=True)
+
+
+def spelled_outputs(network: Network, given: Probe) -> Iterator[Outputs]:
+    """Each step's outputs for a network that shows no chain: a call for each branch, an operation for each block.
+
+    Every value goes into a slot of its own and stays there, so that nothing is fused, shared or freed. What a block
+    stores and what stands in for it is the network's own word; all else is the format's.
+    """
+    history: dict[tuple[Branch, int], list[tuple[int, int]]] = {}
+    slots: Slots = []
+    for s, step in enumerate(given.schedule.steps):
+        outputs: Outputs = {}
+        for branch in branches_at(given.schedule, s):
+            ops: list[Op] = []
+            for j, action in enumerate(step.blocks):
+                known = history.setdefault((branch, j), [])
+                ops.append(_spelled(s, j, action, known, slots))
+            call = Call((branch,), tuple(ops), ())
+            x, time, conditions = given.xs[s], given.times[s], given.conditions[branch]
+            outputs[branch] = network.evaluate(x, time, conditions, call, slots, given.guidance)
+        yield outputs
+
+
+def _spelled(s: int, j: int, action: Action, known: list[tuple[int, int]], slots: Slots) -> Op:
+    """The operation for one block; what it stores is put down in `known` as (step, slot)."""
+    if action.kind == "run":
+        slots.append(None)
+        known.insert(0, (s, len(slots) - 1))
+        return Run(j, j + 1, len(slots) - 1)
+    if action.kind == "drop":
+        return Skip(j, j + 1)
+    units = torch.eye(3, dtype=torch.float64)
+    weights = taylor(s, [(step, unit) for (step, _), unit in zip(known, units, strict=False)], action.order)
+    assert isinstance(weights, Tensor)
+    reads = [Read(slot, float(weight), "all") for (_, slot), weight in zip(known, weights, strict=False) if weight]
+    return Add(j, j + 1, tuple(reads))

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from exeunt.backends.closed_form import ClosedFormNetwork
 from exeunt.backends.conformance import CHECKS, suite
 from exeunt.backends.dit import DiT
 from exeunt.backends.network import Network, Pass
-from exeunt.backends.plan import Call
+from exeunt.backends.plan import Add, Call
 from exeunt.backends.promises import Check, Failure, Kept, NotApplicable, Subject, outcome
 from exeunt.backends.uvit import UViT
 from torch import Tensor, nn
@@ -40,8 +40,64 @@ def saved(module: nn.Module, path: Path) -> Path:
     return path
 
 
+class Unchained(Network):
+    """A network that shows no chain, as one that works by hooks: everything is asked of the one inside."""
+
+    def __init__(self, inside: Network) -> None:
+        self.inside = inside
+        for name in ("signature", "prediction", "noise", "learned_range", "sample_shape", "image_shape", "num_classes"):
+            setattr(self, name, getattr(inside, name))
+        self.name = inside.name
+
+    @property
+    def device(self) -> torch.device:
+        return self.inside.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inside.dtype
+
+    def evaluate(
+        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: Slots,
+        guidance: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        return self.inside.evaluate(x, time, conditions, call, slots, guidance)
+
+    def at(self, granularity: str) -> Network:
+        return type(self)(self.inside.at(granularity))
+
+    def null_conditions(self, num_images: int) -> Tensor:
+        return self.inside.null_conditions(num_images)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.inside.decode(x)
+
+    def flops(self, blocks: Sequence[int]) -> int:
+        return self.inside.flops(blocks)
+
+    def decode_flops(self) -> int:
+        return self.inside.decode_flops()
+
+
+class ReadsOnce(Unchained):
+    """Sums only the first of what it is to sum."""
+
+    def evaluate(
+        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: Slots,
+        guidance: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        if call is not None:
+            ops = [replace(op, reads=op.reads[:1]) if isinstance(op, Add) else op for op in call.ops]
+            call = replace(call, ops=tuple(ops))
+        return self.inside.evaluate(x, time, conditions, call, slots, guidance)
+
+
 def from_file(path: str | Path | None, **options: object) -> Load:
     return lambda device, dtype: networks.load(path, device, dtype, **options)  # type: ignore[arg-type]
+
+
+def unchained(load: Load) -> Load:
+    return lambda device, dtype: Unchained(load(device, dtype))
 
 
 MAKERS: dict[str, Callable[[Path], Load]] = {
@@ -58,6 +114,9 @@ MAKERS: dict[str, Callable[[Path], Load]] = {
     "prompted": lambda folder: from_file(
         None, network=f"{Path(__file__).parent / 'prompted.py'}:PromptedNetwork", components=3, num_blocks=4
     ),
+    "unchained": lambda folder: unchained(
+        from_file(saved(UViT(**LABELLED), folder / "u.pth"), num_heads=2, num_classes=6)  # type: ignore[arg-type]
+    ),
     "fashion-dit": lambda folder: from_file("fashion-dit"),
     "fashion-dit-exits": lambda folder: from_file("fashion-dit-exits"),
 }  # fmt: skip
@@ -70,6 +129,7 @@ WITHOUT: dict[str, set[str]] = {
     "u-vit-labels": {"decoding"},
     "closed-form": {"granularities"},
     "prompted": {"granularities"},
+    "unchained": {"decoding"},
     "fashion-dit": set(),
     "fashion-dit-exits": set(),
 }
@@ -263,6 +323,14 @@ def test_broken_networks_fail(broken: type[Broken], name: str, words: str) -> No
     found = outcome(check, Subject(broken.make(CPU, torch.float32), broken.make))
     assert isinstance(found, Failure), found
     assert re.search(words, found.reason), found
+
+
+@pytest.mark.parametrize(("name", "words"), [("actions", "format's definitions"), ("kinds", "adding nothing")])
+def test_broken_networks_without_a_chain_fail(name: str, words: str) -> None:
+    check = next(check for check in CHECKS if check.name == name)
+    found = outcome(check, Subject(ReadsOnce(networks.load("closed-form", num_blocks=4))))
+    assert isinstance(found, Failure), found
+    assert words in found.reason
 
 
 def test_the_whole_network_that_the_broken_ones_are_of_is_whole() -> None:
