@@ -78,7 +78,7 @@ def cli() -> None:
     \b
     Examples:
       exeunt optimize
-      exeunt optimize --checkpoint DiT-XL-2-256x256.pt --reference photos/ --budget 8h --device cuda
+      exeunt optimize --checkpoint DiT-XL-2-256x256.pt --vae sd-vae-ft-ema --reference photos/ --budget 8h
       exeunt export --knee -o fast.schedule.json
     """
 

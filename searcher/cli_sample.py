@@ -51,12 +51,13 @@ def sample(
     \b
     Examples:
       exeunt sample fast.schedule.json -o grid.png
-      exeunt sample fast.schedule.json --checkpoint DiT-XL-2.pt --device cuda --num-images 50000 -o images.npz
+      exeunt sample fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --num-images 50000 -o images.npz
     """
     config = resolve_device(study_config({**given, "reference": "none"}))
     check_output(output)
     plan = load(schedule)
     network = as_scheduled(load_one(config), plan)
+    network.check_decodes()
     conditions = make_conditions(config, network)
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:
@@ -124,7 +125,7 @@ def evaluate(schedule: Path, seed: int, repeats: int, as_json: bool, **given: An
     \b
     Examples:
       exeunt evaluate fast.schedule.json --num-images 2000
-      exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --reference photos/ --metric fid --json
+      exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --json
     """
     plan, config = load(schedule), resolve_device(study_config(given))
     with watching(quiet=as_json) as watch, interruptible() as interruption:

@@ -75,7 +75,7 @@ def optimize(
     Examples:
       exeunt optimize
       exeunt optimize --dry-run --budget 1h
-      exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --num-steps 50 --guidance 1.5 --budget 8h
+      exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
       exeunt optimize --config study.toml --set search.space='"cache"'
     """
     url = storage_url(storage)

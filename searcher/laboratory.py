@@ -101,6 +101,7 @@ def set_up(config: StudyConfig) -> Laboratory:
     networks = load_networks(config)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     network = next(iter(networks.values()))
+    network.check_decodes()
     config = replace(config, baseline=settle(network, config.baseline))
     _, height, width = network.image_shape
     metric = load_metric(config.quality, (height, width), config.throughput.device)
@@ -175,7 +176,6 @@ def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
     network = load(path, device, DTYPES[checkpoint.dtype], network=checkpoint.network, **options)
     for note in network.notes:
         click.echo(f"Note: {note}.", err=True)
-    network.check_decodes()
     return network.at(checkpoint.granularity)
 
 

@@ -139,7 +139,7 @@ def test_sample_and_evaluate_take_the_granularity_from_the_file(
     words = ["--reference", str(files / "photos"), "--metric", "fd-pixels", "--num-images", "16", "--num-steps", "4"]
     result = run("evaluate", "branches.schedule.json", *checkpoint(files), *words, "--repeats", "2", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.output)["block_evaluations"] == 24  # of 8 branches at 2 steps, and 4 at the 2 others
+    assert json.loads(result.stdout)["block_evaluations"] == 24  # of 8 branches at 2 steps, and 4 at the 2 others
 
 
 def test_a_study_stored_before_there_were_these_settings_resumes(
@@ -165,7 +165,9 @@ def test_latents_need_an_autoencoder_and_heads_must_divide(files: Path, tmp_path
     result = run(*words[:place], *words[place + 2 :], "--storage", str(tmp_path / "x.db"))
     assert result.exit_code == 2
     assert "--vae FOLDER" in result.output
+    assert not (tmp_path / "x.db").exists()
+    bare = [word for word in checkpoint(files) if word not in ("--vae", str(files / "vae"))]
+    assert run("baselines", *bare, "--num-steps", "4").exit_code == 0  # which decodes nothing
     result = run("optimize", *checkpoint(files, num_heads=3), "--reference", str(files / "photos"))
     assert result.exit_code == 2
     assert "num_heads: must divide the width 32, but got 3" in result.output
-    assert not (tmp_path / "x.db").exists()
