@@ -13,7 +13,7 @@ from ..backends.throughput import Subject, Timing, time_schedules
 from ..studies.records import ThroughputRecord
 from .candidates import Candidate
 from .laboratory import weights_digest
-from .objective import timing_key
+from .objective import UNMEASURABLE, timing_key
 from .reserve import MOST_COMPARED, closing_seconds, promoted, timing_seconds
 from .session import Session
 
@@ -28,7 +28,7 @@ def measure_front(session: Session) -> None:
         f"comparing {len(compared)} schedules on final seeds: {', '.join(each.label for each in compared)}"
     )
     time_end_to_end(session, compared)
-    count = sample_in_rounds(session, compared)
+    compared, count = sample_in_rounds(session, compared)
     seed = session.laboratory.config.quality.final_seed
     for candidate in compared:
         session.objective.score(candidate, seed, count)
@@ -108,17 +108,33 @@ def _put(
     )
 
 
-def sample_in_rounds(session: Session, compared: Sequence[Candidate]) -> int:
-    """Adds final images to all of them in turn while the budget lasts; returns the count that all have reached."""
-    config, count = session.laboratory.config, 0
-    while count < config.quality.final_images:
-        target = min(count + config.quality.batch_size, config.quality.final_images)
-        if count and not _fits(session, compared, target):
+def sample_in_rounds(session: Session, compared: Sequence[Candidate]) -> tuple[list[Candidate], int]:
+    """Adds final images to all of them in turn while the budget lasts.
+
+    Returns:
+        Those that all could be sampled for, and the count that they have reached.
+    """
+    quality, count = session.laboratory.config.quality, 0
+    left = list(compared)
+    while count < quality.final_images:
+        target = min(count + quality.batch_size, quality.final_images)
+        if count and not _fits(session, left, target):
             break
-        for candidate in compared:
-            session.objective.collect(candidate, config.quality.final_seed, range(target))
+        left = [each for each in left if _collect(session, each, target, needed=each == compared[0])]
         count = target
-    return count
+    return left, count
+
+
+def _collect(session: Session, candidate: Candidate, target: int, *, needed: bool) -> bool:
+    """Brings a candidate to that many final images, or leaves it out where that can't be and it isn't needed."""
+    try:
+        session.objective.collect(candidate, session.laboratory.config.quality.final_seed, range(target))
+    except UNMEASURABLE as error:
+        if needed:
+            raise
+        session.leave_out(candidate, error)
+        return False
+    return True
 
 
 def _fits(session: Session, compared: Sequence[Candidate], target: int) -> bool:

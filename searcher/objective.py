@@ -14,13 +14,16 @@ from ..backends.plan import compile_plan
 from ..backends.sampling import NonFiniteSamples, sample
 from ..backends.schedule import Schedule
 from ..backends.throughput import Timing, predict_seconds, time_calls
-from ..studies.evaluations import UnusableFeatures
+from ..studies.evaluations import FailedEvaluation, UnusableFeatures
 from ..studies.records import Claim, EvaluationKey, QualityRecord, TimingKey
 from ..studies.store import Store
 from ..studies.workers import Worker
 from .candidates import Candidate
 from .laboratory import Laboratory, weights_digest
 from .pace import Pace
+
+# A schedule on given noises can't be measured, now or ever: the store keeps the reason, and the study goes on without.
+UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation)
 
 
 class ClaimedElsewhere(ExeuntError):

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..backends.sampling import NonFiniteSamples
 from ..studies.config import SearchConfig
-from ..studies.evaluations import FailedEvaluation, UnusableFeatures
 from .candidates import Candidate, from_baseline
 from .frames import Frame
+from .objective import UNMEASURABLE
 from .promotion import Measured, next_rival, violation, worst_excess
 from .proposing import Proposal, Values
 from .reserve import reserve
@@ -44,8 +43,17 @@ def measure_baselines(session: Session) -> None:
 
 
 def measure_baseline(session: Session, candidate: Candidate) -> None:
-    """Measures one baseline and lets the sampler learn from it where the space can express it."""
-    measured = session.measure(candidate)
+    """Measures one baseline and lets the sampler learn from it where the space can express it.
+
+    One that can't be measured is left out, except the first one: everything is stated against it.
+    """
+    try:
+        measured = session.measure(candidate)
+    except UNMEASURABLE as error:
+        if not session.measured:
+            raise
+        session.leave_out(candidate, error)
+        return
     if candidate.weights == session.laboratory.weights:
         session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
 
@@ -78,8 +86,8 @@ def measure_given(session: Session) -> None:
             return
         try:
             measured = session.measure(candidate)
-        except (NonFiniteSamples, UnusableFeatures, FailedEvaluation) as error:
-            session.watch.say(f"{candidate.label} failed: {error}")
+        except UNMEASURABLE as error:
+            session.leave_out(candidate, error)
         else:
             session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
         session.allowance.trials += 1
@@ -96,9 +104,9 @@ def measure_proposal(session: Session, proposal: Proposal) -> None:
     candidate = Candidate(label, "trial", "", session.laboratory.weights, proposal.schedule, proposal.number)
     try:
         session.proposer.tell(proposal.number, values(session, session.measure(candidate)))
-    except (NonFiniteSamples, UnusableFeatures, FailedEvaluation) as error:
+    except UNMEASURABLE as error:
         session.proposer.fail(proposal.number)
-        session.watch.say(f"{label} failed: {error}")
+        session.leave_out(candidate, error)
     session.allowance.trials += 1
 
 
@@ -129,7 +137,7 @@ def has_room(session: Session, candidate: Candidate | None = None) -> bool:
 
 def _contested(session: Session, rungs: Sequence[Candidate]) -> Candidate | None:
     """The baseline to measure next: one that could spoil the best trial's lead, else the next rung of the ladders."""
-    left = [each for each in rungs if each.key not in session.measured]
+    left = [each for each in rungs if each.key not in session.measured.keys() | session.left_out]
     speeds = [(session.objective.images_per_second(each.schedule), each) for each in left]
     return next_rival(list(session.measured.values()), speeds) or next(iter(left), None)
 

@@ -27,6 +27,7 @@ class Session:
         watch: who is told.
         check: raises to stop.
         measured: by the candidates' keys, in order.
+        left_out: the keys of candidates that can't be measured.
     """
 
     laboratory: Laboratory
@@ -37,6 +38,7 @@ class Session:
     watch: Watch
     check: Callable[[], None]
     measured: dict[tuple[str, str], Measured] = field(default_factory=dict[tuple[str, str], Measured])
+    left_out: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     @property
     def name(self) -> str:
@@ -59,6 +61,11 @@ class Session:
             self._remember(candidate, record)
             self.watch.say(self._line(candidate, sampled))
         return self.measured[candidate.key]
+
+    def leave_out(self, candidate: Candidate, error: Exception) -> None:
+        """Goes on without a candidate that can't be measured, and says why."""
+        self.left_out.add(candidate.key)
+        self.watch.say(f"{candidate.label} failed: {error}")
 
     def register(self, candidate: Candidate) -> None:
         """Makes the candidate a member of the study, unless it is one."""

@@ -1,0 +1,58 @@
+"""A study goes on without the schedules that can't be measured, now and when it is resumed."""
+
+from pathlib import Path
+
+import pytest
+from exeunt.backends.draws import initial_noise
+from exeunt.backends.sampling import NonFiniteSamples
+from exeunt.searcher import runner
+from exeunt.searcher.progress import Silent
+from exeunt.searcher.standing import standing_at
+from exeunt.studies.config import StudyConfig, override
+
+NETWORK = f"{Path(__file__).parent / 'fragile.py'}:Fragile"
+
+
+@pytest.fixture
+def fragile(small: StudyConfig) -> StudyConfig:
+    return override(small, {"checkpoint.network": NETWORK, "run.budget": "12-trials"})
+
+
+class Noted(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    @property
+    def failed(self) -> list[str]:
+        return [message.split(" failed: ")[0] for message in self.said if " failed: " in message]
+
+
+def test_the_search_leaves_out_what_is_not_finite_and_so_does_the_front(fragile: StudyConfig, tmp_path: Path):
+    assert initial_noise(0, range(32), (1, 4, 4)).abs().max() < 3.2 < initial_noise(1, range(64), (1, 4, 4)).abs().max()
+    watch, url = Noted(), f"sqlite:///{tmp_path / 'study.db'}"
+    view = runner.optimize(fragile, url, watch=watch)
+    assert any(label.startswith("exit ") for label in watch.failed), "a baseline"
+    assert any(label.startswith("trial ") for label in watch.failed), "a proposal"
+    started = watch.said.index(next(message for message in watch.said if message.startswith("comparing ")))
+    late = Noted()
+    late.said = watch.said[started:]
+    assert late.failed, "a point of the front, on final noises"
+    assert view.front("final")
+    assert not {point.label for point in view.points if point.final} & set(watch.failed)
+    assert standing_at(url, "small").finished
+
+    again = Noted()
+    more = runner.optimize(override(fragile, {"run.budget": "2-trials"}), url, watch=again)
+    assert standing_at(url, "small").finished
+    assert len(more.points) >= len(view.points)
+
+
+def test_without_its_full_schedule_a_study_ends(fragile: StudyConfig, tmp_path: Path):
+    shallow = override(fragile, {"checkpoint.options": {"num_blocks": 1}})
+    with pytest.raises(NonFiniteSamples, match="NaN"):
+        runner.optimize(shallow, f"sqlite:///{tmp_path / 'study.db'}")
