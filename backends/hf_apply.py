@@ -49,8 +49,6 @@ class Application:
     def __init__(self, architecture: Architecture, schedule: Schedule) -> None:
         self.schedule, self.architecture = schedule, architecture
         sockets = architecture.sockets(schedule.networks[0].granularity)
-        kinds = tuple(socket.kind for socket in sockets)
-        _check_network(architecture, schedule, kinds)
         guidance = call_guidance(architecture, schedule)
         self._uniform = is_uniform(schedule, _num_channels(architecture))
         self._plan, self._scales = self._compiled(), _scales(schedule)
@@ -118,6 +116,7 @@ def apply(pipe_or_model: Any, schedule: Schedule) -> None:
     """
     pipeline, model = _parts(pipe_or_model)
     architecture = architecture_of(model)
+    _check_network(architecture, schedule)
     if pipeline is not None:
         _warn(pipeline, schedule, _fitting(pipeline, architecture, schedule, None, None))
     present = _application_on(model)
@@ -188,14 +187,20 @@ def _application_on(model: nn.Module) -> Application | None:
     return hook.application if isinstance(hook, ModelCall) else None
 
 
-def _check_network(architecture: Architecture, schedule: Schedule, kinds: tuple[str, ...]) -> None:
+def _check_network(architecture: Architecture, schedule: Schedule) -> None:
     if len(schedule.networks) != 1:
         raise InputError(f"networks: a pipeline has one, but the schedule has {len(schedule.networks)}. Use another.")
     (wanted,), title = schedule.networks, type(architecture.model).__name__
-    if (wanted.architecture, wanted.block_kinds) != (title, kinds):
+    if wanted.architecture != title:
         raise InputError(
-            f"network: the schedule is for {wanted.architecture} with {wanted.num_blocks} blocks, but the pipeline has "
-            f"{title} with {len(kinds)}. Use the pipeline that the schedule was made for."
+            f"network: the schedule is for {wanted.architecture}, but the pipeline has {title}. "
+            "Use the pipeline that the schedule was made for."
+        )
+    kinds = tuple(socket.kind for socket in architecture.sockets(wanted.granularity))
+    if wanted.block_kinds != kinds:
+        raise InputError(
+            f"network: the schedule is for {title} with {wanted.num_blocks} blocks, but this one has {len(kinds)}. "
+            "Use the pipeline that the schedule was made for."
         )
 
 

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .errors import InputError
@@ -170,12 +171,19 @@ def _ways_out(pipeline: Any, schedule: Schedule) -> Iterator[tuple[str, dict[str
         name = "flow_shift" if "flow_shift" in pipeline.scheduler.config else "shift"
         yield from ((own, {name: shift}) for shift in SHIFTS)
         return
+    order = {"ddim": 1, "dpmsolver++": sampler.order}.get(sampler.name, 2)
+    options = {"solver_order": order, "final_sigmas_type": "zero" if sampler.final == "zero" else "sigma_min"}
     for spacing in SPACINGS:
-        yield own, {"timestep_spacing": spacing}
-        yield own, {"timestep_spacing": spacing, "steps_offset": 1}
-    if sampler.name == "ddim":
-        yield "DPMSolverMultistepScheduler", {"solver_order": 1, "final_sigmas_type": "sigma_min"}
-    yield "DPMSolverMultistepScheduler", {"solver_order": sampler.order if sampler.name == "dpmsolver++" else 2}
+        for kind, rest in ((own, {}), ("DPMSolverMultistepScheduler", options)):
+            if kind != "DDIMScheduler" or _even(network_times(schedule)):
+                yield kind, {"timestep_spacing": spacing, **rest}
+                yield kind, {"timestep_spacing": spacing, "steps_offset": 1, **rest}
+    yield "DPMSolverMultistepScheduler", options
+
+
+def _even(times: Sequence[float]) -> bool:
+    """Whether times have equal strides. DDIM in diffusers takes such, whatever its list of times is."""
+    return len({before - after for before, after in pairwise(times)}) <= 1
 
 
 def _other(scheduler: Any, kind: str, options: Mapping[str, Any]) -> Any:
@@ -189,6 +197,8 @@ def solver_difference(scheduler: Any, schedule: Schedule) -> str | None:
     """How the scheduler's solver differs from the schedule's, in words; None where it is the same."""
     kind, sampler = type(scheduler).__name__, schedule.sampler
     own, order = SOLVERS.get(kind), scheduler.config.get("solver_order", sampler.order)
+    if own == "ddim" and not _even(network_times(schedule)):
+        return f"{kind}, which takes equal strides whatever its times are,"
     if own == "dpmsolver++" and order == 1 and sampler.name == "ddim":
         return None
     if own == sampler.name and order == sampler.order:

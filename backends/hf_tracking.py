@@ -76,10 +76,11 @@ class Requests:
             self._check_first(arguments, known)
         elif (other := self._by_turn(key[0], arguments)) is not None:
             return self._enter(other, key, condition)
+        request = self._new(arguments)
         self._check_first(arguments, None)
         if known is not None:
             self._forget(known)
-        return self._enter(self._new(arguments), key, condition)
+        return self._enter(request, key, condition)
 
     def _is_under_way(self, request: Request, condition: Tensor | None) -> bool:
         """Whether the run that is known under a key goes on, and neither its tensor nor its scheduler's run is over."""
