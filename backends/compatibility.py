@@ -76,7 +76,8 @@ def _check_sampler(network: Network, schedule: Schedule, index: int) -> None:
     if any("unconditional" in branches_at(schedule, s) for s in used):
         if network.condition_kind == "none":
             raise InputError(f"guidance: `{network.name}` takes no conditions. Leave guidance away.")
-        network.null_conditions(1)
+        if network.num_conditions is not None:  # prompts need not be embedded yet
+            network.null_conditions(1)
 
 
 def check_conditions(networks: Sequence[Network], conditions: Conditions) -> None:

@@ -173,7 +173,9 @@ def labels(conditions: Conditions, images: range, seed: int = 0) -> Tensor | Non
     return torch.tensor(values, dtype=torch.long)
 
 
-def texts(conditions: Conditions, images: range) -> list[str] | None:
-    """The prompt of each image; None where images have labels or nothing."""
-    count = len(conditions.prompts)
-    return [conditions.prompts[image % count] for image in images] if count else None
+def shown(conditions: Conditions, images: range, seed: int = 0) -> dict[str, list[str] | list[int]]:
+    """What images were asked to show, by its kind: `{"prompts": …}` or `{"labels": …}`, one an image, or nothing."""
+    if conditions.prompts:
+        return {"prompts": [conditions.prompts[image % len(conditions.prompts)] for image in images]}
+    found = labels(conditions, images, seed)
+    return {} if found is None else {"labels": found.tolist()}

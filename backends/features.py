@@ -32,6 +32,10 @@ EXTRACTORS = {
 }
 
 
+# The end of a metric's name that compares each image with the baseline's of the same noise.
+TO_BASELINE = "-to-baseline"
+
+
 class Extractor(ABC):
     """Turns images into features.
 
@@ -52,8 +56,8 @@ class Extractor(ABC):
         device: where the network runs.
     """
 
-    name: ClassVar[str]
-    dim: ClassVar[int | None]
+    name: str
+    dim: int | None
     preprocessing: ClassVar[dict[str, Any]]
     batch_size: ClassVar[int] = 128
     digest: str
@@ -154,16 +158,16 @@ def resolve_extractor(name: str) -> type[Extractor]:
 
 
 def metric_names() -> dict[str, tuple[str, str]]:
-    """The extractor's name and the kind, "frechet" or "kernel", of every registered metric by its name."""
+    """The extractor's name and the kind, "frechet", "kernel" or "paired", of every registered metric by its name."""
     names = {"fid": ("inception", "frechet"), "kid": ("inception", "kernel")}
     for name in EXTRACTORS:
         if name != "inception":
             names |= {f"fd-{name}": (name, "frechet"), f"kid-{name}": (name, "kernel")}
-    return names
+    return names | {f"{name}{TO_BASELINE}": (name, "paired") for name in EXTRACTORS}
 
 
 def parse_metric(metric: str) -> tuple[str, str]:
-    """The extractor's name and the kind, "frechet" or "kernel", of a metric such as `fid` or `kid-pixels`.
+    """The extractor's name and the kind of a metric such as `fid`, `kid-pixels` or `pixels-to-baseline`.
 
     Raises:
         InputError: no registered extractor has a metric of that name.

@@ -136,9 +136,7 @@ def paired_distance(features: NDArray[Any], baseline: NDArray[Any]) -> Distance:
     """The mean over images of |f_i − b_i|², f_i and b_i the features (n, D) of two images from the same noise."""
     check_features(features, baseline.shape[1])
     assert features.shape == baseline.shape, "image i of both must be from the same noise"
-    squares = ((features.astype(np.float64) - baseline) ** 2).sum(axis=1)
-    left_out = (squares.sum() - squares) / (len(squares) - 1)
-    return Distance.from_left_out(float(squares.mean()), left_out, np.zeros((0, len(squares))))
+    return Distance.of_mean(((features.astype(np.float64) - baseline) ** 2).sum(axis=1))
 
 
 def check_features(features: NDArray[Any], dim: int) -> None:

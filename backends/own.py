@@ -1,10 +1,11 @@
-"""Classes of the user's own, by the path of their file or the name of their module."""
+"""Classes and functions of the user's own, by the path of their file or the name of their module."""
 
 import hashlib
 import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +24,8 @@ def own_class(name: str, base: type) -> Any:
     Raises:
         InputError: the file or module is not there or fails, has no such class, or the class is no whole `base`.
     """
-    source, _, attribute = name.rpartition(":")
-    module = _from_file(Path(source)) if source.endswith(SUFFIX) else _from_module(source, name)
+    source, attribute = _parts(name)
+    module = _module(name, "network", "Class")
     found = getattr(module, attribute, None)
     if not isinstance(found, type) or not issubclass(found, base):
         raise InputError(_no_class(module, source, attribute, base))
@@ -45,18 +46,59 @@ def code_sha256(kind: type) -> str | None:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
 
 
-def _from_module(source: str, name: str) -> ModuleType:
+def own_function(name: str, what: str) -> Callable[..., Any]:
+    """The function behind "FILE.py:function" or "module:function".
+
+    Args:
+        name: the file or module, and the function in it.
+        what: what it is for, "metric" or "pipeline": errors start with it.
+
+    Raises:
+        InputError: the file or module is not there or fails, or has no such function.
+    """
+    source, attribute = _parts(name)
+    module = _module(name, what, "function")
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = get_close_matches(attribute, functions, n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(functions[:8]) or 'none'}."
+        raise InputError(f"{what}: `{source}` has no function called `{attribute}`. {hint}")
+    return found
+
+
+def own_source(name: str) -> bytes | None:
+    """What the file behind "FILE.py:name" or an imported "module:name" holds; None where it has none."""
+    source, _ = _parts(name)
+    path = source if source.endswith(SUFFIX) else getattr(sys.modules.get(source), "__file__", None)
+    return Path(path).read_bytes() if path and Path(path).suffix == SUFFIX and Path(path).is_file() else None
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The file or module, and what it is to have."""
+    source, _, attribute = name.rpartition(":")
+    return source, attribute
+
+
+def _module(name: str, what: str, kind: str) -> ModuleType:
+    source, _ = _parts(name)
+    if source.endswith(SUFFIX):
+        return _from_file(Path(source), what, kind)
+    return _from_module(source, name, what, kind)
+
+
+def _from_module(source: str, name: str, what: str, kind: str) -> ModuleType:
     try:
         return importlib.import_module(source)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise InputError(
-            f"network: `{name}` can't be imported ({error}). Check the module's name, or give FILE.py:Class."
+            f"{what}: `{name}` can't be imported ({error}). Check the module's name, or give FILE.py:{kind}."
         ) from error
 
 
-def _from_file(file: Path) -> ModuleType:
+def _from_file(file: Path, what: str, kind: str) -> ModuleType:
     if not file.is_file():
-        raise InputError(f"network: `{file}` is not there. Give the path of a Python file, as FILE.py:Class.")
+        raise InputError(f"{what}: `{file}` is not there. Give the path of a Python file, as FILE.py:{kind}.")
     file = file.resolve()
     title = f"exeunt_own_{file.stem}"
     spec = importlib.util.spec_from_file_location(title, file)
@@ -71,7 +113,7 @@ def _from_file(file: Path) -> ModuleType:
     except Exception as error:
         del sys.modules[title]
         raise InputError(
-            f"network: `{file}` fails at line {_line(error, file)}: {type(error).__name__}: {error}. Mend the file."
+            f"{what}: `{file}` fails at line {_line(error, file)}: {type(error).__name__}: {error}. Mend the file."
         ) from error
     return module
 

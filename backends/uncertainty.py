@@ -87,6 +87,12 @@ class Distance:
         """From the distances without image i, (n,), and the first images' second differences Q_ij, (r, n)."""
         return cls(value, (len(left_out) - 1) * (left_out.mean() - left_out), _centred(pairs))
 
+    @classmethod
+    def of_mean(cls, values: Array) -> Self:
+        """The mean of one value an image, (n,): images act one by one."""
+        left_out = (values.sum() - values) / (len(values) - 1)
+        return cls.from_left_out(float(values.mean()), left_out, np.zeros((0, len(values))))
+
     def pack(self) -> NDArray[np.float32]:
         """(1 + r, n) influences, then pairs: what to store so that paired intervals can be had without the features."""
         return np.vstack([self.influences, self.pairs]).astype(np.float32)

@@ -1,28 +1,61 @@
 """What the report's words mean, printed with it so that nobody has to guess."""
 
+from .standard import Kind
 from .style import plain
-from .view import BEST_RATIO_LEVEL, EXCESS_LIMIT, StudyView
+from .view import BEST_RATIO_LEVEL, StudyView
 
-BEST_RATIO = (
-    "Among the searched points of the front on final seeds whose excess distance is at most "
-    f"{EXCESS_LIMIT:g} × the full schedule's on the normal weights: the largest ratio of a point's speed to the speed "
-    "of the fastest baseline of equal or better quality, at equal counts. best_ratio_lower is that point's lower bound "
-    f"at {BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in time, "
-    "over that baseline and every other one that is not significantly worse than the point (paired interval of the "
-    "difference on the same noises). Where every baseline is worse, the comparison is with the baseline of the best "
-    "quality."
+LOSSES: dict[Kind, str] = {
+    "reference": "excess distance",
+    "baseline": "distance to the full schedule's images",
+    "score": "loss of score",
+}
+NOISE = (
+    "the same measure between two of the full schedule's own images of one prompt or label, of the search's noise and "
+    "of the final one. 0 is the full schedule's very image, and 100% is as different as another noise."
 )
+CORNERS: dict[Kind, str] = {
+    "reference": "its floor plus four times its excess distance",
+    "baseline": "the distance between noises",
+    "score": "its own value made worse by the difference between noises (scores of which more is better have a minus)",
+}
+QUALITIES: dict[Kind, tuple[str, str]] = {
+    "reference": (
+        "Excess distance",
+        "The distance to the reference minus the floor, which is the distance between real images and real images "
+        "at the same count. Small counts make distances large; the floor takes most of that away. Loss is stated "
+        "on it.",
+    ),
+    "baseline": (
+        "Distance to the full schedule's images",
+        "The mean over images of the squared distance between the features of an image and of the full schedule's "
+        f"image of the same noise. Loss is stated in parts of the distance between noises: {NOISE}",
+    ),
+    "score": (
+        "Score, and score lost",
+        "The mean of the study's own score, and how much worse it is than the full schedule's on the same noises, with "
+        f"a paired interval. Loss is stated in parts of the difference between noises: {NOISE}",
+    ),
+}
+
+
+def best_ratio(view: StudyView) -> str:
+    """What `best_ratio` and `best_ratio_lower` are."""
+    normal = " on the normal weights" if view.standard.kind == "reference" else ""
+    return (
+        f"Among the searched points of the front on final seeds whose {LOSSES[view.standard.kind]} is at most "
+        f"{view.standard.limit_words}{normal}: the largest ratio of a point's speed to the speed of the fastest "
+        "baseline of equal or better quality, at equal counts. best_ratio_lower is that point's lower bound at "
+        f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
+        "time, over that baseline and every other one that is not significantly worse than the point (paired interval "
+        "of the difference on the same noises). Where every baseline is worse, the comparison is with the baseline of "
+        "the best quality."
+    )
 
 
 def definitions(view: StudyView) -> list[tuple[str, str]]:
     """(word, meaning) pairs."""
     found = [
-        (
-            "Excess distance",
-            "The distance to the reference minus the floor, which is the distance between real images and real images "
-            "at the same count. Small counts make distances large; the floor takes most of that away. Loss is stated "
-            "on it.",
-        ),
+        QUALITIES[view.standard.kind],
         (
             "Speed-up and acceleration",
             "t₀ / t and 1 − t/t₀, where t₀ is the full schedule's time for the same batch. Both are end to end "
@@ -38,13 +71,13 @@ def definitions(view: StudyView) -> list[tuple[str, str]]:
             "Knee",
             "The front's point farthest from the line between its ends, in the logarithms of distance and time.",
         ),
-        ("best_ratio and best_ratio_lower", BEST_RATIO),
+        ("best_ratio and best_ratio_lower", best_ratio(view)),
     ]
     if reference := view.reference_point:
         corner = f"a distance of {plain(reference.quality)} at {plain(reference.speed)} images per second"
         text = (
             f"The area (distance × images per second) that the search's front dominates, from {corner}: the full "
-            "schedule's speed, at its floor plus four times its excess distance, on search seeds."
+            f"schedule's speed, at {CORNERS[view.standard.kind]}, on search seeds."
         )
         found.append(("Hypervolume", text))
     return found

@@ -33,12 +33,12 @@ def _measurement(view: StudyView, point: Point, seeds: Seeds) -> Measurement | N
     if (quality := point.quality(seeds)) is None:
         return None
     timed = point.throughput if seeds == "final" else None
-    distance, conditions = quality.distance, view.conditions
+    shown, conditions = view.standard.shown(quality.distance), view.conditions
     return Measurement(
         metric=quality.metric,
-        value=distance.value,
-        interval=(distance.lower, distance.upper),
-        floor=quality.floor,
+        value=shown.value,
+        interval=(shown.lower, shown.upper),
+        floor=quality.floor if view.standard.kind == "reference" else None,
         num_images=quality.num_images,
         seeds=seeds,
         images_per_second=view.speed(point, "final") if timed else None,

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from .interval import Interval
-from .view import EXCESS_LIMIT, Point, Seeds, StudyView
+from .standard import Standard
+from .view import Point, Seeds, StudyView
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class FrontInfo:
 
     Attributes:
         full_speed: the full schedule's images a second, where the speed-up is 1; None until it is measured.
-        limit: `EXCESS_LIMIT` times the full schedule's excess; None where that isn't above the floor.
+        limit: the excess up to which people want a schedule; None where there is nothing to state it in.
+        standard: what quality is compared with.
     """
 
     seeds: Seeds
@@ -50,6 +52,7 @@ class FrontInfo:
     full_speed: float | None
     limit: float | None
     gap: Gap | None
+    standard: Standard
 
     @property
     def groups(self) -> list[list[int]]:
@@ -81,9 +84,16 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
         num_images=quality.num_images,
         marks=tuple(_mark(view, point, seeds, point in front, point is knee) for point in points),
         full_speed=view.speed(full, seeds) if full else None,
-        limit=EXCESS_LIMIT * full_excess.excess.value if full_excess and full_excess.excess.value > 0 else None,
+        limit=_limit(view, full_excess.excess.value) if full_excess else None,
         gap=_gap(view) if seeds == "final" else None,
+        standard=view.standard,
     )
+
+
+def _limit(view: StudyView, full_excess: float) -> float | None:
+    """The excess at the standard's limit."""
+    part = view.standard.relative(1.0, full_excess)
+    return view.standard.limit / part if part else None
 
 
 def _mark(view: StudyView, point: Point, seeds: Seeds, on_front: bool, is_knee: bool) -> Mark:

@@ -68,7 +68,7 @@ def spread(points: list[Point], always: Point | None) -> list[Point]:
 def _note(view: StudyView, point: Point, seeds: Seeds) -> str:
     speedup, excess = view.speedup(point), view.relative_excess(point, seeds)
     parts = [f"{speedup.value:.2f} ×"] if speedup and seeds == "final" else []
-    parts += [f"{excess:.2f} × excess"] if excess is not None else []
+    parts += [view.standard.brief(excess)] if excess is not None else []
     return ", ".join(["knee", *parts] if point is view.knee(seeds) else parts)
 
 

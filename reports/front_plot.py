@@ -33,7 +33,6 @@ from .style import (
     round_ticks,
     settle,
 )
-from .view import EXCESS_LIMIT
 
 MARKS = "marks-"  # what an SVG calls each group of marks, with the group's index
 
@@ -70,7 +69,7 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
         half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
     linear = "" if info.logarithmic else " (linear around zero)"
     axes.set_ylabel(
-        f"{info.metric}, excess over the floor{linear}\n{info.seeds} seeds, {plain(info.num_images)} images"
+        f"{info.metric}, {info.standard.excess_name}{linear}\n{info.seeds} seeds, {plain(info.num_images)} images"
     )
     faint_grid(axes)
     if info.full_speed is not None:
@@ -102,9 +101,14 @@ def _draw_lines(axes: Axes, info: FrontInfo) -> None:
     axes.fill_between([left, *speeds], [heights[0], *heights], top, step="pre", color=ACCENT, alpha=0.05, zorder=1)
     if info.limit is not None:
         axes.axhline(info.limit, color=MUTED, linewidth=0.9, linestyle=(0, (5, 3)), zorder=2)
-        text = f"{EXCESS_LIMIT:g} × the full schedule's excess"
         axes.annotate(
-            text, (right, info.limit), (-2, 3), textcoords="offset points", ha="right", color=MUTED, fontsize=7.5
+            info.standard.limit_words,
+            (right, info.limit),
+            (-2, 3),
+            textcoords="offset points",
+            ha="right",
+            color=MUTED,
+            fontsize=7.5,
         )
 
 

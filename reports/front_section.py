@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from .front_info import FrontInfo, front_info
 from .front_plot import MARKS, draw_front
+from .interval import spelled
 from .point_table import table_rows
 from .style import inline_svg, plain
 from .view import Point, Seeds, StudyView
@@ -52,8 +53,8 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
-        f"excess {excess.value:.1f} [{excess.lower:.1f}, {excess.upper:.1f}]"
-        + (f", {relative:.2f} ×" if relative else ""),
+        f"{view.standard.excess_name}: {spelled(excess)}"
+        + (f", {view.standard.brief(relative)}" if relative is not None else ""),
         f"{speed:.1f} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
         f"{schedule.num_steps} steps, mean depth {point.mean_depth:.1f} of {schedule.networks[0].num_blocks}",
         f"weights {point.weights}",

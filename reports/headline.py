@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from .advantage import Advantage
 from .interval import Interval
 from .style import plain
-from .view import BEST_RATIO_LEVEL, EXCESS_LIMIT, Point, Seeds, StudyView
+from .view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def headline(view: StudyView) -> str:
 def _result(view: StudyView, point: Point) -> str:
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     assert speedup is not None, point.label
-    quality = f" at {excess:.2f} × its excess distance" if excess is not None else ""
+    quality = f" at {view.standard.words(excess, 'its excess distance')}" if excess is not None else ""
     return f"{_capital(point.label)} samples {with_interval(speedup, ' ×')} as fast as the full schedule{quality}."
 
 
@@ -47,8 +47,8 @@ def details(view: StudyView) -> list[str]:
         assert quality is not None
         noises = "noises that no selection saw" if seeds == "final" else "the search's own noises"
         sentences.append(
-            f"Quality is {quality.metric} on {plain(quality.num_images)} images of {noises}, as excess over the floor; "
-            f"intervals are {view.level:.0%}."
+            f"Quality is {quality.metric} on {plain(quality.num_images)} images of {noises}, as "
+            f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
     return sentences
 
@@ -72,14 +72,12 @@ def tiles(view: StudyView) -> list[Tile]:
     if knee := view.knee("final"):
         speedup, excess = view.speedup(knee), view.relative_excess(knee, "final")
         assert speedup is not None, knee.label
-        at = f" at {excess:.2f} × the excess distance" if excess is not None else ""
+        at = f" at {view.standard.words(excess)}" if excess is not None else ""
         found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up at the knee, {knee.label},{at}".removesuffix(",")))
     if close := _fastest_close(view):
         speedup = view.speedup(close)
         assert speedup is not None, close.label
-        found.append(
-            Tile(f"{speedup.value:.2f} ×", f"speed-up within {EXCESS_LIMIT:g} × the excess distance, {close.label}")
-        )
+        found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up within {view.standard.limit_words}, {close.label}"))
     measured = sum(point.search is not None for point in view.points)
     noun = "schedule" if measured == 1 else "schedules"
     found.append(Tile(plain(measured), f"{noun} measured, {len(view.front('final'))} on the final front"))
@@ -90,7 +88,7 @@ def tiles(view: StudyView) -> list[Tile]:
 
 def _fastest_close(view: StudyView) -> Point | None:
     ratios = [(point, view.relative_excess(point, "final")) for point in view.front("final")]
-    close = [point for point, ratio in ratios if ratio is not None and ratio <= EXCESS_LIMIT]
+    close = [point for point, ratio in ratios if ratio is not None and ratio <= view.standard.limit]
     return close[-1] if close else None
 
 

@@ -1,5 +1,6 @@
 """Values with intervals, and ratios of speeds from interleaved timings."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,20 @@ class Interval:
     def times(self, factor: float) -> "Interval":
         """The same interval in other units; `factor` is positive."""
         return Interval(self.value * factor, self.lower * factor, self.upper * factor)
+
+
+def places(interval: Interval | None) -> int:
+    """The decimal places that show three digits of a value, or one digit of its interval where that is wide."""
+    if interval is None:
+        return 1
+    size = max(abs(interval.value), (interval.upper - interval.lower) / 20)
+    return max(0, 2 - math.floor(math.log10(size))) if size > 0 else 1
+
+
+def spelled(interval: Interval) -> str:
+    """`123 [98, 151]` or `0.0012 [0.0009, 0.0016]`: as many places for the interval as for its value."""
+    digits = places(interval)
+    return f"{interval.value:.{digits}f} [{interval.lower:.{digits}f}, {interval.upper:.{digits}f}]"
 
 
 def relative_speed(timed: Timed, level: float) -> Interval:

@@ -10,20 +10,25 @@ import numpy as np
 import optuna
 
 from ..backends.environment import environment_digest
+from ..backends.features import TO_BASELINE
 from ..backends.plan import compile_plan
 from ..backends.schedule import Schedule
 from ..backends.throughput import Timing, predict_seconds
 from ..backends.uncertainty import Distance, difference, estimate
 from ..studies.config import StudyConfig, to_dict
-from ..studies.records import EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
+from ..studies.records import TEXT_ENCODING, EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
 from ..studies.storage import optuna_storage
 from ..studies.store import Store
 from ..studies.transactions import storage_errors
 from .conditions import conditions
 from .interval import Interval
 from .pareto import Score
+from .standard import Standard, standard_of
 from .timings import throughputs
 from .view import BEST_RATIO_LEVEL, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
+
+# The pins that tell a study's own weights apart: what its timings and its own members are kept under, joined with +.
+OWN_WEIGHTS = ("checkpoint.path", "checkpoint.vae", "checkpoint.network")
 
 
 def load_view(store: Store, study: str) -> StudyView:
@@ -43,11 +48,13 @@ def load_view(store: Store, study: str) -> StudyView:
         batch_size=config.throughput.batch_size,
         level=config.quality.level,
         configuration=to_dict(config),
-        conditions=conditions(config, rows.environment),
+        conditions=conditions(config, rows.environment, rows.text_seconds),
         points=points,
         differences=_differences(points, rows.influences()),
         spent=_spent(store, rows, points),
         failures=rows.failures(),
+        standard=rows.standard,
+        text_seconds=rows.text_seconds,
     )
 
 
@@ -81,7 +88,7 @@ class _Rows:
         full = _full(members)
         timed = [r for r in store.measurements.throughputs(study) if r.purpose == "final" and r.study == study]
         pins = store.studies.pins(study)
-        own = pins.get("checkpoint.path", "")
+        own = "+".join(pin for name in OWN_WEIGHTS if (pin := pins.get(name)))
         raw = store.measurements.call_timings(_timing_key(config, environment, own)) if environment else {}
         return cls(
             config=config,
@@ -119,12 +126,40 @@ class _Rows:
                 found[(key.schedule_digest, names[key.weights_sha256]), seeds].append(record)
         return found
 
+    @property
+    def against_baseline(self) -> bool:
+        """Whether values are stated against the full schedule's images."""
+        return standard_of(self.config.quality, None).kind != "reference"
+
+    @cached_property
+    def questions(self) -> dict[Seeds, str]:
+        """The digests of the questions that the full schedule's images answer."""
+        full = self.full
+        wanted = (full.schedule_digest, full.weights_sha256) if full else None
+        asked = {digest: each.key for digest, each in self.evaluations.items()}
+        found = {digest: key for digest, key in asked.items() if (key.schedule_digest, key.weights_sha256) == wanted}
+        return {seeds: digest for digest, key in found.items() if (seeds := self.seeds(key))}
+
+    @cached_property
+    def standard(self) -> Standard:
+        """What quality is compared with."""
+        between = (self.questions.get("final"), self.config.quality.metric, self.questions.get("search"))
+        found = [r for r in self.qualities if (r.evaluation, r.metric, r.reference) == between]
+        noise = Interval(found[-1].value, found[-1].lower, found[-1].upper) if found else None
+        return standard_of(self.config.quality, noise)
+
+    @property
+    def text_seconds(self) -> float | None:
+        """What encoding one prompt took, if prompts were encoded."""
+        timing = self.kinds.get(TEXT_ENCODING)
+        return timing.median if timing else None
+
     def quality(self, key: Key, seeds: Seeds) -> Quality | None:
         """The primary metric at its largest count (the search's count for search values)."""
         if (record := self.primary(key, seeds)) is None:
             return None
         beside = [r for r in self.values[key, seeds] if r.num_images == record.num_images]
-        paired = [r.value for r in beside if r.metric.endswith("-to-baseline")]
+        to_baseline = [r.value for r in beside if r.metric.endswith(TO_BASELINE) and r.metric != record.metric]
         kernel = [Interval(r.value, r.lower, r.upper) for r in beside if r.metric.startswith("kid")]
         return Quality(
             seeds=seeds,
@@ -132,13 +167,22 @@ class _Rows:
             num_images=record.num_images,
             distance=Interval(record.value, record.lower, record.upper),
             floor=record.floor,
-            to_baseline=paired[-1] if paired else None,
+            to_baseline=to_baseline[-1] if to_baseline else None,
             kernel=kernel[-1] if kernel and record.metric != "kid" else None,
+            paired=self.lost(record, seeds) if self.standard.kind == "score" else None,
         )
+
+    def lost(self, record: QualityRecord, seeds: Seeds) -> Interval | None:
+        """What a score's record has beyond the full schedule's, with a paired interval."""
+        full = self.full
+        base = self.primary((full.schedule_digest, full.weights_name), seeds) if full else None
+        if base is None or base.num_images != record.num_images:
+            return None
+        return _difference(record, base, self.config.quality.level)
 
     def primary(self, key: Key, seeds: Seeds) -> QualityRecord | None:
         """The record behind `quality`."""
-        reference = self.pins.get("quality.reference")
+        reference = self.questions.get(seeds) if self.against_baseline else self.pins.get("quality.reference")
         records = [
             record
             for record in self.values.get((key, seeds), [])
@@ -212,16 +256,16 @@ def _differences(points: Sequence[Point], records: Mapping[Key, QualityRecord]) 
         [p.key for p in points if p.role == role and p.key in records] for role in ("baseline", "trial")
     )
     return {
-        (a, b): _difference(records[a], records[b])
+        (a, b): _difference(records[a], records[b], BEST_RATIO_LEVEL)
         for a in baselines
         for b in trials
         if records[a].num_images == records[b].num_images
     }
 
 
-def _difference(a: QualityRecord, b: QualityRecord) -> Interval:
+def _difference(a: QualityRecord, b: QualityRecord, level: float) -> Interval:
     """The paired interval of a − b: image i of both came from the same noise."""
-    found = estimate(difference(_distance(a), _distance(b)), BEST_RATIO_LEVEL)
+    found = estimate(difference(_distance(a), _distance(b)), level)
     return Interval(found.value, found.lower, found.upper)
 
 

@@ -23,7 +23,7 @@ from .definitions import definitions
 from .front_maps import maps_info
 from .front_section import front_section
 from .headline import details, headline, tiles
-from .point_table import COLUMNS
+from .point_table import columns
 from .samples import GridInfo, Row, strip
 from .style import inline_svg, png_of_pixels
 from .view import Point, StudyView
@@ -60,7 +60,7 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Figure]) -
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         version=__version__,
-        columns=COLUMNS,
+        columns=columns(view),
         resume=resume_command(view),
         headline=headline(view),
         details=details(view),
@@ -105,7 +105,7 @@ def _plots(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, Any]:
 def _gains(view: StudyView, point: Point) -> str:
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     parts = [f"{speedup.value:.2f} ×"] if speedup else []
-    return ", ".join([*parts, f"{excess:.2f} × excess"] if excess is not None else parts)
+    return ", ".join([*parts, view.standard.brief(excess)] if excess is not None else parts)
 
 
 def _notes(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .interval import Interval
+from .interval import Interval, places
+from .standard import Kind
 from .style import THEME, look, plain
 from .view import Point, Seeds, StudyView
 
@@ -38,13 +39,18 @@ class TableRow:
     cells: tuple[Cell, ...]
 
 
-COLUMNS = (
-    Column("schedule", text=True),
-    Column("weights", text=True),
-    Column("excess", "distance, interval"),
-    Column("× full's", "excess"),
-    Column("to full", "paired"),
-    Column("kernel", "distance"),
+# What stands for quality, by how the study states it.
+QUALITY_COLUMNS: dict[Kind, tuple[Column, ...]] = {
+    "reference": (
+        Column("excess", "distance, interval"),
+        Column("× full's", "excess"),
+        Column("to full", "paired"),
+        Column("kernel", "distance"),
+    ),
+    "baseline": (Column("to full", "distance, interval"), Column("of noise", "%")),
+    "score": (Column("score", "mean, interval"), Column("lost", "paired interval"), Column("of noise", "%")),
+}
+OTHER_COLUMNS = (
     Column("speed-up", "interval"),
     Column("images/s"),
     Column("1 − t/t₀"),
@@ -55,6 +61,14 @@ COLUMNS = (
     Column("latency", "ms, one image"),
     Column("memory", "MiB, peak"),
 )
+TEXT_COLUMN = Column("images/s", "with text")
+
+
+def columns(view: StudyView) -> tuple[Column, ...]:
+    """The headings of a study's tables."""
+    text = () if view.text_seconds is None else (TEXT_COLUMN,)
+    names = (Column("schedule", text=True), Column("weights", text=True))
+    return (*names, *QUALITY_COLUMNS[view.standard.kind], *OTHER_COLUMNS, *text)
 
 
 def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: str) -> list[TableRow]:
@@ -78,7 +92,7 @@ def _badges(view: StudyView, point: Point, seeds: Seeds) -> tuple[str, ...]:
 
 
 def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
-    quality, speed = point.quality(seeds), view.speed(point, seeds)
+    speed = view.speed(point, seeds)
     speedup = view.speedup(point) if seeds == "final" else _predicted_speedup(view, point)
     throughput = point.throughput
     latency = throughput.latency_seconds if throughput else None
@@ -86,10 +100,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
     return [
         Cell(point.label.removesuffix(f" · {point.weights}"), point.label, is_text=True),
         Cell(point.weights, point.weights, is_text=True),
-        _interval(quality.excess if quality else None, digits=1),
-        _number(view.relative_excess(point, seeds), 2),
-        _number(quality.to_baseline if quality else None, 1),
-        _number(quality.kernel.value if quality and quality.kernel else None, 3),
+        *_quality_cells(view, point, seeds),
         _interval(speedup, digits=2, unit=" ×"),
         _number(speed, 1),
         _number(100 * (1 - 1 / speedup.value) if speedup else None, 0, " %"),
@@ -99,7 +110,24 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         _number(point.flops / 1e9 if point.flops else None, 2),
         _number(latency * 1000 if latency else None, 1),
         _number(memory / 2**20 if memory else None, 0),
+        *([] if view.text_seconds is None else [_number(view.with_text(speed) if speed else None, 1)]),
     ]
+
+
+def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
+    quality, relative = point.quality(seeds), view.relative_excess(point, seeds)
+    if view.standard.kind == "reference":
+        return [
+            _interval(quality.excess if quality else None, digits=1),
+            _number(relative, 2),
+            _number(quality.to_baseline if quality else None, 1),
+            _number(quality.kernel.value if quality and quality.kernel else None, 3),
+        ]
+    values = [quality.excess if quality else None]
+    if view.standard.kind == "score":
+        values.insert(0, view.standard.shown(quality.distance) if quality else None)
+    cells = [_interval(value, digits=places(value)) for value in values]
+    return [*cells, _number(None if relative is None else 100 * relative, 1)]
 
 
 def _predicted_speedup(view: StudyView, point: Point) -> Interval | None:

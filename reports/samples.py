@@ -69,7 +69,7 @@ def _figures(view: StudyView, highlight: Highlight) -> tuple[str, ...]:
     point = highlight.point
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     figures = [f"{speedup.value:.2f} × as fast"] if speedup else []
-    figures += [f"{excess:.2f} × the excess distance"] if excess is not None else []
+    figures += [view.standard.words(excess)] if excess is not None else []
     return (", ".join(figures),) if figures else ()
 
 

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from ..backends.errors import InputError
 from .style import plain
-from .view import EXCESS_LIMIT, Point, StudyView
+from .view import Point, StudyView
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ def the_knee(view: StudyView) -> Point:
 
 
 def within_loss(max_loss: float) -> Choose:
-    """The fastest point whose excess distance is at most (1 + `max_loss`) × the full schedule's."""
+    """The fastest point that loses at most `max_loss`; see `standard.py` for what a loss is a part of."""
 
     def choose(view: StudyView) -> Point:
         losses = [(loss, point) for point in _final_front(view) if (loss := _loss(view, point)) is not None]
         if not losses:
             raise InputError(
-                "--max-loss: the full schedule's excess distance must be above zero to compare with, but it isn't, "
-                "or has not been measured. Use --knee or --min-speedup."
+                f"--max-loss: {view.standard.whole} must be above zero to compare with, but it isn't, or has not been "
+                "measured. Use --knee or --min-speedup."
             )
         if within := [point for loss, point in losses if loss <= max_loss]:
             return within[-1]
         nearest, point = min(losses, key=lambda pair: pair[0])
         raise InputError(
-            f"--max-loss: no point of the front loses at most {max_loss:.1%} of the full schedule's excess distance; "
+            f"--max-loss: no point of the front loses at most {max_loss:.1%} of {view.standard.whole}; "
             f"the nearest is {point.label}, which loses {nearest:.1%}. Use --max-loss {_rounded_up(nearest)}."
         )
 
@@ -103,12 +103,14 @@ def highlights(view: StudyView) -> list[Highlight]:
     Only final values choose, so the list is short (the full schedule or nothing) until the front has them.
     """
     front = view.front("final")
-    close = [p for p in front if (ratio := view.relative_excess(p, "final")) is not None and ratio <= EXCESS_LIMIT]
+    close = [
+        p for p in front if (ratio := view.relative_excess(p, "final")) is not None and ratio <= view.standard.limit
+    ]
     wanted: list[tuple[str, Point | None]] = [
         ("full schedule", view.full),
         ("largest gain over a baseline", view.best.point if view.best else None),
         ("the baseline that it beats", view.best.baseline if view.best else None),
-        (f"fastest within {EXCESS_LIMIT:g} ×", close[-1] if close else None),
+        (f"fastest within {view.standard.limit_brief}", close[-1] if close else None),
         ("knee", view.knee("final")),
         ("fastest of the front", front[-1] if front else None),
     ]
@@ -133,7 +135,7 @@ def _final_front(view: StudyView) -> list[Point]:
 
 def _loss(view: StudyView, point: Point) -> float | None:
     ratio = view.relative_excess(point, "final")
-    return None if ratio is None else ratio - 1
+    return None if ratio is None else view.standard.loss(ratio)
 
 
 def _rounded_up(loss: float) -> str:

@@ -8,7 +8,7 @@ from io import StringIO
 from typing import Any, cast
 
 from .advantage import Advantage
-from .definitions import BEST_RATIO
+from .definitions import best_ratio
 from .interval import Interval
 from .pareto import Score
 from .view import Point, Quality, Seeds, StudyView
@@ -36,7 +36,8 @@ def point_row(view: StudyView, point: Point) -> dict[str, Cell]:
         "speedup_lower": speedup.lower if speedup else None,
         "speedup_upper": speedup.upper if speedup else None,
         "acceleration": 1 - 1 / speedup.value if speedup else None,
-        "images_per_second": view.speed(point, "final"),
+        "images_per_second": (speed := view.speed(point, "final")),
+        "images_per_second_with_text": view.with_text(speed) if speed else None,
         "images_per_second_raw": throughput.images_per_second if throughput else None,
         "seconds_per_batch": throughput.median_seconds if throughput else None,
         "predicted_seconds_per_batch": point.predicted_seconds,
@@ -54,11 +55,21 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, Cel
         "metric": quality.metric if quality else None,
         "num_images": quality.num_images if quality else None,
         **_quality_values(quality),
+        **_score_values(view, quality),
         "relative_excess": view.relative_excess(point, seeds),
         "to_baseline": quality.to_baseline if quality else None,
         **_kernel_values(quality.kernel if quality else None),
     }
     return {f"{seeds}_{name}": cell for name, cell in cells.items()}
+
+
+def _score_values(view: StudyView, quality: Quality | None) -> dict[str, Cell]:
+    """A user's score with the sign that people know; no columns for distances."""
+    if view.standard.kind != "score":
+        return {}
+    shown = view.standard.shown(quality.distance) if quality else None
+    values = (shown.value, shown.lower, shown.upper) if shown else (None, None, None)
+    return dict(zip(("score", "score_lower", "score_upper"), values, strict=True))
 
 
 def _kernel_values(kernel: Interval | None) -> dict[str, Cell]:
@@ -113,7 +124,7 @@ def to_dict(view: StudyView) -> dict[str, Any]:
         "best_ratio_lower": best.lower if best else None,
         "best": _advantage(best) if best else None,
         "advantages": [_advantage(entry) for entry in view.advantages],
-        "best_ratio_definition": BEST_RATIO,
+        "best_ratio_definition": best_ratio(view),
         "knee": knee.label if knee else None,
         "full_schedule": point_row(view, view.full) if view.full else None,
         "front": [point_row(view, point) for point in view.front("final")],
@@ -121,6 +132,8 @@ def to_dict(view: StudyView) -> dict[str, Any]:
         "baselines": [point_row(view, point) for point in view.points if point.role == "baseline"],
         "num_points": len(view.points),
         "num_trials": sum(point.role == "trial" for point in view.points),
+        "standard": _standard(view),
+        "text_seconds": view.text_seconds,
         "interval_level": view.level,
         "conditions": dict(view.conditions),
         "configuration": view.configuration,
@@ -138,6 +151,18 @@ def _advantage(entry: Advantage[Point]) -> dict[str, Any]:
         "ratio": entry.ratio,
         "contender": entry.contender.label,
         "ratio_lower": entry.lower,
+    }
+
+
+def _standard(view: StudyView) -> dict[str, Any]:
+    """What quality is compared with; `noise` is what another noise changes."""
+    noise = view.standard.noise
+    return {
+        "kind": view.standard.kind,
+        "noise": noise.value if noise else None,
+        "noise_interval": list(noise.ends) if noise else None,
+        "higher_is_better": view.standard.higher_is_better,
+        "limit": view.standard.limit,
     }
 
 

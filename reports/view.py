@@ -15,25 +15,28 @@ from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
 from .pareto import Progress, Score, front, hypervolume_over_cost, knee
+from .standard import TO_REFERENCE, Standard
 
 Seeds = Literal["search", "final"]
 Key = tuple[str, str]  # schedule digest, name of the weights
 
 BEST_RATIO_LEVEL = 0.95
-EXCESS_LIMIT = 1.5  # best_ratio looks at points up to this many times the full schedule's excess distance.
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A schedule's distance from the reference, on one set of noises at one count.
+    """A schedule's quality on one set of noises at one count, as a distance: less is better.
 
     Attributes:
         metric: the distance's name, such as `fid` or `fd-efficientnet-lite0`.
-        distance: with the interval for its expectation at this count, the reference fixed.
-        floor: real images against real images at the same count; None where there are none to draw.
+        distance: with the interval for its expectation at this count, the reference fixed. A user's score stands here
+            too, with a minus where more is better.
+        floor: real images against real images at the same count, or the full schedule's own value for a score; None
+            where there are none to draw.
         to_baseline: the paired distance to the full schedule's images of the same noises, and None if it wasn't
             measured.
         kernel: the kernel distance of the same features, unbiased; None without real images' features.
+        paired: what the distance has beyond the full schedule's on the same noises, for a score; None for distances.
     """
 
     seeds: Seeds
@@ -43,11 +46,12 @@ class Quality:
     floor: float | None
     to_baseline: float | None = None
     kernel: Interval | None = None
+    paired: Interval | None = None
 
     @property
     def excess(self) -> Interval:
         """The distance beyond the floor (the whole distance where there is no floor)."""
-        return self.distance.minus(self.floor or 0.0)
+        return self.paired or self.distance.minus(self.floor or 0.0)
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class StudyView:
         differences: 95 % paired intervals of distance(a) − distance(b) on final seeds, by the two points' keys.
         spent: the search's evaluations in the order they finished.
         failures: what failed and why, newest last.
+        standard: what quality is compared with.
+        text_seconds: what encoding one prompt takes, which no timing of a schedule includes; None without prompts.
     """
 
     name: str
@@ -171,6 +177,8 @@ class StudyView:
     differences: Mapping[tuple[Key, Key], Interval]
     spent: tuple[Spent, ...] = ()
     failures: tuple[str, ...] = ()
+    standard: Standard = TO_REFERENCE
+    text_seconds: float | None = None
 
     @cached_property
     def full(self) -> Point | None:
@@ -244,19 +252,24 @@ class StudyView:
         """The front's knee; None while the front is empty."""
         return self._knees.get(seeds)
 
+    def with_text(self, images_per_second: float) -> float | None:
+        """Images a second where each image's prompt is encoded too; None without prompts."""
+        return None if self.text_seconds is None else 1 / (1 / images_per_second + self.text_seconds)
+
     def relative_excess(self, point: Point, seeds: Seeds) -> float | None:
         """The point's excess distance ÷ the full schedule's (normal weights) at the same count.
 
-        None where one of them isn't measured at that count, or the full schedule's isn't above its floor.
+        Without real images, ÷ what another noise changes; see `standard.py`. None where one of them isn't measured at
+        that count, or isn't above zero.
         """
         mine, full = point.quality(seeds), self.full.quality(seeds) if self.full else None
-        if mine is None or full is None or mine.num_images != full.num_images or full.excess.value <= 0:
+        if mine is None or full is None or mine.num_images != full.num_images:
             return None
-        return mine.excess.value / full.excess.value
+        return self.standard.relative(mine.excess.value, full.excess.value)
 
     @cached_property
     def advantages(self) -> list[Advantage[Point]]:
-        """Each trial on the final front with a relative excess up to `EXCESS_LIMIT`, against the baselines."""
+        """Each trial on the final front with a relative excess up to the standard's limit, against the baselines."""
         baselines = [point for point in self.measured("final") if point.role == "baseline"]
         eligible = [point for point in self.front("final") if point.role == "trial" and self._is_close(point)]
         return [
@@ -289,11 +302,15 @@ class StudyView:
 
     @cached_property
     def reference_point(self) -> Score | None:
-        """The hypervolume's: the full schedule's speed, at its floor plus four times its excess (search seeds)."""
+        """The hypervolume's: the full schedule's speed, at its floor plus four times its excess (search seeds).
+
+        Without real images: at its own value plus what another noise changes.
+        """
         if self.full is None or self.full.search is None or not (speed := self.speed(self.full, "search")):
             return None
-        quality = self.full.search
-        return Score(quality.distance.value + 3 * max(quality.excess.value, 0.0), speed)
+        quality, noise = self.full.search, self.standard.noise
+        beyond = noise.value if noise else 3 * max(quality.excess.value, 0.0)
+        return Score(quality.distance.value + beyond, speed)
 
     @cached_property
     def progress(self) -> list[Progress]:
@@ -304,7 +321,7 @@ class StudyView:
 
     def _is_close(self, point: Point) -> bool:
         relative = self.relative_excess(point, "final")
-        return relative is not None and relative <= EXCESS_LIMIT
+        return relative is not None and relative <= self.standard.limit
 
     def _significantly_worse(self, a: Point, b: Point) -> bool:
         difference = self.differences.get((a.key, b.key))

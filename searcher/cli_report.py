@@ -23,7 +23,7 @@ from ..reports.tables import to_csv, to_json
 from ..reports.view import Point, StudyView
 from ..studies.config import StudyConfig, override
 from ..studies.store import open_store
-from .laboratory import load_networks, make_conditions, resolve_device
+from .laboratory import embed, load_networks, make_conditions, resolve_device
 from .onnx_folder import write_onnx
 from .opening import only_study
 from .options import json_flag, storage_flag, storage_url, study_flag
@@ -100,6 +100,7 @@ def sampled(view: StudyView, config: StudyConfig) -> tuple[StudyView, GridInfo |
         config = resolve_device(config)
         networks = load_networks(config)
         conditions = make_conditions(config, next(iter(networks.values())))
+        embed(networks.values(), conditions)
         view = with_flops(view, networks)
         grid = sample_grid(
             view,
@@ -210,5 +211,5 @@ def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dic
 def _gains(view: StudyView, point: Point) -> str:
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     parts = [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
-    parts += [f"{excess:.2f} × its excess distance"] if excess is not None else []
+    parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
     return ", " + ", ".join(parts) if parts else ""

@@ -16,6 +16,7 @@ from ..backends.errors import InputError
 from ..backends.sampling import Samples, labels
 from ..backends.sampling import sample as sample_batches
 from ..backends.schedule import load
+from ..reports.interval import Interval
 from ..studies.interruption import interruptible
 from .evaluation import Evaluation
 from .evaluation import evaluate as measure
@@ -135,37 +136,72 @@ def evaluate(schedule: Path, seed: int, repeats: int, as_json: bool, **given: An
 
 def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
     """The figures as JSON has them."""
-    quality = found.quality
+    quality, shown = found.quality, _shown(found)
+    noise = found.standard.noise
     return {
         "schedule": str(file),
         "digest": found.schedule_digest,
         "weights": found.weights,
         "metric": quality.metric,
         "num_images": quality.num_images,
-        "value": quality.value,
-        "interval": [quality.lower, quality.upper],
+        "value": shown.value,
+        "interval": list(shown.ends),
         "level": quality.level,
-        "floor": quality.floor,
-        "excess": quality.excess,
+        "floor": quality.floor if found.standard.kind == "reference" else None,
+        "excess": _excess(found),
+        "noise": noise.value if noise else None,
+        "of_noise": found.standard.relative(_excess(found) or 0.0, 0.0) if noise else None,
         **asdict(found.speed),
         "full_steps": found.full_steps,
         "device": found.device,
         "dtype": found.dtype,
         "executor": found.executor,
+        "text_seconds": found.text_seconds,
     }
+
+
+def _shown(found: Evaluation) -> Interval:
+    """The value with the sign that people know."""
+    quality = found.quality
+    return found.standard.shown(Interval(quality.value, quality.lower, quality.upper))
+
+
+def _excess(found: Evaluation) -> float | None:
+    """What the value has beyond the floor, or beyond the full schedule's; None where there is no floor to draw."""
+    return found.quality.value if found.standard.kind == "baseline" else found.quality.excess
+
+
+def _beside(found: Evaluation) -> str:
+    """What stands beside the value, after a comma."""
+    excess, standard = _excess(found), found.standard
+    if excess is None:
+        return ""
+    if standard.kind == "reference":
+        return f", {excess:.4g} above the floor of {found.quality.floor:.4g}"
+    relative = standard.relative(excess, 0.0)
+    part = "" if relative is None else f", {relative:.1%} of {standard.whole}"
+    return part if standard.kind == "baseline" else f", {excess:.4g} worse than the full schedule's{part}"
+
+
+def _with_text(found: Evaluation) -> str:
+    """Images a second with each image's prompt encoded, after a comma."""
+    if found.text_seconds is None:
+        return ""
+    whole = 1 / (1 / found.speed.images_per_second + found.text_seconds)
+    return f", {whole:.3g} with {found.text_seconds * 1000:.3g} ms of text encoding for each"
 
 
 def as_text(file: Path, found: Evaluation) -> str:
     """The figures a line each, with what they hold for."""
     quality, speed = found.quality, found.speed
     slow, fast = speed.speedup_interval
-    floor = "" if quality.excess is None else f", {quality.excess:.4g} above the floor of {quality.floor:.4g}"
+    shown = _shown(found)
     return "\n".join(
         (
             f"{file} on {found.weights}",
-            f"  {quality.metric}: {quality.value:.4g} [{quality.lower:.4g}, {quality.upper:.4g}]{floor} "
+            f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
             f"({quality.num_images} images)",
-            f"  {speed.images_per_second:.1f} images/s at batch {speed.batch_size}, "
+            f"  {speed.images_per_second:.1f} images/s at batch {speed.batch_size}{_with_text(found)}, "
             f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps",
             f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
             f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",

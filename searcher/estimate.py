@@ -88,6 +88,6 @@ def _seconds_per_image(laboratory: Laboratory) -> float:
             conditions=laboratory.conditions,
             batch_size=size,
         )
-        laboratory.metric.features([batch.images for batch in batches])
+        laboratory.features(list(batches), laboratory.config.quality.search_seed)
         seconds = (time.perf_counter() - started) / size
     return seconds

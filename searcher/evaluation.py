@@ -13,9 +13,12 @@ from ..backends.pieces import trajectory
 from ..backends.sampling import check, sample
 from ..backends.schedule import Schedule, block_evaluations
 from ..backends.throughput import Subject, flops, speedup, time_schedules
+from ..reports.interval import Interval
+from ..reports.standard import Standard, standard_of
 from ..studies.config import StudyConfig
 from ..studies.records import QualityRecord
 from .laboratory import Laboratory, set_up
+from .metric import Answer
 from .other_weights import remark
 from .progress import Silent, Watch
 
@@ -49,16 +52,24 @@ class Speed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a schedule is worth, and what the figures hold for; `full_steps` are those of the full schedule."""
+    """What a schedule is worth, and what the figures hold for.
+
+    Attributes:
+        standard: what quality is compared with, and with which sign people know it.
+        full_steps: those of the full schedule.
+        text_seconds: what encoding one prompt took, which no figure of speed includes; None without prompts.
+    """
 
     schedule_digest: str
     weights: str
     quality: QualityRecord
+    standard: Standard
     speed: Speed
     full_steps: int
     device: str
     dtype: str
     executor: str
+    text_seconds: float | None = None
 
 
 def evaluate(
@@ -90,44 +101,67 @@ def evaluate(
     if note := remark(schedule, network):
         watch.say(note)
     seed = laboratory.config.quality.final_seed if seed is None else seed
-    features = _features(laboratory, network, schedule, seed, watch, check_interruption)
+    sampler = _Sampler(laboratory, watch, check_interruption)
+    quality, standard = _quality(laboratory, sampler, network, schedule, seed)
     return Evaluation(
         schedule_digest=schedule.digest,
         weights=laboratory.weights,
-        quality=laboratory.metric.score("", features),
+        quality=quality,
+        standard=standard,
         speed=_speed(laboratory, network, schedule, repeats, watch),
         full_steps=laboratory.frame.num_steps,
         device=laboratory.environment["device"],
         dtype=laboratory.config.checkpoint.dtype,
         executor=laboratory.config.throughput.executor,
+        text_seconds=laboratory.network.text_seconds,
     )
 
 
-def _features(
-    laboratory: Laboratory,
-    network: Network,
-    schedule: Schedule,
-    seed: int,
-    watch: Watch,
-    check_interruption: Callable[[], None],
-) -> FeatureArray:
-    """(num_images, D) of the schedule's first images."""
-    quality = laboratory.config.quality
-    watch.phase("sampling", quality.num_images)
-    found: list[FeatureArray] = []
-    with laboratory.lock.shared():
-        for batch in sample(
-            [network],
-            schedule,
-            seed=seed,
-            images=range(quality.num_images),
-            conditions=laboratory.conditions,
-            batch_size=quality.batch_size,
-            observe=lambda _step, _values: check_interruption(),
-        ):
-            found.append(laboratory.metric.features([batch.images]))
-            watch.advance(batch.first + len(batch.images), len(batch.images))
-    return np.concatenate(found)
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples and turns into features, telling the watch."""
+
+    laboratory: Laboratory
+    watch: Watch
+    check_interruption: Callable[[], None]
+
+    def answer(self, network: Network, schedule: Schedule, seed: int, label: str) -> Answer:
+        """The features of a schedule's first images."""
+        quality, found = self.laboratory.config.quality, list[FeatureArray]()
+        self.watch.phase(f"sampling {label}", quality.num_images)
+        with self.laboratory.lock.shared():
+            for batch in sample(
+                [network],
+                schedule,
+                seed=seed,
+                images=range(quality.num_images),
+                conditions=self.laboratory.conditions,
+                batch_size=quality.batch_size,
+                observe=lambda _step, _values: self.check_interruption(),
+            ):
+                found.append(self.laboratory.features([batch], seed))
+                self.watch.advance(batch.first + len(batch.images), len(batch.images))
+        return Answer(label, np.concatenate(found))
+
+    def baseline(self, seed: int, label: str) -> Answer:
+        """Those of what everything is stated against."""
+        baseline = self.laboratory.baseline
+        return self.answer(self.laboratory.networks[baseline.weights], baseline.schedule, seed, label)
+
+
+def _quality(
+    laboratory: Laboratory, sampler: _Sampler, network: Network, schedule: Schedule, seed: int
+) -> tuple[QualityRecord, Standard]:
+    """The value, and beside what it stands: the full schedule's own images, where there are no real ones."""
+    metric, quality = laboratory.metric, laboratory.config.quality
+    answer = sampler.answer(network, schedule, seed, "the schedule")
+    if not metric.needs_baseline:
+        return metric.score(answer, None), standard_of(quality, None)
+    baseline = sampler.baseline(seed, "the full schedule")
+    other = quality.search_seed if seed != quality.search_seed else quality.final_seed
+    noise = metric.noise(sampler.baseline(other, "the full schedule on other noises"), baseline)
+    assert noise is not None, "needs_baseline"
+    return metric.score(answer, baseline), standard_of(quality, Interval(noise.value, noise.lower, noise.upper))
 
 
 def _speed(laboratory: Laboratory, network: Network, schedule: Schedule, repeats: int, watch: Watch) -> Speed:

@@ -32,7 +32,7 @@ def measure_front(session: Session) -> None:
     seed = session.laboratory.config.quality.final_seed
     for candidate in compared:
         session.objective.score(candidate, seed, count)
-        session.objective.score_beside(candidate, compared[0], seed, count)
+        session.objective.score_beside(candidate, seed, count)
 
 
 def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]:

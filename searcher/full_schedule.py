@@ -6,10 +6,10 @@ from typing import Literal
 from ..backends.errors import InputError
 from ..backends.network import Network
 from ..backends.sampling import check
-from ..backends.schedule import Guidance, Schedule
+from ..backends.schedule import Embedded, Guidance, Schedule
 from ..backends.solvers import custom, find, make_schedule
 from ..backends.spacings import custom as custom_spacing
-from ..studies.config import BaselineConfig
+from ..studies.config import AUTO, BaselineConfig
 from .frames import Frame
 
 
@@ -19,29 +19,32 @@ def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
     Raises:
         InputError: an unknown solver or spacing, or values that do not go together.
     """
-    if baseline.guidance is not None and network.condition_kind == "none":
+    settled = settle(network, baseline)
+    if settled.guidance is not None and network.condition_kind == "none":
         raise InputError(
             f"guidance: `{network.name}` takes no conditions, so there is nothing to guide. Leave `--guidance` away."
         )
-    settled = settle(network, baseline)
     full = _full(network, settled)
     check([network], full)
     assert settled.spacing is not None
-    return Frame(full, settled.spacing, _spacing_options(network, settled), baseline.include_zero)
+    return Frame(full, settled.spacing, settled.spacing_options, baseline.include_zero)
 
 
 def settle(network: Network, baseline: BaselineConfig) -> BaselineConfig:
     """The configuration with the customs of the network written out where it says nothing."""
+    usual = None if network.condition_kind == "none" else network.usual_guidance
+    spacing = baseline.spacing or custom_spacing(network.noise)
     return replace(
         baseline,
         solver=baseline.solver or custom(network.noise),
-        spacing=baseline.spacing or custom_spacing(network.noise),
+        spacing=spacing,
+        spacing_options=_spacing_options(network, spacing, baseline),
+        guidance=usual if baseline.guidance == AUTO else baseline.guidance,
         guidance_channels=guidance_channels(network, baseline),
     )
 
 
 def _full(network: Network, settled: BaselineConfig) -> Schedule:
-    channels = guidance_channels(network, settled)
     return make_schedule(
         network.signature,
         network.noise,
@@ -51,24 +54,37 @@ def _full(network: Network, settled: BaselineConfig) -> Schedule:
         variant=settled.variant,
         num_steps=settled.num_steps,
         spacing=settled.spacing,
-        spacing_parameters=dict(_spacing_options(network, settled)),
+        spacing_parameters=dict(settled.spacing_options),
         include_zero=settled.include_zero,
-        guidance=None if settled.guidance is None else Guidance(settled.guidance, channels),
+        guidance=_guidance(network, settled),
         variance=_variance(network, settled),
         eta=settled.eta,
         clip=settled.clip,
     )
 
 
-def _spacing_options(network: Network, settled: BaselineConfig) -> tuple[tuple[str, float], ...]:
+def _spacing_options(network: Network, spacing: str, baseline: BaselineConfig) -> tuple[tuple[str, float], ...]:
     """What the spacing takes: the network's own shift where the configuration has none."""
-    given = dict(settled.spacing_options)
-    if settled.spacing == "flow" and network.usual_shift is not None:
+    given = dict(baseline.spacing_options)
+    if spacing == "flow" and network.usual_shift is not None:
         given.setdefault("shift", network.usual_shift)
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"baseline.spacing_options.{name} must be a number, but got {value!r}. Write one.")
     return tuple(sorted(given.items()))
+
+
+def _guidance(network: Network, settled: BaselineConfig) -> Guidance | Embedded | None:
+    """Guidance in two passes, or as an input of networks that take it so."""
+    scale = settled.guidance
+    assert not isinstance(scale, str)
+    if network.takes_guidance:
+        if scale is None:
+            raise InputError(
+                f"guidance: `{network.name}` takes a scale at every step, but got none. Add --guidance 3.5."
+            )
+        return Embedded(scale)
+    return None if scale is None else Guidance(scale, guidance_channels(network, settled))
 
 
 def guidance_channels(network: Network, baseline: BaselineConfig) -> int | Literal["all"]:

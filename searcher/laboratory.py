@@ -3,8 +3,8 @@
 Whatever can be wrong with an input is found here, before anything is sampled and before a database is touched.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,19 +12,25 @@ import click
 import torch
 
 from ..backends import conditions as condition_lists
+from ..backends import prompts
 from ..backends.allocator import keep_freed_memory
-from ..backends.conditions import Conditions
+from ..backends.conditions import Conditions, shown
 from ..backends.device_lock import DeviceLock
 from ..backends.environment import device_id, environment
 from ..backends.errors import InputError
-from ..backends.features import parse_metric
+from ..backends.features import FeatureArray, parse_metric
 from ..backends.network import Network, check_device, load
+from ..backends.pipelines import load_pipeline
+from ..backends.sampling import Samples
 from ..backends.solvers import find
-from ..studies.config import CheckpointConfig, StudyConfig, override
+from ..studies.config import AUTO, CheckpointConfig, StudyConfig, override
+from .candidates import Candidate, from_baseline
+from .fitting import fit
 from .frames import Frame
-from .full_schedule import make_frame, settle
-from .metric import Metric, load_metric
-from .seeds import check_families
+from .full_schedule import make_frame
+from .metric import Metric
+from .metric_loading import load_metric
+from .seeds import Baseline, check_families
 from .spaces import check_space
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -35,11 +41,11 @@ class Laboratory:
     """What a study measures with.
 
     Attributes:
-        config: the study's configuration, its device resolved.
+        config: the study's configuration, with nothing left open.
         networks: by the name of their weights; the study's own come first.
         frames: the full schedule of each of them.
-        conditions: the labels of the images.
-        metric: scores features; see `quality.py`.
+        conditions: the labels or prompts of the images.
+        metric: makes features of images, and scores them; see `metric.py`.
     """
 
     config: StudyConfig
@@ -62,6 +68,19 @@ class Laboratory:
     def frame(self) -> Frame:
         """The full schedule of the study's own weights."""
         return self.frames[self.weights]
+
+    @cached_property
+    def baseline(self) -> Candidate:
+        """What everything is stated against: the full schedule, on the first of the other weights if there are any."""
+        names = list(self.networks)
+        name = names[1] if len(names) > 1 else names[0]
+        return from_baseline(Baseline("full", "full", name, self.frames[name].full), self.weights)
+
+    def features(self, batches: Sequence[Samples], seed: int) -> FeatureArray:
+        """(N, D) features of sampled batches; the metric may ask for the prompts or labels that they were given."""
+        images = [range(batch.first, batch.first + len(batch.images)) for batch in batches]
+        given = [shown(self.conditions, each, seed) for each in images]
+        return self.metric.features([batch.images for batch in batches], given)
 
     @cached_property
     def lock(self) -> DeviceLock:
@@ -99,13 +118,15 @@ def set_up(config: StudyConfig) -> Laboratory:
     config = resolve_device(config)
     _check_names(config)
     networks = load_networks(config)
-    frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     network = next(iter(networks.values()))
     network.check_decodes()
-    config = replace(config, baseline=settle(network, config.baseline))
+    config = fit(config, network)
     _, height, width = network.image_shape
-    metric = load_metric(config.quality, (height, width), config.throughput.device)
+    metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
+    config = override(config, {"quality.higher_is_better": metric.higher_is_better})
     conditions = make_conditions(config, network, metric)
+    embed(networks.values(), conditions)
+    frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     return Laboratory(config, networks, frames, conditions, metric)
 
 
@@ -113,30 +134,44 @@ def _check_names(config: StudyConfig) -> None:
     """What is known by its name alone is checked before anything is loaded."""
     check_space(config.search.space)
     check_families(config.search.baselines)
-    parse_metric(config.quality.metric)
+    if config.quality.metric != AUTO and ":" not in config.quality.metric:
+        parse_metric(config.quality.metric)
     if config.baseline.solver is not None:
         find(config.baseline.solver)
 
 
 def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
-    """The labels of a study's images.
+    """The labels or prompts of a study's images. A network that takes prompts encodes them now.
 
     Raises:
         InputError: a file is wrong, or the network takes no conditions.
     """
-    probabilities = metric.label_probabilities if metric else None
-    return condition_lists.load(config.quality.conditions, network.num_classes, probabilities)
+    spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
+    if network.condition_kind != "prompts":
+        return condition_lists.load("uniform" if spec == AUTO else spec, network.num_classes, probabilities)
+    found = prompts.load(prompts.OWN if spec == AUTO else spec)
+    embed([network], found)
+    return found
+
+
+def embed(networks: Iterable[Network], conditions: Conditions) -> None:
+    """Has every network that takes prompts encode these, once."""
+    for network in networks:
+        if network.condition_kind == "prompts" and network.num_conditions is None:
+            network.embed(conditions.prompts)
 
 
 def resolve_device(config: StudyConfig) -> StudyConfig:
-    """The configuration with `auto` replaced by the device that is there.
+    """The configuration with `auto` replaced by the device that is there; a live pipeline says itself where it is.
 
     Raises:
         InputError: not a device's name.
         DeviceError: the device is not there.
     """
     device = config.throughput.device
-    if device == "auto":
+    if device == AUTO and config.checkpoint.pipeline is not None:
+        return config
+    if device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
     return override(config, {"throughput.device": device})
@@ -150,7 +185,8 @@ def load_networks(config: StudyConfig) -> dict[str, Network]:
         DeviceError: the device is not there.
     """
     paths = [config.checkpoint.path, *config.checkpoint.baseline_weights]
-    loaded = [_load(path, config.checkpoint, config.throughput.device) for path in paths]
+    others = [_load(path, config.checkpoint, config.throughput.device) for path in paths[1:]]
+    loaded = [load_one(config), *others]
     for path, network in zip(paths, loaded, strict=True):
         _check_same_network(loaded[0], network, path)
     networks = {network.name: network for network in loaded}
@@ -164,6 +200,8 @@ def load_networks(config: StudyConfig) -> dict[str, Network]:
 
 def load_one(config: StudyConfig) -> Network:
     """The network with the study's own weights alone. Raises as `load_networks` does."""
+    if config.checkpoint.pipeline is not None:
+        return _ready(load_pipeline(config.checkpoint.pipeline, **dict(config.checkpoint.options)), config.checkpoint)
     return _load(config.checkpoint.path, config.checkpoint, config.throughput.device)
 
 
@@ -173,7 +211,12 @@ def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
         options["vae"] = checkpoint.vae
     if checkpoint.weights_key is not None:
         options["weights_key"] = checkpoint.weights_key
-    network = load(path, device, DTYPES[checkpoint.dtype], network=checkpoint.network, **options)
+    dtype = DTYPES["float32" if checkpoint.dtype == AUTO else checkpoint.dtype]
+    return _ready(load(path, device, dtype, network=checkpoint.network, **options), checkpoint)
+
+
+def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
+    """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
     for note in network.notes:
         click.echo(f"Note: {note}.", err=True)
     return network.at(checkpoint.granularity)
@@ -192,16 +235,19 @@ def _check_same_network(first: Network, other: Network, path: str) -> None:
             f"checkpoint.baseline_weights: `{path}` predicts {other.prediction} of {other.sample_shape} on other noise "
             f"than the study's network. Leave it out."
         )
-    if other.num_classes != first.num_classes:
+    if (other.condition_kind, other.num_classes) != (first.condition_kind, first.num_classes):
         raise InputError(
-            f"checkpoint.baseline_weights: `{path}` must take the labels of the study's network, but has "
-            f"{other.num_classes or 'no'} classes, not {first.num_classes or 'none'}. Leave it out."
+            f"checkpoint.baseline_weights: `{path}` must take what the study's network takes, but takes "
+            f"{other.condition_kind} ({other.num_classes or 'no'} classes), not {first.condition_kind} "
+            f"({first.num_classes or 'no'} classes). Leave it out."
         )
 
 
 def load_frames(config: StudyConfig) -> dict[str, Frame]:
     """The full schedule on each of the study's weights, the study's own first. Raises as `set_up` does."""
-    return {name: make_frame(network, config.baseline) for name, network in load_networks(config).items()}
+    networks = load_networks(config)
+    baseline = fit(config, next(iter(networks.values()))).baseline
+    return {name: make_frame(network, baseline) for name, network in networks.items()}
 
 
 def weights_digest(network: Network) -> str:

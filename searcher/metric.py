@@ -1,95 +1,107 @@
 """A study's metric: what makes features of images, what they are compared with, and the value that comes out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
-from ..backends.features import Extractor, FeatureArray, load_extractor, parse_metric
-from ..backends.fidelity import frechet, paired_distance
+from ..backends.features import TO_BASELINE, Extractor, FeatureArray
+from ..backends.fidelity import check_features, frechet, paired_distance
 from ..backends.floors import frechet_floor, kernel_floor
 from ..backends.kernel import kid
-from ..backends.reference_images import Preparation
-from ..backends.references import Reference, load_reference
-from ..backends.uncertainty import Distance, Floor, estimate
-from ..studies.config import QualityConfig
+from ..backends.own_metric import OwnMetric, Shown, unpack
+from ..backends.references import Reference
+from ..backends.uncertainty import Array, Distance, Floor, estimate
 from ..studies.records import QualityRecord
 
 
 @dataclass(frozen=True)
-class Metric:
-    """Scores features against a reference.
+class Answer:
+    """Features (N, D) of a schedule's images 0 … N − 1, with the digest of the question that they answer."""
+
+    question: str
+    features: FeatureArray
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """Turns images into features, and features into a value of which less is better.
 
     Attributes:
-        name: the registered name, such as `fid` or `fd-efficientnet-lite0`.
-        kind: "frechet" or "kernel".
-        extractor: makes features of images.
-        source: the reference.
+        name: as the study names it.
         level: the confidence of intervals.
     """
 
     name: str
-    kind: str
-    extractor: Extractor
-    source: Reference
     level: float
-    _floors: dict[int, Floor] = field(default_factory=dict[int, Floor])
+
+    needs_baseline: ClassVar[bool] = True
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """The direction of a user's scores; None for distances."""
+        return None
+
+    def told(self, value: float) -> str:
+        """A value in words, with the sign that people know."""
+        if self.higher_is_better is None:
+            return f"distance {value:.4g}"
+        return f"score {-value if self.higher_is_better else value:.4g}"
+
+    @property
+    @abstractmethod
+    def extractor_digest(self) -> str:
+        """What tells extractors apart, weights and preprocessing included."""
 
     @property
     def reference(self) -> str:
-        """What tells references apart."""
-        return self.source.digest
-
-    @property
-    def extractor_digest(self) -> str:
-        """What tells extractors apart, weights and preprocessing included."""
-        return self.extractor.digest
+        """What tells references apart. The baseline is told apart by its own settings."""
+        return "baseline"
 
     @property
     def label_probabilities(self) -> Sequence[float] | None:
         """How often each label occurs among the reference images, where whoever made the reference noted it."""
-        return self.source.made.get("label_probabilities")
+        return None
 
-    def features(self, images: Sequence[Tensor]) -> FeatureArray:
-        """(N, D) features of batches of images, each (n, 3, H, W) uint8."""
-        return np.concatenate([self.extractor(batch) for batch in images])
+    def reference_of(self, baseline: str) -> str:
+        """What a value's `reference` is, where the baseline's images answer the question of this digest."""
+        return baseline
 
-    def score(self, evaluation: str, features: FeatureArray, keep_influence: bool = False) -> QualityRecord:
-        """The value of features (N, D) with its interval and the floor at that count.
+    @abstractmethod
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        """(N, D) features of batches of images, each (n, 3, H, W) uint8, shown the given prompts or labels."""
 
-        Args:
-            evaluation: the digest of the question that the features answer.
-            features: of images 0 … N − 1.
-            keep_influence: whether paired intervals will be wanted of it.
-        """
-        distance = self.distance(features)
-        influence = tuple(distance.pack().ravel().tolist()) if keep_influence else ()
-        found = self._record(evaluation, self.name, self.reference, distance)
-        return replace(found, floor=self.floor(len(features)).value, influence=influence)
-
-    def score_beside(
-        self, evaluation: str, features: FeatureArray, baseline: str, of_baseline: FeatureArray
-    ) -> list[QualityRecord]:
-        """What stands beside the value: the paired distance to the baseline's images, and a kernel distance.
+    @abstractmethod
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        """The value of features with its interval and its floor.
 
         Args:
-            evaluation: the digest of the question that the features (N, D) answer.
-            features: of images 0 … N − 1.
-            baseline: the digest of the question that `of_baseline` answers.
-            of_baseline: (N, D) features of the baseline's images of the same noises.
+            answer: of a schedule.
+            baseline: of the full schedule on the same noises; not looked at unless `needs_baseline`.
+            keep_influence: whether paired intervals will be wanted of a value whose influences are large to keep.
         """
-        paired = paired_distance(features, of_baseline)
-        found = [self._record(evaluation, f"{self.extractor.name}-to-baseline", baseline, paired)]
-        if self.kind == "frechet" and self.source.features is not None:
-            distance = kid(features, self.source.kernel)
-            found.append(self._record(evaluation, self.extractor.kernel_metric, self.reference, distance))
-        return found
 
-    def _record(self, evaluation: str, metric: str, reference: str, distance: Distance) -> QualityRecord:
+    def score_beside(self, answer: Answer, baseline: Answer) -> list[QualityRecord]:
+        """What stands beside the value at the end of a study."""
+        return []
+
+    def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
+        """How far the baseline is from itself on other noises, image by image; None where a floor says what counts.
+
+        Args:
+            other: the baseline's images of other noises.
+            baseline: those of the same prompts or labels that schedules are compared on.
+        """
+        return None
+
+    def record(self, question: str, metric: str, reference: str, distance: Distance) -> QualityRecord:
+        """A distance with its interval, as it is stored."""
         found = estimate(distance, self.level)
         return QualityRecord(
-            evaluation=evaluation,
+            evaluation=question,
             metric=metric,
             reference=reference,
             first_image=0,
@@ -100,6 +112,57 @@ class Metric:
             standard_error=found.standard_error,
             level=found.level,
         )
+
+
+@dataclass(frozen=True)
+class ReferenceMetric(Metric):
+    """The distance of features from those of real images.
+
+    Attributes:
+        kind: "frechet" or "kernel".
+        extractor: makes features of images.
+        source: the reference.
+    """
+
+    kind: Literal["frechet", "kernel"]
+    extractor: Extractor
+    source: Reference
+    _floors: dict[int, Floor] = field(default_factory=dict[int, Floor])
+
+    needs_baseline: ClassVar[bool] = False
+
+    @property
+    def reference(self) -> str:
+        return self.source.digest
+
+    @property
+    def extractor_digest(self) -> str:
+        return self.extractor.digest
+
+    @property
+    def label_probabilities(self) -> Sequence[float] | None:
+        return self.source.made.get("label_probabilities")
+
+    def reference_of(self, baseline: str) -> str:
+        return self.reference
+
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        return np.concatenate([self.extractor(batch) for batch in images])
+
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        distance = self.distance(answer.features)
+        influence = packed(distance) if keep_influence else ()
+        found = self.record(answer.question, self.name, self.reference, distance)
+        return replace(found, floor=self.floor(len(answer.features)).value, influence=influence)
+
+    def score_beside(self, answer: Answer, baseline: Answer) -> list[QualityRecord]:
+        """The paired distance to the baseline's images, and a kernel distance."""
+        paired = paired_distance(answer.features, baseline.features)
+        found = [self.record(answer.question, f"{self.extractor.name}{TO_BASELINE}", baseline.question, paired)]
+        if self.kind == "frechet" and self.source.features is not None:
+            distance = kid(answer.features, self.source.kernel)
+            found.append(self.record(answer.question, self.extractor.kernel_metric, self.reference, distance))
+        return found
 
     def distance(self, features: FeatureArray) -> Distance:
         """The distance of features (N, D) from the reference."""
@@ -112,21 +175,74 @@ class Metric:
         return self._floors[count]
 
 
-def load_metric(config: QualityConfig, image_size: tuple[int, int], device: str) -> Metric:
-    """The metric that a study asks for.
+@dataclass(frozen=True)
+class BaselineMetric(Metric):
+    """The mean squared distance between the features of an image and of the baseline's of the same noise.
 
-    Args:
-        config: names metric and reference, and how reference images are prepared.
-        image_size: (height, width) of generated images, which real ones are brought to.
-        device: where the extractor runs.
-
-    Raises:
-        InputError: an unknown metric, weights that are not to be had, or a reference that does not fit.
+    Attributes:
+        extractor: makes features of images.
     """
-    name, kind = parse_metric(config.metric)
-    extractor = load_extractor(name, config.extractor_weights, device)
-    preparation = Preparation(image_size, config.crop, config.resize_filter)
-    reference = load_reference(config.reference, extractor, preparation)
-    if kind == "kernel":
-        reference.kernel  # noqa: B018  Worked out now, because it refuses a reference without features.
-    return Metric(config.metric, kind, extractor, reference, config.level)
+
+    extractor: Extractor
+
+    @property
+    def extractor_digest(self) -> str:
+        return self.extractor.digest
+
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        return np.concatenate([self.extractor(batch) for batch in images])
+
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        assert baseline is not None, "needs_baseline"
+        distance = paired_distance(answer.features, baseline.features)
+        found = self.record(answer.question, self.name, baseline.question, distance)
+        return replace(found, influence=packed(distance))
+
+    def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
+        distance = paired_distance(other.features, baseline.features)
+        return self.record(other.question, self.name, baseline.question, distance)
+
+
+@dataclass(frozen=True)
+class ScoreMetric(Metric):
+    """The mean of a user's score, with a minus where more is better.
+
+    Attributes:
+        own: the user's function.
+        upward: whether more is better.
+    """
+
+    own: OwnMetric
+    upward: bool
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        return self.upward
+
+    @property
+    def extractor_digest(self) -> str:
+        return self.own.digest
+
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        return np.concatenate([self.own.scores(batch, each) for batch, each in zip(images, shown, strict=True)])
+
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        assert baseline is not None, "needs_baseline"
+        distance = Distance.of_mean(self._losses(answer))
+        found = self.record(answer.question, self.name, baseline.question, distance)
+        return replace(found, floor=float(self._losses(baseline).mean()), influence=packed(distance))
+
+    def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
+        distance = Distance.of_mean(np.abs(self._losses(other) - self._losses(baseline)))
+        return self.record(other.question, self.name, baseline.question, distance)
+
+    def _losses(self, answer: Answer) -> Array:
+        """(N,) of which less is better."""
+        check_features(answer.features, 2)
+        scores = unpack(answer.features)
+        return -scores if self.upward else scores
+
+
+def packed(distance: Distance) -> tuple[float, ...]:
+    """What a record keeps of a distance for paired intervals."""
+    return tuple(distance.pack().ravel().tolist())

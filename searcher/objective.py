@@ -15,11 +15,12 @@ from ..backends.sampling import NonFiniteSamples, sample
 from ..backends.schedule import Schedule
 from ..backends.throughput import Timing, predict_seconds, time_calls
 from ..studies.evaluations import FailedEvaluation, UnusableFeatures
-from ..studies.records import Claim, EvaluationKey, QualityRecord, TimingKey
+from ..studies.records import TEXT_ENCODING, Claim, EvaluationKey, QualityRecord, TimingKey
 from ..studies.store import Store
 from ..studies.workers import Worker
 from .candidates import Candidate
 from .laboratory import Laboratory, weights_digest
+from .metric import Answer
 from .pace import Pace
 
 # A schedule on given noises can't be measured, now or ever: the store keeps the reason, and the study goes on without.
@@ -60,6 +61,9 @@ class Objective:
         self._spent = spent
         # Other weights of the network take the same time.
         self._timing_key = timing_key(laboratory, laboratory.network)
+        if laboratory.network.text_seconds is not None:  # kept beside them: no schedule's time includes it
+            encoding = {TEXT_ENCODING: [laboratory.network.text_seconds]}
+            store.measurements.put_call_timings(self._timing_key, encoding)
         known = store.measurements.call_timings(self._timing_key)
         self._qualities = {
             (record.evaluation, record.metric, record.reference, record.num_images): record
@@ -124,9 +128,9 @@ class Objective:
                 batch_size=laboratory.config.quality.batch_size,
                 observe=lambda _step, _values: self._check(),
             )
-            pictures = [batch.images for batch in batches]
+            found = list(batches)
             sampled = time.perf_counter()
-            features = laboratory.metric.features(pictures)
+            features = laboratory.features(found, seed)
         self.store.evaluations.commit_chunk(claim, images.start, features, time.perf_counter() - started)
         predicted = self.predicted_seconds(candidate.schedule) / self.batch_size * len(images)
         self.pace.learn(len(images), predicted, sampled - started, time.perf_counter() - sampled)
@@ -141,35 +145,63 @@ class Objective:
     def scored(self, candidate: Candidate, seed: int, count: int) -> QualityRecord | None:
         """The value of a candidate's first images, if it was worked out before."""
         metric = self.laboratory.metric
-        return self._qualities.get((self.key(candidate, seed).digest, metric.name, metric.reference, count))
+        reference = metric.reference_of(self.key(self.laboratory.baseline, seed).digest)
+        return self._qualities.get((self.key(candidate, seed).digest, metric.name, reference, count))
 
     def score(self, candidate: Candidate, seed: int, count: int) -> QualityRecord:
-        """The value of a candidate's first images, which must be there, worked out and kept unless it was before."""
+        """The value of a candidate's first images, which must be there, worked out and kept unless it was before.
+
+        Where values are stated against the baseline's images of the same noises, those are sampled if they must be.
+        """
         found = self.scored(candidate, seed, count)
         if found is None:
-            key = self.key(candidate, seed)
-            features = self.store.evaluations.features(key, range(count))
-            assert features is not None, "collect() comes first"
+            metric = self.laboratory.metric
+            baseline = self._sampled(self.laboratory.baseline, seed, count) if metric.needs_baseline else None
             final = seed == self.laboratory.config.quality.final_seed
+            answer = self._answer(candidate, seed, count)
             started = time.perf_counter()
-            found = self.laboratory.metric.score(key.digest, features, keep_influence=final)
+            found = metric.score(answer, baseline, keep_influence=final)
             self._keep(found)
             self.pace.learn_score(count, time.perf_counter() - started)
         return found
 
-    def score_beside(self, candidate: Candidate, baseline: Candidate, seed: int, count: int) -> None:
-        """Works out and keeps what stands beside a candidate's value; both must have their first images sampled."""
-        question, other = self.key(candidate, seed).digest, self.key(baseline, seed).digest
-        metric = self.laboratory.metric
-        if (question, f"{metric.extractor.name}-to-baseline", other, count) in self._qualities:
+    def noise(self) -> QualityRecord | None:
+        """How far the baseline is from itself on other noises; None where a floor says what counts.
+
+        The other noises are the final ones. Nothing is selected by it: it is one scale for all schedules.
+        """
+        quality, baseline = self.laboratory.config.quality, self.laboratory.baseline
+        metric, count = self.laboratory.metric, quality.num_images
+        if not metric.needs_baseline:
+            return None
+        own, other = (self.key(baseline, seed).digest for seed in (quality.search_seed, quality.final_seed))
+        found = self._qualities.get((other, metric.name, own, count))
+        if found is None:
+            here, there = (self._sampled(baseline, seed, count) for seed in (quality.search_seed, quality.final_seed))
+            found = metric.noise(there, here)
+            assert found is not None, "needs_baseline"
+            self._keep(found)
+        return found
+
+    def score_beside(self, candidate: Candidate, seed: int, count: int) -> None:
+        """Works out and keeps what stands beside a candidate's value; the baseline must have its first images too."""
+        baseline = self._answer(self.laboratory.baseline, seed, count)
+        question = self.key(candidate, seed).digest
+        if any(key[0] == question and key[2:] == (baseline.question, count) for key in self._qualities):
             return
-        features, of_baseline = (
-            self.store.evaluations.features(self.key(each, seed), range(count)) for each in (candidate, baseline)
-        )
-        assert features is not None, "collect() comes first"
-        assert of_baseline is not None, "the baseline is collected too"
-        for record in metric.score_beside(question, features, other, of_baseline):
+        for record in self.laboratory.metric.score_beside(self._answer(candidate, seed, count), baseline):
             self._keep(record)
+
+    def _sampled(self, candidate: Candidate, seed: int, count: int) -> Answer:
+        """A candidate's first images, sampled unless they are there."""
+        self.collect(candidate, seed, range(count))
+        return self._answer(candidate, seed, count)
+
+    def _answer(self, candidate: Candidate, seed: int, count: int) -> Answer:
+        key = self.key(candidate, seed)
+        features = self.store.evaluations.features(key, range(count))
+        assert features is not None, "collect() comes first"
+        return Answer(key.digest, features)
 
     def _keep(self, record: QualityRecord) -> None:
         self.store.measurements.put_quality(record)

@@ -1,6 +1,5 @@
 """What a finished command shows: the headline, the front as a table, and what to type next."""
 
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -10,17 +9,24 @@ from rich.console import Console
 from rich.table import Table
 
 from ..reports.headline import details, headline, with_interval
-from ..reports.interval import Interval
+from ..reports.interval import spelled
 from ..reports.loading import load_view
 from ..reports.report import write_report
 from ..reports.samples import sample_grid
 from ..reports.selection import highlights
+from ..reports.standard import Kind
 from ..reports.tables import to_json
 from ..reports.view import Point, StudyView
 from .options import is_default
 from .session import Session
 
 TABLE_WIDTH = 140
+# The columns of quality, by how the study states it.
+QUALITY: dict[Kind, tuple[str, ...]] = {
+    "reference": ("excess distance", "× full's"),
+    "baseline": ("distance to full", "of noise"),
+    "score": ("score", "lost", "of noise"),
+}
 
 
 def show(view: StudyView, as_json: bool) -> None:
@@ -59,8 +65,7 @@ def front_table(view: StudyView) -> Table:
         "",
         "schedule",
         "weights",
-        "excess distance",
-        "× full's",
+        *QUALITY[view.standard.kind],
         "speed-up",
         "images/s",
         "steps",
@@ -74,13 +79,11 @@ def front_table(view: StudyView) -> Table:
 
 
 def _cells(view: StudyView, point: Point) -> list[str]:
-    quality, speedup = point.final, view.speedup(point)
-    relative, speed = view.relative_excess(point, "final"), view.speed(point, "final")
+    speedup, speed = view.speedup(point), view.speed(point, "final")
     return [
         point.label,
         point.weights,
-        "–" if quality is None else _excess(quality.excess),
-        f"{relative:.2f}" if relative is not None else "–",
+        *_quality_cells(view, point),
         with_interval(speedup, " ×") if speedup else "–",
         f"{speed:.1f}" if speed else "–",
         str(point.schedule.num_steps),
@@ -88,10 +91,12 @@ def _cells(view: StudyView, point: Point) -> list[str]:
     ]
 
 
-def _excess(excess: Interval) -> str:
-    """`123 [98, 151]` or `0.0012 [0.0009, 0.0016]`: three digits of the value, and as many places for its interval."""
-    digits = max(0, 2 - math.floor(math.log10(abs(excess.value)))) if excess.value else 1
-    return f"{excess.value:.{digits}f} [{excess.lower:.{digits}f}, {excess.upper:.{digits}f}]"
+def _quality_cells(view: StudyView, point: Point) -> list[str]:
+    """The score, if the study has one, the excess, and what that is a part of."""
+    quality, relative, standard = point.final, view.relative_excess(point, "final"), view.standard
+    score = [] if standard.kind != "score" else [spelled(standard.shown(quality.distance)) if quality else "–"]
+    part = "–" if relative is None else f"{relative:.2f}" if standard.kind == "reference" else f"{relative:.1%}"
+    return [*score, spelled(quality.excess) if quality else "–", part]
 
 
 def next_commands(view: StudyView) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ..reports.pareto import Score, front, knee
-from ..reports.view import EXCESS_LIMIT
+from ..reports.standard import EXCESS_LIMIT, NOISE_LIMIT
 from .candidates import Candidate
 
 # Beyond this many times the full schedule's excess distance no speed makes up for the images: on the bundled
@@ -22,6 +22,9 @@ from .candidates import Candidate
 # With this bound TPE had 1.0, 1.3, 1.6 and 1.6 times the hypervolume within 1.5 × that it has without any, for full
 # schedules of 4, 5, 6 and 8 steps of the closed-form network (100 trials, 16 seeds); 4, 5 and 7 × did as well.
 WORST_EXCESS = 3.0
+# The same where a distance to the baseline's images is stated beside what another noise changes: on the bundled
+# checkpoint exit 3 of 12 (2.7 × the excess distance) is at 0.74 of that, exit 4 at 0.59, exit 6 (1.8 ×) at 0.40.
+WORST_SHARE = 0.65
 # A search value a little beyond the limit may well be within it on other noises.
 SLACK = 1.15
 # Baselines closer in speed than this are as good as equal.
@@ -51,17 +54,18 @@ class Measured:
         return Score(self.excess, self.speed)
 
 
-def worst_excess(measured: Iterable[Measured]) -> float:
-    """The excess distance beyond which a schedule is worthless; infinite where the full schedule has none to compare.
+def worst_excess(measured: Iterable[Measured], noise: float | None = None) -> float:
+    """The excess distance beyond which a schedule is worthless; infinite where there is nothing to compare with.
 
     It is stated on the upper end of the full schedule's interval, so that a network whose samples can hardly be told
     from real images at this count does not make everything else worthless.
 
     Args:
         measured: in the order in which they were; the first full schedule is what excess is compared with.
+        noise: what another noise changes, where that is what excess is compared with.
     """
-    full = _full(measured)
-    return WORST_EXCESS * full.excess_upper if full.excess_upper > 0 else math.inf
+    whole = WORST_EXCESS * _full(measured).excess_upper if noise is None else WORST_SHARE * noise
+    return whole if whole > 0 else math.inf
 
 
 def violation(measured: Measured, worst: float) -> float:
@@ -69,18 +73,19 @@ def violation(measured: Measured, worst: float) -> float:
     return -1.0 if math.isinf(worst) else measured.excess / worst - 1.0
 
 
-def priorities(measured: Sequence[Measured]) -> list[Measured]:
+def priorities(measured: Sequence[Measured], noise: float | None = None) -> list[Measured]:
     """All that deserve final seeds, the most deserving first: the front, each point with the baselines it must beat.
 
     What is beyond the worst excess distance deserves none, but the best trial is there in any case.
 
     Args:
         measured: in the order in which they were; the first full schedule is what excess is compared with.
+        noise: as for `worst_excess`.
     """
-    full, wanted = _full(measured), _wanted(measured)
+    full, wanted = _full(measured), _wanted(measured, worst_excess(measured, noise))
     baselines = _baselines(wanted)
     trials = [each for each in front(wanted, _score) if each.candidate.role == "trial"]
-    near = _near(trials, full)
+    near = _near(trials, limit(full, noise))
     far = [each for each in trials if each not in near]
     ranked = sorted(near, key=lambda each: -_gain(each, baselines))
     knees = [knee(near, _score)] if near else []
@@ -90,15 +95,19 @@ def priorities(measured: Sequence[Measured]) -> list[Measured]:
     return list(dict.fromkeys(chain([full], groups, reversed(front(baselines, _score)))))
 
 
-def next_rival(measured: Sequence[Measured], left: Sequence[tuple[float, Candidate]]) -> Candidate | None:
+def next_rival(
+    measured: Sequence[Measured], left: Sequence[tuple[float, Candidate]], noise: float | None = None
+) -> Candidate | None:
     """The unmeasured baseline that could be as good as the best trial, and faster than the fastest that is known to be.
 
     Args:
         measured: in the order in which they were; the first full schedule is what excess is compared with.
         left: baselines that were not measured, each with its images a second.
+        noise: as for `worst_excess`.
     """
     baselines = _baselines(measured)
-    trials = _near([each for each in front(measured, _score) if each.candidate.role == "trial"], _full(measured))
+    trials = [each for each in front(measured, _score) if each.candidate.role == "trial"]
+    trials = _near(trials, limit(_full(measured), noise))
     for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
         known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
         between = [(speed, candidate) for speed, candidate in left if known * MARGIN < speed < trial.speed]
@@ -113,9 +122,13 @@ def _full(measured: Iterable[Measured]) -> Measured:
     return next(each for each in measured if each.candidate.family == "full")
 
 
-def _wanted(measured: Sequence[Measured]) -> list[Measured]:
+def limit(full: Measured, noise: float | None) -> float:
+    """The excess distance up to which people want a schedule; see `worst_excess` for `noise`."""
+    return EXCESS_LIMIT * max(0.0, full.excess) if noise is None else NOISE_LIMIT * noise
+
+
+def _wanted(measured: Sequence[Measured], worst: float) -> list[Measured]:
     """What is not worthless. Where all trials are, the one of the best quality stays, and is shown for what it is."""
-    worst = worst_excess(measured)
     wanted = [each for each in measured if each.excess <= worst]
     trials = [each for each in measured if each.candidate.role == "trial"]
     if trials and not any(each.candidate.role == "trial" for each in wanted):
@@ -127,9 +140,9 @@ def _baselines(measured: Iterable[Measured]) -> list[Measured]:
     return [each for each in measured if each.candidate.role == "baseline"]
 
 
-def _near(trials: Iterable[Measured], full: Measured) -> list[Measured]:
+def _near(trials: Iterable[Measured], most: float) -> list[Measured]:
     """The trials that may turn out to be within the limit."""
-    return [each for each in trials if each.excess <= EXCESS_LIMIT * SLACK * max(0.0, full.excess)]
+    return [each for each in trials if each.excess <= SLACK * most]
 
 
 def _score(measured: Measured) -> Score:

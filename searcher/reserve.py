@@ -55,7 +55,7 @@ def reserve(session: Session) -> Reserve:
 
 def promoted(session: Session) -> list[Candidate]:
     """All that deserve final seeds, the most deserving first."""
-    return [each.candidate for each in priorities(list(session.measured.values()))]
+    return [each.candidate for each in priorities(list(session.measured.values()), session.noise)]
 
 
 def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:

@@ -10,8 +10,9 @@ from ..studies.config import StudyConfig
 from ..studies.interruption import Interruption
 from .allowance import Allowance, refuse_too_small
 from .finals import measure_front
+from .fitting import adopt
 from .laboratory import Laboratory, set_up
-from .opening import open_session
+from .opening import open_session, stored_config
 from .options import DEFAULT_STORAGE, storage_url
 from .outcome import report
 from .progress import Silent, Watch
@@ -49,7 +50,8 @@ def optimize(
         StorageError: the database is out of reach.
     """
     allowance = Allowance(refuse_too_small(budget or parse_budget(config.run.budget)))
-    laboratory = set_up(config)
+    stored = stored_config(storage_url(storage), config.name)
+    laboratory = set_up(config if stored is None else adopt(config, stored))
     given = read_proposals(proposals, laboratory)
     if announce is not None:
         announce(laboratory)

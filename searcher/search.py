@@ -112,7 +112,7 @@ def measure_proposal(session: Session, proposal: Proposal) -> None:
 
 def values(session: Session, measured: Measured) -> Values:
     """What Optuna is told of a schedule."""
-    worst = worst_excess(session.measured.values())
+    worst = worst_excess(session.measured.values(), session.noise)
     return Values(measured.quality, measured.speed, violation(measured, worst))
 
 
@@ -139,7 +139,7 @@ def _contested(session: Session, rungs: Sequence[Candidate]) -> Candidate | None
     """The baseline to measure next: one that could spoil the best trial's lead, else the next rung of the ladders."""
     left = [each for each in rungs if each.key not in session.measured.keys() | session.left_out]
     speeds = [(session.objective.images_per_second(each.schedule), each) for each in left]
-    return next_rival(list(session.measured.values()), speeds) or next(iter(left), None)
+    return next_rival(list(session.measured.values()), speeds, session.noise) or next(iter(left), None)
 
 
 def _rungs(session: Session) -> list[Candidate]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..studies.records import Member, QualityRecord
 from ..studies.store import Store
@@ -44,6 +45,12 @@ class Session:
     def name(self) -> str:
         """The study's name."""
         return self.laboratory.config.name
+
+    @cached_property
+    def noise(self) -> float | None:
+        """What another noise changes, where quality is stated against the baseline's images; else None."""
+        found = self.objective.noise()
+        return None if found is None else found.value
 
     def measure(self, candidate: Candidate) -> Measured:
         """A candidate's values on search seeds; sampled, or looked up where they are known.
@@ -124,4 +131,5 @@ class Session:
     def _line(self, candidate: Candidate, sampled: int) -> str:
         found = self.measured[candidate.key]
         origin = "" if sampled else " (looked up)"
-        return f"{candidate.label}: distance {found.quality:.4g}, {found.speed:.0f} images/s{origin}"
+        speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
+        return f"{candidate.label}: {self.laboratory.metric.told(found.quality)}, {speed} images/s{origin}"

@@ -21,6 +21,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "study": ("name",),
     "checkpoint": ("checkpoint.path",),
     "network": ("checkpoint.network",),
+    "pipeline": ("checkpoint.pipeline",),
     "weights_key": ("checkpoint.weights_key",),
     "vae": ("checkpoint.vae",),
     "granularity": ("checkpoint.granularity",),
@@ -47,10 +48,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 
 CHECKPOINT_FLAGS = (
     *NETWORK_FLAGS,
+    click.option("--pipeline", metavar="FILE.py:FUNCTION", help="Makes a live diffusers pipeline, measured as it is."),
     click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is."),
     click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What blocks compute in."),
     click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images sampled and timed at a time."),
-    click.option("--conditions", metavar="FILE|NAME", help="Labels: uniform, reference, or a file."),
+    click.option("--conditions", metavar="FILE|NAME", help="Labels (uniform, reference), prompts, or a file."),
 )
 
 
@@ -66,6 +68,18 @@ class Channels(click.ParamType):
             self.fail(f"must be a whole number or `all`, but got {value!r}.", param, ctx)
 
 
+class Scale(click.ParamType):
+    """A scale of guidance, or `none`."""
+
+    name = "scale"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        try:
+            return value if value == "none" else float(value)
+        except ValueError:
+            self.fail(f"must be a number or `none`, but got {value!r}.", param, ctx)
+
+
 GRANULARITY_FLAGS = (
     click.option(
         "--granularity",
@@ -77,7 +91,7 @@ BASELINE_FLAGS = (
     click.option("--solver", metavar="NAME", help=f"Solver of the full schedule: {', '.join(SOLVERS)}."),
     click.option("--spacing", metavar="NAME", help=f"Where its steps stand: {', '.join(SPACINGS)}."),
     click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
-    click.option("--guidance", type=float, metavar="SCALE", help="Classifier-free guidance; default: none."),
+    click.option("--guidance", type=Scale(), metavar="SCALE|none", help="Default: the pipeline's own, or none."),
     click.option(
         "--guidance-channels",
         type=Channels(),
@@ -86,7 +100,7 @@ BASELINE_FLAGS = (
     ),
 )
 QUALITY_FLAGS = (
-    click.option("--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, kid, …, or module:function."),
+    click.option("--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, …-to-baseline, or FILE.py:FUNCTION."),
     click.option("--reference", metavar="PATH|NAME", help="Real images: a folder, an .npz, or a bundled name."),
     click.option("--extractor-weights", metavar="FILE", help="Local weights of the feature extractor."),
     click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images for each schedule."),
@@ -111,7 +125,7 @@ def study_config(
         given: values of flags by their names in `SETTINGS`, and `network_args`; None where a flag was not given.
 
     Raises:
-        InputError: a file, key or value is wrong, or another checkpoint came without its reference.
+        InputError: a file, key or value is wrong, or two of them contradict each other.
     """
     config = from_toml(config_file) if config_file else StudyConfig()
     values = dict(map(parse_assignment, assignments))
@@ -125,20 +139,20 @@ def study_config(
 
 def _for_checkpoint(config: StudyConfig, values: dict[str, Any]) -> dict[str, Any]:
     """The values, with the demo's defaults taken back where they belong to the demo's checkpoint alone."""
-    checkpoint = values.get("checkpoint.path", config.checkpoint.path)
+    pipeline = values.get("checkpoint.pipeline", config.checkpoint.pipeline)
+    if pipeline is not None and "checkpoint.path" in values:
+        raise InputError("checkpoint: give --checkpoint or --pipeline, but got both. Leave one away.")
+    checkpoint = pipeline or values.get("checkpoint.path", config.checkpoint.path)
     if checkpoint in BUNDLED:
         return values
+    if pipeline is not None:
+        values = {"checkpoint.path": pipeline} | values
     defaults = StudyConfig()
     own: dict[str, Any] = {}
     if config.checkpoint.baseline_weights == defaults.checkpoint.baseline_weights:
         own["checkpoint.baseline_weights"] = ()
     if config.name == defaults.name:
         own["name"] = _as_name(Path(checkpoint).stem)
-    if config.checkpoint.path in BUNDLED and "quality.reference" not in values:
-        raise InputError(
-            f"reference: `{checkpoint}` needs real images to be compared with. Add --reference FOLDER, or an .npz of "
-            "images or of mu and sigma."
-        )
     return own | values
 
 

@@ -25,6 +25,7 @@ from .settings import (
     one_of,
     optional,
     options,
+    pipeline_executor,
     plain,
     setting,
     shown,
@@ -34,6 +35,8 @@ from .settings import (
 
 MAX_FILE_BYTES = 1_000_000
 MAX_SEED = 2**63 - 1
+# What a setting is where the network decides. A study stores what it came to.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,14 @@ class CheckpointConfig(Section):
         "the folder of the diffusers autoencoder that decodes latents; none: as the checkpoint says",
     )
     granularity: str = setting("block", one_of("block", "branch"), "what is scheduled: blocks, or attention and MLP")
-    dtype: str = setting("float32", one_of("float32", "float16", "bfloat16"), "the type that blocks are computed in")
+    pipeline: str | None = setting(
+        None, optional(text), "a function that returns a live diffusers pipeline: FILE.py:function; none: the path's"
+    )
+    dtype: str = setting(
+        AUTO,
+        one_of(AUTO, "float32", "float16", "bfloat16"),
+        "the type that blocks are computed in; auto: float32, or the pipeline's own",
+    )
     baseline_weights: tuple[str, ...] = setting(
         ("fashion-dit",), many(text), "other checkpoints of the same network, whose full schedules are baselines"
     )
@@ -87,8 +97,10 @@ class BaselineConfig(Section):
         optional(one_of(True, False)),
         "whether a step is spent at the spacing's end; none: the solver's custom",
     )
-    guidance: float | None = setting(
-        None, optional(decimal(0.0, 100.0)), "the scale of classifier-free guidance; none: no guidance"
+    guidance: float | str | None = setting(
+        AUTO,
+        any_of(one_of(AUTO), optional(decimal(0.0, 100.0))),
+        "the scale of guidance; none: no guidance; auto: what the network's pipeline is called with by default",
     )
     guidance_channels: int | str | None = setting(
         None,
@@ -101,15 +113,35 @@ class BaselineConfig(Section):
     eta: float | None = setting(None, optional(decimal(0.0, 1.0)), "DDIM's noise: 0 is deterministic, 1 is DDPM's")
     clip: float | None = setting(None, optional(decimal(0.0, 1e6)), "bound on predicted data; none: no bound")
 
+    @property
+    def guidance_words(self) -> str:
+        """`no guidance` or `guidance 1.5`."""
+        if self.guidance is None:
+            return "no guidance"
+        return f"guidance {self.guidance:g}" if isinstance(self.guidance, float) else "the network's usual guidance"
+
 
 @dataclass(frozen=True)
 class QualityConfig(Section):
     """How images are scored, and on which noises."""
 
     section: ClassVar[str] = "quality"
-    metric: str = setting("fd-efficientnet-lite0", name, "the metric, by its registered name, or module:function")
+    metric: str = setting(
+        AUTO,
+        text,
+        "the metric, by its registered name, or FILE.py:function; auto: fd-efficientnet-lite0, and without a reference "
+        "efficientnet-lite0-to-baseline where the network takes prompts",
+    )
+    higher_is_better: bool | None = setting(
+        None, optional(one_of(True, False)), "the direction of a function's scores; none: as the function says"
+    )
     extractor_weights: str | None = setting(None, optional(text), "a local file with the feature extractor's weights")
-    reference: str = setting("fashion-mnist", text, "a folder of images, an .npz, or the name of bundled statistics")
+    reference: str | None = setting(
+        AUTO,
+        optional(text),
+        "a folder of images, an .npz, or the name of bundled statistics; none: the metric needs none; auto: "
+        "the bundled checkpoint's own",
+    )
     crop: str = setting("none", one_of("none", "center"), "how reference images are made square")
     resize_filter: str = setting(
         "bilinear",
@@ -122,7 +154,12 @@ class QualityConfig(Section):
     )
     search_seed: int = setting(0, whole(0, MAX_SEED), "the seed of the noises that the selection sees")
     final_seed: int = setting(1, whole(0, MAX_SEED), "the seed of the noises that no selection sees")
-    conditions: str = setting("uniform", text, "the labels: uniform, reference, or a file with one per line")
+    conditions: str = setting(
+        AUTO,
+        text,
+        "what images show: uniform or reference labels, prompts (a set of our own), or a file with a label or prompt a "
+        "line; auto: uniform, or prompts where the network takes them",
+    )
     batch_size: int = setting(64, whole(1, 100_000), "images sampled at a time; moves values by rounding only")
     level: float = setting(0.9, decimal(0.5, 0.999), "the confidence of every interval")
 
@@ -135,7 +172,9 @@ class ThroughputConfig(Section):
     device: str = setting("auto", name, "cpu, cuda or cuda:N; auto: cuda where there is one")
     batch_size: int = setting(64, whole(1, 100_000), "images timed at a time")
     repeats: int = setting(5, whole(2, 1000), "how often each figure is measured; all are kept")
-    executor: str = setting("eager", one_of("eager"), "what runs the network")
+    executor: str = setting(
+        AUTO, any_of(pipeline_executor, one_of(AUTO, "eager")), "what runs the network; auto: eager, or the pipeline"
+    )
 
 
 @dataclass(frozen=True)
@@ -193,8 +232,17 @@ SECTIONS: dict[str, type[Section]] = {
 
 # Settings that may change when a study is resumed, because no stored number depends on them.
 FREE_SETTINGS = frozenset({*(f"run.{each.name}" for each in fields(RunConfig)), "search.max_trials"})
-# Settings that a study stores as the loaded network resolves them: before that, None says nothing about them.
-RESOLVED_SETTINGS = frozenset({"baseline.guidance_channels", "baseline.solver", "baseline.spacing"})
+# Settings that a study stores as the loaded network resolves them, as it does whatever is `auto`: before that, none
+# says nothing about them.
+RESOLVED_SETTINGS = frozenset(
+    {
+        "baseline.guidance_channels",
+        "baseline.solver",
+        "baseline.spacing",
+        "baseline.spacing_options",
+        "quality.higher_is_better",
+    }
+)
 
 
 class Difference(NamedTuple):
@@ -324,15 +372,16 @@ def difference(old: StudyConfig, new: StudyConfig, same: Collection[str] = ()) -
     """
     before, after = _flat(old), _flat(new)
     changed = [
-        Difference(key, before[key], after[key], key in FREE_SETTINGS or key in same or _says_nothing(key, after))
+        Difference(key, before[key], after[key], key in FREE_SETTINGS or key in same or says_nothing(key, after[key]))
         for key in before
         if before[key] != after[key]
     ]
     return sorted(changed, key=lambda each: each.free)
 
 
-def _says_nothing(key: str, values: Mapping[str, Any]) -> bool:
-    return key in RESOLVED_SETTINGS and values[key] is None
+def says_nothing(key: str, value: Any) -> bool:
+    """Whether a setting's value leaves it to the network."""
+    return value == AUTO or (key in RESOLVED_SETTINGS and value in (None, (), []))
 
 
 def _flat(config: StudyConfig) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+# The kind of call under which the seconds are kept that encoding one prompt took: no part of any schedule's time.
+TEXT_ENCODING = "text encoding"
+
 
 def _digest(value: Any) -> str:
     """SHA-256 of the canonical JSON of `asdict(value)`, as 64 hexadecimal digits."""
@@ -86,7 +89,8 @@ class QualityRecord:
 
     `reference` is the digest of what the images are compared with: real images, or the baseline's evaluation.
     `lower` and `upper` enclose the expectation at this count at confidence `level`; `floor` is the distance between
-    real images and real images at the same count, None for a metric without one. `excess` is the value beyond it.
+    real images and real images at the same count, or for a score the full schedule's own value; None for a metric
+    without one. `excess` is the value beyond it.
 
     `influence` holds image i's influence on the value, so that two values on the same noises and count have a paired
     interval (the deviation of the difference ÷ √n); empty where it was not kept. `finished` is the database's clock in

@@ -178,6 +178,13 @@ def options(key: str, value: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(table.items()))
 
 
+def pipeline_executor(key: str, value: Any) -> str:
+    """What a study calls a live pipeline that runs its network: by the digest of the code that makes it."""
+    if not isinstance(value, str) or not re.fullmatch("pipeline-[0-9a-f]{12}", value):
+        raise _refuse(key, "pipeline- and 12 hexadecimal digits", value, "It is set where --pipeline is given.")
+    return value
+
+
 def from_table(section: type[Section], table: Any) -> Section:
     """A section from a table of a study file, whose unknown keys are refused with the nearest known."""
     if not isinstance(table, Mapping):

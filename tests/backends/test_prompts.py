@@ -33,8 +33,9 @@ def test_image_i_has_prompt_i_on_every_seed(tmp_path: Path) -> None:
         assert indices is not None
         assert indices.dtype == torch.long
         assert indices.tolist() == [2, 0, 1, 2, 0]
-    assert conditions.texts(found, range(2, 5)) == ["three", "one", "two"]
-    assert conditions.texts(conditions.uniform(3), range(3)) is None
+    assert conditions.shown(found, range(2, 5)) == {"prompts": ["three", "one", "two"]}
+    assert conditions.shown(conditions.uniform(3), range(2, 5)) == {"labels": [2, 0, 1]}
+    assert conditions.shown(conditions.uniform(None), range(3)) == {}
 
 
 def test_our_own_set_is_varied_and_short_enough_for_clip() -> None:

@@ -14,8 +14,9 @@ from exeunt.reports.front_maps import MOST_MAPS, maps_info
 from exeunt.reports.front_plot import draw_front
 from exeunt.reports.interval import Interval
 from exeunt.reports.selection import highlights
+from exeunt.reports.standard import EXCESS_LIMIT
 from exeunt.reports.style import THEME, inline_svg, pdf, plain, png, round_ticks
-from exeunt.reports.view import EXCESS_LIMIT, StudyView
+from exeunt.reports.view import StudyView
 from matplotlib.figure import Figure
 
 

@@ -9,8 +9,9 @@ from exeunt.backends.errors import InputError
 from exeunt.reports.interval import Interval
 from exeunt.reports.loading import load_view
 from exeunt.reports.pareto import dominates, hypervolume
+from exeunt.reports.standard import EXCESS_LIMIT
 from exeunt.reports.tables import to_dict
-from exeunt.reports.view import EXCESS_LIMIT, Point, StudyView, Throughput
+from exeunt.reports.view import Point, StudyView, Throughput
 from exeunt.studies.config import StudyConfig, override
 from exeunt.studies.store import Store, open_store
 

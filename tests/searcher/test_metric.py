@@ -6,7 +6,7 @@ import torch
 from exeunt.backends.features import load_extractor
 from exeunt.backends.fidelity import Statistics
 from exeunt.backends.references import Reference
-from exeunt.searcher.metric import Metric
+from exeunt.searcher.metric import Answer, ReferenceMetric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 RNG = np.random.default_rng(0)
@@ -14,26 +14,26 @@ REAL = RNG.normal(size=(300, 12)).astype(np.float32)
 FAKE, BASELINE = (RNG.normal(loc, 1.2, size=(100, 12)).astype(np.float32) for loc in (0.3, 0.1))
 
 
-def metric(features: np.ndarray | None) -> Metric:
+def metric(features: np.ndarray | None) -> ReferenceMetric:
     moments = Statistics.of(REAL)
     extractor = load_extractor("pixels")
     reference = Reference("real", "pixels", extractor.digest, 300, moments.mean, moments.covariance, features)
-    return Metric("fd-pixels", "frechet", extractor, reference, 0.9)
+    return ReferenceMetric("fd-pixels", 0.9, "frechet", extractor, reference)
 
 
 def test_the_paired_distance_is_the_mean_square_between_images_of_one_noise() -> None:
-    record = metric(None).score_beside("question", FAKE, "baseline", BASELINE)[0]
+    record = metric(None).score_beside(Answer("question", FAKE), Answer("baseline", BASELINE))[0]
     assert (record.metric, record.reference, record.num_images) == ("pixels-to-baseline", "baseline", 100)
     assert record.value == pytest.approx(float(((FAKE - BASELINE) ** 2).sum(axis=1).mean()), rel=1e-6)
     assert record.lower < record.value < record.upper
 
 
 def test_the_kernel_distance_is_torch_fidelitys_and_needs_real_features() -> None:
-    assert len(metric(None).score_beside("question", FAKE, "baseline", BASELINE)) == 1
-    record = metric(REAL).score_beside("question", FAKE, "baseline", BASELINE)[1]
+    assert len(metric(None).score_beside(Answer("question", FAKE), Answer("baseline", BASELINE))) == 1
+    record = metric(REAL).score_beside(Answer("question", FAKE), Answer("baseline", BASELINE))[1]
     assert record.metric == "kid-pixels"
     whole = kid_features_to_metric(
         torch.from_numpy(FAKE), torch.from_numpy(REAL[:100]), kid_subset_size=100, kid_subsets=1, verbose=False
     )[KEY_METRIC_KID_MEAN]
-    same = metric(REAL[:100]).score_beside("question", FAKE, "baseline", BASELINE)[1]
+    same = metric(REAL[:100]).score_beside(Answer("question", FAKE), Answer("baseline", BASELINE))[1]
     assert same.value == pytest.approx(whole, rel=1e-4)

@@ -1,0 +1,178 @@
+"""A whole study without real images: prompts, distances to the baseline's images, losses in parts of other noise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from exeunt.backends import prompts
+from exeunt.backends.features import load_extractor
+from exeunt.backends.network import load
+from exeunt.backends.sampling import sample
+from exeunt.reports.loading import load_view
+from exeunt.reports.selection import within_loss
+from exeunt.reports.standard import NOISE_LIMIT
+from exeunt.reports.view import StudyView
+from exeunt.searcher.cli import cli
+from exeunt.studies.store import open_store
+
+NETWORK = f"{Path(__file__).parents[1] / 'backends' / 'prompted.py'}:PromptedNetwork"
+ARGUMENTS = {"components": 4, "dim": 48, "num_blocks": 6}
+CHECKPOINT = [
+    *("--checkpoint", "closed-form", "--network", NETWORK, "--device", "cpu", "--batch-size", "16"),
+    *(word for name, value in ARGUMENTS.items() for word in ("--network-arg", f"{name}={value}")),
+]
+MEASURED = ["--num-steps", "6", "--num-images", "32", "--metric", "pixels-to-baseline"]
+SEARCHED = ["--final-images", "48", "--budget", "6-trials", "--set", "throughput.repeats=2", "--quiet"]
+STUDY = ["--study", "prompted", *CHECKPOINT, *MEASURED, *SEARCHED]
+
+
+def run(*words: str) -> Result:
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> str:
+    """What a study from an empty folder says on standard output."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return run("optimize", *STUDY).stdout
+
+
+@pytest.fixture(scope="module")
+def view(told: str, folder: Path) -> StudyView:
+    with open_store(f"sqlite:///{folder / 'exeunt.db'}", read_only=True) as store:
+        return load_view(store, "prompted")
+
+
+def test_the_baseline_is_stated_with_its_guidance_its_prompts_and_what_it_is_compared_with(told: str) -> None:
+    assert "guidance 1.5, its pipeline's default" in told
+    assert "Prompts:  64 (our own set), encoded once in" in told
+    assert "pixels-to-baseline against the full schedule's images" in told
+    assert "distance to full" in told
+
+
+def test_the_full_schedule_loses_nothing_and_others_do(view: StudyView) -> None:
+    assert view.standard.kind == "baseline"
+    assert view.full is not None
+    for seeds in ("search", "final"):
+        quality = view.full.quality(seeds)
+        assert quality is not None
+        assert (quality.distance.value, quality.distance.lower, quality.distance.upper) == (0.0, 0.0, 0.0)
+        assert view.relative_excess(view.full, seeds) == 0.0
+    others = [point for point in view.measured("final") if point is not view.full]
+    assert others
+    assert all(point.final is not None and point.final.distance.value > 0 for point in others)
+
+
+def test_values_are_the_mean_squares_of_pixels_between_images_of_one_noise(view: StudyView) -> None:
+    network, given = load("closed-form", network=NETWORK, **ARGUMENTS), prompts.load("prompts")
+    network.embed(given.prompts)
+    point = next(point for point in view.measured("final") if point is not view.full)
+    assert view.full is not None
+    assert point.final is not None
+    extract = load_extractor("pixels")
+
+    def pixels(schedule, seed: int, count: int) -> np.ndarray:
+        batches = sample([network], schedule, seed=seed, images=range(count), conditions=given, batch_size=16)
+        return np.concatenate([extract(batch.images) for batch in batches])
+
+    baseline = pixels(view.full.schedule, 1, 48)
+    wanted = ((pixels(point.schedule, 1, 48) - baseline) ** 2).sum(axis=1).mean()
+    assert point.final.distance.value == pytest.approx(wanted, rel=2e-3)  # features are stored in half precision
+    noise = ((pixels(view.full.schedule, 0, 32) - baseline[:32]) ** 2).sum(axis=1).mean()
+    assert view.standard.noise is not None
+    assert view.standard.noise.value == pytest.approx(noise, rel=2e-3)
+
+
+def test_losses_are_parts_of_what_another_noise_changes(view: StudyView) -> None:
+    assert view.standard.noise is not None
+    for point in view.measured("final"):
+        assert point.final is not None
+        assert view.relative_excess(point, "final") == point.final.distance.value / view.standard.noise.value
+    limits = [view.relative_excess(entry.point, "final") for entry in view.advantages]
+    assert all(limit is not None and limit <= NOISE_LIMIT for limit in limits)
+    full = within_loss(0.0)(view)
+    assert view.relative_excess(full, "final") == 0.0
+    fastest = within_loss(1.0)(view)
+    assert (view.speed(fastest, "final") or 0) >= (view.speed(full, "final") or 0)
+
+
+def test_text_encoding_stands_beside_the_speed(view: StudyView, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert view.text_seconds is not None
+    assert view.text_seconds > 0
+    assert "ms a prompt" in view.conditions["text_encoding"]
+    monkeypatch.chdir(folder)
+    report = json.loads(run("report", "--json").stdout)
+    assert report["text_seconds"] == view.text_seconds
+    for row in report["front"]:
+        whole = 1 / row["images_per_second"] + view.text_seconds
+        assert 1 / row["images_per_second_with_text"] == pytest.approx(whole)
+    assert report["standard"]["kind"] == "baseline"
+    assert "distance between noises" in report["best_ratio_definition"]
+
+
+def test_the_report_and_the_exports_speak_of_distances_to_the_full_schedule(
+    told: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    page = (folder / "exeunt-report" / "index.html").read_text()
+    assert "distance to the full schedule" in page
+    assert "excess over the floor" not in page
+    run("report", "-o", "again")
+    run("export", "--max-loss", "100%", "-o", "fast.schedule.json")
+    measured = json.loads((folder / "fast.schedule.json").read_text())["measured"][0]
+    assert measured["metric"] == "pixels-to-baseline"
+    assert "floor" not in measured or measured["floor"] is None
+    sampled = run("sample", "fast.schedule.json", *CHECKPOINT, "--num-images", "4", "-o", "grid.png")
+    assert "4 images" in sampled.output
+
+
+def test_the_same_command_again_shows_the_front_and_other_prompts_are_refused(
+    told: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert "is finished" in run("optimize", *STUDY).stdout
+    (folder / "mine.txt").write_text("a red bicycle\n")
+    other = CliRunner().invoke(cli, ["optimize", *STUDY, "--conditions", "mine.txt"])
+    assert other.exit_code == 2
+    assert "quality.conditions" in other.stderr
+
+
+def test_one_schedule_is_evaluated_beside_the_full_one(
+    view: StudyView, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    run("export", "--max-loss", "100%", "-o", "one.schedule.json")
+    words = ["--seed", "0", "--repeats", "2", "--json"]
+    found = json.loads(run("evaluate", "one.schedule.json", *CHECKPOINT, *MEASURED, *words).stdout)
+    point = within_loss(1.0)(view)
+    assert point.search is not None
+    assert view.standard.noise is not None
+    assert found["value"] == pytest.approx(point.search.distance.value, rel=2e-3)
+    assert found["noise"] == pytest.approx(view.standard.noise.value, rel=2e-3)
+    assert found["of_noise"] == pytest.approx(found["value"] / found["noise"])
+    assert found["text_seconds"] > 0
+
+
+def test_a_network_of_labels_takes_the_metric_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = run("optimize", "--checkpoint", "closed-form", *MEASURED, *SEARCHED, "--report", "none").stdout
+    assert "no guidance" in told
+    assert "of noise" in told
+
+
+def test_defaults_are_those_of_the_network(view: StudyView) -> None:
+    config = view.configuration
+    assert config["quality"]["conditions"] == "prompts"  # type: ignore[index]
+    assert config["quality"]["reference"] is None  # type: ignore[index]
+    assert config["baseline"]["solver"] == "dpmsolver++"  # type: ignore[index]
+    assert config["baseline"]["guidance"] == 1.5  # type: ignore[index]
