@@ -42,6 +42,7 @@ class UNet2D(Architecture):
     """`UNet2DModel`: DDPM's network, with class labels or without conditions."""
 
     factor: ClassVar[int] = 1
+    condition: ClassVar[str | None] = "class_labels"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
@@ -88,6 +89,7 @@ class UNet2DCondition(Architecture):
     """`UNet2DConditionModel`: Stable Diffusion 1 and 2, and XL, whose model is told the image's size too."""
 
     num_tokens: ClassVar[int] = 77
+    refused: ClassVar[Mapping[str, str]] = {"down_intrablock_additional_residuals": "a T2I-Adapter"}
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
