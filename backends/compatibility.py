@@ -31,9 +31,12 @@ def check(networks: Sequence[Network], schedule: Schedule) -> None:
         have = network.signature
         for field in ("architecture", "granularity", "block_kinds"):
             if getattr(have, field) != getattr(wanted, field):
+                fix = "Give the checkpoint that the schedule was made for."
+                if field == "granularity":
+                    fix = f"Take the network at `--granularity {wanted.granularity}`, or give one of {_counted(have)}."
                 raise InputError(
                     f"network {index}: the schedule is for {_describe(wanted)}, but `{network.name}` is "
-                    f"{_describe(have)}. Give the checkpoint that the schedule was made for."
+                    f"{_describe(have)}. {fix}"
                 )
         _check_sampler(network, schedule, index)
         _check_embedded(network, schedule)
@@ -54,7 +57,11 @@ def _check_embedded(network: Network, schedule: Schedule) -> None:
 
 
 def _describe(signature: NetworkSignature) -> str:
-    return f"{signature.architecture} with {signature.num_blocks} blocks ({signature.granularity})"
+    return f"{signature.architecture} with {signature.num_blocks} {_counted(signature)}"
+
+
+def _counted(signature: NetworkSignature) -> str:
+    return "blocks" if signature.granularity == "block" else "branches"
 
 
 def _check_sampler(network: Network, schedule: Schedule, index: int) -> None:

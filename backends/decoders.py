@@ -180,7 +180,8 @@ def _affine(module: Any, config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     mean, deviation = config.get("latents_mean"), config.get("latents_std")
     scale = torch.tensor(deviation or [1.0]) / config["scaling_factor"]
     shift = torch.tensor(mean or [config.get("shift_factor") or 0.0])
-    return tuple(value.to(module.device, module.dtype).view(1, -1, 1, 1) for value in (scale, shift))  # type: ignore
+    scale, shift = (value.to(module.device, module.dtype).view(1, -1, 1, 1) for value in (scale, shift))
+    return scale, shift
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..backends.environment import device_name
 from ..backends.sampling import sample
+from ..backends.schedule import Embedded, Guidance, Schedule
 from ..studies.budget import Budget
 from .finals import LEAST_COMPARED
 from .laboratory import Laboratory
@@ -38,16 +39,30 @@ class Estimate:
 def statement(laboratory: Laboratory) -> str:
     """The baseline in one paragraph: network, steps, guidance, size, batch size, dtype, executor, device, metric."""
     config, network, schedule = laboratory.config, laboratory.network, laboratory.frame.full
-    guidance = "no guidance" if config.baseline.guidance is None else f"guidance {config.baseline.guidance:g}"
+    counted = "blocks" if network.signature.granularity == "block" else "branches"
     weights = f"{laboratory.weights}" + "".join(f", beside {name}" for name in list(laboratory.networks)[1:])
     _, height, width = network.image_shape
     return (
-        f"Baseline: every one of {network.num_blocks} blocks at each of {schedule.num_steps} steps of "
-        f"{schedule.sampler.name} (order {schedule.sampler.order}, {laboratory.frame.spacing} spacing), {guidance}.\n"
+        f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
+        f"{schedule.sampler.name} (order {schedule.sampler.order}, {laboratory.frame.spacing} spacing), "
+        f"{_guidance(schedule)}.\n"
         f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
         f"Measured: {laboratory.metric.name} against {config.quality.reference}; batch {config.throughput.batch_size}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."
     )
+
+
+def _guidance(schedule: Schedule) -> str:
+    """The full schedule's guidance in words."""
+    match schedule.guidance:
+        case None:
+            return "no guidance"
+        case Embedded(scale):
+            return f"guidance {scale:g} as an input"
+        case Guidance(scale, "all"):
+            return f"guidance {scale:g}"
+        case Guidance(scale, channels):
+            return f"guidance {scale:g} on {channels} channels"
 
 
 def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:

@@ -85,6 +85,7 @@ def test_a_whole_study_from_an_empty_folder(files: Path, tmp_path: Path, monkeyp
     result = run(*study(files, "--solver", "ddpm"))
     assert result.exit_code == 0, result.output
     assert "8 × 8 images" in result.output
+    assert "guidance 1.5 on 3 channels" in result.output
     assert (tmp_path / "exeunt-report" / "index.html").is_file()
     result = run("export", "--knee", "-o", "fast.schedule.json")
     assert result.exit_code == 0, result.output
@@ -101,6 +102,7 @@ def test_a_study_of_branches(files: Path, tmp_path: Path, monkeypatch: pytest.Mo
     words = study(files, "--granularity", "branch", "--report", "none", "--set", "search.baselines='interval-reuse'")
     result = run(*words)
     assert result.exit_code == 0, result.output
+    assert "every one of 8 branches" in result.output
     found = stored(tmp_path)
     assert len(found) > 6
     assert all(each["networks"][0]["kinds"] == [["branch", 8]] for each in found)
@@ -171,3 +173,13 @@ def test_latents_need_an_autoencoder_and_heads_must_divide(files: Path, tmp_path
     result = run("optimize", *checkpoint(files, num_heads=3), "--reference", str(files / "photos"))
     assert result.exit_code == 2
     assert "num_heads: must divide the width 32, but got 3" in result.output
+
+
+def test_schedules_of_branches_are_no_proposals_for_blocks(files: Path, tmp_path: Path) -> None:
+    save(by_branch(files), tmp_path / "branches.schedule.json")
+    words = ["--proposals", str(tmp_path / "branches.schedule.json"), "--storage", str(tmp_path / "x.db")]
+    result = run(*study(files), *words)
+    assert result.exit_code == 2
+    assert "DiT with 8 branches" in result.output
+    assert "DiT with 4 blocks" in result.output
+    assert "--granularity branch" in result.output
