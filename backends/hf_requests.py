@@ -42,6 +42,7 @@ class Request(ABC):
 
     Attributes:
         step: the next one.
+        turn: when it was called last, counted by whoever tells requests apart.
         rows: of the model's batch.
         source: of its times; None where no pipeline calls.
         tensors: of conditions, by which its calls are known.
@@ -50,7 +51,7 @@ class Request(ABC):
     def __init__(self, hooks: Hooks, plan: Plan, rows: int, source: Source | None) -> None:
         self.hooks, self.plan, self.rows, self.source = hooks, plan, rows, source
         self.slots: Slots = [None] * plan.num_slots
-        self.step = 0
+        self.step, self.turn = 0, 0
         self.tensors: list[weakref.ref[Tensor]] = []
 
     @property

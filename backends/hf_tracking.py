@@ -5,6 +5,7 @@ last. It begins at the schedule's first time and is forgotten after its last ste
 when another begins. So two requests never meet, whether in two threads or by turns in one.
 """
 
+import itertools
 import sys
 import threading
 import weakref
@@ -45,7 +46,7 @@ class Requests:
     ) -> None:
         self._architecture, self._times, self._guidance, self._begin = architecture, times, guidance, begin
         self._open: dict[Key, Request] = {}
-        self._lock = threading.Lock()
+        self._lock, self._turns = threading.Lock(), itertools.count()
 
     def __len__(self) -> int:
         return len({id(request) for request in list(self._open.values())})
@@ -57,6 +58,7 @@ class Requests:
             InputError: the call is none of a run through the schedule.
         """
         request = self._find(arguments)
+        request.turn = next(self._turns)
         try:
             output = request.answer(forward, arguments)
         except BaseException:
@@ -74,12 +76,11 @@ class Requests:
             if self._is_turn(known, arguments):
                 return known
             self._check_first(arguments, known)
+            self._forget(known)
         elif (other := self._by_turn(key[0], arguments)) is not None:
             return self._enter(other, key, condition)
         request = self._new(arguments)
         self._check_first(arguments, None)
-        if known is not None:
-            self._forget(known)
         return self._enter(request, key, condition)
 
     def _is_under_way(self, request: Request, condition: Tensor | None) -> bool:
@@ -95,8 +96,10 @@ class Requests:
         return self._is_at(request.step, arguments)
 
     def _by_turn(self, thread: int, arguments: Arguments) -> Request | None:
-        """The one request of this thread that this call can be the next of, though its tensor is another one: a step's
-        second call, or conditions that were changed on the way."""
+        """The request of this thread that this call can be the next of, though its tensor is another one: the second
+        call of a step, or conditions that are changed or copied on the way. A pipeline's calls come in the same order
+        at every step, so that of several the one that has waited longest is meant; without a pipeline nothing says so.
+        """
         calling, rows = calling_pipeline(), _rows(arguments)
         scheduler = None if calling is None else calling[0].scheduler
         found = {
@@ -109,7 +112,12 @@ class Requests:
             and (request.source is None or request.source.is_current)
             and self._is_at(request.step, arguments)
         }
-        return next(iter(found.values())) if len(found) == 1 else None
+        if len(found) > 1 and scheduler is None:
+            raise InputError(
+                "conditions: several runs wait for this time, and a new tensor of conditions does not tell which is "
+                "meant. Pass the same tensor at every step of a run."
+            )
+        return min(found.values(), key=lambda request: request.turn, default=None)
 
     def _is_at(self, step: int, arguments: Arguments) -> bool:
         """Whether a call is at a step's time, as far as the type of its time tells."""
@@ -155,8 +163,8 @@ class Requests:
         """Forget the requests of this thread, and of threads that are gone, that can't go on."""
         alive = {each.ident for each in threading.enumerate()}
         for key, request in list(self._open.items()):
-            outdated = request.source is not None and not request.source.is_current
-            if (key[0] == thread and (request.is_dead or outdated)) or key[0] not in alive:
+            ended = request.is_dead if request.source is None else not request.source.is_current
+            if (key[0] == thread and ended) or key[0] not in alive:
                 del self._open[key]
 
     def _forget(self, request: Request) -> None:

@@ -1,6 +1,5 @@
 """Schedules on live pipelines: images equal those of `exeunt.sample`, requests never meet, nothing stays behind."""
 
-import copy
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +11,9 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.hooks import HookRegistry, ModelHook
 from exeunt.backends.errors import InputError
-from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Schedule
+from exeunt.backends.schedule import Embedded, Guidance
 from greenlet import greenlet
 from pipeline_runs import GUIDED, PROMPTS, USUAL, Bench, difference, with_actions
-from tiny_pipelines import tiny
 from torch import Tensor, nn
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
@@ -520,3 +518,75 @@ class TestWarnings:
             exeunt.apply(bench.pipe, schedule)
         found = bench.piped(**exeunt.call_arguments(schedule))
         assert 0 < difference(found, bench.sampled(schedule)) < 0.01
+
+
+class TestOffloading:
+    """accelerate's and diffusers' offloading, which put wrappers of their own around the same forwards."""
+
+    @each("sd3", "wan")
+    @pytest.mark.parametrize("first", [True, False])
+    def test_of_whole_models_keeps_the_schedule(self, bench: Bench, first: bool) -> None:
+        """Each run of the pipeline ends with accelerate's wrapper taken off and put on again."""
+        bench = Bench.of(bench.kind)
+        schedule = with_actions(bench.schedule())
+        if first:
+            bench.pipe.enable_model_cpu_offload(device="cpu")
+        exeunt.apply(bench.pipe, schedule)
+        if not first:
+            bench.pipe.enable_model_cpu_offload(device="cpu")
+        wanted = bench.sampled(schedule)
+        for _ in range(3):
+            assert difference(bench.piped(**bench.arguments(schedule)), wanted) < 1e-4
+        wrapper = bench.pipe.transformer.forward
+        exeunt.remove(bench.pipe)
+        assert bench.pipe.transformer.forward is wrapper
+        assert hooked(bench.pipe.transformer) == [""]
+        bench.pipe.remove_all_hooks()
+        assert torch.equal(bench.piped(num_inference_steps=3), Bench.of(bench.kind).piped(num_inference_steps=3))
+
+    @each("sd3")
+    def test_of_single_layers_keeps_the_schedule(self, bench: Bench) -> None:
+        from accelerate.hooks import AlignDevicesHook, add_hook_to_module, remove_hook_from_module
+
+        bench = Bench.of(bench.kind)
+        model, schedule = bench.pipe.transformer, with_actions(bench.schedule())
+        for block in model.transformer_blocks:
+            add_hook_to_module(block, AlignDevicesHook("cpu", offload=False))
+        exeunt.apply(bench.pipe, schedule)
+        assert difference(bench.piped(**bench.arguments(schedule)), bench.sampled(schedule)) < 1e-4
+        exeunt.remove(bench.pipe)
+        remove_hook_from_module(model, recurse=True)
+        assert torch.equal(bench.piped(num_inference_steps=3), Bench.of(bench.kind).piped(num_inference_steps=3))
+
+    @each("sd3", "flux")
+    @pytest.mark.parametrize("first", [True, False])
+    def test_of_groups_of_blocks_keeps_the_schedule(self, bench: Bench, first: bool) -> None:
+        from diffusers.hooks import apply_group_offloading
+
+        bench = Bench.of(bench.kind)
+        model, schedule, cpu = bench.pipe.transformer, with_actions(bench.schedule()), torch.device("cpu")
+        options = {
+            "onload_device": cpu,
+            "offload_device": cpu,
+            "offload_type": "block_level",
+            "num_blocks_per_group": 2,
+        }
+        if first:
+            apply_group_offloading(model, **options)
+        exeunt.apply(bench.pipe, schedule)
+        if not first:
+            apply_group_offloading(model, **options)
+        assert difference(bench.piped(**bench.arguments(schedule)), bench.sampled(schedule)) < 1e-4
+        exeunt.remove(bench.pipe)
+        assert torch.equal(bench.piped(num_inference_steps=3), Bench.of(bench.kind).piped(num_inference_steps=3))
+
+    @pytest.mark.gpu
+    @each("sd3", "wan")
+    def test_on_a_gpu(self, bench: Bench) -> None:
+        bench = Bench.of(bench.kind)
+        schedule = with_actions(bench.schedule())
+        bench.pipe.enable_model_cpu_offload()
+        exeunt.apply(bench.pipe, schedule)
+        for _ in range(2):
+            found = bench.piped(**bench.arguments(schedule)).cpu()
+            assert difference(found, bench.sampled(schedule)) < 1e-3
