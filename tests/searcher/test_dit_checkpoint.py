@@ -161,6 +161,19 @@ def test_a_study_stored_before_there_were_these_settings_resumes(
     assert len(stored(tmp_path)) > count
 
 
+def test_a_study_keeps_to_its_autoencoder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    vae = make_vae()
+    vae.save_pretrained(tmp_path / "vae")
+    words = study(files, "--report", "none", "--set", "search.baselines='full'", "--vae", str(tmp_path / "vae"))
+    assert run(*words).exit_code == 0
+    vae.decoder.conv_out.bias.data += 1.0
+    vae.save_pretrained(tmp_path / "vae")
+    result = run("resume", "--budget", "8-trials", "--quiet")
+    assert result.exit_code == 2
+    assert "other contents of checkpoint.vae" in result.output
+
+
 def test_latents_need_an_autoencoder_and_heads_must_divide(files: Path, tmp_path: Path) -> None:
     words = study(files)
     place = words.index("--vae")
