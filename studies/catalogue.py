@@ -11,10 +11,12 @@ from sqlalchemy import Connection, Engine, distinct, func, select
 from ..backends.errors import InputError
 from .config import StudyConfig, from_dict, refuse_difference, to_dict
 from .evaluations import of_study
+from .faults import place
+from .patience import patient
 from .records import Member, Progress, WorkerRecord
 from .settings import nearest
 from .tables import CHUNKS, EVALUATIONS, MEMBERS, STUDIES, THROUGHPUTS, WORKERS
-from .transactions import clock, insert_once, place, reading, writing
+from .transactions import clock, insert_once, reading, writing
 
 
 @final
@@ -24,11 +26,13 @@ class StudyStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @patient
     def names(self) -> list[str]:
         """The names of all studies, oldest first."""
         with reading(self._engine) as connection:
             return list(connection.execute(select(STUDIES.c.name).order_by(STUDIES.c.created)).scalars())
 
+    @patient
     def put_config(self, config: StudyConfig, pins: Mapping[str, str] | None = None) -> None:
         """Starts a study, or resumes one, whose settings may then differ only where no number depends on them.
 
@@ -49,6 +53,7 @@ class StudyStore:
             values["pins"] = stored.pins | pins
             connection.execute(STUDIES.update().where(STUDIES.c.name == config.name).values(values))
 
+    @patient
     def config(self, study: str) -> StudyConfig:
         """The configuration of a study. Raises `InputError`, with the nearest name, if there is none of that name."""
         with reading(self._engine) as connection:
@@ -59,16 +64,19 @@ class StudyStore:
             raise InputError(f"study: `{study}` is not in {place(self._engine)}. {hint}")
         return from_dict(row.config)
 
+    @patient
     def pins(self, study: str) -> dict[str, str]:
         """The digests of what the settings of a study name."""
         with reading(self._engine) as connection:
             return dict(connection.execute(_study(study)).one().pins)
 
+    @patient
     def add_member(self, study: str, member: Member) -> None:
         """Adds a stored schedule to a study. Adding the same member again changes nothing."""
         with writing(self._engine) as connection:
             insert_once(connection, MEMBERS, {"study": study, **asdict(member)})
 
+    @patient
     def members(self, study: str) -> list[Member]:
         """The members of a study, in the order in which they were added."""
         columns = [MEMBERS.c[name] for name in Member.__dataclass_fields__]
@@ -76,6 +84,7 @@ class StudyStore:
             rows = connection.execute(select(*columns).where(MEMBERS.c.study == study).order_by(MEMBERS.c.id)).all()
         return [Member(*row) for row in rows]
 
+    @patient
     def workers(self, study: str) -> list[WorkerRecord]:
         """The workers that a study has and had, oldest first."""
         columns = [WORKERS.c[name] for name in WorkerRecord.__dataclass_fields__]
@@ -85,12 +94,14 @@ class StudyStore:
             ).all()
         return [WorkerRecord(*row) for row in rows]
 
+    @patient
     def environment(self, study: str) -> dict[str, str]:
         """What the study's newest worker ran in: device, versions, threads; empty before the first."""
         query = select(WORKERS.c.environment).where(WORKERS.c.study == study).order_by(WORKERS.c.started.desc())
         with reading(self._engine) as connection:
             return dict(connection.execute(query).scalars().first() or {})
 
+    @patient
     def progress(self, study: str) -> Progress:
         """What a study has spent and has, from its committed rows."""
         with reading(self._engine) as connection:

@@ -17,7 +17,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, func,
 
 from ..backends.errors import ExeuntError, StorageError
 from ..backends.schedule import Schedule, canonical, parse
-from . import leases
+from . import leases, secrets
+from .patience import patient
 from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord
 from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
 from .transactions import clock, insert_once, reading, writing
@@ -52,6 +53,7 @@ class EvaluationStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @patient
     def add_schedule(self, schedule: Schedule) -> str:
         """Stores what a schedule's digest is of, unless it is there, and returns the digest."""
         bare = replace(schedule, name=None, measured=(), provenance=None)
@@ -64,6 +66,7 @@ class EvaluationStore:
         """The schedule with this digest, which must be there."""
         return self.schedules([digest])[digest]
 
+    @patient
     def schedules(self, digests: Iterable[str]) -> dict[str, Schedule]:
         """The schedules with these digests, by digest; those that are not there are left out."""
         found: dict[str, Schedule] = {}
@@ -73,6 +76,7 @@ class EvaluationStore:
                 found |= {row.digest: parse(row.schedule) for row in rows}
         return found
 
+    @patient
     def claim(self, key: EvaluationKey, owner: str, lease_seconds: float, study: str | None = None) -> Claim | None:
         """The right to add images to an evaluation, or None while another worker has it. Its schedule must be stored.
 
@@ -81,33 +85,42 @@ class EvaluationStore:
         """
         with writing(self._engine) as connection:
             insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
+            token = leases.take(connection, _lease(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
             if row.failed:
                 raise FailedEvaluation(f"evaluation {key.digest[:12]}: {_reasons(connection, [row.id])[row.id][-1]}")
-            token = leases.take(connection, _lease(key.digest), owner, lease_seconds)
         return None if token is None else Claim(key.digest, owner, token, lease_seconds, study)
 
+    @patient
     def renew(self, claim: Claim) -> None:
         """Starts the claim's lease again. Raises `StaleClaim` if another worker has taken it over."""
         with writing(self._engine) as connection:
             _hold(connection, claim)
 
+    @patient
     def release(self, claim: Claim) -> None:
         """Gives the claim back, so that another worker need not wait for its lease to end. Again is no error."""
         with writing(self._engine) as connection:
             leases.free(connection, _lease(claim.evaluation), claim.owner, claim.token)
 
+    @patient
     def fail(self, claim: Claim, reason: str, final: bool = True) -> None:
-        """Notes why the work failed, and gives the claim back. Unless `final`, the evaluation may be claimed again."""
+        """Notes why the work failed, and gives the claim back. Unless `final`, the evaluation may be claimed again.
+
+        Noting it again for the same claim changes nothing.
+        """
+        note = {"owner": claim.owner, "token": claim.token, "reason": secrets.redact(reason), "at": clock()}
         with writing(self._engine, durable=True) as connection:
-            _hold(connection, claim)
             evaluation = _id(connection, claim.evaluation)
-            note = {"evaluation_id": evaluation, "owner": claim.owner, "reason": reason, "at": clock()}
-            connection.execute(FAILURES.insert().values(note))
+            if _is_noted(connection, evaluation, claim):
+                return
+            _hold(connection, claim)
+            connection.execute(FAILURES.insert().values(evaluation_id=evaluation, **note))
             if final:
                 connection.execute(EVALUATIONS.update().where(EVALUATIONS.c.id == evaluation).values(failed=True))
             leases.free(connection, _lease(claim.evaluation), claim.owner, claim.token)
 
+    @patient
     def commit_chunk(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
         """Commits the features (n, D) of images [first_image, first_image + n), and starts the claim's lease again.
 
@@ -129,6 +142,7 @@ class EvaluationStore:
             if not _is_committed(connection, evaluation, values):
                 connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
 
+    @patient
     def missing(self, key: EvaluationKey, images: range) -> list[range]:
         """The parts of `images` that no chunk holds, in order."""
         covered = CHUNKS.c.first_image, CHUNKS.c.num_images
@@ -142,6 +156,7 @@ class EvaluationStore:
             start = row.first_image + row.num_images
         return [*parts, range(start, images.stop)] if start < images.stop else parts
 
+    @patient
     def features(self, key: EvaluationKey, images: range) -> NDArray[np.float32] | None:
         """The features (n, D) of `images` in order, or None if some are missing.
 
@@ -156,16 +171,19 @@ class EvaluationStore:
             return None
         return np.concatenate(parts)
 
+    @patient
     def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
         """One evaluation as it stands, or None if nobody ever claimed it."""
         with reading(self._engine) as connection:
             return next(_records(connection, EVALUATIONS.c.digest == key.digest), None)
 
+    @patient
     def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
         """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
         with reading(self._engine) as connection:
             return list(_records(connection, of_study(study)))
 
+    @patient
     def chunks(self, study: str | None = None) -> list[ChunkRecord]:
         """All committed chunks, or those that a study paid for, in the order of their commits."""
         query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(CHUNKS.c.id)
@@ -202,6 +220,13 @@ def _hold(connection: Connection, claim: Claim) -> None:
 
 def _id(connection: Connection, digest: str) -> int:
     return connection.execute(select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == digest)).scalar_one()
+
+
+def _is_noted(connection: Connection, evaluation: int, claim: Claim) -> bool:
+    """Whether the failure of this claim was noted before."""
+    same = (FAILURES.c.owner == claim.owner) & (FAILURES.c.token == claim.token)
+    query = select(FAILURES.c.id).where(FAILURES.c.evaluation_id == evaluation, same)
+    return connection.execute(query).first() is not None
 
 
 def _batches(values: list[Any]) -> Iterator[list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +13,7 @@ from types import FrameType
 from ..backends.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SLICE = 0.2  # seconds after which a wait looks whether a signal came
 NOTICE = b"\nStopping after this step; what was measured is kept. Press Ctrl-C again to stop at once.\n"
 
 
@@ -42,14 +44,36 @@ class Interruption:
             os.write(2, NOTICE)
 
 
+_current: Interruption | None = None
+
+
+def wait(seconds: float) -> None:
+    """Sleeps, unless a signal comes within `interruptible`.
+
+    Raises:
+        Interrupted: one came.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        if _current is not None:
+            _current.check()
+        left = end - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, SLICE))
+
+
 @contextmanager
 def interruptible() -> Generator[Interruption]:
     """Within this block SIGINT and SIGTERM are remembered instead of acted on. Main thread only."""
+    global _current
     assert threading.current_thread() is threading.main_thread()
     interruption = Interruption()
+    outer, _current = _current, interruption
     before = {number: signal.signal(number, interruption.receive) for number in SIGNALS}
     try:
         yield interruption
     finally:
+        _current = outer
         for number, handler in before.items():
             signal.signal(number, handler)

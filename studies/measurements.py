@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, final
+from uuid import uuid4
 
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, true
 
 from .evaluations import of_study
+from .patience import patient
 from .records import QualityRecord, ThroughputRecord, TimingKey
 from .tables import CALL_TIMINGS, EVALUATIONS, MEMBERS, QUALITIES, THROUGHPUTS, TIMING_KEYS
 from .transactions import clock, insert_once, reading, writing
@@ -26,6 +28,7 @@ class MeasurementStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @patient
     def put_quality(self, record: QualityRecord) -> None:
         """Stores a value of an evaluation that is there. A value at the same count replaces the one before."""
         numbers = (record.value, record.lower, record.upper, record.standard_error)
@@ -35,12 +38,14 @@ class MeasurementStore:
         values = asdict(record) | {"influence": np.asarray(record.influence, INFLUENCE).tobytes(), "finished": clock()}
         del values["evaluation"]
         with writing(self._engine, durable=True) as connection:
-            query = select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == record.evaluation)
+            # Locked, so that two workers cannot both replace the value.
+            query = select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == record.evaluation).with_for_update()
             values["evaluation_id"] = connection.execute(query).scalar_one()
             same = [QUALITIES.c[name] == values[name] for name in _QUALITY_KEY]
             connection.execute(QUALITIES.delete().where(*same))
             connection.execute(QUALITIES.insert().values(values))
 
+    @patient
     def qualities(self, study: str | None = None) -> list[QualityRecord]:
         """All values, or those of a study's schedules on their weights, in the order in which they were finished."""
         query = select(QUALITIES, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(QUALITIES.c.id)
@@ -48,6 +53,7 @@ class MeasurementStore:
             rows = connection.execute(query.where(of_study(study))).all()
         return [_quality(row) for row in rows]
 
+    @patient
     def put_call_timings(self, key: TimingKey, seconds: Mapping[str, Sequence[float]]) -> None:
         """Stores the raw seconds of kinds of calls. Kinds that are there stay as they are, so that costs don't move."""
         with writing(self._engine, durable=True) as connection:
@@ -57,6 +63,7 @@ class MeasurementStore:
                 values = {"timing_key_id": key_id, "kind_digest": digest, "kind": kind, "seconds": list(raw)}
                 insert_once(connection, CALL_TIMINGS, values | {"measured": clock()})
 
+    @patient
     def call_timings(self, key: TimingKey) -> dict[str, tuple[float, ...]]:
         """The raw seconds of each kind that was timed under these conditions."""
         query = select(CALL_TIMINGS.c.kind, CALL_TIMINGS.c.seconds).join(TIMING_KEYS).order_by(CALL_TIMINGS.c.id)
@@ -66,11 +73,16 @@ class MeasurementStore:
 
     def put_throughput(self, record: ThroughputRecord) -> None:
         """Stores one end-to-end timing of stored schedules, beside earlier ones."""
+        self._put_throughput(record, entry=uuid4().hex)
+
+    @patient
+    def _put_throughput(self, record: ThroughputRecord, entry: str) -> None:
         values = {name: value for name, value in asdict(record).items() if name != "key"}
         with writing(self._engine, durable=True) as connection:
-            values |= {"timing_key_id": _timing_key(connection, record.key), "measured": clock()}
-            connection.execute(THROUGHPUTS.insert().values(values))
+            values |= {"timing_key_id": _timing_key(connection, record.key), "measured": clock(), "entry": entry}
+            insert_once(connection, THROUGHPUTS, values)
 
+    @patient
     def throughputs(self, study: str | None = None) -> list[ThroughputRecord]:
         """All end-to-end timings, or those of a study's schedules on their weights, oldest first."""
         key = [TIMING_KEYS.c[name] for name in TimingKey.__dataclass_fields__]

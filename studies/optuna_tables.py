@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, final
+from weakref import WeakKeyDictionary
 
 import optuna
-from sqlalchemy import Engine
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..backends.errors import InputError
-from .transactions import is_read_only, open_transactions, place, pool_arguments, sqlite_arguments, storage_errors
+from .faults import Unreachable, explained, place, storage_errors
+from .patience import patiently
+from .transactions import (
+    READ_ONLY,
+    is_read_only,
+    open_transactions,
+    pool_arguments,
+    postgresql_arguments,
+    sqlite_arguments,
+)
+
+R = TypeVar("R")
+
+_storages: WeakKeyDictionary[Engine, RDBStorage] = WeakKeyDictionary()
 
 
-def optuna_storage(engine: Engine) -> optuna.storages.RDBStorage:
-    """Optuna's storage in the same database, read-only where the engine is.
+def optuna_storage(engine: Engine) -> RDBStorage:
+    """Optuna's storage in the same database, read-only where the engine is: one for each engine, closed with it.
 
     It has no heartbeat of its own: Optuna's works under `study.optimize` only, and our leases also cover ask and tell.
 
@@ -21,13 +42,20 @@ def optuna_storage(engine: Engine) -> optuna.storages.RDBStorage:
         InputError: its tables are those of another version of Optuna.
         StorageError: the database is out of reach.
     """
+    if engine not in _storages:
+        _storages[engine] = _checked(engine)
+    return _storages[engine]
+
+
+def _checked(engine: Engine) -> RDBStorage:
     with storage_errors(engine):
         storage = _storage(engine, skip_table_creation=True)
         found, wanted = storage.get_current_version(), storage.get_head_version()
         known = storage.get_all_versions()
+    event.listen(engine, "engine_disposed", lambda _engine: storage.engine.dispose())
     if found == wanted:
         return storage
-    fix = "Upgrade its tables with `optuna storage upgrade`." if found in known else "Install a newer Optuna."
+    fix = "Type `exeunt db upgrade`." if found in known else "Install a newer Optuna."
     raise InputError(
         f"storage: Optuna {optuna.__version__} needs tables of version {wanted}, but {place(engine)} has {found}. {fix}"
     )
@@ -38,14 +66,53 @@ def create_optuna_tables(engine: Engine) -> None:
     _storage(engine, skip_table_creation=False).engine.dispose()
 
 
-def _storage(engine: Engine, skip_table_creation: bool) -> optuna.storages.RDBStorage:
+class OptunaVersions(NamedTuple):
+    """The version of Optuna's tables in a database, and the one that the installed Optuna wants."""
+
+    found: str
+    wanted: str
+
+
+def upgradable_optuna(engine: Engine) -> OptunaVersions:
+    """The versions of Optuna's tables, which must be there.
+
+    Raises:
+        InputError: they are newer than the installed Optuna knows.
+    """
+    with _closing(engine) as storage:
+        found, wanted = storage.get_current_version(), storage.get_head_version()
+        if found not in storage.get_all_versions():
+            raise InputError(
+                f"storage: Optuna {optuna.__version__} knows tables up to version {wanted}, but {place(engine)} has "
+                f"{found}. Install a newer Optuna: pip install --upgrade optuna."
+            )
+    return OptunaVersions(found, wanted)
+
+
+def upgrade_optuna_tables(engine: Engine) -> None:
+    """Brings Optuna's tables, which `upgradable_optuna` has seen, to the version that the installed Optuna wants."""
+    with _closing(engine) as storage:
+        if storage.get_current_version() != storage.get_head_version():
+            storage.upgrade()
+
+
+@contextmanager
+def _closing(engine: Engine) -> Generator[RDBStorage]:
+    storage = _storage(engine, skip_table_creation=True)
+    try:
+        yield storage
+    finally:
+        storage.engine.dispose()
+
+
+def _storage(engine: Engine, skip_table_creation: bool) -> RDBStorage:
     """Optuna makes its own engine from a URL, so ours gives it the URL, one connection, and the same transactions.
 
     The URL goes through `str.format` there, for which braces are doubled.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     url = engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    storage = optuna.storages.RDBStorage(
+    storage = _PatientStorage(
         url,
         # Making tables takes Optuna two connections at once.
         engine_kwargs={**_engine_arguments(engine), "max_overflow": 0 if skip_table_creation else 1},
@@ -58,7 +125,74 @@ def _storage(engine: Engine, skip_table_creation: bool) -> optuna.storages.RDBSt
 
 
 def _engine_arguments(engine: Engine) -> dict[str, Any]:
-    if engine.url.get_backend_name() == "sqlite":
-        return {"connect_args": sqlite_arguments(), **pool_arguments(engine.url)}
-    options = {"options": "-c default_transaction_read_only=on"} if is_read_only(engine) else {}
-    return {"connect_args": {"application_name": "exeunt-optuna", **options}, **pool_arguments(engine.url)}
+    read_only = is_read_only(engine)
+    sqlite = engine.url.get_backend_name() == "sqlite"
+    arguments = sqlite_arguments() if sqlite else postgresql_arguments(engine.url, read_only, "exeunt-optuna")
+    return {
+        "connect_args": arguments,
+        "execution_options": {READ_ONLY: read_only},
+        **pool_arguments(engine.url),
+    }
+
+
+@final
+class _PatientStorage(RDBStorage):
+    """Optuna's storage, each of whose transactions is repeated when it was cut off.
+
+    Every one may be: attributes and parameters are set once or to the same, a trial that was made twice has no owner
+    and is ended by `TrialKeeper`, and one that was told already is seen to be.
+    """
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """As Optuna's, except that telling a finished trial just what it was told is no error."""
+        try:
+            return super().set_trial_state_values(trial_id, state, values)
+        except UpdateFinishedTrialError:
+            trial = self.get_trial(trial_id)
+            if (trial.state, trial.values) != (state, None if values is None else list(values)):
+                raise
+            return True
+
+
+def _repeated(method: Callable[..., R]) -> Callable[..., R]:
+    @wraps(method)
+    def repeat(self: RDBStorage, *arguments: Any, **options: Any) -> R:
+        def attempt() -> R:
+            try:
+                return method(self, *arguments, **options)
+            except (SQLAlchemyError, StorageInternalError) as error:
+                if not isinstance(found := explained(error, place(self.engine)), Unreachable):
+                    raise
+                self.remove_session()
+                raise found from error
+
+        return patiently(self.engine, attempt)
+
+    return repeat
+
+
+# Those that make one transaction each; Optuna's others are made of these.
+for _name in (
+    "create_new_study",
+    "delete_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_all_studies",
+    "_create_new_trial",
+    "_set_trial_param",
+    "get_trial_id_from_study_id_trial_number",
+    "get_trial_param",
+    "set_trial_state_values",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial",
+    "_get_trials",
+    "_get_best_trial_id",
+):
+    setattr(_PatientStorage, _name, _repeated(getattr(_PatientStorage, _name)))

@@ -1,15 +1,15 @@
-"""The version of our tables: made in an empty database, checked in any other, migrated by numbered steps.
+"""The version of our tables: made in an empty database, checked in any other, upgraded when a user says so.
 
-A database that is current is only read, so workers need no right to change tables. Creation happens under a lock that
-the kernel or the server frees when its holder dies, and each step commits whole, so a cut-off creation is completed by
-the next one.
+A database that is current is only read, so workers need no right to change tables. Creation and upgrade happen under a
+lock that the kernel or the server frees when its holder dies, and commit whole, so one that is cut off is completed by
+the next.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +17,15 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, select, text
 
 from ..backends.errors import InputError, StorageError
-from .optuna_tables import create_optuna_tables
+from . import secrets
+from .faults import place
+from .migrations import CURRENT, migrate
+from .optuna_tables import create_optuna_tables, upgradable_optuna, upgrade_optuna_tables
 from .tables import METADATA, VERSION
-from .transactions import place, reading, writing
+from .transactions import clock, postgresql_arguments, reading, writing
 
 OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
 ADVISORY_LOCK = 0x657865756E74  # "exeunt"
-
-
-def _create_all(connection: Connection) -> None:
-    METADATA.create_all(connection)
-
-
-# The step that leads to each version. Version 1 is the tables as `tables.py` declares them.
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _create_all}
-CURRENT = max(MIGRATIONS)
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ def check(engine: Engine) -> None:
     """Raises `InputError` unless the database has our current tables and Optuna's."""
     with reading(engine) as connection:
         found = survey(connection)
-    _refuse_foreign(found, engine)
+    _refuse(found, engine)
     if not found.is_current:
         raise InputError(
             f"storage: {place(engine)} holds no study yet. "
@@ -68,14 +62,14 @@ def check(engine: Engine) -> None:
 
 
 def ensure(engine: Engine) -> None:
-    """Brings an empty or older database to the current version.
+    """Makes the tables in an empty database.
 
     Raises:
-        InputError: it is newer than this Exeunt, or belongs to something else; nothing was changed.
+        InputError: it has another version than this Exeunt, or belongs to something else; nothing was changed.
     """
     with reading(engine) as connection:
         found = survey(connection)
-    _refuse_foreign(found, engine)
+    _refuse(found, engine)
     sqlite = engine.url.get_backend_name() == "sqlite"
     if found.is_current and (not sqlite or _journal_mode(engine) == "wal"):
         return
@@ -83,14 +77,86 @@ def ensure(engine: Engine) -> None:
         if sqlite:
             _use_wal(engine)
         with writing(engine) as connection:
-            _migrate(connection, survey(connection).version)
+            if survey(connection).version == 0:
+                METADATA.create_all(connection)
+                _stamp(connection)
         create_optuna_tables(engine)
 
 
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade did: versions before and after, ours and Optuna's."""
+
+    before: int
+    after: int
+    optuna_before: str
+    optuna_after: str
+
+    @property
+    def changed(self) -> bool:
+        return (self.before, self.optuna_before) != (self.after, self.optuna_after)
+
+
+def upgrade(engine: Engine) -> Upgrade:
+    """Brings an older database to the current version, Optuna's tables too; a current one stays as it is.
+
+    Ours are changed in one transaction. Optuna changes its own, step by step, afterwards; what is cut off in between
+    goes on with the next call.
+
+    Raises:
+        InputError: it is newer than this Exeunt or this Optuna, belongs to something else, or workers are at it;
+            nothing was changed.
+    """
+    with reading(engine) as connection:
+        found = survey(connection)
+    _refuse_foreign(found, engine)
+    if found.version == 0:
+        raise InputError(f"storage: {place(engine)} holds no study yet, so there is nothing to upgrade.")
+    with _creation_lock(engine):
+        if engine.url.get_backend_name() == "sqlite":
+            _use_wal(engine)
+        optuna = upgradable_optuna(engine)
+        with writing(engine, durable=True) as connection:
+            before = survey(connection).version
+            if before < CURRENT:
+                _refuse_workers(connection)
+                migrate(connection, before)
+                _stamp(connection)
+        upgrade_optuna_tables(engine)
+    return Upgrade(before, CURRENT, optuna.found, optuna.wanted)
+
+
+def _refuse_workers(connection: Connection) -> None:
+    """An older Exeunt at work would go on with the tables that it knows."""
+    query = text("SELECT owner, heartbeat + lease_seconds FROM exeunt_workers WHERE ended IS NULL")
+    now = connection.execute(select(clock())).scalar_one()
+    alive = [owner for owner, until in connection.execute(query).tuples() if until > now]
+    if alive:
+        raise InputError(
+            f"storage: workers are at work on this database ({', '.join(alive[:3])}). Stop them with Ctrl-C, then "
+            "upgrade; one that was killed is waited for until its lease ends."
+        )
+
+
+def _stamp(connection: Connection) -> None:
+    connection.execute(VERSION.delete())
+    connection.execute(VERSION.insert().values(version=CURRENT))
+
+
 def engine_url(engine: Engine) -> str:
-    """The URL that a user types for this engine."""
+    """The URL that a user types for this engine, without a password."""
     sqlite = engine.url.get_backend_name() == "sqlite"
-    return f"sqlite:///{place(engine)}" if sqlite else engine.url.render_as_string()
+    return f"sqlite:///{place(engine)}" if sqlite else secrets.typed(engine.url)
+
+
+def _refuse(found: Survey, engine: Engine) -> None:
+    """Refuses what `_refuse_foreign` does, and an older version, which only `upgrade` may change."""
+    _refuse_foreign(found, engine)
+    if 0 < found.version < CURRENT:
+        raise InputError(
+            f"storage: this Exeunt works on databases of version {CURRENT}, but {place(engine)} has version "
+            f"{found.version}. Type `exeunt db upgrade --storage {engine_url(engine)}`; a backup is made before."
+        )
 
 
 def _refuse_foreign(found: Survey, engine: Engine) -> None:
@@ -111,13 +177,6 @@ def _refuse_foreign(found: Survey, engine: Engine) -> None:
         )
 
 
-def _migrate(connection: Connection, version: int) -> None:
-    for number in range(version + 1, CURRENT + 1):
-        MIGRATIONS[number](connection)
-    connection.execute(VERSION.delete())
-    connection.execute(VERSION.insert().values(version=CURRENT))
-
-
 @contextmanager
 def _creation_lock(engine: Engine) -> Generator[None]:
     """Keeps two processes from creating tables at once, for as long as the block lasts or its process lives.
@@ -132,7 +191,10 @@ def _creation_lock(engine: Engine) -> Generator[None]:
         finally:
             os.close(folder)
     else:
-        beside = create_engine(engine.url, poolclass=NullPool)
+        arguments = postgresql_arguments(engine.url, False, "exeunt-creation")
+        # It waits for another creation in the middle of a transaction of its own.
+        arguments["options"] += " -c idle_in_transaction_session_timeout=0"
+        beside = create_engine(engine.url, poolclass=NullPool, connect_args=arguments)
         with beside.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
             yield

@@ -17,11 +17,12 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ..backends.errors import ExeuntError, InputError
-from . import filesystems, schema
+from . import filesystems, schema, secrets
+from .faults import storage_errors
 from .optuna_tables import optuna_storage
-from .transactions import READ_ONLY, open_transactions, pool_arguments, sqlite_arguments, storage_errors
+from .transactions import READ_ONLY, open_transactions, pool_arguments, postgresql_arguments, sqlite_arguments
 
-__all__ = ["open_engine", "optuna_storage", "parse_url"]
+__all__ = ["bare_engine", "open_engine", "optuna_storage", "parse_url"]
 
 KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 
@@ -35,8 +36,7 @@ def open_engine(url: str, read_only: bool = False) -> Engine:
         InputError: the URL cannot be used, or what it names is no study database of this version; nothing was changed.
         StorageError: the database is out of reach, damaged or locked.
     """
-    parsed = parse_url(url)
-    engine = _sqlite(parsed, read_only) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, read_only)
+    engine = bare_engine(url, read_only)
     try:
         with storage_errors(engine):
             schema.check(engine) if read_only else schema.ensure(engine)
@@ -44,6 +44,16 @@ def open_engine(url: str, read_only: bool = False) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def bare_engine(url: str, read_only: bool = False) -> Engine:
+    """An engine for what a URL names, whatever is there; nothing is connected to, looked at or made yet.
+
+    Raises:
+        InputError: the URL cannot be used.
+    """
+    parsed = parse_url(url)
+    return _sqlite(parsed, read_only) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, read_only)
 
 
 def parse_url(url: str) -> URL:
@@ -57,9 +67,10 @@ def parse_url(url: str) -> URL:
     except (ArgumentError, ValueError):
         fix = f"Write sqlite:///{url}." if url and ":" not in url else f"Write {KNOWN}."
         raise InputError(f"storage: must be a URL, but got {_masked(url)}. {fix}") from None
-    shown = parsed.render_as_string()
+    secrets.remember(parsed)
+    shown = secrets.shown(parsed)
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg2"):
-        fixed = parsed.set(drivername="postgresql+psycopg").render_as_string()
+        fixed = secrets.shown(parsed.set(drivername="postgresql+psycopg"))
         raise InputError(f"storage: the driver must be psycopg 3, but got {shown}. Write {fixed}.")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
         raise InputError(f"storage: must be {KNOWN}, but got {shown}. Use one of these.")
@@ -71,8 +82,12 @@ def parse_url(url: str) -> URL:
 
 
 def _masked(url: str) -> str:
-    """Text that is no URL, without what may be a password in it."""
-    return f"`{url}`" if "@" not in url else f"`…@{url.rpartition('@')[2]}`"
+    """Text that is no URL, without what may be a password in it: whatever follows a colon."""
+    if ":" not in url:
+        return f"`{url}`"
+    scheme, _, rest = url.partition("://")
+    host = f"@{rest.rpartition('@')[2]}" if "@" in rest else ""
+    return f"`{scheme}://…{host}`" if rest else "`…`"
 
 
 def _sqlite(url: URL, read_only: bool) -> Engine:
@@ -102,11 +117,8 @@ def _sqlite_url(path: Path, read_only: bool) -> URL:
 
 
 def _postgresql(url: URL, read_only: bool) -> Engine:
-    connect_args: dict[str, Any] = {"application_name": "exeunt", "connect_timeout": 10}
-    if read_only:
-        connect_args["options"] = "-c default_transaction_read_only=on"
     try:
-        return _engine(url, read_only, connect_args)
+        return _engine(url, read_only, postgresql_arguments(url, read_only, "exeunt"))
     except (ImportError, NoSuchModuleError):
         raise InputError(
             "storage: PostgreSQL needs the driver psycopg, which is not installed. Type pip install 'exeunt[postgres]'."

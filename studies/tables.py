@@ -1,6 +1,6 @@
 """The tables of a study database. They stand beside Optuna's, whose names they avoid with a prefix.
 
-Version 1. A change of anything here is a new version and a migration in `schema.py`.
+Version 2. A change of anything here is a new version and a step in `migrations.py`.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ FAILURES = _table(
     Column("owner", NAME, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
+    Column("token", Integer),
+    # The same failure of the same claim is noted once, however often its transaction is repeated.
+    Index("exeunt_failures_once", "evaluation_id", "owner", "token", unique=True),
 )
 
 # A lease stays when it is free, with its last token, so that tokens only rise. `expires` is on the database's clock.
@@ -170,6 +173,9 @@ THROUGHPUTS = _table(
     Column("peak_memory_bytes", BigInteger),
     Column("study", NAME, index=True),
     Column("measured", Float, nullable=False),
+    # A name that is drawn for each timing, so that it is stored once, however often its transaction is repeated.
+    Column("entry", NAME),
+    Index("exeunt_throughputs_once", "entry", unique=True),
 )
 
 # What proves on its own host that a process is gone: the boot, the process namespace and the process's start time.
@@ -188,4 +194,12 @@ WORKERS = _table(
     Column("heartbeat", Float, nullable=False),
     Column("ended", Float),
     Column("reason", Text),
+)
+
+# What somebody wants of all workers of a study: "pause" or "stop". No row: that they work.
+ORDERS = _table(
+    "orders",
+    Column("study", NAME, ForeignKey("exeunt_studies.name"), primary_key=True),
+    Column("wanted", NAME, nullable=False),
+    Column("since", Float, nullable=False),
 )

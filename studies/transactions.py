@@ -1,4 +1,4 @@
-"""Transactions on a study database, its clock, and what its errors mean.
+"""Transactions on a study database, and its clock.
 
 A transaction is opened by `reading` (a consistent view that blocks nobody) or by `writing` (the database's only writer,
 from its first statement on). With SQLite's own default, a transaction that reads first and writes later fails or acts
@@ -11,18 +11,17 @@ import sqlite3
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote
 
-import optuna
 from sqlalchemy import URL, Connection, Engine, Float, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from ..backends.errors import ExeuntError, InputError, StorageError
+from ..backends.errors import InputError
+from . import faults
+from .faults import place as place
+from .faults import storage_errors as storage_errors
 
-BUSY_SECONDS = 60.0
 READ_ONLY = "exeunt_read_only"
 WRITE = "exeunt_write"
 DURABLE = "exeunt_durable"
@@ -47,7 +46,7 @@ def _postgresql_clock(*_: Any, **__: Any) -> str:
 
 def pool_arguments(url: URL) -> dict[str, Any]:
     """One connection an engine, so that a worker has two with Optuna's; a server that restarted is noticed."""
-    sizes = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 2 * BUSY_SECONDS}
+    sizes = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 2 * faults.BUSY_SECONDS}
     return sizes if url.get_backend_name() == "sqlite" else {**sizes, "pool_pre_ping": True}
 
 
@@ -63,7 +62,23 @@ class _Connection(sqlite3.Connection):
 
 def sqlite_arguments() -> dict[str, Any]:
     """What the driver's `connect` takes for our transactions."""
-    return {"timeout": BUSY_SECONDS, "factory": _Connection}
+    return {"timeout": faults.BUSY_SECONDS, "factory": _Connection}
+
+
+def postgresql_arguments(url: URL, read_only: bool, name: str) -> dict[str, Any]:
+    """What the driver's `connect` takes: a connection that died is noticed, and a stuck writer's locks are freed."""
+    seconds = round(faults.BUSY_SECONDS)
+    own = "default_transaction_read_only=on" if read_only else f"idle_in_transaction_session_timeout={seconds}s"
+    arguments: dict[str, Any] = {
+        "application_name": name,
+        "connect_timeout": 10,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 1000 * seconds,
+    }
+    given = {option: value for option, value in arguments.items() if option not in url.query}
+    return {**given, "options": f"{url.query.get('options', '')} -c {own}".strip()}
 
 
 def open_transactions(engine: Engine, always_write: bool = False) -> None:
@@ -86,7 +101,9 @@ def is_read_only(engine: Engine) -> bool:
 @contextmanager
 def reading(engine: Engine) -> Generator[Connection]:
     """A transaction that sees one moment of the database and blocks nobody."""
-    with storage_errors(engine), engine.begin() as connection:
+    sqlite = engine.url.get_backend_name() == "sqlite"
+    reader = engine if sqlite else engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with storage_errors(engine), reader.begin() as connection:
         yield connection
 
 
@@ -107,65 +124,3 @@ def insert_once(connection: Connection, table: Table, values: Mapping[str, Any])
     """Inserts a row, unless one with the same unique columns is there."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
-
-
-def place(engine: Engine) -> str:
-    """The database in words, without a password: a file's path, or a URL."""
-    url = engine.url
-    if url.get_backend_name() != "sqlite":
-        return url.render_as_string()
-    database = str(url.database)
-    return unquote(database.removeprefix("file:")) if database.startswith("file:") else database
-
-
-@contextmanager
-def storage_errors(engine: Engine) -> Generator[None]:
-    """Within this block, a database that cannot do what it should raises `StorageError` or `InputError` with a fix.
-
-    Violated constraints are mistakes of ours and pass through as they are.
-    """
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except SQLAlchemyError as error:
-        raise _explained(error, place(engine)) from error
-    except optuna.exceptions.StorageInternalError as error:
-        raise _explained(error.__cause__ or error, place(engine)) from error
-
-
-def _explained(error: BaseException, where: str) -> ExeuntError:
-    """The driver's error with what to do about it."""
-    reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().split("\n")[0]
-    for sign, kind, what in _REASONS:
-        if sign in reason:
-            return kind(f"storage: {where} {what}")
-    return StorageError(f"storage: {where} is out of reach ({reason}). Check that it is there, and try again.")
-
-
-_REASONS: tuple[tuple[str, type[ExeuntError], str], ...] = (
-    (
-        "file is not a database",
-        InputError,
-        "must be an SQLite database, but is another kind of file. Choose another name.",
-    ),
-    (
-        "locked",
-        StorageError,
-        f"stayed locked for {BUSY_SECONDS:g} s by another process. Try again when that one has ended.",
-    ),
-    ("readonly database", StorageError, "cannot be written. Check the permissions of the file and its folder."),
-    ("unable to open", StorageError, "cannot be opened. Check the permissions of the file and its folder."),
-    (
-        "disk is full",
-        StorageError,
-        "has no room left on its disk. Make room and run `exeunt resume`; nothing committed is lost.",
-    ),
-    ("malformed", StorageError, "is damaged. Restore it from a backup."),
-    (
-        "disk I/O error",
-        StorageError,
-        "could not be read or written by the disk. Check the disk, then run `exeunt resume`.",
-    ),
-    ("QueuePool limit", StorageError, "was busy for two minutes in this process. Try again."),
-)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select
 from ..backends.errors import ExeuntError, StorageError
 from . import leases
 from .processes import Process, this_process
+from .secrets import redact
 from .store import Store
 from .tables import WORKERS
 from .transactions import clock, reading, writing
@@ -93,7 +94,7 @@ class Worker:
 def _reason(error: BaseException | None) -> str:
     if error is None:
         return "finished"
-    return str(error) if isinstance(error, ExeuntError) else f"{type(error).__name__}: {error}"
+    return redact(str(error) if isinstance(error, ExeuntError) else f"{type(error).__name__}: {error}")
 
 
 def bury_dead_workers(store: Store) -> list[str]:
@@ -105,7 +106,7 @@ def bury_dead_workers(store: Store) -> list[str]:
         dead = _dead(connection)
     if dead:
         with writing(store.engine) as connection:
-            dead = _dead(connection)
+            dead = _dead(connection, lock=True)
             for owner, reason in dead.items():
                 _end(connection, owner, reason)
     return list(dead)
@@ -119,10 +120,14 @@ def living_workers(store: Store, study: str) -> list[str]:
         return [owner for owner in connection.execute(query).scalars() if owner not in dead]
 
 
-def _dead(connection: Connection) -> dict[str, str]:
-    """The workers that did not end by themselves and will not: owner and reason."""
+def _dead(connection: Connection, lock: bool = False) -> dict[str, str]:
+    """The workers that did not end by themselves and will not: owner and reason.
+
+    With `lock` none of them can say until the transaction ends that it lives.
+    """
     silent = (clock() - WORKERS.c.heartbeat > WORKERS.c.lease_seconds).label("silent")
-    rows = connection.execute(select(WORKERS, silent).where(WORKERS.c.ended.is_(None))).all()
+    query = select(WORKERS, silent).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.owner)
+    rows = connection.execute(query.with_for_update() if lock else query).all()
     reasons = {row.owner: GONE if _process(row).is_gone else SILENT if row.silent else None for row in rows}
     return {owner: reason for owner, reason in reasons.items() if reason is not None}
 

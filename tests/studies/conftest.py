@@ -57,6 +57,12 @@ def url(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def either_url(request: pytest.FixtureRequest, database: Path) -> str:
+    """Databases on both engines, one after the other."""
+    return f"sqlite:///{database}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
 @pytest.fixture
 def store(url: str, make_schedule: Callable[[int], Schedule]) -> Iterator[Store]:
     """An open database with the schedules of depths 1 to 4."""

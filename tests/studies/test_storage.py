@@ -199,7 +199,7 @@ FOREIGN = {
     "a folder": (lambda path: path.mkdir(), "is a folder. Write sqlite:///"),
     "Optuna's": (_optuna_only, "Optuna studies without Exeunt's tables"),
     "something else": (_something_else, "belongs to something else (it has the tables bookmarks)"),
-    "a newer version": (_newer, "up to version 1, but .* has version 99. Install a newer one"),
+    "a newer version": (_newer, "up to version 2, but .* has version 99. Install a newer one"),
 }
 
 
@@ -274,7 +274,8 @@ def test_a_damaged_database_is_one_clear_error(store: Store, url: str, database:
 
 def test_a_lock_that_stays_is_one_clear_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     open_engine(url).dispose()
-    monkeypatch.setattr("exeunt.studies.transactions.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("exeunt.studies.faults.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("exeunt.studies.patience.PATIENCE", 0.0)
     holder = sqlite3.connect(url.removeprefix("sqlite:///"))
     holder.execute("BEGIN IMMEDIATE")
     with open_store(url) as waiting, pytest.raises(StorageError, match=r"locked .* by another process\. Try again"):

@@ -361,6 +361,13 @@ class TestSqliteStore(StoreConformance):
         assert min(lists) < 0.02
 
 
+@pytest.mark.postgres
+class TestPostgresqlStore(StoreConformance):
+    @pytest.fixture
+    def url(self, postgres_url: str) -> str:
+        return postgres_url
+
+
 def _seconds(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()

@@ -34,6 +34,11 @@ with open_store(sys.argv[1]) as store, Worker(store, "demo", lease_seconds=3600.
 """
 
 
+@pytest.fixture
+def url(either_url: str) -> str:
+    return either_url
+
+
 def die(url: str, after: str) -> None:
     assert subprocess.run([sys.executable, "-c", DIES, url, after], timeout=60, stderr=subprocess.PIPE).returncode == -9
 

@@ -18,6 +18,12 @@ from exeunt.studies.workers import Worker, bury_dead_workers, living_workers
 
 MakeKey = Callable[..., EvaluationKey]
 
+
+@pytest.fixture
+def url(either_url: str) -> str:
+    return either_url
+
+
 CLAIMS_AND_DIES = """
 import os, signal, sys
 from exeunt.studies.records import EvaluationKey

@@ -1,0 +1,34 @@
+"""Steps from one version of our tables to the next. A step never changes once it was released.
+
+Each is plain SQL that SQLite and PostgreSQL both understand, and says nothing about the tables as they are now: a later
+version's tables must not seep into an earlier step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, text
+
+STEPS: Mapping[int, Sequence[str]] = {
+    2: (
+        "ALTER TABLE exeunt_failures ADD COLUMN token INTEGER",
+        # Tokens of claims are positive, so these are those of no claim.
+        "UPDATE exeunt_failures SET token = -id",
+        "CREATE UNIQUE INDEX exeunt_failures_once ON exeunt_failures (evaluation_id, owner, token)",
+        "ALTER TABLE exeunt_throughputs ADD COLUMN entry VARCHAR(512)",
+        "UPDATE exeunt_throughputs SET entry = 'version 1: ' || id",
+        "CREATE UNIQUE INDEX exeunt_throughputs_once ON exeunt_throughputs (entry)",
+        "CREATE TABLE exeunt_orders (study VARCHAR(512) NOT NULL, wanted VARCHAR(512) NOT NULL, since FLOAT NOT NULL, "
+        "PRIMARY KEY (study), FOREIGN KEY(study) REFERENCES exeunt_studies (name))",
+    ),
+}
+CURRENT = max(STEPS)
+OLDEST = min(STEPS) - 1
+
+
+def migrate(connection: Connection, version: int) -> None:
+    """Takes tables of a version to the current one, within the transaction of the connection."""
+    for number in range(version + 1, CURRENT + 1):
+        for statement in STEPS[number]:
+            connection.execute(text(statement))
