@@ -1,4 +1,4 @@
-"""A whole study of a diffusers DDPM folder from an empty folder, as a user types it."""
+"""Whole studies of diffusers folders with U-Nets from an empty folder, as a user types them."""
 
 import json
 from pathlib import Path
@@ -48,3 +48,18 @@ def test_ddpm_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "cpu",
     )
     assert np.load("images.npz")["images"].shape == (4, 16, 16, 3)
+
+
+def test_stable_diffusion_folder_with_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No real images: the metric is the distance to the full schedule's own."""
+    monkeypatch.chdir(tmp_path)
+    tiny_unet("sd").save_pretrained("sd")
+    Path("prompts.txt").write_text("a red bicycle\ntwo dogs on a beach\n")
+    exeunt(
+        *("optimize", "--checkpoint", "sd", "--conditions", "prompts.txt", "--guidance", "4", "--device", "cpu"),
+        *("--budget", "3-trials", "--num-images", "8", "--final-images", "16", "--batch-size", "8", "--num-steps", "4"),
+        *("--metric", "pixels-to-baseline"),
+    )
+    status = json.loads(exeunt("status", "--json"))
+    assert (status["state"], status["evaluations_failed"]) == ("finished", 0)
+    assert status["schedules_measured"] >= 8
