@@ -23,8 +23,8 @@ from .hf_architectures import Architecture, architecture_of
 from .hf_decoding import sized
 from .hf_extra import HookRegistry, ModelHook, diffusers
 from .hf_guidance import call_guidance, corrections, is_uniform
-from .hf_hooks import Hooks, attach, detach, is_planned, register, unregister
-from .hf_requests import Arguments, GuidedBatch, GuidedCalls, Request, Source, Stream
+from .hf_hooks import Hooks, attach, detach, is_planned, leave, register, release, unregister
+from .hf_requests import Arguments, GuidedBatch, GuidedCalls, Part, Request, Source, Stream
 from .hf_schedulers import Fit, fit, network_times, solver_difference
 from .hf_tracking import Requests
 from .plan import compile_plan
@@ -79,8 +79,8 @@ class Application:
             order = order[::-1]
         return GuidedBatch(self.hooks, self._plan, rows, source, changes, order, self.architecture.unbatched)
 
-    def answer(self, forward: Any, args: tuple[Any, ...], kwargs: Arguments) -> Any:
-        """What the model returns for one call of whoever uses it."""
+    def begin_call(self, args: tuple[Any, ...], kwargs: Arguments) -> tuple[Request, list[Part]]:
+        """The request that a call of the model belongs to, and what the model has to be called with for it."""
         arguments = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
         for name, what in self.architecture.refused.items():
             if arguments.get(name) is not None:
@@ -88,7 +88,29 @@ class Application:
                     f"{name}: {what} changes what blocks do, so nothing stored stands in for them. Leave it away, or "
                     "call `exeunt.remove(pipe)` first."
                 )
-        return self.requests.answer(forward, arguments)
+        request = self.requests.begin_call(arguments)
+        return request, request.parts(arguments)
+
+    def end_call(self, request: Request, outputs: list[Any]) -> Any:
+        """What the caller gets."""
+        output = request.finish(outputs)
+        self.requests.end_call(request)
+        return output
+
+
+# As in `BlockHook`, nothing but the model's own forward may be compiled.
+_begin_call, _end_call, _enter, _leave, _release, _is_planned, _forget = (
+    torch.compiler.disable(function)
+    for function in (
+        Application.begin_call,
+        Application.end_call,
+        Hooks.enter,
+        leave,
+        release,
+        is_planned,
+        Requests.forget,
+    )
+)
 
 
 class ModelCall(ModelHook):
@@ -100,8 +122,22 @@ class ModelCall(ModelHook):
 
     @torch.compiler.disable(recursive=False)
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        forward = self.fn_ref.original_forward
-        return forward(*args, **kwargs) if is_planned() else self.application.answer(forward, args, kwargs)
+        forward, application = self.fn_ref.original_forward, self.application
+        if _is_planned():
+            return forward(*args, **kwargs)
+        request, parts = _begin_call(application, args, kwargs)
+        outputs: list[Any] = []
+        for call, arguments in parts:
+            outer = _enter(application.hooks, call, request.slots)
+            try:
+                outputs.append(forward(**arguments))
+            except BaseException:
+                _forget(application.requests, request)
+                raise
+            finally:
+                _leave(outer)
+            _release(call, request.slots)
+        return _end_call(application, request, outputs)
 
 
 def apply(pipe_or_model: Any, schedule: Schedule) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .chain import Slots, State, add, combined, stored
 from .hf_extra import HookRegistry, ModelHook
-from .plan import Add, Call, Op, Run, Skip, fuses
+from .plan import Add, Call, Op, Read, Run, fuses
 
 Forward = Callable[..., Any]
 
@@ -60,6 +60,7 @@ class _Thread(threading.local):
 
 
 _THREAD = _Thread()
+Outer: TypeAlias = "tuple[_Running | None, bool]"  # what went on in a thread before
 
 
 class Hooks:
@@ -78,18 +79,33 @@ class Hooks:
     @contextmanager
     def running(self, call: Call | None, slots: Slots) -> Iterator[None]:
         """Calls of the model in this thread, inside the `with`, carry out `call`; None runs every block."""
-        outer = _THREAD.running, _THREAD.planned
-        _THREAD.running, _THREAD.planned = None if call is None else _Running(self, call, slots), True
+        outer = self.enter(call, slots)
         try:
             yield
         finally:
-            _THREAD.running, _THREAD.planned = outer
-        for slot in () if call is None else call.release:
-            slots[slot] = None
+            leave(outer)
+        release(call, slots)
+
+    def enter(self, call: Call | None, slots: Slots) -> Outer:
+        """Begin what `running` does, and return what `leave` ends it with."""
+        outer = _THREAD.running, _THREAD.planned
+        _THREAD.running, _THREAD.planned = None if call is None else _Running(self, call, slots), True
+        return outer
+
+
+def leave(outer: Outer) -> None:
+    """End what `Hooks.enter` began."""
+    _THREAD.running, _THREAD.planned = outer
+
+
+def release(call: Call | None, slots: Slots) -> None:
+    """Free the slots that no later call reads."""
+    for slot in () if call is None else call.release:
+        slots[slot] = None
 
 
 def is_planned() -> bool:
-    """Whether this thread is inside a `Hooks.running`."""
+    """Whether this thread is between `Hooks.enter` and `leave`."""
     return _THREAD.planned
 
 
@@ -121,14 +137,31 @@ class BlockHook(ModelHook):
         super().__init__()
         self.hooks, self.index = hooks, index
 
-    # What the hook decides changes from step to step. Kept out of compiled code, it causes no recompilation, and the
-    # block behind it is still compiled.
-    @torch.compiler.disable(recursive=False)
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        forward, running = self.fn_ref.original_forward, _THREAD.running
-        if running is None or running.hooks is not self.hooks:
-            return forward(*args, **kwargs)
-        return running.through(self.index, forward, args, kwargs)
+        # An exported graph holds what the plan does at one call, and torch.export refuses what is kept out of it.
+        if torch.compiler.is_exporting():
+            return _planned(self, args, kwargs, _Running.stand_in, _Running.store)
+        return _planned_uncompiled(self, args, kwargs, _stand_in_uncompiled, _store_uncompiled)
+
+
+def _planned(
+    hook: BlockHook,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    stand_in: Callable[..., Any],
+    store: Callable[..., None],
+) -> Any:
+    """What the hook's block returns under the plan of the thread's call, or by itself where there is none."""
+    forward, running = hook.fn_ref.original_forward, _THREAD.running
+    if running is None or running.hooks is not hook.hooks:
+        return forward(*args, **kwargs)
+    op = running.ops[hook.index]
+    if op.__class__ is not Run:
+        return stand_in(running, hook.index, args, kwargs)
+    output = forward(*args, **kwargs)
+    if op.store is not None:
+        store(running, hook.index, args, kwargs, output)
+    return output
 
 
 class _Running:
@@ -138,45 +171,46 @@ class _Running:
         self.hooks, self.slots, self.ops = hooks, slots, _by_block(call)
         self.before: State | None = None  # the state at the start of the span that is being stored
 
-    def through(self, index: int, forward: Forward, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """What block `index` returns for these arguments under the plan."""
-        socket = self.hooks.sockets[index]
-        match self.ops[index]:
-            case Run(start, stop, slot) if slot is not None:
-                h = socket.take(args, kwargs)
-                output = forward(*args, **kwargs)
-                self._store(socket, slot, h, output, first=index == start, last=index == stop - 1)
-                return output
-            case Run():
-                return forward(*args, **kwargs)
-            case Add(start, _, reads) if index == start:
-                return self._stand_in(socket, socket.take(args, kwargs), reads)
-            case Skip() if socket.kind == "branch":
-                return socket.give(_zeros(socket.take(args, kwargs)))
-            case Add() | Skip():
-                return socket.give(socket.take(args, kwargs))
-
-    def _store(self, socket: Socket, slot: int, h: State, output: Any, *, first: bool, last: bool) -> None:
-        """Keep what a block, or the span of residual blocks that ends with it, made."""
+    def store(self, index: int, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Keep what block `index`, or the span of residual blocks that ends with it, made of these arguments."""
+        socket, op = self.hooks.sockets[index], self.ops[index]
+        assert isinstance(op, Run)
+        assert op.store is not None
+        h = socket.take(args, kwargs)
         if socket.kind != "residual":
-            self.slots[slot] = socket.read(output, h)
+            self.slots[op.store] = socket.read(output, h)
             return
-        if first:
+        if index == op.start:
             self.before = h
-        if last:
+        if index == op.stop - 1:
             assert self.before is not None, "a span is entered at its first block"
-            self.slots[slot] = add(socket.read(output, h), self.before, -1.0)
+            self.slots[op.store] = add(socket.read(output, h), self.before, -1.0)
             self.before = None
 
-    def _stand_in(self, socket: Socket, h: State, reads: Sequence[Any]) -> Any:
-        """What a block returns where stored values stand in for it, and for the span that it begins."""
+    def stand_in(self, index: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What block `index` would return, where it does not run."""
+        socket, op = self.hooks.sockets[index], self.ops[index]
+        h = socket.take(args, kwargs)
+        if isinstance(op, Add) and index == op.start:
+            return socket.give(self._with_stored(socket, h, op.reads))
+        return socket.give(_zeros(h) if socket.kind == "branch" else h)
+
+    def _with_stored(self, socket: Socket, h: State, reads: Sequence[Read]) -> State:
+        """The state or value with stored values in place of a block's own, or of the span that it begins."""
         if socket.kind != "residual":
-            return socket.give(combined(self.slots, reads))
-        if self.hooks.fusible:
-            for read in reads:
-                h = add(h, stored(self.slots, read), read.weight)
-            return socket.give(h)
-        return socket.give(add(h, combined(self.slots, reads)))
+            return combined(self.slots, reads)
+        if not self.hooks.fusible:
+            return add(h, combined(self.slots, reads))
+        for read in reads:
+            h = add(h, stored(self.slots, read), read.weight)
+        return h
+
+
+# What a hook decides changes from step to step. Kept out of compiled code, it causes no recompilation, and the block
+# behind it is compiled all the same: `_planned` itself is left alone, and all that it calls but `forward`.
+_planned_uncompiled = torch.compiler.disable(_planned, recursive=False)
+_stand_in_uncompiled = torch.compiler.disable(_Running.stand_in)
+_store_uncompiled = torch.compiler.disable(_Running.store)
 
 
 @lru_cache(maxsize=1024)

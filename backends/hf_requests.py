@@ -4,18 +4,19 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from .chain import Slots
 from .hf_guidance import Correction, flipped, part_of, sample_of, with_sample
-from .hf_hooks import Forward, Hooks
+from .hf_hooks import Hooks
 from .plan import Call, Plan
 from .schedule import Branch
 
-Arguments = Mapping[str, Any]
+Arguments: TypeAlias = Mapping[str, Any]
+Part: TypeAlias = tuple[Call, Arguments]
 UNCHANGED = Correction(1.0, None)
 
 
@@ -70,12 +71,12 @@ class Request(ABC):
         return False
 
     @abstractmethod
-    def answer(self, forward: Forward, arguments: Arguments) -> Any:
-        """What the model returns for the request's next call."""
+    def parts(self, arguments: Arguments) -> list[Part]:
+        """What the model has to be called with for the request's next call: not at all, once or twice."""
 
-    def _run(self, forward: Forward, arguments: Arguments, call: Call) -> Any:
-        with self.hooks.running(call, self.slots):
-            return forward(**arguments)
+    @abstractmethod
+    def finish(self, outputs: list[Any]) -> Any:
+        """What the caller gets for what the model returned; the last call of a step moves on to the next."""
 
 
 class Stream(Request):
@@ -89,14 +90,16 @@ class Stream(Request):
         super().__init__(hooks, plan, rows, source)
         self._scales = scales
 
-    def answer(self, forward: Forward, arguments: Arguments) -> Any:
+    def parts(self, arguments: Arguments) -> list[Part]:
         (call,) = self.plan.steps[self.step].calls
         if self._scales is not None:
             scale = torch.full_like(arguments["guidance"], self._scales[self.step])
             arguments = {**arguments, "guidance": scale}
-        output = self._run(forward, arguments, call)
+        return [(call, arguments)]
+
+    def finish(self, outputs: list[Any]) -> Any:
         self.step += 1
-        return output
+        return outputs[0]
 
 
 class GuidedBatch(Request):
@@ -123,19 +126,9 @@ class GuidedBatch(Request):
         self._halves = dict(zip(order, (slice(0, rows // 2), slice(rows // 2, rows)), strict=True))
         self._unconditional: Tensor | None = None
 
-    def answer(self, forward: Forward, arguments: Arguments) -> Any:
-        calls, correction = self.plan.steps[self.step].calls, self._corrections[self.step]
-        output, samples = None, dict[Branch, Tensor]()
-        for call in calls:
-            output = self._run(forward, self._rows_of(call, arguments), self._ordered(call))
-            parts = sample_of(output).chunk(len(call.branches))
-            samples |= zip([branch for branch in self._halves if branch in call.branches], parts, strict=True)
-        self._unconditional = samples.get("unconditional", self._unconditional)
-        self.step += 1
-        if len(calls) == 1 and len(samples) == 2 and correction == UNCHANGED:
-            return output
-        samples["unconditional"] = correction.apply(samples["conditional"], self._unconditional)
-        return with_sample(output, torch.cat([samples[branch] for branch in self._halves]))
+    def parts(self, arguments: Arguments) -> list[Part]:
+        calls = self.plan.steps[self.step].calls
+        return [(self._ordered(call), self._rows_of(call, arguments)) for call in calls]
 
     def _rows_of(self, call: Call, arguments: Arguments) -> Arguments:
         """The arguments for the branches of a call."""
@@ -146,6 +139,19 @@ class GuidedBatch(Request):
     def _ordered(self, call: Call) -> Call:
         """Stored values have the rows in the batch's order, whichever branches a call has."""
         return call if next(iter(self._halves)) == "conditional" else flipped(call)
+
+    def finish(self, outputs: list[Any]) -> Any:
+        calls, correction = self.plan.steps[self.step].calls, self._corrections[self.step]
+        samples: dict[Branch, Tensor] = {}
+        for call, output in zip(calls, outputs, strict=True):
+            chunks = sample_of(output).chunk(len(call.branches))
+            samples |= zip([branch for branch in self._halves if branch in call.branches], chunks, strict=True)
+        self._unconditional = samples.get("unconditional", self._unconditional)
+        self.step += 1
+        if len(calls) == 1 and len(samples) == 2 and correction == UNCHANGED:
+            return outputs[0]
+        samples["unconditional"] = correction.apply(samples["conditional"], self._unconditional)
+        return with_sample(outputs[0], torch.cat([samples[branch] for branch in self._halves]))
 
 
 class GuidedCalls(Request):
@@ -167,13 +173,16 @@ class GuidedCalls(Request):
     def awaits_second(self) -> bool:
         return self._first is not None
 
-    def answer(self, forward: Forward, arguments: Arguments) -> Any:
-        calls = {call.branches[0]: call for call in self.plan.steps[self.step].calls}
+    def parts(self, arguments: Arguments) -> list[Part]:
+        wanted: Branch = "unconditional" if self.awaits_second else "conditional"
+        return [(call, arguments) for call in self.plan.steps[self.step].calls if wanted in call.branches]
+
+    def finish(self, outputs: list[Any]) -> Any:
         if not self.awaits_second:
-            self._first = self._run(forward, arguments, calls["conditional"])
+            (self._first,) = outputs
             return self._first
-        if "unconditional" in calls:
-            self._unconditional = sample_of(self._run(forward, arguments, calls["unconditional"]))
+        if outputs:
+            self._unconditional = sample_of(outputs[0])
         first, self._first, correction = self._first, None, self._corrections[self.step]
         self.step += 1
         return with_sample(first, correction.apply(sample_of(first), self._unconditional))

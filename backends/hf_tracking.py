@@ -19,7 +19,6 @@ from .errors import InputError
 from .hf_architectures import Architecture
 from .hf_extra import diffusers
 from .hf_guidance import check_called
-from .hf_hooks import Forward
 from .hf_requests import Arguments, Request, Source
 from .hf_schedulers import ROUNDED, distance, names
 
@@ -51,22 +50,20 @@ class Requests:
     def __len__(self) -> int:
         return len({id(request) for request in list(self._open.values())})
 
-    def answer(self, forward: Forward, arguments: Arguments) -> Any:
-        """What the model returns for one call.
+    def begin_call(self, arguments: Arguments) -> Request:
+        """The request that a call of the model belongs to.
 
         Raises:
-            InputError: the call is none of a run through the schedule.
+            InputError: it is none of a run through the schedule.
         """
         request = self._find(arguments)
         request.turn = next(self._turns)
-        try:
-            output = request.answer(forward, arguments)
-        except BaseException:
-            self._forget(request)
-            raise
+        return request
+
+    def end_call(self, request: Request) -> None:
+        """Forget the request if that was its last call."""
         if request.is_over:
-            self._forget(request)
-        return output
+            self.forget(request)
 
     def _find(self, arguments: Arguments) -> Request:
         condition = arguments.get(self._architecture.condition or "")
@@ -76,7 +73,7 @@ class Requests:
             if self._is_turn(known, arguments):
                 return known
             self._check_first(arguments, known)
-            self._forget(known)
+            self.forget(known)
         elif (other := self._by_turn(key[0], arguments)) is not None:
             return self._enter(other, key, condition)
         request = self._new(arguments)
@@ -167,7 +164,8 @@ class Requests:
             if (key[0] == thread and ended) or key[0] not in alive:
                 del self._open[key]
 
-    def _forget(self, request: Request) -> None:
+    def forget(self, request: Request) -> None:
+        """Drop a request and all that it stored."""
         with self._lock:
             for key in [key for key, other in self._open.items() if other is request]:
                 del self._open[key]

@@ -1,8 +1,10 @@
 """Schedules on live pipelines: images equal those of `exeunt.sample`, requests never meet, nothing stays behind."""
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import exeunt
@@ -10,11 +12,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.hooks import HookRegistry, ModelHook
+from exeunt.backends import sampling
 from exeunt.backends.errors import InputError
-from exeunt.backends.schedule import Embedded, Guidance
+from exeunt.backends.schedule import Embedded, Guidance, Schedule
 from greenlet import greenlet
 from pipeline_runs import GUIDED, PROMPTS, USUAL, Bench, difference, with_actions
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -590,3 +594,137 @@ class TestOffloading:
         for _ in range(2):
             found = bench.piped(**bench.arguments(schedule)).cpu()
             assert difference(found, bench.sampled(schedule)) < 1e-3
+
+
+class OwnLoop:
+    """DDIM on a bare DiT, as people write it themselves."""
+
+    def __init__(self, bench: Bench, schedule: Schedule) -> None:
+        self.model, self.bench, self.schedule = bench.pipe.transformer, bench, schedule
+        self.scheduler = DDIMScheduler(clip_sample=False)
+        self.scheduler.set_timesteps(schedule.num_steps)
+
+    @torch.no_grad()
+    def steps(self, seed: int, *, in_two_calls: bool = False, same_tensor: bool = True) -> Iterator[Tensor]:
+        """The latents after each step."""
+        x, labels, null = self.bench.noise(seed), torch.tensor([0, 1]), torch.tensor([1000, 1000])
+        both = torch.cat([labels, null])
+        for when in self.scheduler.timesteps:
+            if in_two_calls:
+                outputs = [self.model(x, when.expand(2), each, return_dict=False)[0] for each in (labels, null)]
+            else:
+                given = both if same_tensor else both.clone()
+                outputs = self.model(torch.cat([x, x]), when.expand(4), given, return_dict=False)[0].chunk(2)
+            conditional, unconditional = (output[:, :4] for output in outputs)
+            guided = unconditional + 2.5 * (conditional - unconditional)
+            x = self.scheduler.step(guided, when, x, return_dict=False)[0]
+            yield x
+
+    def sampled(self, seed: int) -> Tensor:
+        return sampling.run([self.bench.network], self.schedule, self.bench.noise(seed), [], torch.tensor([0, 1]))
+
+
+def last(steps: Iterator[Tensor]) -> Tensor:
+    return deque(steps, maxlen=1)[0]
+
+
+class TestBareModels:
+    @each("dit")
+    @pytest.mark.parametrize("manner", [{}, {"in_two_calls": True}, {"same_tensor": False}])
+    def test_images_equal_those_of_sample(self, bench: Bench, manner: dict[str, bool]) -> None:
+        schedule = with_actions(bench.schedule())
+        exeunt.apply(bench.pipe.transformer, schedule)
+        loop = OwnLoop(bench, schedule)
+        assert difference(last(loop.steps(0, **manner)), loop.sampled(0)) < 1e-4
+
+    @each("dit")
+    @pytest.mark.parametrize("in_two_calls", [True, False])
+    def test_requests_that_make_steps_by_turns_never_meet(self, bench: Bench, in_two_calls: bool) -> None:
+        schedule = with_actions(bench.schedule())
+        exeunt.apply(bench.pipe.transformer, schedule)
+        loop = OwnLoop(bench, schedule)
+        # The scheduler's DDIM keeps nothing from step to step, so that both can use it.
+        pairs = list(zip(*(loop.steps(seed, in_two_calls=in_two_calls) for seed in (0, 1)), strict=True))
+        for seed in (0, 1):
+            assert difference(pairs[-1][seed], loop.sampled(seed)) < 1e-4
+
+    @each("dit")
+    @pytest.mark.parametrize("same_tensor", [True, False])
+    def test_a_request_that_was_broken_off_leaves_nothing(self, bench: Bench, same_tensor: bool) -> None:
+        schedule = with_actions(bench.schedule())
+        exeunt.apply(bench.pipe.transformer, schedule)
+        loop = OwnLoop(bench, schedule)
+        for broken in range(1, 4):
+            list(islice(loop.steps(7, same_tensor=same_tensor), broken))
+            assert difference(last(loop.steps(0, same_tensor=same_tensor)), loop.sampled(0)) < 1e-4
+
+    @each("dit")
+    def test_by_turns_with_new_tensors_are_refused(self, bench: Bench) -> None:
+        schedule = with_actions(bench.schedule())
+        exeunt.apply(bench.pipe.transformer, schedule)
+        loop = OwnLoop(bench, schedule)
+        with pytest.raises(InputError, match="Pass the same tensor"):
+            list(zip(*(loop.steps(seed, same_tensor=False) for seed in (0, 1)), strict=True))
+
+    @each("dit")
+    def test_times_out_of_turn_are_refused(self, bench: Bench) -> None:
+        schedule = bench.schedule()
+        exeunt.apply(bench.pipe.transformer, schedule)
+        with pytest.raises(InputError, match="next time is 830, but the model was called at 800"):
+            last(OwnLoop(bench, replace(schedule, steps=schedule.steps[1:])).steps(0)) and None
+        labels, x = torch.tensor([0, 1]), bench.noise()
+        bench.pipe.transformer(x, torch.tensor([830, 830]), labels)
+        with pytest.raises(InputError, match="next time is 664, of its step 1, but the model was called at 498"):
+            bench.pipe.transformer(x, torch.tensor([498, 498]), labels)
+
+    @each("dit")
+    def test_steps_that_are_guided_differently_need_a_pipeline(self, bench: Bench) -> None:
+        schedule = bench.schedule()
+        skipping = replace(schedule.steps[1], unconditional="skip")
+        exeunt.apply(
+            bench.pipe.transformer, replace(schedule, steps=(schedule.steps[0], skipping, *schedule.steps[2:]))
+        )
+        with pytest.raises(InputError, match="only a pipeline's calls tell"):
+            last(OwnLoop(bench, schedule).steps(0))
+
+    @each("dit")
+    def test_call_arguments_are_a_pipeline_s(self, bench: Bench) -> None:
+        schedule = bench.schedule()
+        exeunt.apply(bench.pipe.transformer, schedule)
+        with pytest.raises(InputError, match="on none"):
+            exeunt.call_arguments(schedule)
+        assert exeunt.call_arguments(schedule, bench.pipe) == {"num_inference_steps": 6, "guidance_scale": 2.5}
+
+
+@pytest.mark.slow
+class TestCompiled:
+    """torch.compile: as many graphs as without a schedule, and no recompilation from step to step."""
+
+    def graphs(self) -> tuple[int, int]:
+        return counters["stats"]["unique_graphs"], sum(counters["recompiles"].values())
+
+    @each("dit", "sd3", "flux")
+    @pytest.mark.parametrize("manner", ["blocks", "blocks first", "model", "model first"])
+    def test_is_not_recompiled_per_step(self, bench: Bench, manner: str) -> None:
+        torch._dynamo.reset()
+        bench = Bench.of(bench.kind)
+        schedule = with_actions(bench.schedule(10))
+        if "first" not in manner:
+            exeunt.apply(bench.pipe, schedule)
+        model = bench.pipe.transformer
+        if manner.startswith("model"):
+            bench.pipe.transformer = torch.compile(model, backend="eager")
+        else:
+            for block in [*model.transformer_blocks, *getattr(model, "single_transformer_blocks", [])]:
+                block.compile(backend="eager")
+        if "first" in manner:
+            bench.piped(num_inference_steps=3)
+            exeunt.apply(bench.pipe, schedule)
+        wanted, arguments = bench.sampled(schedule), bench.arguments(schedule)
+        assert difference(bench.piped(**arguments), wanted) < 1e-4
+        counters.clear()
+        other = with_actions(bench.schedule(10), seed=5)
+        exeunt.apply(bench.pipe, other)
+        assert difference(bench.piped(**arguments), bench.sampled(other)) < 1e-4
+        assert counters["stats"]["unique_graphs"] == 0
+        assert not counters["recompiles"]
