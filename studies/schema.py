@@ -130,7 +130,7 @@ def _refuse_workers(connection: Connection) -> None:
     """An older Exeunt at work would go on with the tables that it knows."""
     query = text("SELECT owner, heartbeat + lease_seconds FROM exeunt_workers WHERE ended IS NULL")
     now = connection.execute(select(clock())).scalar_one()
-    alive = [owner for owner, until in connection.execute(query).tuples() if until > now]
+    alive = [owner for owner, until in connection.execute(query) if until > now]
     if alive:
         raise InputError(
             f"storage: workers are at work on this database ({', '.join(alive[:3])}). Stop them with Ctrl-C, then "
