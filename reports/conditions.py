@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from exeunt import __version__
 
-from ..studies.config import BaselineConfig, QualityConfig, StudyConfig
+from ..studies.config import QualityConfig, StudyConfig
 
 ENVIRONMENT = ("processor", "torch", "torch_threads", "cuda", "cudnn", "driver", "python")
 
@@ -15,9 +15,8 @@ def conditions(
     """Device, types, versions, sampler, metric, reference, seeds and counts; what isn't known is left out."""
     quality, baseline, throughput = config.quality, config.baseline, config.throughput
     order = f" of order {baseline.order}" if baseline.order else ""
-    sampler = (
-        f"{baseline.solver}{order}, {baseline.num_steps} steps, {_spacing(baseline)} spacing, {baseline.guidance_words}"
-    )
+    steps = f"{baseline.num_steps} steps, {baseline.spacing_words} spacing"
+    sampler = f"{baseline.solver}{order}, {steps}, {baseline.guidance_words}"
     known: dict[str, object] = {
         "checkpoint": config.checkpoint.path,
         "full_schedule": sampler,
@@ -37,12 +36,6 @@ def conditions(
         "exeunt": __version__,
     }
     return {name: str(value) for name, value in known.items() if value is not None}
-
-
-def _spacing(baseline: BaselineConfig) -> str:
-    """`log-snr`, or `flow (shift 3)`."""
-    given = ", ".join(f"{name} {value:g}" for name, value in baseline.spacing_options)
-    return f"{baseline.spacing} ({given})" if given else baseline.spacing
 
 
 def _reference(quality: QualityConfig) -> str:

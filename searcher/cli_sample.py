@@ -24,7 +24,7 @@ from .laboratory import load_one, make_conditions, resolve_device
 from .options import json_flag
 from .other_weights import remark
 from .progress import Watch, watching
-from .study_options import BASELINE_FLAGS, CHECKPOINT_FLAGS, QUALITY_FLAGS, flags, study_config
+from .study_options import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, QUALITY_FLAGS, flags, study_config
 
 GRID_COLUMNS = 10
 OUTPUTS = (".png", ".npz")
@@ -116,11 +116,19 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 
 @click.command()
 @schedule_argument
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, CONFIG_FLAGS)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
 @click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
 @json_flag
-def evaluate(schedule: Path, seed: int, repeats: int, as_json: bool, **given: Any) -> None:
+def evaluate(
+    schedule: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    seed: int,
+    repeats: int,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Measure one schedule: quality with its interval, and throughput beside the same network at full depth.
 
     \b
@@ -128,7 +136,7 @@ def evaluate(schedule: Path, seed: int, repeats: int, as_json: bool, **given: An
       exeunt evaluate fast.schedule.json --num-images 2000
       exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --json
     """
-    plan, config = load(schedule), resolve_device(study_config(given))
+    plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
     click.echo(json.dumps(as_dict(schedule, found), indent=2) if as_json else as_text(schedule, found))

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from ..backends.environment import device_name
+from ..backends.prompts import OWN
 from ..backends.sampling import sample
 from ..backends.schedule import Embedded, Guidance, Schedule
 from ..studies.budget import Budget
@@ -42,12 +43,14 @@ def statement(laboratory: Laboratory) -> str:
     counted = "blocks" if network.signature.granularity == "block" else "branches"
     weights = f"{laboratory.weights}" + "".join(f", beside {name}" for name in list(laboratory.networks)[1:])
     _, height, width = network.image_shape
+    against = config.quality.reference or "the full schedule's images of the same noises"
     return (
         f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
-        f"{schedule.sampler.name} (order {schedule.sampler.order}, {laboratory.frame.spacing} spacing), "
-        f"{_guidance(schedule)}.\n"
+        f"{schedule.sampler.name} (order {schedule.sampler.order}, {config.baseline.spacing_words} spacing), "
+        f"{_guidance(schedule)}{_usual(laboratory)}.\n"
         f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
-        f"Measured: {laboratory.metric.name} against {config.quality.reference}; batch {config.throughput.batch_size}, "
+        f"{_prompts(laboratory)}"
+        f"Measured: {laboratory.metric.name} against {against}; batch {config.throughput.batch_size}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."
     )
 
@@ -63,6 +66,22 @@ def _guidance(schedule: Schedule) -> str:
             return f"guidance {scale:g}"
         case Guidance(scale, channels):
             return f"guidance {scale:g} on {channels} channels"
+
+
+def _usual(laboratory: Laboratory) -> str:
+    """Says where guidance came from, if nobody had to ask for it."""
+    scale = laboratory.network.usual_guidance
+    return ", its pipeline's default" if scale is not None and scale == laboratory.config.baseline.guidance else ""
+
+
+def _prompts(laboratory: Laboratory) -> str:
+    """What images show and what encoding it took, as a line; nothing without prompts."""
+    count, seconds = len(laboratory.conditions.prompts), laboratory.network.text_seconds
+    if not count:
+        return ""
+    encoding = "" if seconds is None else f", encoded once in {1000 * seconds:.3g} ms each"
+    name = "our own set" if laboratory.config.quality.conditions == OWN else laboratory.config.quality.conditions
+    return f"Prompts:  {count} ({name}){encoding}.\n"
 
 
 def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:

@@ -114,6 +114,12 @@ class BaselineConfig(Section):
     clip: float | None = setting(None, optional(decimal(0.0, 1e6)), "bound on predicted data; none: no bound")
 
     @property
+    def spacing_words(self) -> str:
+        """`log-snr`, or `flow (shift 3)`."""
+        given = ", ".join(f"{name} {value:g}" for name, value in self.spacing_options)
+        return f"{self.spacing} ({given})" if given else str(self.spacing)
+
+    @property
     def guidance_words(self) -> str:
         """`no guidance` or `guidance 1.5`."""
         if self.guidance is None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import prompted
 import pytest
 import torch
 from exeunt.backends import conditions, prompts
@@ -14,8 +15,8 @@ from exeunt.backends.solvers import make_schedule
 COMPONENTS = {"components": 3, "dim": 4, "num_blocks": 4}
 
 
-def prompted() -> Network:
-    return load(None, network=f"{Path(__file__).parent / 'prompted.py'}:PromptedNetwork", **COMPONENTS)
+def make() -> Network:
+    return load(None, network=f"{prompted.__file__}:PromptedNetwork", **COMPONENTS)
 
 
 def test_a_file_has_lines_of_text_and_objects(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
 
 
 def test_a_network_must_have_embedded_the_prompts_it_is_given() -> None:
-    network, given = prompted(), conditions.from_prompts(["a", "b"])
+    network, given = make(), conditions.from_prompts(["a", "b"])
     with pytest.raises(InputError, match=r"has none in its table. Call `network.embed"):
         check_conditions([network], given)
     network.embed(given.prompts)
@@ -102,7 +103,7 @@ def test_a_network_must_have_embedded_the_prompts_it_is_given() -> None:
 
 
 def test_images_are_of_their_prompts_with_and_without_guidance() -> None:
-    network, plain = prompted(), load("closed-form", **COMPONENTS)
+    network, plain = make(), load("closed-form", **COMPONENTS)
     given = conditions.from_prompts(["a", "b", "c", "d"])  # bytes 97 … 100, components 1, 2, 0, 1
     network.embed(given.prompts)
     same = conditions.Conditions("file", 3, entries=(1, 2, 0, 1))

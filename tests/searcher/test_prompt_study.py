@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import prompted
 import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends import prompts
@@ -17,7 +18,7 @@ from exeunt.reports.view import StudyView
 from exeunt.searcher.cli import cli
 from exeunt.studies.store import open_store
 
-NETWORK = f"{Path(__file__).parents[1] / 'backends' / 'prompted.py'}:PromptedNetwork"
+NETWORK = f"{prompted.__file__}:PromptedNetwork"
 ARGUMENTS = {"components": 4, "dim": 48, "num_blocks": 6}
 CHECKPOINT = [
     *("--checkpoint", "closed-form", "--network", NETWORK, "--device", "cpu", "--batch-size", "16"),
@@ -54,6 +55,7 @@ def view(told: str, folder: Path) -> StudyView:
 
 
 def test_the_baseline_is_stated_with_its_guidance_its_prompts_and_what_it_is_compared_with(told: str) -> None:
+    assert "guidance 1.5, its pipeline's default" in told
     assert "guidance 1.5, its pipeline's default" in told
     assert "Prompts:  64 (our own set), encoded once in" in told
     assert "pixels-to-baseline against the full schedule's images" in told
