@@ -159,13 +159,14 @@ class DiffusersNetwork(Network):
     ) -> Self:
         """The network of a live pipeline as it is: its weights, type, device and compiled parts.
 
-        `embed` takes the text encoders out of the pipeline.
+        Its model leaves training mode, where labels are dropped at random. `embed` takes the text encoders out of the
+        pipeline.
 
         Raises:
             InputError: its denoiser's class or its scheduler is not known here.
         """
         denoiser = denoiser_of(pipeline)
-        architecture = architecture_of(bare(denoiser))
+        architecture = architecture_of(bare(denoiser).eval())
         model, autoencoder = architecture.model, getattr(pipeline, "vae", None)
         config = None if autoencoder is None else dict(autoencoder.config)
         shape = architecture.sample_shape(sized(architecture, config, height, width, num_frames))

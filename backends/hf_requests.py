@@ -1,5 +1,6 @@
 """Runs of a live pipeline through a schedule's steps, each with its own place in it and its own stored values."""
 
+import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -46,14 +47,14 @@ class Request(ABC):
         turn: when it was called last, counted by whoever tells requests apart.
         rows: of the model's batch.
         source: of its times; None where no pipeline calls.
-        tensors: of conditions, by which its calls are known.
+        thread: that makes it.
     """
 
     def __init__(self, hooks: Hooks, plan: Plan, rows: int, source: Source | None) -> None:
         self.hooks, self.plan, self.rows, self.source = hooks, plan, rows, source
         self.slots: Slots = [None] * plan.num_slots
-        self.step, self.turn = 0, 0
-        self.tensors: list[weakref.ref[Tensor]] = []
+        self.step, self.turn, self.thread = 0, 0, threading.get_ident()
+        self._tensors: list[weakref.ref[Tensor]] = []
 
     @property
     def is_over(self) -> bool:
@@ -61,9 +62,30 @@ class Request(ABC):
         return self.step == len(self.plan.steps)
 
     @property
-    def is_dead(self) -> bool:
-        """Whether the tensors that it is known by are gone, so that no call can be known as its own."""
-        return bool(self.tensors) and all(tensor() is None for tensor in self.tensors)
+    def is_under_way(self) -> bool:
+        """Whether it was called already and may be called again."""
+        return (self.step > 0 or self.awaits_second) and (self.source is None or self.source.is_current)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its run is over though it is not: another one began on its scheduler, or, where there is none, the
+        tensors that it is known by are gone."""
+        if self.source is not None:
+            return not self.source.is_current
+        return bool(self._tensors) and all(tensor() is None for tensor in self._tensors)
+
+    def recognise(self, condition: Tensor | None) -> None:
+        """Let its calls be known by a tensor of conditions."""
+        if condition is not None:
+            self._tensors = [*(tensor for tensor in self._tensors if tensor() is not None), weakref.ref(condition)]
+
+    def is_known_by(self, condition: Tensor | None, scheduler: Any) -> bool:
+        """Whether a call with this tensor is its own; without one, a call from a pipeline with this scheduler."""
+        if self.source is not None and not self.source.is_current:
+            return False
+        if condition is None:
+            return not self._tensors and scheduler is (self.source and self.source.scheduler)
+        return any(tensor() is condition for tensor in self._tensors)
 
     @property
     def awaits_second(self) -> bool:

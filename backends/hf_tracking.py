@@ -8,7 +8,6 @@ when another begins. So two requests never meet, whether in two threads or by tu
 import itertools
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +22,6 @@ from .hf_requests import Arguments, Request, Source
 from .hf_schedulers import ROUNDED, distance, names
 
 WAY_OUT = "Call it with `**exeunt.call_arguments(schedule)`."
-Key = tuple[int, int]  # thread, and the identity of the conditions' tensor
 
 
 class Requests:
@@ -44,11 +42,11 @@ class Requests:
         begin: Callable[[int, Source | None], Request],
     ) -> None:
         self._architecture, self._times, self._guidance, self._begin = architecture, times, guidance, begin
-        self._open: dict[Key, Request] = {}
+        self._open: list[Request] = []
         self._lock, self._turns = threading.Lock(), itertools.count()
 
     def __len__(self) -> int:
-        return len({id(request) for request in list(self._open.values())})
+        return len(self._open)
 
     def begin_call(self, arguments: Arguments) -> Request:
         """The request that a call of the model belongs to.
@@ -67,23 +65,24 @@ class Requests:
 
     def _find(self, arguments: Arguments) -> Request:
         condition = arguments.get(self._architecture.condition or "")
-        key = (threading.get_ident(), id(condition))
-        known = self._open.get(key)
-        if known is not None and self._is_under_way(known, condition):
+        mine = [request for request in list(self._open) if request.thread == threading.get_ident()]
+        scheduler = _calling_scheduler() if condition is None else None
+        known = next((request for request in mine if request.is_known_by(condition, scheduler)), None)
+        if known is not None:
             if self._is_turn(known, arguments):
                 return known
             self._check_first(arguments, known)
             self.forget(known)
-        elif (other := self._by_turn(key[0], arguments)) is not None:
-            return self._enter(other, key, condition)
+        elif (other := self._by_turn(mine, arguments)) is not None:
+            other.recognise(condition)
+            return other
         request = self._new(arguments)
         self._check_first(arguments, None)
-        return self._enter(request, key, condition)
-
-    def _is_under_way(self, request: Request, condition: Tensor | None) -> bool:
-        """Whether the run that is known under a key goes on, and neither its tensor nor its scheduler's run is over."""
-        same = condition is None or any(tensor() is condition for tensor in request.tensors)
-        return same and (request.source is None or request.source.is_current)
+        request.recognise(condition)
+        with self._lock:
+            self._clear()
+            self._open.append(request)
+        return request
 
     def _is_turn(self, request: Request, arguments: Arguments) -> bool:
         """Whether a call is at the time of the request's next step."""
@@ -92,29 +91,26 @@ class Requests:
             return True  # the scheduler's list was compared when it began, and reading this would wait for the device
         return self._is_at(request.step, arguments)
 
-    def _by_turn(self, thread: int, arguments: Arguments) -> Request | None:
+    def _by_turn(self, mine: list[Request], arguments: Arguments) -> Request | None:
         """The request of this thread that this call can be the next of, though its tensor is another one: the second
         call of a step, or conditions that are changed or copied on the way. A pipeline's calls come in the same order
         at every step, so that of several the one that has waited longest is meant; without a pipeline nothing says so.
         """
-        calling, rows = calling_pipeline(), _rows(arguments)
-        scheduler = None if calling is None else calling[0].scheduler
-        found = {
-            id(request): request
-            for (owner, _), request in list(self._open.items())
-            if owner == thread
+        scheduler, rows = _calling_scheduler(), _rows(arguments)
+        found = [
+            request
+            for request in mine
+            if request.is_under_way
             and request.rows == rows
-            and (request.step or request.awaits_second)
             and scheduler is (request.source and request.source.scheduler)
-            and (request.source is None or request.source.is_current)
             and self._is_at(request.step, arguments)
-        }
+        ]
         if len(found) > 1 and scheduler is None:
             raise InputError(
                 "conditions: several runs wait for this time, and a new tensor of conditions does not tell which is "
                 "meant. Pass the same tensor at every step of a run."
             )
-        return min(found.values(), key=lambda request: request.turn, default=None)
+        return min(found, key=lambda request: request.turn, default=None)
 
     def _is_at(self, step: int, arguments: Arguments) -> bool:
         """Whether a call is at a step's time, as far as the type of its time tells."""
@@ -147,28 +143,19 @@ class Requests:
         check_called(self._guidance, called, pipeline)
         return self._begin(_rows(arguments), source)
 
-    def _enter(self, request: Request, key: Key, condition: Tensor | None) -> Request:
-        with self._lock:
-            if not request.tensors:
-                self._clear(key[0])
-            self._open[key] = request
-            if condition is not None:
-                request.tensors.append(weakref.ref(condition))
-        return request
-
-    def _clear(self, thread: int) -> None:
-        """Forget the requests of this thread, and of threads that are gone, that can't go on."""
-        alive = {each.ident for each in threading.enumerate()}
-        for key, request in list(self._open.items()):
-            ended = request.is_dead if request.source is None else not request.source.is_current
-            if (key[0] == thread and ended) or key[0] not in alive:
-                del self._open[key]
+    def _clear(self) -> None:
+        """Forget the requests of this thread that can't go on, and those of threads that are gone."""
+        alive, own = {each.ident for each in threading.enumerate()}, threading.get_ident()
+        self._open = [
+            request
+            for request in self._open
+            if request.thread in alive and not (request.thread == own and request.is_given_up)
+        ]
 
     def forget(self, request: Request) -> None:
         """Drop a request and all that it stored."""
         with self._lock:
-            for key in [key for key, other in self._open.items() if other is request]:
-                del self._open[key]
+            self._open = [other for other in self._open if other is not request]
 
 
 def _rows(arguments: Arguments) -> int:
@@ -192,6 +179,12 @@ def check_times(times: list[float], wanted: list[float], pipeline: Any) -> None:
         raise InputError(
             f"times: the schedule's are {names(wanted)}, but {title}'s scheduler goes to {names(times)}. {way_out}"
         )
+
+
+def _calling_scheduler() -> Any:
+    """The scheduler of the pipeline whose call is under way in this thread; None without one."""
+    calling = calling_pipeline()
+    return None if calling is None else calling[0].scheduler
 
 
 def calling_pipeline() -> tuple[Any, Mapping[str, Any]] | None:
