@@ -13,9 +13,10 @@ from typing import Any, final
 from optuna import Study, Trial
 from optuna.trial import FrozenTrial, TrialState
 
-from . import leases
+from .patience import patiently
 from .store import Store
-from .transactions import storage_errors, writing
+from .transactions import storage_errors
+from .turns import turn
 from .workers import Worker, bury_dead_workers, living_workers
 
 OWNER = "exeunt:owner"
@@ -44,23 +45,28 @@ class TrialKeeper:
 
         Each one's parameters are enqueued again, up to three attempts; if another worker is at it, nothing is done.
         """
-        bury_dead_workers(self._store)
-        name = f"trials {self._study.study_name}"
-        with writing(self._store.engine) as connection:
-            token = leases.take(connection, name, self._worker.owner, self._worker.lease_seconds)
-        if token is None:
+        patiently(self._store.engine, lambda: bury_dead_workers(self._store))
+        if not self._dead():
             return []
-        with storage_errors(self._store.engine):
-            dead = self._dead()
+        with turn(self._store, f"trials {self._study.study_name}", self._worker) as mine:
+            dead = self._dead() if mine else []
             for trial in dead:
-                self._end(trial)
-        with writing(self._store.engine) as connection:
-            leases.free(connection, name, self._worker.owner, token)
+                self._end(trial, trial.user_attrs.get(ATTEMPT, 1) + 1)
         return dead
 
+    def give_back(self, number: int) -> None:
+        """Tells FAIL to a trial of this worker, which leaves before it is measured; another attempt is made of it."""
+        with storage_errors(self._store.engine):
+            (trial,) = (each for each in self._study.get_trials(deepcopy=False) if each.number == number)
+            self._end(trial, trial.user_attrs.get(ATTEMPT, 1))
+
     def _dead(self) -> list[FrozenTrial]:
-        alive = living_workers(self._store, self._study.study_name)
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        """Trials are read before workers, since whoever asks for one is among the workers by then."""
+        with storage_errors(self._store.engine):
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not running:
+            return []
+        alive = patiently(self._store.engine, lambda: living_workers(self._store, self._study.study_name))
         return [trial for trial in running if self._is_dead(trial, alive)]
 
     def _is_dead(self, trial: FrozenTrial, alive: list[str]) -> bool:
@@ -72,15 +78,15 @@ class TrialKeeper:
         alone = alive == [self._worker.owner]
         return alone or time.monotonic() - since > self._worker.lease_seconds
 
-    def _end(self, trial: FrozenTrial) -> None:
+    def _end(self, trial: FrozenTrial, attempt: int) -> None:
         """Enqueues first: a worker that dies in between leaves the trial to the next one, which sees the retry."""
         parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
-        attempt = trial.user_attrs.get(ATTEMPT, 1)
-        if parameters and attempt < MAX_ATTEMPTS and not self._is_retried(trial.number):
-            marks: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt + 1}
-            kept = {key: value for key, value in trial.user_attrs.items() if key != OWNER}
-            self._study.enqueue_trial(parameters, user_attrs=kept | marks)
-        self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        with storage_errors(self._store.engine):
+            if parameters and attempt <= MAX_ATTEMPTS and not self._is_retried(trial.number):
+                marks: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt}
+                kept = {key: value for key, value in trial.user_attrs.items() if key != OWNER}
+                self._study.enqueue_trial(parameters, user_attrs=kept | marks)
+            self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _is_retried(self, number: int) -> bool:
         return any(trial.user_attrs.get(RETRY_OF) == number for trial in self._study.get_trials(deepcopy=False))

@@ -11,7 +11,7 @@ from typing import Any, final
 from sqlalchemy import Connection, Row, select
 
 from ..backends.errors import ExeuntError, StorageError
-from . import leases
+from . import leases, losses
 from .processes import Process, this_process
 from .secrets import redact
 from .store import Store
@@ -103,10 +103,10 @@ def bury_dead_workers(store: Store) -> list[str]:
     A process that is proved gone on this host is not waited for. Returns the owners that were ended.
     """
     with reading(store.engine) as connection:
-        dead = _dead(connection)
+        dead = dead_workers(connection)
     if dead:
         with writing(store.engine) as connection:
-            dead = _dead(connection, lock=True)
+            dead = dead_workers(connection, lock=True)
             for owner, reason in dead.items():
                 _end(connection, owner, reason)
     return list(dead)
@@ -116,11 +116,11 @@ def living_workers(store: Store, study: str) -> list[str]:
     """The owners that work on a study now."""
     query = select(WORKERS.c.owner).where(WORKERS.c.study == study, WORKERS.c.ended.is_(None))
     with reading(store.engine) as connection:
-        dead = _dead(connection)
+        dead = dead_workers(connection)
         return [owner for owner in connection.execute(query).scalars() if owner not in dead]
 
 
-def _dead(connection: Connection, lock: bool = False) -> dict[str, str]:
+def dead_workers(connection: Connection, lock: bool = False) -> dict[str, str]:
     """The workers that did not end by themselves and will not: owner and reason.
 
     With `lock` none of them can say until the transaction ends that it lives.
@@ -140,5 +140,7 @@ def _end(connection: Connection, owner: str, reason: str) -> None:
     """Ends a worker at its last sign of life, or now if it says so itself, and frees its leases."""
     ended = WORKERS.c.heartbeat if reason in (GONE, SILENT) else clock()
     values = {"ended": ended, "reason": reason}
+    if reason in (GONE, SILENT):
+        losses.note_losses(connection, owner, reason)
     connection.execute(WORKERS.update().where(WORKERS.c.owner == owner, WORKERS.c.ended.is_(None)).values(values))
     leases.free_all(connection, owner)
