@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, distinct, func, select
 
 from ..backends.errors import InputError
 from .config import StudyConfig, from_dict, refuse_difference, to_dict
-from .evaluations import of_study
+from .evaluations import began, of_study, paid_by
 from .faults import place
 from .patience import patient
 from .records import Member, Progress, WorkerRecord
@@ -59,10 +59,15 @@ class StudyStore:
         with reading(self._engine) as connection:
             row = connection.execute(_study(study)).one_or_none()
         if row is None:
-            names = self.names()
-            hint = nearest(study, names) if names else "It holds none yet: start one with `exeunt optimize`."
-            raise InputError(f"study: `{study}` is not in {place(self._engine)}. {hint}")
+            raise _unknown(study, self.names(), place(self._engine))
         return from_dict(row.config)
+
+    def require(self, study: str) -> str:
+        """The study's name. Raises `InputError`, with the nearest name, if there is none of that name."""
+        names = self.names()
+        if study not in names:
+            raise _unknown(study, names, place(self._engine))
+        return study
 
     @patient
     def pins(self, study: str) -> dict[str, str]:
@@ -113,6 +118,11 @@ class StudyStore:
             )
 
 
+def _unknown(study: str, names: list[str], where: str) -> InputError:
+    hint = nearest(study, names) if names else "It holds none yet: start one with `exeunt optimize`."
+    return InputError(f"study: `{study}` is not in {where}. {hint}")
+
+
 def _study(name: str) -> Any:
     return select(STUDIES).where(STUDIES.c.name == name)
 
@@ -132,7 +142,7 @@ def _sampled(connection: Connection, study: str) -> dict[str, Any]:
         func.count(),
         func.coalesce(func.sum(CHUNKS.c.seconds), 0.0),
     )
-    images, chunks, seconds = connection.execute(select(*columns).where(CHUNKS.c.study == study)).one()
+    images, chunks, seconds = connection.execute(select(*columns).where(paid_by(study))).one()
     return {"images": int(images), "chunks": chunks, "sampling_seconds": float(seconds)}
 
 
@@ -149,7 +159,9 @@ def _evaluated(connection: Connection, study: str) -> dict[str, int]:
 
 def _timed(connection: Connection, study: str) -> float:
     """The baseline's neighbours are left out, since they are the rows of the baseline itself."""
-    query = select(THROUGHPUTS.c.seconds, THROUGHPUTS.c.latency_seconds).where(THROUGHPUTS.c.study == study)
+    query = select(THROUGHPUTS.c.seconds, THROUGHPUTS.c.latency_seconds).where(
+        THROUGHPUTS.c.study == study, THROUGHPUTS.c.measured >= began(study)
+    )
     return float(sum(sum(row.seconds) + sum(row.latency_seconds) for row in connection.execute(query)))
 
 

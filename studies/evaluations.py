@@ -20,7 +20,7 @@ from ..backends.schedule import Schedule, canonical, parse
 from . import leases, secrets
 from .patience import patient
 from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord
-from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
+from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
 from .transactions import clock, insert_once, reading, writing
 
 STORED = np.dtype("<f2")
@@ -188,7 +188,7 @@ class EvaluationStore:
         """All committed chunks, or those that a study paid for, in the order of their commits."""
         query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(CHUNKS.c.id)
         kept = [column for column in query.selected_columns if column.name != "features"]
-        query = query.with_only_columns(*kept).where(true() if study is None else CHUNKS.c.study == study)
+        query = query.with_only_columns(*kept).where(true() if study is None else paid_by(study))
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         return [
@@ -208,6 +208,17 @@ def of_study(study: str | None) -> ColumnElement[bool]:
         .where(MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256)
         .exists()
     )
+
+
+def began(study: str) -> ColumnElement[float]:
+    """When a study was started, on the database's clock."""
+    created = select(STUDIES.c.created).where(STUDIES.c.name == study).scalar_subquery()
+    return func.coalesce(created, 0.0)
+
+
+def paid_by(study: str) -> ColumnElement[bool]:
+    """The condition that a chunk was paid for by a study, and not by a deleted one that had its name before."""
+    return (CHUNKS.c.study == study) & (CHUNKS.c.committed >= began(study))
 
 
 def _lease(evaluation: str) -> str:

@@ -17,7 +17,8 @@ STEPS: Mapping[int, Sequence[str]] = {
         "UPDATE exeunt_failures SET token = -id",
         "CREATE UNIQUE INDEX exeunt_failures_once ON exeunt_failures (evaluation_id, owner, token)",
         "ALTER TABLE exeunt_throughputs ADD COLUMN entry VARCHAR(512)",
-        "UPDATE exeunt_throughputs SET entry = 'version 1: ' || id",
+        # Other databases of version 1 have the same ids, and a study may be copied from one to another.
+        "UPDATE exeunt_throughputs SET entry = schedule_digest || ' ' || measured || ' ' || id",
         "CREATE UNIQUE INDEX exeunt_throughputs_once ON exeunt_throughputs (entry)",
         "CREATE TABLE exeunt_orders (study VARCHAR(512) NOT NULL, wanted VARCHAR(512) NOT NULL, since FLOAT NOT NULL, "
         "PRIMARY KEY (study), FOREIGN KEY(study) REFERENCES exeunt_studies (name))",

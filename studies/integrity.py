@@ -1,0 +1,161 @@
+"""Whether a database holds what was put into it: its file, its tables, and what must be true between their rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, func, select, text
+
+from ..backends.schedule import ExeuntError, parse
+from .parts import optuna_tables
+from .processes import Process
+from .records import EvaluationKey
+from .tables import CHUNKS, EVALUATIONS, LEASES, MEMBERS, SCHEDULES, STUDIES, WORKERS
+from .transactions import clock, reading
+
+BATCH = 100
+OWNER = "exeunt:owner"
+MOST = 20  # findings of one kind, after which there is nothing to learn from more
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        kind: what was checked: file, schedule, evaluation, chunk, features, member, lease or trial.
+        what: what was found, in words.
+        damage: whether something is lost or wrong; else it mends itself with the next worker.
+    """
+
+    kind: str
+    what: str
+    damage: bool = True
+
+
+def check_all(engine: Engine, features: bool = True) -> list[Finding]:
+    """Everything that is not as it should be in a current database, at one moment.
+
+    `features` reads them all and holds them to the digests that they were committed with, at about a second a gigabyte.
+    """
+    with reading(engine) as connection:
+        checks = [_file, _schedules, _evaluations, _chunks, _members, _leases, _trials]
+        checks += [_features] if features else []
+        return [finding for each in checks for finding in _few(each(connection))]
+
+
+def _few(findings: Iterator[Finding]) -> Iterator[Finding]:
+    for number, finding in enumerate(findings):
+        if number == MOST:
+            yield Finding(finding.kind, f"and more of this kind after the first {MOST}", finding.damage)
+            return
+        yield finding
+
+
+def check_file(connection: Connection) -> list[Finding]:
+    """What SQLite finds wrong with its file, whatever tables are in it. A server looks after its own files."""
+    return list(_few(_file(connection)))
+
+
+def _file(connection: Connection) -> Iterator[Finding]:
+    if connection.dialect.name != "sqlite":
+        return
+    for line in connection.execute(text("PRAGMA integrity_check")).scalars():
+        if line != "ok":
+            yield Finding("file", line)
+    for table, row, parent, _ in connection.execute(text("PRAGMA foreign_key_check")).tuples():
+        yield Finding("file", f"row {row} of {table} refers to a row of {parent} that is not there")
+
+
+def _schedules(connection: Connection) -> Iterator[Finding]:
+    for row in connection.execute(select(SCHEDULES), execution_options={"yield_per": BATCH}):
+        try:
+            found = parse(row.schedule).digest
+        except ExeuntError as error:
+            yield Finding("schedule", f"{row.digest[:12]} can't be read: {error}")
+        else:
+            if found != row.digest:
+                yield Finding("schedule", f"{row.digest[:12]} has the contents of {found[:12]}")
+
+
+def _evaluations(connection: Connection) -> Iterator[Finding]:
+    parts = [EVALUATIONS.c[name] for name in EvaluationKey.__dataclass_fields__]
+    for digest, *key in connection.execute(select(EVALUATIONS.c.digest, *parts)).tuples():
+        if EvaluationKey(*key).digest != digest:
+            yield Finding("evaluation", f"{digest[:12]} has another key than its digest is of")
+
+
+def _chunks(connection: Connection) -> Iterator[Finding]:
+    for each in overlapping_chunks(connection):
+        yield Finding("chunk", f"{each} was committed twice")
+
+
+def overlapping_chunks(connection: Connection) -> list[str]:
+    """The chunks with an image that an earlier one has: "image 128 of evaluation 3f5a…"."""
+    end = CHUNKS.c.first_image + CHUNKS.c.num_images
+    before = func.max(end).over(partition_by=CHUNKS.c.evaluation_id, order_by=CHUNKS.c.first_image, rows=(None, -1))
+    inner = select(CHUNKS.c.evaluation_id, CHUNKS.c.first_image, before.label("before")).subquery()
+    query = (
+        select(EVALUATIONS.c.digest, inner.c.first_image)
+        .join(inner, inner.c.evaluation_id == EVALUATIONS.c.id)
+        .where(inner.c.before > inner.c.first_image)
+        .order_by(EVALUATIONS.c.id, inner.c.first_image)
+    )
+    return [f"image {first} of evaluation {digest[:12]}" for digest, first in connection.execute(query).tuples()]
+
+
+def _features(connection: Connection) -> Iterator[Finding]:
+    columns = EVALUATIONS.c.digest, CHUNKS.c.first_image, CHUNKS.c.sha256, CHUNKS.c.features
+    query = select(*columns).join(EVALUATIONS, EVALUATIONS.c.id == CHUNKS.c.evaluation_id)
+    for digest, first, wanted, data in connection.execute(query, execution_options={"yield_per": BATCH}).tuples():
+        if hashlib.sha256(data).hexdigest() != wanted:
+            yield Finding("features", f"those from image {first} of evaluation {digest[:12]} changed")
+
+
+def _members(connection: Connection) -> Iterator[Finding]:
+    """Trials are looked for only in studies that Optuna has: one that never proposed anything has none there."""
+    tables = optuna_tables(connection)
+    studies, trials = tables["studies"], tables["trials"]
+    there = (
+        select(trials.c.trial_id)
+        .join(studies, studies.c.study_id == trials.c.study_id)
+        .where(studies.c.study_name == MEMBERS.c.study, trials.c.number == MEMBERS.c.trial_number)
+    )
+    query = select(MEMBERS.c.study, MEMBERS.c.label).where(MEMBERS.c.trial_number.is_not(None), ~there.exists())
+    for study, label in connection.execute(query).tuples():
+        yield Finding("member", f"`{label}` of study `{study}` has no trial")
+    known = select(STUDIES.c.name).where(STUDIES.c.name == studies.c.study_name)
+    for name in connection.execute(select(studies.c.study_name).where(~known.exists())).scalars():
+        yield Finding("member", f"study `{name}` has trials and no configuration")
+
+
+def _leases(connection: Connection) -> Iterator[Finding]:
+    """A claim of a worker that ended keeps others waiting until it runs out."""
+    ended = select(WORKERS.c.owner).where(WORKERS.c.owner == LEASES.c.owner, WORKERS.c.ended.is_not(None))
+    query = select(LEASES.c.name, LEASES.c.owner).where(LEASES.c.expires > clock(), ended.exists())
+    for name, owner in connection.execute(query).tuples():
+        yield Finding("lease", f"{name[:40]} is held by {owner}, which has ended", damage=False)
+
+
+def _trials(connection: Connection) -> Iterator[Finding]:
+    """A running trial whose worker is dead is a zombie until the next worker ends it."""
+    tables = optuna_tables(connection)
+    trials, attributes = tables["trials"], tables["trial_user_attributes"]
+    owner = (attributes.c.trial_id == trials.c.trial_id) & (attributes.c.key == OWNER)
+    query = (
+        select(trials.c.number, attributes.c.value_json).outerjoin(attributes, owner).where(trials.c.state == "RUNNING")
+    )
+    alive = {f'"{each}"' for each in _alive(connection)}
+    for number, of in connection.execute(query).tuples():
+        if of not in alive:
+            yield Finding("trial", f"trial {number} is running, and its worker ({of or 'nobody'}) is not", damage=False)
+
+
+def _alive(connection: Connection) -> Iterator[str]:
+    silent = (clock() - WORKERS.c.heartbeat > WORKERS.c.lease_seconds).label("silent")
+    for row in connection.execute(select(WORKERS, silent).where(WORKERS.c.ended.is_(None))):
+        process = Process(row.host, row.pid, row.boot, row.namespace, row.process_started)
+        if not row.silent and not process.is_gone:
+            yield row.owner

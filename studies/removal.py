@@ -1,0 +1,182 @@
+"""Deleting studies, and what no study refers to any more.
+
+What a deleted study measured stays, since another study may ask the same questions, until it is collected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, not_, or_, select, text
+
+from ..backends.errors import InputError
+from .parts import parts
+from .store import Store
+from .tables import (
+    CALL_TIMINGS,
+    CHUNKS,
+    EVALUATIONS,
+    FAILURES,
+    LEASES,
+    MEMBERS,
+    QUALITIES,
+    SCHEDULES,
+    STUDIES,
+    THROUGHPUTS,
+    TIMING_KEYS,
+)
+from .transactions import clock, reading, writing
+from .workers import bury_dead_workers, living_workers
+
+
+def delete_study(store: Store, study: str) -> dict[str, int]:
+    """Deletes a study: configuration, members, trials, workers. Returns how many rows of each table that was.
+
+    Its evaluations and timings stay, for other studies and the next one.
+
+    Raises:
+        InputError: there is no such study, or workers are at it.
+    """
+    store.studies.require(study)
+    bury_dead_workers(store)
+    alive = living_workers(store, study)
+    if alive:
+        raise InputError(
+            f"study: `{study}` has workers at work ({', '.join(alive[:3])}). Type `exeunt study stop {study}`, and "
+            "delete it when they have ended."
+        )
+    with writing(store.engine, durable=True) as connection:
+        own = [part for part in parts(connection, study) if not part.shared]
+        return {part.table.name: _delete(connection, part.table, part.belongs) for part in reversed(own)}
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What no study refers to.
+
+    Attributes:
+        evaluations: the digest of each with its number of images and the bytes of its features.
+        rows: how many rows of each table it makes.
+    """
+
+    evaluations: dict[str, tuple[int, int]]
+    rows: dict[str, int]
+
+    @property
+    def feature_bytes(self) -> int:
+        return sum(size for _, size in self.evaluations.values())
+
+
+def find_garbage(store: Store) -> Garbage:
+    """What no study refers to, found without changing anything."""
+    with reading(store.engine) as connection:
+        return _garbage(connection)
+
+
+def collect_garbage(store: Store) -> Garbage:
+    """Removes what no study refers to, in one transaction, and gives SQLite's file back the room that it took."""
+    with writing(store.engine, durable=True) as connection:
+        if connection.dialect.name == "postgresql":
+            # A worker stores a schedule and makes it a member in two steps of one transaction.
+            connection.execute(text("LOCK TABLE exeunt_members, exeunt_evaluations IN SHARE ROW EXCLUSIVE MODE"))
+        found = _garbage(connection)
+        for table, condition in _conditions():
+            _delete(connection, table, condition)
+    if found.evaluations and store.engine.url.get_backend_name() == "sqlite":
+        _shrink(store)
+    return found
+
+
+def _garbage(connection: Connection) -> Garbage:
+    images, size = func.sum(CHUNKS.c.num_images), func.sum(func.length(CHUNKS.c.features))
+    query = (
+        select(EVALUATIONS.c.digest, func.coalesce(images, 0), func.coalesce(size, 0))
+        .outerjoin(CHUNKS, CHUNKS.c.evaluation_id == EVALUATIONS.c.id)
+        .where(_forgotten())
+        .group_by(EVALUATIONS.c.id, EVALUATIONS.c.digest)
+        .order_by(EVALUATIONS.c.id)
+    )
+    evaluations = {digest: (int(count), int(bytes)) for digest, count, bytes in connection.execute(query).tuples()}
+    rows = {
+        table.name: connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one()
+        for table, condition in _conditions()
+    }
+    return Garbage(evaluations, rows)
+
+
+def _conditions() -> list[tuple[Table, ColumnElement[bool]]]:
+    """Which rows of each table nothing refers to, those first that refer to others."""
+    forgotten = select(EVALUATIONS.c.id).where(_forgotten())
+    unused = _unused_key()
+    return [
+        (QUALITIES, QUALITIES.c.evaluation_id.in_(forgotten)),
+        (FAILURES, FAILURES.c.evaluation_id.in_(forgotten)),
+        (CHUNKS, CHUNKS.c.evaluation_id.in_(forgotten)),
+        (LEASES, _free() & LEASES.c.name.in_(select("evaluation " + EVALUATIONS.c.digest).where(_forgotten()))),
+        (EVALUATIONS, _forgotten()),
+        (THROUGHPUTS, _untimed()),
+        (CALL_TIMINGS, CALL_TIMINGS.c.timing_key_id.in_(select(TIMING_KEYS.c.id).where(unused))),
+        (TIMING_KEYS, unused),
+        (SCHEDULES, _unmentioned()),
+    ]
+
+
+def _forgotten() -> ColumnElement[bool]:
+    """An evaluation that is of no study's schedule on its weights, that no study paid for, and that nobody is at."""
+    member = exists().where(
+        MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest,
+        MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256,
+    )
+    paid = exists().where(
+        CHUNKS.c.evaluation_id == EVALUATIONS.c.id,
+        CHUNKS.c.study == STUDIES.c.name,
+        CHUNKS.c.committed >= STUDIES.c.created,
+    )
+    claimed = exists().where(LEASES.c.name == "evaluation " + EVALUATIONS.c.digest, not_(_free()))
+    return and_(~member, ~paid, ~claimed)
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(LEASES.c.owner.is_(None), LEASES.c.expires <= clock())
+
+
+def _untimed() -> ColumnElement[bool]:
+    """A timing that is of no study's schedule on its weights, and that no study took."""
+    key = TIMING_KEYS.alias()
+    member = exists().where(
+        key.c.id == THROUGHPUTS.c.timing_key_id,
+        MEMBERS.c.schedule_digest == THROUGHPUTS.c.schedule_digest,
+        MEMBERS.c.weights_sha256 == key.c.weights_sha256,
+    )
+    took = exists().where(STUDIES.c.name == THROUGHPUTS.c.study, THROUGHPUTS.c.measured >= STUDIES.c.created)
+    return and_(~member, ~took)
+
+
+def _unused_key() -> ColumnElement[bool]:
+    """Conditions of timing whose weights no study has, and under which nothing is kept."""
+    weights = exists().where(MEMBERS.c.weights_sha256 == TIMING_KEYS.c.weights_sha256)
+    kept = exists().where(THROUGHPUTS.c.timing_key_id == TIMING_KEYS.c.id, not_(_untimed()))
+    return and_(~weights, ~kept)
+
+
+def _unmentioned() -> ColumnElement[bool]:
+    """A schedule of no study, no evaluation and no timing that stays."""
+    digest = SCHEDULES.c.digest
+    member = exists().where(MEMBERS.c.schedule_digest == digest)
+    evaluated = exists().where(EVALUATIONS.c.schedule_digest == digest, not_(_forgotten()))
+    of_it = or_(THROUGHPUTS.c.schedule_digest == digest, THROUGHPUTS.c.baseline_digest == digest)
+    timed = exists().where(of_it, not_(_untimed()))
+    return and_(~member, ~evaluated, ~timed)
+
+
+def _delete(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
+    return connection.execute(table.delete().where(condition)).rowcount
+
+
+def _shrink(store: Store) -> None:
+    """SQLite would use the room for what comes next; this gives it back to the disk. It needs as much, for a while."""
+    raw = store.engine.raw_connection()
+    try:
+        raw.cursor().execute("VACUUM")
+    finally:
+        raw.close()
