@@ -236,15 +236,14 @@ class ClosedFormNetwork(ChainNetwork):
 
     def _linear_blocks(self, time: float, x: Array) -> Array:
         """(num_blocks, D, …) what each block adds for the input x, whose last column is the constant."""
-        variances, mean = self.mixture.variances, self.mixture.means[0]
-        alpha, sigma, noisiness = (
-            value.cpu().numpy() for value in self._levels(torch.tensor([time], dtype=torch.float64, device=self.device))
-        )
-        x = unscaled(self.prediction, x, sigma)
-        centred = x.copy()
+        variances, mean = (torch.from_numpy(value) for value in (self.mixture.variances, self.mixture.means[0]))
+        times = torch.tensor([time], dtype=torch.float64, device=self.device)
+        alpha, sigma, noisiness = (value.cpu() for value in self._levels(times))
+        given = unscaled(self.prediction, torch.from_numpy(x), sigma)
+        centred = given.clone()
         centred[:, -1] -= alpha * mean
         scaled = centred / (alpha**2 * variances + sigma**2)[:, None]
         data = alpha * variances[:, None] * scaled
         data[:, -1] += mean
-        exact = predicted(self.prediction, x, data, sigma * scaled, alpha, sigma)
-        return shares(self.num_blocks, float(noisiness[0]))[:, None, None] * exact
+        exact = predicted(self.prediction, given, data, sigma * scaled, alpha, sigma)
+        return shares(self.num_blocks, float(noisiness))[:, None, None] * exact.numpy()

@@ -2,11 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import InputError
@@ -24,7 +21,6 @@ NOISES = {
     "flow": Noise("flow"),
 }
 
-Values = TypeVar("Values", Tensor, NDArray[np.float64])
 Levels = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -80,12 +76,12 @@ def _log_alpha_bars(noise: Noise, device: torch.device | str) -> Callable[[Tenso
     return interpolated
 
 
-def unscaled(prediction: str, x: Values, sigma: Values) -> Values:
+def unscaled(prediction: str, x: Tensor, sigma: Tensor) -> Tensor:
     """The sample from what the network receives: EDM's is scaled by 1/√(σ² + σ_data²) (Karras et al. 2022, table 1)."""
     return x * (sigma**2 + SIGMA_DATA**2) ** 0.5 if prediction == "edm" else x
 
 
-def predicted(prediction: str, x: Values, data: Values, epsilon: Values, alpha: Values, sigma: Values) -> Values:
+def predicted(prediction: str, x: Tensor, data: Tensor, epsilon: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """What a network that is exact says of x = α · data + σ · ε."""
     if prediction == "edm":
         total = sigma**2 + SIGMA_DATA**2

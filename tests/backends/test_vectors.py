@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import pairwise
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
