@@ -102,8 +102,9 @@ def conditions_of(network: Network, num_images: int) -> Tensor | None:
 
 
 def can_be_guided(network: Network) -> bool:
-    """Whether the network has an unconditional branch."""
-    if network.condition_kind == "none":
+    """Whether schedules may guide the network by an unconditional branch. One that takes guidance as an input has no
+    other, whatever conditions it knows."""
+    if network.condition_kind == "none" or network.takes_guidance:
         return False
     try:
         conditions_of(network, 1)

@@ -17,6 +17,7 @@ from exeunt.backends.network import Network, Pass
 from exeunt.backends.plan import Add, Call
 from exeunt.backends.promises import Check, Failure, Kept, NotApplicable, Subject, outcome
 from exeunt.backends.uvit import UViT
+from tiny_pipelines import tiny
 from torch import Tensor, nn
 
 Load = Callable[[torch.device, torch.dtype], Network]
@@ -100,6 +101,12 @@ def unchained(load: Load) -> Load:
     return lambda device, dtype: Unchained(load(device, dtype))
 
 
+def piped(folder: Path, kind: str, **options: object) -> Load:
+    """A pipeline's folder as diffusers saves it."""
+    tiny(kind).save_pretrained(folder / kind)
+    return from_file(folder / kind, **options)
+
+
 MAKERS: dict[str, Callable[[Path], Load]] = {
     "dit": lambda folder: from_file(saved(DiT(**DIT), folder / "dit.pt"), num_heads=3),
     "dit-learned-range": lambda folder: from_file(
@@ -112,11 +119,17 @@ MAKERS: dict[str, Callable[[Path], Load]] = {
     ),
     "closed-form": lambda folder: from_file("closed-form", components=3, num_blocks=5),
     "prompted": lambda folder: from_file(
-        None, network=f"{Path(__file__).parent / 'prompted.py'}:PromptedNetwork", components=3, num_blocks=4
+        None, network=f"{Path(__file__).parents[1] / 'support' / 'prompted.py'}:PromptedNetwork", components=3, num_blocks=4
     ),
     "unchained": lambda folder: unchained(
         from_file(saved(UViT(**LABELLED), folder / "u.pth"), num_heads=2, num_classes=6)  # type: ignore[arg-type]
     ),
+    "diffusers-dit": lambda folder: piped(folder, "dit"),
+    "diffusers-pixart-alpha": lambda folder: piped(folder, "pixart-alpha"),
+    "diffusers-pixart-sigma": lambda folder: piped(folder, "pixart-sigma"),
+    "diffusers-sd3": lambda folder: piped(folder, "sd3"),
+    "diffusers-flux": lambda folder: piped(folder, "flux", height=32, width=32),
+    "diffusers-wan": lambda folder: piped(folder, "wan", height=32, width=32, num_frames=5),
     "fashion-dit": lambda folder: from_file("fashion-dit"),
     "fashion-dit-exits": lambda folder: from_file("fashion-dit-exits"),
 }  # fmt: skip
@@ -130,6 +143,12 @@ WITHOUT: dict[str, set[str]] = {
     "closed-form": {"granularities"},
     "prompted": {"granularities"},
     "unchained": {"decoding"},
+    "diffusers-dit": set(),
+    "diffusers-pixart-alpha": set(),
+    "diffusers-pixart-sigma": set(),
+    "diffusers-sd3": {"granularities"},
+    "diffusers-flux": {"granularities", "actions, guided"},
+    "diffusers-wan": set(),
     "fashion-dit": set(),
     "fashion-dit-exits": set(),
 }
