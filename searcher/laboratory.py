@@ -185,8 +185,8 @@ def load_networks(config: StudyConfig) -> dict[str, Network]:
         DeviceError: the device is not there.
     """
     paths = [config.checkpoint.path, *config.checkpoint.baseline_weights]
-    others = [_load(path, config.checkpoint, config.throughput.device) for path in paths[1:]]
-    loaded = [load_one(config), *others]
+    own = load_one(config)
+    loaded = [own, *(_load(path, config.checkpoint, str(own.device)) for path in paths[1:])]
     for path, network in zip(paths, loaded, strict=True):
         _check_same_network(loaded[0], network, path)
     networks = {network.name: network for network in loaded}

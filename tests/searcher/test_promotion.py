@@ -6,8 +6,18 @@ from dataclasses import replace
 import pytest
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers import make_schedule
+from exeunt.reports.standard import NOISE_LIMIT
 from exeunt.searcher.candidates import Candidate
-from exeunt.searcher.promotion import WORST_EXCESS, Measured, next_rival, priorities, violation, worst_excess
+from exeunt.searcher.promotion import (
+    WORST_EXCESS,
+    WORST_SHARE,
+    Measured,
+    limit,
+    next_rival,
+    priorities,
+    violation,
+    worst_excess,
+)
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
 SCHEDULE = make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4)
@@ -91,3 +101,21 @@ def test_the_front_of_the_baselines_is_there_without_any_trial():
 def test_nothing_comes_twice():
     found = labels(measured("trial 0", 120.0, 30.0), measured("trial 1", 150.0, 40.0))
     assert len(found) == len(set(found))
+
+
+def test_without_real_images_limits_are_parts_of_what_another_noise_changes():
+    full = replace(baseline("full", 0.0, 10.0, "full"), excess_upper=0.0)
+    rows = [full, baseline("7 steps", 0.5, 20.0), measured("near", 0.3, 30.0), measured("far", 0.6, 60.0)]
+    noise = 2.0
+    assert limit(full, noise) == NOISE_LIMIT * noise
+    assert worst_excess(rows, noise) == WORST_SHARE * noise
+    assert violation(rows[3], worst_excess(rows, noise)) < 0
+    found = [each.candidate.label for each in priorities(rows, noise)]
+    assert found[0] == "full"
+    assert found.index("near") < found.index("far")
+    blurred = measured("blurred", WORST_SHARE * noise + 0.01, 90.0)
+    assert "blurred" not in [each.candidate.label for each in priorities([*rows, blurred], noise)]
+    assert worst_excess(rows, 0.0) == math.inf
+    left = [(15.0, measured("15.0", 0.0, 15.0).candidate)]
+    assert next_rival(rows, left, noise) is left[0][1]
+    assert next_rival(rows, left, 0.1) is None

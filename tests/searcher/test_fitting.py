@@ -1,0 +1,82 @@
+"""What a study's open settings come to, and that a stored study keeps what they came to."""
+
+import prompted
+import pytest
+from exeunt.backends.errors import InputError
+from exeunt.backends.network import Network, load
+from exeunt.searcher.fitting import adopt, fit
+from exeunt.studies.config import StudyConfig, from_dict, override, refuse_difference, to_dict
+
+ELSEWHERE = {"checkpoint.path": "closed-form", "checkpoint.baseline_weights": ()}
+
+
+@pytest.fixture(scope="module")
+def labels() -> Network:
+    return load("closed-form", components=3)
+
+
+@pytest.fixture(scope="module")
+def texts() -> Network:
+    return load(None, network=f"{prompted.__file__}:PromptedNetwork", components=3)
+
+
+def test_the_bundled_checkpoint_has_its_own_reference(labels: Network) -> None:
+    found = fit(StudyConfig(), labels)
+    assert (found.quality.metric, found.quality.reference) == ("fd-efficientnet-lite0", "fashion-mnist")
+    assert (found.quality.conditions, found.baseline.guidance) == ("uniform", None)
+    assert (found.baseline.solver, found.baseline.spacing) == ("dpmsolver++", "log-snr")
+    assert (found.checkpoint.dtype, found.throughput.executor) == ("float32", "eager")
+    kernel = fit(override(StudyConfig(), {"quality.metric": "kid-efficientnet-lite0"}), labels)
+    assert kernel.quality.reference == "fashion-mnist"
+    for metric in ("pixels-to-baseline", "mine.py:score"):
+        assert fit(override(StudyConfig(), {"quality.metric": metric}), labels).quality.reference is None
+
+
+@pytest.mark.parametrize(
+    ("given", "metric", "reference"),
+    [
+        ({}, "efficientnet-lite0-to-baseline", None),
+        ({"quality.reference": "photos"}, "fd-efficientnet-lite0", "photos"),
+        ({"quality.reference": "none"}, "efficientnet-lite0-to-baseline", None),
+        ({"quality.metric": "mine.py:score"}, "mine.py:score", None),
+        ({"quality.metric": "fid", "quality.reference": "photos"}, "fid", "photos"),
+    ],
+)
+def test_prompts_are_compared_with_the_baseline_unless_there_is_something_else(
+    texts: Network, given: dict[str, str], metric: str, reference: str | None
+) -> None:
+    found = fit(override(StudyConfig(), {**ELSEWHERE, **given}), texts)
+    assert (found.quality.metric, found.quality.reference) == (metric, reference)
+    assert found.quality.conditions == "prompts"
+    assert found.baseline.guidance == 1.5
+
+
+def test_labels_without_a_reference_are_asked_for_one(labels: Network) -> None:
+    with pytest.raises(InputError, match=r"Add --reference FOLDER.*--metric efficientnet-lite0-to-baseline"):
+        fit(override(StudyConfig(), ELSEWHERE), labels)
+
+
+def test_what_is_given_stays(texts: Network) -> None:
+    given = {"baseline.solver": "ddim", "baseline.guidance": "none", "quality.conditions": "mine.txt"}
+    found = fit(override(StudyConfig(), {**ELSEWHERE, **given}), texts)
+    assert (found.baseline.solver, found.baseline.guidance, found.quality.conditions) == ("ddim", None, "mine.txt")
+
+
+def test_a_stored_study_goes_on_as_it_was_whatever_is_customary_now(texts: Network) -> None:
+    customs = {"baseline.solver": "ddim", "quality.metric": "pixels-to-baseline", "baseline.guidance": None}
+    stored = fit(override(StudyConfig(), {**ELSEWHERE, **customs}), texts)
+    again = override(StudyConfig(), ELSEWHERE)
+    refuse_difference(stored, again)
+    assert adopt(again, stored) == stored
+    assert fit(adopt(again, stored), texts) == stored
+    with pytest.raises(InputError, match=r"baseline\.guidance: stored \"none\", given 3\.0"):
+        refuse_difference(stored, override(again, {"baseline.guidance": 3.0}))
+
+
+def test_a_study_that_was_stored_before_settings_could_be_open_keeps_its_values(labels: Network) -> None:
+    tables = to_dict(fit(StudyConfig(), labels))
+    for section, key in (("checkpoint", "pipeline"), ("quality", "higher_is_better"), ("baseline", "spacing_options")):
+        del tables[section][key]
+    stored = from_dict(tables)
+    assert fit(stored, labels) == stored
+    assert adopt(StudyConfig(), stored) == stored
