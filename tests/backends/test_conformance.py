@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 Load = Callable[[torch.device, torch.dtype], Network]
 CPU = torch.device("cpu")
+SUPPORT = Path(__file__).parents[1] / "support"
 
 DIT = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 5, "num_heads": 3, "num_classes": 7}
 UVIT = {"input_size": 8, "patch_size": 2, "channels": 3, "width": 48, "depth": 5, "num_heads": 3, "hidden": 96}
@@ -119,7 +120,7 @@ MAKERS: dict[str, Callable[[Path], Load]] = {
     ),
     "closed-form": lambda folder: from_file("closed-form", components=3, num_blocks=5),
     "prompted": lambda folder: from_file(
-        None, network=f"{Path(__file__).parents[1] / 'support' / 'prompted.py'}:PromptedNetwork", components=3, num_blocks=4
+        None, network=f"{SUPPORT / 'prompted.py'}:PromptedNetwork", components=3, num_blocks=4
     ),
     "unchained": lambda folder: unchained(
         from_file(saved(UViT(**LABELLED), folder / "u.pth"), num_heads=2, num_classes=6)  # type: ignore[arg-type]
