@@ -12,6 +12,7 @@ import click
 from exeunt import __version__
 
 from ..backends.schedule import ExeuntError
+from ..studies.secrets import guard_output, redact
 
 COMMANDS = {
     "optimize": (
@@ -26,6 +27,8 @@ COMMANDS = {
     "sample": ("cli_sample:sample", "Sample images with one schedule into a grid or an archive."),
     "baselines": ("cli_study:baselines", "List the schedules that every search is compared with."),
     "schedule": ("cli_schedule:schedule", "Show, validate and convert schedule files."),
+    "study": ("cli_studies:study", "List, copy, delete, back up, pause or stop studies, and collect garbage."),
+    "db": ("cli_db:db", "Check a database, or upgrade an older one."),
     "doctor": (
         "cli_doctor:doctor",
         "Say what is installed, what a checkpoint holds, or whether a network keeps its promises.",
@@ -63,7 +66,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ExeuntError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {redact(str(error))}", err=True)
             ctx.exit(error.exit_code)
 
 
@@ -85,4 +88,5 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    guard_output()
     raise SystemExit(cli.main(standalone_mode=True))

@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, select, text
@@ -97,6 +97,21 @@ class Upgrade:
         return (self.before, self.optuna_before) != (self.after, self.optuna_after)
 
 
+def versions(engine: Engine) -> Upgrade:
+    """What an upgrade would do.
+
+    Raises:
+        InputError: the database is newer than this Exeunt or this Optuna, belongs to something else, or is empty.
+    """
+    with reading(engine) as connection:
+        found = survey(connection)
+    _refuse_foreign(found, engine)
+    if found.version == 0 or not found.optuna:
+        raise InputError(f"storage: {place(engine)} holds no study yet. Start one with `exeunt optimize`.")
+    optuna = upgradable_optuna(engine)
+    return Upgrade(found.version, CURRENT, optuna.found, optuna.wanted)
+
+
 def upgrade(engine: Engine) -> Upgrade:
     """Brings an older database to the current version, Optuna's tables too; a current one stays as it is.
 
@@ -107,15 +122,10 @@ def upgrade(engine: Engine) -> Upgrade:
         InputError: it is newer than this Exeunt or this Optuna, belongs to something else, or workers are at it;
             nothing was changed.
     """
-    with reading(engine) as connection:
-        found = survey(connection)
-    _refuse_foreign(found, engine)
-    if found.version == 0:
-        raise InputError(f"storage: {place(engine)} holds no study yet, so there is nothing to upgrade.")
+    planned = versions(engine)
     with _creation_lock(engine):
         if engine.url.get_backend_name() == "sqlite":
             _use_wal(engine)
-        optuna = upgradable_optuna(engine)
         with writing(engine, durable=True) as connection:
             before = survey(connection).version
             if before < CURRENT:
@@ -123,7 +133,7 @@ def upgrade(engine: Engine) -> Upgrade:
                 migrate(connection, before)
                 _stamp(connection)
         upgrade_optuna_tables(engine)
-    return Upgrade(before, CURRENT, optuna.found, optuna.wanted)
+    return replace(planned, before=before)
 
 
 def _refuse_workers(connection: Connection) -> None:

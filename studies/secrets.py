@@ -7,10 +7,17 @@ of libpq's own password file are read by libpq alone.
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from sqlalchemy import URL
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 HIDDEN = "***"
 # Options of a URL whose values nobody else may see.
@@ -41,7 +48,8 @@ def shown(url: URL) -> str:
 
 def typed(url: URL) -> str:
     """A URL as a user types it who keeps the password elsewhere: without any secret."""
-    return _without_secret_options(url, None).set(password=None).render_as_string()
+    # `URL.set` takes None for "as it is".
+    return _without_secret_options(url, None)._replace(password=None).render_as_string()
 
 
 def _without_secret_options(url: URL, instead: str | None) -> URL:
@@ -52,3 +60,24 @@ def _without_secret_options(url: URL, instead: str | None) -> URL:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def guard_output() -> None:
+    """From now on no traceback and no log record of this process shows a secret. For programs, not for libraries."""
+    make = logging.getLogRecordFactory()
+
+    def record(*arguments: object, **options: object) -> logging.LogRecord:
+        made = make(*arguments, **options)
+        if (clean := redact(made.getMessage())) != made.getMessage():
+            made.msg, made.args = clean, ()
+        if made.exc_info and made.exc_info[0] is not None:
+            # A formatter takes a text that is there already.
+            made.exc_text = redact("".join(traceback.format_exception(*made.exc_info))).rstrip()
+        return made
+
+    def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+    logging.setLogRecordFactory(record)
+    sys.excepthook = show
+    threading.excepthook = lambda hooked: show(hooked.exc_type, hooked.exc_value, hooked.exc_traceback)

@@ -1,0 +1,284 @@
+"""`exeunt study`: the studies of a database as wholes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ..backends.errors import InputError
+from ..studies.backup import back_up
+from ..studies.copying import copy_study
+from ..studies.listing import Summary, summaries
+from ..studies.orders import give_order, withdraw_order
+from ..studies.removal import Garbage, collect_garbage, delete_study, find_garbage
+from ..studies.store import Store, open_store
+from .options import json_flag, read_url, storage_flag, storage_url
+from .outcome import TABLE_WIDTH
+
+MOST_LINES = 10
+
+name_argument = click.argument("name")
+yes_flag = click.option("--yes", is_flag=True, help="Don't ask.")
+
+
+@click.group()
+def study() -> None:
+    """List, copy, delete, back up, pause or stop studies, and collect garbage."""
+
+
+@study.command("list")
+@storage_flag
+@json_flag
+def list_studies(storage: str, as_json: bool) -> None:
+    """List the studies of a database: what they are doing, what they have, who works on them.
+
+    \b
+    Examples:
+      exeunt study list
+      exeunt study list --storage runs/dit.db --json
+    """
+    with open_store(storage_url(storage), read_only=True) as store:
+        found = summaries(store)
+    if as_json:
+        _print_json([{**asdict(each), "started": _moment(each.started)} for each in found])
+    elif found:
+        Console(width=TABLE_WIDTH, highlight=False).print(_table(found))
+    else:
+        click.echo("No study yet. Start one with `exeunt optimize`.")
+
+
+def _table(found: Sequence[Summary]) -> Table:
+    table = Table("study", "state", "started", "trials", "schedules", "images", "workers")
+    for each in found:
+        trials = ", ".join(f"{count} {state}" for state, count in each.trials.items())
+        state = f"{each.state} ({each.order} wanted)" if each.order else each.state
+        counts = (f"{each.schedules:,}", f"{each.images:,}", str(each.workers))
+        table.add_row(each.study, state, _moment(each.started)[:16], trials, *counts)
+    return table
+
+
+@study.command()
+@name_argument
+@storage_flag
+@click.option("--to", metavar="URL|FILE", help="The database that it is copied to, made if it is not there.")
+@click.option(
+    "--to-file", type=click.Path(path_type=Path), metavar="FILE", help="A file with that URL in its first line."
+)
+@click.option("--as", "new_name", metavar="NAME", help="What the copy is called there.")
+@json_flag
+def copy(name: str, storage: str, to: str | None, to_file: Path | None, new_name: str | None, as_json: bool) -> None:
+    """Copy a study whole into another database, SQLite or PostgreSQL, and compare the two.
+
+    Either all of it is there afterwards or nothing. What both databases have measured stands there once. The study
+    stays where it was; delete it there once you go on with the copy.
+
+    \b
+    Examples:
+      exeunt study copy demo --to backup/demo.db
+      exeunt study copy demo --to postgresql+psycopg://ada@db.example/exeunt
+      exeunt study copy demo --storage runs/dit.db --to-file url.txt --as demo-2
+    """
+    if (to is None) == (to_file is None):
+        raise InputError("study: say where to copy it, with --to or with --to-file.")
+    target = storage_url(to) if to is not None else read_url(to_file or Path())
+    with open_store(storage_url(storage), read_only=True) as store:
+        store.studies.require(name)
+        with open_store(target) as other:
+            copied, where = copy_study(store, other, name, new_name), other.url
+    if as_json:
+        _print_json({**asdict(copied), "storage": where})
+        return
+    rows = sum(copied.rows.values())
+    shared = f", {copied.there} were there already" if copied.there else ""
+    click.echo(f"{where}: `{copied.study}` in {rows:,} rows{shared}; digest {copied.digest[:12]} on both sides.")
+
+
+@study.command()
+@name_argument
+@storage_flag
+@yes_flag
+@json_flag
+def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
+    """Delete a study: its configuration, schedules, trials and workers.
+
+    What it measured stays for other studies and for the next one, until `exeunt study gc`.
+
+    \b
+    Examples:
+      exeunt study delete demo
+      exeunt study delete demo --yes && exeunt study gc --yes
+    """
+    with open_store(storage_url(storage)) as store:
+        store.studies.require(name)
+        _confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
+        deleted = delete_study(store, name)
+    if as_json:
+        _print_json({"study": name, "rows": deleted})
+    else:
+        click.echo(f"Deleted `{name}`: {deleted['exeunt_members']:,} schedules, {deleted['trials']:,} trials.")
+        click.echo("What it measured is kept; `exeunt study gc --dry-run` lists what nothing refers to now.")
+
+
+@study.command()
+@storage_flag
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: named for the moment.")
+@json_flag
+def backup(storage: str, output: Path | None, as_json: bool) -> None:
+    """Back up a database into one SQLite file while work goes on, and check the file.
+
+    The file is a study database: every command takes it as --storage, and `exeunt study copy` brings it back.
+
+    \b
+    Examples:
+      exeunt study backup -o exeunt-monday.db
+      exeunt study backup --storage-file url.txt --json
+    """
+    path = output or Path(f"exeunt-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
+    with open_store(storage_url(storage), read_only=True) as store:
+        done = back_up(store, path)
+    if as_json:
+        _print_json({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes})
+    else:
+        click.echo(f"{done.path}: {', '.join(done.studies) or 'no study'} ({_size(done.num_bytes)}), checked.")
+
+
+@study.command()
+@storage_flag
+@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+@yes_flag
+@json_flag
+def gc(storage: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove what no study refers to: evaluations, timings and schedules of deleted studies.
+
+    \b
+    Examples:
+      exeunt study gc --dry-run
+      exeunt study gc --yes
+    """
+    with open_store(storage_url(storage), read_only=dry_run) as store:
+        found = find_garbage(store)
+        if not dry_run and any(found.rows.values()):
+            if not as_json:
+                _show_garbage(found)
+            _confirm("Remove it?", yes, as_json)
+            found = collect_garbage(store)
+    if as_json:
+        _print_json(_garbage_json(found, removed=not dry_run))
+    elif dry_run or not any(found.rows.values()):
+        _show_garbage(found)
+    else:
+        click.echo(f"Removed {len(found.evaluations):,} evaluations, {_size(found.feature_bytes)} of features.")
+
+
+def _garbage_json(found: Garbage, removed: bool) -> dict[str, Any]:
+    evaluations = [
+        {"digest": digest, "images": images, "bytes": size} for digest, (images, size) in found.evaluations.items()
+    ]
+    return {"removed": removed, "bytes": found.feature_bytes, "evaluations": evaluations, "rows": found.rows}
+
+
+def _show_garbage(found: Garbage) -> None:
+    if not any(found.rows.values()):
+        click.echo("Everything belongs to a study.")
+        return
+    for digest, (images, size) in list(found.evaluations.items())[:MOST_LINES]:
+        click.echo(f"  evaluation {digest[:12]}  {images:,} images, {_size(size)}")
+    if len(found.evaluations) > MOST_LINES:
+        click.echo(f"  and {len(found.evaluations) - MOST_LINES:,} more")
+    rows = ", ".join(f"{count:,} {table.removeprefix('exeunt_')}" for table, count in found.rows.items() if count)
+    click.echo(f"No study refers to {rows}; {_size(found.feature_bytes)} of features.")
+
+
+@study.command()
+@name_argument
+@storage_flag
+@json_flag
+def pause(name: str, storage: str, as_json: bool) -> None:
+    """Make all workers of a study finish what they are at, wherever they are, and wait.
+
+    \b
+    Examples:
+      exeunt study pause demo
+      exeunt study unpause demo
+    """
+    with open_store(storage_url(storage)) as store:
+        give_order(store, name, "pause")
+        _say_order(
+            store, name, f"`{name}` pauses: its workers wait. Go on with `exeunt study unpause {name}`.", as_json
+        )
+
+
+@study.command()
+@name_argument
+@storage_flag
+@json_flag
+def stop(name: str, storage: str, as_json: bool) -> None:
+    """Make all workers of a study finish what they are at, wherever they are, and end.
+
+    \b
+    Examples:
+      exeunt study stop demo
+      exeunt study unpause demo
+    """
+    with open_store(storage_url(storage)) as store:
+        give_order(store, name, "stop")
+        _say_order(store, name, f"`{name}` stops: its workers end. Undo with `exeunt study unpause {name}`.", as_json)
+
+
+@study.command()
+@name_argument
+@storage_flag
+@json_flag
+def unpause(name: str, storage: str, as_json: bool) -> None:
+    """Let workers work on a paused or stopped study again.
+
+    \b
+    Examples:
+      exeunt study unpause demo
+    """
+    with open_store(storage_url(storage)) as store:
+        store.studies.require(name)
+        there = withdraw_order(store, name)
+        said = f"`{name}` goes on." if there else f"`{name}` was neither paused nor stopped."
+        _say_order(store, name, said, as_json)
+
+
+def _say_order(store: Store, name: str, said: str, as_json: bool) -> None:
+    if as_json:
+        found = next(each for each in summaries(store) if each.study == name)
+        _print_json({"study": name, "order": found.order, "workers": found.workers})
+    else:
+        click.echo(said)
+
+
+def _confirm(question: str, yes: bool, as_json: bool) -> None:
+    """Asks, where there is somebody to ask."""
+    if yes:
+        return
+    if as_json or not click.get_text_stream("stdin").isatty():
+        raise InputError("study: this can't be undone, and there is nobody to ask. Add --yes.")
+    click.confirm(question, abort=True)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _size(num_bytes: int) -> str:
+    """In the unit of which there are at least one and less than a thousand."""
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

@@ -1,0 +1,42 @@
+"""Questions to Optuna's tables that need none of its objects: how many trials there are, what a study is doing."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import Connection, String, cast, column, func, select, table
+
+_STUDIES = table("studies", column("study_id"), column("study_name"))
+_TRIALS = table("trials", column("study_id"), column("state"))
+_ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
+
+
+def trial_counts(connection: Connection, study: str | None = None) -> dict[str, dict[str, int]]:
+    """How many trials there are of each state (`complete`, `running`, …), by study; of all studies or of one."""
+    state = cast(_TRIALS.c.state, String)
+    query = (
+        select(_STUDIES.c.study_name, state, func.count())
+        .join(_TRIALS, _TRIALS.c.study_id == _STUDIES.c.study_id)
+        .group_by(_STUDIES.c.study_name, state)
+        .order_by(_STUDIES.c.study_name, state)
+    )
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, kind, count in connection.execute(_of(query, study)).tuples():
+        found[name][kind.lower()] = count
+    return dict(found)
+
+
+def study_attributes(connection: Connection, key: str, study: str | None = None) -> dict[str, Any]:
+    """An attribute of all studies that have it, or of one, by study."""
+    query = (
+        select(_STUDIES.c.study_name, _ATTRIBUTES.c.value_json)
+        .join(_ATTRIBUTES, _ATTRIBUTES.c.study_id == _STUDIES.c.study_id)
+        .where(_ATTRIBUTES.c.key == key)
+    )
+    return {name: json.loads(value) for name, value in connection.execute(_of(query, study)).tuples()}
+
+
+def _of(query: Any, study: str | None) -> Any:
+    return query if study is None else query.where(_STUDIES.c.study_name == study)
