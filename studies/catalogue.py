@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, final
@@ -17,6 +18,9 @@ from .records import Member, Progress, WorkerRecord
 from .settings import nearest
 from .tables import CHUNKS, EVALUATIONS, MEMBERS, STUDIES, THROUGHPUTS, WORKERS
 from .transactions import clock, insert_once, reading, writing
+
+# Beside the digests of what settings name: the environment that a study times in, as JSON; see `targets.py`.
+TARGET = "throughput.target"
 
 
 @final
@@ -101,9 +105,12 @@ class StudyStore:
 
     @patient
     def environment(self, study: str) -> dict[str, str]:
-        """What the study's newest worker ran in: device, versions, threads; empty before the first."""
+        """What a study times in: device, versions, threads. Unless a worker said so, its newest one's; or empty."""
         query = select(WORKERS.c.environment).where(WORKERS.c.study == study).order_by(WORKERS.c.started.desc())
         with reading(self._engine) as connection:
+            row = connection.execute(_study(study)).one_or_none()
+            if row is not None and TARGET in row.pins:
+                return json.loads(row.pins[TARGET])
             return dict(connection.execute(query).scalars().first() or {})
 
     @patient

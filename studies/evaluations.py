@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, func,
 
 from ..backends.errors import ExeuntError, StorageError
 from ..backends.schedule import Schedule, canonical, parse
-from . import leases, secrets
+from . import leases, losses, secrets
 from .patience import patient
 from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord
 from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
@@ -81,14 +81,18 @@ class EvaluationStore:
         """The right to add images to an evaluation, or None while another worker has it. Its schedule must be stored.
 
         Raises:
-            FailedEvaluation: it failed for good; the message has the reason.
+            FailedEvaluation: it failed for good, or was lost too often; the message has the reason.
         """
         with writing(self._engine) as connection:
             insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
-            token = leases.take(connection, _lease(key.digest), owner, lease_seconds)
+            token = leases.take(connection, losses.lease_name(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
-            if row.failed:
-                raise FailedEvaluation(f"evaluation {key.digest[:12]}: {_reasons(connection, [row.id])[row.id][-1]}")
+            failed = row.failed or (token is not None and losses.is_lost_cause(connection, row.id))
+            reasons = _reasons(connection, [row.id])[row.id] if failed else ()
+            if failed and token is not None:
+                leases.free(connection, losses.lease_name(key.digest), owner, token)
+        if failed:
+            raise FailedEvaluation(f"evaluation {key.digest[:12]}: {reasons[-1]}")
         return None if token is None else Claim(key.digest, owner, token, lease_seconds, study)
 
     @patient
@@ -101,7 +105,7 @@ class EvaluationStore:
     def release(self, claim: Claim) -> None:
         """Gives the claim back, so that another worker need not wait for its lease to end. Again is no error."""
         with writing(self._engine) as connection:
-            leases.free(connection, _lease(claim.evaluation), claim.owner, claim.token)
+            leases.free(connection, losses.lease_name(claim.evaluation), claim.owner, claim.token)
 
     @patient
     def fail(self, claim: Claim, reason: str, final: bool = True) -> None:
@@ -118,7 +122,7 @@ class EvaluationStore:
             connection.execute(FAILURES.insert().values(evaluation_id=evaluation, **note))
             if final:
                 connection.execute(EVALUATIONS.update().where(EVALUATIONS.c.id == evaluation).values(failed=True))
-            leases.free(connection, _lease(claim.evaluation), claim.owner, claim.token)
+            leases.free(connection, losses.lease_name(claim.evaluation), claim.owner, claim.token)
 
     @patient
     def commit_chunk(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
@@ -221,12 +225,8 @@ def paid_by(study: str) -> ColumnElement[bool]:
     return (CHUNKS.c.study == study) & (CHUNKS.c.committed >= began(study))
 
 
-def _lease(evaluation: str) -> str:
-    return f"evaluation {evaluation}"
-
-
 def _hold(connection: Connection, claim: Claim) -> None:
-    leases.hold(connection, _lease(claim.evaluation), claim.owner, claim.token, claim.lease_seconds)
+    leases.hold(connection, losses.lease_name(claim.evaluation), claim.owner, claim.token, claim.lease_seconds)
 
 
 def _id(connection: Connection, digest: str) -> int:

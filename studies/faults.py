@@ -23,8 +23,8 @@ class Unreachable(StorageError):
     identifier = "storage-unreachable"
 
 
-class NoRoom(StorageError):
-    """The database's disk is full; nothing was committed."""
+class NoRoom(Unreachable):
+    """The database's disk is full; nothing was committed. Somebody may make room."""
 
     identifier = "storage-full"
 

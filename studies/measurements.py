@@ -46,9 +46,13 @@ class MeasurementStore:
             connection.execute(QUALITIES.insert().values(values))
 
     @patient
-    def qualities(self, study: str | None = None) -> list[QualityRecord]:
-        """All values, or those of a study's schedules on their weights, in the order in which they were finished."""
+    def qualities(self, study: str | None = None, since: float = -math.inf) -> list[QualityRecord]:
+        """All values, or those of a study's schedules on their weights, in the order in which they were finished.
+
+        Those that were finished before `since`, on the database's clock, are left out.
+        """
         query = select(QUALITIES, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(QUALITIES.c.id)
+        query = query if math.isinf(since) else query.where(QUALITIES.c.finished >= since)
         with reading(self._engine) as connection:
             rows = connection.execute(query.where(of_study(study))).all()
         return [_quality(row) for row in rows]

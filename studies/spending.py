@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import func, select
 
+from .evaluations import paid_by
 from .patience import patiently
 from .store import Store
 from .tables import CHUNKS, WORKERS
@@ -24,7 +25,7 @@ def now(store: Store) -> float:
 
 def images_spent(store: Store, study: str) -> int:
     """The images that a study has paid for."""
-    query = select(func.coalesce(func.sum(CHUNKS.c.num_images), 0)).where(CHUNKS.c.study == study)
+    query = select(func.coalesce(func.sum(CHUNKS.c.num_images), 0)).where(paid_by(study))
 
     def read() -> int:
         with reading(store.engine) as connection:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from .catalogue import TARGET
 from .patience import patiently
 from .store import Store
 from .tables import STUDIES, WORKERS
@@ -19,8 +20,6 @@ from .transactions import reading, writing
 from .workers import dead_workers
 
 Environment = dict[str, Any]
-# Beside the digests of what settings name, in the same column.
-PIN = "throughput.target"
 
 
 def target(store: Store, study: str) -> Environment | None:
@@ -60,7 +59,7 @@ def take_target(store: Store, study: str, environment: Mapping[str, Any], owner:
             found = _pinned(pins)
             if found is not None and (not move or _is_manned(connection, study, found, owner)):
                 return found
-            pins = {**pins, PIN: json.dumps(environment, sort_keys=True)}
+            pins = {**pins, TARGET: json.dumps(environment, sort_keys=True)}
             connection.execute(STUDIES.update().where(STUDIES.c.name == study).values(pins=pins))
             return dict(environment)
 
@@ -73,7 +72,7 @@ def _pins(connection: Connection, study: str, lock: bool = False) -> dict[str, s
 
 
 def _pinned(pins: Mapping[str, str]) -> Environment | None:
-    return json.loads(pins[PIN]) if PIN in pins else None
+    return json.loads(pins[TARGET]) if TARGET in pins else None
 
 
 def _is_manned(connection: Connection, study: str, environment: Environment, but: str) -> bool:
