@@ -80,7 +80,8 @@ class DiffusersNetwork(Network):
         text: Callable[[], Any] | None = None,
         usual_guidance: float | None = None,
     ) -> None:
-        self.architecture, self._denoiser, self._text = architecture, denoiser or architecture.model, text
+        self.architecture, self._text = architecture, text
+        self._denoiser = architecture.model if denoiser is None else denoiser
         self.prediction, self.noise, self.usual_shift = process.prediction, process.noise, process.shift
         self.decoder, self.decoder_sha256 = decoder, decoder.sha256
         self.sample_shape, self.image_shape = sample_shape, decoder.image_shape
