@@ -1,6 +1,5 @@
-"""Schedules on live pipelines with U-Nets: images equal those of `exeunt.sample`, and nothing stays behind."""
+"""Schedules on live pipelines with U-Nets: stages that are reused, with prompts and without conditions at all."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,109 +7,124 @@ import exeunt
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler
+from diffusers import DDIMScheduler
 from exeunt.backends import sampling
-from exeunt.backends.errors import InputError
 from exeunt.backends.hf import DiffusersNetwork
-from exeunt.backends.schedule import REUSE, RUN, Guidance, Schedule, forecast
+from exeunt.backends.schedule import REUSE, RUN, Schedule, forecast
 from exeunt.backends.solvers import make_schedule
+from greenlet import greenlet
+from pipeline_runs import PROMPTS, difference
 from tiny_unets import tiny_unet
 from torch import Tensor
 
-PROMPTS = ["a red bicycle", "two dogs on a beach"]
-NUM_STEPS = 6
 
-# diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-def prompted(kind: str) -> tuple[Any, DiffusersNetwork]:
-    """A pipeline, and a network with equal weights that has embedded the prompts."""
-    network = DiffusersNetwork.from_pipeline(tiny_unet(kind))
-    network.embed(PROMPTS)
-    return tiny_unet(kind), network
+def pipeline(kind: str) -> Any:
+    pipe = tiny_unet(kind)
+    if kind == "ddpm":  # its own scheduler draws noise at every step
+        pipe.scheduler = DDIMScheduler(clip_sample=False)
+    return pipe
 
 
-def full(pipe: Any, network: DiffusersNetwork, guidance: Guidance | None) -> Schedule:
-    """Every stage at every step, at the times of the pipeline's own scheduler."""
-    pipe.scheduler.set_timesteps(NUM_STEPS)
-    times = [float(time) for time in pipe.scheduler.timesteps]
-    return make_schedule(
-        network.signature, network.noise, network.prediction, solver="ddim", spacing=times, num_steps=NUM_STEPS,
-        final="zero" if pipe.scheduler.config.set_alpha_to_one else "train-0", guidance=guidance,
-    )  # fmt: skip
+def network_of(kind: str) -> DiffusersNetwork:
+    network = DiffusersNetwork.from_pipeline(pipeline(kind))
+    if network.condition_kind == "prompts":
+        network.embed(PROMPTS)
+    return network
 
 
-def cached(schedule: Schedule, seed: int) -> Schedule:
-    """Random stages that are reused or forecast from the third step on."""
-    random, choices = np.random.default_rng(seed), [RUN, REUSE, forecast(1), forecast(2)]
+def schedule_of(network: DiffusersNetwork, pipe: Any, num_steps: int, guidance: float | None) -> Schedule:
+    """Random actions at the times that the pipeline's scheduler goes to unasked."""
+    pipe.scheduler.set_timesteps(num_steps)
+    full = make_schedule(
+        network.signature,
+        network.noise,
+        network.prediction,
+        solver="ddim",
+        spacing=[float(time) for time in pipe.scheduler.timesteps],
+        final="zero" if pipe.scheduler.config.set_alpha_to_one else "train-0",
+        guidance=guidance,
+    )
+    random, choices = np.random.default_rng(0), [RUN, REUSE, forecast(1), forecast(2)]
     steps = tuple(
         replace(step, blocks=tuple(RUN if s < 2 else choices[random.integers(4)] for _ in step.blocks))
-        for s, step in enumerate(schedule.steps)
+        for s, step in enumerate(full.steps)
     )
-    return replace(schedule, steps=steps)
+    return replace(full, steps=steps)
 
 
-def noise(network: DiffusersNetwork) -> Tensor:
-    return torch.randn(2, *network.sample_shape, generator=torch.Generator().manual_seed(0))
+def piped(pipe: Any, network: DiffusersNetwork, seed: int, **arguments: Any) -> Tensor:
+    """What the pipeline makes of a seed's noise for two prompts, or for none: latents, or images in 0 … 1."""
+    generator = torch.Generator().manual_seed(seed)
+    if network.condition_kind == "none":
+        images = pipe(batch_size=2, generator=generator, output_type="np", **arguments).images
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
+    noise = torch.randn(2, *network.sample_shape, generator=generator)
+    return pipe(list(PROMPTS), latents=noise, output_type="latent", **arguments).images
 
 
-@pytest.fixture(params=["sd", "sdxl"])
-def bench(request: pytest.FixtureRequest) -> Iterator[tuple[Any, DiffusersNetwork]]:
-    pipe, network = prompted(request.param)
-    yield pipe, network
-    exeunt.remove(pipe)
+def sampled(network: DiffusersNetwork, schedule: Schedule, seed: int) -> Tensor:
+    noise = torch.randn(2, *network.sample_shape, generator=torch.Generator().manual_seed(seed))
+    conditions = None if network.condition_kind == "none" else torch.tensor([0, 1])
+    latents = sampling.run([network], schedule, noise, [], conditions)
+    return latents if conditions is not None else (latents / 2 + 0.5).clamp(0, 1)
 
 
-def piped(pipe: Any, network: DiffusersNetwork, **arguments: Any) -> Tensor:
-    return pipe(PROMPTS, latents=noise(network), height=16, width=16, output_type="latent", **arguments).images
-
-
-class TestPrompts:
-    @pytest.mark.parametrize("seed", range(2))
-    def test_images_equal_those_of_sample(self, bench: tuple[Any, DiffusersNetwork], seed: int) -> None:
-        pipe, network = bench
-        schedule = cached(full(pipe, network, Guidance(3.0)), seed)
-        exeunt.apply(pipe, schedule)
-        ours = sampling.run([network], schedule, noise(network), [], torch.arange(2))
-        theirs = piped(pipe, network, **exeunt.call_arguments(schedule))
-        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
-
-    def test_full_depth_is_bit_equal_and_removal_restores(self, bench: tuple[Any, DiffusersNetwork]) -> None:
-        pipe, network = bench
-        schedule = full(pipe, network, Guidance(3.0))
-        exeunt.apply(pipe, schedule)
-        arguments = exeunt.call_arguments(schedule)
-        under = piped(pipe, network, **arguments)
-        exeunt.remove(pipe)
-        assert torch.equal(under, piped(pipe, network, **arguments))
-        assert not any(hasattr(part, "_diffusers_hook") for part in pipe.unet.modules())
-
-    def test_other_numbers_of_steps_are_refused(self, bench: tuple[Any, DiffusersNetwork]) -> None:
-        pipe, network = bench
-        exeunt.apply(pipe, full(pipe, network, Guidance(3.0)))
-        with pytest.raises(InputError):
-            piped(pipe, network, num_inference_steps=4, guidance_scale=3.0)
-
-    def test_adapters_are_refused(self, bench: tuple[Any, DiffusersNetwork]) -> None:
-        pipe, network = bench
-        exeunt.apply(pipe.unet, full(pipe, network, None))
-        with pytest.raises(InputError, match="T2I-Adapter"):
-            pipe.unet(
-                noise(network), torch.tensor(999), torch.zeros(2, 24, 16),
-                down_intrablock_additional_residuals=[torch.zeros(1)],
-            )  # fmt: skip
-
-
-def test_unconditional_pipelines() -> None:
-    unet = tiny_unet("ddpm").unet
-    pipe = DDIMPipeline(unet, DDIMScheduler(clip_sample=False))
-    pipe.set_progress_bar_config(disable=True)
-    network = DiffusersNetwork.from_pipeline(DDIMPipeline(tiny_unet("ddpm").unet, DDIMScheduler(clip_sample=False)))
-    schedule = cached(full(pipe, network, None), 0)
+@pytest.mark.parametrize(("kind", "guidance"), [("ddpm", None), ("sd", None), ("sd", 3.0), ("sdxl", 3.0)])
+def test_images_equal_those_of_sample(kind: str, guidance: float | None) -> None:
+    network, pipe = network_of(kind), pipeline(kind)
+    schedule = schedule_of(network, pipe, 6, guidance)
     exeunt.apply(pipe, schedule)
-    arguments = exeunt.call_arguments(schedule)
-    made = pipe(2, generator=torch.Generator().manual_seed(0), output_type="pt", **arguments).images
+    found = piped(pipe, network, 0, **exeunt.call_arguments(schedule))
+    assert difference(found, sampled(network, schedule, 0)) < 1e-4
     exeunt.remove(pipe)
-    latents = sampling.run([network], schedule, noise(network), [], None)
-    torch.testing.assert_close(made * 255, network.decode(latents).float(), rtol=0, atol=0.6)
+    assert not [name for name, each in pipe.unet.named_modules() if "_diffusers_hook" in vars(each)]
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_skipped_passes_equal_those_of_sample(kind: str) -> None:
+    network, pipe = network_of(kind), pipeline(kind)
+    schedule = schedule_of(network, pipe, 6, 3.0)
+    steps = tuple(replace(step, unconditional="skip") if s in (3, 4) else step for s, step in enumerate(schedule.steps))
+    schedule = replace(schedule, steps=steps)
+    exeunt.apply(pipe, schedule)
+    found = piped(pipe, network, 0, **exeunt.call_arguments(schedule))
+    assert difference(found, sampled(network, schedule, 0)) < 1e-4
+
+
+class Stepping(DDIMScheduler):
+    """Hands over to the other request after each step."""
+
+    turn: Any = None
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().step(*args, **kwargs)
+        if self.turn is not None:
+            self.turn()
+        return found
+
+
+def test_requests_without_conditions_are_told_apart_by_their_pipelines() -> None:
+    network, first = network_of("ddpm"), pipeline("ddpm")
+    schedule = schedule_of(network, first, 5, None)
+    exeunt.apply(first, schedule)
+    second = type(first)(first.unet, first.scheduler)
+    pipes, found = (first, second), dict[int, Tensor]()
+    for pipe in pipes:
+        pipe.scheduler = Stepping.from_config(first.scheduler.config)
+        pipe.set_progress_bar_config(disable=True)
+
+    def run(seed: int) -> Any:
+        def whole() -> None:
+            found[seed] = piped(pipes[seed], network, seed, num_inference_steps=5)
+            pipes[1 - seed].scheduler.turn = None
+            if not runs[1 - seed].dead:
+                runs[1 - seed].switch()
+
+        return greenlet(whole)
+
+    runs = [run(0), run(1)]
+    for seed, pipe in enumerate(pipes):
+        pipe.scheduler.turn = lambda other=1 - seed: runs[other].switch()
+    runs[0].switch()
+    for seed in (0, 1):
+        assert difference(found[seed], sampled(network, schedule, seed)) < 1e-4
