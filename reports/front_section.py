@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from .front_info import FrontInfo, front_info
 from .front_plot import MARKS, draw_front
-from .interval import spelled
+from .interval import per_second, spelled
 from .point_table import table_rows
 from .style import inline_svg, plain
 from .view import Point, Seeds, StudyView
@@ -49,13 +49,14 @@ def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, An
 def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = point.quality(seeds), view.speed(point, seeds)
     assert quality is not None
+    assert speed is not None, point.label
     excess, relative, schedule = quality.excess, view.relative_excess(point, seeds), point.schedule
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
         f"{view.standard.excess_name}: {spelled(excess)}"
         + (f", {view.standard.brief(relative)}" if relative is not None else ""),
-        f"{speed:.1f} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
+        f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
         f"{schedule.num_steps} steps, mean depth {point.mean_depth:.1f} of {schedule.networks[0].num_blocks}",
         f"weights {point.weights}",
     ]

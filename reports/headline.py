@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .advantage import Advantage
-from .interval import Interval
+from .interval import Interval, per_second
 from .style import plain
 from .view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
 
@@ -50,7 +50,19 @@ def details(view: StudyView) -> list[str]:
             f"Quality is {quality.metric} on {plain(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
-    return sentences
+    return [*sentences, *_text(view)]
+
+
+def _text(view: StudyView) -> list[str]:
+    """What encoding prompts would take, which no figure of speed includes."""
+    speed = view.speed(view.full, "final") if view.full else None
+    whole = view.with_text(speed) if speed else None
+    if speed is None or whole is None or view.text_seconds is None:
+        return []
+    return [
+        f"Text encoding takes {1000 * view.text_seconds:.3g} ms a prompt and is no part of these speeds: with it the "
+        f"full schedule samples {per_second(whole)} images/s, without it {per_second(speed)}."
+    ]
 
 
 def _gain(view: StudyView, best: Advantage[Point]) -> str:

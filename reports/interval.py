@@ -48,6 +48,11 @@ def spelled(interval: Interval) -> str:
     return f"{interval.value:.{digits}f} [{interval.lower:.{digits}f}, {interval.upper:.{digits}f}]"
 
 
+def per_second(speed: float) -> str:
+    """Images a second as people read them: `48.3`, and three digits of slow networks, `0.0521`."""
+    return f"{speed:.1f}" if speed >= 10 else f"{speed:.3g}"
+
+
 def relative_speed(timed: Timed, level: float) -> Interval:
     """The speed-up over the full schedule: the median ratio of neighbours in time, as `backends.ratio` bounds it."""
     seconds, neighbours = timed

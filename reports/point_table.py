@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .interval import Interval, places
+from .interval import Interval, per_second, places
 from .standard import Kind
 from .style import THEME, look, plain
 from .view import Point, Seeds, StudyView
@@ -102,7 +102,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         Cell(point.weights, point.weights, is_text=True),
         *_quality_cells(view, point, seeds),
         _interval(speedup, digits=2, unit=" ×"),
-        _number(speed, 1),
+        _speed(speed),
         _number(100 * (1 - 1 / speedup.value) if speedup else None, 0, " %"),
         _number(point.schedule.num_steps, 0),
         _number(point.mean_depth, 1),
@@ -110,7 +110,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         _number(point.flops / 1e9 if point.flops else None, 2),
         _number(latency * 1000 if latency else None, 1),
         _number(memory / 2**20 if memory else None, 0),
-        *([] if view.text_seconds is None else [_number(view.with_text(speed) if speed else None, 1)]),
+        *([] if view.text_seconds is None else [_speed(view.with_text(speed) if speed else None)]),
     ]
 
 
@@ -134,6 +134,10 @@ def _predicted_speedup(view: StudyView, point: Point) -> Interval | None:
     full = view.full.predicted_seconds if view.full else None
     ratio = full / point.predicted_seconds if full and point.predicted_seconds else None
     return Interval(ratio, ratio, ratio) if ratio else None
+
+
+def _speed(value: float | None) -> Cell:
+    return Cell(per_second(value), repr(float(value))) if value else Cell("–", "")
 
 
 def _number(value: float | None, digits: int, unit: str = "") -> Cell:

@@ -139,7 +139,8 @@ def export(
 ) -> None:
     """Write one point of a study as a file that other runtimes can read.
 
-    The loss is the excess distance over the full schedule's, so that `--max-loss 5%` allows 1.05 times as much.
+    The loss is the excess distance over the full schedule's, so that `--max-loss 5%` allows 1.05 times as much. In a
+    study without real images it is the distance to the full schedule's images, in parts of what another noise changes.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ from ..backends.errors import InputError
 from ..backends.sampling import Samples, labels
 from ..backends.sampling import sample as sample_batches
 from ..backends.schedule import load
-from ..reports.interval import Interval
+from ..reports.interval import Interval, per_second
 from ..studies.interruption import interruptible
 from .evaluation import Evaluation
 from .evaluation import evaluate as measure
@@ -192,11 +192,11 @@ def _beside(found: Evaluation) -> str:
 
 
 def _with_text(found: Evaluation) -> str:
-    """Images a second with each image's prompt encoded, after a comma."""
+    """Images a second with each image's prompt encoded, in brackets."""
     if found.text_seconds is None:
         return ""
     whole = 1 / (1 / found.speed.images_per_second + found.text_seconds)
-    return f", {whole:.3g} with {found.text_seconds * 1000:.3g} ms of text encoding for each"
+    return f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
 
 
 def as_text(file: Path, found: Evaluation) -> str:
@@ -209,7 +209,7 @@ def as_text(file: Path, found: Evaluation) -> str:
             f"{file} on {found.weights}",
             f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
             f"({quality.num_images} images)",
-            f"  {speed.images_per_second:.1f} images/s at batch {speed.batch_size}{_with_text(found)}, "
+            f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{_with_text(found)}, "
             f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps",
             f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
             f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backends.schedule import block_evaluations
+from ..reports.interval import per_second
 from ..reports.loading import load_view
 from ..studies.budget import Budget, parse_budget
 from ..studies.config import StudyConfig, override, refuse_difference
@@ -203,7 +204,7 @@ def show_estimate(found: Estimate, config: StudyConfig, as_json: bool) -> None:
         click.echo(json.dumps({"budget": config.run.budget, **asdict(found)}, indent=2))
         return
     click.echo(
-        f"The full schedule samples {found.images_per_second:.1f} images/s here, features included.\n"
+        f"The full schedule samples {per_second(found.images_per_second)} images/s here, features included.\n"
         f"A budget of {config.run.budget} measures {found.baselines} baselines and about {found.proposals} proposals "
         f"on {config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
         f"other noises, in about {found.seconds:.0f} s."

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..reports.headline import details, headline, with_interval
-from ..reports.interval import spelled
+from ..reports.interval import per_second, spelled
 from ..reports.loading import load_view
 from ..reports.report import write_report
 from ..reports.samples import sample_grid
@@ -85,7 +85,7 @@ def _cells(view: StudyView, point: Point) -> list[str]:
         point.weights,
         *_quality_cells(view, point),
         with_interval(speedup, " ×") if speedup else "–",
-        f"{speed:.1f}" if speed else "–",
+        per_second(speed) if speed else "–",
         str(point.schedule.num_steps),
         f"{point.mean_depth:.1f}",
     ]

@@ -56,7 +56,7 @@ CHECKPOINT_FLAGS = (
 )
 
 
-class Channels(click.ParamType):
+class Channels(click.ParamType[int | str]):
     """A number of leading channels, or `all`."""
 
     name = "channels"
@@ -68,7 +68,7 @@ class Channels(click.ParamType):
             self.fail(f"must be a whole number or `all`, but got {value!r}.", param, ctx)
 
 
-class Scale(click.ParamType):
+class Scale(click.ParamType[float | str]):
     """A scale of guidance, or `none`."""
 
     name = "scale"

@@ -178,3 +178,29 @@ def test_defaults_are_those_of_the_network(view: StudyView) -> None:
     assert config["quality"]["reference"] is None  # type: ignore[index]
     assert config["baseline"]["solver"] == "dpmsolver++"  # type: ignore[index]
     assert config["baseline"]["guidance"] == 1.5  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_the_bundled_checkpoint_takes_the_metric_beside_its_other_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "--metric",
+        "efficientnet-lite0-to-baseline",
+        "--num-images",
+        "32",
+        "--final-images",
+        "48",
+        "--num-steps",
+        "8",
+    ]
+    told = run("optimize", *words, "--batch-size", "16", "--budget", "6-trials", "--device", "cpu", "--quiet").stdout
+    assert "beside fashion-dit" in told
+    report = json.loads(run("report", "--json").stdout)
+    assert report["full_schedule"]["weights"] == "fashion-dit"
+    assert report["full_schedule"]["final_distance"] == 0
+    compared = {row["label"]: row["final_distance"] for row in report["baselines"] if row["final_distance"] is not None}
+    assert all(value > 0 for label, value in compared.items() if label != report["full_schedule"]["label"])
+    assert report["num_trials"] > 0
+    assert "0 points" not in told
