@@ -2,7 +2,8 @@
 
 import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -163,15 +164,31 @@ def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dty
         )
     kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), diffusers.DiffusionPipeline)
     try:
-        pipeline = kind.from_pretrained(
-            folder.path, dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
-        )
+        with _without_bars():
+            pipeline = kind.from_pretrained(
+                folder.path, dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
+            )
     except (*DAMAGED, ImportError) as error:
         raise InputError(
             f"conditions: the text encoders of `{folder.path}` can't be loaded ({str(error).splitlines()[0]}). "
             "Download the whole folder again, and install what they need: pip install 'exeunt[diffusers]'"
         ) from error
     return pipeline.to(device)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Load without the progress bars of diffusers and transformers: each would draw several over ours."""
+    from transformers.utils import logging  # pipelines with prompts alone need it
+
+    shown = [each for each in (logging, diffusers.utils.logging) if each.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()
 
 
 def free_text(pipeline: Any) -> None:
