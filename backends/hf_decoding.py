@@ -105,7 +105,9 @@ class VideoDecoder(Decoder):
 
     def decode(self, x: Tensor) -> Tensor:
         latents = x.to(self._module.dtype) * self._deviation + self._mean
-        videos = torch.cat([self._module.decode(one, return_dict=False)[0] for one in latents.split(1)])
+        # One at a time, for memory; a graph takes batches of any size, and its runtime chooses.
+        batches = (latents,) if torch.compiler.is_exporting() else latents.split(1)
+        videos = torch.cat([self._module.decode(batch, return_dict=False)[0] for batch in batches])
         return levels(videos).permute(0, 1, 3, 2, 4).flatten(3)  # (N, 3, T, H, W) -> (N, 3, H, T · W)
 
     def flops(self) -> int:

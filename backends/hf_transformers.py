@@ -111,8 +111,8 @@ class PixArt(Architecture):
         if not self.model.use_additional_conditions:
             return {"resolution": None, "aspect_ratio": None}
         height, width = (float(side * 8) for side in x.shape[-2:])
-        sides = torch.stack([x.new_full((len(x),), height), x.new_full((len(x),), width)], dim=1)
-        return {"resolution": sides, "aspect_ratio": x.new_full((len(x), 1), height / width)}
+        sides = torch.stack([x.new_full((x.shape[0],), height), x.new_full((x.shape[0],), width)], dim=1)
+        return {"resolution": sides, "aspect_ratio": x.new_full((x.shape[0], 1), height / width)}
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, mask, _, _ = pipeline.encode_prompt(

@@ -128,7 +128,7 @@ class UNet2DCondition(Architecture):
     def _time_ids(self, x: Tensor) -> Tensor:
         """(N, 6): the image is said to be of its own size and not cropped, as the pipeline says unasked."""
         height, width = (side * self._pixels for side in x.shape[-2:])
-        return torch.tensor([height, width, 0, 0, height, width], dtype=x.dtype, device=x.device).expand(len(x), -1)
+        return torch.tensor([height, width, 0, 0, height, width], dtype=x.dtype, device=x.device).expand(x.shape[0], -1)
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         if not callable(getattr(pipeline, "encode_prompt", None)):

@@ -13,7 +13,7 @@ from .network import Network
 from .pieces import StoredValues
 from .plan import Add, Call, Op, Run
 
-EXAMPLE_ROWS = 2  # of the batch that a graph is traced with
+EXAMPLE_ROWS = 5  # of the batch that a graph is traced with: a number that sizes of networks rarely are
 
 
 class CannotExport(ExeuntError):
@@ -135,15 +135,27 @@ def _trace(
     shapes = tuple(None if name == "weights" else rows for name in names)
     try:
         with torch.no_grad():
+            traced = torch.export.export(
+                _Traced(network, function).eval(), given, dynamic_shapes=(shapes,), strict=False
+            )
+            _drop_empty_squeezes(traced.graph_module.graph)
             program = torch.onnx.export(
-                _Traced(network, function).eval(), given, input_names=list(names), output_names=list(outputs),
-                dynamic_shapes=(shapes,), dynamo=True, verbose=False,
-            )  # fmt: skip
-    except torch.onnx.OnnxExporterError as error:
+                traced, dynamo=True, input_names=list(names), output_names=list(outputs), verbose=False
+            )
+    except Exception as error:  # what the two raise has no common base
         reason = str(error).strip().splitlines()[0]
         raise CannotExport(f"onnx: `{network.name}` can't be written as ONNX ({reason}).") from error
     assert program is not None
     return _without_notes(program.model)
+
+
+def _drop_empty_squeezes(graph: torch.fx.Graph) -> None:
+    """Take out what squeezes a dimension that isn't 1, which does nothing in torch and is an error in ONNX."""
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.squeeze.dim):
+        given, dimension = node.args
+        if given.meta["val"].shape[dimension] != 1:
+            node.replace_all_uses_with(given)
+            graph.erase_node(node)
 
 
 def _without_notes(model: Any) -> Any:

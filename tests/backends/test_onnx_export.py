@@ -1,26 +1,21 @@
 """ONNX folders: the sampler in plain NumPy over them draws the images that we draw."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from exeunt.backends import network as networks
-from exeunt.backends.conditions import uniform
 from exeunt.backends.dit import DiT, DiTNetwork
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import Network
 from exeunt.backends.onnx_export import export
-from exeunt.backends.sampling import sample
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
 from exeunt.backends.solvers import make_schedule
+from onnx_folders import assert_same_images
 
 LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
-NUM_CLASSES, NUM_IMAGES, SEED = 7, 5, 3
+NUM_CLASSES = 7
 
 
 def small_dit(*, channels: int = 3, learned_range: bool = False) -> DiTNetwork:
@@ -41,30 +36,6 @@ def with_blocks(schedule: Schedule, columns: list[list[Action]]) -> Schedule:
     return replace(schedule, steps=steps)
 
 
-def sampler_of(folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("exported_sampler", folder / "sample.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def assert_same_images(network: Network, schedule: Schedule, folder: Path, *, levels: int = 1) -> None:
-    """Latents to 1e-4 of their largest value, and the decoded images to a level of 255."""
-    sampler = sampler_of(folder).Sampler(folder)
-    images = range(2, 2 + NUM_IMAGES)
-    (ours,) = sample(
-        [network], schedule, seed=SEED, images=images, conditions=uniform(network.num_classes), batch_size=NUM_IMAGES
-    )
-    drawn = sampler.draw(SEED, images)
-    wanted = ours.latents.float().numpy()
-    assert np.abs(sampler.latents(*drawn) - wanted).max() <= 1e-4 * np.abs(wanted).max()
-    decoded = sampler.sample(*drawn)
-    assert decoded.dtype == np.uint8
-    assert np.abs(decoded.astype(int) - ours.images.numpy().astype(int)).max() <= levels
-
-
 def test_every_action_with_guidance(tmp_path: Path) -> None:
     network = small_dit()
     schedule = make_schedule(network.signature, LINEAR, "epsilon", num_steps=5, guidance=Guidance(2.0, channels=2))
@@ -80,7 +51,7 @@ def test_every_action_with_guidance(tmp_path: Path) -> None:
     reusing = replace(schedule.steps[3], unconditional="reuse", guidance=1.2)
     schedule = replace(schedule, steps=(*schedule.steps[:2], skipping, reusing, schedule.steps[4]))
     export([network], schedule, tmp_path / "out")
-    assert_same_images(network, schedule, tmp_path / "out")
+    assert_same_images([network], schedule, tmp_path / "out")
 
 
 def test_branches_and_a_learned_variance(tmp_path: Path) -> None:
@@ -88,7 +59,7 @@ def test_branches_and_a_learned_variance(tmp_path: Path) -> None:
     schedule = make_schedule(network.signature, LINEAR, "epsilon", solver="ddpm", num_steps=3, variance="learned-range")
     schedule = with_blocks(schedule, [[RUN] * 6, [RUN, REUSE] * 3, [REUSE, RUN, DROP] * 2])
     export([network], schedule, tmp_path / "out")
-    assert_same_images(network, schedule, tmp_path / "out")
+    assert_same_images([network], schedule, tmp_path / "out")
 
 
 def test_two_networks_take_turns(tmp_path: Path) -> None:
@@ -97,14 +68,7 @@ def test_two_networks_take_turns(tmp_path: Path) -> None:
     steps = (replace(base.steps[0], network=1), *base.steps[1:])
     schedule = replace(base, networks=(base.networks[0], networks[1].signature), steps=steps)
     export(networks, schedule, tmp_path / "out")
-    sampler = sampler_of(tmp_path / "out").Sampler(tmp_path / "out")
-    drawn = sampler.draw(SEED, range(NUM_IMAGES))
-    (ours,) = sample(
-        networks, schedule, seed=SEED, images=range(NUM_IMAGES), conditions=uniform(NUM_CLASSES), batch_size=NUM_IMAGES
-    )
-    np.testing.assert_allclose(
-        sampler.latents(*drawn), ours.latents.numpy(), rtol=0, atol=1e-4 * ours.latents.abs().max()
-    )
+    assert_same_images(networks, schedule, tmp_path / "out")
 
 
 def test_graphs_are_shared_and_so_are_weights(tmp_path: Path) -> None:
@@ -126,7 +90,7 @@ def test_the_bundled_checkpoint_with_its_decoder(tmp_path: Path) -> None:
     schedule = make_schedule(network.signature, network.noise, network.prediction, num_steps=4, guidance=1.5)
     schedule = with_blocks(schedule, [[RUN] * depth + [DROP] * (12 - depth) for depth in (3, 9, 12, 12)])
     export([network], schedule, tmp_path / "out")
-    assert_same_images(network, schedule, tmp_path / "out")
+    assert_same_images([network], schedule, tmp_path / "out")
 
 
 class TestBadInput:
