@@ -18,7 +18,12 @@ from .schedule import Schedule
 
 # Where a scheduler counts whole train indices, a time between two of them is rounded; other times must be the same.
 ROUNDED, SAME = 0.5, 0.05
-SPACINGS = ("leading", "trailing", "linspace")
+# Each spacing of diffusers, and what may be said beside it.
+SPACINGS: tuple[tuple[Any, ...], ...] = (
+    ("leading", {}, {"steps_offset": 0}, {"steps_offset": 1}),
+    ("trailing", {}),
+    ("linspace", {}),
+)
 SHIFTS = (1.0, 3.0, 5.0, 6.0, 7.0, 8.0, 12.0)
 SOLVERS = {
     "DDIMScheduler": "ddim",
@@ -30,13 +35,7 @@ SOLVERS = {
     "HeunDiscreteScheduler": "heun",
     "FlowMatchEulerDiscreteScheduler": "flow-euler",
 }
-RAISED = (
-    ValueError,
-    TypeError,
-    AssertionError,
-    IndexError,
-    ZeroDivisionError,
-)  # by schedulers for what they don't take
+RAISED = (ValueError, TypeError, AssertionError, IndexError, ZeroDivisionError)  # for what schedulers don't take
 
 
 @dataclass(frozen=True)
@@ -173,17 +172,16 @@ def _ways_out(pipeline: Any, schedule: Schedule) -> Iterator[tuple[str, dict[str
         return
     order = {"ddim": 1, "dpmsolver++": sampler.order}.get(sampler.name, 2)
     options = {"solver_order": order, "final_sigmas_type": "zero" if sampler.final == "zero" else "sigma_min"}
-    for spacing in SPACINGS:
-        for kind, rest in ((own, {}), ("DPMSolverMultistepScheduler", options)):
-            if kind != "DDIMScheduler" or _even(network_times(schedule)):
-                yield kind, {"timestep_spacing": spacing, **rest}
-                yield kind, {"timestep_spacing": spacing, "steps_offset": 1, **rest}
-    yield "DPMSolverMultistepScheduler", options
+    spacings = [{"timestep_spacing": name, **offset} for name, *offsets in SPACINGS for offset in offsets]
+    if own != "DDIMScheduler" or _strides_as_ddim(schedule):
+        yield from ((own, spacing) for spacing in spacings)
+    yield from (("DPMSolverMultistepScheduler", {**options, **spacing}) for spacing in ({}, *spacings))
 
 
-def _even(times: Sequence[float]) -> bool:
-    """Whether times have equal strides. DDIM in diffusers takes such, whatever its list of times is."""
-    return len({before - after for before, after in pairwise(times)}) <= 1
+def _strides_as_ddim(schedule: Schedule) -> bool:
+    """Whether times have the strides that DDIM in diffusers takes, whatever its list of times is."""
+    times, length = network_times(schedule), schedule.sampler.noise.num_timesteps or 0
+    return all(before - after == length // len(times) for before, after in pairwise(times))
 
 
 def _other(scheduler: Any, kind: str, options: Mapping[str, Any]) -> Any:
@@ -197,7 +195,7 @@ def solver_difference(scheduler: Any, schedule: Schedule) -> str | None:
     """How the scheduler's solver differs from the schedule's, in words; None where it is the same."""
     kind, sampler = type(scheduler).__name__, schedule.sampler
     own, order = SOLVERS.get(kind), scheduler.config.get("solver_order", sampler.order)
-    if own == "ddim" and not _even(network_times(schedule)):
+    if own == "ddim" and not _strides_as_ddim(schedule):
         return f"{kind}, which takes equal strides whatever its times are,"
     if own == "dpmsolver++" and order == 1 and sampler.name == "ddim":
         return None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 from exeunt.backends import sampling
+from exeunt.backends.errors import InputError
 from exeunt.backends.hf import DiffusersNetwork
 from exeunt.backends.schedule import REUSE, RUN, Schedule, forecast
 from exeunt.backends.solvers import make_schedule
@@ -16,6 +17,9 @@ from greenlet import greenlet
 from pipeline_runs import PROMPTS, difference
 from tiny_unets import tiny_unet
 from torch import Tensor
+
+# diffusers 0.42 hands torch tensors to NumPy 2 functions.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 def pipeline(kind: str) -> Any:
@@ -128,3 +132,12 @@ def test_requests_without_conditions_are_told_apart_by_their_pipelines() -> None
     runs[0].switch()
     for seed in (0, 1):
         assert difference(found[seed], sampled(network, schedule, seed)) < 1e-4
+
+
+def test_a_spacing_without_offset_names_the_scheduler_s_option() -> None:
+    """Stable Diffusion's scheduler counts its times from 1."""
+    network, pipe = network_of("sd"), pipeline("sd")
+    schedule = schedule_of(network, pipe, 5, 3.0)
+    steps = tuple(replace(step, time=step.time - 1) for step in schedule.steps)
+    with pytest.raises(InputError, match=r"DDIMScheduler.from_config\(.*timestep_spacing='leading', steps_offset=0\)"):
+        exeunt.apply(pipe, replace(schedule, steps=steps))
