@@ -46,6 +46,10 @@ class Allowance:
         self._clock = clock
         self._started = clock() - process_age() if started is None else started
 
+    def restart(self, budget: Budget, seconds: float) -> None:
+        """Counts on from a budget of which others have spent so many seconds."""
+        self.budget, self._started = budget, self._clock() - seconds
+
     @property
     def seconds(self) -> float:
         """Seconds since the process started."""

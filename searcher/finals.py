@@ -1,21 +1,22 @@
 """The front, measured again: end to end on the clock, and on noises that no selection saw.
 
-Images are the elastic part. What is timed is timed first; then all compared schedules get images in rounds of equal
-size, so that they stand at one count whenever the budget ends.
+One worker chooses what is compared, so that all measure the same. Images are the elastic part. What is timed is timed
+first; then all compared schedules get images in rounds, and one worker works out the values at the count that they have
+in common.
 """
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ..backends.peak_memory import peak_memory
-from ..backends.pieces import trajectory
-from ..backends.throughput import Subject, Timing, time_schedules
-from ..studies.records import ThroughputRecord
+from ..studies.turns import turn
+from . import notes
 from .candidates import Candidate
-from .laboratory import weights_digest
-from .objective import UNMEASURABLE, timing_key
-from .reserve import MOST_COMPARED, closing_seconds, promoted, timing_seconds
+from .end_to_end import are_timed, time_end_to_end
+from .notes import Choice
+from .reserve import MOST_COMPARED, closing_seconds, promoted, sampling_seconds, timing_seconds
+from .rounds import Rounds
 from .session import Session
+from .target import await_target
 
 # Fewer would compare too little.
 LEAST_COMPARED = 8
@@ -23,16 +24,39 @@ LEAST_COMPARED = 8
 
 def measure_front(session: Session) -> None:
     """Times the promoted schedules beside the full one and measures them on final seeds at one count."""
+    choice = choose_front(session)
+    compared = _chosen(session, choice)
+    time_end_to_end(session, compared)
+    rounds = Rounds(session, compared)
+    rounds.run()
+    close(session, choice, rounds)
+
+
+def choose_front(session: Session) -> Choice:
+    """What all workers compare: this one's choice, unless another one was first."""
+    while True:
+        with turn(session.store, f"front {session.name}", session.crew.worker) as mine:
+            if mine:
+                session.refresh(now=True)
+                session.choice = notes.choice_of(session.proposer.study) or _choose(session)
+                return session.choice
+        session.wait()
+
+
+def _choose(session: Session) -> Choice:
     compared = affordable(session, promoted(session))
+    choice = Choice(session.grant.id, tuple(each.key for each in compared))
+    notes.choose(session.proposer.study, choice)
     session.watch.say(
         f"comparing {len(compared)} schedules on final seeds: {', '.join(each.label for each in compared)}"
     )
-    time_end_to_end(session, compared)
-    compared, count = sample_in_rounds(session, compared)
-    seed = session.laboratory.config.quality.final_seed
-    for candidate in compared:
-        session.objective.score(candidate, seed, count)
-        session.objective.score_beside(candidate, seed, count)
+    return choice
+
+
+def _chosen(session: Session, choice: Choice) -> list[Candidate]:
+    """The candidates of a choice, in its order."""
+    known = {each.key: each for each in reversed(session.members())}
+    return [known[key] for key in choice.compared]
 
 
 def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]:
@@ -48,100 +72,32 @@ def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]
 def _is_affordable(session: Session, compared: Sequence[Candidate], count: int) -> bool:
     """Whether what is left buys timing these and bringing each to that many images."""
     seconds = timing_seconds(session, compared) + closing_seconds(session, len(compared), count)
-    seconds += sum(session.objective.seconds(each.schedule, count) for each in compared)
+    seconds += sampling_seconds(session, [(each, count) for each in compared])
     allowance = session.allowance
     return seconds <= allowance.seconds_left and count * len(compared) <= allowance.images_left
 
 
-def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
-    """Times whole trajectories in one sitting, each beside the full schedule's, unless all were timed before."""
-    if _timed(session) >= {each.key for each in compared}:
-        return
-    laboratory, baseline = session.laboratory, compared[0]
-    device = laboratory.network.device
-    subjects = {each.key: Subject((laboratory.networks[each.weights],), each.schedule) for each in compared}
-    config = laboratory.config.throughput
-    limit = timing_seconds(session, compared)
-    timings = time_schedules(
-        subjects,
-        baseline.key,
-        batch_size=config.batch_size,
-        repeats=config.repeats,
-        max_seconds=None if math.isinf(session.allowance.seconds_left) else limit,
-        observe=lambda _key, _seconds: session.check(),
-    )
-    latencies = time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * limit)
-    for each in compared:
-        memory = peak_memory(trajectory(subjects[each.key].networks, each.schedule, config.batch_size), device)
-        _put(session, each, baseline, timings[each.key], latencies[each.key], memory.num_bytes)
+def close(session: Session, choice: Choice, rounds: Rounds) -> None:
+    """Works out the final values at one count, or waits until another worker has done so."""
+    while session.choice == choice:
+        if are_timed(session, rounds.left):
+            with turn(session.store, f"front {session.name}", session.crew.worker) as mine:
+                if mine and not notes.is_spent(session.proposer.study):
+                    _score(session, rounds)
+                    session.choice = replace(choice, measured=True)
+                    notes.choose(session.proposer.study, session.choice)
+                    notes.enter(session.proposer.study, notes.FINISHED, beside_others=False)
+                    return
+        else:
+            time_end_to_end(session, rounds.left)
+            if are_timed(session, rounds.left):
+                continue
+        await_target(session)
 
 
-def _timed(session: Session) -> set[tuple[str, str]]:
-    """Schedules and weights that this study has timed end to end."""
-    names = {weights_digest(network): name for name, network in session.laboratory.networks.items()}
-    records = session.store.measurements.throughputs(session.name)
-    return {
-        (record.schedule_digest, names[record.key.weights_sha256])
-        for record in records
-        if record.study == session.name and record.purpose == "final" and record.key.weights_sha256 in names
-    }
-
-
-def _put(
-    session: Session, candidate: Candidate, baseline: Candidate, timing: Timing, latency: Timing, peak: int
-) -> None:
-    networks = session.laboratory.networks
-    session.store.measurements.put_throughput(
-        ThroughputRecord(
-            schedule_digest=candidate.schedule.digest,
-            key=timing_key(session.laboratory, networks[candidate.weights]),
-            baseline_digest=baseline.schedule.digest,
-            baseline_weights_sha256=weights_digest(networks[baseline.weights]),
-            purpose="final",
-            seconds=timing.seconds,
-            baseline_seconds=timing.neighbours,
-            predicted_seconds=session.objective.predicted_seconds(candidate.schedule),
-            latency_seconds=latency.seconds,
-            peak_memory_bytes=peak,
-            study=session.name,
-        )
-    )
-
-
-def sample_in_rounds(session: Session, compared: Sequence[Candidate]) -> tuple[list[Candidate], int]:
-    """Adds final images to all of them in turn while the budget lasts.
-
-    Returns:
-        Those that all could be sampled for, and the count that they have reached.
-    """
-    quality, count = session.laboratory.config.quality, 0
-    left = list(compared)
-    while count < quality.final_images:
-        target = min(count + quality.batch_size, quality.final_images)
-        if count and not _fits(session, left, target):
-            break
-        left = [each for each in left if _collect(session, each, target, needed=each == compared[0])]
-        count = target
-    return left, count
-
-
-def _collect(session: Session, candidate: Candidate, target: int, *, needed: bool) -> bool:
-    """Brings a candidate to that many final images, or leaves it out where that can't be and it isn't needed."""
-    try:
-        session.objective.collect(candidate, session.laboratory.config.quality.final_seed, range(target))
-    except UNMEASURABLE as error:
-        if needed:
-            raise
-        session.leave_out(candidate, error)
-        return False
-    return True
-
-
-def _fits(session: Session, compared: Sequence[Candidate], target: int) -> bool:
-    """Whether every one of them can be brought to that many images within the budget."""
-    seed = session.laboratory.config.quality.final_seed
-    missing = [session.objective.missing(each, seed, target) for each in compared]
-    seconds = sum(session.objective.seconds(each.schedule, n) for each, n in zip(compared, missing, strict=True))
-    seconds += closing_seconds(session, len(compared), target)
-    allowance = session.allowance
-    return seconds <= allowance.seconds_left and sum(missing) <= allowance.images_left
+def _score(session: Session, rounds: Rounds) -> None:
+    rounds.read()
+    seed, count = session.laboratory.config.quality.final_seed, rounds.count
+    for candidate in rounds.left:
+        session.objective.score(candidate, seed, count)
+        session.objective.score_beside(candidate, seed, count)

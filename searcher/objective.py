@@ -4,33 +4,56 @@ The same question is never paid for twice. Features are keyed by everything that
 what an earlier session, another study or another worker has committed is read back.
 """
 
+import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
-from ..backends.environment import device_name, environment, environment_digest
-from ..backends.errors import ExeuntError
-from ..backends.network import Network
-from ..backends.plan import compile_plan
-from ..backends.sampling import NonFiniteSamples, sample
+import numpy as np
+
+from ..backends.errors import DeviceError, ExeuntError
+from ..backends.features import FeatureArray
+from ..backends.sampling import NonFiniteSamples
 from ..backends.schedule import Schedule
-from ..backends.throughput import Timing, predict_seconds, time_calls
 from ..studies.evaluations import FailedEvaluation, UnusableFeatures
-from ..studies.records import TEXT_ENCODING, Claim, EvaluationKey, QualityRecord, TimingKey
+from ..studies.leases import StaleClaim
+from ..studies.records import Claim, EvaluationKey, QualityRecord
 from ..studies.store import Store
 from ..studies.workers import Worker
 from .candidates import Candidate
+from .chunk_sampling import ChunkSampler, OutOfMemory
+from .costs import Costs, Untimed
 from .laboratory import Laboratory, weights_digest
 from .metric import Answer
 from .pace import Pace
 
-# A schedule on given noises can't be measured, now or ever: the store keeps the reason, and the study goes on without.
-UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation)
+LOG = logging.getLogger("exeunt.work")
 
 
 class ClaimedElsewhere(ExeuntError):
     """Another worker measures this schedule right now."""
 
     identifier = "claimed-elsewhere"
+
+
+class Paused(ExeuntError):
+    """Somebody wants all workers of the study to pause."""
+
+    identifier = "paused"
+
+
+class DivergedDistance(ExeuntError):
+    """The distance of a schedule's images is no number."""
+
+    identifier = "diverged-distance"
+
+
+# A schedule on given noises can't be measured, now or ever: the store keeps the reason, and the study goes on without.
+UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation, OutOfMemory, DivergedDistance)
+# It can be measured later, by this worker or another one, which goes on from the last committed chunk.
+AWAITED = (ClaimedElsewhere, StaleClaim, Untimed, Paused)
+# Values that lie this much longer ago than the newest one were committed before it was read.
+OVERLAP_SECONDS = 120.0
 
 
 class Objective:
@@ -40,8 +63,10 @@ class Objective:
         laboratory: what to measure with.
         store: where it is kept.
         worker: in whose name evaluations are claimed.
+        costs: says what schedules take.
         check: raises to stop; called at every step of sampling.
-        spent: told the number of images after each chunk.
+        spent: told the number of images after each chunk; it may raise `Paused`.
+        say: told what people should know.
     """
 
     def __init__(
@@ -49,32 +74,29 @@ class Objective:
         laboratory: Laboratory,
         store: Store,
         worker: Worker,
+        costs: Costs,
         *,
         check: Callable[[], None],
         spent: Callable[[int], None],
+        say: Callable[[str], None],
     ) -> None:
         self.laboratory = laboratory
         self.store = store
         self.worker = worker
+        self.costs = costs
         self.pace = Pace()
-        self._check = check
+        self._sampler = ChunkSampler(laboratory, check, say)
         self._spent = spent
-        # Other weights of the network take the same time.
-        self._timing_key = timing_key(laboratory, laboratory.network)
-        if laboratory.network.text_seconds is not None:  # kept beside them: no schedule's time includes it
-            encoding = {TEXT_ENCODING: [laboratory.network.text_seconds]}
-            store.measurements.put_call_timings(self._timing_key, encoding)
-        known = store.measurements.call_timings(self._timing_key)
-        self._qualities = {
-            (record.evaluation, record.metric, record.reference, record.num_images): record
-            for record in store.measurements.qualities(laboratory.config.name)
-        }
-        self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
+        self._newest = -math.inf
+        self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
+        self.refresh()
 
-    @property
-    def batch_size(self) -> int:
-        """Images a batch where time is measured."""
-        return self.laboratory.config.throughput.batch_size
+    def refresh(self) -> None:
+        """Reads the values that were worked out since the last time, by whichever worker."""
+        since = self._newest - OVERLAP_SECONDS
+        for record in self.store.measurements.qualities(self.laboratory.config.name, since):
+            self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
+            self._newest = max(self._newest, record.finished or -math.inf)
 
     def key(self, candidate: Candidate, seed: int) -> EvaluationKey:
         """The question whose answer are the features of a candidate's images on one set of noises."""
@@ -94,48 +116,62 @@ class Objective:
 
         Raises:
             ClaimedElsewhere: another worker is at it.
+            StaleClaim: another worker has taken it over, since this one was silent for longer than its lease.
+            Paused: between two chunks; another worker may go on from there.
             FailedEvaluation: it failed before, for good.
-            NonFiniteSamples, UnusableFeatures: it failed now; the store keeps the reason.
+            NonFiniteSamples, UnusableFeatures, OutOfMemory: it failed now; the store keeps the reason.
+            DeviceError: the device failed; the store keeps the reason, and another worker may try.
         """
         key = self.key(candidate, seed)
         missing = self.store.evaluations.missing(key, images)
         if not missing:
             return 0
-        self.store.evaluations.add_schedule(candidate.schedule)
-        run = self.laboratory.config.run
-        claim = self.store.evaluations.claim(key, self.worker.owner, run.lease_seconds, self.laboratory.config.name)
-        if claim is None:
-            raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")
+        claim = self._claim(candidate, key)
+        self._sampler.begin()
         try:
-            return sum(self._chunk(candidate, claim, seed, chunk) for chunk in _chunks(missing, run.chunk_images))
+            chunks = _chunks(missing, self.laboratory.config.run.chunk_images)
+            return sum(self._chunk(candidate, claim, seed, chunk) for chunk in chunks)
         except (NonFiniteSamples, UnusableFeatures) as error:
             self.store.evaluations.fail(claim, str(error))
+            raise
+        except DeviceError as error:
+            # Another device may be whole, or larger.
+            self.store.evaluations.fail(claim, str(error), final=False)
             raise
         finally:
             self.store.evaluations.release(claim)
 
+    def _claim(self, candidate: Candidate, key: EvaluationKey) -> Claim:
+        self.store.evaluations.add_schedule(candidate.schedule)
+        lease, study = self.laboratory.config.run.lease_seconds, self.laboratory.config.name
+        claim = self.store.evaluations.claim(key, self.worker.owner, lease, study)
+        if claim is None:
+            raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")
+        return claim
+
     def _chunk(self, candidate: Candidate, claim: Claim, seed: int, images: range) -> int:
         """Samples and commits one chunk."""
-        laboratory = self.laboratory
-        with laboratory.lock.shared():
-            started = time.perf_counter()
-            batches = sample(
-                [laboratory.networks[candidate.weights]],
-                candidate.schedule,
-                seed=seed,
-                images=images,
-                conditions=laboratory.conditions,
-                batch_size=laboratory.config.quality.batch_size,
-                observe=lambda _step, _values: self._check(),
-            )
-            found = list(batches)
-            sampled = time.perf_counter()
-            features = laboratory.features(found, seed)
-        self.store.evaluations.commit_chunk(claim, images.start, features, time.perf_counter() - started)
-        predicted = self.predicted_seconds(candidate.schedule) / self.batch_size * len(images)
-        self.pace.learn(len(images), predicted, sampled - started, time.perf_counter() - sampled)
+        about = {"evaluation": claim.evaluation, "first": images.start, "images": len(images)}
+        LOG.info("sampling", extra=about)
+        found = self._sampler.chunk(candidate, seed, images)
+        started = time.perf_counter()
+        self.store.evaluations.commit_chunk(claim, images.start, found.features, found.seconds)
+        LOG.info("committed", extra=about)
+        predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
+        committing = time.perf_counter() - started
+        self.pace.learn(len(images), predicted, found.sampling_seconds, found.feature_seconds + committing)
         self._spent(len(images))
         return len(images)
+
+    def sample_again(self, candidate: Candidate, images: range) -> FeatureArray:
+        """Features (N, D) of images on search seeds, sampled whether they are stored or not, and not committed."""
+        self._sampler.begin()
+        return self._sampler.chunk(candidate, self.laboratory.config.quality.search_seed, images).features
+
+    def reached(self, candidate: Candidate, seed: int, count: int) -> int:
+        """How many of a candidate's first images are there without a gap, of at most `count`."""
+        parts = self.store.evaluations.missing(self.key(candidate, seed), range(count))
+        return parts[0].start if parts else count
 
     def missing(self, candidate: Candidate, seed: int, count: int) -> int:
         """How many of a candidate's first images are not there yet."""
@@ -152,6 +188,9 @@ class Objective:
         """The value of a candidate's first images, which must be there, worked out and kept unless it was before.
 
         Where values are stated against the baseline's images of the same noises, those are sampled if they must be.
+
+        Raises:
+            DivergedDistance: the value is no number; the store keeps the reason.
         """
         found = self.scored(candidate, seed, count)
         if found is None:
@@ -160,10 +199,24 @@ class Objective:
             final = seed == self.laboratory.config.quality.final_seed
             answer = self._answer(candidate, seed, count)
             started = time.perf_counter()
-            found = metric.score(answer, baseline, keep_influence=final)
+            found = self._value(candidate, seed, answer, baseline, keep_influence=final)
             self._keep(found)
             self.pace.learn_score(count, time.perf_counter() - started)
         return found
+
+    def _value(
+        self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None, *, keep_influence: bool
+    ) -> QualityRecord:
+        """The metric's value, which must be a number."""
+        try:
+            found = self.laboratory.metric.score(answer, baseline, keep_influence=keep_influence)
+            if all(map(math.isfinite, (found.value, found.lower, found.upper, found.standard_error))):
+                return found
+            reason = f"{candidate.label} diverges: its {found.metric} is {found.value:g}."
+        except np.linalg.LinAlgError as error:
+            reason = f"{candidate.label} diverges: its features have no {self.laboratory.metric.name} ({error})."
+        self.store.evaluations.fail(self._claim(candidate, self.key(candidate, seed)), reason)
+        raise DivergedDistance(reason)
 
     def noise(self) -> QualityRecord | None:
         """How far the baseline is from itself on other noises; None where a floor says what counts.
@@ -209,44 +262,7 @@ class Objective:
 
     def seconds(self, schedule: Schedule, images: int) -> float:
         """What sampling that many images and taking their features will take."""
-        return self.pace.seconds(images, self.predicted_seconds(schedule) / self.batch_size)
-
-    def images_per_second(self, schedule: Schedule) -> float:
-        """The search's second objective: predicted from timed kinds of calls."""
-        return self.batch_size / self.predicted_seconds(schedule)
-
-    def predicted_seconds(self, schedule: Schedule) -> float:
-        """Seconds a batch; kinds of calls that were never timed on this device are timed first."""
-        self.time_kinds([schedule])
-        return predict_seconds(compile_plan(schedule), [self._timings])
-
-    def time_kinds(self, schedules: Sequence[Schedule], max_seconds: float | None = None) -> None:
-        """Times what the schedules' plans call and no one has timed, all in one go, and keeps it in the store."""
-        found = time_calls(
-            [self.laboratory.network],
-            schedules,
-            batch_size=self.batch_size,
-            known=[self._timings],
-            repeats=self.laboratory.config.throughput.repeats,
-            max_seconds=max_seconds,
-        )[0]
-        if found:
-            raw = {kind: timing.seconds for kind, timing in found.items()}
-            self.store.measurements.put_call_timings(self._timing_key, raw)
-            self._timings |= found
-
-
-def timing_key(laboratory: Laboratory, network: Network) -> TimingKey:
-    """The conditions under which seconds of this network are measured."""
-    config, device = laboratory.config, network.device
-    return TimingKey(
-        device=device_name(device),
-        batch_size=config.throughput.batch_size,
-        executor=config.throughput.executor,
-        dtype=config.checkpoint.dtype,
-        weights_sha256=weights_digest(network),
-        versions=environment_digest(environment(device)),
-    )
+        return self.pace.seconds(images, self.costs.expected(schedule) / self.costs.batch_size)
 
 
 def _chunks(ranges: Iterable[range], size: int) -> Iterator[range]:

@@ -1,24 +1,35 @@
 """Opening a study for work: whatever could refuse it does so before a database is touched."""
 
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..backends.errors import InputError
+import optuna
+import torch
+
+from ..backends.errors import InputError, Interrupted, StorageError
 from ..studies.config import StudyConfig
 from ..studies.interruption import Interruption
 from ..studies.storage import optuna_storage, parse_url
-from ..studies.store import open_store
+from ..studies.store import Store, open_store
+from ..studies.targets import Environment, take_target, target
 from ..studies.transactions import storage_errors
 from ..studies.trials import TrialKeeper
 from ..studies.workers import Worker
 from .allowance import Allowance
+from .costs import Costs
+from .crew import Crew
+from .granting import take_grant
 from .laboratory import Laboratory
-from .objective import Objective
+from .objective import Objective, Paused
 from .progress import Watch
 from .proposing import Proposer, open_study
 from .session import Session
 from .spaces import make_space
+from .target import Unmanned
+from .trust import Trust
 
 
 def is_there(url: str) -> bool:
@@ -60,9 +71,36 @@ def only_study(url: str, study: str | None) -> str:
     raise InputError(f"study: the database holds several. Add --study with one of: {', '.join(names)}.")
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """How a process comes to a study.
+
+    Attributes:
+        joins: the study is there already, and its settings and its budget hold; else they are given to it.
+        budget_id: the name of the budget that several processes give to the study together; drawn if not given.
+        takes_target: whether it makes its device the target of a study whose target no worker lives on.
+        beside_others: whether it was started as one of several.
+    """
+
+    joins: bool = False
+    budget_id: str | None = None
+    takes_target: bool = True
+    beside_others: bool = False
+
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether it proposes apart from others, and has to show that its device can be trusted."""
+        return self.joins or self.beside_others
+
+
 @contextmanager
 def open_session(
-    laboratory: Laboratory, url: str, allowance: Allowance, watch: Watch, interruption: Interruption
+    laboratory: Laboratory,
+    url: str,
+    allowance: Allowance,
+    watch: Watch,
+    interruption: Interruption,
+    arrival: Arrival | None = None,
 ) -> Generator[Session]:
     """A session on the laboratory's study, which is made in the database if it is not there.
 
@@ -70,22 +108,95 @@ def open_session(
         InputError: the study is there and has other settings, or the database can't be used.
         StorageError: the database is out of reach.
     """
-    config = laboratory.config
-    space = make_space(config.search.space, laboratory.frame)
+    config, arrival = laboratory.config, arrival or Arrival()
     with open_store(url) as store, storage_errors(store.engine):
-        store.studies.put_config(config, laboratory.pins)
+        _agree(store, laboratory, arrival)
         with Worker(store, config.name, config.run.lease_seconds, laboratory.environment) as worker:
-            study = open_study(optuna_storage(store.engine), config.name)
-            keeper = TrialKeeper(store, study, worker)
-            keeper.fail_dead()
-            proposer = Proposer(study, space, config.search.sampler, config.search.seed, keeper.own)
-            proposer.warm_start()
+            session = _session(laboratory, store, worker, allowance, watch, interruption, arrival)
+            try:
+                yield session
+            finally:
+                _leave(session)
 
-            def spent(images: int) -> None:
-                allowance.images += images
-                watch.advance(allowance.share_spent, images)
 
-            objective = Objective(laboratory, store, worker, check=interruption.check, spent=spent)
-            session = Session(laboratory, store, objective, proposer, allowance, watch, interruption.check)
-            session.restore()
-            yield session
+def _agree(store: Store, laboratory: Laboratory, arrival: Arrival) -> None:
+    """Stores the study's settings, or checks that this laboratory measures what they say."""
+    if arrival.joins:
+        store.studies.check_config(laboratory.config, laboratory.pins, free=("throughput.device",))
+    else:
+        store.studies.put_config(laboratory.config, laboratory.pins)
+
+
+def _session(
+    laboratory: Laboratory,
+    store: Store,
+    worker: Worker,
+    allowance: Allowance,
+    watch: Watch,
+    interruption: Interruption,
+    arrival: Arrival,
+) -> Session:
+    """Puts the parts together, and takes in what the study has."""
+    name = laboratory.config.name
+    study = open_study(optuna_storage(store.engine), name)
+    keeper = TrialKeeper(store, study, worker)
+    crew = Crew(store, name, worker, keeper)
+    crew.look(now=True)
+    proposer = _proposer(laboratory, study, keeper, crew, arrival)
+
+    def spent(images: int) -> None:
+        allowance.images += images
+        watch.advance(allowance.share_spent, images)
+        if crew.wanted() is not None:
+            raise Paused(f"study `{name}` is to {crew.wanted()}.")
+
+    costs = Costs(laboratory, store, _target(laboratory, store, worker, arrival))
+    if not costs.can_time:
+        watch.say(_quality_alone(laboratory, costs))
+    objective = Objective(laboratory, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
+    trust = Trust(doubted=arrival.is_one_of_many)
+    session = Session(laboratory, store, objective, costs, proposer, crew, allowance, trust, watch, interruption.check)
+    session.restore()
+    take_grant(session, joins=arrival.joins, budget_id=arrival.budget_id)
+    return session
+
+
+def _proposer(
+    laboratory: Laboratory, study: optuna.Study, keeper: TrialKeeper, crew: Crew, arrival: Arrival
+) -> Proposer:
+    search = laboratory.config.search
+    space = make_space(search.space, laboratory.frame)
+    salt = secrets.randbits(32) if arrival.is_one_of_many or crew.others else None
+    return Proposer(study, space, search.sampler, search.seed, keeper.own, salt)
+
+
+def _target(laboratory: Laboratory, store: Store, worker: Worker, arrival: Arrival) -> Environment:
+    """The environment that the study times in. A device of another kind than the study's can't be it by itself."""
+    name, own = laboratory.config.name, laboratory.environment
+    found = target(store, name)
+    wanted = torch.device(store.studies.config(name).throughput.device).type
+    if found is None and not arrival.takes_target and own["device_type"] != wanted:
+        raise Unmanned(
+            f"study `{name}` is about a device of type {wanted}, and no worker has begun on one yet. Start one there "
+            "first, or make this device the target: exeunt worker --target."
+        )
+    return take_target(store, name, own, worker.owner, move=arrival.takes_target)
+
+
+def _quality_alone(laboratory: Laboratory, costs: Costs) -> str:
+    own = laboratory.environment
+    different = [
+        f"{key} is {own.get(key)} here and {value} there"
+        for key, value in costs.target.items()
+        if own.get(key) != value
+    ]
+    return f"This worker measures quality alone: the study times on {costs.target['device']} ({'; '.join(different)})."
+
+
+def _leave(session: Session) -> None:
+    """Gives back what was proposed and not measured. A database that is out of reach finds it out by itself."""
+    try:
+        for number in session.proposer.unfinished:
+            session.crew.keeper.give_back(number)
+    except (StorageError, Interrupted):
+        return

@@ -12,23 +12,27 @@ keeping it.
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState, create_trial
 
 from ..backends.schedule import Schedule
+from ..studies.trials import RETRY_OF
 from .space import Space
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # The parameters of a schedule act together; TPE's default for two objectives takes them one by one.
-    "tpe": lambda seed: TPESampler(multivariate=True, n_startup_trials=10, seed=seed),
-    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
-    "random": lambda seed: RandomSampler(seed=seed),
+# Each takes a seed, and whether others propose beside it.
+SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
+    # The parameters of a schedule act together; TPE's default for two objectives takes them one by one. Beside others
+    # it counts what they are measuring among the bad ones, so as not to propose it again.
+    "tpe": lambda seed, beside: TPESampler(multivariate=True, n_startup_trials=10, seed=seed, constant_liar=beside),
+    "gp": lambda seed, _: GPSampler(seed=seed, warn_independent_sampling=False),
+    "nsga2": lambda seed, _: NSGAIISampler(seed=seed, population_size=20),
+    "random": lambda seed, _: RandomSampler(seed=seed),
 }
 
 
@@ -80,10 +84,18 @@ class Proposer:
         seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
             stored, and a resumed study must not propose its first schedules again.
         own: notes whose a new trial is, so that it can be told FAIL if that worker dies.
+        salt: drawn for this process where others propose beside it, since equal seeds propose equal schedules; None
+            where it is alone.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, sampler: str, seed: int, own: Callable[[Trial], None]
+        self,
+        study: optuna.Study,
+        space: Space,
+        sampler: str,
+        seed: int,
+        own: Callable[[Trial], None],
+        salt: int | None = None,
     ) -> None:
         self.study = study
         self.space = space
@@ -92,7 +104,8 @@ class Proposer:
         # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
         told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         self._constrained = all(WORTHLESS in trial.constraints for trial in told)
-        self.study.sampler = SAMPLERS[sampler]((seed + 7919 * self.num_trials) % 2**32)
+        mixed = seed + 7919 * self.num_trials + (salt or 0)
+        self.study.sampler = SAMPLERS[sampler](mixed % 2**32, salt is not None)
 
     @property
     def num_trials(self) -> int:
@@ -114,16 +127,37 @@ class Proposer:
         self._asked[trial.number] = trial
         return Proposal(trial.number, schedule)
 
-    def tell(self, number: int, values: Values) -> None:
-        """Finishes a trial that was asked for."""
-        trial = self._asked.pop(number)
-        if self._constrained:
-            trial.set_constraint(WORTHLESS, values.violation)
-        self.study.tell(trial, [values.quality, values.speed])
+    @property
+    def unfinished(self) -> list[int]:
+        """The trials that this process asked for and has not told anything yet."""
+        return list(self._asked)
 
-    def fail(self, number: int) -> None:
-        """Finishes a trial that could not be measured; why is in the evaluation store."""
-        self.study.tell(self._asked.pop(number), state=TrialState.FAIL)
+    def asked(self) -> int:
+        """Trials that were asked for, by whichever worker; one that was begun again after its worker died is one."""
+        trials = self.study.get_trials(deepcopy=False)
+        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        asked = [trial for trial in trials if trial.state != TrialState.WAITING and "label" not in trial.user_attrs]
+        return sum(1 for trial in asked if trial.number not in again)
+
+    def asked_elsewhere(self) -> int:
+        """Trials that other workers are measuring."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return sum(1 for trial in running if trial.number not in self._asked)
+
+    def tell(self, number: int, values: Values) -> None:
+        """Finishes a trial that was asked for, unless others took this worker for dead and began it again."""
+        trial = self._asked.pop(number)
+        with suppress(UpdateFinishedTrialError):
+            if self._constrained:
+                trial.set_constraint(WORTHLESS, values.violation)
+            self.study.tell(trial, [values.quality, values.speed], skip_if_finished=True)
+
+    def fail(self, number: int, reason: str) -> None:
+        """Finishes a trial that could not be measured, and keeps why."""
+        trial = self._asked.pop(number)
+        with suppress(UpdateFinishedTrialError):
+            trial.set_user_attr("reason", reason)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def tell_known(self, label: str, schedule: Schedule, values: Values) -> None:
         """Adds a schedule that was not proposed, such as a baseline, if the space can express it and it is not there.

@@ -44,7 +44,7 @@ def reserve(session: Session) -> Reserve:
     """What is set aside for the front as it looks now, at most a share of the budget, and for the end."""
     budget, final_images = session.allowance.budget, session.laboratory.config.quality.final_images
     compared = promoted(session)[:MOST_COMPARED]
-    seconds = sum(session.objective.seconds(each.schedule, final_images) for each in compared)
+    seconds = sampling_seconds(session, [(each, final_images) for each in compared])
     seconds += timing_seconds(session, compared) + closing_seconds(session, len(compared), final_images)
     images = final_images * len(compared)
     return Reserve(
@@ -55,12 +55,18 @@ def reserve(session: Session) -> Reserve:
 
 def promoted(session: Session) -> list[Candidate]:
     """All that deserve final seeds, the most deserving first."""
-    return [each.candidate for each in priorities(list(session.measured.values()), session.noise)]
+    return [each.candidate for each in priorities(session.results, session.noise)]
+
+
+def sampling_seconds(session: Session, wanted: Sequence[tuple[Candidate, int]]) -> float:
+    """What sampling that many images of each candidate takes, with all workers that can be at it at a time."""
+    seconds = sum(session.objective.seconds(each.schedule, images) for each, images in wanted)
+    return seconds / max(1, min(session.crew.size, len(wanted)))
 
 
 def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:
     """What timing these schedules end to end takes, about."""
-    return TIMING_ROUNDS * 1.3 * sum(session.objective.predicted_seconds(each.schedule) for each in compared)
+    return TIMING_ROUNDS * 1.3 * sum(session.costs.expected(each.schedule) for each in compared)
 
 
 def closing_seconds(session: Session, compared: int, images: int) -> float:

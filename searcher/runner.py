@@ -12,13 +12,14 @@ from .allowance import Allowance, refuse_too_small
 from .finals import measure_front
 from .fitting import adopt
 from .laboratory import Laboratory, set_up
-from .opening import open_session, stored_config
+from .notes import BASELINES, FRONT, SEARCHING
+from .opening import Arrival, open_session, stored_config
 from .options import DEFAULT_STORAGE, storage_url
 from .outcome import report
 from .progress import Silent, Watch
 from .proposals import read_proposals
 from .search import measure_baselines, measure_proposals
-from .standing import FINISHED
+from .session import Session
 
 
 def optimize(
@@ -30,6 +31,7 @@ def optimize(
     watch: Watch | None = None,
     interruption: Interruption | None = None,
     announce: Callable[[Laboratory], None] | None = None,
+    arrival: Arrival | None = None,
 ) -> StudyView:
     """Search schedules, measure the front again on noises that no selection saw, and write the report.
 
@@ -43,6 +45,7 @@ def optimize(
         watch: who is told what goes on.
         interruption: stops the work at the next step once a signal came.
         announce: called with what will be measured with, before anything is spent.
+        arrival: where this process is one of several; see `workers.py`.
 
     Raises:
         InputError, ScheduleError: an input is wrong; nothing was sampled and the database is as it was.
@@ -56,16 +59,22 @@ def optimize(
     if announce is not None:
         announce(laboratory)
     with open_session(
-        laboratory, storage_url(storage), allowance, watch or Silent(), interruption or Interruption()
+        laboratory, storage_url(storage), allowance, watch or Silent(), interruption or Interruption(), arrival
     ) as session:
         for candidate in given:
             session.register(candidate)
-        session.enter("measuring baselines")
-        measure_baselines(session)
-        session.enter("searching")
-        measure_proposals(session)
-        session.enter("measuring the front")
-        measure_front(session)
-        session.note(FINISHED)
+        session.restore()
+        work(session)
         report(session)
         return load_view(session.store, session.name)
+
+
+def work(session: Session) -> None:
+    """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
+    while session.choice is None or not session.choice.measured:
+        session.enter(BASELINES)
+        measure_baselines(session)
+        session.enter(SEARCHING)
+        measure_proposals(session)
+        session.enter(FRONT)
+        measure_front(session)

@@ -1,16 +1,22 @@
-"""The search: a ladder of baselines first, then proposals, and in between the baselines that the best must beat."""
+"""The search: a ladder of baselines first, then proposals, and in between the baselines that the best must beat.
 
-from collections.abc import Mapping, Sequence
+Several workers may be at it. Each takes what no other has claimed; what another one is measuring is waited for only
+where nothing else is left to do.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 
 from ..studies.config import SearchConfig
+from ..studies.turns import turn
 from .candidates import Candidate, from_baseline
 from .frames import Frame
-from .objective import UNMEASURABLE
+from .objective import AWAITED, UNMEASURABLE
 from .promotion import Measured, next_rival, violation, worst_excess
 from .proposing import Proposal, Values
 from .reserve import reserve
 from .seeds import baselines, select
 from .session import Session
+from .target import await_target
 
 # The full schedules and one or two of each family: what a front can't do without, whatever the budget.
 FIRST_BASELINES = 8
@@ -18,6 +24,8 @@ FIRST_BASELINES = 8
 BASELINE_EVERY = 4
 # So many proposals in a row that were all measured before say that the space holds nothing new.
 MOST_REPEATS = 200
+# So many proposals at a time may wait for other workers.
+MOST_OPEN = 4
 
 
 def ladder(config: SearchConfig, frames: Mapping[str, Frame]) -> list[Candidate]:
@@ -33,34 +41,49 @@ def ladder(config: SearchConfig, frames: Mapping[str, Frame]) -> list[Candidate]
 
 
 def measure_baselines(session: Session) -> None:
-    """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go."""
-    rungs = _rungs(session)
-    session.objective.time_kinds([each.schedule for each in rungs])
-    for candidate in rungs[:FIRST_BASELINES]:
-        if session.measured and not has_room(session, candidate):
+    """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go.
+
+    Raises:
+        DeviceError: this worker's device makes other images than those that the study has.
+    """
+    first, *rungs = _rungs(session)
+    if session.costs.can_time:
+        session.costs.time_kinds([each.schedule for each in (first, *rungs)])
+    while not session.is_stated and not measure_baseline(session, first):
+        await_target(session)
+    session.trust.earn(session)
+    for candidate in rungs[: FIRST_BASELINES - 1]:
+        session.refresh()
+        if not has_room(session, candidate):
             return
         measure_baseline(session, candidate)
 
 
-def measure_baseline(session: Session, candidate: Candidate) -> None:
+def measure_baseline(session: Session, candidate: Candidate) -> bool:
     """Measures one baseline and lets the sampler learn from it where the space can express it.
 
     One that can't be measured is left out, except the first one: everything is stated against it.
+
+    Returns:
+        False where another worker is at it, or it has to wait for one.
     """
     try:
         measured = session.measure(candidate)
+    except AWAITED:
+        return False
     except UNMEASURABLE as error:
-        if not session.measured:
+        if not session.is_stated:
             raise
         session.leave_out(candidate, error)
-        return
+        return True
     if candidate.weights == session.laboratory.weights:
         session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
+    return True
 
 
 def measure_proposals(session: Session) -> None:
     """Measures the schedules that a user gave, in this session or an earlier one; without any, those of a sampler."""
-    if any(map(is_given, session.members())):
+    if session.given:
         measure_given(session)
     else:
         search(session)
@@ -69,50 +92,126 @@ def measure_proposals(session: Session) -> None:
 def search(session: Session) -> None:
     """Measures a sampler's proposals until the rest of the budget is needed for the front, or the space is used up."""
     rungs, repeats, evaluations = _rungs(session), 0, 0
-    while repeats < MOST_REPEATS and has_room(session):
+    while repeats < MOST_REPEATS and session.choice is None:
+        session.refresh()
+        settle(session)
+        if len(session.open) >= MOST_OPEN or not has_room(session):
+            if not is_awaited(session):
+                break
+            await_target(session)
+            continue
         evaluations += 1
-        if evaluations % BASELINE_EVERY == 0 and (candidate := _contested(session, rungs)):
-            measure_baseline(session, candidate)
+        if evaluations % BASELINE_EVERY == 0 and measure_contested(session, rungs):
             continue
         known = len(session.measured)
-        measure_proposal(session, session.proposer.ask())
-        repeats = repeats + 1 if len(session.measured) == known else 0
+        if proposal := next_proposal(session):
+            measure_proposal(session, proposal)
+            repeats = repeats + 1 if len(session.measured) == known else 0
+    while session.open:
+        await_target(session)
+        settle(session)
+
+
+def is_awaited(session: Session) -> bool:
+    """Whether proposals are being measured, of which one may yet fail and leave its share of the budget."""
+    return bool(session.open) or (session.crew.others > 0 and session.proposer.asked_elsewhere() > 0)
+
+
+def measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
+    """Measures the baseline that matters most of those that no other worker is at; False where there is none."""
+    busy: set[tuple[str, str]] = set()
+    while candidate := _contested(session, rungs, busy):
+        if measure_baseline(session, candidate):
+            return True
+        busy.add(candidate.key)
+    return False
+
+
+def next_proposal(session: Session) -> Proposal | None:
+    """Asks for a trial. Near the end of a budget workers take turns, so that together they ask for no more than it has.
+
+    Returns:
+        None where it is another worker's turn, or the budget has no room any more.
+    """
+    if session.crew.others == 0 or _has_plenty(session):
+        return session.proposer.ask()
+    with turn(session.store, f"proposals {session.name}", session.crew.worker) as mine:
+        if mine:
+            session.refresh(now=True)
+            if has_room(session):
+                return session.proposer.ask()
+    session.wait()
+    return None
+
+
+def _has_plenty(session: Session) -> bool:
+    """Whether there is room for two more proposals of every worker."""
+    allowance, config, spare = session.allowance, session.laboratory.config, 2 * session.crew.size
+    images = allowance.images_left - reserve(session).images
+    trials = min(allowance.trials_left, config.search.max_trials - session.proposer.num_trials)
+    return trials > spare and images > spare * config.quality.num_images
 
 
 def measure_given(session: Session) -> None:
     """Measures the schedules that a user gave and that have no values yet."""
-    for candidate in [each for each in session.members() if is_given(each) and each.key not in session.measured]:
-        if not has_room(session, candidate):
+    while left := [each for each in session.given if not session.is_done(each)]:
+        waits = True
+        # The same ones for all workers, who together measure no more than the budget has.
+        for candidate in left[: round(min(session.allowance.trials_left, len(left)))]:
+            session.refresh()
+            if not has_room(session, candidate):
+                return
+            if not session.is_done(candidate) and measure_given_one(session, candidate):
+                waits = False
+        if session.allowance.trials_left <= 0:
             return
-        try:
-            measured = session.measure(candidate)
-        except UNMEASURABLE as error:
-            session.leave_out(candidate, error)
-        else:
-            session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
-        session.allowance.trials += 1
+        if waits:
+            await_target(session)
 
 
-def is_given(candidate: Candidate) -> bool:
-    """Whether a user proposed it."""
-    return candidate.role == "trial" and candidate.trial is None
+def measure_given_one(session: Session, candidate: Candidate) -> bool:
+    """Measures one schedule that a user gave; False where another worker is at it."""
+    try:
+        measured = session.measure(candidate)
+    except AWAITED:
+        return False
+    except UNMEASURABLE as error:
+        session.leave_out(candidate, error)
+    else:
+        session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
+    session.allowance.trials += 1
+    return True
 
 
 def measure_proposal(session: Session, proposal: Proposal) -> None:
     """Measures one proposal and tells its trial, once; a schedule whose samples are not finite fails its trial."""
     label = f"trial {proposal.number}"
     candidate = Candidate(label, "trial", "", session.laboratory.weights, proposal.schedule, proposal.number)
-    try:
-        session.proposer.tell(proposal.number, values(session, session.measure(candidate)))
-    except UNMEASURABLE as error:
-        session.proposer.fail(proposal.number)
-        session.leave_out(candidate, error)
+    session.open.append(candidate)
     session.allowance.trials += 1
+    settle(session)
+
+
+def settle(session: Session) -> None:
+    """Measures open proposals and tells their trials; those that another worker has to do its part for stay open."""
+    session.open = [each for each in session.open if not _settled(session, each)]
+
+
+def _settled(session: Session, candidate: Candidate) -> bool:
+    assert candidate.trial is not None, "a sampler's proposal"
+    try:
+        session.proposer.tell(candidate.trial, values(session, session.measure(candidate)))
+    except AWAITED:
+        return False
+    except UNMEASURABLE as error:
+        session.proposer.fail(candidate.trial, str(error))
+        session.leave_out(candidate, error)
+    return True
 
 
 def values(session: Session, measured: Measured) -> Values:
     """What Optuna is told of a schedule."""
-    worst = worst_excess(session.measured.values(), session.noise)
+    worst = worst_excess(session.results, session.noise)
     return Values(measured.quality, measured.speed, violation(measured, worst))
 
 
@@ -135,11 +234,12 @@ def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     )
 
 
-def _contested(session: Session, rungs: Sequence[Candidate]) -> Candidate | None:
+def _contested(session: Session, rungs: Sequence[Candidate], busy: Collection[tuple[str, str]]) -> Candidate | None:
     """The baseline to measure next: one that could spoil the best trial's lead, else the next rung of the ladders."""
-    left = [each for each in rungs if each.key not in session.measured.keys() | session.left_out]
-    speeds = [(session.objective.images_per_second(each.schedule), each) for each in left]
-    return next_rival(list(session.measured.values()), speeds, session.noise) or next(iter(left), None)
+    left = [each for each in rungs if not session.is_done(each) and each.key not in busy]
+    left = [each for each in left if session.costs.can_tell(each.schedule)]
+    speeds = [(session.costs.images_per_second(each.schedule), each) for each in left]
+    return next_rival(session.results, speeds, session.noise) or next(iter(left), None)
 
 
 def _rungs(session: Session) -> list[Candidate]:

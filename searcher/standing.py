@@ -10,8 +10,8 @@ from ..studies.records import Progress
 from ..studies.storage import optuna_storage
 from ..studies.store import Store, open_store
 from ..studies.transactions import storage_errors
+from .notes import FINISHED
 
-FINISHED = "finished"
 # An interrupted study gets at least this share of its budget again, or it could not measure its front.
 LEAST_SHARE = 0.4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any, final
 
@@ -28,12 +28,12 @@ class StudyStore:
     """Studies in the database of an engine. Every method is one transaction, or raises `StorageError`."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     @patient
     def names(self) -> list[str]:
         """The names of all studies, oldest first."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return list(connection.execute(select(STUDIES.c.name).order_by(STUDIES.c.created)).scalars())
 
     @patient
@@ -48,7 +48,7 @@ class StudyStore:
         """
         pins = dict(pins or {})
         values = {"config": to_dict(config), "pins": pins}
-        with writing(self._engine, durable=True) as connection:
+        with writing(self.engine, durable=True) as connection:
             insert_once(connection, STUDIES, {"name": config.name, **values, "created": clock()})
             stored = connection.execute(_study(config.name).with_for_update()).one()
             _refuse_other_pins(config.name, stored.pins, pins)
@@ -58,38 +58,47 @@ class StudyStore:
             connection.execute(STUDIES.update().where(STUDIES.c.name == config.name).values(values))
 
     @patient
+    def check_config(self, config: StudyConfig, pins: Mapping[str, str], free: Collection[str] = ()) -> None:
+        """Raises `InputError` unless a study's settings and their pins are these, but for settings named in `free`."""
+        with reading(self.engine) as connection:
+            stored = connection.execute(_study(config.name)).one()
+        _refuse_other_pins(config.name, stored.pins, pins)
+        same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
+        refuse_difference(from_dict(stored.config), config, [*same, *free])
+
+    @patient
     def config(self, study: str) -> StudyConfig:
         """The configuration of a study. Raises `InputError`, with the nearest name, if there is none of that name."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(_study(study)).one_or_none()
         if row is None:
-            raise _unknown(study, self.names(), place(self._engine))
+            raise _unknown(study, self.names(), place(self.engine))
         return from_dict(row.config)
 
     def require(self, study: str) -> str:
         """The study's name. Raises `InputError`, with the nearest name, if there is none of that name."""
         names = self.names()
         if study not in names:
-            raise _unknown(study, names, place(self._engine))
+            raise _unknown(study, names, place(self.engine))
         return study
 
     @patient
     def pins(self, study: str) -> dict[str, str]:
         """The digests of what the settings of a study name."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return dict(connection.execute(_study(study)).one().pins)
 
     @patient
     def add_member(self, study: str, member: Member) -> None:
         """Adds a stored schedule to a study. Adding the same member again changes nothing."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             insert_once(connection, MEMBERS, {"study": study, **asdict(member)})
 
     @patient
     def members(self, study: str) -> list[Member]:
         """The members of a study, in the order in which they were added."""
         columns = [MEMBERS.c[name] for name in Member.__dataclass_fields__]
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(select(*columns).where(MEMBERS.c.study == study).order_by(MEMBERS.c.id)).all()
         return [Member(*row) for row in rows]
 
@@ -97,7 +106,7 @@ class StudyStore:
     def workers(self, study: str) -> list[WorkerRecord]:
         """The workers that a study has and had, oldest first."""
         columns = [WORKERS.c[name] for name in WorkerRecord.__dataclass_fields__]
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(
                 select(*columns).where(WORKERS.c.study == study).order_by(WORKERS.c.started)
             ).all()
@@ -107,7 +116,7 @@ class StudyStore:
     def environment(self, study: str) -> dict[str, str]:
         """What a study times in: device, versions, threads. Unless a worker said so, its newest one's; or empty."""
         query = select(WORKERS.c.environment).where(WORKERS.c.study == study).order_by(WORKERS.c.started.desc())
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(_study(study)).one_or_none()
             if row is not None and TARGET in row.pins:
                 return json.loads(row.pins[TARGET])
@@ -116,7 +125,7 @@ class StudyStore:
     @patient
     def progress(self, study: str) -> Progress:
         """What a study has spent and has, from its committed rows."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return Progress(
                 **_sampled(connection, study),
                 **_evaluated(connection, study),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from .evaluations import paid_by
 from .patience import patiently
@@ -40,7 +40,8 @@ def seconds_at_work(store: Store, study: str, since: float) -> float:
     Workers side by side count once, and gaps without any worker don't count, except the one before the first: that is
     the time in which it started.
     """
-    last = func.coalesce(WORKERS.c.ended, WORKERS.c.heartbeat)
+    alive = WORKERS.c.ended.is_(None) & (clock() - WORKERS.c.heartbeat <= WORKERS.c.lease_seconds)
+    last = case((alive, clock()), else_=func.coalesce(WORKERS.c.ended, WORKERS.c.heartbeat))
     query = select(WORKERS.c.started, last).where(WORKERS.c.study == study, last >= since)
 
     def read() -> list[tuple[float, float]]:

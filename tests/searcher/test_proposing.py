@@ -73,7 +73,7 @@ def test_every_trial_is_told_its_violation_before_it_is_finished():
     asking = proposer()
     first, second = asking.ask(), asking.ask()
     asking.tell(first.number, Values(10.0, 1.0, 0.3))
-    asking.fail(second.number)
+    asking.fail(second.number, "its samples are not finite")
     assert [trial.constraints for trial in asking.study.trials] == [{WORTHLESS: 0.3}, {}]
     assert [trial.state for trial in asking.study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
 

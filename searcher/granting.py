@@ -1,0 +1,53 @@
+"""Giving a study a budget, or joining those who spend it already."""
+
+import secrets
+
+from ..studies import spending
+from ..studies.turns import turn
+from . import notes
+from .notes import Grant
+from .session import Session
+
+
+def take_grant(session: Session, *, joins: bool, budget_id: str | None) -> None:
+    """Gives the session's budget to its study, or makes the session spend what the study was given before.
+
+    Args:
+        session: whose allowance is what its command may spend.
+        joins: whether a budget that is there holds, spent or not.
+        budget_id: names the budget that several processes give together: the first of them gives it.
+    """
+    while True:
+        with turn(session.store, f"budget {session.name}", session.crew.worker) as mine:
+            if mine:
+                _take(session, joins, budget_id)
+                return
+        session.rest(0.1)
+
+
+def _take(session: Session, joins: bool, budget_id: str | None) -> None:
+    study = session.proposer.study
+    session.proposer.warm_start()
+    found = notes.grant_of(study)
+    if found is not None and (joins or found.id == budget_id or _is_being_spent(session, budget_id)):
+        _join(session, found)
+        return
+    session.grant = Grant(
+        id=budget_id or secrets.token_hex(8),
+        budget=str(session.allowance.budget),
+        started=spending.now(session.store) - session.allowance.seconds,
+        trials=session.trials_spent(),
+        images=spending.images_spent(session.store, session.name),
+    )
+    notes.give(study, session.grant)
+
+
+def _is_being_spent(session: Session, budget_id: str | None) -> bool:
+    return budget_id is None and session.crew.others > 0 and not notes.is_spent(session.proposer.study)
+
+
+def _join(session: Session, found: Grant) -> None:
+    session.spend(found)
+    others, budget = session.crew.others, session.allowance.budget
+    if others:
+        session.watch.say(f"joining {others} other worker{'s' if others > 1 else ''} on a budget of {budget}")

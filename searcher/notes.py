@@ -1,0 +1,92 @@
+"""What the workers of a study tell each other beside measurements, kept as attributes of Optuna's study.
+
+That is the budget that they spend together, the schedules that they compare in the end, and what they are doing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+
+STATE, GRANT, CHOICE = "state", "exeunt:grant", "exeunt:front"
+BASELINES, SEARCHING, FRONT, FINISHED = "measuring baselines", "searching", "measuring the front", "finished"
+STATES = (BASELINES, SEARCHING, FRONT, FINISHED)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A budget that was given to a study at a moment.
+
+    Attributes:
+        id: drawn for each.
+        budget: as text.
+        started: the moment, on the database's clock.
+        trials: what the study had spent by then.
+        images: likewise.
+    """
+
+    id: str
+    budget: str
+    started: float
+    trials: int
+    images: int
+
+
+NOTHING = Grant("", "", 0.0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The schedules that are measured again at the end of a grant: digests and names of weights, the baseline first.
+
+    `measured` says that the end is reached.
+    """
+
+    grant: str
+    compared: tuple[tuple[str, str], ...]
+    measured: bool = False
+
+
+def grant_of(study: optuna.Study) -> Grant | None:
+    """The newest budget that a study was given."""
+    found = study.user_attrs.get(GRANT)
+    return None if found is None else Grant(**found)
+
+
+def give(study: optuna.Study, grant: Grant) -> None:
+    """Gives a study another budget, which it begins to spend."""
+    study.set_user_attr(STATE, BASELINES)
+    study.set_user_attr(GRANT, asdict(grant))
+
+
+def choice_of(study: optuna.Study) -> Choice | None:
+    """What the study compares in the end of its newest budget; None while it searches."""
+    attributes = study.user_attrs
+    return _choice(attributes) if GRANT in attributes else None
+
+
+def choose(study: optuna.Study, choice: Choice) -> None:
+    """Says what is compared, or that it was measured."""
+    study.set_user_attr(CHOICE, asdict(choice))
+
+
+def is_spent(study: optuna.Study) -> bool:
+    """Whether the newest budget is spent and the front was measured."""
+    choice = choice_of(study)
+    return choice is not None and choice.measured
+
+
+def enter(study: optuna.Study, state: str, *, beside_others: bool) -> None:
+    """Notes what the study is doing; a worker that comes late to it notes nothing that others have done before."""
+    now = study.user_attrs.get(STATE) if beside_others else None
+    if now not in STATES or STATES.index(state) > STATES.index(now):
+        study.set_user_attr(STATE, state)
+
+
+def _choice(attributes: dict[str, Any]) -> Choice | None:
+    found = attributes.get(CHOICE)
+    if found is None or found["grant"] != attributes[GRANT]["id"]:
+        return None
+    return Choice(found["grant"], tuple((digest, weights) for digest, weights in found["compared"]), found["measured"])
