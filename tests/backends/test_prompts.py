@@ -82,7 +82,7 @@ def test_a_bad_file_is_told_with_its_line(tmp_path: Path, text: str, message: st
 def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
     for name in ("nowhere.txt", "image.png"):
-        with pytest.raises(InputError, match="can't be read as text"):
+        with pytest.raises(InputError, match=r"can.t be read|UTF-8"):
             prompts.from_file(tmp_path / name)
 
 
