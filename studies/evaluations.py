@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, func,
 
 from ..backends.errors import ExeuntError, StorageError
 from ..backends.schedule import Schedule, canonical, parse
-from . import leases, losses, secrets
+from . import leases, losses, outlines, secrets
 from .patience import patient
 from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord
 from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
@@ -57,8 +57,9 @@ class EvaluationStore:
     def add_schedule(self, schedule: Schedule) -> str:
         """Stores what a schedule's digest is of, unless it is there, and returns the digest."""
         bare = replace(schedule, name=None, measured=(), provenance=None)
+        outline = outlines.to_json(outlines.outline(bare))
+        values = {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
         with writing(self._engine) as connection:
-            values = {"digest": schedule.digest, "schedule": canonical(bare).decode()}
             insert_once(connection, SCHEDULES, values)
         return schedule.digest
 
@@ -75,6 +76,14 @@ class EvaluationStore:
                 rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(some)))
                 found |= {row.digest: parse(row.schedule) for row in rows}
         return found
+
+    @patient
+    def stored_schedules(self, study: str) -> dict[str, outlines.StoredSchedule]:
+        """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
+        members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(members))).all()
+        return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
 
     @patient
     def claim(self, key: EvaluationKey, owner: str, lease_seconds: float, study: str | None = None) -> Claim | None:

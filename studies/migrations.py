@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 
 STEPS: Mapping[int, Sequence[str]] = {
     2: (
+        # Filled by `outlines.fill`.
+        "ALTER TABLE exeunt_schedules ADD COLUMN outline JSON",
         "ALTER TABLE exeunt_failures ADD COLUMN token INTEGER",
         # Tokens of claims are positive, so these are those of no claim.
         "UPDATE exeunt_failures SET token = -id",

@@ -224,8 +224,11 @@ def read(connection: Connection, query: Select[Any]) -> Iterator[Row]:
 
 
 def digest(row: Mapping[str, Any]) -> str:
-    """SHA-256 of a row's contents, the same on every database; features are stood for by their own digest."""
-    contents = {name: value for name, value in row.items() if name != "features"}
+    """SHA-256 of a row's contents, the same on every database.
+
+    Features are stood for by their own digest, and what was worked out of a schedule by the schedule.
+    """
+    contents = {name: value for name, value in row.items() if name not in ("features", "outline")}
     text = json.dumps(contents, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, select, text
 
 from ..backends.errors import InputError, StorageError
-from . import secrets
+from . import outlines, secrets
 from .faults import place
 from .migrations import CURRENT, migrate
 from .optuna_tables import create_optuna_tables, upgradable_optuna, upgrade_optuna_tables
@@ -131,6 +131,7 @@ def upgrade(engine: Engine) -> Upgrade:
             if before < CURRENT:
                 _refuse_workers(connection)
                 migrate(connection, before)
+                outlines.fill(connection)
                 _stamp(connection)
         upgrade_optuna_tables(engine)
     return replace(planned, before=before)

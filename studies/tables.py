@@ -41,10 +41,12 @@ STUDIES = _table(
     Column("created", Float, nullable=False),
 )
 
+# `outline` is worked out of `schedule`, so that thousands can be listed without reading them; see `outlines.py`.
 SCHEDULES = _table(
     "schedules",
     Column("digest", DIGEST, primary_key=True),
     Column("schedule", Text, nullable=False),
+    Column("outline", JSON(none_as_null=True)),
 )
 
 MEMBERS = _table(
