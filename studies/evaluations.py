@@ -51,7 +51,7 @@ class EvaluationStore:
     """Evaluations in the database of an engine. Every method is one transaction, or raises `StorageError`."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     @patient
     def add_schedule(self, schedule: Schedule) -> str:
@@ -71,7 +71,7 @@ class EvaluationStore:
     def schedules(self, digests: Iterable[str]) -> dict[str, Schedule]:
         """The schedules with these digests, by digest; those that are not there are left out."""
         found: dict[str, Schedule] = {}
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             for some in _batches(sorted(set(digests))):
                 rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(some)))
                 found |= {row.digest: parse(row.schedule) for row in rows}
@@ -92,28 +92,28 @@ class EvaluationStore:
         Raises:
             FailedEvaluation: it failed for good, or was lost too often; the message has the reason.
         """
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
             token = leases.take(connection, losses.lease_name(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
             failed = row.failed or (token is not None and losses.is_lost_cause(connection, row.id))
-            reasons = _reasons(connection, [row.id])[row.id] if failed else ()
+            reason = _reasons(connection, [row.id])[row.id][-1] if failed else None
             if failed and token is not None:
                 leases.free(connection, losses.lease_name(key.digest), owner, token)
         if failed:
-            raise FailedEvaluation(f"evaluation {key.digest[:12]}: {reasons[-1]}")
+            raise FailedEvaluation(f"evaluation {key.digest[:12]}: {reason}")
         return None if token is None else Claim(key.digest, owner, token, lease_seconds, study)
 
     @patient
     def renew(self, claim: Claim) -> None:
         """Starts the claim's lease again. Raises `StaleClaim` if another worker has taken it over."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             _hold(connection, claim)
 
     @patient
     def release(self, claim: Claim) -> None:
         """Gives the claim back, so that another worker need not wait for its lease to end. Again is no error."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             leases.free(connection, losses.lease_name(claim.evaluation), claim.owner, claim.token)
 
     @patient
@@ -123,7 +123,7 @@ class EvaluationStore:
         Noting it again for the same claim changes nothing.
         """
         note = {"owner": claim.owner, "token": claim.token, "reason": secrets.redact(reason), "at": clock()}
-        with writing(self._engine, durable=True) as connection:
+        with writing(self.engine, durable=True) as connection:
             evaluation = _id(connection, claim.evaluation)
             if _is_noted(connection, evaluation, claim):
                 return
@@ -149,7 +149,7 @@ class EvaluationStore:
             "first_image": first_image, "num_images": features.shape[0], "width": features.shape[1], "seconds": seconds,
             "owner": claim.owner, "study": claim.study, "sha256": hashlib.sha256(data).hexdigest(), "features": data,
         }  # fmt: skip
-        with writing(self._engine, durable=True) as connection:
+        with writing(self.engine, durable=True) as connection:
             _hold(connection, claim)
             evaluation = _id(connection, claim.evaluation)
             if not _is_committed(connection, evaluation, values):
@@ -159,7 +159,7 @@ class EvaluationStore:
     def missing(self, key: EvaluationKey, images: range) -> list[range]:
         """The parts of `images` that no chunk holds, in order."""
         covered = CHUNKS.c.first_image, CHUNKS.c.num_images
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(_chunks_of(key, images, *covered)).all()
         parts: list[range] = []
         start = images.start
@@ -177,7 +177,7 @@ class EvaluationStore:
             DamagedFeatures: what is stored is not what was committed.
         """
         columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(_chunks_of(key, images, *columns)).all()
         parts = [_unpacked(row, images, key) for row in rows]
         if sum(len(part) for part in parts) < len(images) or not parts:
@@ -187,13 +187,13 @@ class EvaluationStore:
     @patient
     def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
         """One evaluation as it stands, or None if nobody ever claimed it."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return next(_records(connection, EVALUATIONS.c.digest == key.digest), None)
 
     @patient
     def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
         """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return list(_records(connection, of_study(study)))
 
     @patient
@@ -202,7 +202,7 @@ class EvaluationStore:
         query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(CHUNKS.c.id)
         kept = [column for column in query.selected_columns if column.name != "features"]
         query = query.with_only_columns(*kept).where(true() if study is None else paid_by(study))
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(query).all()
         return [
             ChunkRecord(row.digest, row.first_image, row.num_images, row.seconds, row.owner, row.study, row.committed)

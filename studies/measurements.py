@@ -26,7 +26,7 @@ class MeasurementStore:
     """Measurements in the database of an engine. Every method is one transaction, or raises `StorageError`."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     @patient
     def put_quality(self, record: QualityRecord) -> None:
@@ -37,7 +37,7 @@ class MeasurementStore:
         )
         values = asdict(record) | {"influence": np.asarray(record.influence, INFLUENCE).tobytes(), "finished": clock()}
         del values["evaluation"]
-        with writing(self._engine, durable=True) as connection:
+        with writing(self.engine, durable=True) as connection:
             # Locked, so that two workers cannot both replace the value.
             query = select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == record.evaluation).with_for_update()
             values["evaluation_id"] = connection.execute(query).scalar_one()
@@ -53,14 +53,14 @@ class MeasurementStore:
         """
         query = select(QUALITIES, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(QUALITIES.c.id)
         query = query if math.isinf(since) else query.where(QUALITIES.c.finished >= since)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(query.where(of_study(study))).all()
         return [_quality(row) for row in rows]
 
     @patient
     def put_call_timings(self, key: TimingKey, seconds: Mapping[str, Sequence[float]]) -> None:
         """Stores the raw seconds of kinds of calls. Kinds that are there stay as they are, so that costs don't move."""
-        with writing(self._engine, durable=True) as connection:
+        with writing(self.engine, durable=True) as connection:
             key_id = _timing_key(connection, key)
             for kind, raw in seconds.items():
                 digest = hashlib.sha256(kind.encode()).hexdigest()
@@ -71,7 +71,7 @@ class MeasurementStore:
     def call_timings(self, key: TimingKey) -> dict[str, tuple[float, ...]]:
         """The raw seconds of each kind that was timed under these conditions."""
         query = select(CALL_TIMINGS.c.kind, CALL_TIMINGS.c.seconds).join(TIMING_KEYS).order_by(CALL_TIMINGS.c.id)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(query.where(TIMING_KEYS.c.digest == key.digest)).all()
         return {row.kind: tuple(row.seconds) for row in rows}
 
@@ -82,7 +82,7 @@ class MeasurementStore:
     @patient
     def _put_throughput(self, record: ThroughputRecord, entry: str) -> None:
         values = {name: value for name, value in asdict(record).items() if name != "key"}
-        with writing(self._engine, durable=True) as connection:
+        with writing(self.engine, durable=True) as connection:
             values |= {"timing_key_id": _timing_key(connection, record.key), "measured": clock(), "entry": entry}
             insert_once(connection, THROUGHPUTS, values)
 
@@ -91,7 +91,7 @@ class MeasurementStore:
         """All end-to-end timings, or those of a study's schedules on their weights, oldest first."""
         key = [TIMING_KEYS.c[name] for name in TimingKey.__dataclass_fields__]
         query = select(THROUGHPUTS, *key).join(TIMING_KEYS).order_by(THROUGHPUTS.c.id)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(query.where(_timed_for(study))).all()
         return [_throughput(row) for row in rows]
 

@@ -29,7 +29,7 @@ PATIENCE = 180.0  # seconds; a database server takes less to start again
 
 
 class _HasEngine(Protocol):
-    _engine: Engine
+    engine: Engine
 
 
 def patient(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
@@ -37,7 +37,7 @@ def patient(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
 
     @wraps(method)
     def repeat(self: _HasEngine, *arguments: P.args, **options: P.kwargs) -> R:
-        return patiently(self._engine, lambda: method(self, *arguments, **options))
+        return patiently(self.engine, lambda: method(self, *arguments, **options))
 
     return repeat
 
