@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
+from .containers import METADATA_KEY
 from .dit import DiT
-from .weights import METADATA_KEY
 
 DATA = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 NUM_TRAINING_IMAGES = 55_000
