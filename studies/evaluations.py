@@ -59,7 +59,7 @@ class EvaluationStore:
         bare = replace(schedule, name=None, measured=(), provenance=None)
         outline = outlines.to_json(outlines.outline(bare))
         values = {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             insert_once(connection, SCHEDULES, values)
         return schedule.digest
 
@@ -81,7 +81,7 @@ class EvaluationStore:
     def stored_schedules(self, study: str) -> dict[str, outlines.StoredSchedule]:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(members))).all()
         return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
 
