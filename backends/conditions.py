@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bounded import read_text
 from .draws import LABEL, generator
 from .errors import InputError
 
 MOST_LINES = 10_000_000
+MAX_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,12 @@ def reference(probabilities: Sequence[float]) -> Conditions:
 def from_file(path: str | Path, num_classes: int) -> Conditions:
     """Labels from a file: a line each, an integer or a JSON object `{"label": 3}`. Empty lines are left out.
 
+    A file has at most 10,000,000 labels and 100,000,000 bytes.
+
     Raises:
         InputError: the file can't be read, is empty, or a line is not a label of 0 … num_classes − 1.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"conditions: `{path}` can't be read as text ({error}). Give a file with a label a line."
-        ) from error
+    lines = read_text(Path(path), MAX_BYTES, "conditions").splitlines()
     entries = tuple(
         _label(line, num_classes, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
     )

@@ -5,24 +5,29 @@ data without behaviour, because public training code stores its arguments so; an
 """
 
 import json
+import mmap
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .bounded import read_object
 from .errors import InputError
 
 METADATA_KEY = "exeunt"
 INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+MAX_INDEX_BYTES = 64_000_000
+# Tensors may share what lies in a file, as tied weights do, but hardly more often than this.
+MOST_SHARING = 4
 
 # First bytes of what people give by mistake, with what it is and what to do.
 FOREIGN = (
@@ -81,6 +86,12 @@ def open_container(path: Path, *, shapes_only: bool = False) -> Container:
     path = _in_folder(path) if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"checkpoint: `{path}` is not there. Check the path.")
+    opened = _open(path, shapes_only)
+    _refuse_inflated(opened)
+    return opened
+
+
+def _open(path: Path, shapes_only: bool) -> Container:
     if path.name.endswith(INDEX_SUFFIX):
         return _open_shards(path, shapes_only)
     with path.open("rb") as file:
@@ -92,7 +103,7 @@ def open_container(path: Path, *, shapes_only: bool = False) -> Container:
     if start[:4] == b"PK\x03\x04":
         return Container(path, "torch.save", _read_zip(path, shapes_only), {}, size, not shapes_only)
     if start[:1] == b"\x80":
-        return Container(path, "torch.save, old format", _read_torch(path, shapes_only, mmap=False), {}, size)
+        return Container(path, "torch.save, old format", _read_torch(path, shapes_only, mapped=False), {}, size)
     raise InputError(f"checkpoint: `{path}` is {_foreign(start, size)}")
 
 
@@ -134,14 +145,17 @@ def _read_safetensors(path: Path, shapes_only: bool) -> tuple[dict[str, Tensor],
             names = list(file.keys())
             tensors = {name: _meta(file, name) if shapes_only else file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise InputError(
             f"checkpoint: `{path}` is not a readable safetensors file ({error}). Download it again."
         ) from error
     try:
-        return tensors, json.loads(metadata.get(METADATA_KEY, "{}"))
-    except json.JSONDecodeError as error:
+        described = json.loads(metadata.get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"checkpoint: the `{METADATA_KEY}` metadata of `{path}` must be JSON ({error}).") from error
+    if not isinstance(described, dict):
+        raise InputError(f"checkpoint: the `{METADATA_KEY}` metadata of `{path}` must be a JSON object.")
+    return tensors, described
 
 
 def _refuse_truncated(path: Path) -> None:
@@ -153,8 +167,9 @@ def _refuse_truncated(path: Path) -> None:
             return  # no header to go by: safetensors says what is wrong
         try:
             header = json.loads(file.read(length))
-            end = max((value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"), default=0)
-        except (ValueError, LookupError, TypeError, AttributeError):
+            ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
+            end = max((each for each in ends if isinstance(each, int)), default=0)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return
     if size < 8 + length + end:
         raise InputError(
@@ -197,16 +212,12 @@ def shards(index: Path) -> dict[Path, list[str]]:
     Raises:
         InputError: the index is no index, or a file is missing.
     """
-    try:
-        mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        pairs = [(str(name), str(file)) for name, file in mapping.items()]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"checkpoint: `{index}` must be an index of shards with a `weight_map`. Download it again."
-        ) from error
+    mapping: Any = read_object(index, MAX_INDEX_BYTES, "checkpoint").get("weight_map")
+    if not isinstance(mapping, dict):
+        raise InputError(f"checkpoint: `{index}` must be an index of shards with a `weight_map`. Download it again.")
     files: dict[Path, list[str]] = {}
-    for name, file in pairs:
-        if PurePath(file).name != file:
+    for name, file in mapping.items():
+        if not isinstance(file, str) or PurePath(file).name != file or file.endswith(INDEX_SUFFIX):
             raise InputError(f"checkpoint: shards lie beside their index, but `{index}` names `{file}`.")
         files.setdefault(index.parent / file, []).append(name)
     missing = [file.name for file in files if not file.is_file()]
@@ -242,12 +253,13 @@ def _open_shards(index: Path, shapes_only: bool) -> Container:
 def _read_zip(path: Path, shapes_only: bool) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [PurePath(name).name for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError) as error:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"checkpoint: `{path}` is cut off or damaged: its {path.stat().st_size:,} bytes end without the list of "
             "what is inside. Download it again."
         ) from error
+    names = [PurePath(member.filename).name for member in members]
     if "constants.pkl" in names:
         raise InputError(
             f"checkpoint: `{path}` is a TorchScript program, which could run code, and is not loaded. Where you trust "
@@ -256,24 +268,67 @@ def _read_zip(path: Path, shapes_only: bool) -> Any:
     if "data.pkl" not in names:
         what = "an .npz of NumPy arrays" if any(name.endswith(".npy") for name in names) else "a zip archive"
         raise InputError(f"checkpoint: `{path}` is {what}, and torch.save did not write it. {GIVE_WEIGHTS}")
-    return _read_torch(path, shapes_only, mmap=True)
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise InputError(
+            f"checkpoint: `{path}` unpacks to more than it holds, which torch.save's files don't, since they are not "
+            "compressed. Load it where you trust it, and save it again with `torch.save`."
+        )
+    return _read_torch(path, shapes_only, mapped=True)
 
 
-def _read_torch(path: Path, shapes_only: bool, mmap: bool) -> Any:
+def _read_torch(path: Path, shapes_only: bool, mapped: bool) -> Any:
     """What `torch.save` wrote, with the tensors of a zip mapped, so that what is not chosen costs no memory."""
     where = "meta" if shapes_only else "cpu"
+    _refuse_bytearrays(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(Arguments, "argparse.Namespace")]):
             # torch warns of pickle protocols other than its own; they load or fail below
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location=where, weights_only=True, mmap=mmap and not shapes_only)
+            return torch.load(path, map_location=where, weights_only=True, mmap=mapped and not shapes_only)
     except pickle.UnpicklingError as error:
         raise InputError(_refused(path, str(error))) from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # a stream of bytes that no program wrote makes torch's reader raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"checkpoint: `{path}` is cut off or is not a file that torch.save wrote ({reason}). Download it again."
         ) from error
+
+
+def _refuse_bytearrays(path: Path) -> None:
+    """Of what torch lets in, this alone takes as much memory as a number in the file says."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if any(content.find(name) >= 0 for name in (b"builtins\nbytearray\n", b"__builtin__\nbytearray\n")):
+            raise InputError(_refused(path, "GLOBAL builtins.bytearray"))
+
+
+def _refuse_inflated(opened: Container) -> None:
+    """Refuses tensors that say to be far larger than the file that they lie in, before anything copies them."""
+    tensors = list(_tensors(opened.content))
+    strange = [each for each in tensors if each.layout != torch.strided or each.is_quantized or each.is_nested]
+    if strange:
+        raise InputError(
+            f"checkpoint: `{opened.path}` holds a tensor that is sparse, quantised or nested. Save it as a plain one."
+        )
+    total = sum(each.numel() * each.element_size() for each in tensors)
+    if total > MOST_SHARING * opened.num_bytes:
+        raise InputError(
+            f"checkpoint: the tensors of `{opened.path}` would take {total:,} bytes, but the file has "
+            f"{opened.num_bytes:,}. Save them with `tensor.clone()`, or download the file again."
+        )
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """Every tensor in nested mappings, however often they refer to each other, and each once."""
+    seen, waiting = set[int](), [content]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, Mapping):
+            waiting.extend(cast(Mapping[Any, Any], each).values())
 
 
 def _refused(path: Path, message: str) -> str:

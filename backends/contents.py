@@ -2,6 +2,7 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def _inspect_file(path: Path, weights_key: str | None) -> Contents:
         num_bytes=container.num_bytes,
         entries=entries,
         others=_others(container.content, entries),
-        arguments={name: repr(value) for name, value in arguments(container.content).items()},
+        arguments={str(name): reprlib.repr(value) for name, value in arguments(container.content).items()},
         metadata=container.metadata,
         chosen=(choice.key or "") if choice else None,
         taken_for=taken,
@@ -192,7 +193,7 @@ def _described(value: Any) -> str:
     if isinstance(value, Mapping):
         kind = "an optimizer's state" if "param_groups" in value else "a table"
         return f"{kind} with {len(cast(Mapping[Any, Any], value))} entries"
-    text = repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"
 
 

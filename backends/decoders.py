@@ -1,7 +1,6 @@
 """What turns samples into images: the samples themselves, the bundled autoencoder, or a diffusers VAE from a folder."""
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder, grey_to_rgb
+from .bounded import read_object
 from .errors import InputError
+from .folders import MAX_JSON_BYTES
 from .weights import read_weights, weights_sha256
 
 # Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
@@ -190,13 +191,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a diffusers `AutoencoderKL`."""
     path = folder / "config.json"
     try:
-        config: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = read_object(path, MAX_JSON_BYTES, "vae")
+    except InputError as error:
         raise InputError(
             f"vae: must be a folder with a diffusers autoencoder, but `{path}` can't be read ({error}). "
             "Give the folder that holds config.json and the weights."
         ) from error
-    kind = config.get("_class_name") if isinstance(config, dict) else None
+    kind = config.get("_class_name")
     if kind != "AutoencoderKL":
         raise InputError(f"vae: must be an AutoencoderKL, but `{path}` says {kind or 'nothing'}. Give another folder.")
     return config
@@ -209,8 +210,8 @@ def _load_kl(folder: Path) -> Any:
         raise InputError("vae: needs diffusers, which is not installed. `pip install 'exeunt[diffusers]'`.") from error
     try:
         module = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # files that no program wrote make diffusers raise anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error
     module.encoder, module.quant_conv = None, None
     return module

@@ -21,6 +21,7 @@ EMA = re.compile(r"(?<![a-z])ema(?![a-z])", re.IGNORECASE)
 # Parts of a name that torch.compile, FSDP and activation checkpointing put anywhere; no network has them of its own.
 WRAPPERS = re.compile(r"(?:(?<=^)|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 PARALLEL = "module."  # (Distributed)DataParallel, and AveragedModel: before every name
+DEPTH, MOST_TABLES = 64, 100_000  # tables in tables
 COUNTERS = {"n_averaged"}  # what AveragedModel keeps beside the weights
 
 
@@ -65,6 +66,7 @@ def choose(content: Any, weights_key: str | None, path: Path) -> Choice:
 def candidates(content: Any) -> dict[str, Choice]:
     """Every set of weights in a file by its key; "" is the file itself."""
     found: dict[str, Choice] = {}
+    _refuse_branching(content)
     for name, tensors in _state_dicts("", content):
         bare, notes = _unwrap(tensors)
         prefixes = known_prefixes(bare)
@@ -72,6 +74,17 @@ def candidates(content: Any) -> dict[str, Choice]:
             key = ".".join(part for part in (name, prefix.rstrip(".") if len(prefixes) > 1 else "") if part)
             found[key] = Choice(key, *_behind(prefix, bare, notes))
     return found
+
+
+def _refuse_branching(content: Any) -> None:
+    """Refuses tables that stand in each other so often that nobody could walk through them."""
+    level, count = [content], 0
+    for _ in range(DEPTH + 2):
+        level = [each for table in level if isinstance(table, Mapping) for each in cast(Any, table).values()]
+        level = [each for each in level if isinstance(each, Mapping)]
+        count += len(level)
+        if count > MOST_TABLES:
+            raise InputError(f"checkpoint: a file may hold at most {MOST_TABLES:,} tables in tables. Save the weights.")
 
 
 def _key(found: Mapping[str, Choice], wanted: str | None, path: Path) -> str:
@@ -94,15 +107,19 @@ def _key(found: Mapping[str, Choice], wanted: str | None, path: Path) -> str:
     )
 
 
-def _state_dicts(name: str, content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The sets of weights inside, each with its dotted name. Optimizers keep tensors too, but name their groups."""
-    if not isinstance(content, Mapping) or "param_groups" in content:
+def _state_dicts(name: str, content: Any, inside: tuple[int, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The sets of weights inside, each with its dotted name. Optimizers keep tensors too, but name their groups.
+
+    `inside` holds the tables around it, since a pickled table may stand in itself.
+    """
+    if not isinstance(content, Mapping) or "param_groups" in content or id(content) in inside or len(inside) > DEPTH:
         return
     entries = {key: value for key, value in cast(Mapping[Any, Any], content).items() if isinstance(key, str)}
+    within = (*inside, id(content))
     deeper = [
         found
         for key, value in entries.items()
-        for found in _state_dicts(f"{name}.{key}" if name else key, value)
+        for found in _state_dicts(f"{name}.{key}" if name else key, value, within)
     ]  # fmt: skip
     if deeper:
         yield from deeper

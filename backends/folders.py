@@ -1,10 +1,10 @@
 """Folders of diffusers, known by their JSON: a pipeline's index, or the configuration of one model."""
 
-import json
 import re
-from pathlib import Path
-from typing import Any, cast
+from pathlib import Path, PurePath
+from typing import Any
 
+from .bounded import read_object
 from .containers import INDEX_SUFFIX, Container, open_container, shards
 from .errors import InputError
 from .recognition import GIVE_DENOISER, Recognition
@@ -23,15 +23,7 @@ def is_diffusers(path: Path) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError("it is too large")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"checkpoint: `{path}` must be JSON ({error}). Download it again.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"checkpoint: `{path}` must be a JSON object, but it is a {type(found).__name__}.")
-    return cast(dict[str, Any], found)
+    return read_object(path, MAX_JSON_BYTES, "checkpoint")
 
 
 def recognise_folder(path: Path) -> Recognition:
@@ -60,10 +52,10 @@ def _recognise_model(path: Path) -> Recognition:
     config = _json(path / MODEL)
     name = config.get("_class_name")
     if name is None:
-        named = config.get("architectures") or [config["model_type"]]
-        return Recognition(
-            None, f"a {named[0]} of transformers", (f"model_type {config['model_type']}",), GIVE_DENOISER
-        )
+        kind, named = config.get("model_type"), config.get("architectures")
+        first = named[0] if isinstance(named, list) and named else kind
+        return Recognition(None, f"a {first} of transformers", (f"model_type {kind}",), GIVE_DENOISER)
+    name = str(name)
     if not DENOISER.search(name):
         return Recognition(None, f"a {name} of diffusers", (f"_class_name {name}",), GIVE_DENOISER)
     _refuse_damaged(path)
@@ -74,6 +66,9 @@ def components(path: Path) -> dict[str, str]:
     """The classes of a pipeline's components that are there, by the components' names."""
     index = _json(path / PIPELINE)
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
+    outside = next((name for name in pairs if PurePath(name).name != name), None)
+    if outside is not None:
+        raise InputError(f"checkpoint: `{path / PIPELINE}` names `{outside}`, which is no folder beside it. Mend it.")
     return {name: str(kind) for name, (_, kind) in pairs.items() if kind is not None}
 
 

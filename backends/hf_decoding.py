@@ -14,7 +14,7 @@ from .errors import InputError
 from .folders import MODEL
 from .hf_architectures import Architecture, Size
 from .hf_extra import diffusers
-from .hf_loading import DAMAGED, Folder, read_json
+from .hf_loading import DAMAGED, Folder, read_json, reason
 from .weights import weights_sha256
 
 
@@ -65,10 +65,9 @@ def decoder_from(
     kind: Any = getattr(diffusers, str(read_json(autoencoder / MODEL).get("_class_name")), None)
     try:
         module = kind.from_pretrained(autoencoder, dtype=dtype, local_files_only=True)
-    except (*DAMAGED, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except DAMAGED as error:
         raise InputError(
-            f"vae: `{autoencoder}` can't be loaded ({reason}). Download the whole folder again."
+            f"vae: `{autoencoder}` can't be loaded ({reason(error)}). Download the whole folder again."
         ) from error
     decoder = VideoDecoder(module.to(device), shape)
     decoder.sha256 = weights_sha256(module.state_dict())

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+from .bounded import read_text
 from .conditions import Conditions, from_prompts
 from .errors import InputError
 from .network import ASSETS
@@ -15,6 +16,7 @@ OWN = "prompts"  # the name of our own set on the command line
 OWN_FILE = ASSETS / "prompts.txt"
 MOST_PROMPTS = 100_000
 MOST_CHARACTERS = 20_000
+MAX_BYTES = 64_000_000
 FIX = 'Write a prompt a line, as text or as {"prompt": "a red bicycle"}.'
 
 
@@ -30,13 +32,12 @@ def load(spec: str | Path) -> Conditions:
 def from_file(path: str | Path) -> Conditions:
     """Prompts from a file: a line each, as text or as a JSON object `{"prompt": …}`. Empty lines are left out.
 
+    A file has at most 100,000 prompts and 64,000,000 bytes, a prompt 20,000 characters.
+
     Raises:
         InputError: the file can't be read, has no prompts or too many, or a line is no prompt.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"conditions: `{path}` can't be read as text ({error}). {FIX}") from error
+    lines = read_text(Path(path), MAX_BYTES, "conditions").split("\n")
     prompts = [_prompt(line.strip(), f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not 0 < len(prompts) <= MOST_PROMPTS:
         raise InputError(f"conditions: `{path}` must have 1 to {MOST_PROMPTS} prompts, but has {len(prompts)}. {FIX}")
@@ -50,6 +51,8 @@ def _prompt(line: str, where: str) -> str:
         raise InputError(
             f"{where}: a prompt must have 1 to {MOST_CHARACTERS} characters, but got {len(prompt)}. Shorten it."
         )
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise InputError(f"{where}: a prompt must be text, but has half of a surrogate pair. {FIX}")
     return prompt
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from .errors import InputError
@@ -24,6 +24,7 @@ FILTERS = {
 CROPS = ("none", "center")
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 IMAGES_AT_ONCE = 256
+MAX_PIXELS = 80_000_000  # of one image; Pillow warns a little above
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,20 @@ def read_image(path: Path, preparation: Preparation) -> NDArray[np.uint8]:
     """One file as (H, W, 3) uint8. Raises InputError if it is no image of 8 bits a channel."""
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    f"reference: images must have at most {MAX_PIXELS:,} pixels, but `{path}` has {image.width} × "
+                    f"{image.height}. Make it smaller."
+                )
             if image.mode not in EIGHT_BIT_MODES:
                 raise InputError(
                     f"reference: images must have 8 bits a channel, but `{path}` has mode {image.mode}. "
                     "Convert it to 8-bit RGB."
                 )
             return preparation.apply(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged files make Pillow's many readers raise anything
         raise InputError(f"reference: `{path}` can't be read as an image ({error}). Mend or remove it.") from error
 
 

@@ -7,14 +7,14 @@ A reference comes from a folder of images, from an .npz of images or of `mu` and
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
-from zipfile import BadZipFile
+from zipfile import ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from .errors import InputError
+from .errors import ExeuntError, InputError
 from .features import Extractor, FeatureArray
 from .fidelity import MIN_IMAGES, ReferenceRoot, Statistics
 from .kernel import KernelReference
@@ -33,6 +33,9 @@ from .uncertainty import Array
 BUNDLED_REFERENCES = {"fashion-mnist": ASSETS / "fashion-dit" / "reference.safetensors"}
 METADATA_KEY = "exeunt.reference"
 VERSION = 1
+# An .npz may unpack to so much for nothing, and to so many times its own size: more than images do.
+FREE_BYTES, MOST_INFLATION = 64_000_000, 100
+MALFORMED = (ValueError, TypeError, AttributeError)
 DESCRIPTION: dict[str, Any] = {
     "version": int,
     "extractor": str,
@@ -190,12 +193,25 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         # numpy leaves a file that it opened itself open when the archive is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            _refuse_inflated(path, content.zip.infolist())
             return {key: content[key] for key in content.files}
-    except (ValueError, TypeError, OSError, EOFError, KeyError, BadZipFile) as error:
+    except ExeuntError:
+        raise
+    except Exception as error:  # bytes that no program wrote make NumPy, zipfile and zlib raise anything
         raise InputError(
             f"reference: `{path}` must be an .npz of plain arrays, but can't be read as one ({error}). "
             "Save it with `numpy.savez(path, images=images)`, images uint8 (N, H, W, 3)."
         ) from error
+
+
+def _refuse_inflated(path: Path, members: Sequence[ZipInfo]) -> None:
+    """Refuses an archive that unpacks to far more than it holds."""
+    unpacked, most = sum(each.file_size for each in members), FREE_BYTES + MOST_INFLATION * path.stat().st_size
+    if unpacked > most:
+        raise InputError(
+            f"reference: `{path}` unpacks to {unpacked:,} bytes, and a file of its size may unpack to {most:,}. "
+            "Save it uncompressed, with `numpy.savez`."
+        )
 
 
 def _image_keys(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
@@ -250,7 +266,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
         with safe_open(path, framework="numpy") as content:
             described = json.loads((content.metadata() or {}).get(METADATA_KEY, "null"))
             tensors: dict[str, NDArray[Any]] = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, MemoryError, RecursionError, LookupError, *MALFORMED) as error:
         raise InputError(f"reference: `{path}` can't be read ({error}). Make or download it again.") from error
     found = cast(dict[str, Any], described) if isinstance(described, dict) else {}
     wrong = [key for key, kind in DESCRIPTION.items() if key not in found or not isinstance(found[key], kind)]
@@ -282,7 +298,7 @@ def _features(name: str, tensors: Mapping[str, NDArray[Any]], dim: int) -> Featu
 def _check_moments(name: str, mean: Array, covariance: Array, extractor: Extractor) -> None:
     """Raises InputError unless mean and covariance are those of a distribution of the extractor's features."""
     dim = extractor.dim if extractor.dim is not None else mean.size
-    if mean.shape != (dim,) or covariance.shape != (dim, dim):
+    if not dim or mean.shape != (dim,) or covariance.shape != (dim, dim):
         raise InputError(
             f"reference: the extractor `{extractor.name}` has {dim} features, so mean and covariance must be ({dim},) "
             f"and ({dim}, {dim}), but in `{name}` they are {mean.shape} and {covariance.shape}. Give a reference made "
