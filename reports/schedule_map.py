@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
+from ..backends.printable import printable
 from ..backends.schedule import Embedded, Measurement, Schedule, branches_at, embedded_guidance_at, guidance_at
 
 
@@ -103,20 +104,15 @@ def schedule_map(schedule: Schedule) -> ScheduleMap:
     networks = [f"{network.architecture} with {network.num_blocks} blocks" for network in schedule.networks]
     order = f" of order {schedule.sampler.order}" if schedule.sampler.order > 1 else ""
     return ScheduleMap(
-        title=_printable(schedule.name or f"schedule {schedule.digest[:12]}"),
-        summary=_printable(f"{schedule.num_steps} steps of {schedule.sampler.name}{order}, {' and '.join(networks)}"),
+        title=printable(schedule.name or f"schedule {schedule.digest[:12]}"),
+        summary=printable(f"{schedule.num_steps} steps of {schedule.sampler.name}{order}, {' and '.join(networks)}"),
         guidance=_summary_of_guidance(schedule),
         steps=steps,
         num_blocks=max(network.num_blocks for network in schedule.networks),
         block_evaluations=sum(step.depth * step.branches for step in steps),
         full_block_evaluations=sum(_full(schedule, s) for s in range(schedule.num_steps)),
-        measured=tuple(_printable(_measurement(entry)) for entry in schedule.measured),
+        measured=tuple(printable(_measurement(entry)) for entry in schedule.measured),
     )
-
-
-def _printable(text: str) -> str:
-    """A file's text without what could steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _step(schedule: Schedule, s: int) -> MapStep:

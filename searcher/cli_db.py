@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
+from ..backends.printable import printable
 from ..studies import schema
 from ..studies.backup import back_up_file
 from ..studies.faults import place, storage_errors
@@ -67,7 +68,7 @@ def _show(engine: Engine, versions: schema.Upgrade, findings: list[Finding]) -> 
             "type `exeunt db upgrade`, and check again."
         )
     for finding in findings:
-        click.echo(f"{'damage' if finding.damage else 'note'}: {finding.kind}: {finding.what}.")
+        click.echo(printable(f"{'damage' if finding.damage else 'note'}: {finding.kind}: {finding.what}."))
     if not any(finding.damage for finding in findings):
         click.echo("Nothing is lost or wrong." if findings else "Nothing was found.")
 

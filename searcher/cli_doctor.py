@@ -20,6 +20,7 @@ from ..backends.environment import device_name
 from ..backends.errors import InputError
 from ..backends.installation import Requirement
 from ..backends.network import BUNDLED, NETWORKS, Network, check_device, load
+from ..backends.printable import printable
 from ..backends.promises import Check, Failure, Kept, NotApplicable, Outcome, Subject
 from ..studies.config import parse_assignment
 from .network_flags import NETWORK_FLAGS, flags
@@ -78,7 +79,7 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     network = make(check_device(wanted), torch.float32)
     for note in network.notes:
-        click.echo(f"Note: {note}.", err=True)
+        click.echo(printable(f"Note: {note}."), err=True)
     if not as_json:
         click.echo(_title(network))
     found: list[tuple[Check, Outcome]] = []
@@ -144,7 +145,7 @@ def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
     if checkpoint in NETWORKS and not path.exists():
         raise InputError(f"checkpoint: `{checkpoint}` is a kind of network and has no file. Use `--network`.")
     found = inspect(path, weights_key)
-    click.echo(_contents_json(found) if as_json else _contents_text(found))
+    click.echo(_contents_json(found) if as_json else printable(_contents_text(found)))
     return UNUSABLE if found.refusal else 0
 
 

@@ -9,6 +9,7 @@ import click
 
 from ..backends.errors import InputError
 from ..backends.formats import FORMATS, find_format, left_out
+from ..backends.printable import printable
 from ..backends.schedule import ExeuntError
 from ..reports import selection
 from ..reports.commands import file_stem
@@ -74,7 +75,7 @@ def report(storage: str, study: str | None, output: Path, no_samples: bool, as_j
     view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config)
     files = write_report(view, output, grid)
     for sentence in (headline(view), *details(view), *view.missing):
-        click.echo(sentence)
+        click.echo(printable(sentence))
     if isinstance(grid, str) and not no_samples:
         click.echo(grid)
     click.echo(f"Open {files[0]} ({len(files)} files in {output}).")

@@ -17,6 +17,7 @@ from ..backends.branches import by_branch
 from ..backends.errors import InputError
 from ..backends.formats import FORMATS, find_format, left_out, sniff
 from ..backends.formats_text import numbers
+from ..backends.printable import printable
 from ..backends.schedule import Schedule, ScheduleError
 from ..reports.schedule_map import schedule_map, terminal
 from .network_flags import NETWORK_FLAGS, flags
@@ -117,7 +118,7 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(results, indent=2))
     else:
         for result in results:
-            click.echo(_verdict(result), err=not result["valid"])
+            click.echo(printable(_verdict(result)), err=not result["valid"])
     if not all(result["valid"] for result in results):
         raise click.exceptions.Exit(ScheduleError.exit_code)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..backends.printable import printable
 from ..reports.loading import load_view
 from ..reports.view import StudyView
 from ..studies.store import Store, open_store
@@ -36,7 +37,7 @@ def status(storage: str, study: str | None, as_json: bool) -> None:
     if not found:
         click.echo("No study yet. Start one with `exeunt optimize`.")
     for each in found:
-        click.echo(as_text(each))
+        click.echo(printable(as_text(each)))
 
 
 def describe(store: Store, study: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import InputError
+from ..backends.printable import printable
 from ..studies.backup import back_up
 from ..studies.copying import copy_study
 from ..studies.listing import Summary, summaries
@@ -48,7 +49,7 @@ def list_studies(storage: str, as_json: bool) -> None:
     if as_json:
         _print_json([{**asdict(each), "started": _moment(each.started)} for each in found])
     elif found:
-        Console(width=TABLE_WIDTH, highlight=False).print(_table(found))
+        Console(width=TABLE_WIDTH, highlight=False, markup=False).print(_table(found))
     else:
         click.echo("No study yet. Start one with `exeunt optimize`.")
 
@@ -59,7 +60,7 @@ def _table(found: Sequence[Summary]) -> Table:
         trials = ", ".join(f"{count} {state}" for state, count in each.trials.items())
         state = f"{each.state} ({each.order} wanted)" if each.order else each.state
         counts = (f"{each.schedules:,}", f"{each.images:,}", str(each.workers))
-        table.add_row(each.study, state, _moment(each.started)[:16], trials, *counts)
+        table.add_row(*map(printable, (each.study, state, _moment(each.started)[:16], trials, *counts)))
     return table
 
 

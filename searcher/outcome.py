@@ -37,7 +37,7 @@ def show(view: StudyView, as_json: bool) -> None:
     click.echo()
     for sentence in (headline(view), *details(view)):
         click.echo(sentence)
-    console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False)
+    console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False, markup=False)
     console.print(front_table(view))
     click.echo(next_commands(view))
 
@@ -86,7 +86,7 @@ def _cells(view: StudyView, point: Point) -> list[str]:
         *_quality_cells(view, point),
         with_interval(speedup, " ×") if speedup else "–",
         per_second(speed) if speed else "–",
-        str(point.schedule.num_steps),
+        str(point.num_steps),
         f"{point.mean_depth:.1f}",
     ]
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..backends.printable import printable
+
 LINE_SECONDS = 15.0
 
 
@@ -84,7 +86,7 @@ class Bar(Watch):
 
     def say(self, message: str) -> None:
         """Prints the line above the bar."""
-        self._progress.console.print(message, highlight=False, markup=False)
+        self._progress.console.print(printable(message), highlight=False, markup=False)
 
     def phase(self, name: str, total: float) -> None:
         """Starts the bar again under this name."""
