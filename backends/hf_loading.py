@@ -1,8 +1,7 @@
 """Reading diffusers folders: a pipeline's, or that of one model."""
 
 import gc
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +10,18 @@ from typing import Any
 
 import torch
 
-from .containers import open_container
+from .bounded import read_object
+from .containers import open_container, shards
 from .errors import InputError
-from .folders import DENOISERS, MODEL, PIPELINE, components
+from .folders import DENOISERS, MAX_JSON_BYTES, MODEL, PIPELINE, components
 from .hf_architectures import architecture_class
 from .hf_extra import diffusers
 from .weights import weights_sha256
 
-DAMAGED = (OSError, ValueError, RuntimeError, KeyError)  # what diffusers raises for files that are missing or damaged
+DAMAGED = Exception  # files that no program wrote make diffusers raise anything
+LAYERS = ("num_layers", "num_single_layers", "layers_per_block", "num_attention_blocks", "transformer_layers_per_block")
+# Position tables of this many squared, at the widths that there are, take about 2 GB.
+SIZES, MOST_PIXELS = ("sample_size", "pos_embed_max_size", "rope_max_seq_len"), 1024
 STEM = "diffusion_pytorch_model"
 
 
@@ -90,13 +93,12 @@ def open_folder(path: Path, variant: str | None = None) -> Folder:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises InputError where there is none."""
-    try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint: `{path}` must be JSON, but {error}. Download the folder again.") from error
-    if not isinstance(value, dict):
-        raise InputError(f"checkpoint: `{path}` must be a JSON object. Download the folder again.")
-    return value
+    return read_object(path, MAX_JSON_BYTES, "checkpoint")
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error's message, or its name where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
@@ -106,6 +108,7 @@ def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
         InputError: weights are missing, too many, of other shapes, or damaged.
     """
     kind: Any = getattr(diffusers, folder.class_name)
+    _refuse_enormous(folder)
     try:
         model, found = kind.from_pretrained(
             folder.denoiser,
@@ -116,7 +119,7 @@ def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
         )
     except DAMAGED as error:
         raise InputError(
-            f"checkpoint: `{folder.denoiser}` can't be loaded ({str(error).splitlines()[0]}). "
+            f"checkpoint: `{folder.denoiser}` can't be loaded ({reason(error)}). "
             "Download the whole folder again, or name its files' variant with `--network-arg variant=fp16`."
         ) from error
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -126,6 +129,19 @@ def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
                 f"{key.replace('_', ' ')} such as `{sorted(map(str, found[key]))[0]}`. Download the whole folder again."
             )
     return model.eval().requires_grad_(False)
+
+
+def _refuse_enormous(folder: Folder) -> None:
+    """Refuses a configuration of more layers than there are weights, or of sizes that would fill the memory alone."""
+    most = sum(len(open_container(file, shapes_only=True).content) for file in _files(folder))
+    limits = dict.fromkeys(LAYERS, most) | dict.fromkeys(SIZES, MOST_PIXELS)
+    for key, value in read_json(folder.denoiser / MODEL).items():
+        for each in value if isinstance(value, list) else [value]:
+            if key in limits and isinstance(each, int | float) and not 0 <= each <= limits[key]:
+                raise InputError(
+                    f"checkpoint: `{key}` in `{folder.denoiser / MODEL}` must be from 0 to {limits[key]}, but is "
+                    f"{each}. Download the whole folder again."
+                )
 
 
 def digest(folder: Folder) -> str:
@@ -145,7 +161,7 @@ def _files(folder: Folder) -> list[Path]:
                 folder.denoiser / f"{STEM}{name}{suffix}",
             )
             if index.is_file():
-                return [folder.denoiser / shard for shard in sorted(set(read_json(index)["weight_map"].values()))]
+                return sorted(shards(index))
             if whole.is_file():
                 return [whole]
     raise InputError(f"checkpoint: `{folder.denoiser}` holds no {STEM}.safetensors. Download the whole folder again.")
@@ -162,22 +178,24 @@ def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dty
             f"conditions: `{folder.path}` holds a model alone, and prompts need its text encoders. "
             "Give the folder of the whole pipeline, with model_index.json."
         )
-    kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), diffusers.DiffusionPipeline)
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline  # seconds to import, and models alone need none
+
+    kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), DiffusionPipeline)
     try:
         with _without_bars():
             pipeline = kind.from_pretrained(
                 folder.path, dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
             )
-    except (*DAMAGED, ImportError) as error:
+    except DAMAGED as error:
         raise InputError(
-            f"conditions: the text encoders of `{folder.path}` can't be loaded ({str(error).splitlines()[0]}). "
+            f"conditions: the text encoders of `{folder.path}` can't be loaded ({reason(error)}). "
             "Download the whole folder again, and install what they need: pip install 'exeunt[diffusers]'"
         ) from error
     return pipeline.to(device)
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def _without_bars() -> Generator[None]:
     """Load without the progress bars of diffusers and transformers: each would draw several over ours."""
     from transformers.utils import logging  # pipelines with prompts alone need it
 
