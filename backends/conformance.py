@@ -50,7 +50,7 @@ def describes_itself(subject: Subject) -> Outcome:
     return Failure("; ".join(broken)) if broken else Kept({"blocks": network.num_blocks})
 
 
-def _is_shape(shape: tuple[int, ...]) -> bool:
+def _is_shape(shape: tuple[object, ...]) -> bool:
     return bool(shape) and all(isinstance(size, int) and size > 0 for size in shape)
 
 

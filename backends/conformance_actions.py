@@ -21,7 +21,7 @@ from .probe import (
     with_actions,
 )
 from .promises import Check, Failure, Kept, NotApplicable, Outcome, Subject, difference, within, worst
-from .schedule import DROP, GRANULARITIES, REUSE, RUN, forecast
+from .schedule import DROP, GRANULARITIES, REUSE, RUN, Branch, forecast
 from .slow_reference import slow_outputs, spelled_outputs
 
 SEEDS = range(3)
@@ -46,7 +46,7 @@ def same_input(subject: Subject) -> Outcome:
     return within(found, subject.limit, "what a block stored is not what it added at that input")
 
 
-def _rest(given: Probe) -> tuple[dict[str, Tensor | None], Tensor | None]:
+def _rest(given: Probe) -> tuple[dict[Branch, Tensor | None], Tensor | None]:
     return given.conditions, given.guidance
 
 
@@ -190,7 +190,8 @@ def requests_apart(subject: Subject) -> Outcome:
     first, second = probe(network, schedules[0], 2), probe(network, schedules[1], 3)
     alone = [list(planned_outputs(network, given)) for given in (first, second)]
     aborted = planned_outputs(network, probe(network, schedules[2], 1))
-    next(aborted), next(aborted)
+    for _ in range(2):
+        next(aborted)
     del aborted
     turns = [planned_outputs(network, given) for given in (first, second)]
     together: list[list[Outputs]] = [[], []]

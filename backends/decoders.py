@@ -205,11 +205,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _load_kl(folder: Path) -> Any:
     try:
-        from diffusers import AutoencoderKL  # seconds to import, so only who needs it does
+        # It takes seconds to import, so only who needs it does.
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     except ImportError as error:
         raise InputError("vae: needs diffusers, which is not installed. `pip install 'exeunt[diffusers]'`.") from error
     try:
-        module = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
+        module: Any = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
     except Exception as error:  # files that no program wrote make diffusers raise anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error

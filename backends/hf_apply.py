@@ -10,25 +10,26 @@ The pipeline's own scheduler runs, at the schedule's times; a pipeline that is c
 import inspect
 import warnings
 import weakref
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from .errors import InputError
 from .hf import bare, denoiser_of
 from .hf_architectures import Architecture, architecture_of
 from .hf_decoding import sized
-from .hf_extra import HookRegistry, ModelHook, diffusers
+from .hf_extra import HookRegistry, ModelHook, is_pipeline
 from .hf_guidance import call_guidance, corrections, is_uniform
-from .hf_hooks import Hooks, attach, detach, is_planned, leave, register, release, unregister
+from .hf_hooks import Hooks, attach, detach, is_planned, leave, register, release, uncompiled, unregister
 from .hf_requests import Arguments, GuidedBatch, GuidedCalls, Part, Request, Source, Stream
 from .hf_schedulers import Fit, fit, network_times, solver_difference
 from .hf_tracking import Requests
 from .plan import compile_plan
 from .schedule import Branch, Embedded, Schedule, embedded_guidance_at
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 NAME = "exeunt.apply"
 
@@ -76,7 +77,7 @@ class Application:
             return GuidedCalls(self.hooks, self._plan, rows, source, changes)
         order: tuple[Branch, Branch] = ("conditional", "unconditional")
         if self.architecture.layout == "unconditional-first":
-            order = order[::-1]
+            order = "unconditional", "conditional"
         return GuidedBatch(self.hooks, self._plan, rows, source, changes, order, self.architecture.unbatched)
 
     def begin_call(self, args: tuple[Any, ...], kwargs: Arguments) -> tuple[Request, list[Part]]:
@@ -99,18 +100,13 @@ class Application:
 
 
 # As in `BlockHook`, nothing but the model's own forward may be compiled.
-_begin_call, _end_call, _enter, _leave, _release, _is_planned, _forget = (
-    torch.compiler.disable(function)
-    for function in (
-        Application.begin_call,
-        Application.end_call,
-        Hooks.enter,
-        leave,
-        release,
-        is_planned,
-        Requests.forget,
-    )
-)
+_begin_call, _end_call = uncompiled(Application.begin_call), uncompiled(Application.end_call)
+_enter, _leave, _release = uncompiled(Hooks.enter), uncompiled(leave), uncompiled(release)
+_is_planned, _forget = uncompiled(is_planned), uncompiled(Requests.forget)
+
+
+def _uncompiled_but_forward(function: F) -> F:
+    return uncompiled(function, recursive=False)
 
 
 class ModelCall(ModelHook):
@@ -120,9 +116,10 @@ class ModelCall(ModelHook):
         super().__init__()
         self.application = application
 
-    @torch.compiler.disable(recursive=False)
+    @_uncompiled_but_forward
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        forward, application = self.fn_ref.original_forward, self.application
+        reference: Any = self.fn_ref  # declared without types in diffusers
+        forward, application = reference.original_forward, self.application
         if _is_planned():
             return forward(*args, **kwargs)
         request, parts = _begin_call(application, args, kwargs)
@@ -208,7 +205,7 @@ def call_arguments(
 
 def _parts(pipe_or_model: Any) -> tuple[Any, nn.Module]:
     """The pipeline, or None, and the bare model."""
-    if isinstance(pipe_or_model, diffusers.DiffusionPipeline):
+    if is_pipeline(pipe_or_model):
         return pipe_or_model, bare(denoiser_of(pipe_or_model))
     if isinstance(pipe_or_model, nn.Module):
         return None, bare(pipe_or_model)

@@ -7,11 +7,11 @@ without a plan runs as if it had no hooks.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,13 @@ from .chain import Slots, State, add, combined, stored
 from .hf_extra import HookRegistry, ModelHook
 from .plan import Add, Call, Op, Read, Run, fuses
 
-Forward = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def uncompiled(function: F, *, recursive: bool = True) -> F:
+    """The same function kept out of compiled code, and with `recursive` all that it calls."""
+    disable: Any = torch.compiler.disable  # declared without types in torch
+    return disable(function, recursive=recursive)
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Hooks:
         self.fusible = fuses([socket.kind for socket in sockets])
 
     @contextmanager
-    def running(self, call: Call | None, slots: Slots) -> Iterator[None]:
+    def running(self, call: Call | None, slots: Slots) -> Generator[None]:
         """Calls of the model in this thread, inside the `with`, carry out `call`; None runs every block."""
         outer = self.enter(call, slots)
         try:
@@ -152,11 +158,12 @@ def _planned(
     store: Callable[..., None],
 ) -> Any:
     """What the hook's block returns under the plan of the thread's call, or by itself where there is none."""
-    forward, running = hook.fn_ref.original_forward, _THREAD.running
+    reference: Any = hook.fn_ref  # declared without types in diffusers
+    forward, running = reference.original_forward, _THREAD.running
     if running is None or running.hooks is not hook.hooks:
         return forward(*args, **kwargs)
     op = running.ops[hook.index]
-    if op.__class__ is not Run:
+    if not isinstance(op, Run):
         return stand_in(running, hook.index, args, kwargs)
     output = forward(*args, **kwargs)
     if op.store is not None:
@@ -208,9 +215,9 @@ class _Running:
 
 # What a hook decides changes from step to step. Kept out of compiled code, it causes no recompilation, and the block
 # behind it is compiled all the same: `_planned` itself is left alone, and all that it calls but `forward`.
-_planned_uncompiled = torch.compiler.disable(_planned, recursive=False)
-_stand_in_uncompiled = torch.compiler.disable(_Running.stand_in)
-_store_uncompiled = torch.compiler.disable(_Running.store)
+_planned_uncompiled = uncompiled(_planned, recursive=False)
+_stand_in_uncompiled = uncompiled(_Running.stand_in)
+_store_uncompiled = uncompiled(_Running.store)
 
 
 @lru_cache(maxsize=1024)
@@ -251,7 +258,7 @@ def unregister(module: nn.Module, name: str) -> None:
 
 
 @contextmanager
-def _inside_accelerate(module: Any) -> Iterator[None]:
+def _inside_accelerate(module: Any) -> Generator[None]:
     """Work inside the wrapper that accelerate may have put around a module's forward.
 
     Offloading takes the wrapper off and puts it on again after every run of a pipeline, and what stood around it is

@@ -145,7 +145,8 @@ class GuidedBatch(Request):
     ) -> None:
         super().__init__(hooks, plan, rows, source)
         self._corrections, self._unbatched = corrections, unbatched
-        self._halves = dict(zip(order, (slice(0, rows // 2), slice(rows // 2, rows)), strict=True))
+        halves = slice(0, rows // 2), slice(rows // 2, rows)
+        self._halves: dict[Branch, slice] = dict(zip(order, halves, strict=True))
         self._unconditional: Tensor | None = None
 
     def parts(self, arguments: Arguments) -> list[Part]:
@@ -167,7 +168,8 @@ class GuidedBatch(Request):
         samples: dict[Branch, Tensor] = {}
         for call, output in zip(calls, outputs, strict=True):
             chunks = sample_of(output).chunk(len(call.branches))
-            samples |= zip([branch for branch in self._halves if branch in call.branches], chunks, strict=True)
+            present: list[Branch] = [branch for branch in self._halves if branch in call.branches]
+            samples.update(zip(present, chunks, strict=True))
         self._unconditional = samples.get("unconditional", self._unconditional)
         self.step += 1
         if len(calls) == 1 and len(samples) == 2 and correction == UNCHANGED:

@@ -5,8 +5,8 @@ last. It begins at the schedule's first time and is forgotten after its last ste
 when another begins. So two requests never meet, whether in two threads or by turns in one.
 """
 
+import inspect
 import itertools
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .hf_architectures import Architecture
-from .hf_extra import diffusers
+from .hf_extra import is_pipeline
 from .hf_guidance import check_called
 from .hf_requests import Arguments, Request, Source
 from .hf_schedulers import ROUNDED, distance, names
@@ -193,11 +193,11 @@ def calling_pipeline() -> tuple[Any, Mapping[str, Any]] | None:
     A pipeline tells its model neither its scheduler nor its guidance, and some keep the scale nowhere, so that the call
     itself is looked at. Nothing in it is changed.
     """
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "__call__":
             owner = frame.f_locals.get("self")
-            if isinstance(owner, diffusers.DiffusionPipeline) and hasattr(owner, "scheduler"):
+            if is_pipeline(owner) and hasattr(owner, "scheduler"):
                 return owner, frame.f_locals
         frame = frame.f_back
     return None
