@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from exeunt.backends import network, train
+from exeunt.backends.dit import PUBLIC_NOISE, DiTNetwork
 from exeunt.backends.plan import Call, Run, Skip
 from safetensors.torch import load_file
 
@@ -92,8 +93,9 @@ def test_the_exit_loss_is_the_loss_of_what_an_exit_gives() -> None:
     with torch.no_grad():
         loss = train.exits_loss(model, x, time, labels, target, weight, torch.tensor([3, 3]))
         call = Call(("conditional",), (Run(0, 3), Skip(3, 12)), ())
-        errors = [
-            (output - target).square().mean(dim=(1, 2, 3))
-            for output in (model(x, time, labels), model(x, time, labels, call, []))
-        ]
+        whole = DiTNetwork(
+            model, name="trained", weights_sha256=None, num_classes=10, prediction="v", noise=PUBLIC_NOISE
+        )
+        outputs = [whole.evaluate(x, time, labels, how, []) for how in (None, call)]
+        errors = [(output - target).square().mean(dim=(1, 2, 3)) for output in outputs]
     torch.testing.assert_close(loss, sum((weight * error).mean() for error in errors))
