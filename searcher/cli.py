@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 from exeunt import __version__
 
+from ..backends.printable import printable
 from ..backends.schedule import ExeuntError
 from ..studies.secrets import guard_output, redact
 
@@ -20,6 +21,7 @@ COMMANDS = {
         "Search schedules for a checkpoint on this machine, measure them, and show the front.",
     ),
     "resume": ("cli_study:resume", "Go on with an interrupted or finished study."),
+    "worker": ("cli_worker:worker", "Work on a study beside its other workers, from any machine that reaches it."),
     "status": ("cli_status:status", "Say what a database holds: schedules, trials, images, front, errors."),
     "report": ("cli_report:report", "Write the report of a study: page, plots, tables."),
     "export": ("cli_report:export", "Write one point of the front as a schedule file."),
@@ -55,8 +57,9 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = get_close_matches(args[0], COMMANDS, n=1)
-            error.message += f" Did you mean '{near[0]}'?" if near and "Did you mean" not in error.message else ""
-            raise
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -66,7 +69,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ExeuntError as error:
-            click.echo(f"Error: {redact(str(error))}", err=True)
+            click.echo(printable(f"Error: {redact(str(error))}"), err=True)
             ctx.exit(error.exit_code)
 
 

@@ -104,7 +104,10 @@ def _pixels(batches: Iterator[Samples], watch: Watch) -> Iterator[NDArray[np.uin
 def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> None:
     """Writes (N, H, W, 3) images as an archive, with labels (N,) if there are any, or as a grid of ten columns."""
     if path.suffix == ".npz":
-        np.savez_compressed(path, images=pixels, **({} if labels is None else {"labels": labels}))
+        if labels is None:
+            np.savez_compressed(path, images=pixels)
+        else:
+            np.savez_compressed(path, images=pixels, labels=labels)
         return
     rows = -(-len(pixels) // GRID_COLUMNS)
     padded = np.full((rows * GRID_COLUMNS, *pixels.shape[1:]), 255, np.uint8)

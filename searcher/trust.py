@@ -30,9 +30,9 @@ def difference(found: FeatureArray, stored: FeatureArray) -> float:
 
     It is √(mean ‖found − stored‖² ÷ mean ‖stored − their mean‖²); features that are all equal are compared with 0.
     """
-    stored = stored.astype(np.float64)
-    scatter = np.square(stored - stored.mean(axis=0)).sum() or np.square(stored).sum() or 1.0
-    return float(np.sqrt(np.square(found - stored).sum() / scatter))
+    wanted = stored.astype(np.float64)
+    scatter = np.square(wanted - wanted.mean(axis=0)).sum() or np.square(wanted).sum() or 1.0
+    return float(np.sqrt(np.square(found - wanted).sum() / scatter))
 
 
 class Trust:

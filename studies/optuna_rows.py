@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack
 
-from sqlalchemy import Connection, String, cast, column, func, select, table
+from sqlalchemy import Connection, Select, String, cast, column, func, select, table
 
 _STUDIES = table("studies", column("study_id"), column("study_name"))
 _TRIALS = table("trials", column("study_id"), column("state"))
 _ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
+
+Ts = TypeVarTuple("Ts")
 
 
 def trial_counts(connection: Connection, study: str | None = None) -> dict[str, dict[str, int]]:
@@ -38,5 +40,5 @@ def study_attributes(connection: Connection, key: str, study: str | None = None)
     return {name: json.loads(value) for name, value in connection.execute(_of(query, study)).tuples()}
 
 
-def _of(query: Any, study: str | None) -> Any:
+def _of(query: Select[Unpack[Ts]], study: str | None) -> Select[Unpack[Ts]]:
     return query if study is None else query.where(_STUDIES.c.study_name == study)
