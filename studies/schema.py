@@ -28,6 +28,12 @@ OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
 ADVISORY_LOCK = 0x657865756E74  # "exeunt"
 
 
+class NoStudyYet(InputError):
+    """The database is empty, or another process is making its tables at this moment."""
+
+    identifier = "no-study-yet"
+
+
 @dataclass(frozen=True)
 class Survey:
     """What is in a database: its tables, our version (0 without our tables), and whether Optuna's are whole."""
@@ -50,12 +56,12 @@ def survey(connection: Connection) -> Survey:
 
 
 def check(engine: Engine) -> None:
-    """Raises `InputError` unless the database has our current tables and Optuna's."""
+    """Raises `InputError` unless the database has our current tables and Optuna's; `NoStudyYet` if it has none."""
     with reading(engine) as connection:
         found = survey(connection)
     _refuse(found, engine)
     if not found.is_current:
-        raise InputError(
+        raise NoStudyYet(
             f"storage: {place(engine)} holds no study yet. "
             f"Start one with `exeunt optimize --storage {engine_url(engine)}`."
         )
