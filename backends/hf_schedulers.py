@@ -16,8 +16,9 @@ from .hf_extra import diffusers
 from .hf_noise import process
 from .schedule import Schedule
 
-# Where a scheduler counts whole train indices, a time between two of them is rounded; other times must be the same.
-ROUNDED, SAME = 0.5, 0.05
+# Where a scheduler counts whole train indices, a time between two of them is rounded, or cut off as UniPC does for
+# flow matching; times of other schedulers must be the same.
+ROUNDED, SAME = 0.999, 0.05
 # Each spacing of diffusers, and what may be said beside it.
 SPACINGS: tuple[tuple[Any, ...], ...] = (
     ("leading", {}, {"steps_offset": 0}, {"steps_offset": 1}),

@@ -10,7 +10,7 @@ from typing import Any
 import exeunt
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from diffusers.hooks import HookRegistry, ModelHook
 from exeunt.backends import sampling
 from exeunt.backends.errors import InputError
@@ -85,6 +85,18 @@ class TestImages:
         schedule = with_actions(bench.schedule(spacing=[1.0, 0.83, 0.5, 0.21], spacing_parameters=None))
         exeunt.apply(bench.pipe, schedule)
         assert difference(bench.piped(**exeunt.call_arguments(schedule)), bench.sampled(schedule)) < 1e-4
+
+    def test_flux_without_embedded_guidance_is_guided_by_a_second_pass(self) -> None:
+        bench = Bench.of("flux", guidance_embeds=False)
+        schedule = with_actions(bench.schedule(guidance=Guidance(2.0)))
+        skipping = tuple(
+            replace(step, unconditional="skip") if s == 4 else step for s, step in enumerate(schedule.steps)
+        )
+        for given in (schedule, replace(schedule, steps=skipping)):
+            exeunt.apply(bench.pipe, given)
+            arguments = bench.arguments(given)
+            assert (arguments["true_cfg_scale"], arguments["negative_prompt"]) == (2.0, "")
+            assert difference(bench.piped(count=1, **arguments), bench.sampled(given, count=1)) < 1e-4
 
     @each("flux")
     def test_embedded_guidance_follows_the_steps(self, bench: Bench) -> None:
@@ -509,6 +521,20 @@ class TestRefusals:
 
 
 class TestWarnings:
+    @each("wan")
+    def test_times_that_a_scheduler_cuts_off_are_said(self, bench: Bench) -> None:
+        """As the scheduler of Wan's own folders does."""
+        options = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+        own, bench.pipe.scheduler = bench.pipe.scheduler, UniPCMultistepScheduler(**options)
+        bench.pipe.scheduler.set_timesteps(6)
+        times = [float(sigma) for sigma in bench.pipe.scheduler.sigmas[:-1]]
+        schedule = with_actions(bench.schedule(solver="unipc", order=2, spacing=times, spacing_parameters=None))
+        with pytest.warns(UserWarning, match="rounded by up to 1"):
+            exeunt.apply(bench.pipe, schedule)
+        found = bench.piped(**exeunt.call_arguments(schedule))
+        bench.pipe.scheduler = own
+        assert difference(found, bench.sampled(schedule)) < 0.02
+
     @each("dit")
     def test_another_solver_is_said(self, bench: Bench) -> None:
         schedule = bench.schedule(solver="dpmsolver++", include_zero=True)
