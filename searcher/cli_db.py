@@ -11,6 +11,7 @@ from ..backends.printable import printable
 from ..studies import schema
 from ..studies.backup import back_up_file
 from ..studies.faults import place, storage_errors
+from ..studies.foreign import foreign_rows
 from ..studies.integrity import Finding, check_all, check_file
 from ..studies.storage import bare_engine
 from ..studies.transactions import reading
@@ -39,7 +40,7 @@ def check(context: click.Context, storage: str, quick: bool, as_json: bool) -> N
     """
     engine = bare_engine(storage_url(storage), read_only=True)
     try:
-        with storage_errors(engine):
+        with storage_errors(engine), foreign_rows(place(engine)):
             versions = schema.versions(engine)
             current = versions.before == versions.after
             findings = check_all(engine, features=not quick) if current else _file_alone(engine)

@@ -23,6 +23,7 @@ from ..reports.samples import GridInfo, sample_grid
 from ..reports.tables import to_csv, to_json
 from ..reports.view import Point, StudyView
 from ..studies.config import StudyConfig, override
+from ..studies.foreign import foreign_rows
 from ..studies.store import open_store
 from .laboratory import embed, load_networks, make_conditions, resolve_device
 from .onnx_folder import write_onnx
@@ -84,8 +85,9 @@ def report(storage: str, study: str | None, output: Path, no_samples: bool, as_j
 def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     """The view of the named study, or of the only one, and its configuration."""
     url = storage_url(storage)
-    name = only_study(url, study)
-    with open_store(url, read_only=True) as store:
+    with foreign_rows("the database"):
+        name = only_study(url, study)
+    with open_store(url, read_only=True) as store, foreign_rows(store.url):
         return load_view(store, name), store.studies.config(name)
 
 

@@ -9,6 +9,7 @@ import click
 from ..backends.printable import printable
 from ..reports.loading import load_view
 from ..reports.view import StudyView
+from ..studies.foreign import foreign_rows
 from ..studies.store import Store, open_store
 from .options import json_flag, storage_flag, storage_url, study_flag
 from .standing import standing
@@ -28,7 +29,7 @@ def status(storage: str, study: str | None, as_json: bool) -> None:
       exeunt status
       exeunt status --storage runs/dit.db --study dit --json
     """
-    with open_store(storage_url(storage), read_only=True) as store:
+    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
         names = [store.studies.config(study).name] if study else store.studies.names()
         found = [describe(store, name) for name in names]
     if as_json:

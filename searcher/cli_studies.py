@@ -1,6 +1,7 @@
 """`exeunt study`: the studies of a database as wholes."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from ..backends.errors import InputError
 from ..backends.printable import printable
 from ..studies.backup import back_up
 from ..studies.copying import copy_study
+from ..studies.foreign import foreign_rows
 from ..studies.listing import Summary, summaries
 from ..studies.orders import give_order, withdraw_order
 from ..studies.removal import Garbage, collect_garbage, delete_study, find_garbage
@@ -44,7 +46,7 @@ def list_studies(storage: str, as_json: bool) -> None:
       exeunt study list
       exeunt study list --storage runs/dit.db --json
     """
-    with open_store(storage_url(storage), read_only=True) as store:
+    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
         found = summaries(store)
     if as_json:
         _print_json([{**asdict(each), "started": _moment(each.started)} for each in found])
@@ -262,7 +264,7 @@ def _confirm(question: str, yes: bool, as_json: bool) -> None:
     """Asks, where there is somebody to ask."""
     if yes:
         return
-    if as_json or not click.get_text_stream("stdin").isatty():
+    if as_json or not sys.stdin.isatty():
         raise InputError("study: this can't be undone, and there is nobody to ask. Add --yes.")
     click.confirm(question, abort=True)
 

@@ -34,6 +34,7 @@ from .settings import (
 )
 
 MAX_FILE_BYTES = 1_000_000
+MOST_DOTS = 200
 MAX_SEED = 2**63 - 1
 # What a setting is where the network decides. A study stores what it came to.
 AUTO = "auto"
@@ -283,12 +284,13 @@ def from_toml(path: str | Path) -> StudyConfig:
 
 def _read(path: Path) -> str:
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
             raise InputError(
-                f"a study file must have at most {MAX_FILE_BYTES} bytes, but has {size}. Is it the right one?"
+                f"a study file must have at most {MAX_FILE_BYTES} bytes, but has more. Is it the right one?"
             )
-        return path.read_text(encoding="utf-8")
+        return data.decode("utf-8")
     except OSError as error:
         raise InputError(f"the study file cannot be read ({error.strerror}). Check the path.") from error
     except UnicodeDecodeError as error:
@@ -296,6 +298,10 @@ def _read(path: Path) -> str:
 
 
 def _tables(text: str) -> dict[str, Any]:
+    # Python's reader keeps every prefix of a dotted key: one of 20,000 parts takes a gigabyte.
+    dots = max(line.count(".") for line in text.split("\n"))
+    if dots > MOST_DOTS:
+        raise InputError(f"a line of a study file must have at most {MOST_DOTS} dots, but one has {dots}. Shorten it.")
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits

@@ -63,7 +63,8 @@ def _refuse(key: str, rule: str, value: Any, fix: str) -> InputError:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    # An integer that no float holds would be an error in every comparison with one.
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
 
 
 def whole(low: int, high: int) -> Rule:

@@ -18,7 +18,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ..backends.errors import ExeuntError, InputError
 from . import filesystems, schema, secrets
-from .faults import storage_errors
+from .faults import place, storage_errors
+from .foreign import foreign_rows
 from .optuna_tables import optuna_storage
 from .transactions import READ_ONLY, open_transactions, pool_arguments, postgresql_arguments, sqlite_arguments
 
@@ -38,7 +39,7 @@ def open_engine(url: str, read_only: bool = False) -> Engine:
     """
     engine = bare_engine(url, read_only)
     try:
-        with storage_errors(engine):
+        with storage_errors(engine), foreign_rows(place(engine)):
             schema.check(engine) if read_only else schema.ensure(engine)
     except ExeuntError:
         engine.dispose()

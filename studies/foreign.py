@@ -1,0 +1,31 @@
+"""Rows that no Exeunt wrote: SQLite takes any value in any column, and anybody can edit a file."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from ..backends.errors import ExeuntError, StorageError
+
+# What taking a value for something else raises; a file that can't be read at all is `faults.py`'s.
+STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+
+
+@contextmanager
+def foreign_rows(where: str) -> Generator[None]:
+    """Within this block, which only reads, rows that make no sense raise `StorageError` with what to do.
+
+    `where` is the database in words, without a password.
+    """
+    try:
+        yield
+    except (ExeuntError, IntegrityError):
+        raise
+    except (*STRANGE, SQLAlchemyError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise StorageError(
+            f"storage: {where} holds something that Exeunt did not write ({type(error).__name__}: {reason}). "
+            "Type `exeunt db check`, or restore it from a backup."
+        ) from error
