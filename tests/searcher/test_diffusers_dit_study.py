@@ -1,0 +1,43 @@
+"""A whole study of a diffusers DiT pipeline from an empty folder, and its result on the pipeline that is served."""
+
+import json
+from pathlib import Path
+
+import exeunt
+import pytest
+import torch
+from click.testing import CliRunner
+from diffusers import DiTPipeline
+from exeunt.searcher.cli import cli
+from tiny_pipelines import tiny
+
+# diffusers 0.42 hands torch tensors to NumPy 2 functions.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def run(*words: str) -> str:
+    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_what_a_study_finds_goes_on_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny("dit").save_pretrained("dit")
+    told = run(
+        *("optimize", "--checkpoint", "dit", "--solver", "ddim", "--spacing", "leading", "--num-steps", "6", "--quiet"),
+        *("--metric", "pixels-to-baseline", "--budget", "6-trials", "--num-images", "16", "--final-images", "24"),
+        *("--batch-size", "16", "--device", "cpu", "--set", "throughput.repeats=2"),
+    )
+    assert "guidance 4, its pipeline's default" in told
+    status = json.loads(run("status", "--json"))
+    assert (status["state"], status["evaluations_failed"]) == ("finished", 0)
+    run("export", "--knee", "-o", "fast.schedule.json")
+    schedule = exeunt.load_schedule("fast.schedule.json")
+    pipe = DiTPipeline.from_pretrained("dit")
+    pipe.set_progress_bar_config(disable=True)
+    exeunt.apply(pipe, schedule)
+    arguments = {**exeunt.call_arguments(schedule), "output_type": "pt"}
+    images = pipe([1, 2], generator=torch.Generator().manual_seed(0), **arguments).images
+    assert images.shape == (2, 3, 16, 16)
+    assert torch.isfinite(images).all()
