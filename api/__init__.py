@@ -16,7 +16,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from exeunt.backends.hf_apply import apply, call_arguments, remove
-    from exeunt.backends.network import load as load_network
+    from exeunt.backends.loading import load as load_network
     from exeunt.backends.sampling import sample
     from exeunt.backends.schedule import ExeuntError, Schedule, ScheduleError
     from exeunt.backends.schedule import load as load_schedule

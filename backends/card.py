@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import conditions, network
+from . import conditions, loading
 from .errors import InputError
 from .features import Extractor, load_extractor
 from .fidelity import frechet
 from .floors import frechet_floor
-from .network import ASSETS, Network
+from .loading import ASSETS
+from .network import Network
 from .references import BUNDLED_REFERENCES, Reference, load_reference, reference_of_images, save_reference
 from .sampling import sample
 from .schedule import with_exits
@@ -92,7 +93,7 @@ def make_card(runs: Path, num_images: int, notes: tuple[str, ...]) -> dict[str, 
     """The card's content: how the weights were made, and how good they are at every exit."""
     extractor = load_extractor(EXTRACTOR)
     reference = load_reference("fashion-mnist", extractor)
-    loaded = [network.load(name) for name in WEIGHTS]
+    loaded = [loading.load(name) for name in WEIGHTS]
     stages = ("autoencoder", "normal", "exits")
     return {
         "checkpoint": "fashion-dit",

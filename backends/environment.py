@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .network import check_device
+from .loading import check_device
 
 Environment = dict[str, Any]
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from .compatibility import check
 from .errors import InputError
-from .network import ASSETS, Network
+from .loading import ASSETS
+from .network import Network
 from .onnx_graphs import Graph, graph_of, trace_call, trace_decoder
 from .onnx_weights import SharedWeights
 from .plan import Add, Call, Plan, Run, compile_plan

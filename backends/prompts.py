@@ -10,7 +10,7 @@ from typing import Any, cast
 from .bounded import read_text
 from .conditions import Conditions, from_prompts
 from .errors import InputError
-from .network import ASSETS
+from .loading import ASSETS
 
 OWN = "prompts"  # the name of our own set on the command line
 OWN_FILE = ASSETS / "prompts.txt"

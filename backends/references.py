@@ -26,7 +26,7 @@ from .errors import ExeuntError, InputError
 from .features import Extractor, FeatureArray
 from .fidelity import MIN_IMAGES, ReferenceRoot, Statistics
 from .kernel import KernelReference
-from .network import ASSETS
+from .loading import ASSETS
 from .reference_images import Preparation, batches_of_array, batches_of_files, image_files
 from .uncertainty import Array
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 import torch
-from exeunt.backends import network as networks
+from exeunt.backends import loading
 from exeunt.backends.allocator import keep_freed_memory
 from exeunt.backends.dit import PUBLIC_NOISE, SIZES, DiT, DiTNetwork
 from exeunt.backends.environment import environment
@@ -62,7 +62,7 @@ def load(name: str, device: str, dtype: torch.dtype) -> DiTNetwork:
     size, _, patch = name.rpartition("-")
     shapes = {key.lower(): shape for key, shape in SIZES.items()}
     if size not in shapes:
-        loaded = networks.load(name, device, dtype)
+        loaded = loading.load(name, device, dtype)
         assert isinstance(loaded, DiTNetwork), "the hand-written loop is a DiT's"
         return loaded
     depth, width, num_heads = shapes[size]
@@ -71,7 +71,7 @@ def load(name: str, device: str, dtype: torch.dtype) -> DiTNetwork:
             input_size=32, patch_size=int(patch), channels=4, width=width, depth=depth, num_heads=num_heads,
             num_classes=1000, learned_range=True,
         ).to(dtype)  # fmt: skip
-    module = module.to_empty(device=networks.check_device(device))
+    module = module.to_empty(device=loading.check_device(device))
     torch.manual_seed(0)
     for parameter in module.parameters():
         parameter.data.normal_(std=0.02)

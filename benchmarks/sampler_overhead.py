@@ -22,7 +22,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from exeunt.backends import draws, sampling, solvers
 from exeunt.backends.allocator import keep_freed_memory
-from exeunt.backends.network import Network, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import Network
 from exeunt.backends.schedule import Schedule
 from torch import Tensor
 

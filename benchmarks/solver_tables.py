@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
-from exeunt.backends import draws, network, sampling, solvers
+from exeunt.backends import draws, loading, sampling, solvers
+from exeunt.backends.network import Network
 from exeunt.backends.noise_schedules import time_at
 from exeunt.backends.schedule import Noise, Schedule
 from solver_cases import COSINE, FLOW, PREDICTIONS, SCALED_BY_ALPHA, Case, cases
@@ -42,8 +43,8 @@ def random_times(count: int, source: random.Random) -> list[float]:
 
 
 @cache
-def model_of(noise: Noise, prediction: str, dtype: torch.dtype = torch.float32) -> network.Network:
-    return network.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype)
+def model_of(noise: Noise, prediction: str, dtype: torch.dtype = torch.float32) -> Network:
+    return loading.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype)
 
 
 def schedule_of(case: Case, noise: Noise, prediction: str, steps: int | list[float]) -> Schedule:
@@ -109,7 +110,7 @@ def with_their_network_times(schedule: Schedule, timesteps: Tensor) -> Schedule:
     return replace(schedule, steps=tuple(replace(step, network_time=float(time)) for step, time in pairs))
 
 
-def our_trajectory(model: network.Network, schedule: Schedule, noises: Tensor) -> Tensor:
+def our_trajectory(model: Network, schedule: Schedule, noises: Tensor) -> Tensor:
     found: list[Tensor] = []
     labels = torch.arange(noises.shape[1]) % 4  # 3 is the null label
     needed = noises[1 : sampling.num_draws(schedule)]
@@ -117,7 +118,7 @@ def our_trajectory(model: network.Network, schedule: Schedule, noises: Tensor) -
     return torch.stack(found)
 
 
-def their_trajectory(model: network.Network, scheduler: Any, noises: Tensor, options: dict[str, Any]) -> Tensor:
+def their_trajectory(model: Network, scheduler: Any, noises: Tensor, options: dict[str, Any]) -> Tensor:
     """A loop over diffusers' scheduler. It draws its steps' noises by `randn_tensor`, which here gives ours."""
     x, found, labels = noises[0] * getattr(scheduler, "init_noise_sigma", 1.0), [], torch.arange(noises.shape[1]) % 4
     module = sys.modules[type(scheduler).__module__]

@@ -19,7 +19,8 @@ from ..backends.contents import Contents, Entry, Group, inspect, readable_bytes
 from ..backends.environment import device_name
 from ..backends.errors import InputError
 from ..backends.installation import Requirement
-from ..backends.network import BUNDLED, NETWORKS, Network, check_device, load
+from ..backends.loading import BUNDLED, NETWORKS, check_device, load
+from ..backends.network import Network
 from ..backends.printable import printable
 from ..backends.promises import Check, Failure, Kept, NotApplicable, Outcome, Subject
 from ..studies.config import parse_assignment

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..backends.errors import InputError
 from ..backends.features import TO_BASELINE
-from ..backends.network import BUNDLED, Network
+from ..backends.loading import BUNDLED
+from ..backends.network import Network
 from ..backends.own import own_source
 from ..backends.prompts import OWN
 from ..studies.config import AUTO, SECTIONS, StudyConfig, override, says_nothing, settings

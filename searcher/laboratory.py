@@ -19,7 +19,8 @@ from ..backends.device_lock import DeviceLock
 from ..backends.environment import device_id, environment
 from ..backends.errors import InputError
 from ..backends.features import FeatureArray, parse_metric
-from ..backends.network import Network, check_device, load
+from ..backends.loading import check_device, load
+from ..backends.network import Network
 from ..backends.pipelines import load_pipeline
 from ..backends.sampling import Samples
 from ..backends.solvers import find

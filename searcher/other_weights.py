@@ -1,6 +1,7 @@
 """A word when a schedule runs on other weights than it was made for, which is allowed and may not be meant."""
 
-from ..backends.network import BUNDLED, Network, load
+from ..backends.loading import BUNDLED, load
+from ..backends.network import Network
 from ..backends.schedule import Schedule
 
 

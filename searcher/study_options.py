@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..backends.errors import InputError
-from ..backends.network import BUNDLED
+from ..backends.loading import BUNDLED
 from ..backends.solvers import SOLVERS
 from ..backends.spacings import SPACINGS
 from ..studies.config import StudyConfig, from_toml, override, parse_assignment

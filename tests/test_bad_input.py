@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from exeunt.backends.network import ChainNetwork, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import ChainNetwork
 from exeunt.backends.schedule import save
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.cli import cli

@@ -10,7 +10,7 @@ import torch
 from exeunt.backends import conditions, sampling
 from exeunt.backends.closed_form import Mixture, shares
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.backends.noise_schedules import marginal
 from exeunt.backends.plan import Call, Run, Skip
 from exeunt.backends.schedule import DROP, REUSE, RUN, Schedule, depths, forecast, validate, with_exits

@@ -6,7 +6,7 @@ import torch
 from exeunt.backends import sampling
 from exeunt.backends.closed_form_noise import NOISES
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.backends.schedule import REUSE, Schedule, forecast, validate, with_exits
 from exeunt.backends.solver_rows import PREDICTIONS
 from exeunt.backends.solvers import SOLVERS, make_schedule

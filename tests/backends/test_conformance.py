@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends import network as networks
+from exeunt.backends import loading
 from exeunt.backends.chain import Chain, ResidualChain, Slots, State
 from exeunt.backends.closed_form import ClosedFormNetwork
 from exeunt.backends.conformance import CHECKS, suite
@@ -95,7 +95,7 @@ class ReadsOnce(Unchained):
 
 
 def from_file(path: str | Path | None, **options: object) -> Load:
-    return lambda device, dtype: networks.load(path, device, dtype, **options)  # type: ignore[arg-type]
+    return lambda device, dtype: loading.load(path, device, dtype, **options)  # type: ignore[arg-type]
 
 
 def unchained(load: Load) -> Load:
@@ -348,7 +348,7 @@ def test_broken_networks_fail(broken: type[Broken], name: str, words: str) -> No
 @pytest.mark.parametrize(("name", "words"), [("actions", "format's definitions"), ("kinds", "adding nothing")])
 def test_broken_networks_without_a_chain_fail(name: str, words: str) -> None:
     check = next(check for check in CHECKS if check.name == name)
-    found = outcome(check, Subject(ReadsOnce(networks.load("closed-form", num_blocks=4))))
+    found = outcome(check, Subject(ReadsOnce(loading.load("closed-form", num_blocks=4))))
     assert isinstance(found, Failure), found
     assert words in found.reason
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from exeunt.backends import network as networks
+from exeunt.backends import loading
 from exeunt.backends.conformance import CHECKS
 from exeunt.backends.dit import SIZES, DiT, DiTNetwork, heads_of, sincos_positions
 from exeunt.backends.draws import noises
@@ -174,7 +174,7 @@ def save(tmp_path: Path, network: DiTNetwork, **entries: object) -> Path:
 
 def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
     module = small_dit(learned_range=True).module
-    loaded = networks.load(save(tmp_path, as_network(module)), num_heads=3)
+    loaded = loading.load(save(tmp_path, as_network(module)), num_heads=3)
     assert (loaded.num_blocks, loaded.learned_range, loaded.num_classes) == (6, True, 7)
     assert loaded.guidance_channels == 3
     x, time, labels = inputs(loaded)
@@ -187,7 +187,7 @@ def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
 )
 def test_sizes_come_from_the_shapes(tmp_path: Path, size: dict[str, int]) -> None:
     network = small_dit(**size) if "depth" in size else small_dit(2, **size)
-    loaded = networks.load(save(tmp_path, network), num_heads=3)
+    loaded = loading.load(save(tmp_path, network), num_heads=3)
     x, time, labels = inputs(network)
     with torch.inference_mode():
         expected = network.evaluate(x, time, labels, None, [])
@@ -200,15 +200,15 @@ def test_the_training_programs_arguments_say_how_many_classes_there_are(tmp_path
     """Without label dropout the public code makes no null label, and only `args` can tell."""
     network = small_dit(2, num_classes=8, has_null=False)
     arguments = argparse.Namespace(num_classes=8, model="DiT-S/2", image_size=64, vae="ema")
-    loaded = networks.load(save(tmp_path, network, args=arguments), num_heads=3)
+    loaded = loading.load(save(tmp_path, network, args=arguments), num_heads=3)
     assert loaded.num_classes == 8
     with pytest.raises(InputError, match="without a null label"):
         loaded.null_conditions(1)
     path = save(tmp_path, network)
-    assert networks.load(path, num_heads=3).num_classes == 7
-    assert networks.load(path, num_heads=3, num_classes=8).num_classes == 8
+    assert loading.load(path, num_heads=3).num_classes == 7
+    assert loading.load(path, num_heads=3, num_classes=8).num_classes == 8
     with pytest.raises(InputError, match=r"8 label embeddings, so it must be 7 with a null label or 8 without.*got 5"):
-        networks.load(path, num_heads=3, num_classes=5)
+        loading.load(path, num_heads=3, num_classes=5)
 
 
 def test_heads_are_the_papers_where_nobody_says_otherwise() -> None:
@@ -235,7 +235,7 @@ def test_foreign_shapes_are_refused_by_name(tmp_path: Path, name: str, shape: tu
     state[name] = torch.zeros(shape)
     torch.save(state, tmp_path / "foreign.pt")
     with pytest.raises(InputError, match=words):
-        networks.load(tmp_path / "foreign.pt", network="DiT", num_heads=3)
+        loading.load(tmp_path / "foreign.pt", network="DiT", num_heads=3)
 
 
 def test_latents_are_decoded_by_the_given_autoencoder(tmp_path: Path) -> None:
@@ -243,20 +243,20 @@ def test_latents_are_decoded_by_the_given_autoencoder(tmp_path: Path) -> None:
                         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4)  # fmt: skip
     vae.save_pretrained(tmp_path / "vae")
     path = save(tmp_path, small_dit(2))
-    loaded = networks.load(path, num_heads=3, vae=str(tmp_path / "vae"))
+    loaded = loading.load(path, num_heads=3, vae=str(tmp_path / "vae"))
     loaded.check_decodes()
     assert loaded.image_shape == (3, 16, 16)
     assert loaded.decode_flops() > 0
     assert loaded.decoder_sha256 is not None
     assert loaded.at("branch").decode(torch.zeros(2, 4, 8, 8)).shape == (2, 3, 16, 16)
     with pytest.raises(InputError, match="--vae FOLDER"):
-        networks.load(path, num_heads=3).check_decodes()
+        loading.load(path, num_heads=3).check_decodes()
     with pytest.raises(InputError, match="autoencoder of its own"):
-        networks.load("fashion-dit", vae=str(tmp_path / "vae"))
+        loading.load("fashion-dit", vae=str(tmp_path / "vae"))
 
 
 def test_the_bundled_checkpoint_decodes_to_grey_images() -> None:
-    network = networks.load("fashion-dit")
+    network = loading.load("fashion-dit")
     images = network.decode(torch.zeros(2, *network.sample_shape))
     assert images.shape == (2, 3, 28, 28)
     assert torch.equal(images[:, 0], images[:, 1])

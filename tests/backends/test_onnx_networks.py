@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from exeunt.backends.network import Network, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import Network
 from exeunt.backends.onnx_export import export
 from exeunt.backends.schedule import REUSE, RUN, Embedded, Schedule
 from exeunt.backends.solvers import make_schedule

@@ -8,7 +8,8 @@ import torch
 from exeunt.backends import conditions, prompts
 from exeunt.backends.compatibility import check_conditions
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import Network, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import Network
 from exeunt.backends.sampling import sample
 from exeunt.backends.solvers import make_schedule
 

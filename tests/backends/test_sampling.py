@@ -12,7 +12,8 @@ from exeunt.backends import conditions, draws, sampling
 from exeunt.backends.closed_form import ClosedFormNetwork
 from exeunt.backends.dit import DiT, DiTNetwork
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import Network, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import Network
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Noise, Schedule, forecast, validate
 from exeunt.backends.solvers import make_schedule, rows
 from torch import Tensor

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from diffusers.schedulers import AysSchedules
-from exeunt.backends import network, schedule, solvers
+from exeunt.backends import loading, schedule, solvers
 from exeunt.backends.noise_schedules import Marginal, marginal, marginal_at, time_at
 from exeunt.backends.schedule import NetworkSignature, Noise
 
@@ -194,7 +194,7 @@ def test_the_third_order_errs_less_than_the_second(noise: Noise) -> None:
 
 @pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
 def test_ddpm_converges_to_the_data(variance: str) -> None:
-    model = network.load("closed-form", num_blocks=1)
+    model = loading.load("closed-form", num_blocks=1)
     distances = [
         model.exact_frechet(
             solvers.make_schedule(model.signature, LINEAR, "v", solver="ddpm", variance=variance, num_steps=num_steps)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from exeunt.backends import device_lock
 from exeunt.backends.dit import DiT, DiTNetwork
-from exeunt.backends.network import Network, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import Network
 from exeunt.backends.pieces import trajectory
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import REUSE, Schedule, block_evaluations, forecast, with_exits

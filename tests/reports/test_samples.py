@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exeunt.backends.conditions import uniform
-from exeunt.backends.network import Network, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import Network
 from exeunt.backends.sampling import sample
 from exeunt.backends.schedule import with_exits
 from exeunt.backends.solvers import make_schedule

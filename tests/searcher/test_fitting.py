@@ -3,7 +3,8 @@
 import prompted
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import Network, load
+from exeunt.backends.loading import load
+from exeunt.backends.network import Network
 from exeunt.searcher.fitting import adopt, fit
 from exeunt.studies.config import StudyConfig, from_dict, override, refuse_difference, to_dict
 

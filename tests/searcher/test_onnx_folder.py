@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends.conditions import uniform
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.backends.sampling import sample
 from exeunt.backends.schedule import load as load_schedule
 from exeunt.searcher.cli import cli

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from exeunt.backends import prompts
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.backends.sampling import sample
 from exeunt.reports.loading import load_view
 from exeunt.reports.view import StudyView

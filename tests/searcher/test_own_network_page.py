@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.searcher.cli import cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-network.md"

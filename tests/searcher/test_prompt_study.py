@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends import prompts
 from exeunt.backends.features import load_extractor
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.backends.sampling import sample
 from exeunt.reports.loading import load_view
 from exeunt.reports.selection import within_loss

@@ -3,7 +3,7 @@
 import optuna
 import pytest
 from exeunt.backends.closed_form import ClosedFormNetwork
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers import make_schedule
 from exeunt.reports.pareto import Score, hypervolume

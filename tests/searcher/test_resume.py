@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from exeunt.backends.network import load
+from exeunt.backends.loading import load
 from exeunt.backends.schedule import DROP, save, with_exits
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.standing import standing_at
