@@ -1,7 +1,6 @@
 """`exeunt optimize`, `exeunt resume` and `exeunt baselines`."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,15 @@ from rich.table import Table
 
 from ..backends.schedule import block_evaluations
 from ..reports.interval import per_second
-from ..reports.loading import load_view
-from ..studies.budget import Budget, parse_budget
+from ..studies.budget import parse_budget
 from ..studies.config import StudyConfig, override, refuse_difference
-from ..studies.interruption import interruptible
-from ..studies.store import open_store
-from . import runner
+from .cli_work import go_on, work
 from .estimate import Estimate, estimate, statement
 from .laboratory import load_frames, resolve_device, set_up
 from .opening import only_study, stored_config
 from .options import budget_flag, json_flag, storage_flag, storage_url, study_flag
-from .outcome import TABLE_WIDTH, show
-from .progress import watching
+from .outcome import TABLE_WIDTH
 from .search import ladder
-from .standing import standing_at
 from .study_options import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
@@ -38,6 +32,14 @@ from .study_options import (
 )
 
 quiet_flag = click.option("--quiet", is_flag=True, help="No progress on standard error.")
+workers_flag = click.option(
+    "--workers",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes here, each on a GPU of its own; 0: leave the work to `exeunt worker`.",
+)
 report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
 
 
@@ -57,6 +59,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Where the report 
 @click.option("--dry-run", is_flag=True, help="Sample two batches and say what the budget buys.")
 @json_flag
 @quiet_flag
+@workers_flag
 def optimize(
     storage: str,
     config_file: Path | None,
@@ -65,6 +68,7 @@ def optimize(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    workers: int,
     **given: Any,
 ) -> None:
     """Search schedules for a checkpoint on this machine, measure them, and show the front.
@@ -78,17 +82,20 @@ def optimize(
       exeunt optimize --dry-run --budget 1h
       exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
       exeunt optimize --config study.toml --set search.space='"cache"'
+      exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --device cuda --workers 8
     """
     url = storage_url(storage)
-    config = resolve_device(study_config(given, config_file, assignments))
+    config = study_config(given, config_file, assignments)
+    # Who leaves the work to others need not have their device.
+    config = config if workers == 0 and given["device"] else resolve_device(config)
     stored = stored_config(url, config.name)
     if dry_run:
         try_out(config, as_json)
     elif stored is None:
-        work(config, url, proposals, as_json=as_json, quiet=quiet)
+        work(config, url, proposals, as_json=as_json, quiet=quiet, workers=workers)
     else:
         refuse_difference(stored, config)
-        go_on(config, stored, url, proposals, as_json=as_json, quiet=quiet)
+        go_on(config, stored, url, proposals, as_json=as_json, quiet=quiet, workers=workers)
 
 
 @click.command()
@@ -98,7 +105,16 @@ def optimize(
 @report_flag
 @json_flag
 @quiet_flag
-def resume(storage: str, study: str | None, budget: str | None, report: str | None, as_json: bool, quiet: bool) -> None:
+@workers_flag
+def resume(
+    storage: str,
+    study: str | None,
+    budget: str | None,
+    report: str | None,
+    as_json: bool,
+    quiet: bool,
+    workers: int,
+) -> None:
     """Go on with a study from its database, with its own settings.
 
     Without --budget it spends what the interrupted search had left. With one it searches on from where it is.
@@ -115,9 +131,9 @@ def resume(storage: str, study: str | None, budget: str | None, report: str | No
     free = {"run.budget": budget, "run.report": report}
     config = override(stored, {key: value for key, value in free.items() if value is not None})
     if budget is None:
-        go_on(config, stored, url, (), as_json=as_json, quiet=quiet)
+        go_on(config, stored, url, (), as_json=as_json, quiet=quiet, workers=workers)
     else:
-        work(config, url, (), as_json=as_json, quiet=quiet)
+        work(config, url, (), as_json=as_json, quiet=quiet, workers=workers)
 
 
 @click.command()
@@ -152,45 +168,6 @@ def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: b
     Console(width=TABLE_WIDTH, highlight=False).print(table)
 
 
-def go_on(
-    config: StudyConfig, stored: StudyConfig, url: str, proposals: Sequence[Path], *, as_json: bool, quiet: bool
-) -> None:
-    """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
-    stands = standing_at(url, config.name)
-    if config.run.budget != stored.run.budget:
-        work(config, url, proposals, as_json=as_json, quiet=quiet)
-    elif stands.finished:
-        show_finished(url, stored, as_json)
-    else:
-        left = stands.left(parse_budget(config.run.budget))
-        work(config, url, proposals, as_json=as_json, quiet=quiet, budget=left)
-
-
-def work(
-    config: StudyConfig,
-    url: str,
-    proposals: Sequence[Path],
-    *,
-    as_json: bool,
-    quiet: bool,
-    budget: Budget | None = None,
-) -> None:
-    """Does what a study has to do within a budget, its configuration's if none is given, and shows what came out."""
-    with watching(quiet) as watch, interruptible() as interruption:
-        view = runner.optimize(
-            config,
-            url,
-            budget=budget,
-            proposals=proposals,
-            watch=watch,
-            interruption=interruption,
-            announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
-        )
-    if config.run.report is not None:
-        click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
-    show(view, as_json)
-
-
 def try_out(config: StudyConfig, as_json: bool) -> None:
     """Says what would be done and what the budget buys, and touches no database."""
     laboratory = set_up(config)
@@ -209,11 +186,3 @@ def show_estimate(found: Estimate, config: StudyConfig, as_json: bool) -> None:
         f"on {config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
         f"other noises, in about {found.seconds:.0f} s."
     )
-
-
-def show_finished(url: str, config: StudyConfig, as_json: bool) -> None:
-    """Prints the front of a study that has nothing left to do."""
-    click.echo(f"Study `{config.name}` is finished: its budget of {config.run.budget} is spent.", err=as_json)
-    with open_store(url, read_only=True) as store:
-        view = load_view(store, config.name)
-    show(view, as_json)

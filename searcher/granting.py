@@ -48,6 +48,6 @@ def _is_being_spent(session: Session, budget_id: str | None) -> bool:
 
 def _join(session: Session, found: Grant) -> None:
     session.spend(found)
-    others, budget = session.crew.others, session.allowance.budget
-    if others:
-        session.watch.say(f"joining {others} other worker{'s' if others > 1 else ''} on a budget of {budget}")
+    if session.crew.others:
+        workers = f"{session.crew.others} other worker{'s' if session.crew.others > 1 else ''}"
+        session.watch.say(f"joining {workers} on a budget of {found.budget}")

@@ -152,11 +152,11 @@ class Objective:
     def _chunk(self, candidate: Candidate, claim: Claim, seed: int, images: range) -> int:
         """Samples and commits one chunk."""
         about = {"evaluation": claim.evaluation, "first": images.start, "images": len(images)}
-        LOG.info("sampling", extra=about)
+        LOG.info("sampling", extra={"about": about})
         found = self._sampler.chunk(candidate, seed, images)
         started = time.perf_counter()
         self.store.evaluations.commit_chunk(claim, images.start, found.features, found.seconds)
-        LOG.info("committed", extra=about)
+        LOG.info("committed", extra={"about": about})
         predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
         committing = time.perf_counter() - started
         self.pace.learn(len(images), predicted, found.sampling_seconds, found.feature_seconds + committing)

@@ -12,6 +12,8 @@ import torch
 from ..backends.errors import InputError, Interrupted, StorageError
 from ..studies.config import StudyConfig
 from ..studies.interruption import Interruption
+from ..studies.orders import withdraw_order
+from ..studies.schema import NoStudyYet
 from ..studies.storage import optuna_storage, parse_url
 from ..studies.store import Store, open_store
 from ..studies.targets import Environment, take_target, target
@@ -50,8 +52,11 @@ def stored_config(url: str, study: str) -> StudyConfig | None:
     """
     if not is_there(url):
         return None
-    with open_store(url, read_only=True) as store:
-        return store.studies.config(study) if study in store.studies.names() else None
+    try:
+        with open_store(url, read_only=True) as store:
+            return store.studies.config(study) if study in store.studies.names() else None
+    except NoStudyYet:
+        return None
 
 
 def only_study(url: str, study: str | None) -> str:
@@ -77,20 +82,21 @@ class Arrival:
 
     Attributes:
         joins: the study is there already, and its settings and its budget hold; else they are given to it.
-        budget_id: the name of the budget that several processes give to the study together; drawn if not given.
+        budget_id: the name of the budget that several processes, started together, give to the study; drawn if not
+            given.
         takes_target: whether it makes its device the target of a study whose target no worker lives on.
-        beside_others: whether it was started as one of several.
+        works: whether it measures anything.
     """
 
     joins: bool = False
     budget_id: str | None = None
     takes_target: bool = True
-    beside_others: bool = False
+    works: bool = True
 
     @property
     def is_one_of_many(self) -> bool:
         """Whether it proposes apart from others, and has to show that its device can be trusted."""
-        return self.joins or self.beside_others
+        return self.joins or self.budget_id is not None
 
 
 @contextmanager
@@ -121,10 +127,20 @@ def open_session(
 
 def _agree(store: Store, laboratory: Laboratory, arrival: Arrival) -> None:
     """Stores the study's settings, or checks that this laboratory measures what they say."""
-    if arrival.joins:
-        store.studies.check_config(laboratory.config, laboratory.pins, free=("throughput.device",))
-    else:
-        store.studies.put_config(laboratory.config, laboratory.pins)
+    config = laboratory.config
+    if not arrival.joins:
+        store.studies.put_config(config, laboratory.pins)
+        if arrival.budget_id is None:
+            withdraw_order(store, config.name)
+        return
+    store.studies.check_config(config, laboratory.pins, free=("throughput.device",))
+    members = store.studies.members(config.name)
+    full = next((each.schedule_digest for each in members if each.family == "full"), None)
+    if full not in (None, laboratory.baseline.schedule.digest):
+        raise InputError(
+            f"study `{config.name}`: its full schedule is {str(full)[:12]}, but this machine works it out as "
+            f"{laboratory.baseline.schedule.digest[:12]}. Install the versions of exeunt and numpy that it began with."
+        )
 
 
 def _session(
@@ -151,7 +167,7 @@ def _session(
             raise Paused(f"study `{name}` is to {crew.wanted()}.")
 
     costs = Costs(laboratory, store, _target(laboratory, store, worker, arrival))
-    if not costs.can_time:
+    if arrival.works and not costs.can_time:
         watch.say(_quality_alone(laboratory, costs))
     objective = Objective(laboratory, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
     trust = Trust(doubted=arrival.is_one_of_many)
@@ -173,6 +189,8 @@ def _proposer(
 def _target(laboratory: Laboratory, store: Store, worker: Worker, arrival: Arrival) -> Environment:
     """The environment that the study times in. A device of another kind than the study's can't be it by itself."""
     name, own = laboratory.config.name, laboratory.environment
+    if not arrival.works:
+        return {"device": "a device that works on the study"}
     found = target(store, name)
     wanted = torch.device(store.studies.config(name).throughput.device).type
     if found is None and not arrival.takes_target and own["device_type"] != wanted:

@@ -1,6 +1,7 @@
 """The main path: from a configuration to a measured front and its report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..reports.loading import load_view
@@ -31,7 +32,6 @@ def optimize(
     watch: Watch | None = None,
     interruption: Interruption | None = None,
     announce: Callable[[Laboratory], None] | None = None,
-    arrival: Arrival | None = None,
 ) -> StudyView:
     """Search schedules, measure the front again on noises that no selection saw, and write the report.
 
@@ -45,7 +45,6 @@ def optimize(
         watch: who is told what goes on.
         interruption: stops the work at the next step once a signal came.
         announce: called with what will be measured with, before anything is spent.
-        arrival: where this process is one of several; see `workers.py`.
 
     Raises:
         InputError, ScheduleError: an input is wrong; nothing was sampled and the database is as it was.
@@ -53,20 +52,44 @@ def optimize(
         StorageError: the database is out of reach.
     """
     allowance = Allowance(refuse_too_small(budget or parse_budget(config.run.budget)))
-    stored = stored_config(storage_url(storage), config.name)
+    with begin(
+        config,
+        storage_url(storage),
+        allowance,
+        Arrival(),
+        proposals=proposals,
+        watch=watch or Silent(),
+        interruption=interruption or Interruption(),
+        announce=announce,
+    ) as session:
+        work(session)
+        report(session)
+        return load_view(session.store, session.name)
+
+
+@contextmanager
+def begin(
+    config: StudyConfig,
+    url: str,
+    allowance: Allowance,
+    arrival: Arrival,
+    *,
+    proposals: Sequence[Path] = (),
+    watch: Watch,
+    interruption: Interruption,
+    announce: Callable[[Laboratory], None] | None = None,
+) -> Generator[Session]:
+    """A session on a study with everything that a user gave it; see `optimize`, and `Arrival` for `arrival`."""
+    stored = stored_config(url, config.name)
     laboratory = set_up(config if stored is None else adopt(config, stored))
     given = read_proposals(proposals, laboratory)
     if announce is not None:
         announce(laboratory)
-    with open_session(
-        laboratory, storage_url(storage), allowance, watch or Silent(), interruption or Interruption(), arrival
-    ) as session:
+    with open_session(laboratory, url, allowance, watch, interruption, arrival) as session:
         for candidate in given:
             session.register(candidate)
         session.restore()
-        work(session)
-        report(session)
-        return load_view(session.store, session.name)
+        yield session
 
 
 def work(session: Session) -> None:

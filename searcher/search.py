@@ -77,8 +77,20 @@ def measure_baseline(session: Session, candidate: Candidate) -> bool:
         session.leave_out(candidate, error)
         return True
     if candidate.weights == session.laboratory.weights:
-        session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
+        tell_known(session, candidate, measured)
     return True
+
+
+def tell_known(session: Session, candidate: Candidate, measured: Measured) -> None:
+    """Lets the sampler learn from a schedule that it did not propose, once: workers take turns."""
+    told = values(session, measured)
+    while session.crew.others:
+        with turn(session.store, f"told {session.name}", session.crew.worker) as mine:
+            if mine:
+                session.proposer.tell_known(candidate.label, candidate.schedule, told)
+                return
+        session.wait()
+    session.proposer.tell_known(candidate.label, candidate.schedule, told)
 
 
 def measure_proposals(session: Session) -> None:
@@ -120,6 +132,8 @@ def is_awaited(session: Session) -> bool:
 def measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
     """Measures the baseline that matters most of those that no other worker is at; False where there is none."""
     busy: set[tuple[str, str]] = set()
+    if session.crew.others:
+        session.refresh(now=True)
     while candidate := _contested(session, rungs, busy):
         if measure_baseline(session, candidate):
             return True
@@ -178,7 +192,7 @@ def measure_given_one(session: Session, candidate: Candidate) -> bool:
     except UNMEASURABLE as error:
         session.leave_out(candidate, error)
     else:
-        session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
+        tell_known(session, candidate, measured)
     session.allowance.trials += 1
     return True
 

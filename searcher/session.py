@@ -199,13 +199,13 @@ class Session:
 
     def restore(self) -> None:
         """Takes in what this study has measured on search seeds, in earlier sessions or beside this one."""
-        quality, members = self.laboratory.config.quality, self.members()
+        members = self.members()
         self.given = [each for each in members if each.role == "trial" and each.trial is None]
         self.objective.refresh()
         if not self.costs.can_time:
             self.costs.refresh()
         for candidate in members:
-            record = self.objective.scored(candidate, quality.search_seed, quality.num_images)
+            record = self._scored(candidate)
             if record is not None and not self.is_done(candidate) and self.costs.can_tell(candidate.schedule):
                 self._learn(candidate, record)
 
@@ -248,11 +248,15 @@ class Session:
 
     def trials_spent(self) -> int:
         """Proposals of the study that were measured, could not be, or are being measured; a user's among them."""
-        return self.proposer.asked() + sum(1 for each in self.given if self.is_done(each))
+        return self.proposer.asked() + sum(1 for each in self.given if self.is_done(each) or self._scored(each))
 
     def is_done(self, candidate: Candidate) -> bool:
         """Whether a candidate was measured, or can't be."""
         return candidate.key in self.measured or candidate.key in self.left_out
+
+    def _scored(self, candidate: Candidate) -> QualityRecord | None:
+        quality = self.laboratory.config.quality
+        return self.objective.scored(candidate, quality.search_seed, quality.num_images)
 
     def _learn(self, candidate: Candidate, record: QualityRecord) -> None:
         try:

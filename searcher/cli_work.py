@@ -1,0 +1,135 @@
+"""What `exeunt optimize` and `exeunt resume` do with a study: here in one process, in several, or by others."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..reports.loading import load_view
+from ..reports.view import StudyView
+from ..studies.budget import Budget, parse_budget
+from ..studies.config import StudyConfig
+from ..studies.interruption import interruptible
+from ..studies.store import open_store
+from . import runner
+from .estimate import statement
+from .options import is_default
+from .outcome import show
+from .progress import watching
+from .sharing import prepare, work_together
+from .standing import standing_at
+
+
+def go_on(
+    config: StudyConfig,
+    stored: StudyConfig,
+    url: str,
+    proposals: Sequence[Path],
+    *,
+    as_json: bool,
+    quiet: bool,
+    workers: int,
+) -> None:
+    """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
+    stands = standing_at(url, config.name)
+    if config.run.budget != stored.run.budget:
+        work(config, url, proposals, as_json=as_json, quiet=quiet, workers=workers)
+    elif stands.finished:
+        show_finished(url, stored, as_json)
+    else:
+        left = stands.left(parse_budget(config.run.budget))
+        work(config, url, proposals, as_json=as_json, quiet=quiet, workers=workers, budget=left)
+
+
+def work(
+    config: StudyConfig,
+    url: str,
+    proposals: Sequence[Path],
+    *,
+    as_json: bool,
+    quiet: bool,
+    workers: int,
+    budget: Budget | None = None,
+) -> None:
+    """Does what a study has to do within a budget, its configuration's if none is given, and shows what came out."""
+    if workers == 0:
+        leave_to_others(config, url, proposals, budget, as_json)
+        return
+    if workers > 1:
+        view = together(config, url, proposals, workers, budget, as_json=as_json, quiet=quiet)
+    else:
+        view = alone(config, url, proposals, budget, as_json=as_json, quiet=quiet)
+    if config.run.report is not None:
+        click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
+    show(view, as_json)
+
+
+def alone(
+    config: StudyConfig, url: str, proposals: Sequence[Path], budget: Budget | None, *, as_json: bool, quiet: bool
+) -> StudyView:
+    """Does it in this process."""
+    with watching(quiet) as watch, interruptible() as interruption:
+        return runner.optimize(
+            config,
+            url,
+            budget=budget,
+            proposals=proposals,
+            watch=watch,
+            interruption=interruption,
+            announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
+        )
+
+
+def together(
+    config: StudyConfig,
+    url: str,
+    proposals: Sequence[Path],
+    workers: int,
+    budget: Budget | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> StudyView:
+    """Does it in several processes."""
+    with watching(quiet) as watch, interruptible() as interruption:
+        work_together(
+            config,
+            url,
+            workers,
+            budget=budget,
+            proposals=proposals,
+            watch=watch,
+            interruption=interruption,
+            announce=lambda text: click.echo(text, err=as_json),
+        )
+    with open_store(url, read_only=True) as store:
+        return load_view(store, config.name)
+
+
+def leave_to_others(
+    config: StudyConfig, url: str, proposals: Sequence[Path], budget: Budget | None, as_json: bool
+) -> None:
+    """Makes the study, or gives it a budget, and says how workers come to it."""
+    where = prepare(
+        config,
+        url,
+        budget=budget,
+        proposals=proposals,
+        announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
+    )
+    storage = [] if is_default(where) else ["--storage", where]
+    command = shlex.join(["exeunt", "worker", *storage, "--study", config.name])
+    if as_json:
+        click.echo(json.dumps({"study": config.name, "budget": str(budget or config.run.budget), "worker": command}))
+    else:
+        click.echo(f"Study `{config.name}` waits for workers. Start them anywhere: {command}")
+
+
+def show_finished(url: str, config: StudyConfig, as_json: bool) -> None:
+    """Prints the front of a study that has nothing left to do."""
+    click.echo(f"Study `{config.name}` is finished: its budget of {config.run.budget} is spent.", err=as_json)
+    with open_store(url, read_only=True) as store:
+        view = load_view(store, config.name)
+    show(view, as_json)

@@ -1,0 +1,83 @@
+"""`exeunt worker`: one more worker for a study, on this machine or any other."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import click
+
+from ..studies.config import parse_assignment
+from ..studies.interruption import interruptible
+from .estimate import statement
+from .joining import join
+from .laboratory import Laboratory
+from .logs import JsonLines, json_lines
+from .opening import only_study
+from .options import storage_flag, storage_url, study_flag
+from .progress import Watch, watching
+from .session import Stopped
+
+
+@click.command()
+@storage_flag
+@study_flag
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N, where this worker's is not the study's.")
+@click.option(
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Where a file is here: checkpoint.path=/data/x.pt."
+)
+@click.option("--target", is_flag=True, help="Time the study on this device, unless a worker lives on its target.")
+@click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How it says what it does.")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+def worker(
+    storage: str,
+    study: str | None,
+    device: str | None,
+    assignments: tuple[str, ...],
+    target: bool,
+    report: str | None,
+    log_format: str,
+    quiet: bool,
+) -> None:
+    """Work on a study that is there, beside all its other workers, until its budget is spent.
+
+    Start as many as there are devices, on any machine that reaches the database; each ends by itself. Exit codes: 0 the
+    study is finished or was stopped, 2 something here is not what the study measures with, 70 this device is broken,
+    75 interrupted or storage out of reach: the same command goes on.
+
+    \b
+    Examples:
+      exeunt worker --study demo
+      EXEUNT_STORAGE=postgresql+psycopg://ada@db.example/exeunt exeunt worker --study dit --device cuda
+    """
+    url = storage_url(storage)
+    changes = {"throughput.device": device, "run.report": report, **dict(map(parse_assignment, assignments))}
+    with _telling(log_format, quiet) as watch, interruptible() as interruption:
+        try:
+            join(
+                url,
+                only_study(url, study),
+                {key: value for key, value in changes.items() if value is not None},
+                takes_target=target,
+                watch=watch,
+                interruption=interruption,
+                announce=lambda laboratory: _announce(laboratory, watch),
+            )
+        except Stopped as error:
+            # Whoever starts workers again when they were interrupted must not do so here.
+            watch.say(str(error))
+
+
+def _announce(laboratory: Laboratory, watch: Watch) -> None:
+    if not isinstance(watch, JsonLines):
+        click.echo(statement(laboratory), err=True)
+
+
+@contextmanager
+def _telling(log_format: str, quiet: bool) -> Generator[Watch]:
+    if log_format == "json":
+        with json_lines(sys.stderr) as lines:
+            yield lines
+    else:
+        with watching(quiet) as watch:
+            yield watch

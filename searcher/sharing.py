@@ -1,0 +1,103 @@
+"""Studies that several processes share: `exeunt optimize --workers N`, with N processes here, or none."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..backends.errors import DeviceError
+from ..studies.budget import Budget, parse_budget
+from ..studies.config import StudyConfig, override, to_dict
+from ..studies.interruption import Interruption
+from ..studies.orders import withdraw_order
+from ..studies.store import open_store
+from .allowance import Allowance, process_age, refuse_too_small
+from .fitting import adopt
+from .laboratory import Laboratory, set_up
+from .opening import Arrival, open_session, stored_config
+from .progress import Silent, Watch
+from .proposals import read_proposals
+from .workers import Workers, draw_budget_id, environments
+from .workers_child import Job
+
+
+def work_together(
+    config: StudyConfig,
+    url: str,
+    workers: int,
+    *,
+    budget: Budget | None = None,
+    proposals: Sequence[Path] = (),
+    watch: Watch,
+    interruption: Interruption,
+    announce: Callable[[str], None],
+) -> None:
+    """Does what `runner.optimize` does, in several processes on this machine.
+
+    Args:
+        config: the study.
+        url: its database.
+        workers: how many processes.
+        budget: what they spend together; the configuration's if not given.
+        proposals: as for `optimize`.
+        watch: who is told what they do.
+        interruption: lets them finish what they are at once a signal came.
+        announce: called with the statement of the baseline before anything is spent.
+
+    Raises:
+        As `optimize` does, and what ended the last worker.
+    """
+    budget = refuse_too_small(budget or parse_budget(config.run.budget))
+    devices = environments(workers, config.throughput.device)
+    if stored_config(url, config.name) is not None:
+        with open_store(url) as store:
+            withdraw_order(store, config.name)
+    job = Job(
+        config=to_dict(config),
+        url=url,
+        budget=str(budget),
+        budget_id=draw_budget_id(),
+        began=time.time() - process_age(),
+        proposals=tuple(map(str, proposals)),
+        parent=os.getpid(),
+        reports=True,
+    )
+    Workers(job, devices, watch, announce).run(interruption)
+
+
+def prepare(
+    config: StudyConfig,
+    url: str,
+    *,
+    budget: Budget | None = None,
+    proposals: Sequence[Path] = (),
+    announce: Callable[[Laboratory], None],
+) -> str:
+    """Makes a study, or gives one another budget, and leaves the work to workers wherever they are.
+
+    The device that the study names need not be here. Arguments and errors are those of `optimize`.
+
+    Returns:
+        The database's URL without a password.
+    """
+    allowance = Allowance(refuse_too_small(budget or parse_budget(config.run.budget)))
+    stored = stored_config(url, config.name)
+    laboratory = _laboratory(config if stored is None else adopt(config, stored))
+    given = read_proposals(proposals, laboratory)
+    announce(laboratory)
+    arrival = Arrival(takes_target=False, works=False)
+    with open_session(laboratory, url, allowance, Silent(), Interruption(), arrival) as session:
+        for candidate in given:
+            session.register(candidate)
+        return session.store.url
+
+
+def _laboratory(config: StudyConfig) -> Laboratory:
+    """What the study measures with, on the CPU where its device is not here."""
+    try:
+        return set_up(config)
+    except DeviceError:
+        here = set_up(override(config, {"throughput.device": "cpu"}))
+        named = override(here.config, {"throughput.device": config.throughput.device})
+        return replace(here, config=named)

@@ -1,0 +1,104 @@
+"""One of the processes of `exeunt optimize --workers N`: reads what to do from standard input, and tells its parent.
+
+Its job is a line of JSON, since a command line can be seen by everybody and may not hold a database's password. What it
+does goes to standard output as `logs.JsonLines`; it ends when its parent is gone.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..backends.errors import Interrupted
+from ..backends.schedule import ExeuntError
+from ..studies.budget import parse_budget
+from ..studies.config import from_dict
+from ..studies.interruption import Interruption, interruptible
+from ..studies.secrets import guard_output
+from .allowance import Allowance
+from .estimate import statement
+from .logs import JsonLines, json_lines
+from .opening import Arrival
+from .outcome import report
+from .runner import begin, work
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the processes of one command do together.
+
+    Attributes:
+        config: the study, as `config.to_dict` has it.
+        url: its database.
+        budget: what they spend together, as text.
+        budget_id: drawn by their parent.
+        began: when the parent's command began, in seconds since 1970.
+        proposals: files and folders of schedules.
+        parent: the parent's process identifier.
+        reports: whether this process writes the report when the study is finished.
+    """
+
+    config: dict[str, Any]
+    url: str
+    budget: str
+    budget_id: str
+    began: float
+    proposals: tuple[str, ...]
+    parent: int
+    reports: bool = False
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+
+class Child(Interruption):
+    """An interruption that also comes when the parent is gone, since nobody would be left to stop this process."""
+
+    def __init__(self, inner: Interruption, parent: int) -> None:
+        super().__init__()
+        self._inner = inner
+        self._parent = parent
+
+    def check(self) -> None:
+        """Raises `Interrupted` if a signal has come, or the parent has ended."""
+        self._inner.check()
+        if os.getppid() != self._parent:
+            raise Interrupted("The process that started this worker is gone; what was committed is kept.")
+
+
+def run(job: Job, lines: JsonLines, interruption: Interruption) -> None:
+    """Does the job. Raises what `runner.optimize` raises."""
+    with begin(
+        from_dict(job.config),
+        job.url,
+        Allowance(parse_budget(job.budget), time.monotonic() - (time.time() - job.began)),
+        Arrival(budget_id=job.budget_id),
+        proposals=[Path(each) for each in job.proposals],
+        watch=lines,
+        interruption=Child(interruption, job.parent),
+        announce=lambda laboratory: lines.emit("baseline", text=statement(laboratory)),
+    ) as session:
+        work(session)
+        if job.reports:
+            report(session)
+
+
+def main() -> NoReturn:
+    """Reads the job, does it, and ends with the exit code of what came of it."""
+    guard_output()
+    values = json.loads(sys.stdin.readline())
+    with json_lines(sys.stdout) as lines, interruptible() as interruption:
+        try:
+            run(Job(**values), lines, interruption)
+        except ExeuntError as error:
+            lines.emit("error", identifier=error.identifier, text=str(error))
+            raise SystemExit(error.exit_code) from None
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main()
