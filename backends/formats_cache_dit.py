@@ -50,7 +50,7 @@ def write_cache_dit(schedule: Schedule) -> str:
     mask, signature = mask_of(schedule, NAME), schedule.networks[0]
     if signature.granularity != "block" or any(kind != "residual" for kind in signature.block_kinds):
         got = f'granularity "{signature.granularity}" with {", ".join(sorted({kind for kind, _ in signature.kinds}))}'
-        refuse(NAME, "the format is for chains of whole residual blocks", got, "Use --to exeunt.")
+        refuse(NAME, "the format is for chains of whole residual blocks", got, "Use the format exeunt.")
     first, last = _ends(mask)
     steps = ", ".join(str(int(all(row))) for row in mask)
     return (

@@ -63,7 +63,7 @@ def _check_architecture(schedule: Schedule) -> None:
     architecture = schedule.networks[0].architecture
     if architecture not in ARCHITECTURES:
         rule = f"the format has names for the components of {', '.join(ARCHITECTURES)} alone"
-        refuse(NAME, rule, f"`{architecture}`", "Use --to smoothcache or --to exeunt.")
+        refuse(NAME, rule, f"`{architecture}`", "Use the format smoothcache or exeunt.")
 
 
 def read_ecad(text: str, base: Schedule | None) -> Schedule:

@@ -49,7 +49,7 @@ def _branches(signature: NetworkSignature) -> tuple[str, ...]:
     """The branches of a block of a network that SmoothCache runs."""
     if signature.architecture not in ARCHITECTURES:
         rule = f"the format is for {', '.join(ARCHITECTURES)}, called once a step"
-        refuse(NAME, rule, f"`{signature.architecture}`", "Use --to exeunt.")
+        refuse(NAME, rule, f"`{signature.architecture}`", "Use the format exeunt.")
     return branches_of(signature)
 
 

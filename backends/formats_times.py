@@ -53,7 +53,8 @@ def _listed(schedule: Schedule) -> list[float]:
     expanded = SOLVERS[sampler.name].expand(times, sampler) if sampler.name in SOLVERS else times
     if expanded != evaluated:
         got = ", ".join(f"{time:g}" for time in evaluated[:4])
-        refuse(NAME, f"times must be such as `{sampler.name}` evaluates of a list", f"{got}, …", "Use --to exeunt.")
+        rule = f"times must be such as `{sampler.name}` evaluates of a list"
+        refuse(NAME, rule, f"{got}, …", "Use the format exeunt.")
     return times
 
 
@@ -64,7 +65,7 @@ def _network_time(schedule: Schedule) -> Callable[[float], float | None]:
     ]
     if not fitting:
         got = f"{schedule.steps[0].network_time} at {schedule.steps[0].time}"
-        refuse(NAME, "network_time must follow from time (itself, ¼ ln σ or 1000 · t)", got, "Use --to exeunt.")
+        refuse(NAME, "network_time must follow from time (itself, ¼ ln σ or 1000 · t)", got, "Use the format exeunt.")
     return fitting[0]
 
 

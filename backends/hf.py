@@ -27,6 +27,7 @@ from .hf_flops import Flops, count
 from .hf_hooks import attach, detach
 from .hf_loading import digest, free_text, load_denoiser, load_text, open_folder, read_json, scheduler_config
 from .hf_noise import Process, process
+from .hf_text import gathered
 from .network import Network
 from .plan import Call
 from .schedule import NetworkSignature
@@ -242,10 +243,12 @@ class DiffusersNetwork(Network):
             return
         pipeline, everything = self._text(), [*prompts, ""]
         start = clock.perf_counter()
-        parts = [
-            self.architecture.encode(pipeline, everything[first : first + PROMPTS_AT_ONCE])
-            for first in range(0, len(everything), PROMPTS_AT_ONCE)
-        ]
+        with gathered() as said:
+            parts = [
+                self.architecture.encode(pipeline, everything[first : first + PROMPTS_AT_ONCE])
+                for first in range(0, len(everything), PROMPTS_AT_ONCE)
+            ]
+        self.notes = (*self.notes, *(f"prompts: {each}" for each in said))
         self._embeddings.rows = {name: self._table([part[name] for part in parts]) for name in parts[0]}
         self._embeddings.seconds = (clock.perf_counter() - start) / len(everything)
         free_text(pipeline)

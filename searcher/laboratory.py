@@ -22,6 +22,7 @@ from ..backends.features import FeatureArray, parse_metric
 from ..backends.loading import check_device, load
 from ..backends.network import Network
 from ..backends.pipelines import load_pipeline
+from ..backends.printable import printable
 from ..backends.sampling import Samples
 from ..backends.solvers import find
 from ..studies.config import AUTO, CheckpointConfig, StudyConfig, override
@@ -159,7 +160,9 @@ def embed(networks: Iterable[Network], conditions: Conditions) -> None:
     """Has every network that takes prompts encode these, once."""
     for network in networks:
         if network.condition_kind == "prompts" and network.num_conditions is None:
+            known = len(network.notes)
             network.embed(conditions.prompts)
+            _tell(network.notes[known:])
 
 
 def resolve_device(config: StudyConfig) -> StudyConfig:
@@ -218,9 +221,13 @@ def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
 
 def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
     """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
-    for note in network.notes:
-        click.echo(f"Note: {note}.", err=True)
+    _tell(network.notes)
     return network.at(checkpoint.granularity)
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(printable(f"Note: {note}."), err=True)
 
 
 def _check_same_network(first: Network, other: Network, path: str) -> None:

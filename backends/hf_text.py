@@ -1,0 +1,46 @@
+"""What the libraries say while text encoders run, gathered: each would repeat it for every batch of prompts."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LIBRARIES = ("diffusers", "transformers")
+_CUT = re.compile(r"input was truncated because .*up to (\d+) tokens")
+_ABOUT_THE_SAME = "sequence length is longer than the specified maximum"  # before a prompt is cut
+_LONGEST = 300  # characters
+
+
+class _Gatherer(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = _in_short(" ".join(record.getMessage().split()))
+        if text is not None and text not in self.said:
+            self.said.append(text)
+
+
+@contextmanager
+def gathered() -> Iterator[list[str]]:
+    """Keeps the libraries' warnings off standard error; yields the list that they go to, each once and short."""
+    gatherer, loggers = _Gatherer(), [logging.getLogger(name) for name in LIBRARIES]
+    kept = [(logger, logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [gatherer], False
+    try:
+        yield gatherer.said
+    finally:
+        for logger, handlers, propagate in kept:
+            logger.handlers, logger.propagate = handlers, propagate
+
+
+def _in_short(text: str) -> str | None:
+    """None for what another warning says better."""
+    cut = _CUT.search(text)
+    if cut:
+        return f"a text encoder takes {cut[1]} tokens; what prompts have beyond them is cut, as in the pipeline"
+    if _ABOUT_THE_SAME in text:
+        return None
+    return text[:_LONGEST].rstrip(".")
