@@ -7,19 +7,18 @@ from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
-import optuna
 
 from ..backends.environment import environment_digest
 from ..backends.features import TO_BASELINE
-from ..backends.plan import compile_plan
-from ..backends.schedule import Schedule
-from ..backends.throughput import Timing, predict_seconds
+from ..backends.pieces import DECODE, SOLVER_STEP
+from ..backends.throughput import Timing
 from ..backends.uncertainty import Distance, difference, estimate
 from ..studies.config import StudyConfig, to_dict
+from ..studies.optuna_rows import study_attributes
+from ..studies.outlines import Outline, StoredSchedule, kind_key
 from ..studies.records import TEXT_ENCODING, EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
-from ..studies.storage import optuna_storage
 from ..studies.store import Store
-from ..studies.transactions import storage_errors
+from ..studies.transactions import reading
 from .conditions import conditions
 from .interval import Interval
 from .pareto import Score
@@ -60,10 +59,8 @@ def load_view(store: Store, study: str) -> StudyView:
 
 def _state(store: Store, study: str) -> str:
     """What the runner says it is doing; Optuna's study may not be there yet."""
-    with storage_errors(store.engine):
-        found = optuna.get_all_study_summaries(optuna_storage(store.engine), include_best_trial=False)
-    attributes = {summary.study_name: summary.user_attrs for summary in found}
-    return str(attributes.get(study, {}).get("state", "not started"))
+    with reading(store.engine) as connection:
+        return str(study_attributes(connection, "state", study).get(study, "not started"))
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class _Rows:
 
     config: StudyConfig
     members: Sequence[Member]
-    schedules: Mapping[str, Schedule]
+    schedules: Mapping[str, StoredSchedule]
     evaluations: Mapping[str, EvaluationRecord]
     qualities: Sequence[QualityRecord]
     throughputs: Mapping[Key, Throughput]
@@ -93,7 +90,7 @@ class _Rows:
         return cls(
             config=config,
             members=members,
-            schedules=store.evaluations.schedules(member.schedule_digest for member in members),
+            schedules=store.evaluations.stored_schedules(study),
             evaluations={record.digest: record for record in store.evaluations.evaluations(study)},
             qualities=store.measurements.qualities(study),
             throughputs=throughputs(timed, names, (full.schedule_digest, full.weights_name)) if full else {},
@@ -199,25 +196,32 @@ class _Rows:
         key = member.schedule_digest, member.weights_name
         label = member.label if member.label not in labels else f"{member.label} · {member.weights_name}"
         labels.add(label)
-        schedule = self.schedules[member.schedule_digest]
+        stored = self.schedules[member.schedule_digest]
         return Point(
             label=label,
             role=cast(Literal["baseline", "trial"], member.role),
             family=member.family if member.role == "baseline" else "",
             weights=member.weights_name,
-            schedule=schedule,
+            stored=stored,
             trial=member.trial_number,
             search=self.quality(key, "search"),
             final=self.quality(key, "final"),
-            predicted_seconds=self.predicted_seconds(schedule),
+            predicted_seconds=self.predicted_seconds(stored.outline),
             throughput=self.throughputs.get(key),
         )
 
-    def predicted_seconds(self, schedule: Schedule) -> float | None:
+    @cached_property
+    def medians(self) -> dict[str, float]:
+        """Seconds of each timed kind of call, by its key."""
+        return {kind_key(kind): timing.median for kind, timing in self.kinds.items()}
+
+    def predicted_seconds(self, outline: Outline) -> float | None:
         """Of a batch, as the search summed it; None while a kind of call isn't timed."""
-        plan = compile_plan(schedule)
-        wanted = {call.kind for step in plan.steps for call in step.calls}
-        return predict_seconds(plan, [self.kinds]) if wanted and wanted <= self.kinds.keys() else None
+        calls = outline.calls[0]
+        if len(outline.calls) > 1 or not calls or not calls.keys() <= self.medians.keys():
+            return None
+        fixed = outline.num_steps * self.kinds[SOLVER_STEP].median + self.kinds[DECODE].median
+        return fixed + sum(count * self.medians[key] for key, count in calls.items())
 
     def influences(self) -> dict[Key, QualityRecord]:
         keys = [(member.schedule_digest, member.weights_name) for member in self.members]

@@ -104,7 +104,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         _interval(speedup, digits=2, unit=" ×"),
         _speed(speed),
         _number(100 * (1 - 1 / speedup.value) if speedup else None, 0, " %"),
-        _number(point.schedule.num_steps, 0),
+        _number(point.num_steps, 0),
         _number(point.mean_depth, 1),
         _number(point.block_evaluations, 0),
         _number(point.flops / 1e9 if point.flops else None, 2),

@@ -10,7 +10,8 @@ from functools import cached_property
 from statistics import median
 from typing import Literal
 
-from ..backends.schedule import Schedule, block_evaluations, depths
+from ..backends.schedule import Schedule
+from ..studies.outlines import StoredSchedule
 from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
@@ -108,7 +109,7 @@ class Point:
     role: Literal["baseline", "trial"]
     family: str
     weights: str
-    schedule: Schedule
+    stored: StoredSchedule
     trial: int | None
     search: Quality | None = None
     final: Quality | None = None
@@ -117,19 +118,29 @@ class Point:
     flops: int | None = None
 
     @property
+    def schedule(self) -> Schedule:
+        """All of it; what most points are asked for stands in its outline."""
+        return self.stored.schedule
+
+    @property
     def key(self) -> Key:
         """What tells points apart: the schedule's digest and the weights."""
-        return self.schedule.digest, self.weights
+        return self.stored.outline.digest, self.weights
 
-    @cached_property
+    @property
+    def num_steps(self) -> int:
+        """Of the schedule."""
+        return self.stored.outline.num_steps
+
+    @property
     def block_evaluations(self) -> int:
         """Of one image, guidance branches counted."""
-        return block_evaluations(self.schedule)
+        return self.stored.outline.block_evaluations
 
-    @cached_property
+    @property
     def mean_depth(self) -> float:
         """Blocks that run, averaged over the steps."""
-        return sum(depths(self.schedule)) / self.schedule.num_steps
+        return self.stored.outline.mean_depth
 
     def quality(self, seeds: Seeds) -> Quality | None:
         """The search value or the final value; never one for the other."""

@@ -37,7 +37,7 @@ def show(view: StudyView, as_json: bool) -> None:
     click.echo()
     for sentence in (headline(view), *details(view)):
         click.echo(sentence)
-    console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False, markup=False)
+    console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False)
     console.print(front_table(view))
     click.echo(next_commands(view))
 

@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-import optuna
-from optuna.trial import TrialState
-
 from ..studies.budget import Budget
+from ..studies.optuna_rows import study_attributes, trial_counts
 from ..studies.records import Progress
-from ..studies.storage import optuna_storage
 from ..studies.store import Store, open_store
-from ..studies.transactions import storage_errors
+from ..studies.transactions import reading
 from .notes import FINISHED
 
 # An interrupted study gets at least this share of its budget again, or it could not measure its front.
@@ -53,19 +50,9 @@ class Standing:
 
 def standing(store: Store, study: str) -> Standing:
     """How a study of an open database stands."""
-    progress = store.studies.progress(study)
-    with storage_errors(store.engine):
-        try:
-            loaded = optuna.load_study(study_name=study, storage=optuna_storage(store.engine))
-        except KeyError:
-            return Standing("not started", {}, progress)
-        states = [trial.state.name.lower() for trial in loaded.get_trials(deepcopy=False)]
-    counted = {state.name.lower(): states.count(state.name.lower()) for state in TrialState}
-    return Standing(
-        state=str(loaded.user_attrs.get("state", "not started")),
-        trials={state: count for state, count in counted.items() if count},
-        progress=progress,
-    )
+    with reading(store.engine) as connection:
+        trials, states = trial_counts(connection, study), study_attributes(connection, "state", study)
+    return Standing(str(states.get(study, "not started")), trials.get(study, {}), store.studies.progress(study))
 
 
 def standing_at(url: str, study: str) -> Standing:

@@ -165,7 +165,7 @@ class _Copy:
         query = select(reference.name, reference.target).select_from(reference.name.table)
         # Evaluations and conditions are known by digests everywhere, trials by their numbers only within their study.
         query = query if reference.name.name == "digest" else query.where(reference.among)
-        return dict(self.there.execute(query).tuples().all())
+        return dict(self.there.execute(query).all())
 
     def _compare(self, targets: list[Part]) -> None:
         """Raises `StorageError` unless every row that was put there is read there again, features included."""

@@ -65,7 +65,7 @@ def _file(connection: Connection) -> Iterator[Finding]:
     for line in connection.execute(text("PRAGMA integrity_check")).scalars():
         if line != "ok":
             yield Finding("file", line)
-    for table, row, parent, _ in connection.execute(text("PRAGMA foreign_key_check")).tuples():
+    for table, row, parent, _ in connection.execute(text("PRAGMA foreign_key_check")):
         yield Finding("file", f"row {row} of {table} refers to a row of {parent} that is not there")
 
 
@@ -82,7 +82,7 @@ def _schedules(connection: Connection) -> Iterator[Finding]:
 
 def _evaluations(connection: Connection) -> Iterator[Finding]:
     parts = [EVALUATIONS.c[name] for name in EvaluationKey.__dataclass_fields__]
-    for digest, *key in connection.execute(select(EVALUATIONS.c.digest, *parts)).tuples():
+    for digest, *key in connection.execute(select(EVALUATIONS.c.digest, *parts)):
         if EvaluationKey(*key).digest != digest:
             yield Finding("evaluation", f"{digest[:12]} has another key than its digest is of")
 
@@ -103,13 +103,13 @@ def overlapping_chunks(connection: Connection) -> list[str]:
         .where(inner.c.before > inner.c.first_image)
         .order_by(EVALUATIONS.c.id, inner.c.first_image)
     )
-    return [f"image {first} of evaluation {digest[:12]}" for digest, first in connection.execute(query).tuples()]
+    return [f"image {first} of evaluation {digest[:12]}" for digest, first in connection.execute(query)]
 
 
 def _features(connection: Connection) -> Iterator[Finding]:
     columns = EVALUATIONS.c.digest, CHUNKS.c.first_image, CHUNKS.c.sha256, CHUNKS.c.features
     query = select(*columns).join(EVALUATIONS, EVALUATIONS.c.id == CHUNKS.c.evaluation_id)
-    for digest, first, wanted, data in connection.execute(query, execution_options={"yield_per": BATCH}).tuples():
+    for digest, first, wanted, data in connection.execute(query, execution_options={"yield_per": BATCH}):
         if hashlib.sha256(data).hexdigest() != wanted:
             yield Finding("features", f"those from image {first} of evaluation {digest[:12]} changed")
 
@@ -124,7 +124,7 @@ def _members(connection: Connection) -> Iterator[Finding]:
         .where(studies.c.study_name == MEMBERS.c.study, trials.c.number == MEMBERS.c.trial_number)
     )
     query = select(MEMBERS.c.study, MEMBERS.c.label).where(MEMBERS.c.trial_number.is_not(None), ~there.exists())
-    for study, label in connection.execute(query).tuples():
+    for study, label in connection.execute(query):
         yield Finding("member", f"`{label}` of study `{study}` has no trial")
     known = select(STUDIES.c.name).where(STUDIES.c.name == studies.c.study_name)
     for name in connection.execute(select(studies.c.study_name).where(~known.exists())).scalars():
@@ -135,7 +135,7 @@ def _leases(connection: Connection) -> Iterator[Finding]:
     """A claim of a worker that ended keeps others waiting until it runs out."""
     ended = select(WORKERS.c.owner).where(WORKERS.c.owner == LEASES.c.owner, WORKERS.c.ended.is_not(None))
     query = select(LEASES.c.name, LEASES.c.owner).where(LEASES.c.expires > clock(), ended.exists())
-    for name, owner in connection.execute(query).tuples():
+    for name, owner in connection.execute(query):
         yield Finding("lease", f"{name[:40]} is held by {owner}, which has ended", damage=False)
 
 
@@ -148,7 +148,7 @@ def _trials(connection: Connection) -> Iterator[Finding]:
         select(trials.c.number, attributes.c.value_json).outerjoin(attributes, owner).where(trials.c.state == "RUNNING")
     )
     alive = {f'"{each}"' for each in _alive(connection)}
-    for number, of in connection.execute(query).tuples():
+    for number, of in connection.execute(query):
         if of not in alive:
             yield Finding("trial", f"trial {number} is running, and its worker ({of or 'nobody'}) is not", damage=False)
 

@@ -52,8 +52,8 @@ def _summaries(connection: Connection) -> list[Summary]:
     states, trials = study_attributes(connection, "state"), trial_counts(connection)
     schedules, workers = _members(connection), _workers(connection)
     images = _images(connection)
-    orders = dict(connection.execute(select(ORDERS.c.study, ORDERS.c.wanted)).tuples().all())
-    rows = connection.execute(select(STUDIES.c.name, STUDIES.c.created).order_by(STUDIES.c.created)).tuples()
+    orders = dict(connection.execute(select(ORDERS.c.study, ORDERS.c.wanted)).all())
+    rows = connection.execute(select(STUDIES.c.name, STUDIES.c.created).order_by(STUDIES.c.created))
     return [
         Summary(
             study=name,
@@ -71,7 +71,7 @@ def _summaries(connection: Connection) -> list[Summary]:
 
 def _members(connection: Connection) -> dict[str, int]:
     query = select(MEMBERS.c.study, func.count()).group_by(MEMBERS.c.study)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def _images(connection: Connection) -> dict[str, int]:
@@ -80,10 +80,10 @@ def _images(connection: Connection) -> dict[str, int]:
         .join(CHUNKS, (CHUNKS.c.study == STUDIES.c.name) & (CHUNKS.c.committed >= STUDIES.c.created))
         .group_by(STUDIES.c.name)
     )
-    return {name: int(count) for name, count in connection.execute(query).tuples()}
+    return {name: int(count) for name, count in connection.execute(query)}
 
 
 def _workers(connection: Connection) -> dict[str, int]:
     alive = WORKERS.c.ended.is_(None) & (clock() - WORKERS.c.heartbeat <= WORKERS.c.lease_seconds)
     query = select(WORKERS.c.study, func.count()).where(alive).group_by(WORKERS.c.study)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import Connection, Select, String, cast, column, func, select, table
 
@@ -25,7 +25,7 @@ def trial_counts(connection: Connection, study: str | None = None) -> dict[str, 
         .order_by(_STUDIES.c.study_name, state)
     )
     found: dict[str, dict[str, int]] = defaultdict(dict)
-    for name, kind, count in connection.execute(_of(query, study)).tuples():
+    for name, kind, count in connection.execute(_of(query, study)):
         found[name][kind.lower()] = count
     return dict(found)
 
@@ -37,8 +37,8 @@ def study_attributes(connection: Connection, key: str, study: str | None = None)
         .join(_ATTRIBUTES, _ATTRIBUTES.c.study_id == _STUDIES.c.study_id)
         .where(_ATTRIBUTES.c.key == key)
     )
-    return {name: json.loads(value) for name, value in connection.execute(_of(query, study)).tuples()}
+    return {name: json.loads(value) for name, value in connection.execute(_of(query, study))}
 
 
-def _of(query: Select[Unpack[Ts]], study: str | None) -> Select[Unpack[Ts]]:
+def _of(query: Select[*Ts], study: str | None) -> Select[*Ts]:
     return query if study is None else query.where(_STUDIES.c.study_name == study)

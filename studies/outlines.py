@@ -1,4 +1,4 @@
-"""What lists and figures need of a schedule, kept beside it: thousands are read at once, and few are looked at whole."""
+"""What lists and figures need of a schedule, kept beside it: thousands are listed, and few are looked at whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from ..backends.plan import compile_plan
-from ..backends.schedule import Schedule, block_evaluations, depths, parse
+from ..backends.schedule import Schedule, block_evaluations, canonical, depths, parse
 from .tables import SCHEDULES
 
 # Of how an outline is worked out, and of the names that plans give to kinds of calls. Others are worked out again.
@@ -48,6 +48,11 @@ class StoredSchedule:
     @cached_property
     def schedule(self) -> Schedule:
         return parse(self.text)
+
+
+def hold(schedule: Schedule) -> StoredSchedule:
+    """A schedule as a database would have it."""
+    return StoredSchedule(outline(schedule), canonical(schedule).decode())
 
 
 @cache

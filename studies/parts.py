@@ -264,7 +264,7 @@ def trial_numbers(connection: Connection, study: str) -> dict[int, int]:
     tables = optuna_tables(connection)
     trials, studies = tables["trials"], tables["studies"]
     query = select(trials.c.trial_id, trials.c.number).join(studies, studies.c.study_id == trials.c.study_id)
-    return dict(connection.execute(query.where(studies.c.study_name == study)).tuples().all())
+    return dict(connection.execute(query.where(studies.c.study_name == study)).all())
 
 
 def portable(part: Part, rows: Iterable[Row], translated: Mapping[int, int]) -> Iterator[Row]:

@@ -96,7 +96,7 @@ def _garbage(connection: Connection) -> Garbage:
         .group_by(EVALUATIONS.c.id, EVALUATIONS.c.digest)
         .order_by(EVALUATIONS.c.id)
     )
-    evaluations = {digest: (int(count), int(bytes)) for digest, count, bytes in connection.execute(query).tuples()}
+    evaluations = {digest: (int(count), int(bytes)) for digest, count, bytes in connection.execute(query)}
     rows = {
         table.name: connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one()
         for table, condition in _conditions()

@@ -30,6 +30,7 @@ from exeunt.studies.config import StudyConfig, override
 from exeunt.studies.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
 from exeunt.studies.store import Store, open_store
 from exeunt.studies.workers import Worker
+from exeunt.studies.outlines import hold
 
 BLOCKS, STEPS, BATCH, FLOOR = 12, 20, 64, 366.0
 NORMAL, EXITS = "fashion-dit", "fashion-dit-exits"
@@ -120,7 +121,7 @@ def build(promoted: int = 16) -> StudyView:
             role,  # type: ignore[arg-type]
             family,
             weights,
-            schedule,
+            hold(schedule),
             int(label.split()[1]) if role == "trial" else None,
             search=quality(schedule, weights, "search", 256, random),
             predicted_seconds=seconds(schedule) * 0.985,

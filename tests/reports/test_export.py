@@ -17,6 +17,7 @@ from exeunt.reports.export import default_path, export, portable
 from exeunt.reports.files import write_whole
 from exeunt.reports.report import write_report
 from exeunt.reports.view import Point, StudyView
+from exeunt.studies.outlines import hold
 
 SCHEMA = Path(solvers.__file__).parent / "assets" / "schedule.schema.json"
 
@@ -65,7 +66,7 @@ def test_what_was_measured_and_where_it_came_from_stand_in_the_file(view: StudyV
 def test_ten_depths_convert_both_ways(view: StudyView) -> None:
     ten = [12, 12, 10, 10, 8, 8, 6, 6, 5, 5]
     assert view.full is not None
-    point = replace(view.full, schedule=from_ase(ten, view.full.schedule))
+    point = replace(view.full, stored=hold(from_ase(ten, view.full.schedule)))
     assert json.loads(export(view, point, "ase")) == ten
 
 

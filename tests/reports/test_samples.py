@@ -14,6 +14,7 @@ from exeunt.reports.samples import GridInfo, draw_samples, sample_grid, strip
 from exeunt.reports.selection import Highlight, highlights
 from exeunt.reports.style import png
 from exeunt.reports.view import StudyView
+from exeunt.studies.outlines import hold
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def network() -> Network:
 def toy(view: StudyView, network: Network) -> StudyView:
     """The full schedule of the toy network and one that leaves early, in place of the view's first two points."""
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=4)
-    early = replace(view.points[0], label="exit 2", family="", role="trial", schedule=with_exits(full, [2] * 4))
-    return replace(view, points=(replace(view.points[0], label="full", schedule=full), early))
+    early = replace(view.points[0], label="exit 2", family="", role="trial", stored=hold(with_exits(full, [2] * 4)))
+    return replace(view, points=(replace(view.points[0], label="full", stored=hold(full)), early))
 
 
 @pytest.fixture(scope="module")
