@@ -167,15 +167,19 @@ class KLDecoder(Decoder):
 
     @cached_property
     def _flops(self) -> int:
-        """Counted once by running the decoder on shapes alone."""
-        from torch.utils.flop_counter import FlopCounterMode
+        return decoding_flops(self._module, self._config, self._sample_shape)
 
-        with torch.device("meta"):
-            module = type(self._module).from_config(self._config)  # type: ignore[attr-defined]
-            x = torch.empty(1, *self._sample_shape)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module.decode(x, return_dict=False)
-        return counter.get_total_flops()
+
+def decoding_flops(module: Any, config: Any, sample_shape: tuple[int, ...]) -> int:
+    """FLOPs of one sample (*sample_shape) through a diffusers autoencoder, counted by running it on shapes alone."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        empty = type(module).from_config(config)
+        x = torch.empty(1, *sample_shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        empty.decode(x, return_dict=False)
+    return counter.get_total_flops()
 
 
 def _affine(module: Any, config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from .decoders import BundledDecoder, Decoder, KLDecoder, Pixels
 from .errors import InputError
 from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
-from .weights import Checkpoint, load_strictly, read_checkpoint, weights_sha256
+from .weights import Checkpoint, checked_shape, load_strictly, read_checkpoint, weights_sha256
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
 SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
@@ -98,10 +98,10 @@ class LabelEmbedder(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention over tokens."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         InputError: a tensor that every DiT has is missing, or has a shape that no DiT gives it.
     """
-    _, _, rows, out = (_checked(tensors, name, ndim) for name, ndim in TELLING.items())
+    _, _, rows, out = (checked_shape(tensors, name, ndim, "DiT") for name, ndim in TELLING.items())
     width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
     side = math.isqrt(tensors["pos_embed"].shape[1])
     out_channels = out[0] // (patch * patch)
@@ -311,22 +311,6 @@ def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "learned_range": out_channels == 2 * channels,
         "num_rows": rows[0],
     }
-
-
-def _checked(tensors: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
-    """The shape of a tensor that every DiT has."""
-    if name not in tensors:
-        raise InputError(
-            f"checkpoint: a DiT has `{name}`, but this file does not. "
-            f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
-        )
-    shape = tensors[name].shape
-    if len(shape) != ndim or 0 in shape:
-        raise InputError(
-            f"checkpoint: a DiT's `{name}` has {ndim} dimensions, but this file's has shape {tuple(shape)}. "
-            "Choose another entry with `--weights-key`."
-        )
-    return shape
 
 
 def _hidden(tensors: Mapping[str, Tensor], width: int) -> int:

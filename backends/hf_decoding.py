@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from .decoders import Decoder, KLDecoder, Pixels, levels
+from .decoders import Decoder, KLDecoder, Pixels, decoding_flops, levels
 from .errors import InputError
 from .folders import MODEL
 from .hf_architectures import Architecture, Size
@@ -114,10 +113,4 @@ class VideoDecoder(Decoder):
 
     @cached_property
     def _flops(self) -> int:
-        """Counted once by running the decoder on shapes alone."""
-        with torch.device("meta"):
-            module = type(self._module).from_config(self._module.config)
-            x = torch.empty(1, *self._sample_shape)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module.decode(x, return_dict=False)
-        return counter.get_total_flops()
+        return decoding_flops(self._module, self._module.config, self._sample_shape)

@@ -65,11 +65,7 @@ class SD3(Architecture):
         return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
 
     def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
-        config = self.model.config
-        return {
-            "encoder_hidden_states": (num_tokens, config.joint_attention_dim),
-            "pooled_projections": (config.pooled_projection_dim,),
-        }
+        return _blank(self.model.config, num_tokens)
 
 
 class Flux(Architecture):
@@ -142,11 +138,15 @@ class Flux(Architecture):
         return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
 
     def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
-        config = self.model.config
-        return {
-            "encoder_hidden_states": (num_tokens, config.joint_attention_dim),
-            "pooled_projections": (config.pooled_projection_dim,),
-        }
+        return _blank(self.model.config, num_tokens)
+
+
+def _blank(config: Any, num_tokens: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of one prompt's embeddings: of its tokens, and of the whole."""
+    return {
+        "encoder_hidden_states": (num_tokens, config.joint_attention_dim),
+        "pooled_projections": (config.pooled_projection_dim,),
+    }
 
 
 def pack(x: Tensor) -> Tensor:

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 
 from .chain import Chain, State
 from .decoders import Decoder, KLDecoder, Pixels
-from .dit import heads_of, timestep_embedding
+from .dit import Attention, PatchEmbed, heads_of, timestep_embedding
 from .errors import InputError
 from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
-from .weights import load_strictly, read_checkpoint, weights_sha256
+from .weights import checked_shape, load_strictly, read_checkpoint, weights_sha256
 
 # Depth, width, heads (table 1 of the paper, and its public code); the number behind the slash is the patch size.
 SIZES = {"U-ViT-S": (13, 512, 8), "U-ViT-M": (17, 768, 12), "U-ViT-L": (21, 1024, 16), "U-ViT-H": (29, 1152, 16)}
@@ -42,32 +42,6 @@ IMAGENET_WITH_NULL = 1001  # rows of the label embedding of the public checkpoin
 
 
 # ---- the transformer -------------------------------------------------------------------------------------------------
-
-
-class PatchEmbed(nn.Module):
-    """(N, C, H, W) -> (N, T, D), a linear layer over patches."""
-
-    def __init__(self, patch_size: int, channels: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(channels, width, patch_size, stride=patch_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over all tokens."""
-
-    def __init__(self, width: int, num_heads: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, t, d = x.shape
-        q, k, v = self.qkv(x).view(n, t, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (N, heads, T, D/heads)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
 
 
 class Mlp(nn.Module):
@@ -184,9 +158,9 @@ def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             "checkpoint: it has `context_embed.weight`, so it is a text-to-image U-ViT, whose tokens are a CLIP text "
             "encoder's that the file does not hold. Unconditional and class-conditional U-ViTs can be loaded."
         )
-    width, channels, patch, _ = _checked(tensors, "patch_embed.proj.weight", 4)
-    _, num_tokens, _ = _checked(tensors, "pos_embed", 3)
-    num_labels = _checked(tensors, "label_emb.weight", 2)[0] if "label_emb.weight" in tensors else 0
+    width, channels, patch, _ = checked_shape(tensors, "patch_embed.proj.weight", 4, "U-ViT")
+    _, num_tokens, _ = checked_shape(tensors, "pos_embed", 3, "U-ViT")
+    num_labels = checked_shape(tensors, "label_emb.weight", 2, "U-ViT")[0] if "label_emb.weight" in tensors else 0
     side = math.isqrt(max(0, num_tokens - (2 if num_labels else 1)))
     if side**2 + (2 if num_labels else 1) != num_tokens or not side:
         raise InputError(
@@ -199,28 +173,12 @@ def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "channels": channels,
         "width": width,
         "depth": 1 + 2 * len({name.split(".")[1] for name in tensors if name.startswith("in_blocks.")}),
-        "hidden": _checked(tensors, "mid_block.mlp.fc1.weight", 2)[0],
+        "hidden": checked_shape(tensors, "mid_block.mlp.fc1.weight", 2, "U-ViT")[0],
         "num_labels": num_labels,
         "qkv_bias": "mid_block.attn.qkv.bias" in tensors,
         "time_mlp": "time_embed.0.weight" in tensors,
         "conv": "final_layer.weight" in tensors,
     }
-
-
-def _checked(tensors: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
-    """The shape of a tensor that a U-ViT has."""
-    if name not in tensors:
-        raise InputError(
-            f"checkpoint: a U-ViT has `{name}`, but this file does not. "
-            f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
-        )
-    shape = tensors[name].shape
-    if len(shape) != ndim or 0 in shape:
-        raise InputError(
-            f"checkpoint: a U-ViT's `{name}` has {ndim} dimensions, but this file's has shape {tuple(shape)}. "
-            "Choose another entry with `--weights-key`."
-        )
-    return shape
 
 
 # ---- its blocks as a chain -------------------------------------------------------------------------------------------

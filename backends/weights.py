@@ -92,6 +92,26 @@ def _dtype_name(name: str, tensor: Tensor) -> str:
     return SAFETENSORS_DTYPES[tensor.dtype]
 
 
+def checked_shape(tensors: Mapping[str, Tensor], name: str, ndim: int, kind: str) -> torch.Size:
+    """The shape of a tensor that every network of a kind has, with `ndim` dimensions.
+
+    Raises:
+        InputError: it is missing, is empty or has other dimensions.
+    """
+    if name not in tensors:
+        raise InputError(
+            f"checkpoint: a {kind} has `{name}`, but this file does not. "
+            f"Its first tensors: {', '.join(list(tensors)[:4])}. Choose another entry with `--weights-key`."
+        )
+    shape = tensors[name].shape
+    if len(shape) != ndim or 0 in shape:
+        raise InputError(
+            f"checkpoint: a {kind}'s `{name}` has {ndim} dimensions, but this file's has shape {tuple(shape)}. "
+            "Choose another entry with `--weights-key`."
+        )
+    return shape
+
+
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Put tensors into a module in place of its own, which may be on the meta device; floats become float32.
 
