@@ -54,6 +54,7 @@ def test_every_action_with_guidance(tmp_path: Path) -> None:
     assert_same_images([network], schedule, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_branches_and_a_learned_variance(tmp_path: Path) -> None:
     network = small_dit(learned_range=True).at("branch")
     schedule = make_schedule(network.signature, LINEAR, "epsilon", solver="ddpm", num_steps=3, variance="learned-range")
@@ -71,6 +72,7 @@ def test_two_networks_take_turns(tmp_path: Path) -> None:
     assert_same_images(networks, schedule, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_graphs_are_shared_and_so_are_weights(tmp_path: Path) -> None:
     """One graph a distinct set of running blocks; weights are written once, whatever the number of graphs."""
     network = small_dit()
