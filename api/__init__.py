@@ -52,7 +52,7 @@ _HOMES = {
     "apply": ("backends.hf_apply", "apply"),
     "call_arguments": ("backends.hf_apply", "call_arguments"),
     "evaluate": ("searcher.evaluation", "evaluate"),
-    "load_network": ("backends.network", "load"),
+    "load_network": ("backends.loading", "load"),
     "load_schedule": ("backends.schedule", "load"),
     "optimize": ("searcher.runner", "optimize"),
     "override": ("studies.config", "override"),
