@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -209,12 +210,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _load_kl(folder: Path) -> Any:
     try:
-        # It takes seconds to import, so only who needs it does.
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        diffusers: Any = import_module("diffusers")  # seconds to import, so only who needs it does
     except ImportError as error:
         raise InputError("vae: needs diffusers, which is not installed. `pip install 'exeunt[diffusers]'`.") from error
     try:
-        module: Any = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
+        module: Any = diffusers.AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
     except Exception as error:  # files that no program wrote make diffusers raise anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 LIBRARIES = ("diffusers", "transformers")
@@ -23,7 +23,7 @@ class _Gatherer(logging.Handler):
 
 
 @contextmanager
-def gathered() -> Iterator[list[str]]:
+def gathered() -> Generator[list[str]]:
     """Keeps the libraries' warnings off standard error; yields the list that they go to, each once and short."""
     gatherer, loggers = _Gatherer(), [logging.getLogger(name) for name in LIBRARIES]
     kept = [(logger, logger.handlers, logger.propagate) for logger in loggers]
