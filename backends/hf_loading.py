@@ -164,7 +164,9 @@ def _files(folder: Folder) -> list[Path]:
                 return sorted(shards(index))
             if whole.is_file():
                 return [whole]
-    raise InputError(f"checkpoint: `{folder.denoiser}` holds no {STEM}.safetensors. Download the whole folder again.")
+    other = next((file.name.split(".")[1] for file in sorted(folder.denoiser.glob(f"{STEM}.*.safetensors"))), None)
+    fix = f"Add `--network-arg variant={other}`" if other else "Download the whole folder again"
+    raise InputError(f"checkpoint: `{folder.denoiser}` holds no {STEM}.safetensors. {fix}.")
 
 
 def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dtype) -> Any:

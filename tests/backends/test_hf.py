@@ -30,6 +30,7 @@ from torch import Tensor, nn
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+STEM = "diffusion_pytorch_model"
 KINDS = ("dit", "pixart-alpha", "pixart-sigma", "sd3", "flux", "wan")
 
 
@@ -355,7 +356,12 @@ def shrink(folder: Path) -> None:
 REFUSED: Mapping[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
     "weights of another shape": ("dit", shrink, {}, r"missing keys such as `transformer_blocks.3.*Download"),
     "weights missing": (
-        "dit", lambda folder: (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink(), {}, "variant",
+        "dit", lambda folder: (folder / "transformer" / f"{STEM}.safetensors").unlink(), {}, "Download",
+    ),
+    "weights of a variant": (
+        "dit", lambda folder: (folder / "transformer" / f"{STEM}.safetensors").rename(
+            folder / "transformer" / f"{STEM}.fp16.safetensors"
+        ), {}, r"Add `--network-arg variant=fp16`",
     ),
     "class unknown": (
         "dit", lambda folder: edit(folder / "transformer" / "config.json", _class_name="HunyuanDiT2DModel"), {},
