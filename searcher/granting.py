@@ -30,7 +30,10 @@ def _take(session: Session, joins: bool, budget_id: str | None) -> None:
     session.proposer.warm_start()
     found = notes.grant_of(study)
     if found is not None and (joins or found.id == budget_id or _is_being_spent(session, budget_id)):
-        _join(session, found)
+        session.spend(found)
+        if session.crew.others and budget_id is None:
+            workers = f"{session.crew.others} other worker{'s' if session.crew.others > 1 else ''}"
+            session.watch.say(f"joining {workers} on a budget of {found.budget}")
         return
     session.grant = Grant(
         id=budget_id or secrets.token_hex(8),
@@ -44,10 +47,3 @@ def _take(session: Session, joins: bool, budget_id: str | None) -> None:
 
 def _is_being_spent(session: Session, budget_id: str | None) -> bool:
     return budget_id is None and session.crew.others > 0 and not notes.is_spent(session.proposer.study)
-
-
-def _join(session: Session, found: Grant) -> None:
-    session.spend(found)
-    if session.crew.others:
-        workers = f"{session.crew.others} other worker{'s' if session.crew.others > 1 else ''}"
-        session.watch.say(f"joining {workers} on a budget of {found.budget}")

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from ..studies.secrets import redact
@@ -29,7 +29,8 @@ class JsonLines(Watch):
     def emit(self, event: str, **values: Any) -> None:
         """Writes one event."""
         line = redact(json.dumps({"at": round(time.time(), 3), "event": event, **values}, ensure_ascii=True))
-        with self._lock:
+        # Whoever listened may be gone; what is measured is not lost with it.
+        with self._lock, suppress(BrokenPipeError):
             self._stream.write(f"{line}\n")
             self._stream.flush()
 

@@ -22,6 +22,7 @@ from .objective import AWAITED, UNMEASURABLE, Objective
 from .progress import Watch
 from .promotion import Measured
 from .proposing import Proposer
+from .trial_log import TrialLog
 from .trust import Trust
 
 POLL_SECONDS = 0.25  # between two looks at what this worker waits for
@@ -54,6 +55,7 @@ class Session:
         given: what a user proposed.
         open: proposals that wait for another worker's part.
         choice: what all workers compare in the end, once one of them has chosen.
+        log: says what each trial cost.
         unmanned_since: when this worker found nobody on the target device, on `time.monotonic`'s clock.
     """
 
@@ -74,6 +76,7 @@ class Session:
     grant: Grant = NOTHING
     choice: Choice | None = None
     unmanned_since: float | None = None
+    log: TrialLog = field(default_factory=TrialLog)
     _schedules: dict[str, Schedule] = field(default_factory=dict[str, Schedule])
 
     @property

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from ..studies.budget import Budget
-from ..studies.optuna_rows import study_attributes, trial_counts
+from ..studies.budget import Budget, parse_budget
+from ..studies.optuna_rows import marked_trials, study_attributes, trial_counts
 from ..studies.records import Progress
+from ..studies.spending import seconds_at_work
 from ..studies.store import Store, open_store
 from ..studies.transactions import reading
-from .notes import FINISHED
+from ..studies.trials import RETRY_OF
+from .notes import FINISHED, GRANT, STATE, Grant
 
 # An interrupted study gets at least this share of its budget again, or it could not measure its front.
 LEAST_SHARE = 0.4
@@ -21,11 +23,13 @@ class Standing:
         state: what it does or did last, in words; "finished" once its front was measured.
         trials: Optuna's trials by state.
         progress: what is committed.
+        rest: what is left of the budget that the study was given last; None where no worker took one.
     """
 
     state: str
     trials: dict[str, int]
     progress: Progress
+    rest: Budget | None = None
 
     @property
     def finished(self) -> bool:
@@ -35,12 +39,12 @@ class Standing:
     def left(self, budget: Budget) -> Budget:
         """What an interrupted study has left of a budget, with enough to measure its front."""
 
-        def left(limit: float | None, spent: float) -> float | None:
-            return None if limit is None else max(limit - spent, LEAST_SHARE * limit)
+        def left(limit: float | None, rest: float | None) -> float | None:
+            return None if limit is None else max(limit if rest is None else rest, LEAST_SHARE * limit)
 
-        told = self.trials.get("complete", 0) + self.trials.get("fail", 0)
-        seconds = left(budget.seconds, self.progress.worker_seconds)
-        trials, images = left(budget.trials, told), left(budget.images, self.progress.images)
+        rest = self.rest or Budget()
+        seconds = left(budget.seconds, rest.seconds)
+        trials, images = left(budget.trials, rest.trials), left(budget.images, rest.images)
         return Budget(
             seconds=None if seconds is None else round(seconds, 1),
             trials=None if trials is None else round(trials),
@@ -51,8 +55,23 @@ class Standing:
 def standing(store: Store, study: str) -> Standing:
     """How a study of an open database stands."""
     with reading(store.engine) as connection:
-        trials, states = trial_counts(connection, study), study_attributes(connection, "state", study)
-    return Standing(str(states.get(study, "not started")), trials.get(study, {}), store.studies.progress(study))
+        trials, states = trial_counts(connection, study), study_attributes(connection, STATE, study)
+        grants = study_attributes(connection, GRANT, study)
+        others = marked_trials(connection, "label", study) + marked_trials(connection, RETRY_OF, study)
+    counts, progress = trials.get(study, {}), store.studies.progress(study)
+    asked = sum(counts.values()) - counts.get("waiting", 0) - others
+    rest = _rest(store, study, Grant(**grants[study]), asked, progress.images) if study in grants else None
+    return Standing(str(states.get(study, "not started")), counts, progress, rest)
+
+
+def _rest(store: Store, study: str, grant: Grant, asked: int, images: int) -> Budget:
+    """What all workers together have left of a budget that was given."""
+    budget, seconds = parse_budget(grant.budget), seconds_at_work(store, study, grant.started)
+    return Budget(
+        seconds=None if budget.seconds is None else max(0.0, budget.seconds - seconds),
+        trials=None if budget.trials is None else max(0, budget.trials - max(0, asked - grant.trials)),
+        images=None if budget.images is None else max(0, budget.images - (images - grant.images)),
+    )
 
 
 def standing_at(url: str, study: str) -> Standing:

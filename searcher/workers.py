@@ -75,7 +75,7 @@ class Workers:
         self._announce = announce
         self._announced = False
         self._events: SimpleQueue[Event] = SimpleQueue()
-        self._phase, self._share = -1, 0.0
+        self._phase, self._share, self._said = -1, 0.0, ""
         self._drains = False
 
     def run(self, interruption: Interruption) -> None:
@@ -174,7 +174,8 @@ class Workers:
     def _show_one(self, event: Event) -> None:
         values = event.values
         match values["event"]:
-            case "say":
+            case "say" if values["text"] != self._said:  # one of them is enough to say that all pause
+                self._said = values["text"]
                 self._watch.say(values["text"])
             case "phase" if values["name"] in STATES and STATES.index(values["name"]) > self._phase:
                 self._phase = STATES.index(values["name"])

@@ -9,8 +9,10 @@ from typing import Any, TypeVarTuple
 from sqlalchemy import Connection, Select, String, cast, column, func, select, table
 
 _STUDIES = table("studies", column("study_id"), column("study_name"))
-_TRIALS = table("trials", column("study_id"), column("state"))
+_TRIALS = table("trials", column("trial_id"), column("study_id"), column("state"))
 _ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
+
+_MARKS = table("trial_user_attributes", column("trial_id"), column("key"))
 
 Ts = TypeVarTuple("Ts")
 
@@ -38,6 +40,18 @@ def study_attributes(connection: Connection, key: str, study: str | None = None)
         .where(_ATTRIBUTES.c.key == key)
     )
     return {name: json.loads(value) for name, value in connection.execute(_of(query, study))}
+
+
+def marked_trials(connection: Connection, key: str, study: str) -> int:
+    """How many trials of a study have an attribute."""
+    query = (
+        select(func.count())
+        .select_from(_MARKS)
+        .join(_TRIALS, _TRIALS.c.trial_id == _MARKS.c.trial_id)
+        .join(_STUDIES, _STUDIES.c.study_id == _TRIALS.c.study_id)
+        .where(_MARKS.c.key == key, _STUDIES.c.study_name == study)
+    )
+    return connection.execute(query).scalar_one()
 
 
 def _of(query: Select[*Ts], study: str | None) -> Select[*Ts]:

@@ -27,6 +27,8 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 PATIENCE = 180.0  # seconds; a database server takes less to start again
 
+_spent = 0.0
+
 
 class _HasEngine(Protocol):
     engine: Engine
@@ -51,8 +53,10 @@ def patiently(engine: Engine, action: Callable[[], R]) -> R:
         Unreachable: it stayed so for `PATIENCE` seconds.
         Interrupted: a signal came meanwhile.
     """
+    global _spent
     began, pauses = time.monotonic(), _pauses()
     while True:
+        start = time.perf_counter()
         try:
             return action()
         except Unreachable as error:
@@ -62,6 +66,13 @@ def patiently(engine: Engine, action: Callable[[], R]) -> R:
                 raise
             LOG.warning("%s Trying again in %.1f s, for %.0f s at most.", error, pause, left)
             interruption.wait(pause)
+        finally:
+            _spent += time.perf_counter() - start
+
+
+def seconds_spent() -> float:
+    """Seconds that this process has spent on transactions so far, waiting for other writers included."""
+    return _spent
 
 
 def _pauses() -> Iterator[float]:
