@@ -3,7 +3,18 @@
 Every message names the rule, the value and the fix, because it is all that a user sees.
 """
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 from .schedule import ExeuntError
+
+
+def nearest(name: str, known: Collection[str], otherwise: str | None = None) -> str:
+    """The sentence that ends an error about an unknown name: the close one, else `otherwise` or all that are known."""
+    near = get_close_matches(name, known, n=1)
+    if near:
+        return f"Did you mean `{near[0]}`?"
+    return otherwise or f"Known: {', '.join(known) or 'none'}."
 
 
 class InputError(ExeuntError):

@@ -8,9 +8,8 @@ packages that it needs, is imported when the extractor is loaded, not before.
 import importlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, nearest
 from .weights import weights_sha256
 
 FeatureArray = NDArray[np.float32]
@@ -176,12 +175,6 @@ def parse_metric(metric: str) -> tuple[str, str]:
     if metric not in names:
         raise InputError(f"metric: must be the name of a metric, but got `{metric}`. {nearest(metric, names)}")
     return names[metric]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The sentence that ends an error about an unknown name."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known)}."
 
 
 def extractor_digest(preprocessing: dict[str, Any], weights: dict[str, Tensor]) -> str:

@@ -3,7 +3,6 @@
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from .contents import identify
-from .errors import DeviceError, InputError
+from .errors import DeviceError, InputError, nearest
 from .network import Network
 from .own import code_sha256, own_class
 
@@ -64,10 +63,8 @@ def load(
         return _make(_for_bundled(name, network), BUNDLED[name][1], options, device=target, dtype=dtype, name=name)
     path = Path(name)
     if not path.exists():
-        near = get_close_matches(name, [*BUNDLED, "closed-form"], n=1)
-        hint = (
-            f"Did you mean `{near[0]}`?" if near else f"Give a file, or one of: {', '.join([*BUNDLED, 'closed-form'])}."
-        )
+        names = [*BUNDLED, *MADE]
+        hint = nearest(name, names, f"Give a file, or one of: {', '.join(names)}.")
         raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is none. {hint}")
     kind = network or identify(path, options.get("weights_key")).network
     assert kind is not None, "what is none of them was refused"
@@ -98,9 +95,7 @@ def _make(kind: Any, path: Path | None, options: Mapping[str, Any], **given: Any
     known = [option for option in dict.fromkeys(known) if option not in given]
     for option in options:
         if option not in known:
-            near = get_close_matches(option, known, n=1)
-            hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known) or 'none'}."
-            raise InputError(f"network: `{title}` takes no argument `{option}`. {hint}")
+            raise InputError(f"network: `{title}` takes no argument `{option}`. {nearest(option, known)}")
     missing = [name for name in known if name in parameters and parameters[name].default is Parameter.empty]
     if set(missing) - set(options):
         needed = next(name for name in missing if name not in options)
@@ -126,8 +121,7 @@ def resolve(name: str) -> Any:
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
     if ":" in name:
         return own_class(name, Network)
-    near = get_close_matches(name, NETWORKS, n=1)
-    hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(NETWORKS)}; or give FILE.py:Class."
+    hint = nearest(name, NETWORKS, f"Known: {', '.join(NETWORKS)}; or give FILE.py:Class.")
     raise InputError(f"network: `{name}` is not known. {hint}")
 
 

@@ -6,12 +6,11 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, nearest
 
 SUFFIX = ".py"
 
@@ -61,8 +60,7 @@ def own_function(name: str, what: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if not callable(found):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        near = get_close_matches(attribute, functions, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(functions[:8]) or 'none'}."
+        hint = nearest(attribute, functions, f"It has: {', '.join(functions[:8]) or 'none'}.")
         raise InputError(f"{what}: `{source}` has no function called `{attribute}`. {hint}")
     return found
 
@@ -132,6 +130,5 @@ def _no_class(module: ModuleType, source: str, attribute: str, base: type) -> st
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
     ]
-    near = get_close_matches(attribute, classes, n=1)
-    hint = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(classes) or 'none'}."
+    hint = nearest(attribute, classes, f"It has: {', '.join(classes) or 'none'}.")
     return f"network: `{source}` has no {base.__name__} called `{attribute}`. {hint} See docs/own-network.md."

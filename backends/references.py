@@ -9,7 +9,6 @@ A reference comes from a folder of images, from an .npz of images or of `mu` and
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from .errors import ExeuntError, InputError
+from .errors import ExeuntError, InputError, nearest
 from .features import Extractor, FeatureArray
 from .fidelity import MIN_IMAGES, ReferenceRoot, Statistics
 from .kernel import KernelReference
@@ -122,8 +121,7 @@ def load_reference(spec: str | Path, extractor: Extractor, preparation: Preparat
     if path.is_dir():
         return _from_folder(path, extractor, preparation)
     if not path.is_file():
-        near = get_close_matches(str(spec), BUNDLED_REFERENCES, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else "Check the path."
+        hint = nearest(str(spec), BUNDLED_REFERENCES, "Check the path.")
         raise InputError(f"reference: must be a folder, a file or a bundled name, but `{spec}` is none of them. {hint}")
     if path.suffix == ".npz":
         return _from_npz(path, extractor, preparation)

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from .errors import InputError
+from .errors import InputError, nearest
 from .schedule import Coefficients, Noise, Sampler
 from .solver_heun import heun, heun_times
 from .solver_multistep import dpm_solver_plus_plus
@@ -99,9 +98,7 @@ def find(name: str) -> Solver:
     """The solver of a name. Raises InputError, with the nearest name, if there is none."""
     if name in SOLVERS:
         return SOLVERS[name]
-    near = get_close_matches(name, SOLVERS, n=1)
-    hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(SOLVERS)}."
-    raise InputError(f"solver: `{name}` is not known. {hint} Or give coefficients in every step.")
+    raise InputError(f"solver: `{name}` is not known. {nearest(name, SOLVERS)} Or give coefficients in every step.")
 
 
 def custom(noise: Noise) -> str:

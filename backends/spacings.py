@@ -7,10 +7,9 @@ for flow matching. Any other list of times is given by hand in place of a name.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 
-from .errors import InputError
+from .errors import InputError, nearest
 from .noise_schedules import (
     BETAS,
     edm_range,
@@ -231,9 +230,7 @@ SPACINGS: dict[str, Spacing] = {
 def find(spacing: str, noise: Noise) -> Spacing:
     """The spacing of a name, for a noise. Raises InputError, with the near or the fitting names, if there is none."""
     if spacing not in SPACINGS:
-        near = get_close_matches(spacing, SPACINGS, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(SPACINGS)}."
-        raise InputError(f"spacing: `{spacing}` is not known. {hint}")
+        raise InputError(f"spacing: `{spacing}` is not known. {nearest(spacing, SPACINGS)}")
     if noise.kind not in SPACINGS[spacing].noises:
         fitting = [name for name, kind in SPACINGS.items() if noise.kind in kind.noises]
         raise InputError(f"spacing: `{spacing}` is not for noise `{noise.kind}`. Use one of {', '.join(fitting)}.")

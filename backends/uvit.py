@@ -10,7 +10,6 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, cast
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 from .chain import Chain, State
 from .decoders import Decoder, KLDecoder, Pixels
 from .dit import Attention, PatchEmbed, heads_of, timestep_embedding
-from .errors import InputError
+from .errors import InputError, nearest
 from .network import ChainNetwork, Pass
 from .schedule import NetworkSignature, Noise
 from .weights import checked_shape, load_strictly, read_checkpoint, weights_sha256
@@ -409,9 +408,7 @@ class UViTNetwork(ChainNetwork):
 
 def _check_names(noise: str, prediction: str) -> None:
     if noise not in NOISES:
-        near = get_close_matches(noise, NOISES, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(NOISES)}."
-        raise InputError(f"noise: `{noise}` is not known of a U-ViT. {hint}")
+        raise InputError(f"noise: `{noise}` is not known of a U-ViT. {nearest(noise, NOISES)}")
     if prediction not in ("epsilon", "v", "sample"):
         raise InputError(f"prediction: must be epsilon, v or sample, but got `{prediction}`.")
 

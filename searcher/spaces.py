@@ -1,8 +1,6 @@
 """The search spaces by name. The default is the one that measured best on the bundled checkpoint."""
 
-from difflib import get_close_matches
-
-from ..backends.errors import InputError
+from ..backends.errors import InputError, nearest
 from .curves import Cache, Curve, Mixed, SnrCurve
 from .frames import Frame
 from .segments import Segments, Staircase
@@ -20,6 +18,4 @@ def make_space(name: str, frame: Frame) -> Space:
 def check_space(name: str) -> None:
     """Raises InputError, with the nearest name, unless there is a space of that name."""
     if name not in SPACES:
-        near = get_close_matches(name, SPACES, n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(SPACES)}."
-        raise InputError(f"space: `{name}` is not known. {hint}")
+        raise InputError(f"space: `{name}` is not known. {nearest(name, SPACES)}")
