@@ -1,11 +1,12 @@
 """Runs of tiny pipelines and of their networks on the same noise, for tests that compare the two."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import exeunt
 import numpy as np
+import pytest
 import torch
 from exeunt.backends import sampling
 from exeunt.backends.hf import DiffusersNetwork
@@ -14,7 +15,7 @@ from exeunt.backends.network import Network
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Schedule, forecast
 from exeunt.backends.solvers import make_schedule
 from tiny_pipelines import tiny
-from torch import Tensor
+from torch import Tensor, nn
 
 PROMPTS = ("a red bicycle", "two dogs on a beach")
 # What a network and its pipeline's call need to make small images.
@@ -110,3 +111,34 @@ def with_actions(schedule: Schedule, seed: int = 0, first: int = 2) -> Schedule:
 def difference(one: Tensor, other: Tensor) -> float:
     """The largest difference, relative to the largest value."""
     return float((one - other).abs().max() / other.abs().max())
+
+
+def each(*kinds: str) -> Any:
+    """Runs a test on a pipeline of each of these kinds."""
+    return pytest.mark.parametrize("bench", kinds, indirect=True)
+
+
+def sharing(bench: Bench) -> Any:
+    """Another pipeline around the same networks, with a scheduler of its own, as servers make for each request."""
+    parts = dict(bench.pipe.components)
+    parts["scheduler"] = type(parts["scheduler"]).from_config(parts["scheduler"].config)
+    pipe = type(bench.pipe)(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def after_steps(bench: Bench, act: Callable[[int], None]) -> dict[str, Any]:
+    """The pipeline's own way to be called back after each step, with its index."""
+    if bench.kind.startswith("pixart"):
+        return {"callback": lambda step, time, latents: act(step), "callback_steps": 1}
+
+    def called_back(pipe: Any, step: int, time: Any, kwargs: dict[str, Tensor]) -> dict[str, Tensor]:
+        act(step)
+        return kwargs
+
+    return {"callback_on_step_end": called_back}
+
+
+def hooked(model: nn.Module) -> list[str]:
+    """Modules with a registry of hooks, or with a forward of their own."""
+    return [name for name, each in model.named_modules() if {"_diffusers_hook", "forward"} & each.__dict__.keys()]
