@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from exeunt import __version__
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -55,8 +54,8 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Figure]) -
     something to show, as `figures.figures` draws them.
     """
     script = _asset("report.js")
-    environment = Environment(autoescape=True, finalize=_shown, undefined=StrictUndefined, trim_blocks=False)
-    return environment.from_string(_asset("report.html")).render(
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    page = environment.from_string(_asset("report.html")).render(
         view=view,
         style=_asset("report.css"),
         script=script,
@@ -75,11 +74,7 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Figure]) -
         failures=view.failures,
         **_plots(view, drawn),
     )
-
-
-def _shown(value: Any) -> Any:
-    """A value as a template shows it: text from outside without what steers a page; our own markup as it is."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(page)
 
 
 def _asset(name: str) -> str:

@@ -24,6 +24,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..backends.printable import printable
+
 INK, MUTED, HAIRLINE, PAPER = "#1b1b1f", "#6b6b76", "#dcdce2", "#ffffff"
 ACCENT, BLUE, GREEN, ORANGE, PURPLE, SKY = "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
 
@@ -145,7 +147,7 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
         buffer = StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
+    text = printable(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)

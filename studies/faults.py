@@ -48,7 +48,7 @@ def storage_errors(engine: Engine) -> Generator[None]:
         yield
     except IntegrityError:
         raise
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error) as error:
         raise explained(error, place(engine)) from error
 
 
