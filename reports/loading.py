@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -11,6 +11,7 @@ import numpy as np
 from ..backends.environment import environment_digest
 from ..backends.features import TO_BASELINE
 from ..backends.pieces import DECODE, SOLVER_STEP
+from ..backends.printable import printable
 from ..backends.throughput import Timing
 from ..backends.uncertainty import Distance, difference, estimate
 from ..studies.config import StudyConfig, to_dict
@@ -42,16 +43,18 @@ def load_view(store: Store, study: str) -> StudyView:
     return StudyView(
         name=study,
         storage=store.url,
-        state=_state(store, study),
+        state=printable(_state(store, study)),
         normal_weights=rows.full.weights_name if rows.full else "",
         batch_size=config.throughput.batch_size,
         level=config.quality.level,
         configuration=to_dict(config),
-        conditions=conditions(config, rows.environment, rows.text_seconds),
+        conditions={
+            name: printable(text) for name, text in conditions(config, rows.environment, rows.text_seconds).items()
+        },
         points=points,
         differences=_differences(points, rows.influences()),
         spent=_spent(store, rows, points),
-        failures=rows.failures(),
+        failures=tuple(map(printable, rows.failures())),
         standard=rows.standard,
         text_seconds=rows.text_seconds,
     )
@@ -80,7 +83,7 @@ class _Rows:
     @classmethod
     def read(cls, store: Store, study: str) -> "_Rows":
         config = store.studies.config(study)
-        members = store.studies.members(study)
+        members = [_shown(member) for member in store.studies.members(study)]
         environment, names = store.studies.environment(study), {m.weights_sha256: m.weights_name for m in members}
         full = _full(members)
         timed = [r for r in store.measurements.throughputs(study) if r.purpose == "final" and r.study == study]
@@ -235,6 +238,11 @@ class _Rows:
             for record in self.evaluations.values()
             for reason in record.failures
         )
+
+
+def _shown(member: Member) -> Member:
+    """A member whose names steer neither a terminal nor a page."""
+    return replace(member, label=printable(member.label), weights_name=printable(member.weights_name))
 
 
 def _full(members: Iterable[Member]) -> Member | None:
