@@ -98,7 +98,7 @@ class DiffusersNetwork(Network):
         title = type(self.architecture.model).__name__
         self.signature = NetworkSignature(title, granularity, kinds, weights_sha256)
         self._hooks, self._flops = attach(f"exeunt.{granularity}", sockets), dict[tuple[object, ...], Flops]()
-        weakref.finalize(self, detach, self._hooks)
+        weakref.finalize(self, detach, self._hooks).atexit = False
 
     @classmethod
     def from_checkpoint(

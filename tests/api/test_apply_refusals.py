@@ -1,5 +1,7 @@
 """Schedules on live pipelines: what does not fit is refused before the first network call, with the way out."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import exeunt
@@ -148,3 +150,10 @@ class TestRefusals:
             exeunt.apply("pipe", None)
         with pytest.raises(InputError, match="Linear"):
             exeunt.remove(nn.Linear(1, 1)) or exeunt.apply(nn.Linear(1, 1), None)
+
+
+def test_without_diffusers_the_extra_is_named() -> None:
+    program = "import sys; sys.modules['diffusers'] = None; import exeunt; exeunt.apply"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "InputError: network: diffusers folders and pipelines need a package" in done.stderr
+    assert "pip install 'exeunt[diffusers]'" in done.stderr
