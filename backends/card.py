@@ -26,7 +26,8 @@ from .references import BUNDLED_REFERENCES, Reference, load_reference, reference
 from .sampling import sample
 from .schedule import with_exits
 from .solvers import make_schedule
-from .train import DATA, DIT, NUM_TRAINING_IMAGES, held_out_images
+from .train import DIT
+from .training_data import DATA, NUM_TRAINING_IMAGES, held_out_images
 from .uncertainty import estimate, excess
 
 FOLDER = ASSETS / "fashion-dit"

@@ -1,15 +1,9 @@
 """Opening files of weights without running code: .safetensors, whole or in shards, and what `torch.save` writes.
 
-A file is known by its first bytes, not by its suffix. Of classes in a pickle only `argparse.Namespace` is let in, as
-data without behaviour, because public training code stores its arguments so; any other is refused by name.
+A file is known by its first bytes, not by its suffix.
 """
 
 import json
-import mmap
-import pickle
-import re
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -21,6 +15,7 @@ from torch import Tensor
 
 from .bounded import read_object
 from .errors import InputError
+from .pickles import GIVE_WEIGHTS, read_torch, read_zip
 
 METADATA_KEY = "exeunt"
 INDEX_SUFFIX = ".index.json"
@@ -45,11 +40,6 @@ FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Get the file with `git lfs pull`."),
     (b"<", "a web page, not the file itself", "Download the file's raw content."),
 )
-GIVE_WEIGHTS = "Give a .safetensors or .pt file of a diffusion network's weights."
-
-
-class Arguments:
-    """Stands for `argparse.Namespace` in a pickle: attributes, and nothing that can be called."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +91,9 @@ def _open(path: Path, shapes_only: bool) -> Container:
         tensors, metadata = _read_safetensors(path, shapes_only)
         return Container(path, "safetensors", tensors, metadata, size)
     if start[:4] == b"PK\x03\x04":
-        return Container(path, "torch.save", _read_zip(path, shapes_only), {}, size, not shapes_only)
+        return Container(path, "torch.save", read_zip(path, shapes_only), {}, size, not shapes_only)
     if start[:1] == b"\x80":
-        return Container(path, "torch.save, old format", _read_torch(path, shapes_only, mapped=False), {}, size)
+        return Container(path, "torch.save, old format", read_torch(path, shapes_only, mapped=False), {}, size)
     raise InputError(f"checkpoint: `{path}` is {_foreign(start, size)}")
 
 
@@ -247,58 +237,7 @@ def _open_shards(index: Path, shapes_only: bool) -> Container:
     return Container(index, f"{len(files)} shards", content, {}, size, mapped)
 
 
-# ---- torch.save ------------------------------------------------------------------------------------------------------
-
-
-def _read_zip(path: Path, shapes_only: bool) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise InputError(
-            f"checkpoint: `{path}` is cut off or damaged: its {path.stat().st_size:,} bytes end without the list of "
-            "what is inside. Download it again."
-        ) from error
-    names = [PurePath(member.filename).name for member in members]
-    if "constants.pkl" in names:
-        raise InputError(
-            f"checkpoint: `{path}` is a TorchScript program, which could run code, and is not loaded. Where you trust "
-            f"it, keep its weights alone: `torch.save(torch.jit.load('{path.name}').state_dict(), 'weights.pt')`."
-        )
-    if "data.pkl" not in names:
-        what = "an .npz of NumPy arrays" if any(name.endswith(".npy") for name in names) else "a zip archive"
-        raise InputError(f"checkpoint: `{path}` is {what}, and torch.save did not write it. {GIVE_WEIGHTS}")
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise InputError(
-            f"checkpoint: `{path}` unpacks to more than it holds, which torch.save's files don't, since they are not "
-            "compressed. Load it where you trust it, and save it again with `torch.save`."
-        )
-    return _read_torch(path, shapes_only, mapped=True)
-
-
-def _read_torch(path: Path, shapes_only: bool, mapped: bool) -> Any:
-    """What `torch.save` wrote, with the tensors of a zip mapped, so that what is not chosen costs no memory."""
-    where = "meta" if shapes_only else "cpu"
-    _refuse_bytearrays(path)
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([(Arguments, "argparse.Namespace")]):
-            # torch warns of pickle protocols other than its own; they load or fail below
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location=where, weights_only=True, mmap=mapped and not shapes_only)
-    except pickle.UnpicklingError as error:
-        raise InputError(_refused(path, str(error))) from error
-    except Exception as error:  # a stream of bytes that no program wrote makes torch's reader raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"checkpoint: `{path}` is cut off or is not a file that torch.save wrote ({reason}). Download it again."
-        ) from error
-
-
-def _refuse_bytearrays(path: Path) -> None:
-    """Of what torch lets in, this alone takes as much memory as a number in the file says."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if any(content.find(name) >= 0 for name in (b"builtins\nbytearray\n", b"__builtin__\nbytearray\n")):
-            raise InputError(_refused(path, "GLOBAL builtins.bytearray"))
+# ---- all of them -----------------------------------------------------------------------------------------------------
 
 
 def _refuse_inflated(opened: Container) -> None:
@@ -329,17 +268,3 @@ def _tensors(content: Any) -> Iterator[Tensor]:
             yield each
         elif isinstance(each, Mapping):
             waiting.extend(cast(Mapping[Any, Any], each).values())
-
-
-def _refused(path: Path, message: str) -> str:
-    """The message for a pickle that torch does not open, with the name that it stopped at and the way to convert."""
-    found = re.search(r"GLOBAL ([\w.]+)", message)
-    if found is None:
-        reason = message.splitlines()[0]
-        return f"checkpoint: `{path}` holds more than tensors and is not loaded ({reason}). Save its state dict alone."
-    return (
-        f"checkpoint: `{path}` holds more than tensors: `{found.group(1)}`, which could run code, so it is not loaded. "
-        f"Where you trust it, keep its weights alone, in the environment that wrote it: "
-        f"`content = torch.load('{path.name}', weights_only=False)`, then `torch.save(content['ema'], 'weights.pt')`, "
-        "or `content.state_dict()` where the content is a whole module."
-    )

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from .containers import Arguments, Container, open_container
+from .containers import Container, open_container
 from .entries import Choice, arguments, candidates, choose
 from .errors import InputError
 from .folders import DENOISERS, PIPELINE, components, is_diffusers, recognise_folder, weights_in
+from .pickles import Arguments
 from .recognition import TELLING, Recognition, recognise
 
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from .containers import Arguments
 from .errors import InputError
+from .pickles import Arguments
 from .recognition import known_prefixes
 
 EMA = re.compile(r"(?<![a-z])ema(?![a-z])", re.IGNORECASE)

@@ -1,4 +1,3 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """What generated images are compared with: the features of real images, or what is left of them.
 
 A reference comes from a folder of images, from an .npz of images or of `mu` and `sigma`, or from statistics that
@@ -7,42 +6,28 @@ A reference comes from a folder of images, from an .npz of images or of `mu` and
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
-from zipfile import ZipInfo
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from .errors import ExeuntError, InputError, nearest
+from .errors import InputError, nearest
 from .features import Extractor, FeatureArray
 from .fidelity import MIN_IMAGES, ReferenceRoot, Statistics
 from .kernel import KernelReference
 from .loading import ASSETS
+from .reference_files import METADATA_KEY, VERSION, image_keys, images_of, read_described, read_npz
 from .reference_images import Preparation, batches_of_array, batches_of_files, image_files
 from .uncertainty import Array
 
 BUNDLED_REFERENCES = {"fashion-mnist": ASSETS / "fashion-dit" / "reference.safetensors"}
-METADATA_KEY = "exeunt.reference"
-VERSION = 1
-# An .npz may unpack to so much for nothing, and to so many times its own size: more than images do.
-FREE_BYTES, MOST_INFLATION = 64_000_000, 100
-MALFORMED = (ValueError, TypeError, AttributeError)
-DESCRIPTION: dict[str, Any] = {
-    "version": int,
-    "extractor": str,
-    "extractor_digest": str | None,
-    "count": int | None,
-    "held_out": bool,
-    "made": dict,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,59 +163,12 @@ def _from_folder(folder: Path, extractor: Extractor, preparation: Preparation) -
 
 
 def _from_npz(path: Path, extractor: Extractor, preparation: Preparation) -> Reference:
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     # Published Inception references carry images beside the moments of a larger set, and are meant for the moments.
-    if {"mu", "sigma"} <= arrays.keys() and (extractor.name == "inception" or not _image_keys(arrays)):
+    if {"mu", "sigma"} <= arrays.keys() and (extractor.name == "inception" or not image_keys(arrays)):
         return _from_moments(path, arrays["mu"], arrays["sigma"], extractor)
     made = {"source": "npz", "name": path.name} | preparation.record()
-    return reference_of_images(str(path), batches_of_array(_images(path, arrays), preparation), extractor, made)
-
-
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz. Raises InputError if it is none, is damaged or holds pickled objects."""
-    try:
-        # numpy leaves a file that it opened itself open when the archive is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            _refuse_inflated(path, content.zip.infolist())
-            return {key: content[key] for key in content.files}
-    except ExeuntError:
-        raise
-    except Exception as error:  # bytes that no program wrote make NumPy, zipfile and zlib raise anything
-        raise InputError(
-            f"reference: `{path}` must be an .npz of plain arrays, but can't be read as one ({error}). "
-            "Save it with `numpy.savez(path, images=images)`, images uint8 (N, H, W, 3)."
-        ) from error
-
-
-def _refuse_inflated(path: Path, members: Sequence[ZipInfo]) -> None:
-    """Refuses an archive that unpacks to far more than it holds."""
-    unpacked, most = sum(each.file_size for each in members), FREE_BYTES + MOST_INFLATION * path.stat().st_size
-    if unpacked > most:
-        raise InputError(
-            f"reference: `{path}` unpacks to {unpacked:,} bytes, and a file of its size may unpack to {most:,}. "
-            "Save it uncompressed, with `numpy.savez`."
-        )
-
-
-def _image_keys(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
-    """The names of the arrays that are images: uint8, (N, H, W), (N, H, W, 1) or (N, H, W, 3)."""
-    return [
-        key
-        for key, array in arrays.items()
-        if array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3)))
-    ]
-
-
-def _images(path: Path, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    keys = _image_keys(arrays)
-    chosen = [key for key in ("images", "arr_0") if key in keys] or keys
-    if not keys or (len(keys) > 1 and chosen == keys):
-        have = ", ".join(f"{key}: {array.dtype} {array.shape}" for key, array in arrays.items()) or "nothing"
-        raise InputError(
-            f"reference: `{path}` must hold one array of images, uint8 (N, H, W, 3), or `mu` and `sigma`, but has "
-            f"{have}. Save the images as `images`."
-        )
-    return arrays[chosen[0]]
+    return reference_of_images(str(path), batches_of_array(images_of(path, arrays), preparation), extractor, made)
 
 
 def _from_moments(path: Path, mu: NDArray[Any], sigma: NDArray[Any], extractor: Extractor) -> Reference:
@@ -243,7 +181,7 @@ def _from_moments(path: Path, mu: NDArray[Any], sigma: NDArray[Any], extractor: 
 
 
 def _from_safetensors(name: str, path: Path, extractor: Extractor) -> Reference:
-    tensors, described = _read_safetensors(path)
+    tensors, described = read_described(path)
     if (described["extractor"], described["extractor_digest"]) != (extractor.name, extractor.digest):
         same = described["extractor"] == extractor.name
         raise InputError(
@@ -256,29 +194,6 @@ def _from_safetensors(name: str, path: Path, extractor: Extractor) -> Reference:
     features = _features(name, tensors, len(mean))
     kept = (described["count"], mean, covariance, features, described["held_out"], described["made"])
     return Reference(name, extractor.name, extractor.digest, *kept)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The tensors and the description of a file that `save_reference` wrote."""
-    try:
-        with safe_open(path, framework="numpy") as content:
-            described = json.loads((content.metadata() or {}).get(METADATA_KEY, "null"))
-            tensors: dict[str, NDArray[Any]] = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, MemoryError, RecursionError, LookupError, *MALFORMED) as error:
-        raise InputError(f"reference: `{path}` can't be read ({error}). Make or download it again.") from error
-    found = cast(dict[str, Any], described) if isinstance(described, dict) else {}
-    wrong = [key for key, kind in DESCRIPTION.items() if key not in found or not isinstance(found[key], kind)]
-    wrong += sorted({"mean", "covariance"} - tensors.keys())
-    if wrong:
-        raise InputError(
-            f"reference: `{path}` must be a reference that Exeunt wrote, but lacks or misstates {', '.join(wrong)}. "
-            "Make it again."
-        )
-    if found["version"] != VERSION:
-        raise InputError(
-            f"reference: `{path}` must have version {VERSION}, but has {found['version']}. Install a newer Exeunt."
-        )
-    return tensors, found
 
 
 def _features(name: str, tensors: Mapping[str, NDArray[Any]], dim: int) -> FeatureArray | None:

@@ -16,7 +16,7 @@ from exeunt.backends.dit import DiT
 from exeunt.backends.network import Network, Pass
 from exeunt.backends.plan import Add, Call
 from exeunt.backends.promises import Check, Failure, Kept, NotApplicable, Subject, outcome
-from exeunt.backends.uvit import UViT
+from exeunt.backends.uvit_module import UViT
 from tiny_pipelines import tiny
 from torch import Tensor, nn
 

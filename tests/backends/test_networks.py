@@ -8,7 +8,7 @@ import torch
 from exeunt.backends import loading
 from exeunt.backends.dit import DiT
 from exeunt.backends.errors import DeviceError, InputError
-from exeunt.backends.uvit import UViT
+from exeunt.backends.uvit_module import UViT
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor

@@ -11,7 +11,7 @@ from exeunt.backends.network import Network
 from exeunt.backends.onnx_export import export
 from exeunt.backends.schedule import REUSE, RUN, Embedded, Schedule
 from exeunt.backends.solvers import make_schedule
-from exeunt.backends.uvit import UViT
+from exeunt.backends.uvit_module import UViT
 from onnx_folders import PROMPTS, assert_same_images
 from tiny_pipelines import tiny
 from tiny_unets import tiny_unet

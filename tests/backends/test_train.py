@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from exeunt.backends import loading, train
-from exeunt.backends.dit import PUBLIC_NOISE, DiTNetwork
+from exeunt.backends import loading, train, training_data
+from exeunt.backends.dit import PUBLIC_NOISE, DiT, DiTNetwork
 from exeunt.backends.plan import Call, Run, Skip
 from safetensors.torch import load_file
 
@@ -41,7 +41,7 @@ def run(*arguments: object) -> str:
 
 
 def test_idx_files_keep_shape_and_values(data: Path) -> None:
-    images = train.read_idx(data / "t10k-images-idx3-ubyte.gz")
+    images = training_data.read_idx(data / "t10k-images-idx3-ubyte.gz")
     assert images.shape == (40, 28, 28)
     assert images.dtype == np.uint8
 
@@ -85,7 +85,7 @@ def test_targets_are_v_and_weights_are_min_snr() -> None:
 def test_the_exit_loss_is_the_loss_of_what_an_exit_gives() -> None:
     """The early term of `exits_loss` is the error of the network that leaves at that depth, through the shared head."""
     torch.manual_seed(0)
-    model = train.DiT(**train.DIT)
+    model = DiT(**train.DIT)
     for parameter in model.parameters():
         parameter.data = parameter.data + 0.05 * torch.randn_like(parameter)
     x, target = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)

@@ -9,7 +9,8 @@ import torch
 from exeunt.backends import loading
 from exeunt.backends.errors import InputError
 from exeunt.backends.plan import Add, Call, Op, Read, Run, Skip
-from exeunt.backends.uvit import NOISES, SIZES, UViT, UViTNetwork
+from exeunt.backends.uvit import NOISES, SIZES, UViTNetwork
+from exeunt.backends.uvit_module import UViT
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
