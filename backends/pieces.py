@@ -14,11 +14,12 @@ from .chain import Slots, State, copied
 from .conditions import labels, uniform
 from .draws import noises
 from .network import Network
+from .plan import DECODE as DECODE
+from .plan import SOLVER_STEP as SOLVER_STEP
 from .plan import Add, Call, Run, compile_plan
 from .sampling import num_draws, run
 from .schedule import Branch, Schedule
 
-DECODE, SOLVER_STEP = "decode", "solver-step"
 BOTH: tuple[Branch, ...] = ("conditional", "unconditional")
 SEED = 0
 

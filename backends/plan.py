@@ -96,6 +96,10 @@ class Plan:
     num_slots: int
 
 
+# What costs time beside the calls: decoding the images, and the solver's arithmetic of one step.
+DECODE, SOLVER_STEP = "decode", "solver-step"
+
+
 def _op_kind(op: Op) -> str:
     match op:
         case Run(start, stop, None):

@@ -10,13 +10,12 @@ import numpy as np
 
 from ..backends.environment import environment_digest
 from ..backends.features import TO_BASELINE
-from ..backends.pieces import DECODE, SOLVER_STEP
 from ..backends.printable import printable
 from ..backends.throughput import Timing
 from ..backends.uncertainty import Distance, difference, estimate
 from ..studies.config import StudyConfig, to_dict
 from ..studies.optuna_rows import study_attributes
-from ..studies.outlines import Outline, StoredSchedule, kind_key
+from ..studies.outlines import StoredSchedule, kind_key, seconds_of
 from ..studies.records import TEXT_ENCODING, EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
 from ..studies.store import Store
 from ..studies.transactions import reading
@@ -209,7 +208,7 @@ class _Rows:
             trial=member.trial_number,
             search=self.quality(key, "search"),
             final=self.quality(key, "final"),
-            predicted_seconds=self.predicted_seconds(stored.outline),
+            predicted_seconds=seconds_of(stored.outline, self.medians),
             throughput=self.throughputs.get(key),
         )
 
@@ -217,14 +216,6 @@ class _Rows:
     def medians(self) -> dict[str, float]:
         """Seconds of each timed kind of call, by its key."""
         return {kind_key(kind): timing.median for kind, timing in self.kinds.items()}
-
-    def predicted_seconds(self, outline: Outline) -> float | None:
-        """Of a batch, as the search summed it; None while a kind of call isn't timed."""
-        calls = outline.calls[0]
-        if len(outline.calls) > 1 or not calls or not calls.keys() <= self.medians.keys():
-            return None
-        fixed = outline.num_steps * self.kinds[SOLVER_STEP].median + self.kinds[DECODE].median
-        return fixed + sum(count * self.medians[key] for key, count in calls.items())
 
     def influences(self) -> dict[Key, QualityRecord]:
         keys = [(member.schedule_digest, member.weights_name) for member in self.members]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..backends.schedule import Schedule
+from ..studies.outlines import StoredSchedule, hold
 from .seeds import Baseline
 
 
@@ -15,7 +16,7 @@ class Candidate:
         role: "baseline" for what needs no search, "trial" for what was proposed.
         family: a baseline's family; empty for proposals.
         weights: the name of the network that it runs on.
-        schedule: what it does.
+        stored: what it does.
         trial: its number in Optuna's study, if it has one.
     """
 
@@ -23,16 +24,21 @@ class Candidate:
     role: str
     family: str
     weights: str
-    schedule: Schedule
+    stored: StoredSchedule
     trial: int | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """All of what it does; its digest and costs stand in the outline."""
+        return self.stored.schedule
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells candidates apart: two proposals of one schedule are one candidate."""
-        return self.schedule.digest, self.weights
+        return self.stored.outline.digest, self.weights
 
 
 def from_baseline(baseline: Baseline, study_weights: str) -> Candidate:
     """A baseline as a candidate; its label says on which weights it runs where they are not the study's."""
     label = baseline.label if baseline.weights == study_weights else f"{baseline.label} · {baseline.weights}"
-    return Candidate(label, "baseline", baseline.family, baseline.weights, baseline.schedule)
+    return Candidate(label, "baseline", baseline.family, baseline.weights, hold(baseline.schedule))

@@ -13,9 +13,9 @@ from ..backends.errors import ExeuntError
 from ..backends.network import Network
 from ..backends.out_of_memory import is_out_of_memory
 from ..backends.pieces import DECODE, SOLVER_STEP
-from ..backends.plan import compile_plan
 from ..backends.schedule import Schedule, block_evaluations
-from ..backends.throughput import Timing, missing_kinds, predict_seconds, time_calls
+from ..backends.throughput import Timing, missing_kinds, time_calls
+from ..studies.outlines import StoredSchedule, kind_key, outline, seconds_of
 from ..studies.records import TEXT_ENCODING, TimingKey
 from ..studies.store import Store
 from .chunk_sampling import OutOfMemory
@@ -46,6 +46,7 @@ class Costs:
         # Other weights of the network take the same time.
         self._key = timing_key(laboratory, laboratory.network, self.target)
         self._timings: dict[str, Timing] = {}
+        self._medians: dict[str, float] = {}
         if self.can_time and laboratory.network.text_seconds is not None:
             # Kept beside them: no schedule's time includes it.
             encoding = {TEXT_ENCODING: [laboratory.network.text_seconds]}
@@ -61,10 +62,12 @@ class Costs:
         """Reads what has been timed."""
         known = self._store.measurements.call_timings(self._key)
         self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
+        self._medians = {kind_key(kind): timing.median for kind, timing in self._timings.items()}
 
-    def images_per_second(self, schedule: Schedule) -> float:
+    def images_per_second(self, stored: StoredSchedule) -> float:
         """The search's second objective: predicted from timed kinds of calls. Raises as `predicted_seconds` does."""
-        return self.batch_size / self.predicted_seconds(schedule)
+        known = seconds_of(stored.outline, self._medians)
+        return self.batch_size / (self.predicted_seconds(stored.schedule) if known is None else known)
 
     def predicted_seconds(self, schedule: Schedule) -> float:
         """Seconds a batch; kinds of calls that were never timed on the target are timed first.
@@ -73,11 +76,13 @@ class Costs:
             Untimed: this worker is not in the target's environment, and nobody has timed them yet.
         """
         self.time_kinds([schedule])
-        return predict_seconds(compile_plan(schedule), [self._timings])
+        seconds = seconds_of(outline(schedule), self._medians)
+        assert seconds is not None, "its kinds of calls have been timed"
+        return seconds
 
-    def can_tell(self, schedule: Schedule) -> bool:
-        """Whether `predicted_seconds` need not wait for another worker, as far as was read."""
-        return self.can_time or not self._lacks([schedule])
+    def can_tell(self, stored: StoredSchedule) -> bool:
+        """Whether `images_per_second` need not wait for another worker, as far as was read."""
+        return self.can_time or seconds_of(stored.outline, self._medians) is not None
 
     def expected(self, schedule: Schedule) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
@@ -86,7 +91,7 @@ class Costs:
             Untimed: not even the full schedule was timed yet.
         """
         full = self._laboratory.frame.full
-        if self.can_tell(schedule):
+        if self.can_time or not self._lacks([schedule]):
             return self.predicted_seconds(schedule)
         return self.predicted_seconds(full) * block_evaluations(schedule) / block_evaluations(full)
 

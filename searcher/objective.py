@@ -102,7 +102,7 @@ class Objective:
         """The question whose answer are the features of a candidate's images on one set of noises."""
         laboratory = self.laboratory
         return EvaluationKey(
-            schedule_digest=candidate.schedule.digest,
+            schedule_digest=candidate.key[0],
             weights_sha256=weights_digest(laboratory.networks[candidate.weights]),
             conditions_digest=laboratory.conditions.digest,
             seed=seed,

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..backends.errors import InputError
 from ..backends.sampling import check
 from ..backends.schedule import SUFFIX, Schedule, load
+from ..studies.outlines import hold
 from .candidates import Candidate
 from .laboratory import Laboratory
 
@@ -22,7 +23,7 @@ def read_proposals(paths: Sequence[Path], laboratory: Laboratory) -> list[Candid
         raise InputError(f"proposals: {', '.join(map(str, paths))} holds no file *{SUFFIX}. Give schedule files.")
     unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load(file, laboratory)]}
     return [
-        Candidate(file.name.removesuffix(SUFFIX), "trial", "", laboratory.weights, schedule)
+        Candidate(file.name.removesuffix(SUFFIX), "trial", "", laboratory.weights, hold(schedule))
         for file, schedule in unique.values()
     ]
 

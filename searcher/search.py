@@ -7,6 +7,7 @@ where nothing else is left to do.
 from collections.abc import Collection, Mapping, Sequence
 
 from ..studies.config import SearchConfig
+from ..studies.outlines import hold
 from ..studies.turns import turn
 from .candidates import Candidate, from_baseline
 from .frames import Frame
@@ -201,7 +202,7 @@ def measure_given_one(session: Session, candidate: Candidate) -> bool:
 def measure_proposal(session: Session, proposal: Proposal) -> None:
     """Measures one proposal and tells its trial, once; a schedule whose samples are not finite fails its trial."""
     label = f"trial {proposal.number}"
-    candidate = Candidate(label, "trial", "", session.laboratory.weights, proposal.schedule, proposal.number)
+    candidate = Candidate(label, "trial", "", session.laboratory.weights, hold(proposal.schedule), proposal.number)
     session.open.append(candidate)
     session.allowance.trials += 1
     settle(session)
@@ -253,8 +254,8 @@ def has_room(session: Session, candidate: Candidate | None = None) -> bool:
 def _contested(session: Session, rungs: Sequence[Candidate], busy: Collection[tuple[str, str]]) -> Candidate | None:
     """The baseline to measure next: one that could spoil the best trial's lead, else the next rung of the ladders."""
     left = [each for each in rungs if not session.is_done(each) and each.key not in busy]
-    left = [each for each in left if session.costs.can_tell(each.schedule)]
-    speeds = [(session.costs.images_per_second(each.schedule), each) for each in left]
+    left = [each for each in left if session.costs.can_tell(each.stored)]
+    speeds = [(session.costs.images_per_second(each.stored), each) for each in left]
     return next_rival(session.results, speeds, session.noise) or next(iter(left), None)
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..backends.errors import Interrupted
-from ..backends.schedule import Schedule
 from ..studies import interruption, spending
 from ..studies.budget import parse_budget
+from ..studies.outlines import StoredSchedule
 from ..studies.records import Member, QualityRecord
 from ..studies.store import Store
 from . import notes
@@ -77,7 +77,7 @@ class Session:
     choice: Choice | None = None
     unmanned_since: float | None = None
     log: TrialLog = field(default_factory=TrialLog)
-    _schedules: dict[str, Schedule] = field(default_factory=dict[str, Schedule])
+    _schedules: dict[str, StoredSchedule] = field(default_factory=dict[str, StoredSchedule])
 
     @property
     def name(self) -> str:
@@ -147,7 +147,7 @@ class Session:
                 label=candidate.label,
                 role=candidate.role,
                 family=candidate.family,
-                schedule_digest=candidate.schedule.digest,
+                schedule_digest=candidate.key[0],
                 weights_sha256=weights_digest(self.laboratory.networks[candidate.weights]),
                 weights_name=candidate.weights,
                 trial_number=candidate.trial,
@@ -208,15 +208,20 @@ class Session:
         if not self.costs.can_time:
             self.costs.refresh()
         for candidate in members:
+            if self.is_done(candidate):
+                continue
             record = self._scored(candidate)
-            if record is not None and not self.is_done(candidate) and self.costs.can_tell(candidate.schedule):
+            if record is not None and self.costs.can_tell(candidate.stored):
                 self._learn(candidate, record)
 
     def members(self) -> list[Candidate]:
         """The study's members, in the order in which they were added."""
         members = self.store.studies.members(self.name)
         unknown = {member.schedule_digest for member in members} - self._schedules.keys()
-        self._schedules |= self.store.evaluations.schedules(unknown) if unknown else {}
+        if unknown and not self._schedules:
+            self._schedules = self.store.evaluations.stored_schedules(self.name)
+        elif unknown:
+            self._schedules |= self.store.evaluations.held(unknown)
         return [
             Candidate(
                 member.label,
@@ -268,7 +273,7 @@ class Session:
             self.leave_out(candidate, error)
 
     def _remember(self, candidate: Candidate, record: QualityRecord) -> None:
-        floor, speed = record.floor or 0.0, self.costs.images_per_second(candidate.schedule)
+        floor, speed = record.floor or 0.0, self.costs.images_per_second(candidate.stored)
         excess, upper = record.value - floor, record.upper - floor
         self.measured[candidate.key] = Measured(candidate, record.value, excess, speed, upper)
 

@@ -82,8 +82,16 @@ class EvaluationStore:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
         with reading(self.engine) as connection:
-            rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(members))).all()
-        return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
+            return _held(connection, SCHEDULES.c.digest.in_(members))
+
+    @patient
+    def held(self, digests: Iterable[str]) -> dict[str, outlines.StoredSchedule]:
+        """The same of the schedules with these digests; those that are not there are left out."""
+        found: dict[str, outlines.StoredSchedule] = {}
+        with reading(self.engine) as connection:
+            for some in _batches(sorted(set(digests))):
+                found |= _held(connection, SCHEDULES.c.digest.in_(some))
+        return found
 
     @patient
     def claim(self, key: EvaluationKey, owner: str, lease_seconds: float, study: str | None = None) -> Claim | None:
@@ -247,6 +255,11 @@ def _is_noted(connection: Connection, evaluation: int, claim: Claim) -> bool:
     same = (FAILURES.c.owner == claim.owner) & (FAILURES.c.token == claim.token)
     query = select(FAILURES.c.id).where(FAILURES.c.evaluation_id == evaluation, same)
     return connection.execute(query).first() is not None
+
+
+def _held(connection: Connection, condition: ColumnElement[bool]) -> dict[str, outlines.StoredSchedule]:
+    rows = connection.execute(select(SCHEDULES).where(condition))
+    return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
 
 
 def _batches(values: list[Any]) -> Iterator[list[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar, final
@@ -12,12 +12,13 @@ from weakref import WeakKeyDictionary
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backends.errors import InputError
 from .faults import Unreachable, explained, place, storage_errors
+from .optuna_trials import read_trials
 from .patience import patiently
 from .transactions import (
     READ_ONLY,
@@ -152,6 +153,19 @@ class _PatientStorage(RDBStorage):
             if (trial.state, trial.values) != (state, None if values is None else list(values)):
                 raise
             return True
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        """As Optuna's; all of a study's at once, as at every start, in less time."""
+        if states is not None or trial_id_greater_than > -1:
+            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        with self.engine.begin() as connection:
+            return read_trials(connection, study_id)
 
 
 def _repeated(method: Callable[..., R]) -> Callable[..., R]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ..backends.plan import compile_plan
+from ..backends.plan import DECODE, SOLVER_STEP, compile_plan
 from ..backends.schedule import Schedule, block_evaluations, canonical, depths, parse
 from .tables import SCHEDULES
 
@@ -73,6 +73,19 @@ def outline(schedule: Schedule) -> Outline:
         mean_depth=sum(depths(schedule)) / schedule.num_steps,
         calls=tuple(calls),
     )
+
+
+def seconds_of(found: Outline, medians: Mapping[str, float]) -> float | None:
+    """Seconds per batch: the calls of a schedule on one network, the solver's arithmetic, and the decoder, added up.
+
+    `medians` has the seconds of each timed kind of call by `kind_key`. None where a kind isn't timed.
+    """
+    fixed = (kind_key(SOLVER_STEP), kind_key(DECODE))
+    calls = found.calls[0]
+    if len(found.calls) > 1 or not calls or not {*calls, *fixed} <= medians.keys():
+        return None
+    called = sum(count * medians[key] for key, count in sorted(calls.items()))
+    return called + found.num_steps * medians[fixed[0]] + medians[fixed[1]]
 
 
 def to_json(found: Outline) -> dict[str, Any]:
