@@ -51,8 +51,9 @@ def advantage(
 
 
 def best(advantages: Sequence[Advantage[T]]) -> Advantage[T] | None:
-    """The point with the largest ratio (`best_ratio`; its `lower` is `best_ratio_lower`); None if there is none.
+    """The point with the largest lower bound (its `ratio` is `best_ratio`, its `lower` `best_ratio_lower`), or None.
 
-    The lower bound is the one of that same point: it isn't chosen for its bound.
+    The largest ratio would be the wrong choice: a point that is a hair better than all fast baselines is compared with
+    a slow one. (Seen: 4.08, at least 0.98, beside a point with 1.74, at least 1.65.)
     """
-    return max(advantages, key=lambda entry: entry.ratio, default=None)
+    return max(advantages, key=lambda entry: entry.lower, default=None)

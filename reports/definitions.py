@@ -43,8 +43,9 @@ def best_ratio(view: StudyView) -> str:
     normal = " on the normal weights" if view.standard.kind == "reference" else ""
     return (
         f"Among the searched points of the front on final seeds whose {LOSSES[view.standard.kind]} is at most "
-        f"{view.standard.limit_words}{normal}: the largest ratio of a point's speed to the speed of the fastest "
-        "baseline of equal or better quality, at equal counts. best_ratio_lower is that point's lower bound at "
+        f"{view.standard.limit_words}{normal}, for the one with the largest best_ratio_lower: the ratio of its speed "
+        "to the speed of the fastest baseline of equal or better quality, at equal counts. best_ratio_lower is its "
+        "lower bound at "
         f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
         "time, over that baseline and every other one that is not significantly worse than the point (paired interval "
         "of the difference on the same noises). Where every baseline is worse, the comparison is with the baseline of "

@@ -64,7 +64,7 @@ def test_the_bound_is_never_above_the_ratio() -> None:
     assert compare([Item("equal", 10.0, 2.0)], timing_error=0.0).lower == 1.5
 
 
-def test_the_best_is_the_largest_ratio_with_its_own_bound() -> None:
+def test_the_best_has_the_largest_bound_not_the_largest_ratio() -> None:
     entries = [Advantage(POINT, POINT, ratio, POINT, lower) for ratio, lower in ((1.2, 1.15), (1.4, 0.9), (1.3, 1.2))]
-    assert best(entries) == entries[1]
+    assert best(entries) == entries[2]
     assert best([]) is None
