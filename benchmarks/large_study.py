@@ -30,6 +30,7 @@ from exeunt.backends.schedule import Schedule, block_evaluations, canonical
 from exeunt.searcher.laboratory import set_up
 from exeunt.searcher.proposing import WORTHLESS
 from exeunt.searcher.spaces import make_space
+from exeunt.studies.outlines import outline, to_json
 from exeunt.studies.parts import optuna_tables
 from exeunt.studies.records import EvaluationKey, Member, QualityRecord
 from exeunt.studies.store import Store, open_store
@@ -178,7 +179,8 @@ def write(connection: Connection, like: Like, space: dict[str, Any], grown: list
     timed_kinds = set[str]()
     for number, each in enumerate(grown):
         digest, evaluation = each.schedule.digest, last + 1 + number
-        connection.execute(SCHEDULES.insert().values(digest=digest, schedule=canonical(each.schedule).decode()))
+        stored = {"schedule": canonical(each.schedule).decode(), "outline": to_json(outline(each.schedule))}
+        connection.execute(SCHEDULES.insert().values(digest=digest, **stored))
         values = {**asdict(member), "label": f"trial {first + number}", "role": "trial", "family": ""}
         values |= {"schedule_digest": digest, "trial_number": first + number, "study": STUDY}
         connection.execute(MEMBERS.insert().values(values))
