@@ -30,7 +30,7 @@ def mask_of(schedule: Schedule, name: str) -> Mask:
         for j, action in enumerate(step.blocks):
             if action.kind not in ("run", "reuse"):
                 rule = f"step {s}, block {j}: the format can only run or reuse"
-                refuse(name, rule, f'"{action.kind}"', 'Use "run" or "reuse".')
+                refuse(name, rule, f'"{action.kind}"', 'Use "run" or "reuse", or the format exeunt.')
     return [[action == RUN for action in step.blocks] for step in schedule.steps]
 
 

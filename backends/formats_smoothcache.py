@@ -59,7 +59,7 @@ def check_no_block_reuse(schedule: Schedule, name: str) -> None:
         for j, action in enumerate(step.blocks):
             if action == REUSE:
                 rule = f"step {s}, block {j}: the format reuses the outputs of branches, before their gates"
-                fix = "Convert with --granularity branch: another schedule, of slightly other images."
+                fix = "Run: exeunt schedule convert FILE --granularity branch (another schedule, other images)."
                 refuse(name, rule, '"reuse" of a whole block', fix)
 
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,6 +35,7 @@ from .style import (
     settle,
 )
 
+LABEL_WIDTH = 56  # characters beside the lowest figure
 MARKS = "marks-"  # what an SVG calls each group of marks, with the group's index
 
 
@@ -68,9 +70,8 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
         threshold = info.limit or max(map(abs, heights))
         half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
     linear = "" if info.logarithmic else " (linear around zero)"
-    axes.set_ylabel(
-        f"{info.metric}, {info.standard.excess_name}{linear}\n{info.seeds} seeds, {plain(info.num_images)} images"
-    )
+    name = fill(f"{info.metric}, {info.standard.excess_name}{linear}", LABEL_WIDTH, break_on_hyphens=False)
+    axes.set_ylabel(f"{name}\n{info.seeds} seeds, {plain(info.num_images)} images")
     faint_grid(axes)
     if info.full_speed is not None:
         _speedup_axis(axes, info.full_speed)

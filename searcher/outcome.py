@@ -11,6 +11,7 @@ from rich.table import Table
 from ..reports.headline import details, headline, with_interval
 from ..reports.interval import per_second, spelled
 from ..reports.loading import load_view
+from ..reports.operations import with_flops
 from ..reports.report import write_report
 from ..reports.samples import sample_grid
 from ..reports.selection import highlights
@@ -37,17 +38,17 @@ def show(view: StudyView, as_json: bool) -> None:
     click.echo()
     for sentence in (headline(view), *details(view)):
         click.echo(sentence)
-    console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False)
+    console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False, markup=False)
     console.print(front_table(view))
     click.echo(next_commands(view))
 
 
 def report(session: Session) -> list[Path]:
-    """Writes the report of a session's study, with sample grids from the networks that are loaded already."""
+    """Writes the report of a study; the networks that are loaded already give sample images and operations."""
     laboratory, folder = session.laboratory, session.laboratory.config.run.report
     if folder is None:
         return []
-    view = load_view(session.store, session.name)
+    view = with_flops(load_view(session.store, session.name), laboratory.networks)
     grid = sample_grid(
         view,
         highlights(view),

@@ -87,6 +87,16 @@ def test_an_excess_below_zero_makes_the_axis_linear_around_it(view: StudyView) -
     assert draw_front(changed).axes[0].get_yscale() == "symlog"
 
 
+def test_a_long_name_of_a_metric_finds_room_beside_the_front(view: StudyView) -> None:
+    info = front_info(view, "final")
+    assert info is not None
+    named = replace(info, metric="distances in the features of a network with a long name")
+    figure = draw_front(named, 3.8, 4.8)
+    extent = figure.axes[0].yaxis.label.get_window_extent()
+    assert extent.y0 >= 0
+    assert extent.y1 <= figure.bbox.height
+
+
 def test_a_single_point_can_be_drawn(view: StudyView) -> None:
     alone = replace(view, points=tuple(point for point in view.points if point is view.full))
     assert set(figures(alone, "")) >= {"front", "search"}

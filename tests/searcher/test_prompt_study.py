@@ -129,6 +129,7 @@ def test_the_report_and_the_exports_speak_of_distances_to_the_full_schedule(
     page = (folder / "exeunt-report" / "index.html").read_text()
     assert "distance to the full schedule" in page
     assert "excess over the floor" not in page
+    assert all(row["flops"] > 0 for row in json.loads((folder / "exeunt-report" / "report.json").read_text())["front"])
     run("report", "-o", "again")
     run("export", "--max-loss", "100%", "-o", "fast.schedule.json")
     measured = json.loads((folder / "fast.schedule.json").read_text())["measured"][0]
