@@ -241,7 +241,9 @@ class DiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.data.flatten(1))
-        nn.init.zeros_(self.x_embedder.proj.bias)  # type: ignore[arg-type]
+        bias = self.x_embedder.proj.bias
+        assert bias is not None, "patches are embedded with a bias"
+        nn.init.zeros_(bias)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
         for index in (0, 2):
             nn.init.normal_(cast(nn.Linear, self.t_embedder.mlp[index]).weight, std=0.02)

@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """EfficientNet-Lite0 as a feature extractor, the offline default: its ImageNet weights come in a package.
 
 Batch normalisation is folded into the convolutions, the memory layout is channels-last and 64 images go at a time, so

@@ -73,7 +73,7 @@ def environment_digest(described: Environment) -> str:
 
 
 def _properties(target: torch.device) -> Any:
-    return torch.cuda.get_device_properties(target)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return torch.cuda.get_device_properties(target)
 
 
 def _cuda(target: torch.device) -> Environment:

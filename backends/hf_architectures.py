@@ -57,7 +57,6 @@ class Architecture(ABC):
         model: the denoiser.
         layout: how diffusers' pipelines of this denoiser evaluate the guidance branches: in one batch, in this order,
             or in two calls, the conditional one first.
-        condition_kind: what its conditions are.
         takes_guidance: whether guidance is an input of the model.
         prediction, noise: what it is trained on where no scheduler says otherwise.
         factor: pixels a latent along height and width, where no autoencoder says otherwise.
@@ -69,7 +68,6 @@ class Architecture(ABC):
     """
 
     layout: ClassVar[Layout] = "unconditional-first"
-    condition_kind: ClassVar[Literal["none", "labels", "prompts"]] = "prompts"
     prediction: ClassVar[str] = "epsilon"
     noise: ClassVar[Noise] = LINEAR
     factor: ClassVar[int] = 8
@@ -80,6 +78,11 @@ class Architecture(ABC):
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model
+
+    @property
+    def condition_kind(self) -> Literal["none", "labels", "prompts"]:
+        """What its conditions are."""
+        return "prompts"
 
     @property
     def takes_guidance(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .hf_architectures import Architecture
-from .plan import Add, Call, Read, Run, Skip
+from .plan import Add, Call, Read, Rows, Run, Skip
 from .schedule import Embedded, Guidance, Schedule, guidance_at
 
 
@@ -127,11 +127,11 @@ def part_of(arguments: Mapping[str, Any], rows: int, half: slice, unbatched: fro
 @lru_cache(maxsize=1024)
 def flipped(call: Call) -> Call:
     """The same call for a batch that has the unconditional rows first: reads of one branch take the other half."""
-    rows = {"conditional": "unconditional", "unconditional": "conditional", "all": "all"}
+    rows: dict[Rows, Rows] = {"conditional": "unconditional", "unconditional": "conditional", "all": "all"}
     ops: list[Run | Add | Skip] = []
     for op in call.ops:
         if isinstance(op, Add):
-            reads = tuple(Read(read.slot, read.weight, rows[read.rows]) for read in op.reads)  # type: ignore[arg-type]
+            reads = tuple(Read(read.slot, read.weight, rows[read.rows]) for read in op.reads)
             ops.append(Add(op.start, op.stop, reads))
         else:
             ops.append(op)

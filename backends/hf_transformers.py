@@ -53,8 +53,11 @@ class DiT(Architecture):
     """`DiTTransformer2DModel`, class-conditional (Peebles & Xie 2023)."""
 
     layout: ClassVar[Layout] = "conditional-first"
-    condition_kind: ClassVar[Literal["none", "labels", "prompts"]] = "labels"
     condition: ClassVar[str | None] = "class_labels"
+
+    @property
+    def condition_kind(self) -> Literal["none", "labels", "prompts"]:
+        return "labels"
 
     @property
     def num_classes(self) -> int:

@@ -55,7 +55,7 @@ class UNet2D(Architecture):
         _refuse_channels(self.model, (1, 2))
 
     @property
-    def condition_kind(self) -> Literal["none", "labels", "prompts"]:  # type: ignore[override]
+    def condition_kind(self) -> Literal["none", "labels", "prompts"]:
         return "none" if self.num_classes is None else "labels"
 
     @property

@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 """torch-fidelity's Inception-v3 as a feature extractor: the only one whose metrics may be called `fid` and `kid`."""
 
 import io

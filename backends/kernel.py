@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """The kernel distance (KID): squared maximum mean discrepancy under the cubic kernel (Bińkowski et al. 2018, eq. 4).
 
 The estimator here uses every pair of images once and is unbiased, so that its expectation does not depend on the

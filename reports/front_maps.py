@@ -1,8 +1,5 @@
 """The front's schedules side by side: one small step × block map each, all at one scale."""
 
-# Matplotlib's stubs leave keyword arguments without types.
-# pyright: reportUnknownMemberType=false
-
 import math
 from dataclasses import dataclass
 from itertools import zip_longest

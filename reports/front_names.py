@@ -1,8 +1,5 @@
 """The names in the front plot: as many as find room beside their points, the most telling first."""
 
-# Matplotlib's stubs leave keyword arguments without types.
-# pyright: reportUnknownMemberType=false
-
 from collections.abc import Sequence
 from itertools import pairwise
 

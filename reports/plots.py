@@ -1,8 +1,5 @@
 """The study's other plots, each a plain value of what it shows and a thin drawing of it."""
 
-# Matplotlib's stubs leave keyword arguments without types.
-# pyright: reportUnknownMemberType=false
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

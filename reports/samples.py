@@ -1,8 +1,5 @@
 """Sample grids: the images of chosen schedules beside the full schedule's, on the same noises and labels."""
 
-# Matplotlib's stubs leave keyword arguments without types.
-# pyright: reportUnknownMemberType=false
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from .schedule_map import LOOKS, ScheduleMap
@@ -61,7 +62,7 @@ def draw_evaluations(axes: Axes, info: ScheduleMap) -> None:
     axes.stairs(depths, edges, fill=True, color=CONDITIONAL)
     axes.stairs(both, edges, baseline=depths, fill=True, color=UNCONDITIONAL)
     axes.set(ylabel="blocks\nrun", ylim=(0, max(1, int(both.max())) * 1.05))
-    axes.yaxis.get_major_locator().set_params(integer=True, nbins=2)  # type: ignore[attr-defined]
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=2, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.tick_params(axis="x", length=0, labelbottom=False)
 
 

@@ -3,9 +3,6 @@
 Colours are Okabe and Ito's (2008), which people with any common colour blindness can tell apart.
 """
 
-# Matplotlib's stubs leave keyword arguments without types.
-# pyright: reportUnknownMemberType=false
-
 import math
 import re
 from collections.abc import Generator, Sequence
