@@ -4,27 +4,30 @@ steps they say, and make the schedule's images."""
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cache_dit
+import exeunt
 import pytest
 import torch
 from exeunt.backends.formats import FORMATS
-from exeunt.backends.schedule import REUSE, RUN, NetworkSignature, Noise, Schedule
+from exeunt.backends.hf import DiffusersNetwork
+from exeunt.backends.schedule import REUSE, RUN, Embedded, Guidance, Schedule
 from exeunt.backends.solvers import make_schedule
+from pipeline_runs import USUAL
 from tiny_pipelines import tiny
 from torch import Tensor, nn
 
 # diffusers hands torch tensors to NumPy in the way before NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-DEPTH, STEPS = 5, 7
+DEPTH, STEPS, SCALE = 5, 7, 3.0
 SMALL = {"prompt": "a boat", "height": 16, "width": 16}
 # Of each pipeline: its denoiser's size, what it is called with, and how often it calls the denoiser in a step.
 KINDS: dict[str, tuple[dict[str, int], dict[str, Any], int]] = {
-    "dit": ({"num_layers": DEPTH}, {"class_labels": [1, 2], "guidance_scale": 3.0, "output_type": "np"}, 1),
+    "dit": ({"num_layers": DEPTH}, {"class_labels": [1, 2], "output_type": "np"}, 1),
     "pixart-alpha": ({"num_layers": DEPTH}, SMALL | {"use_resolution_binning": False}, 1),
     "sd3": ({"num_layers": DEPTH}, SMALL, 1),
     "flux": ({"num_layers": 2, "num_single_layers": DEPTH - 2}, SMALL, 1),
@@ -32,14 +35,29 @@ KINDS: dict[str, tuple[dict[str, int], dict[str, Any], int]] = {
 }
 
 
+@dataclass(frozen=True)
+class Case:
+    """A pipeline with every block at every step of its own times, what it is called with, and its calls a step."""
+
+    pipe: Any
+    full: Schedule
+    arguments: dict[str, Any]
+    calls: int
+
+
 @pytest.fixture(params=KINDS)
-def pipeline(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any], int]:
-    """A pipeline, what it is called with, and its calls a step."""
+def case(request: pytest.FixtureRequest) -> Case:
     size, arguments, calls = KINDS[request.param]
-    pipe = tiny(request.param, **size)
+    pipe, network = tiny(request.param, **size), DiffusersNetwork.from_pipeline(tiny(request.param, **size))
     for parameter in pipe.transformer.parameters():
         nn.init.normal_(parameter, std=0.2)
-    return pipe, {"output_type": "latent"} | arguments, calls
+    guidance = Embedded(SCALE) if network.takes_guidance else Guidance(SCALE)
+    full = make_schedule(
+        network.signature, network.noise, network.prediction, num_steps=STEPS, guidance=guidance, **USUAL[request.param]
+    )
+    sizes = {name: arguments[name] for name in ("height", "width") if name in arguments}
+    followed = exeunt.call_arguments(full, pipe, **sizes)
+    return Case(pipe, full, {"output_type": "latent"} | arguments | followed, calls)
 
 
 def blocks_of(pipe: Any) -> list[nn.Module]:
@@ -57,47 +75,46 @@ def quiet() -> Iterator[None]:
     logger.setLevel(logging.NOTSET)
 
 
-def cached_schedule(first: int, last: int) -> Schedule:
+def cached_schedule(full: Schedule, first: int, last: int) -> Schedule:
     """Steps 0, 3 and 4 run; the others reuse the blocks between."""
-    noise = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
-    network = NetworkSignature("a transformer", "block", (("residual", DEPTH),))
-    base = make_schedule(network, noise, "epsilon", solver="ddim", num_steps=STEPS)
     cached = (RUN,) * first + (REUSE,) * (DEPTH - first - last) + (RUN,) * last
-    steps = tuple(replace(s, blocks=s.blocks if k in (0, 3, 4) else cached) for k, s in enumerate(base.steps))
-    return replace(base, steps=steps)
+    steps = tuple(replace(s, blocks=s.blocks if k in (0, 3, 4) else cached) for k, s in enumerate(full.steps))
+    return replace(full, steps=steps)
 
 
-def sampled(pipe: Any, arguments: dict[str, Any]) -> Tensor:
+def sampled(case: Case) -> Tensor:
     with torch.no_grad():
-        output = pipe(num_inference_steps=STEPS, generator=torch.Generator().manual_seed(0), **arguments)
+        output = case.pipe(generator=torch.Generator().manual_seed(0), **case.arguments)
     images = output.frames if hasattr(output, "frames") else output.images
     return torch.as_tensor(images)
 
 
 @pytest.mark.parametrize(("first", "last"), [(1, 0), (2, 1), (1, 3)])
-def test_the_package_computes_the_blocks_that_the_file_says(
-    pipeline: tuple[Any, dict[str, Any], int], first: int, last: int, tmp_path: Path
-) -> None:
-    pipe, arguments, calls = pipeline
-    blocks = blocks_of(pipe)
-    schedule = cached_schedule(first, last)
+def test_the_package_computes_the_blocks_that_the_file_says(case: Case, first: int, last: int, tmp_path: Path) -> None:
+    """Its images are ours: those of the schedule's definition, and those of `exeunt.apply` on the same pipeline."""
+    pipe, blocks = case.pipe, blocks_of(case.pipe)
+    schedule = cached_schedule(case.full, first, last)
     path = tmp_path / "fast.cache-dit.yaml"
     path.write_text(FORMATS["cache-dit"].write(schedule))
-    with obeying(blocks, schedule, calls):
-        ours = sampled(pipe, arguments)
+    with obeying(blocks, schedule, case.calls):
+        defined = sampled(case)
+    exeunt.apply(pipe, schedule)
+    applied = sampled(case)
+    exeunt.remove(pipe)
     seen: list[int] = []
     hooks = [block.register_forward_hook(lambda *_, j=j: seen.append(j)) for j, block in enumerate(blocks)]
-    full = sampled(pipe, arguments)
+    full = sampled(case)
     cache_dit.enable_cache(pipe, **cache_dit.load_configs(str(path)))
     wanted = [
-        j for step in schedule.steps for _ in range(calls) for j, action in enumerate(step.blocks) if action == RUN
+        j for step in schedule.steps for _ in range(case.calls) for j, action in enumerate(step.blocks) if action == RUN
     ]
     for _ in range(2):  # the second images start anew
         seen.clear()
-        images = sampled(pipe, arguments)
+        images = sampled(case)
         assert seen == wanted
         scale = float(full.abs().max())
-        assert float((images - ours).abs().max()) < 5e-5 * scale
+        assert float((images - defined).abs().max()) < 5e-5 * scale
+        assert float((images - applied).abs().max()) < 5e-5 * scale
         assert float((images - full).abs().max()) > 1e-3 * scale
     cache_dit.disable_cache(pipe)
     for hook in hooks:
