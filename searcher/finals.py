@@ -25,6 +25,8 @@ LEAST_COMPARED = 8
 def measure_front(session: Session) -> None:
     """Times the promoted schedules beside the full one and measures them on final seeds at one count."""
     choice = choose_front(session)
+    if choice.measured:
+        return
     compared = _chosen(session, choice)
     time_end_to_end(session, compared)
     rounds = Rounds(session, compared)

@@ -76,7 +76,7 @@ class Rounds:
             self._busy.add(candidate.key)
             return
         except UNMEASURABLE as error:
-            if candidate == self._baseline:
+            if candidate.key == self._baseline.key:
                 raise
             self._session.leave_out(candidate, error)
             self.left.remove(candidate)

@@ -10,6 +10,7 @@ from ..studies.budget import Budget, parse_budget
 from ..studies.config import StudyConfig
 from ..studies.interruption import Interruption
 from .allowance import Allowance, refuse_too_small
+from .crew import LOOK_SECONDS
 from .finals import measure_front
 from .fitting import adopt
 from .laboratory import Laboratory, set_up
@@ -94,6 +95,8 @@ def begin(
 
 def work(session: Session) -> None:
     """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
+    if session.crew.others:
+        session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
     while session.choice is None or not session.choice.measured:
         session.enter(BASELINES)
         measure_baselines(session)

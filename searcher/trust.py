@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 CHECKED_IMAGES = 16
 MOST_FAILURES = 3
 # The root mean square difference of features, as a share of how far images are from each other; see `difference`.
-TOLERANCE = {"float32": 0.05, "float16": 0.3, "bfloat16": 0.5}
+# On the bundled checkpoint (20 steps, CPU) other batches and thread counts come to 0.0003 in float32, which is what
+# storing rounds, to 0.0003 in float16 and 0.04 in bfloat16; float16 is 0.02 and bfloat16 0.08 from float32, and other
+# images are at 1.5. Larger networks, longer trajectories and other devices get room.
+TOLERANCE = {"float32": 0.05, "float16": 0.2, "bfloat16": 0.4}
 
 
 def difference(found: FeatureArray, stored: FeatureArray) -> float:

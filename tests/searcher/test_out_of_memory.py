@@ -1,0 +1,83 @@
+"""Batches shrink until they fit, and what does not fit at all is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exeunt.backends.out_of_memory import is_broken_device, is_out_of_memory
+from exeunt.backends.schedule import DROP, with_exits
+from exeunt.searcher.allowance import Allowance
+from exeunt.searcher.candidates import Candidate
+from exeunt.searcher.chunk_sampling import OutOfMemory
+from exeunt.searcher.laboratory import set_up
+from exeunt.searcher.opening import open_session
+from exeunt.searcher.progress import Silent
+from exeunt.studies.budget import parse_budget
+from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.interruption import Interruption
+from exeunt.studies.outlines import hold
+
+NETWORK = f"{Path(__file__).parent / 'narrow.py'}:Narrow"
+
+
+class Noted(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def features(config: StudyConfig, url: str, depth: int, watch: Silent) -> np.ndarray:
+    """The features of one depth's images, measured in a study of its own."""
+    laboratory = set_up(config)
+    schedule = with_exits(laboratory.frame.full, [depth] * laboratory.frame.num_steps, DROP)
+    candidate = Candidate(f"exit {depth}", "trial", "", laboratory.weights, hold(schedule))
+    with open_session(laboratory, url, Allowance(parse_budget("1h")), watch, Interruption()) as session:
+        session.measure(candidate)
+        found = session.store.evaluations.features(session.objective.key(candidate, 0), range(32))
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def narrow(small: StudyConfig) -> StudyConfig:
+    return override(small, {"checkpoint.network": NETWORK, "throughput.batch_size": 4})
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_moves_rounding_alone(
+    small: StudyConfig, narrow: StudyConfig, tmp_path: Path
+):
+    watch = Noted()
+    found = features(narrow, f"sqlite:///{tmp_path / 'narrow.db'}", 6, watch)
+    assert [said.rpartition(" ")[2] for said in watch.said if "don't fit" in said] == ["16", "8", "4"]
+    wide = override(small, {"throughput.batch_size": 4})
+    np.testing.assert_allclose(found, features(wide, f"sqlite:///{tmp_path / 'wide.db'}", 6, Silent()), atol=2e-3)
+
+
+def test_what_does_not_fit_at_all_fails_with_its_reason_and_may_be_tried_elsewhere(narrow: StudyConfig, tmp_path: Path):
+    laboratory, url = set_up(narrow), f"sqlite:///{tmp_path / 'study.db'}"
+    schedule = with_exits(laboratory.frame.full, [2] * laboratory.frame.num_steps, DROP)
+    candidate = Candidate("exit 2", "trial", "", laboratory.weights, hold(schedule))
+    with open_session(laboratory, url, Allowance(parse_budget("1h")), Silent(), Interruption()) as session:
+        laboratory.network.MOST_ROWS = 0
+        with pytest.raises(OutOfMemory, match="one image of exit 2") as error:
+            session.objective.collect(candidate, 0, range(32))
+        (record,) = session.store.evaluations.evaluations()
+        laboratory.network.MOST_ROWS = 1000
+        assert session.objective.collect(candidate, 0, range(32)) == 32
+    assert error.value.exit_code == 70
+    assert not record.failed
+    assert "2.00 GiB" in record.failures[0]
+
+
+def test_errors_of_allocators_are_told_from_others():
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(10**16)
+    assert is_out_of_memory(found.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_broken_device(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_broken_device(found.value)

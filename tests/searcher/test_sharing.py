@@ -1,0 +1,306 @@
+"""Two workers of one study in turns, each step of theirs seen by the other."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exeunt.backends.errors import DeviceError
+from exeunt.searcher import notes
+from exeunt.searcher.allowance import Allowance
+from exeunt.searcher.finals import choose_front, measure_front
+from exeunt.searcher.laboratory import Laboratory, set_up
+from exeunt.searcher.objective import ClaimedElsewhere, DivergedDistance, Paused
+from exeunt.searcher.opening import Arrival, open_session
+from exeunt.searcher.progress import Silent
+from exeunt.searcher.rounds import Rounds
+from exeunt.searcher.runner import work
+from exeunt.searcher.search import ladder, measure_baselines, measure_proposal, search, settle
+from exeunt.searcher.session import Session, Stopped
+from exeunt.searcher.standing import standing
+from exeunt.searcher.target import Unmanned, await_target
+from exeunt.searcher.trust import TOLERANCE, difference
+from exeunt.studies.budget import parse_budget
+from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.interruption import Interruption
+from exeunt.studies.orders import give_order, withdraw_order
+from exeunt.studies.outlines import hold
+from exeunt.studies.store import open_store
+from exeunt.studies.targets import target
+
+BUDGET = "6-trials"
+TOGETHER = Arrival(budget_id="together")
+
+
+class Noted(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+class Team:
+    """Opens workers on one study, all at once, in one process."""
+
+    def __init__(self, laboratory: Laboratory, url: str, stack: ExitStack) -> None:
+        self.laboratory, self.url, self.stack = laboratory, url, stack
+
+    def worker(self, arrival: Arrival = TOGETHER, laboratory: Laboratory | None = None) -> Session:
+        laboratory, allowance = laboratory or self.laboratory, Allowance(parse_budget(BUDGET))
+        opened = open_session(laboratory, self.url, allowance, Noted(), Interruption(), arrival)
+        return self.stack.enter_context(opened)
+
+
+@pytest.fixture(scope="module")
+def config(small: StudyConfig) -> StudyConfig:
+    return override(small, {"run.budget": BUDGET, "run.lease_seconds": 5.0, "search.sampler": "random"})
+
+
+@pytest.fixture(scope="module")
+def laboratory(config: StudyConfig) -> Laboratory:
+    return set_up(config)
+
+
+@pytest.fixture(scope="module")
+def measured(laboratory: Laboratory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database in which one worker has measured the baselines."""
+    path = tmp_path_factory.mktemp("measured") / "study.db"
+    with ExitStack() as stack:
+        measure_baselines(Team(laboratory, f"sqlite:///{path}", stack).worker())
+    return path
+
+
+@pytest.fixture
+def team(laboratory: Laboratory, tmp_path: Path) -> Iterator[Team]:
+    with ExitStack() as stack:
+        yield Team(laboratory, f"sqlite:///{tmp_path / 'study.db'}", stack)
+
+
+@pytest.fixture
+def both(team: Team, measured: Path, tmp_path: Path) -> tuple[Session, Session]:
+    """Two workers, who came when the baselines were measured."""
+    shutil.copy(measured, tmp_path)
+    first, second = team.worker(), team.worker()
+    first.refresh(now=True)
+    return first, second
+
+
+def owners(session: Session) -> set[str]:
+    return {chunk.owner for chunk in session.store.evaluations.chunks(session.name)}
+
+
+def test_what_one_has_measured_the_other_looks_up(both: tuple[Session, Session]):
+    first, second = both
+    assert first.measured.keys() == second.measured.keys()
+    before = owners(second)
+    measure_baselines(second)
+    assert owners(second) == before
+    assert len(before) == 1
+    assert second.results[0].candidate.key == first.laboratory.baseline.key
+
+
+def test_they_spend_one_budget(both: tuple[Session, Session]):
+    first, second = both
+    assert first.grant == second.grant
+    for _ in range(2):
+        measure_proposal(first, first.proposer.ask())
+    second.refresh(now=True)
+    assert second.allowance.trials_left == 4
+    search(second)
+    search(first)
+    assert first.proposer.asked() == 6
+    owner = [trial.user_attrs.get("exeunt:owner") for trial in first.proposer.study.trials]
+    assert {each.crew.worker.owner for each in both} == set(filter(None, owner))
+    assert standing(first.store, first.name).left(parse_budget(BUDGET)).trials == round(0.4 * 6)
+
+
+def test_they_propose_apart(both: tuple[Session, Session]):
+    warm = {each.schedule.digest for each in (both[0].proposer.ask() for _ in range(17))}
+    mine, yours = ({each.proposer.ask().schedule.digest for _ in range(8)} for each in both)
+    assert not mine & yours - warm
+
+
+def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Session, Session]):
+    first, second = both
+    proposal = second.proposer.ask()
+    store, seed = first.store.evaluations, first.laboratory.config.quality.search_seed
+    store.add_schedule(proposal.schedule)
+    candidate = replace(first.laboratory.baseline, stored=hold(proposal.schedule))
+    claim = store.claim(first.objective.key(candidate, seed), first.crew.worker.owner, 60.0, first.name)
+    assert claim is not None
+    measure_proposal(second, proposal)
+    assert [each.trial for each in second.open] == [proposal.number]
+    with pytest.raises(ClaimedElsewhere):
+        second.measure(second.open[0])
+    store.release(claim)
+    settle(second)
+    assert second.open == []
+    assert second.proposer.unfinished == []
+
+
+def test_who_leaves_gives_back_what_was_not_measured(team: Team):
+    first = team.worker()
+    with ExitStack() as stack:
+        proposal = Team(team.laboratory, team.url, stack).worker(Arrival(joins=True)).proposer.ask()
+    states = [trial.state.name for trial in first.proposer.study.trials]
+    assert states[proposal.number] == "FAIL"
+    assert "RUNNING" not in states
+    assert first.proposer.asked() == 0, "it is begun again, so it is not spent"
+    again = next(trial for trial in first.proposer.study.trials if trial.user_attrs.get("exeunt:retry_of") is not None)
+    assert again.user_attrs["schedule"] == proposal.schedule.digest
+
+
+def test_they_compare_one_choice_and_one_of_them_closes_it(both: tuple[Session, Session]):
+    first, second = both
+    search(first)
+    second.refresh(now=True)
+    choice = choose_front(second)
+    assert choose_front(first) == choice
+    taken = Rounds(second, [each for each in second.members() if each.key in choice.compared][:2])
+    taken.run()
+    measure_front(first)
+    assert first.choice is not None
+    assert first.choice.measured
+    work(second)
+    assert "comparing" in " ".join(second.watch.said)
+    assert "comparing" not in " ".join(first.watch.said)
+    assert len(first.store.measurements.throughputs(first.name)) == len(choice.compared)
+    assert standing(first.store, first.name).finished
+
+
+def test_images_of_a_claimed_point_are_left_to_its_owner(both: tuple[Session, Session]):
+    first, second = both
+    compared = list({each.key: each for each in first.members()}.values())[:3]
+    seed = first.laboratory.config.quality.final_seed
+    claim = first.store.evaluations.claim(first.objective.key(compared[0], seed), first.crew.worker.owner, 60.0)
+    assert claim is not None
+    second.choice = notes.Choice(second.grant.id, tuple(each.key for each in compared))
+    rounds = Rounds(second, compared)
+    for _ in range(4):
+        rounds._step()
+    assert [second.objective.reached(each, seed, 64) > 0 for each in compared] == [False, True, True]
+
+
+# ---- a study's target device -----------------------------------------------------------------------------------------
+
+
+def elsewhere(laboratory: Laboratory) -> Laboratory:
+    """The laboratory as if on another device."""
+    vars(laboratory)["environment"] = {**laboratory.environment, "device": "another device"}
+    return laboratory
+
+
+def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, Session], team: Team):
+    first, _ = both
+    third = team.worker(Arrival(joins=True, takes_target=False), elsewhere(set_up(team.laboratory.config)))
+    assert not third.costs.can_time
+    assert "measures quality alone" in third.watch.said[0]
+    assert "device is another device here" in third.watch.said[0]
+    timed = first.store.measurements.call_timings
+    known = set(timed(first.costs._key))
+    for _ in range(20):
+        measure_proposal(third, third.proposer.ask())
+    assert third.open, "some kind of call was never timed"
+    assert set(timed(first.costs._key)) == known
+    first.refresh(now=True)
+    third.refresh(now=True)
+    settle(third)
+    assert third.open == []
+    assert len(third.store.measurements.throughputs(third.name)) == 0
+
+
+def test_a_target_moves_to_whoever_resumes_where_nobody_lives(team: Team):
+    with ExitStack() as stack:
+        Team(team.laboratory, team.url, stack).worker()
+        lonely = team.worker(Arrival(joins=True, takes_target=False), elsewhere(set_up(team.laboratory.config)))
+        assert not lonely.costs.can_time
+    lonely.unmanned_since = 1e-9
+    with pytest.raises(Unmanned, match="worker --target"):
+        await_target(lonely)
+    moved = team.worker(Arrival(), elsewhere(set_up(team.laboratory.config)))
+    assert moved.costs.can_time
+    assert (target(moved.store, moved.name) or {})["device"] == "another device"
+
+
+def test_a_study_for_another_kind_of_device_waits_for_one(team: Team):
+    team.worker(Arrival(works=False, takes_target=False), set_up(team.laboratory.config)).store.close()
+    other = set_up(team.laboratory.config)
+    vars(other)["environment"] = {**other.environment, "device_type": "cuda"}
+    with pytest.raises(Unmanned, match="no worker has begun"):
+        team.worker(Arrival(joins=True, takes_target=False), other)
+
+
+# ---- trust -----------------------------------------------------------------------------------------------------------
+
+
+def test_features_are_compared_with_how_far_images_are_apart():
+    stored = np.random.default_rng(0).normal(5.0, 2.0, (16, 40)).astype(np.float16)
+    assert difference(stored.astype(np.float32), stored) == 0.0
+    assert difference(stored * np.float32(1.001), stored) < TOLERANCE["float32"]
+    assert difference(np.roll(stored, 1, axis=0), stored) == pytest.approx(1.4, abs=0.1)
+    assert difference(np.full((16, 1), 3.0, np.float32), np.full((16, 1), 3.0, np.float16)) == 0.0
+
+
+def test_a_device_that_makes_other_images_is_left(both: tuple[Session, Session], team: Team):
+    broken = set_up(team.laboratory.config)
+    broken.network.seconds_per_block = 0.0
+    broken.network._means += 0.3
+    joins = team.worker(Arrival(joins=True), broken)
+    before = len(joins.store.evaluations.chunks())
+    with pytest.raises(DeviceError, match="3 times in a row") as found:
+        work(joins)
+    assert found.value.exit_code == 70
+    assert sum("check of this device" in said for said in joins.watch.said) == 3
+    assert len(joins.store.evaluations.chunks()) == before
+
+
+# ---- what is wanted of all -------------------------------------------------------------------------------------------
+
+
+def test_all_stop_between_two_chunks(both: tuple[Session, Session]):
+    first, _ = both
+    give_order(first.store, first.name, "stop")
+    for each in both:
+        each.crew._asked = float("-inf")
+        with pytest.raises(Stopped, match="exeunt resume"):
+            each.refresh()
+    withdraw_order(first.store, first.name)
+
+
+def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, Session]):
+    first, _ = both
+    give_order(first.store, first.name, "pause")
+    first.crew._asked = float("-inf")
+    last = ladder(first.laboratory.config.search, first.laboratory.frames)[-1]
+    measured = override(first.laboratory.config, {"run.chunk_images": 8})
+    first.objective.laboratory = replace(first.laboratory, config=measured)
+    first.open = []
+    with pytest.raises(Paused):
+        first.measure(last)
+    seed = measured.quality.search_seed
+    assert first.objective.reached(last, seed, 32) == 8
+    withdraw_order(first.store, first.name)
+    first.crew._asked = float("-inf")
+    first.heed()
+    first.measure(last)
+    assert first.objective.reached(last, seed, 32) == 32
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_distance_that_is_no_number_fails_with_its_reason(team: Team):
+    broken = set_up(team.laboratory.config)
+    vars(broken.metric.source)["root"] = replace(broken.metric.source.root, trace=np.nan)
+    session = team.worker(laboratory=broken)
+    with pytest.raises(DivergedDistance, match="diverges"):
+        work(session)
+    with open_store(team.url, read_only=True) as store:
+        (record,) = [each for each in store.evaluations.evaluations() if each.failed]
+    assert "fd-pixels is nan" in record.failures[0]
