@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import Schedule, block_evaluations, canonical
+from exeunt.reports.loading import load_view
 from exeunt.searcher.laboratory import set_up
 from exeunt.searcher.proposing import WORTHLESS
 from exeunt.searcher.spaces import make_space
@@ -62,9 +63,13 @@ def main() -> None:
         seconds = {name: [run(folder, words) for _ in range(arguments.repeats)] for name, words in COMMANDS.items()}
         seconds["resume"] = [resume(folder) for _ in range(arguments.repeats)]
         size = (folder / "exeunt.db").stat().st_size
+        with open_store(f"sqlite:///{folder / 'exeunt.db'}", read_only=True) as store:
+            measured = len(load_view(store, STUDY).measured("search"))
+    if measured < arguments.trials:
+        raise RuntimeError(f"only {measured} schedules count as measured: the rows are not those that a search leaves")
     figures = {f"{name}_seconds": round(statistics.median(raw), 2) for name, raw in seconds.items()}
     conditions = {
-        "trials": arguments.trials,
+        "schedules": measured,
         "checkpoint": "fashion-dit-exits",
         "images_per_schedule": NUM_IMAGES,
         "database_bytes": size,
@@ -136,7 +141,7 @@ def grow(store: Store, trials: int) -> None:
             seen.add(schedule.digest)
             grown.append(made_up(parameters, schedule, full, chance))
     member = next(each for each in store.studies.members(STUDY) if each.weights_name == laboratory.weights)
-    quality, key = neighbour(store)
+    quality, key = neighbour(store, member.weights_sha256)
     with writing(store.engine) as connection:
         write(connection, Like(member, quality, key), space.distributions(), grown)
 
@@ -201,13 +206,17 @@ def write(connection: Connection, like: Like, space: dict[str, Any], grown: list
         write_trial(connection, trials, space, first + number, each)
 
 
-def neighbour(store: Store) -> tuple[QualityRecord, EvaluationKey]:
-    """A real value on search noises, and the question that it answers."""
-    config = store.studies.config(STUDY)
+def neighbour(store: Store, weights: str) -> tuple[QualityRecord, EvaluationKey]:
+    """A real value on search noises and these weights, and the question that it answers."""
+    quality = store.studies.config(STUDY).quality
     keys = {each.digest: each.key for each in store.evaluations.evaluations(STUDY)}
     for record in store.measurements.qualities(STUDY):
         key = keys[record.evaluation]
-        if key.seed == config.quality.search_seed and record.metric == config.quality.metric:
+        if (key.weights_sha256, key.seed, record.metric) == (
+            weights,
+            config.quality.search_seed,
+            config.quality.metric,
+        ):
             return record, key
     raise RuntimeError("the study measured nothing")
 
