@@ -5,7 +5,6 @@ in the pipeline, with its LoRA, quantisation or compiled blocks, is what is meas
 """
 
 import copy
-import inspect
 import time as clock
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from .hf_flops import Flops, count
 from .hf_hooks import attach, detach
 from .hf_loading import digest, free_text, load_denoiser, load_text, open_folder, read_json, scheduler_config
 from .hf_noise import Process, process
+from .hf_pipelines import bare, default_guidance, denoiser_of, with_text
 from .hf_text import gathered
 from .network import Network
 from .plan import Call
@@ -146,7 +146,7 @@ class DiffusersNetwork(Network):
             weights_sha256=digest(folder),
             name=name,
             text=lambda: load_text(folder, model, device, dtype),
-            usual_guidance=_usual_guidance(architecture, kind),
+            usual_guidance=default_guidance(architecture, kind),
         )
 
     @classmethod
@@ -180,8 +180,8 @@ class DiffusersNetwork(Network):
             weights_sha256=weights_sha256(model.state_dict()),
             name=name,
             denoiser=denoiser,
-            text=lambda: _with_text(pipeline),
-            usual_guidance=_usual_guidance(architecture, type(pipeline)),
+            text=lambda: with_text(pipeline),
+            usual_guidance=default_guidance(architecture, type(pipeline)),
         )
 
     @property
@@ -280,39 +280,3 @@ class DiffusersNetwork(Network):
         if key not in self._flops:
             self._flops[key] = count(self.architecture, self.signature.granularity, self.sample_shape, shapes)
         return self._flops[key].of(blocks)
-
-
-def denoiser_of(pipeline: Any) -> Any:
-    """The model of a live pipeline that predicts noise.
-
-    Raises:
-        InputError: it has none, or two.
-    """
-    parts = {name: getattr(pipeline, name, None) for name in ("transformer", "unet", "transformer_2")}
-    found = [part for part in parts.values() if part is not None]
-    if len(found) != 1:
-        raise InputError(
-            f"pipeline: must have one transformer or unet, but {type(pipeline).__name__} has {len(found)}. "
-            "Give a pipeline with one, such as Wan 2.1 in place of 2.2."
-        )
-    return found[0]
-
-
-def bare(module: Any) -> Any:
-    """The module behind what `torch.compile` may have put around it."""
-    return getattr(module, "_orig_mod", module)
-
-
-def _with_text(pipeline: Any) -> Any:
-    names = [name for name in pipeline.components if name.startswith("text_encoder")]
-    if all(getattr(pipeline, name) is None for name in names):
-        raise InputError("conditions: this pipeline's text encoders are gone already. Make the pipeline again.")
-    return pipeline
-
-
-def _usual_guidance(architecture: Architecture, pipeline: Any) -> float | None:
-    """What the pipeline's call guides with by default; None where it has no guidance."""
-    if pipeline is None or not (architecture.has_null or architecture.takes_guidance):
-        return None
-    parameter = inspect.signature(pipeline.__call__).parameters.get("guidance_scale")
-    return None if parameter is None or not isinstance(parameter.default, int | float) else float(parameter.default)

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 from torch import nn
 
 from .errors import InputError
-from .hf import bare, denoiser_of
 from .hf_architectures import Architecture, architecture_of
 from .hf_decoding import sized
 from .hf_extra import HookRegistry, ModelHook, is_pipeline
 from .hf_guidance import call_guidance, corrections, is_uniform
 from .hf_hooks import Hooks, attach, detach, is_planned, leave, register, release, uncompiled, unregister
+from .hf_pipelines import bare, denoiser_of
 from .hf_requests import Arguments, GuidedBatch, GuidedCalls, Part, Request, Source, Stream
 from .hf_schedulers import Fit, fit, network_times, solver_difference
 from .hf_tracking import Requests

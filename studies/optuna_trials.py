@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
@@ -29,7 +29,7 @@ _TRIALS = table(
     column("datetime_complete", DateTime),
 )
 INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
-Parts = dict[int, list[Row[Any]]]
+Parts: TypeAlias = "dict[int, list[Row[*tuple[Any, ...]]]]"
 
 
 def read_trials(connection: Connection, study_id: int) -> list[FrozenTrial]:
@@ -87,14 +87,14 @@ def _parts(connection: Connection, study_id: int, name: str, order: str, columns
 
 
 def _parameters(
-    rows: list[Row[Any]], distribution: Callable[[str], BaseDistribution]
+    rows: list[Row[*tuple[Any, ...]]], distribution: Callable[[str], BaseDistribution]
 ) -> dict[str, tuple[Any, BaseDistribution]]:
     found = [(name, value, distribution(text)) for _, name, value, text in rows]
     return {name: (kind.to_external_repr(value), kind) for name, value, kind in found}
 
 
 def _trial(
-    row: Row[Any],
+    row: Row[*tuple[Any, ...]],
     parameters: dict[str, tuple[Any, BaseDistribution]],
     values: list[float],
     steps: dict[int, float],
