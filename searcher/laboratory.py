@@ -19,6 +19,7 @@ from ..backends.device_lock import DeviceLock
 from ..backends.environment import device_id, environment
 from ..backends.errors import InputError
 from ..backends.features import FeatureArray, parse_metric
+from ..backends.fidelity import MIN_IMAGES
 from ..backends.loading import check_device, load
 from ..backends.network import Network
 from ..backends.pipelines import load_pipeline
@@ -125,11 +126,23 @@ def set_up(config: StudyConfig) -> Laboratory:
     config = fit(config, network)
     _, height, width = network.image_shape
     metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
+    _check_enough(config, metric)
     config = override(config, {"quality.higher_is_better": metric.higher_is_better})
     conditions = make_conditions(config, network, metric)
     embed(networks.values(), conditions)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     return Laboratory(config, networks, frames, conditions, metric)
+
+
+def _check_enough(config: StudyConfig, metric: Metric) -> None:
+    """Distances need a few images, which is said before any is sampled; scores have a mean of two."""
+    if metric.higher_is_better is not None:
+        return
+    for name in ("num_images", "final_images"):
+        count = getattr(config.quality, name)
+        if count < MIN_IMAGES:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"quality.{name}: a distance needs {MIN_IMAGES} or more, but got {count}. Add {flag} 64.")
 
 
 def _check_names(config: StudyConfig) -> None:

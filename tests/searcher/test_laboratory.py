@@ -1,0 +1,13 @@
+"""What is loaded and checked before anything is sampled."""
+
+import pytest
+from exeunt.backends.errors import InputError
+from exeunt.searcher.laboratory import set_up
+from exeunt.studies.config import StudyConfig, override
+
+
+@pytest.mark.parametrize("name", ["num_images", "final_images"])
+def test_too_few_images_for_a_distance_are_refused(name: str, small: StudyConfig) -> None:
+    with pytest.raises(InputError, match=rf"quality\.{name}: a distance needs 8 or more, but got 7\. Add --{name[:3]}"):
+        set_up(override(small, {f"quality.{name}": 7}))
+    assert set_up(override(small, {f"quality.{name}": 8})).network.name == "closed-form"
