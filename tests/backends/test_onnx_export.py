@@ -63,6 +63,7 @@ def test_branches_and_a_learned_variance(tmp_path: Path) -> None:
     assert_same_images([network], schedule, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_two_networks_take_turns(tmp_path: Path) -> None:
     networks = [small_dit(), small_dit()]
     base = make_schedule(networks[0].signature, LINEAR, "epsilon", solver="ddim", num_steps=3)

@@ -81,6 +81,7 @@ def test_a_folder_of_a_pipeline_is_searched_from_nothing(folder: Path, kind: str
     assert "is finished" in run("optimize", "--checkpoint", kind, *sizes, *FEW, *SEARCHED, "--quiet").stdout
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_the_checkpoint_and_the_baseline_as_it_is_served(folder: Path) -> None:
     (folder / "prompts.txt").write_text('a red bicycle\n{"prompt": "two dogs"}\n')
     words = ["optimize", "--pipeline", "served.py:make", "--conditions", "prompts.txt", *FEW[:-2]]

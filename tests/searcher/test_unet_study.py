@@ -50,6 +50,7 @@ def test_ddpm_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.load("images.npz")["images"].shape == (4, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_stable_diffusion_folder_with_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No real images: the metric is the distance to the full schedule's own."""
     monkeypatch.chdir(tmp_path)
