@@ -214,8 +214,8 @@ def neighbour(store: Store, weights: str) -> tuple[QualityRecord, EvaluationKey]
         key = keys[record.evaluation]
         if (key.weights_sha256, key.seed, record.metric) == (
             weights,
-            config.quality.search_seed,
-            config.quality.metric,
+            quality.search_seed,
+            quality.metric,
         ):
             return record, key
     raise RuntimeError("the study measured nothing")
