@@ -70,3 +70,14 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)", BLOCK.sub("", page.read_text())):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen: set[Path] = set()
+    open_ends = [PAGES[0]]
+    while open_ends:
+        page = open_ends.pop()
+        seen.add(page)
+        linked = (page.parent / target for target in re.findall(r"\]\(([^)#]+\.md)", page.read_text()))
+        open_ends += [each for each in {path.resolve() for path in linked} & set(PAGES) if each not in seen]
+    assert set(PAGES) == seen
