@@ -27,10 +27,10 @@ from exeunt.reports.interval import Interval
 from exeunt.reports.pareto import Score
 from exeunt.reports.view import Point, Quality, Spent, StudyView, Throughput
 from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.outlines import hold
 from exeunt.studies.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
 from exeunt.studies.store import Store, open_store
 from exeunt.studies.workers import Worker
-from exeunt.studies.outlines import hold
 
 BLOCKS, STEPS, BATCH, FLOOR = 12, 20, 64, 366.0
 NORMAL, EXITS = "fashion-dit", "fashion-dit-exits"
