@@ -1,0 +1,197 @@
+"""Worker processes: started, lost, joined by others, stopped; the study is the same one all along."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from click.testing import CliRunner
+from exeunt.searcher.cli import cli
+from exeunt.searcher.standing import standing_at
+from exeunt.searcher.workers import environments
+from exeunt.studies.storage import optuna_storage
+from exeunt.studies.store import open_store
+
+# Slow enough that a signal finds a worker at work: 32 images take a fifth of a second.
+SLOW = ["--network-arg", "seconds_per_block=0.0001"]
+TRIALS = 12
+STUDY = "closed-form"
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    program = [sys.executable, "-m", "exeunt", *words]
+    return subprocess.Popen(program, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not what() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()
+
+
+def rows(folder: Path, query: str) -> list[tuple]:
+    try:
+        with sqlite3.connect(f"file:{folder / 'exeunt.db'}?mode=ro", uri=True) as connection:
+            return connection.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []  # No process has made the tables yet.
+
+
+def alive(folder: Path) -> list[int]:
+    return [pid for (pid,) in rows(folder, "select pid from exeunt_workers where ended is null")]
+
+
+def committed(folder: Path) -> set[tuple]:
+    found = rows(folder, "select evaluation_id, first_image, sha256 from exeunt_chunks")
+    assert len({row[:2] for row in found}) == len(found), "an image was committed twice"
+    return set(found)
+
+
+def check_whole(folder: Path) -> None:
+    """Nothing is left half done, and no more was spent than the budget had."""
+    url = f"sqlite:///{folder / 'exeunt.db'}"
+    with open_store(url, read_only=True) as store:
+        study = optuna.load_study(study_name=STUDY, storage=optuna_storage(store.engine))
+        asked = [trial for trial in study.trials if "label" not in trial.user_attrs]
+        retried = {trial.user_attrs.get("exeunt:retry_of") for trial in asked}
+        spent = [trial for trial in asked if trial.number not in retried and trial.state.name != "WAITING"]
+        assert len(spent) == TRIALS
+        assert {trial.state.name for trial in spent} == {"COMPLETE"}
+        assert all(worker.ended for worker in store.studies.workers(STUDY))
+    assert rows(folder, "select name from exeunt_leases where owner is not null") == []
+    assert rows(folder, "pragma integrity_check") == [("ok",)]
+    assert standing_at(url, STUDY).finished
+
+
+def test_a_study_of_several_workers_outlives_one_and_is_joined_by_another(tmp_path: Path, closed_form: list[str]):
+    budget = ["--budget", f"{TRIALS}-trials", "--sampler", "random", "--report", "none"]
+    parent = start(tmp_path, "optimize", *closed_form, *SLOW, *budget, "--workers", "2", "--json")
+    wait_for(lambda: len(committed(tmp_path)) >= 4, parent)
+    before, (victim, *_) = committed(tmp_path), alive(tmp_path)
+    os.kill(victim, signal.SIGKILL)
+    joined = start(tmp_path, "worker", "--study", STUDY, "--log-format", "json")
+    out, err = parent.communicate(timeout=120)
+    events = [json.loads(line) for line in joined.communicate(timeout=60)[1].splitlines()]
+    assert parent.returncode == 0, err
+    assert joined.returncode == 0, events
+    assert json.loads(out)["study"] == STUDY
+    assert "was lost (signal SIGKILL); starting another one" in err
+    assert before <= committed(tmp_path)
+    assert any(event["event"] == "say" and "joining" in event["text"] for event in events)
+    check_whole(tmp_path)
+    reasons = [reason for (reason,) in rows(tmp_path, "select reason from exeunt_workers")]
+    assert sorted(reasons) == ["finished"] * 3 + ["its process is gone"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["signal", "order"])
+def test_all_are_drained_and_go_on(tmp_path: Path, closed_form: list[str], how: str):
+    budget = ["--budget", f"{TRIALS}-trials", "--sampler", "random", "--report", "none"]
+    parent = start(tmp_path, "optimize", *closed_form, *SLOW, *budget, "--workers", "2", "--quiet")
+    wait_for(lambda: len(committed(tmp_path)) >= 6, parent)
+    workers = alive(tmp_path)
+    if how == "signal":
+        parent.send_signal(signal.SIGINT)
+    else:
+        done = subprocess.run([sys.executable, "-m", "exeunt", "study", "stop", STUDY], cwd=tmp_path, timeout=60)
+        assert done.returncode == 0
+    _, err = parent.communicate(timeout=60)
+    assert parent.returncode == 75, err
+    assert "exeunt resume" in err
+    assert "Traceback" not in err
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert alive(tmp_path) == []
+    before = committed(tmp_path)
+    resumed = start(tmp_path, "resume", "--workers", "2", "--quiet")
+    _, err = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, err
+    assert before <= committed(tmp_path)
+    check_whole(tmp_path)
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_gone(tmp_path: Path, closed_form: list[str]):
+    parent = start(tmp_path, "optimize", *closed_form, *SLOW, "--budget", "1h", "--report", "none", "--workers", "2")
+    wait_for(lambda: len(committed(tmp_path)) >= 4, parent)
+    workers = alive(tmp_path)
+    assert len(workers) == 2
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, closed_form: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A study that nobody has worked on yet."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["optimize", *closed_form, "--budget", "2-trials", "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith(f"Start them anywhere: exeunt worker --study {STUDY}\n")
+    return tmp_path
+
+
+def worker(*words: str):
+    return CliRunner().invoke(cli, ["worker", *words])
+
+
+def test_a_study_is_left_to_a_worker_which_then_has_nothing_more_to_do(prepared: Path):
+    assert committed(prepared) == set()
+    done = worker("--quiet")
+    assert done.exit_code == 0, done.output
+    assert standing_at(f"sqlite:///{prepared / 'exeunt.db'}", STUDY).finished
+    before = committed(prepared)
+    again = worker()
+    assert again.exit_code == 0
+    assert "its budget is spent" in again.output
+    assert committed(prepared) == before
+    more = CliRunner().invoke(cli, ["resume", "--budget", "1-trials", "--workers", "0"])
+    assert more.exit_code == 0
+    assert worker("--quiet", "--report", "report").exit_code == 0
+    assert (prepared / "report" / "index.html").exists()
+    assert rows(prepared, "select count(*) from trial_user_attributes where key = 'exeunt:owner'") == [(3,)]
+
+
+def test_a_stopped_study_keeps_workers_away_without_an_error(prepared: Path):
+    assert CliRunner().invoke(cli, ["study", "stop", STUDY]).exit_code == 0
+    done = worker()
+    assert done.exit_code == 0
+    assert f"exeunt study unpause {STUDY}" in done.output
+    assert committed(prepared) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--study", "closed-from"], "closed-form"),
+        (["--set", "quality.num_images=16"], "quality.num_images: stored 32, given 16"),
+        (["--storage", "elsewhere.db"], "no database"),
+    ],
+)
+def test_a_worker_that_measures_something_else_is_refused(prepared: Path, words: list[str], said: str):
+    done = worker(*words)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_workers_share_the_cores_and_the_gpus(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10)))
+    assert environments(3, "cpu") == [{"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE"}] * 3
+    assert environments(64, "cpu")[0]["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
+    found = environments(3, "cuda")
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == ["GPU-a", "GPU-b", "GPU-a"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert "OMP_NUM_THREADS" not in environments(2, "cpu")[0]
