@@ -11,6 +11,5 @@ KEPT = frozenset("\n\t\u200c\u200d")
 
 def printable(text: str) -> str:
     """The text with every character that steers what shows it replaced by a question mark."""
-    if text.isprintable():
-        return text
-    return "".join(each if each in KEPT or unicodedata.category(each) not in STEERING else REPLACEMENT for each in text)
+    steering = [each for each in set(text) if each not in KEPT and unicodedata.category(each) in STEERING]
+    return text.translate(dict.fromkeys(map(ord, steering), REPLACEMENT)) if steering else text

@@ -1,7 +1,8 @@
 """The page's front: the plot whose points explain themselves, beside the table of the same points."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -29,7 +30,7 @@ def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, An
     assert info is not None, "a figure was drawn of it"
     points, front = view.measured(seeds), view.front(seeds)
     rows = table_rows(view, points, seeds, f"{seeds}-row")
-    texts = [_tooltip(view, point, seeds) for point in points]
+    texts = cache(lambda index: escape(_tooltip(view, points[index], seeds)))
     title = f"Pareto front, {seeds} seeds"
     wide = inline_svg(figure, f"{seeds}-wide", title)
     narrow = inline_svg(draw_front(info, 3.8, 4.8), f"{seeds}-narrow", title) if seeds == "final" else None
@@ -50,20 +51,20 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = point.quality(seeds), view.speed(point, seeds)
     assert quality is not None
     assert speed is not None, point.label
-    excess, relative, schedule = quality.excess, view.relative_excess(point, seeds), point.schedule
+    excess, relative = quality.excess, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
         f"{view.standard.excess_name}: {spelled(excess)}"
         + (f", {view.standard.brief(relative)}" if relative is not None else ""),
         f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
-        f"{schedule.num_steps} steps, mean depth {point.mean_depth:.1f} of {schedule.networks[0].num_blocks}",
+        f"{point.num_steps} steps, mean depth {point.mean_depth:.1f} of {point.num_blocks}",
         f"weights {point.weights}",
     ]
     return "\n".join(lines)
 
 
-def _explained(svg: str, info: FrontInfo, texts: Sequence[str]) -> str:
+def _explained(svg: str, info: FrontInfo, texts: Callable[[int], str]) -> str:
     """Gives each mark its description, which browsers show even without scripts, and the id of its row."""
 
     def explain_group(match: re.Match[str]) -> str:
@@ -74,7 +75,7 @@ def _explained(svg: str, info: FrontInfo, texts: Sequence[str]) -> str:
 
         def explain(use: re.Match[str]) -> str:
             index = next(rest)
-            return f'<use{use[1]} data-row="{info.seeds}-row-{index}"><title>{escape(texts[index])}</title></use>'
+            return f'<use{use[1]} data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>'
 
         return match[1] + re.sub(r"<use([^>]*)/>", explain, match[3])
 

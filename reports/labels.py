@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,36 @@ def place(labels: Sequence[Label], obstacles: Sequence[Box], bounds: Box, gap: f
 
     `gap` is the room between a point and its label at the nearest place; the farthest is five times as far.
     """
-    taken, places = list(obstacles), list[Box | None]()
+    sides = _Sides(obstacles)
+    places = list[Box | None]()
     for label in labels:
         free = (
             box
             for reach in (1.0, 1.7, 2.6, 3.7, 5.0)
             for angle in _ANGLES
-            if bounds.holds(box := _beside(label, gap * reach, angle))
-            and not any(box.overlap(other) for other in taken)
+            if bounds.holds(box := _beside(label, gap * reach, angle)) and not sides.meet(box)
         )
         places.append(next(free, None))
         if (box := places[-1]) is not None:
-            taken.append(box)
+            sides.add(box)
     return places
+
+
+class _Sides:
+    """The sides of many boxes as arrays, since a plot may have thousands of points."""
+
+    def __init__(self, boxes: Sequence[Box]) -> None:
+        self.values = np.array([astuple(box) for box in boxes], dtype=float).reshape(-1, 4)
+
+    def meet(self, box: Box) -> bool:
+        """Whether the box covers a part of one of them."""
+        left, bottom, right, top = self.values.T
+        width = np.minimum(right, box.right) - np.maximum(left, box.left)
+        height = np.minimum(top, box.top) - np.maximum(bottom, box.bottom)
+        return bool(np.any((width > 0) & (height > 0)))
+
+    def add(self, box: Box) -> None:
+        self.values = np.vstack([self.values, astuple(box)])
 
 
 def _beside(label: Label, distance: float, angle: float) -> Box:

@@ -133,6 +133,11 @@ class Point:
         return self.stored.outline.num_steps
 
     @property
+    def num_blocks(self) -> int:
+        """Of the network."""
+        return self.stored.outline.num_blocks
+
+    @property
     def block_evaluations(self) -> int:
         """Of one image, guidance branches counted."""
         return self.stored.outline.block_evaluations

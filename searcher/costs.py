@@ -15,7 +15,7 @@ from ..backends.out_of_memory import is_out_of_memory
 from ..backends.pieces import DECODE, SOLVER_STEP
 from ..backends.schedule import Schedule, block_evaluations
 from ..backends.throughput import Timing, missing_kinds, time_calls
-from ..studies.outlines import StoredSchedule, kind_key, outline, seconds_of
+from ..studies.outlines import Outline, StoredSchedule, kind_key, outline, seconds_of
 from ..studies.records import TEXT_ENCODING, TimingKey
 from ..studies.store import Store
 from .chunk_sampling import OutOfMemory
@@ -47,6 +47,7 @@ class Costs:
         self._key = timing_key(laboratory, laboratory.network, self.target)
         self._timings: dict[str, Timing] = {}
         self._medians: dict[str, float] = {}
+        self._outlines: dict[str, Outline] = {}
         if self.can_time and laboratory.network.text_seconds is not None:
             # Kept beside them: no schedule's time includes it.
             encoding = {TEXT_ENCODING: [laboratory.network.text_seconds]}
@@ -75,10 +76,19 @@ class Costs:
         Raises:
             Untimed: this worker is not in the target's environment, and nobody has timed them yet.
         """
-        self.time_kinds([schedule])
-        seconds = seconds_of(outline(schedule), self._medians)
-        assert seconds is not None, "its kinds of calls have been timed"
-        return seconds
+        known = self._known(schedule)
+        if known is None:
+            self.time_kinds([schedule])
+            known = self._known(schedule)
+            assert known is not None, "its kinds of calls have been timed"
+        return known
+
+    def _known(self, schedule: Schedule) -> float | None:
+        """Seconds a batch, None while a kind of call isn't timed as far as was read."""
+        found = self._outlines.get(schedule.digest)
+        if found is None:
+            found = self._outlines[schedule.digest] = outline(schedule)
+        return seconds_of(found, self._medians)
 
     def can_tell(self, stored: StoredSchedule) -> bool:
         """Whether `images_per_second` need not wait for another worker, as far as was read."""
@@ -91,7 +101,7 @@ class Costs:
             Untimed: not even the full schedule was timed yet.
         """
         full = self._laboratory.frame.full
-        if self.can_time or not self._lacks([schedule]):
+        if self.can_time or self._known(schedule) is not None:
             return self.predicted_seconds(schedule)
         return self.predicted_seconds(full) * block_evaluations(schedule) / block_evaluations(full)
 

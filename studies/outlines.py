@@ -26,6 +26,7 @@ class Outline:
     Attributes:
         digest: the schedule's.
         num_steps: its steps.
+        num_blocks: of its first network.
         block_evaluations: of one image, guidance branches counted.
         mean_depth: blocks that run, averaged over the steps.
         calls: how often its plan makes calls of each kind, by `kind_key`, for each of its networks.
@@ -33,6 +34,7 @@ class Outline:
 
     digest: str
     num_steps: int
+    num_blocks: int
     block_evaluations: int
     mean_depth: float
     calls: tuple[Mapping[str, int], ...]
@@ -69,6 +71,7 @@ def outline(schedule: Schedule) -> Outline:
     return Outline(
         digest=schedule.digest,
         num_steps=schedule.num_steps,
+        num_blocks=schedule.networks[0].num_blocks,
         block_evaluations=block_evaluations(schedule),
         mean_depth=sum(depths(schedule)) / schedule.num_steps,
         calls=tuple(calls),
@@ -93,6 +96,7 @@ def to_json(found: Outline) -> dict[str, Any]:
     return {
         "version": VERSION,
         "num_steps": found.num_steps,
+        "num_blocks": found.num_blocks,
         "block_evaluations": found.block_evaluations,
         "mean_depth": found.mean_depth,
         "calls": [dict(each) for each in found.calls],
@@ -102,7 +106,12 @@ def to_json(found: Outline) -> dict[str, Any]:
 def from_json(digest: str, stored: Mapping[str, Any]) -> Outline:
     """The inverse of `to_json`, for one of this version."""
     return Outline(
-        digest, stored["num_steps"], stored["block_evaluations"], stored["mean_depth"], tuple(stored["calls"])
+        digest=digest,
+        num_steps=stored["num_steps"],
+        num_blocks=stored["num_blocks"],
+        block_evaluations=stored["block_evaluations"],
+        mean_depth=stored["mean_depth"],
+        calls=tuple(stored["calls"]),
     )
 
 
