@@ -172,7 +172,7 @@ class Session:
         """Spends from now on what is left of a budget that all workers have."""
         self.grant, self.choice = grant, notes.choice_of(self.proposer.study)
         seconds = spending.seconds_at_work(self.store, self.name, grant.started)
-        self.allowance.restart(parse_budget(grant.budget), seconds)
+        self.allowance.restart(parse_budget(grant.budget, rest=True), seconds)
         self._count()
 
     def heed(self) -> None:

@@ -11,7 +11,7 @@ from ..studies.transactions import reading
 from ..studies.trials import RETRY_OF
 from .notes import FINISHED, GRANT, STATE, Grant
 
-# An interrupted study gets at least this share of its budget again, or it could not measure its front.
+# An interrupted study gets at least this share of its time and images again, or it could not measure its front.
 LEAST_SHARE = 0.4
 
 
@@ -44,10 +44,10 @@ class Standing:
 
         rest = self.rest or Budget()
         seconds = left(budget.seconds, rest.seconds)
-        trials, images = left(budget.trials, rest.trials), left(budget.images, rest.images)
+        images = left(budget.images, rest.images)
         return Budget(
             seconds=None if seconds is None else round(seconds, 1),
-            trials=None if trials is None else round(trials),
+            trials=budget.trials if rest.trials is None else rest.trials,
             images=None if images is None else round(images),
         )
 
@@ -66,7 +66,7 @@ def standing(store: Store, study: str) -> Standing:
 
 def _rest(store: Store, study: str, grant: Grant, asked: int, images: int) -> Budget:
     """What all workers together have left of a budget that was given."""
-    budget, seconds = parse_budget(grant.budget), seconds_at_work(store, study, grant.started)
+    budget, seconds = parse_budget(grant.budget, rest=True), seconds_at_work(store, study, grant.started)
     return Budget(
         seconds=None if budget.seconds is None else max(0.0, budget.seconds - seconds),
         trials=None if budget.trials is None else max(0, budget.trials - max(0, asked - grant.trials)),

@@ -75,7 +75,7 @@ def run(job: Job, lines: JsonLines, interruption: Interruption) -> None:
     with begin(
         from_dict(job.config),
         job.url,
-        Allowance(parse_budget(job.budget), time.monotonic() - (time.time() - job.began)),
+        Allowance(parse_budget(job.budget, rest=True), time.monotonic() - (time.time() - job.began)),
         Arrival(budget_id=job.budget_id),
         proposals=[Path(each) for each in job.proposals],
         watch=lines,

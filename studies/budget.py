@@ -24,7 +24,7 @@ class Budget:
     def left(self, *, seconds: float, trials: int, images: int) -> float:
         """The share of the budget that is left, in [0, 1], after spending this much; 0 ends the search."""
         pairs = ((self.seconds, seconds), (self.trials, trials), (self.images, images))
-        shares = [1.0 - spent / limit for limit, spent in pairs if limit is not None]
+        shares = [1.0 - spent / limit if limit else 0.0 for limit, spent in pairs if limit is not None]
         return max(0.0, min(shares, default=1.0))
 
     def __str__(self) -> str:
@@ -37,8 +37,8 @@ class Budget:
         return ",".join(part for part in parts if part is not None)
 
 
-def parse_budget(text: str) -> Budget:
-    """The budget that a text states.
+def parse_budget(text: str, *, rest: bool = False) -> Budget:
+    """The budget that a text states; as the `rest` of one, its limits may be nothing.
 
     Raises:
         InputError: it is not a budget, names a limit twice, or has a limit of nothing.
@@ -48,7 +48,7 @@ def parse_budget(text: str) -> Budget:
         kind, amount = _limit(part.strip(), text)
         if kind in found:
             raise InputError(f"budget: {kind} must be limited once, but `{text}` does it twice. Leave one out.")
-        if amount <= 0:
+        if amount <= 0 and not rest:
             raise InputError(f"budget: a limit must be more than nothing, but got `{part.strip()}`. {EXAMPLES}")
         found[kind] = amount
     return Budget(**found)
@@ -74,7 +74,7 @@ def _duration(seconds: float) -> str:
 
 def _short(count: int) -> str:
     for unit in ("M", "k"):
-        if count % THOUSANDS[unit] == 0:
+        if count and count % THOUSANDS[unit] == 0:
             return f"{count // THOUSANDS[unit]}{unit}"
     return str(count)
 

@@ -1,11 +1,21 @@
-"""Databases on a PostgreSQL server, for tests that are marked `postgres`."""
+"""What all tests share: databases on a PostgreSQL server, gradients as they were."""
 
 from collections.abc import Iterator
 
 import postgres
 import pytest
+import torch
 from exeunt.studies.storage import open_engine
 from sqlalchemy import make_url
+
+
+@pytest.fixture(autouse=True)
+def gradients_stay_on() -> Iterator[None]:
+    """Whoever turns gradients off turns them on again: a later test that trains would fail for it."""
+    yield
+    enabled = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    torch.set_grad_enabled(True)
+    assert enabled, "gradients are off after this test"
 
 
 @pytest.fixture(scope="session")
