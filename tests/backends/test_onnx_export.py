@@ -36,6 +36,7 @@ def with_blocks(schedule: Schedule, columns: list[list[Action]]) -> Schedule:
     return replace(schedule, steps=steps)
 
 
+@pytest.mark.slow
 def test_every_action_with_guidance(tmp_path: Path) -> None:
     network = small_dit()
     schedule = make_schedule(network.signature, LINEAR, "epsilon", num_steps=5, guidance=Guidance(2.0, channels=2))

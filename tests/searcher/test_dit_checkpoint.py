@@ -97,6 +97,7 @@ def test_a_whole_study_from_an_empty_folder(files: Path, tmp_path: Path, monkeyp
     assert np.load("images.npz")["images"].shape == (4, 8, 8, 3)
 
 
+@pytest.mark.slow
 def test_a_study_of_branches(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = study(files, "--granularity", "branch", "--report", "none", "--set", "search.baselines='interval-reuse'")

@@ -43,6 +43,7 @@ def assert_same_images(folder: Path) -> None:
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_studys_point_and_a_schedule_file(
     closed_form: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def test_the_class_is_about_forty_lines() -> None:
     assert 20 < len([line for line in source.group().splitlines() if line.strip()]) <= 45
 
 
+@pytest.mark.slow
 def test_the_commands_go_through(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     lines = [shlex.split(line)[1:] for line in block("sh").splitlines() if line.startswith("exeunt ")]

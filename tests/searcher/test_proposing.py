@@ -124,6 +124,7 @@ def reached(network: ClosedFormNetwork, sampler: str, seed: int, *, constrained:
     return hypervolume(scores, Score(worst, 1.0)) / worst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "seeds", "gain"), [("tpe", 6, 1.5), ("nsga2", 20, 1.05)])
 def test_the_constraint_gives_more_hypervolume_where_anyone_wants_it(sampler: str, seeds: int, gain: float):
     network = load("closed-form")

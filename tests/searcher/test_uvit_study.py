@@ -42,6 +42,7 @@ def assert_finished() -> None:
     assert status["schedules_measured"] >= 8  # baselines, and schedules that the search proposed
 
 
+@pytest.mark.slow
 def test_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_checkpoint(Path("u.pth"), input_size=8, channels=3)
