@@ -3,8 +3,6 @@
 Two timings may be compared when these descriptions are equal, so their digest is part of every timing's key.
 """
 
-import hashlib
-import json
 import os
 import platform
 import re
@@ -13,9 +11,8 @@ from typing import Any
 
 import torch
 
+from .environment_digest import Environment
 from .loading import check_device
-
-Environment = dict[str, Any]
 
 
 def device_id(device: str | torch.device) -> str:
@@ -65,11 +62,6 @@ def environment(device: str | torch.device) -> Environment:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
     }
     return described | (_cuda(target) if target.type == "cuda" else {})
-
-
-def environment_digest(described: Environment) -> str:
-    """SHA-256 of a description's canonical JSON, in hexadecimal: the same for equal descriptions, in any process."""
-    return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _properties(target: torch.device) -> Any:

@@ -1,8 +1,6 @@
 """Feature extractors: images become the vectors whose distributions the fidelity metrics compare.
 
-An extractor is named for what it is, and its metrics after it: `fd-efficientnet-lite0`, `kid-efficientnet-lite0`.
-`fid` and `kid` alone mean torch-fidelity's Inception-v3 and nothing else. The module behind an extractor, with the
-packages that it needs, is imported when the extractor is loaded, not before.
+The module behind an extractor, with the packages that it needs, is imported when the extractor is loaded, not before.
 """
 
 import importlib
@@ -20,19 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import InputError, nearest
+from .metric_names import EXTRACTORS
 from .weights import weights_sha256
 
 FeatureArray = NDArray[np.float32]
-
-EXTRACTORS = {
-    "efficientnet-lite0": "efficientnet:EfficientNetLite0",
-    "inception": "inception:Inception",
-    "pixels": "features:Pixels",
-}
-
-
-# The end of a metric's name that compares each image with the baseline's of the same noise.
-TO_BASELINE = "-to-baseline"
 
 
 class Extractor(ABC):
@@ -154,27 +143,6 @@ def resolve_extractor(name: str) -> type[Extractor]:
     if not (isinstance(found, type) and issubclass(found, Extractor)):
         raise InputError(f"extractor: `{name}` must be a subclass of exeunt.backends.features.Extractor. Derive it.")
     return found
-
-
-def metric_names() -> dict[str, tuple[str, str]]:
-    """The extractor's name and the kind, "frechet", "kernel" or "paired", of every registered metric by its name."""
-    names = {"fid": ("inception", "frechet"), "kid": ("inception", "kernel")}
-    for name in EXTRACTORS:
-        if name != "inception":
-            names |= {f"fd-{name}": (name, "frechet"), f"kid-{name}": (name, "kernel")}
-    return names | {f"{name}{TO_BASELINE}": (name, "paired") for name in EXTRACTORS}
-
-
-def parse_metric(metric: str) -> tuple[str, str]:
-    """The extractor's name and the kind of a metric such as `fid`, `kid-pixels` or `pixels-to-baseline`.
-
-    Raises:
-        InputError: no registered extractor has a metric of that name.
-    """
-    names = metric_names()
-    if metric not in names:
-        raise InputError(f"metric: must be the name of a metric, but got `{metric}`. {nearest(metric, names)}")
-    return names[metric]
 
 
 def extractor_digest(preprocessing: dict[str, Any], weights: dict[str, Tensor]) -> str:

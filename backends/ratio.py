@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
-from scipy.special import stdtrit
-
 LEVEL = 0.90
 
 
@@ -54,6 +52,8 @@ def _order_statistics(ratios: Sequence[float], level: float) -> tuple[float, flo
 def _few(ratios: Sequence[float], level: float) -> tuple[float, float]:
     if len(ratios) == 1:
         return 0.0, math.inf
+    from scipy.special import stdtrit  # whose import takes a quarter of a second
+
     logs = [math.log(ratio) for ratio in ratios]
     half = float(stdtrit(len(logs) - 1, (1 + level) / 2)) * stdev(logs) / math.sqrt(len(logs))
     return min(ratios[0], math.exp(fmean(logs) - half)), max(ratios[-1], math.exp(fmean(logs) + half))

@@ -18,35 +18,12 @@ from .plan import Plan, Run, compile_plan
 from .ratio import LEVEL, Ratio, paired_ratio
 from .schedule import Schedule
 from .stopwatch import alone, room_for_another, seconds_of, take_turns
+from .timing import Timing
 
 K = TypeVar("K")
 
 LEAST_ROUNDS = 3  # of whole trajectories, whatever the budget: fewer say nothing about their error
 GROUP = 4  # schedules between two runs of the baseline
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Raw repeats of one measurement, in seconds per batch.
-
-    Attributes:
-        seconds: one a repeat, in the order in which they were taken.
-        batch_size: images a batch.
-        neighbours: the baseline's seconds, measured beside each repeat; empty where there is no baseline.
-    """
-
-    seconds: tuple[float, ...]
-    batch_size: int
-    neighbours: tuple[float, ...] = ()
-
-    @property
-    def median(self) -> float:
-        """The middle repeat: interruptions only ever make a run slower, and would spoil the mean."""
-        return median(self.seconds)
-
-    @property
-    def images_per_second(self) -> float:
-        return self.batch_size / self.median
 
 
 @dataclass(frozen=True)

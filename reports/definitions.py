@@ -1,7 +1,7 @@
 """What the report's words mean, printed with it so that nobody has to guess."""
 
+from .numbers import plain
 from .standard import Kind
-from .style import plain
 from .view import BEST_RATIO_LEVEL, StudyView
 
 LOSSES: dict[Kind, str] = {

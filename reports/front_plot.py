@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from .front_info import FrontInfo, Mark
 from .front_names import draw_names
 from .interval import Interval
+from .numbers import plain
 from .style import (
     ACCENT,
     FAMILIES,
@@ -30,7 +31,6 @@ from .style import (
     new_figure,
     padded,
     paper_style,
-    plain,
     round_ticks,
     settle,
 )

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from .front_info import FrontInfo, front_info
 from .front_plot import MARKS, draw_front
 from .interval import per_second, spelled
+from .numbers import plain
 from .point_table import table_rows
-from .style import inline_svg, plain
+from .style import inline_svg
 from .view import Point, Seeds, StudyView
 
 NOTES = {

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .advantage import Advantage
 from .interval import Interval, per_second
-from .style import plain
+from .numbers import plain
 from .view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
 
 

@@ -8,10 +8,10 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ..backends.environment import environment_digest
-from ..backends.features import TO_BASELINE
+from ..backends.environment_digest import environment_digest
+from ..backends.metric_names import TO_BASELINE
 from ..backends.printable import printable
-from ..backends.throughput import Timing
+from ..backends.timing import Timing
 from ..backends.uncertainty import Distance, difference, estimate
 from ..studies.config import StudyConfig, to_dict
 from ..studies.optuna_rows import study_attributes

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..backends.schedule import depths
+from .numbers import plain
 from .pareto import Progress, hypervolume
 from .selection import Highlight
 from .style import (
@@ -23,7 +24,6 @@ from .style import (
     new_figure,
     padded,
     paper_style,
-    plain,
     settle,
     tick_text,
 )

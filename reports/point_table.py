@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .interval import Interval, per_second, places
+from .numbers import plain
 from .standard import Kind
-from .style import THEME, look, plain
+from .style import THEME, look
 from .view import Point, Seeds, StudyView
 
 

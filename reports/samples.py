@@ -1,18 +1,22 @@
 """Sample grids: the images of chosen schedules beside the full schedule's, on the same noises and labels."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..backends.conditions import Conditions
-from ..backends.network import Network
-from ..backends.sampling import sample
 from .selection import Highlight
 from .style import MUTED, new_figure, paper_style, settle
 from .view import StudyView
+
+if TYPE_CHECKING:
+    from ..backends.conditions import Conditions
+    from ..backends.network import Network
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ def sample_grid(
 
     `networks` gives the networks of a set of weights by its name. Raises what `sampling.sample` does.
     """
+    from ..backends.sampling import sample  # with torch, which a report without fresh samples does not need
+
     rows: list[Row] = []
     for highlight in highlights:
         point = highlight.point

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ..backends.errors import InputError
-from .style import plain
+from .numbers import plain
 from .view import Point, StudyView
 
 

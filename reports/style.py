@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..backends.printable import printable
+from .numbers import plain
 
 INK, MUTED, HAIRLINE, PAPER = "#1b1b1f", "#6b6b76", "#dcdce2", "#ffffff"
 ACCENT, BLUE, GREEN, ORANGE, PURPLE, SKY = "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
@@ -190,15 +191,6 @@ def round_ticks(low: float, high: float) -> list[float]:
         if len(found) >= 4:
             break
     return found[:: math.ceil(len(found) / 9)] if found else [low, high]
-
-
-def plain(value: float) -> str:
-    """A number as people write it: three significant digits, thousands set apart, no exponent for common sizes."""
-    if value == 0 or not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.3g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{digits}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text).replace(",", " ").replace("-", "−")
 
 
 def tick_text(value: float, _position: int | None) -> str:

@@ -1,12 +1,12 @@
 """The study's figures as CSV rows and as one JSON object. Search values and final values have columns of their own."""
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any, cast
 
+from ..backends.printable import json_text
 from .advantage import Advantage
 from .definitions import best_ratio
 from .interval import Interval
@@ -172,7 +172,7 @@ def _reference(score: Score | None) -> dict[str, float] | None:
 
 def to_json(view: StudyView) -> str:
     """`to_dict` as strict JSON: an unbounded end of an interval is null."""
-    return json.dumps(_finite(to_dict(view)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(_finite(to_dict(view))) + "\n"
 
 
 def _finite(value: Any) -> Any:

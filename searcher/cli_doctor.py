@@ -1,6 +1,5 @@
 """`exeunt doctor`: what is installed, what a checkpoint holds, and whether a network keeps its promises."""
 
-import json
 import math
 import platform
 import sys
@@ -21,7 +20,7 @@ from ..backends.errors import InputError
 from ..backends.installation import Requirement
 from ..backends.loading import BUNDLED, NETWORKS, check_device, load
 from ..backends.network import Network
-from ..backends.printable import printable
+from ..backends.printable import json_text, printable
 from ..backends.promises import Check, Failure, Kept, NotApplicable, Outcome, Subject
 from ..studies.config import parse_assignment
 from .network_flags import NETWORK_FLAGS, flags
@@ -129,7 +128,7 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
         for check, outcome in found
     ]
     described = {"network": network.name, "architecture": network.signature.architecture, "blocks": network.num_blocks}
-    return json.dumps({**described, "device": str(network.device), "checks": checks}, indent=2, ensure_ascii=False)
+    return json_text({**described, "device": str(network.device), "checks": checks})
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
@@ -152,7 +151,7 @@ def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
 
 def _contents_json(found: Contents) -> str:
     plain = asdict(found) | {"path": str(found.path), "others": dict(found.others)}
-    return json.dumps(plain, indent=2, ensure_ascii=False, default=str)
+    return json_text(plain)
 
 
 def _contents_text(found: Contents) -> str:
@@ -166,7 +165,7 @@ def _contents_text(found: Contents) -> str:
         lines += ["", "arguments of the training program:"]
         lines += [f"  {name} = {value}" for name, value in found.arguments.items()]
     if found.metadata:
-        lines += ["", f"metadata: {json.dumps(found.metadata, ensure_ascii=False)}"]
+        lines += ["", f"metadata: {json_text(found.metadata, indent=None)}"]
     lines += ["", *(f"Note: {note}." for note in found.notes)]
     lines.append(found.refusal or f"Taken for {found.taken_for.what if found.taken_for else 'nothing'}.")
     return "\n".join(lines)
@@ -213,7 +212,7 @@ def _show_installation(as_json: bool) -> None:
             "packages": {each.name: each.version for each in needed},
             "extras": {name: {each.name: each.version for each in extra} for name, extra in extras.items()},
         }
-        click.echo(json.dumps(report, indent=2))
+        click.echo(json_text(report))
         return
     lines = [f"exeunt {__version__}, Python {platform.python_version()} at {sys.executable}, {platform.platform()}", ""]
     lines += [f"{name:8} {what}" for name, what in devices.items()] + [""]

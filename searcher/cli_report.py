@@ -1,15 +1,17 @@
-"""`exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database."""
+"""`exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database.
 
-import json
+torch and matplotlib are imported where something is sampled or drawn: most ways through these commands need neither.
+"""
+
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..backends.errors import InputError
 from ..backends.formats import FORMATS, find_format, left_out
-from ..backends.printable import printable
+from ..backends.printable import json_text, printable
 from ..backends.schedule import ExeuntError
 from ..reports import selection
 from ..reports.commands import file_stem
@@ -17,18 +19,16 @@ from ..reports.export import default_path, portable
 from ..reports.files import write_whole
 from ..reports.headline import details, headline
 from ..reports.loading import load_view
-from ..reports.operations import with_flops
-from ..reports.report import write_report
-from ..reports.samples import GridInfo, sample_grid
 from ..reports.tables import to_csv, to_json
 from ..reports.view import Point, StudyView
 from ..studies.config import StudyConfig, override
 from ..studies.foreign import foreign_rows
 from ..studies.store import open_store
-from .laboratory import embed, load_networks, make_conditions, resolve_device
-from .onnx_folder import write_onnx
-from .opening import only_study
+from .finding import only_study
 from .options import json_flag, storage_flag, storage_url, study_flag
+
+if TYPE_CHECKING:
+    from ..reports.samples import GridInfo
 
 ONNX = "onnx"
 NO_SAMPLES = "Samples were left out (--no-samples)."
@@ -73,6 +73,8 @@ def report(storage: str, study: str | None, output: Path, no_samples: bool, as_j
     if as_json or as_csv:
         click.echo(to_json(view) if as_json else to_csv(view), nl=False)
         return
+    from ..reports.report import write_report
+
     view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config)
     files = write_report(view, output, grid)
     for sentence in (headline(view), *details(view), *view.missing):
@@ -91,11 +93,15 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
         return load_view(store, name), store.studies.config(name)
 
 
-def sampled(view: StudyView, config: StudyConfig) -> tuple[StudyView, GridInfo | str]:
+def sampled(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo | str]":
     """Fresh images of the points to look at, and the operations that each point's network needs.
 
     Where the networks can't be had here, there is a sentence in place of the images.
     """
+    from ..reports.operations import with_flops
+    from ..reports.samples import sample_grid
+    from .laboratory import embed, load_networks, make_conditions, resolve_device
+
     chosen = selection.highlights(view)
     if not chosen:
         return view, "There are no samples yet, because nothing has been measured."
@@ -167,13 +173,15 @@ def export(
     point = choose(view)
     schedule = portable(view, point)
     if kind is None:
+        from .onnx_folder import write_onnx
+
         path = output or Path(f"{file_stem(view, point)}-{ONNX}")
         write_onnx(schedule, _with_weights(config, point.weights), path)
     else:
         path = output or default_path(view, point, format_name)
         write_whole(path, kind.write(schedule).encode())
     if as_json:
-        click.echo(json.dumps(_written(view, point, path, format_name), indent=2, ensure_ascii=False))
+        click.echo(json_text(_written(view, point, path, format_name)))
     else:
         click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
     if kind is not None and (note := left_out(format_name, schedule)) is not None:
@@ -182,6 +190,8 @@ def export(
 
 def _with_weights(config: StudyConfig, weights: str) -> StudyConfig:
     """The configuration with the checkpoint of a point in place of the study's own."""
+    from .laboratory import load_networks, resolve_device
+
     networks = load_networks(resolve_device(config))
     paths = dict(zip(networks, [config.checkpoint.path, *config.checkpoint.baseline_weights], strict=True))
     return override(config, {"checkpoint.path": paths[weights]})

@@ -1,12 +1,11 @@
 """`exeunt status`: what a database holds, read without changing anything."""
 
-import json
 import math
 from typing import Any
 
 import click
 
-from ..backends.printable import printable
+from ..backends.printable import json_text, printable
 from ..reports.loading import load_view
 from ..reports.view import StudyView
 from ..studies.foreign import foreign_rows
@@ -33,7 +32,7 @@ def status(storage: str, study: str | None, as_json: bool) -> None:
         names = [store.studies.config(study).name] if study else store.studies.names()
         found = [describe(store, name) for name in names]
     if as_json:
-        click.echo(json.dumps(found[0] if len(found) == 1 else {"studies": found}, indent=2, ensure_ascii=False))
+        click.echo(json_text(found[0] if len(found) == 1 else {"studies": found}))
         return
     if not found:
         click.echo("No study yet. Start one with `exeunt optimize`.")

@@ -1,6 +1,5 @@
 """`exeunt study`: the studies of a database as wholes."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import InputError
-from ..backends.printable import printable
+from ..backends.printable import json_text, printable
 from ..studies.backup import back_up
 from ..studies.copying import copy_study
 from ..studies.foreign import foreign_rows
@@ -270,7 +269,7 @@ def _confirm(question: str, yes: bool, as_json: bool) -> None:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json_text(value))
 
 
 def _moment(seconds: float) -> str:

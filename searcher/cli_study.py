@@ -9,14 +9,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ..backends.printable import json_text
 from ..backends.schedule import block_evaluations
 from ..reports.interval import per_second
 from ..studies.budget import parse_budget
 from ..studies.config import StudyConfig, override, refuse_difference
 from .cli_work import go_on, work
 from .estimate import Estimate, estimate, statement
+from .finding import only_study, stored_config
 from .laboratory import load_frames, resolve_device, set_up
-from .opening import only_study, stored_config
 from .options import budget_flag, json_flag, storage_flag, storage_url, study_flag
 from .outcome import TABLE_WIDTH
 from .search import ladder
@@ -160,7 +161,7 @@ def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: b
         for each in ladder(config.search, load_frames(config))
     ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json_text(rows))
         return
     table = Table(*rows[0])
     for row in rows:

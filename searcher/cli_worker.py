@@ -9,10 +9,10 @@ import click
 from ..studies.config import parse_assignment
 from ..studies.interruption import interruptible
 from .estimate import statement
+from .finding import only_study
 from .joining import join
 from .laboratory import Laboratory
 from .logs import JsonLines, json_lines
-from .opening import only_study
 from .options import storage_flag, storage_url, study_flag
 from .progress import Watch, watching
 from .session import Stopped

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..backends.device_lock import DeviceLock
-from ..backends.environment import device_id, environment_digest
+from ..backends.environment import device_id
+from ..backends.environment_digest import environment_digest
 from ..backends.errors import ExeuntError
 from ..backends.network import Network
 from ..backends.out_of_memory import is_out_of_memory
 from ..backends.pieces import DECODE, SOLVER_STEP
 from ..backends.schedule import Schedule, block_evaluations
-from ..backends.throughput import Timing, missing_kinds, time_calls
+from ..backends.throughput import missing_kinds, time_calls
+from ..backends.timing import Timing
 from ..studies.outlines import Outline, StoredSchedule, kind_key, outline, seconds_of
 from ..studies.records import TEXT_ENCODING, TimingKey
 from ..studies.store import Store

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from ..backends.peak_memory import peak_memory
 from ..backends.pieces import trajectory
-from ..backends.throughput import Subject, Timing, time_schedules
+from ..backends.throughput import Subject, time_schedules
+from ..backends.timing import Timing
 from ..studies.records import ThroughputRecord
 from ..studies.turns import turn
 from .candidates import Candidate

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from ..backends.errors import InputError
-from ..backends.features import TO_BASELINE
 from ..backends.loading import BUNDLED
+from ..backends.metric_names import TO_BASELINE
 from ..backends.network import Network
 from ..backends.own import own_source
 from ..backends.prompts import OWN

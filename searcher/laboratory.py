@@ -18,9 +18,10 @@ from ..backends.conditions import Conditions, shown
 from ..backends.device_lock import DeviceLock
 from ..backends.environment import device_id, environment
 from ..backends.errors import InputError
-from ..backends.features import FeatureArray, parse_metric
+from ..backends.features import FeatureArray
 from ..backends.fidelity import MIN_IMAGES
 from ..backends.loading import check_device, load
+from ..backends.metric_names import parse_metric
 from ..backends.network import Network
 from ..backends.pipelines import load_pipeline
 from ..backends.printable import printable

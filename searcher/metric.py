@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from ..backends.features import TO_BASELINE, Extractor, FeatureArray
+from ..backends.features import Extractor, FeatureArray
 from ..backends.fidelity import check_features, frechet, paired_distance
 from ..backends.floors import frechet_floor, kernel_floor
 from ..backends.kernel import kid
+from ..backends.metric_names import TO_BASELINE
 from ..backends.own_metric import OwnMetric, Shown, unpack
 from ..backends.references import Reference
 from ..backends.uncertainty import Array, Distance, Floor, estimate

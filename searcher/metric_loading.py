@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from ..backends.errors import InputError
-from ..backends.features import TO_BASELINE, Extractor, load_extractor, parse_metric, refuse_weights
+from ..backends.features import Extractor, load_extractor, refuse_weights
+from ..backends.metric_names import TO_BASELINE, parse_metric
 from ..backends.own_metric import OwnFeatures, OwnMetric
 from ..backends.reference_images import Preparation
 from ..backends.references import load_reference

@@ -8,12 +8,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ..backends.printable import printable
 from ..reports.headline import details, headline, with_interval
 from ..reports.interval import per_second, spelled
 from ..reports.loading import load_view
-from ..reports.operations import with_flops
-from ..reports.report import write_report
-from ..reports.samples import sample_grid
 from ..reports.selection import highlights
 from ..reports.standard import Kind
 from ..reports.tables import to_json
@@ -37,10 +35,10 @@ def show(view: StudyView, as_json: bool) -> None:
         return
     click.echo()
     for sentence in (headline(view), *details(view)):
-        click.echo(sentence)
+        click.echo(printable(sentence))
     console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False, markup=False)
     console.print(front_table(view))
-    click.echo(next_commands(view))
+    click.echo(printable(next_commands(view)))
 
 
 def report(session: Session) -> list[Path]:
@@ -48,6 +46,10 @@ def report(session: Session) -> list[Path]:
     laboratory, folder = session.laboratory, session.laboratory.config.run.report
     if folder is None:
         return []
+    from ..reports.operations import with_flops  # drawing is imported when there is something to draw
+    from ..reports.report import write_report
+    from ..reports.samples import sample_grid
+
     view = with_flops(load_view(session.store, session.name), laboratory.networks)
     grid = sample_grid(
         view,

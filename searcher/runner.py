@@ -12,10 +12,11 @@ from ..studies.interruption import Interruption
 from .allowance import Allowance, refuse_too_small
 from .crew import LOOK_SECONDS
 from .finals import measure_front
+from .finding import stored_config
 from .fitting import adopt
 from .laboratory import Laboratory, set_up
 from .notes import BASELINES, FRONT, SEARCHING
-from .opening import Arrival, open_session, stored_config
+from .opening import Arrival, open_session
 from .options import DEFAULT_STORAGE, storage_url
 from .outcome import report
 from .progress import Silent, Watch

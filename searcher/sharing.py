@@ -13,9 +13,10 @@ from ..studies.interruption import Interruption
 from ..studies.orders import withdraw_order
 from ..studies.store import open_store
 from .allowance import Allowance, process_age, refuse_too_small
+from .finding import stored_config
 from .fitting import adopt
 from .laboratory import Laboratory, set_up
-from .opening import Arrival, open_session, stored_config
+from .opening import Arrival, open_session
 from .progress import Silent, Watch
 from .proposals import read_proposals
 from .workers import Workers, draw_budget_id, environments

@@ -79,6 +79,14 @@ def test_importing_costs_no_torch(module: str) -> None:
     assert run.stdout.split() == []
 
 
+@pytest.mark.parametrize("module", ["cli_status", "cli_report"])
+def test_looking_at_a_study_costs_no_torch(module: str) -> None:
+    """A second and a half, and half a second for matplotlib, for what most of `status` and `report` never touches."""
+    program = f"import sys, exeunt.searcher.{module}; print(*{{'torch', 'matplotlib', 'scipy'}} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
 def test_the_package_list_is_the_folders_on_disk() -> None:
     """A folder that is missing from the list works in an editable install and is absent from the wheel."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from exeunt.backends import efficientnet, features, fidelity, inception, kernel
+from exeunt.backends import efficientnet, features, fidelity, inception, kernel, metric_names
 from exeunt.backends.errors import InputError
 from torch import Tensor
 from torch.nn import functional
@@ -215,11 +215,11 @@ class TestRegistry:
         assert features.resolve_extractor("exeunt.backends.features:Pixels") is features.Pixels
 
     def test_metrics(self) -> None:
-        assert features.parse_metric("fid") == ("inception", "frechet")
-        assert features.parse_metric("kid-efficientnet-lite0") == ("efficientnet-lite0", "kernel")
+        assert metric_names.parse_metric("fid") == ("inception", "frechet")
+        assert metric_names.parse_metric("kid-efficientnet-lite0") == ("efficientnet-lite0", "kernel")
         with pytest.raises(InputError, match="Did you mean `fd-efficientnet-lite0`"):
-            features.parse_metric("fd-efficientnet")
-        assert "fd-inception" not in features.metric_names()
+            metric_names.parse_metric("fd-efficientnet")
+        assert "fd-inception" not in metric_names.metric_names()
 
     def test_packages_are_imported_when_needed(self) -> None:
         program = (

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exeunt.backends.environment import environment, environment_digest
+from exeunt.backends.environment import environment
+from exeunt.backends.environment_digest import environment_digest
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import (
     DROP,

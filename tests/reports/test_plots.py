@@ -13,9 +13,10 @@ from exeunt.reports.front_info import front_info
 from exeunt.reports.front_maps import MOST_MAPS, maps_info
 from exeunt.reports.front_plot import draw_front
 from exeunt.reports.interval import Interval
+from exeunt.reports.numbers import plain
 from exeunt.reports.selection import highlights
 from exeunt.reports.standard import EXCESS_LIMIT
-from exeunt.reports.style import THEME, inline_svg, pdf, plain, png, round_ticks
+from exeunt.reports.style import THEME, inline_svg, pdf, png, round_ticks
 from exeunt.reports.view import StudyView
 from matplotlib.figure import Figure
 
