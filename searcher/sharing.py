@@ -20,7 +20,7 @@ from .opening import Arrival, open_session
 from .progress import Silent, Watch
 from .proposals import read_proposals
 from .workers import Workers, draw_budget_id, environments
-from .workers_child import Job
+from .workers_job import Job
 
 
 def work_together(

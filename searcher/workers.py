@@ -9,16 +9,17 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from ..backends.errors import DeviceError, InputError, Interrupted, StorageError
 from ..backends.schedule import ExeuntError
 from ..studies.interruption import Interruption
 from .notes import STATES
 from .progress import Watch
-from .workers_child import Job
+from .workers_job import Job
 from .workers_process import Event, WorkerProcess
 
 POLL_SECONDS = 0.1
@@ -26,6 +27,28 @@ MOST_LOSSES = 3  # in a row without a single chunk measured
 FIRST_PAUSE = 1.0  # before a lost worker is started again, doubled each time
 # Exit codes after which the same worker would end the same way.
 ERRORS: dict[int, type[ExeuntError]] = {2: InputError, 70: DeviceError, 75: StorageError}
+
+
+class RunningWorker(Protocol):
+    """One worker at work, wherever that is; what each member means is said at `WorkerProcess`."""
+
+    measured: bool
+    error: tuple[str, str]
+
+    @property
+    def complaint(self) -> str: ...
+
+    def ended(self) -> int | None: ...
+
+    def drain(self) -> None: ...
+
+
+class Starter(Protocol):
+    """Starts one worker, which tells what it does to the queue."""
+
+    def __call__(
+        self, number: int, job: Job, environment: Mapping[str, str], events: SimpleQueue[Event], /
+    ) -> RunningWorker: ...
 
 
 @dataclass
@@ -44,7 +67,7 @@ class Slot:
 
     number: int
     environment: dict[str, str]
-    process: WorkerProcess | None = None
+    process: RunningWorker | None = None
     losses: int = 0
     again: float | None = 0.0
     finished: bool = False
@@ -64,13 +87,20 @@ class Workers:
         environments: the variables of each, which also say how many there are.
         watch: who is told what they do.
         announce: called with the statement of the baseline, once, before anything is spent.
+        start: starts one of them; as a process here if not given.
     """
 
     def __init__(
-        self, job: Job, environments: Sequence[dict[str, str]], watch: Watch, announce: Callable[[str], None]
+        self,
+        job: Job,
+        environments: Sequence[dict[str, str]],
+        watch: Watch,
+        announce: Callable[[str], None],
+        start: Starter = WorkerProcess,
     ) -> None:
         self.slots = [Slot(number, environment) for number, environment in enumerate(environments, 1)]
         self._job = job
+        self._start = start
         self._watch = watch
         self._announce = announce
         self._announced = False
@@ -104,14 +134,14 @@ class Workers:
             if slot.again is not None and time.monotonic() >= slot.again:
                 slot.again = None
                 job = replace(self._job, reports=self._job.reports and slot.number == 1)
-                slot.process = WorkerProcess(slot.number, job, slot.environment, self._events)
+                slot.process = self._start(slot.number, job, slot.environment, self._events)
             return
         code = slot.process.ended()
         if code is not None:
             process, slot.process = slot.process, None
             self._judge(slot, process, code)
 
-    def _judge(self, slot: Slot, process: WorkerProcess, code: int) -> None:
+    def _judge(self, slot: Slot, process: RunningWorker, code: int) -> None:
         """What an exit code means for a slot, and for all."""
         identifier, text = process.error
         if code == 0:
@@ -130,7 +160,7 @@ class Workers:
         else:
             self._lose(slot, process, code)
 
-    def _lose(self, slot: Slot, process: WorkerProcess, code: int) -> None:
+    def _lose(self, slot: Slot, process: RunningWorker, code: int) -> None:
         """Starts another worker after a while, unless too many were lost at once."""
         slot.losses = 1 if process.measured else slot.losses + 1
         reason = process.error[1] or _reason(code)

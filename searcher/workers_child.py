@@ -8,9 +8,8 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..backends.errors import Interrupted
 from ..backends.schedule import ExeuntError
@@ -24,35 +23,7 @@ from .logs import JsonLines, json_lines
 from .opening import Arrival
 from .outcome import report
 from .runner import begin, work
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the processes of one command do together.
-
-    Attributes:
-        config: the study, as `config.to_dict` has it.
-        url: its database.
-        budget: what they spend together, as text.
-        budget_id: drawn by their parent.
-        began: when the parent's command began, in seconds since 1970.
-        proposals: files and folders of schedules.
-        parent: the parent's process identifier.
-        reports: whether this process writes the report when the study is finished.
-    """
-
-    config: dict[str, Any]
-    url: str
-    budget: str
-    budget_id: str
-    began: float
-    proposals: tuple[str, ...]
-    parent: int
-    reports: bool = False
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self))
+from .workers_job import Job
 
 
 class Child(Interruption):

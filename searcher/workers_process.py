@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from queue import SimpleQueue
 from typing import IO, Any, NamedTuple
 
-from .workers_child import Job
+from .workers_job import Job
 
 KEPT_LINES = 20  # of standard error, where a traceback stands
 PROGRAM = "exeunt.searcher.workers_child"
