@@ -87,8 +87,7 @@ class _Rows:
         full = _full(members)
         timed = [r for r in store.measurements.throughputs(study) if r.purpose == "final" and r.study == study]
         pins = store.studies.pins(study)
-        own = "+".join(pin for name in OWN_WEIGHTS if (pin := pins.get(name)))
-        raw = store.measurements.call_timings(_timing_key(config, environment, own)) if environment else {}
+        raw = timed_kinds(store, config, environment, pins)
         return cls(
             config=config,
             members=members,
@@ -241,16 +240,21 @@ def _full(members: Iterable[Member]) -> Member | None:
     return next((member for member in members if member.family == "full"), None)
 
 
-def _timing_key(config: StudyConfig, environment: Mapping[str, Any], weights_sha256: str) -> TimingKey:
-    """The conditions under which the search timed kinds of calls."""
-    return TimingKey(
+def timed_kinds(
+    store: Store, config: StudyConfig, environment: Mapping[str, Any], pins: Mapping[str, str]
+) -> dict[str, tuple[float, ...]]:
+    """The raw seconds of each kind of call that the search timed; none before its first worker."""
+    if not environment:
+        return {}
+    key = TimingKey(
         device=environment["device"],
         batch_size=config.throughput.batch_size,
         executor=config.throughput.executor,
         dtype=config.checkpoint.dtype,
-        weights_sha256=weights_sha256,
+        weights_sha256="+".join(pin for name in OWN_WEIGHTS if (pin := pins.get(name))),
         versions=environment_digest(dict(environment)),
     )
+    return store.measurements.call_timings(key)
 
 
 def _differences(points: Sequence[Point], records: Mapping[Key, QualityRecord]) -> dict[tuple[Key, Key], Interval]:

@@ -19,6 +19,7 @@ from .tables import WORKERS
 from .transactions import clock, reading, writing
 
 BEATS = 4  # heartbeats a lease: three may fail before others take over
+FINISHED = "finished"
 GONE = "its process is gone"
 SILENT = "it was silent for longer than its lease"
 
@@ -93,7 +94,7 @@ class Worker:
 
 def _reason(error: BaseException | None) -> str:
     if error is None:
-        return "finished"
+        return FINISHED
     return redact(str(error) if isinstance(error, ExeuntError) else f"{type(error).__name__}: {error}")
 
 

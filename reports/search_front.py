@@ -1,0 +1,99 @@
+"""The search's front and its hypervolume as they stand, for whoever looks every few seconds.
+
+A `StudyView` has them too, with everything else that a study has measured, which takes a second for thousands of
+schedules. Here the values are read, and what schedules take is worked out from outlines that were read before.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from ..studies import scores
+from ..studies.outlines import Outline, kind_key, seconds_of
+from ..studies.scores import Asked, Scored
+from ..studies.store import Store
+from ..studies.transactions import reading
+from .loading import timed_kinds
+from .pareto import Score, front, hypervolume
+from .standard import standard_of
+
+
+@dataclass(frozen=True)
+class SearchFront:
+    """A front on search seeds.
+
+    Attributes:
+        size: its points, baselines among them.
+        hypervolume: what it dominates within `reference`; None until the full schedule is measured.
+        reference: the full schedule's speed at its floor plus four times its excess, or at its own value plus what
+            another noise changes; see `StudyView.reference_point`.
+    """
+
+    size: int
+    hypervolume: float | None
+    reference: Score | None
+
+
+class FrontReader:
+    """Reads the fronts of one study, again and again."""
+
+    def __init__(self, study: str) -> None:
+        self._study = study
+        self._outlines: dict[str, Outline] = {}
+
+    def read(self, store: Store) -> SearchFront:
+        """The front at this moment, as `StudyView` has it."""
+        config, pins = store.studies.config(self._study), store.studies.pins(self._study)
+        rows, noise = _values(store, Asked(config, pins))
+        timed = timed_kinds(store, config, store.studies.environment(self._study), pins)
+        medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
+        known = self._known(store, rows)
+        batch_size = config.throughput.batch_size
+        found = {row.member: score for row in rows if (score := _score(row, known, medians, batch_size))}
+        corner = _corner(rows, found, noise)
+        count = max((row.num_images for row in rows), default=0)
+        measured = [found[row.member] for row in rows if row.num_images == count and row.member in found]
+        return SearchFront(
+            size=len(front(measured, lambda score: score)),
+            hypervolume=hypervolume(measured, corner) if corner else None,
+            reference=corner,
+        )
+
+    def _known(self, store: Store, rows: Sequence[Scored]) -> Mapping[str, Outline]:
+        """The outlines of all scored schedules, of which those that are new are read."""
+        unknown = {row.schedule_digest for row in rows} - self._outlines.keys()
+        if unknown:
+            self._outlines |= {digest: held.outline for digest, held in store.evaluations.held(unknown).items()}
+        return self._outlines
+
+
+def _values(store: Store, asked: Asked) -> tuple[list[Scored], float | None]:
+    """Each member's value at its largest count, and what another noise changes where that was measured."""
+    quality = asked.config.quality
+    with reading(store.engine) as connection:
+        search = scores.full_question(connection, asked, quality.search_seed)
+        final = scores.full_question(connection, asked, quality.final_seed)
+        against_images = standard_of(quality, None).kind == "reference"
+        reference = asked.pins.get("quality.reference") if against_images else search
+        rows = scores.scored(connection, asked, quality.search_seed, reference)
+        noise = scores.noise(connection, asked, search, final) if search and final else None
+    largest: dict[int, Scored] = {}
+    for row in rows:
+        if row.member not in largest or row.num_images > largest[row.member].num_images:
+            largest[row.member] = row
+    return list(largest.values()), noise
+
+
+def _score(row: Scored, known: Mapping[str, Outline], medians: Mapping[str, float], batch_size: int) -> Score | None:
+    """None while a kind of call that the schedule makes isn't timed."""
+    seconds = seconds_of(known[row.schedule_digest], medians)
+    return Score(row.value, batch_size / seconds) if seconds else None
+
+
+def _corner(rows: Sequence[Scored], found: Mapping[int, Score], noise: float | None) -> Score | None:
+    """The reference point: what is not better than the full schedule with four times its excess counts for nothing."""
+    full = next((row for row in rows if row.family == "full"), None)
+    if full is None or full.member not in found:
+        return None
+    beyond = 3 * max(full.value - (full.floor or 0.0), 0.0) if noise is None else noise
+    return Score(full.value + beyond, found[full.member].speed)
