@@ -17,11 +17,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from survive_crowd import crowd
 from survive_databases import Skipped
+from survive_faults import clock, connection_cut, disk_full, read_only, server_stopped
 from survive_kills import Wanted, kills
 from survive_study import NETWORKS
 
-SCENARIOS: dict[str, Callable[[Wanted], dict[str, Any]]] = {"kills": kills}
+SCENARIOS: dict[str, Callable[[Wanted], dict[str, Any]]] = {
+    "kills": kills,
+    "server-stopped": server_stopped,
+    "connection-cut": connection_cut,
+    "disk-full": disk_full,
+    "read-only": read_only,
+    "clock": clock,
+    "crowd": crowd,
+}
 
 
 def main() -> None:
@@ -29,7 +39,8 @@ def main() -> None:
     parser.add_argument("--storage", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--network", choices=NETWORKS, default="closed-form")
     parser.add_argument("--scenario", choices=[*SCENARIOS, "all"], default="kills")
-    parser.add_argument("--workers", type=int, help="default: 6")
+    parser.add_argument("--workers", type=int, default=6)
+    parser.add_argument("--crowd", type=int, help="workers of that scenario; default: 24 on SQLite, 64 on PostgreSQL")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--trials", type=int, help="proposals; default: three a kill, 24 at least")
     parser.add_argument("--seed", type=int, default=0, help="of the proposals and of all moments")
@@ -39,10 +50,11 @@ def main() -> None:
     wanted = Wanted(
         arguments.storage,
         arguments.network,
-        arguments.workers or 6,
+        arguments.workers,
         arguments.kills,
         arguments.trials or max(24, 3 * arguments.kills),
         arguments.seed,
+        arguments.crowd,
     )
     names = list(SCENARIOS) if arguments.scenario == "all" else [arguments.scenario]
     found = {name: show(name, SCENARIOS[name], wanted) for name in names}
@@ -75,7 +87,7 @@ def is_bad(found: dict[str, Any]) -> bool:
     """Whether a scenario shows anything but what is promised."""
     if "skipped" in found:
         return False
-    faults = ("lost", "duplicated", "zombies", "incomplete", "lock_errors", "tracebacks")
+    faults = ("lost", "duplicated", "zombies", "incomplete", "lock_errors", "tracebacks", "unclear")
     return (
         any(found.get(name, 0) for name in faults)
         or not found.get("sound", True)

@@ -32,6 +32,7 @@ class Wanted:
     kills: int
     trials: int
     seed: int
+    crowd: int | None = None
 
 
 def kills(wanted: Wanted) -> dict[str, Any]:

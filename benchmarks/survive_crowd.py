@@ -1,0 +1,103 @@
+"""Many workers on one database: what storage costs each trial, and whether anybody is told of a lock."""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from exeunt.studies.storage import open_engine
+from survive_crew import WORDS_OF_LOCKS, Crew, said
+from survive_databases import Database, Databases, databases
+from survive_kills import LIMIT_SECONDS, Wanted
+from survive_observer import duplicated, zombies
+from survive_study import STUDY, TRIAL_SECONDS, run, searched
+
+COMMAND = [sys.executable, str(Path(__file__).with_name("survive_timed.py")), "worker", "--study", STUDY]
+COMMAND += ["--log-format", "json"]
+SIZES = {"sqlite": 24, "postgres": 64}
+ALONE_SECONDS, CROWD_SECONDS = 45.0, 90.0
+LIMIT = 0.02  # of a trial's seconds
+
+
+def crowd(wanted: Wanted) -> dict[str, Any]:
+    """Storage's share of five-second trials, of one worker alone and of all of a crowd, and what locks did."""
+    size = wanted.crowd or SIZES[wanted.storage]
+    with databases(wanted.storage) as made:
+        alone = observe(made, 1, ALONE_SECONDS)
+        many = observe(made, size, CROWD_SECONDS)
+    found = {f"alone_{name}": value for name, value in alone.items() if name.startswith(("median", "p99"))}
+    return {**found, **many, "workers": size, "limit": LIMIT}
+
+
+def observe(made: Databases, size: int, seconds: float) -> dict[str, Any]:
+    """Begins a study, waits until everybody works, and looks at the trials of some time."""
+    with made.new() as database:
+        searched(database.folder).begin(database, workers=0)
+        with Crew(database, size, command=COMMAND) as crew:
+            while not all_have_measured(crew):
+                crew.rest(1.0)
+            began, busy = time.time(), cpu_seconds(crew)
+            crew.rest(seconds)
+            busy, ended = cpu_seconds(crew) - busy, time.time()
+            run(database, ["study", "stop", STUDY])
+            crew.finish(LIMIT_SECONDS)
+            return {**summary(crew, began, ended), **aftermath(database, crew), "cores_busy": round(busy / seconds, 2)}
+
+
+def all_have_measured(crew: Crew) -> bool:
+    """Whether everybody is there and has a trial behind it, the first of which waits for what is timed once."""
+    return len(crew.alive) == crew.size and all(trials(each.events()) for each in crew.alive)
+
+
+def trials(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was said of trials: Exeunt's count of seconds, and beside it the stopwatch's."""
+    found = list[dict[str, Any]]()
+    for each in events:
+        if each["event"] == "held":
+            found.append({"held_seconds": each["seconds"]})
+        elif each["event"] == "trial" and found:
+            found[-1] |= each
+    return [each for each in found if "label" in each]
+
+
+def summary(crew: Crew, began: float, ended: float) -> dict[str, Any]:
+    """Median and 99th percentile over the trials of all workers that were told within the time."""
+    told = [each for member in crew.members for each in trials(member.events()) if began <= each["at"] <= ended]
+    storage, held = ([each[name] / TRIAL_SECONDS for each in told] for name in ("storage_seconds", "held_seconds"))
+    return {
+        "trials": len(told),
+        "median_trial_seconds": round(statistics.median(each["seconds"] for each in told), 2),
+        "median_overhead": round(statistics.median(storage), 5),
+        "p99_overhead": round(percentile(storage, 0.99), 5),
+        "median_overhead_held": round(statistics.median(held), 5),
+        "p99_overhead_held": round(percentile(held, 0.99), 5),
+    }
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The smallest value that at least this share of all don't exceed."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def aftermath(database: Database, crew: Crew) -> dict[str, Any]:
+    """What the crowd left behind."""
+    engine = open_engine(database.url, read_only=True)
+    found = {"duplicated": duplicated(engine), "zombies": len(zombies(engine)) + len(crew.alive)}
+    engine.dispose()
+    checked = run(database, ["db", "check", "--json"], check=False)
+    sound = checked.returncode == 0 and '"findings": []' in checked.stdout
+    words = {
+        "lock_errors": len(said(crew.members, WORDS_OF_LOCKS)),
+        "tracebacks": len(said(crew.members, ("Traceback",))),
+    }
+    return {**found, **words, "sound": sound, "exit_codes": crew.codes}
+
+
+def cpu_seconds(crew: Crew) -> float:
+    """Seconds of cores that the processes took so far."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    fields = [Path(f"/proc/{each.process.pid}/stat").read_text().rpartition(")")[2].split() for each in crew.alive]
+    return sum((int(each[11]) + int(each[12])) / ticks for each in fields)
