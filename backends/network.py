@@ -193,6 +193,8 @@ class ChainNetwork(Network):
         slots: Slots,
         guidance: Tensor | None = None,
     ) -> Tensor:
-        given = self.begin(x, time, conditions, guidance)
-        whole = Call(("conditional",), (Run(0, len(given.chain.kinds)),), ())
-        return given.finish(execute(call or whole, slots, given.h, given.chain))
+        h, chain, finish = self.begin(x, time, conditions, guidance)
+        whole = Call(("conditional",), (Run(0, len(chain.kinds)),), ())
+        start = [h]  # handed over, so that its memory serves the blocks after the first
+        del h
+        return finish(execute(call or whole, slots, start.pop(), chain))
