@@ -15,6 +15,7 @@ from ..reports.interval import per_second
 from ..studies.budget import parse_budget
 from ..studies.config import StudyConfig, override, refuse_difference
 from .cli_work import go_on, work
+from .engine_flags import Engine, engine_flags
 from .estimate import Estimate, estimate, statement
 from .finding import only_study, stored_config
 from .laboratory import load_frames, resolve_device, set_up
@@ -33,14 +34,6 @@ from .study_options import (
 )
 
 quiet_flag = click.option("--quiet", is_flag=True, help="No progress on standard error.")
-workers_flag = click.option(
-    "--workers",
-    type=click.IntRange(0, 256),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Processes here, each on a GPU of its own; 0: leave the work to `exeunt worker`.",
-)
 report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
 
 
@@ -60,7 +53,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Where the report 
 @click.option("--dry-run", is_flag=True, help="Sample two batches and say what the budget buys.")
 @json_flag
 @quiet_flag
-@workers_flag
+@engine_flags
 def optimize(
     storage: str,
     config_file: Path | None,
@@ -69,7 +62,7 @@ def optimize(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-    workers: int,
+    engine: Engine,
     **given: Any,
 ) -> None:
     """Search schedules for a checkpoint on this machine, measure them, and show the front.
@@ -84,19 +77,19 @@ def optimize(
       exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
       exeunt optimize --config study.toml --set search.space='"cache"'
       exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --device cuda --workers 8
+      exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --engine ray --address auto
     """
     url = storage_url(storage)
     config = study_config(given, config_file, assignments)
-    # Who leaves the work to others need not have their device.
-    config = config if workers == 0 and given["device"] else resolve_device(config)
+    config = resolve_device(config) if dry_run else engine.resolve(config, names_device=bool(given["device"]))
     stored = stored_config(url, config.name)
     if dry_run:
         try_out(config, as_json)
     elif stored is None:
-        work(config, url, proposals, as_json=as_json, quiet=quiet, workers=workers)
+        work(config, url, proposals, as_json=as_json, quiet=quiet, engine=engine)
     else:
         refuse_difference(stored, config)
-        go_on(config, stored, url, proposals, as_json=as_json, quiet=quiet, workers=workers)
+        go_on(config, stored, url, proposals, as_json=as_json, quiet=quiet, engine=engine)
 
 
 @click.command()
@@ -106,7 +99,7 @@ def optimize(
 @report_flag
 @json_flag
 @quiet_flag
-@workers_flag
+@engine_flags
 def resume(
     storage: str,
     study: str | None,
@@ -114,7 +107,7 @@ def resume(
     report: str | None,
     as_json: bool,
     quiet: bool,
-    workers: int,
+    engine: Engine,
 ) -> None:
     """Go on with a study from its database, with its own settings.
 
@@ -132,9 +125,9 @@ def resume(
     free = {"run.budget": budget, "run.report": report}
     config = override(stored, {key: value for key, value in free.items() if value is not None})
     if budget is None:
-        go_on(config, stored, url, (), as_json=as_json, quiet=quiet, workers=workers)
+        go_on(config, stored, url, (), as_json=as_json, quiet=quiet, engine=engine)
     else:
-        work(config, url, (), as_json=as_json, quiet=quiet, workers=workers)
+        work(config, url, (), as_json=as_json, quiet=quiet, engine=engine)
 
 
 @click.command()

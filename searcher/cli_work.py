@@ -8,12 +8,15 @@ from pathlib import Path
 import click
 
 from ..reports.loading import load_view
+from ..reports.report import write_report
 from ..reports.view import StudyView
 from ..studies.budget import Budget, parse_budget
 from ..studies.config import StudyConfig
 from ..studies.interruption import interruptible
 from ..studies.store import open_store
 from . import runner
+from .cli_report import sampled
+from .engine_flags import Engine
 from .estimate import statement
 from .options import is_default
 from .outcome import show
@@ -30,17 +33,17 @@ def go_on(
     *,
     as_json: bool,
     quiet: bool,
-    workers: int,
+    engine: Engine,
 ) -> None:
     """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
     stands = standing_at(url, config.name)
     if config.run.budget != stored.run.budget:
-        work(config, url, proposals, as_json=as_json, quiet=quiet, workers=workers)
+        work(config, url, proposals, as_json=as_json, quiet=quiet, engine=engine)
     elif stands.finished:
         show_finished(url, stored, as_json)
     else:
         left = stands.left(parse_budget(config.run.budget))
-        work(config, url, proposals, as_json=as_json, quiet=quiet, workers=workers, budget=left)
+        work(config, url, proposals, as_json=as_json, quiet=quiet, engine=engine, budget=left)
 
 
 def work(
@@ -50,17 +53,17 @@ def work(
     *,
     as_json: bool,
     quiet: bool,
-    workers: int,
+    engine: Engine,
     budget: Budget | None = None,
 ) -> None:
     """Does what a study has to do within a budget, its configuration's if none is given, and shows what came out."""
-    if workers == 0:
+    if engine.waits:
         leave_to_others(config, url, proposals, budget, as_json)
         return
-    if workers > 1:
-        view = together(config, url, proposals, workers, budget, as_json=as_json, quiet=quiet)
-    else:
+    if engine.is_this_process:
         view = alone(config, url, proposals, budget, as_json=as_json, quiet=quiet)
+    else:
+        view = together(config, url, proposals, engine, budget, as_json=as_json, quiet=quiet)
     if config.run.report is not None:
         click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
     show(view, as_json)
@@ -86,18 +89,17 @@ def together(
     config: StudyConfig,
     url: str,
     proposals: Sequence[Path],
-    workers: int,
+    engine: Engine,
     budget: Budget | None,
     *,
     as_json: bool,
     quiet: bool,
 ) -> StudyView:
-    """Does it in several processes."""
-    with watching(quiet) as watch, interruptible() as interruption:
+    """Does it in several processes, wherever the engine has them."""
+    with engine.hands(config, url) as hands, watching(quiet) as watch, interruptible() as interruption:
         work_together(
             config,
-            url,
-            workers,
+            hands,
             budget=budget,
             proposals=proposals,
             watch=watch,
@@ -105,7 +107,11 @@ def together(
             announce=lambda text: click.echo(text, err=as_json),
         )
     with open_store(url, read_only=True) as store:
-        return load_view(store, config.name)
+        view, stored = load_view(store, config.name), store.studies.config(config.name)
+    if config.run.report is not None and not hands.writes_report:
+        view, grid = sampled(view, stored)
+        write_report(view, Path(config.run.report), grid)
+    return view
 
 
 def leave_to_others(

@@ -15,18 +15,18 @@ from ..studies.store import open_store
 from .allowance import Allowance, process_age, refuse_too_small
 from .finding import stored_config
 from .fitting import adopt
+from .hands import Hands
 from .laboratory import Laboratory, set_up
 from .opening import Arrival, open_session
 from .progress import Silent, Watch
 from .proposals import read_proposals
-from .workers import Workers, draw_budget_id, environments
+from .workers import Workers, draw_budget_id
 from .workers_job import Job
 
 
 def work_together(
     config: StudyConfig,
-    url: str,
-    workers: int,
+    hands: Hands,
     *,
     budget: Budget | None = None,
     proposals: Sequence[Path] = (),
@@ -34,12 +34,11 @@ def work_together(
     interruption: Interruption,
     announce: Callable[[str], None],
 ) -> None:
-    """Does what `runner.optimize` does, in several processes on this machine.
+    """Does what `runner.optimize` does, in several processes.
 
     Args:
         config: the study.
-        url: its database.
-        workers: how many processes.
+        hands: who works, and where the database is.
         budget: what they spend together; the configuration's if not given.
         proposals: as for `optimize`.
         watch: who is told what they do.
@@ -50,21 +49,20 @@ def work_together(
         As `optimize` does, and what ended the last worker.
     """
     budget = refuse_too_small(budget or parse_budget(config.run.budget))
-    devices = environments(workers, config.throughput.device)
-    if stored_config(url, config.name) is not None:
-        with open_store(url) as store:
+    if stored_config(hands.url, config.name) is not None:
+        with open_store(hands.url) as store:
             withdraw_order(store, config.name)
     job = Job(
         config=to_dict(config),
-        url=url,
+        url=hands.url,
         budget=str(budget),
         budget_id=draw_budget_id(),
         began=time.time() - process_age(),
         proposals=tuple(map(str, proposals)),
         parent=os.getpid(),
-        reports=True,
+        reports=hands.writes_report,
     )
-    Workers(job, devices, watch, announce).run(interruption)
+    Workers(job, hands.environments, watch, announce, hands.start).run(interruption)
 
 
 def prepare(
