@@ -10,8 +10,10 @@ from ..reports.loading import load_view
 from ..reports.view import StudyView
 from ..studies.foreign import foreign_rows
 from ..studies.store import Store, open_store
+from . import watching_loop
 from .options import json_flag, storage_flag, storage_url, study_flag
 from .standing import standing
+from .watching import Watcher
 
 LAST_ERRORS = 5
 
@@ -20,14 +22,30 @@ LAST_ERRORS = 5
 @storage_flag
 @study_flag
 @json_flag
-def status(storage: str, study: str | None, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it again and again, with workers and pace, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks of --watch.",
+)
+def status(storage: str, study: str | None, as_json: bool, watch: bool, interval: float) -> None:
     """Say what a database holds: schedules, trials, images, front, errors.
+
+    With --watch it also says who works, how many trials an hour come, and what is left of the budget. With --json as
+    well, each look is one line of JSON for each study.
 
     \b
     Examples:
       exeunt status
       exeunt status --storage runs/dit.db --study dit --json
+      exeunt status --watch --interval 2
     """
+    if watch:
+        watching_loop.watch(Watcher(storage_url(storage), study), interval, as_json=as_json)
+        return
     with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
         names = [store.studies.config(study).name] if study else store.studies.names()
         found = [describe(store, name) for name in names]
