@@ -88,9 +88,9 @@ def is_bad(found: dict[str, Any]) -> bool:
     if "skipped" in found:
         return False
     faults = ("lost", "duplicated", "zombies", "incomplete", "lock_errors", "tracebacks", "unclear")
-    return (
+    return bool(
         any(found.get(name, 0) for name in faults)
-        or not found.get("sound", True)
+        or found.get("findings")
         or not found.get("same_as_undisturbed", True)
         or found.get("images_lost_per_kill", 0) > found.get("chunk_images", 0)
     )

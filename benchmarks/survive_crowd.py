@@ -11,7 +11,7 @@ from typing import Any
 from exeunt.studies.storage import open_engine
 from survive_crew import WORDS_OF_LOCKS, Crew, said
 from survive_databases import Database, Databases, databases
-from survive_kills import LIMIT_SECONDS, Wanted
+from survive_kills import LIMIT_SECONDS, Wanted, findings
 from survive_observer import duplicated, zombies
 from survive_study import STUDY, TRIAL_SECONDS, run, searched
 
@@ -87,13 +87,11 @@ def aftermath(database: Database, crew: Crew) -> dict[str, Any]:
     engine = open_engine(database.url, read_only=True)
     found = {"duplicated": duplicated(engine), "zombies": len(zombies(engine)) + len(crew.alive)}
     engine.dispose()
-    checked = run(database, ["db", "check", "--json"], check=False)
-    sound = checked.returncode == 0 and '"findings": []' in checked.stdout
     words = {
         "lock_errors": len(said(crew.members, WORDS_OF_LOCKS)),
         "tracebacks": len(said(crew.members, ("Traceback",))),
     }
-    return {**found, **words, "sound": sound, "exit_codes": crew.codes}
+    return {**found, **words, "findings": findings(database), "exit_codes": crew.codes}
 
 
 def cpu_seconds(crew: Crew) -> float:

@@ -90,8 +90,9 @@ class Databases:
             file = (self.disk or folder) / f"exeunt-{self.made}.db"
             yield Database(f"sqlite:///{file}", folder, None, self.disk)
             return
+        artifacts = (self.disk or folder) / f"artifacts-{self.made}"
         with self.server.database() as url:
-            yield Database(url, folder, self.server, self.disk)
+            yield Database(url, folder, self.server, self.disk, {"EXEUNT_ARTIFACTS": str(artifacts)})
 
 
 @contextmanager
