@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 from .autoencoder import Autoencoder, grey_to_rgb
 from .bounded import read_object
+from .entries import choose
 from .errors import InputError
-from .folders import MAX_JSON_BYTES
-from .weights import read_weights, weights_sha256
+from .folders import MAX_JSON_BYTES, weights_in
+from .weights import load_strictly, read_weights, weights_sha256
 
 # Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
 CHUNK_PIXELS = 2**19
+# What an `AutoencoderKL` is made of, by the keys of its configuration.
+LAYERS = ("layers_per_block",)
+CHANNELS = ("block_out_channels", "latent_channels", "in_channels", "out_channels", "norm_num_groups")
 
 
 class Decoder(ABC):
@@ -95,8 +99,10 @@ class BundledDecoder(Decoder):
         if not path.is_file():
             raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
         tensors, metadata = read_weights(path)
-        module = Autoencoder(**metadata)
-        module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        _refuse_odd_sizes(metadata, path)
+        with torch.device("meta"):  # no memory for sizes that the weights don't have
+            module = Autoencoder(**metadata)
+        load_strictly(module, tensors, path)
         shift, scale = (torch.tensor(latent[key]).to(device, dtype) for key in ("shift", "scale"))
         return cls(module.to(device=device, dtype=dtype), shift, scale)
 
@@ -143,12 +149,19 @@ class KLDecoder(Decoder):
                 f"vae: must decode latents of {sample_shape[0]} channels, but `{folder}` has {channels}. "
                 "Give the autoencoder that the checkpoint was trained on."
             )
+        _refuse_enormous(folder, config)
         module = _load_kl(folder)
         digest = _digest(module)  # of the weights as they are stored
         upcast = dtype == torch.float16 and module.config.force_upcast
         # diffusers' own `to` warns of parts to keep in float32, of which this class has none.
         nn.Module.to(module, device=device, dtype=torch.float32 if upcast else dtype)
-        decoder = cls(module, sample_shape)
+        try:
+            decoder = cls(module, sample_shape)
+        except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+            raise InputError(
+                f"vae: the factors in `{folder / 'config.json'}` are no numbers of each channel ({error}). Download it "
+                "again."
+            ) from error
         decoder.sha256 = digest
         return decoder
 
@@ -198,14 +211,42 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = read_object(path, MAX_JSON_BYTES, "vae")
     except InputError as error:
-        raise InputError(
-            f"vae: must be a folder with a diffusers autoencoder, but `{path}` can't be read ({error}). "
-            "Give the folder that holds config.json and the weights."
-        ) from error
+        raise InputError(f"{error} A diffusers autoencoder is a folder with config.json and its weights.") from error
     kind = config.get("_class_name")
     if kind != "AutoencoderKL":
         raise InputError(f"vae: must be an AutoencoderKL, but `{path}` says {kind or 'nothing'}. Give another folder.")
     return config
+
+
+def _refuse_enormous(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a configuration of more layers or channels than the weights have, for which memory would be taken."""
+    container = weights_in(folder)
+    if container is None:
+        raise InputError(
+            f"vae: `{folder}` can't be loaded (it holds no weights that can be read). Download the whole folder again."
+        )
+    shapes = [each.shape for each in choose(container.content, None, container.path).tensors.values()]
+    widest = max(max(shape, default=1) for shape in shapes)
+    limits = dict.fromkeys(LAYERS, len(shapes)) | dict.fromkeys(CHANNELS, widest)
+    for key, most in limits.items():
+        value = config.get(key, 0)
+        sizes = value if isinstance(value, list) else [value]
+        if len(sizes) > len(shapes) or not all(type(each) is int and 0 <= each <= most for each in sizes):
+            raise InputError(
+                f"vae: `{key}` in `{folder / 'config.json'}` must be from 0 to {most}, as its weights are, but is "
+                f"{str(value)[:80]}. Download the whole folder again."
+            )
+
+
+def _refuse_odd_sizes(sizes: Mapping[str, Any], path: Path) -> None:
+    """Raises InputError unless these are the sizes of an `Autoencoder`, whose groups of channels are 8."""
+    known = {"width", "latent_channels"}
+    whole = all(type(each) is int and each > 0 for each in sizes.values())
+    if sizes.keys() - known or not whole or sizes.get("width", 16) % 16:
+        raise InputError(
+            f"checkpoint: the autoencoder `{path}` must state {' and '.join(sorted(known))}, the width a multiple of "
+            f"16, but states {str(dict(sizes))[:80]}. Download it again."
+        )
 
 
 def _load_kl(folder: Path) -> Any:

@@ -7,7 +7,7 @@ argument of `forward`: dropped blocks cost nothing, their adaLN modulation inclu
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -18,7 +18,7 @@ from .chain import Chain, ResidualChain, State
 from .decoders import BundledDecoder, Decoder, KLDecoder, Pixels
 from .errors import InputError
 from .network import ChainNetwork, Pass
-from .schedule import NetworkSignature, Noise
+from .schedule import PREDICTIONS, NetworkSignature, Noise, noise_of
 from .weights import Checkpoint, checked_shape, load_strictly, read_checkpoint, weights_sha256
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
@@ -54,10 +54,13 @@ def timestep_embedding(time: Tensor, width: int = FREQUENCIES) -> Tensor:
 
 
 def sincos_positions(width: int, side: int) -> Tensor:
-    """(1, side², width) fixed two-dimensional position embedding: a half of the width for columns, a half for rows."""
-    quarter = width // 4
-    frequencies = 1.0 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    """(1, side², width) fixed two-dimensional position embedding: a half of the width for columns, a half for rows.
+
+    On the CPU, because arithmetic on the meta device begins with a second of imports.
+    """
+    quarter, cpu = width // 4, torch.device("cpu")
+    frequencies = 1.0 / 10000 ** (torch.arange(quarter, dtype=torch.float64, device=cpu) / quarter)
+    rows, columns = torch.meshgrid(*[torch.arange(side, device=cpu)] * 2, indexing="ij")
     parts = [torch.outer(axis.reshape(-1).double(), frequencies) for axis in (columns, rows)]
     return torch.cat([f(part) for part in parts for f in (torch.sin, torch.cos)], dim=1).float().unsqueeze(0)
 
@@ -84,12 +87,20 @@ class TimestepEmbedder(nn.Module):
         return self.mlp(timestep_embedding(time).to(cast(nn.Linear, self.mlp[0]).weight.dtype))
 
 
+def embedding(rows: int, width: int) -> nn.Embedding:
+    """`nn.Embedding(rows, width)`, which on the meta device takes a second of imports to draw nothing."""
+    table = torch.empty(rows, width)
+    if not table.is_meta:
+        nn.init.normal_(table)
+    return nn.Embedding(rows, width, _weight=table)
+
+
 class LabelEmbedder(nn.Module):
     """(N,) labels -> (N, D); row `num_classes` is the null label of classifier-free guidance."""
 
     def __init__(self, num_classes: int, width: int, has_null: bool = True) -> None:
         super().__init__()
-        self.embedding_table = nn.Embedding(num_classes + int(has_null), width)
+        self.embedding_table = embedding(num_classes + int(has_null), width)
 
     def forward(self, labels: Tensor) -> Tensor:
         return self.embedding_table(labels)
@@ -400,13 +411,17 @@ class DiTNetwork(ChainNetwork):
             module = DiT(**arguments, num_heads=heads, num_classes=classes, has_null=has_null)
         load_strictly(module, found.tensors, path)
         module.to(device=device, dtype=dtype)
+        prediction = found.metadata.get("prediction", "epsilon")
+        if prediction not in PREDICTIONS:
+            known = ", ".join(PREDICTIONS)
+            raise InputError(f"checkpoint: `{path}` must predict one of {known}, but says {prediction}. Correct it.")
         return cls(
             module,
             name=name,
             weights_sha256=weights_sha256(found.tensors),
             num_classes=classes,
-            prediction=found.metadata.get("prediction", "epsilon"),
-            noise=Noise(**found.metadata["noise"]) if "noise" in found.metadata else PUBLIC_NOISE,
+            prediction=prediction,
+            noise=noise_of(found.metadata["noise"], str(path)) if "noise" in found.metadata else PUBLIC_NOISE,
             decoder=_decoder(found, module, vae, name),
             guidance_channels=3 if module.sample_shape[0] == 4 and not found.metadata else "all",
             notes=found.notes,
@@ -497,7 +512,10 @@ def _decoder(found: Checkpoint, module: DiT, vae: str | None, name: str) -> Deco
     if latent is not None and vae is not None:
         raise InputError(f"vae: `{name}` has an autoencoder of its own. Leave `--vae` away.")
     if latent is not None:
-        return BundledDecoder.from_file(found.path.parent / latent["autoencoder"], latent, device, dtype)
+        file = latent["autoencoder"]
+        if not isinstance(file, str) or PurePath(file).name != file:
+            raise InputError(f"checkpoint: the autoencoder of `{name}` lies beside it, but its file names `{file}`.")
+        return BundledDecoder.from_file(found.path.parent / file, latent, device, dtype)
     if vae is not None:
         return KLDecoder.from_folder(Path(vae), module.sample_shape, device, dtype)
     return Pixels(module.sample_shape, name)

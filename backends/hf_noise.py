@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import InputError
-from .schedule import Noise
+from .schedule import Noise, noise_of
 
 PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample", "flow_prediction": "flow"}
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
@@ -63,7 +63,7 @@ def _betas(config: Mapping[str, Any]) -> Noise:
             "Set it to false in scheduler_config.json."
         )
     if config.get("trained_betas"):
-        return Noise("betas", betas=tuple(float(beta) for beta in config["trained_betas"]))
+        return noise_of({"kind": "betas", "betas": [float(beta) for beta in config["trained_betas"]]}, "scheduler")
     name = config.get("beta_schedule", "linear")
     if name not in BETA_SCHEDULES:
         raise InputError(
@@ -72,10 +72,6 @@ def _betas(config: Mapping[str, Any]) -> Noise:
         )
     kind, length = BETA_SCHEDULES[name], int(config.get("num_train_timesteps", 1000))
     if kind == "cosine":
-        return Noise(kind, num_train_timesteps=length)
-    return Noise(
-        kind,
-        beta_start=float(config["beta_start"]),
-        beta_end=float(config["beta_end"]),
-        num_train_timesteps=length,
-    )
+        return noise_of({"kind": kind, "num_train_timesteps": length}, "scheduler")
+    ends = {"beta_start": float(config["beta_start"]), "beta_end": float(config["beta_end"])}
+    return noise_of({"kind": kind, **ends, "num_train_timesteps": length}, "scheduler")

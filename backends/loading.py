@@ -12,7 +12,9 @@ import torch
 from .contents import identify
 from .errors import DeviceError, InputError, nearest
 from .network import Network
+from .out_of_memory import is_broken_device, is_out_of_memory
 from .own import code_sha256, own_class
+from .schedule import ExeuntError
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -22,6 +24,8 @@ NETWORKS = {
     "diffusers": "hf:DiffusersNetwork",
     "closed-form": "closed_form:ClosedFormNetwork",
 }
+# What taking a value for something else raises.
+STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, OSError)
 MADE = ("closed-form",)  # those that make their own weights
 BUNDLED = {
     "fashion-dit": ("DiT", ASSETS / "fashion-dit" / "normal.safetensors"),
@@ -100,9 +104,27 @@ def _make(kind: Any, path: Path | None, options: Mapping[str, Any], **given: Any
     if set(missing) - set(options):
         needed = next(name for name in missing if name not in options)
         raise InputError(f"network: `{title}` needs `{needed}`. Add `--network-arg {needed}=VALUE`.")
-    made: Network = kind.from_checkpoint(path, **given, **options)
-    made.code_sha256 = code_sha256(kind)
+    own = code_sha256(kind)
+    made = kind.from_checkpoint(path, **given, **options) if own else _from_file(kind, path, {**given, **options})
+    made.code_sha256 = own
     return made
+
+
+def _from_file(kind: Any, path: Path | None, options: Mapping[str, Any]) -> Network:
+    """A network of ours: where making it fails, its files hold values that no program wrote. A user's own code raises
+    what it raises."""
+    try:
+        return kind.from_checkpoint(path, **options)
+    except ExeuntError:
+        raise
+    except STRANGE as error:
+        if is_out_of_memory(error) or is_broken_device(error):
+            raise
+        reason = next(iter(str(error).splitlines()), "no reason given")
+        raise InputError(
+            f"checkpoint: no {kind.__name__} can be made of `{path}` ({type(error).__name__}: {reason}). Download it "
+            "again, or correct what is given with it."
+        ) from error
 
 
 def _options(function: Callable[..., Any]) -> list[str]:

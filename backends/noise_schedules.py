@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from .errors import InputError
-from .schedule import Noise
+from .schedule import MAX_TRAIN_TIMESTEPS, Noise
 
 # The VP-SDE has no train indices. It is counted on 1,000 of them all the same: index i is its time (i + 1) / 1000,
 # and is what its networks receive (Lu et al. 2022, DPM-Solver, appendix D.2).
@@ -130,17 +130,24 @@ def time_at(noise: Noise, log_snr: float) -> float:
 
 
 def num_train_timesteps(noise: Noise) -> int:
-    """How many train indices a noise schedule has. Raises InputError if it has none."""
+    """How many train indices a noise schedule has. Raises InputError if it has none, or more than any."""
     length = VP_LENGTH if noise.kind == "vp" else noise.num_timesteps
     if length is None:
         raise InputError(f"noise: `{noise.kind}` has no train indices. Known: {', '.join([*BETAS, 'vp'])}.")
+    if not 1 <= length <= MAX_TRAIN_TIMESTEPS:  # a file may say anything, and a list is made of that length
+        raise InputError(
+            f"noise: num_train_timesteps must be from 1 to {MAX_TRAIN_TIMESTEPS}, but got {length}. Correct the file."
+        )
     return length
 
 
 @lru_cache(maxsize=32)
 def log_alpha_bars(noise: Noise) -> tuple[float, ...]:
-    """ln ᾱ at every train index, falling. Raises InputError if the kind has no betas."""
-    return tuple(accumulate(math.log1p(-beta) for beta in betas(noise)))
+    """ln ᾱ at every train index, falling. Raises InputError if the kind has no betas, or betas of no such process."""
+    steps = betas(noise)
+    if not (steps[0] > 0 and all(0 <= beta < 1 for beta in steps)):
+        raise InputError("noise: every beta must be at least 0 and below 1, and the first above 0. Correct the file.")
+    return tuple(accumulate(math.log1p(-beta) for beta in steps))
 
 
 def betas(noise: Noise) -> tuple[float, ...]:

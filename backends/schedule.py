@@ -398,7 +398,8 @@ def _check_ase_sampling(schedule: Schedule) -> None:
         got = f'granularity "{networks[0].granularity}"'
         _fail("ase-granularity", "ASE counts whole blocks", got, 'Use granularity "block".')
     if sampler.time != "train-index" or sampler.noise.num_timesteps != 1000:
-        got = f'time "{sampler.time}" with {sampler.noise.num_timesteps} train timesteps'
+        length = sampler.noise.num_timesteps
+        got = f'time "{sampler.time}"' + (f" with {length} train timesteps" if length else "")
         _fail("ase-time", "ASE counts 1000 train timesteps", got, "Use a schedule on 1000 train indices.")
 
 
@@ -548,7 +549,7 @@ def _decode(text: str | bytes) -> Json:
         _check_size(data)
         value = json.loads(data.decode(), **hooks)
     except UnicodeError as error:
-        _fail("not-utf8", "a schedule file must be UTF-8", error, "Save it as UTF-8.")
+        _fail("not-utf8", "a schedule file must be UTF-8", error, "Give a schedule file, saved as UTF-8.")
     except json.JSONDecodeError as error:
         _fail("not-json", "a schedule file must be JSON", error, "Mend it there.")
     except RecursionError:
@@ -817,6 +818,11 @@ def _read_noise(value: Json, where: str) -> Noise:
     _check_pair(noise.beta_min, noise.beta_max, f"{where}: beta_min and beta_max")
     _check_pair(noise.sigma_min, noise.sigma_max, f"{where}: sigma_min and sigma_max")
     return noise
+
+
+def noise_of(value: Json, where: str) -> Noise:
+    """A forward process from its JSON object, with the rules that a schedule file's has. Raises ScheduleError."""
+    return _read_noise(value, where)
 
 
 def _read_pair(value: Json, where: str) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from .network import Network
 from .pieces import DECODE, SOLVER_STEP, call_pieces, decode_piece, solver_piece, trajectory
-from .plan import Plan, Run, compile_plan
+from .plan import Call, Plan, Run, compile_plan
 from .ratio import LEVEL, Ratio, paired_ratio
 from .schedule import Schedule
 from .stopwatch import alone, room_for_another, seconds_of, take_turns
@@ -192,9 +192,12 @@ def speedup(timing: Timing, level: float = LEVEL) -> Ratio:
 
 def flops(networks: Sequence[Network], schedule: Schedule) -> int:
     """Floating-point operations for one image: every evaluated branch of every step, and the decoder."""
-    total = networks[0].decode_flops()
-    for step in compile_plan(schedule).steps:
-        for call in step.calls:
-            blocks = [index for op in call.ops if isinstance(op, Run) for index in range(op.start, op.stop)]
-            total += len(call.branches) * networks[step.network].flops(blocks)
-    return total
+    steps = compile_plan(schedule).steps
+    calls = sum(call_flops(networks[step.network], call) for step in steps for call in step.calls)
+    return networks[0].decode_flops() + calls
+
+
+def call_flops(network: Network, call: Call) -> int:
+    """Floating-point operations of a call for one image; the same for all calls of a kind."""
+    blocks = [index for op in call.ops if isinstance(op, Run) for index in range(op.start, op.stop)]
+    return len(call.branches) * network.flops(blocks)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .dit import Attention, PatchEmbed, timestep_embedding
+from .dit import Attention, PatchEmbed, embedding, timestep_embedding
 from .errors import InputError
 from .weights import checked_shape
 
@@ -85,7 +85,7 @@ class UViT(nn.Module):
         layers = [nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)]
         self.patch_embed = PatchEmbed(patch_size, channels, width)
         self.time_embed = nn.Sequential(*layers) if time_mlp else nn.Identity()
-        self.label_emb = nn.Embedding(num_labels, width) if num_labels else None
+        self.label_emb = embedding(num_labels, width) if num_labels else None
         self.pos_embed = nn.Parameter(torch.zeros(1, self.extras + self.side**2, width))
         sizes = (width, num_heads, hidden, qkv_bias)
         self.in_blocks = nn.ModuleList(Block(*sizes) for _ in range(depth // 2))

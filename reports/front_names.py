@@ -66,8 +66,8 @@ def _by_importance(info: FrontInfo) -> list[Mark]:
 def _obstacles(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
     """The markers, the error bars and the front's line, thin as they are, in pixels."""
     boxes: list[Box] = []
-    for mark in info.marks:
-        (x, y) = axes.transData.transform((mark.speed.value, mark.excess.value))
+    spots = axes.transData.transform([(mark.speed.value, mark.excess.value) for mark in info.marks]).tolist()
+    for mark, (x, y) in zip(info.marks, spots, strict=True):
         size = half * (0.6 if mark.is_faint else 1.0)
         size *= 2 if mark.is_knee else 1
         boxes.append(Box(x - size, y - size, x + size, y + size))

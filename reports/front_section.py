@@ -30,18 +30,15 @@ def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, An
     info = front_info(view, seeds)
     assert info is not None, "a figure was drawn of it"
     points, front = view.measured(seeds), view.front(seeds)
-    rows = table_rows(view, points, seeds, f"{seeds}-row")
     texts = cache(lambda index: escape(_tooltip(view, points[index], seeds)))
     title = f"Pareto front, {seeds} seeds"
     wide = inline_svg(figure, f"{seeds}-wide", title)
     narrow = inline_svg(draw_front(info, 3.8, 4.8), f"{seeds}-narrow", title) if seeds == "final" else None
-    order = {point: (point not in front, view.speed(point, seeds)) for point in points}
-    ranked = [row for _, row in sorted(zip(points, rows, strict=True), key=lambda pair: order[pair[0]])]
     count = f"{plain(info.num_images)} images, {seeds} seeds"
     return {
         "wide": _explained(wide, info, texts),
         "narrow": narrow and _explained(narrow, info, texts),
-        "rows": ranked[:MOST_ROWS],
+        "rows": table_rows(view, points, seeds, f"{seeds}-row", MOST_ROWS),
         "note": NOTES[seeds].format(level=f"{view.level:.0%}"),
         "caption": f"{info.metric}, {count}; the front's {len(front)} of {len(points)} come first, others are grey."
         + (f" The first {MOST_ROWS} are shown; report.csv has all." if len(points) > MOST_ROWS else ""),

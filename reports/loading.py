@@ -14,6 +14,7 @@ from ..backends.printable import printable
 from ..backends.timing import Timing
 from ..backends.uncertainty import Distance, difference, estimate
 from ..studies.config import StudyConfig, to_dict
+from ..studies.foreign import foreign_rows
 from ..studies.optuna_rows import study_attributes
 from ..studies.outlines import StoredSchedule, kind_key, seconds_of
 from ..studies.records import TEXT_ENCODING, EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
@@ -35,9 +36,13 @@ def load_view(store: Store, study: str) -> StudyView:
 
     Raises:
         InputError: there is no study of that name.
-        StorageError: the database is out of reach.
+        StorageError: the database is out of reach, or holds what no Exeunt wrote.
     """
-    rows = _Rows.read(store, study)
+    with foreign_rows(store.url):
+        return _view(store, study, _Rows.read(store, study))
+
+
+def _view(store: Store, study: str, rows: "_Rows") -> StudyView:
     config, points = rows.config, rows.points()
     return StudyView(
         name=study,

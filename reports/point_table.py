@@ -72,18 +72,19 @@ def columns(view: StudyView) -> tuple[Column, ...]:
     return (*names, *QUALITY_COLUMNS[view.standard.kind], *OTHER_COLUMNS, *text)
 
 
-def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: str) -> list[TableRow]:
-    """One row a point in the given order; row i's id is `prefix`-i."""
+def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: str, most: int) -> list[TableRow]:
+    """One row a point, the front first and then the slowest, `most` at the most; point i's has the id `prefix`-i."""
     front = set(view.front(seeds))
+    order = sorted(range(len(points)), key=lambda i: (points[i] not in front, view.speed(points[i], seeds)))
     return [
         TableRow(
             f"{prefix}-{index}",
-            THEME[look(point.family).color],
-            point in front,
-            _badges(view, point, seeds),
-            tuple(_cells(view, point, seeds)),
+            THEME[look(points[index].family).color],
+            points[index] in front,
+            _badges(view, points[index], seeds),
+            tuple(_cells(view, points[index], seeds)),
         )
-        for index, point in enumerate(points)
+        for index in order[:most]
     ]
 
 

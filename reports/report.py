@@ -1,14 +1,16 @@
 """The report's folder: one page, every plot as PNG and PDF, and the figures as CSV and JSON."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from .figures import NAMES, figures
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from .files import write_whole
-from .page import render
-from .samples import GridInfo
-from .style import pdf, png
 from .tables import to_csv, to_json
 from .view import StudyView
+
+if TYPE_CHECKING:
+    from .samples import GridInfo
 
 PAGE = "index.html"
 
@@ -22,6 +24,10 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     Raises:
         InputError: the folder can't be written.
     """
+    from .figures import NAMES, figures  # half a second for matplotlib, where something is drawn and not before
+    from .page import render
+    from .style import pdf, png
+
     drawn = figures(view, grid)
     texts = {PAGE: render(view, grid, drawn), "report.json": to_json(view), "report.csv": to_csv(view)}
     contents = {name: text.encode() for name, text in texts.items()}

@@ -91,6 +91,8 @@ _SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType, which journals ask for
     "svg.fonttype": "none",
     "savefig.facecolor": "auto",
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "text.parse_math": False,  # a dollar sign in a study's name is a dollar sign
 }
 
@@ -112,7 +114,7 @@ def new_figure(width: float, height: float) -> Figure:
 def settle(figure: Figure) -> Figure:
     """Lays the figure out once and for all, so that each file of it only has to be drawn."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # "none" would leave one that does nothing, for which each file is laid out again
     return figure
 
 

@@ -227,6 +227,8 @@ class StudyView:
 
     def speed(self, point: Point, seeds: Seeds) -> float | None:
         """The value of `speed_interval`."""
+        if seeds == "search":  # asked for thousands of points, again and again
+            return self.batch_size / point.predicted_seconds if point.predicted_seconds else None
         interval = self.speed_interval(point, seeds)
         return interval.value if interval else None
 
@@ -241,6 +243,13 @@ class StudyView:
 
     def measured(self, seeds: Seeds) -> list[Point]:
         """The points with a speed, and a quality on these seeds at the largest count there is: what may be compared."""
+        return list(self._measured[seeds])
+
+    @cached_property
+    def _measured(self) -> dict[Seeds, list[Point]]:
+        return {"search": self._comparable("search"), "final": self._comparable("final")}
+
+    def _comparable(self, seeds: Seeds) -> list[Point]:
         pairs = [(point, quality) for point in self.points if (quality := point.quality(seeds))]
         count = max((quality.num_images for _, quality in pairs), default=0)
         return [point for point, quality in pairs if quality.num_images == count and self.speed(point, seeds)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..backends.errors import InputError
 from ..studies.config import StudyConfig
+from ..studies.foreign import foreign_rows
 from ..studies.schema import NoStudyYet
 from ..studies.storage import parse_url
 from ..studies.store import open_store
@@ -28,7 +29,7 @@ def stored_config(url: str, study: str) -> StudyConfig | None:
     if not is_there(url):
         return None
     try:
-        with open_store(url, read_only=True) as store:
+        with open_store(url, read_only=True) as store, foreign_rows(store.url):
             return store.studies.config(study) if study in store.studies.names() else None
     except NoStudyYet:
         return None
@@ -40,7 +41,7 @@ def only_study(url: str, study: str | None) -> str:
     Raises:
         InputError: there is none of that name, or there are several and none was named.
     """
-    with open_store(url, read_only=True) as store:
+    with open_store(url, read_only=True) as store, foreign_rows(store.url):
         if study is not None:
             return store.studies.config(study).name
         names = store.studies.names()

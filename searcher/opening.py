@@ -9,6 +9,7 @@ import optuna
 import torch
 
 from ..backends.errors import InputError, Interrupted, StorageError
+from ..studies.foreign import foreign_rows
 from ..studies.interruption import Interruption
 from ..studies.orders import withdraw_order
 from ..studies.storage import optuna_storage
@@ -71,9 +72,11 @@ def open_session(
     """
     config, arrival = laboratory.config, arrival or Arrival()
     with open_store(url) as store, storage_errors(store.engine):
-        _agree(store, laboratory, arrival)
+        with foreign_rows(store.url):
+            _agree(store, laboratory, arrival)
         with Worker(store, config.name, config.run.lease_seconds, laboratory.environment) as worker:
-            session = _session(laboratory, store, worker, allowance, watch, interruption, arrival)
+            with foreign_rows(store.url):
+                session = _session(laboratory, store, worker, allowance, watch, interruption, arrival)
             try:
                 yield session
             finally:

@@ -12,6 +12,7 @@ from ..backends.printable import printable
 from ..reports.headline import details, headline, with_interval
 from ..reports.interval import per_second, spelled
 from ..reports.loading import load_view
+from ..reports.report import write_report
 from ..reports.selection import highlights
 from ..reports.standard import Kind
 from ..reports.tables import to_json
@@ -46,8 +47,7 @@ def report(session: Session) -> list[Path]:
     laboratory, folder = session.laboratory, session.laboratory.config.run.report
     if folder is None:
         return []
-    from ..reports.operations import with_flops  # drawing is imported when there is something to draw
-    from ..reports.report import write_report
+    from ..reports.operations import with_flops
     from ..reports.samples import sample_grid
 
     view = with_flops(load_view(session.store, session.name), laboratory.networks)

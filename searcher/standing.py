@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..studies.budget import Budget, parse_budget
+from ..studies.foreign import foreign_rows
 from ..studies.optuna_rows import marked_trials, study_attributes, trial_counts
 from ..studies.records import Progress
 from ..studies.spending import seconds_at_work
@@ -76,5 +77,5 @@ def _rest(store: Store, study: str, grant: Grant, asked: int, images: int) -> Bu
 
 def standing_at(url: str, study: str) -> Standing:
     """How a study of a database at a URL stands, read without changing anything."""
-    with open_store(url, read_only=True) as store:
+    with open_store(url, read_only=True) as store, foreign_rows(store.url):
         return standing(store, study)

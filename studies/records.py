@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -12,10 +12,12 @@ from typing import Any
 TEXT_ENCODING = "text encoding"
 
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def _digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `asdict(value)`, as 64 hexadecimal digits."""
-    text = json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 of the canonical JSON of a dataclass's plain values, as 64 hexadecimal digits."""
+    return hashlib.sha256(CANONICAL.encode(vars(value)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,17 @@ def pool_arguments(url: URL) -> dict[str, Any]:
     return sizes if url.get_backend_name() == "sqlite" else {**sizes, "pool_pre_ping": True}
 
 
+# No value of ours is longer; one that is, in a file that somebody made, is refused before memory is taken for it.
+MOST_BYTES = 2**28
+
+
 class _Connection(sqlite3.Connection):
     """Leaves transactions to SQLAlchemy's events, and waits for the disk only where it is told to."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.isolation_level = None
+        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
         self.execute("PRAGMA synchronous=NORMAL")
         self.execute("PRAGMA foreign_keys=ON")
 

@@ -118,6 +118,26 @@ def test_a_mutated_index_of_shards_is_read_or_refused(index: Any, tmp_path: Path
     read_all(put(tmp_path, "model.safetensors.index.json", json.dumps(index).encode()))
 
 
+@quick(25)
+@given(data=damaged(ZIP), name=st.sampled_from(["a.bin", "b.bin"]))
+def test_shards_of_pickles_are_read_or_refused(data: bytes, name: str, tmp_path: Path) -> None:
+    put(tmp_path, "a.bin", saved({"x": TENSORS["blocks.0.weight"]}))
+    put(tmp_path, "b.bin", saved({"y": TENSORS["blocks.0.weight"]}))
+    index = {"weight_map": {"x": "a.bin", "y": "b.bin"}}
+    path = put(tmp_path, "pytorch_model.bin.index.json", json.dumps(index).encode())
+    assert read_checkpoint(path).tensors.keys() == {"x", "y"}
+    put(tmp_path, name, data)
+    read_all(path)
+
+
+@quick(60)
+@given(key=st.one_of(st.text(max_size=12), st.sampled_from(["ema", "model", "opt", "ema.", ".", "model.blocks"])))
+def test_any_key_of_weights_is_found_or_refused(key: str, tmp_path: Path) -> None:
+    for path in (put(tmp_path, "a.pt", ZIP), put(tmp_path, "a.safetensors", SAFETENSORS)):
+        survives(lambda path=path: read_checkpoint(path, key))
+        survives(lambda path=path: inspect(path, key))
+
+
 @pytest.mark.parametrize("name", ["model.safetensors.index.json", "../a.safetensors", "/etc/passwd", "", "..", "a\0"])
 def test_an_index_names_weights_beside_it_and_nothing_else(name: str, tmp_path: Path) -> None:
     """Itself among them, which would never end."""

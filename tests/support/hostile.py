@@ -1,10 +1,11 @@
 """What the fuzzing tests share: the property that holds for every reader, and mutations of valid files."""
 
+import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import ExeuntError
@@ -28,13 +29,21 @@ ODD = st.one_of(
 )
 
 
-def quick(examples: int) -> settings:
-    """For the selection of every day. Examples are the same in each run, so that a failure can be seen again."""
+LONG = "long"  # the profile of `pytest tests/fuzz --hypothesis-profile=long`
+
+
+def quick(examples: int, long: int = 2000) -> settings:
+    """For the selection of every day. Examples are the same in each run, so that a failure can be seen again.
+
+    With the profile `long` there are many more, and others each time.
+    """
+    if settings.get_current_profile_name() == LONG:
+        return _settings(long, derandomize=False)
     return _settings(examples, derandomize=True)
 
 
 def thorough(examples: int) -> settings:
-    """For the long run: others each time."""
+    """For tests marked `slow`: others each time."""
     return _settings(examples, derandomize=False)
 
 
@@ -50,12 +59,26 @@ def _settings(examples: int, derandomize: bool) -> settings:
 
 @contextmanager
 def bounded() -> Generator[None]:
-    """Within this block neither time nor memory may run away."""
+    """Within this block neither time nor memory may run away: what hangs is cut off."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at what is in use
     began, before = time.monotonic(), _peak()
-    yield
+    previous = signal.signal(signal.SIGALRM, _too_slow)
+    signal.setitimer(signal.ITIMER_REAL, 3 * SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
     assert time.monotonic() - began < SECONDS
     assert _peak() - before < MEGABYTES
+
+
+class Hung(BaseException):
+    """Nothing catches it as a mistake in a file."""
+
+
+def _too_slow(*_: object) -> NoReturn:
+    raise Hung("the reader hangs")
 
 
 def _peak() -> float:

@@ -5,12 +5,14 @@ python sample.py --images 16 --seed 0 -o images.npy
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 HERE = Path(__file__).parent
+MOST_BYTES, MOST_NUMBERS = 64_000_000, 2**28  # of a JSON file, and of the noises of an image
 
 
 def noises(seed, image, shape, count):
@@ -19,13 +21,20 @@ def noises(seed, image, shape, count):
     return np.random.Generator(np.random.Philox(key=key, counter=counter)).standard_normal((count, *shape), np.float32)
 
 
+def read_json(path):
+    """What a JSON file of the folder holds, unless it is far larger than any."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.name} has more than {MOST_BYTES:,} bytes")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 class Sampler:
     """A folder's manifest, schedule and graphs."""
 
     def __init__(self, folder):
         self.folder, self.sessions = Path(folder), {}
-        self.manifest = json.loads((self.folder / "manifest.json").read_text())
-        self.schedule = json.loads((self.folder / self.manifest["schedule"]).read_text())
+        self.manifest = read_json(self.folder / "manifest.json")
+        self.schedule = read_json(self.folder / self.manifest["schedule"])
 
     def run(self, file, **inputs):
         """The outputs of a graph by name; it takes of the inputs those that it has."""
@@ -57,7 +66,7 @@ class Sampler:
                 n.removeprefix(start): v for n, v in outputs.items() if n == start or n.startswith(start + "_")
             }
         for slot in planned["release"]:
-            slots[slot] = None
+            slots.pop(slot, None)
         return dict(zip(branches, np.split(outputs["output"], len(branches)), strict=True))
 
     def sample(self, noise, labels):
@@ -68,7 +77,7 @@ class Sampler:
     def latents(self, noise, labels):
         """What the solver ends with, (N, *sample_shape) float32."""
         sampler, whole = self.schedule["sampler"], self.schedule.get("guidance") or {}
-        slots, unconditional, history = [None] * self.manifest["num_slots"], {}, []
+        slots, unconditional, history = {}, {}, []
         x, draws = noise[0] * np.float32(sampler.get("initial_scale", 1)), iter(noise[1:])
         channels = whole.get("channels", "all")
         channels = x.shape[1] if channels == "all" else channels
@@ -104,6 +113,8 @@ class Sampler:
             bool(s["coefficients"].get("c")) or "log_variance" in s["coefficients"] for s in self.schedule["steps"]
         ]
         shape, count = self.manifest["sample_shape"], 1 + sum(random)
+        if count * math.prod(shape) > MOST_NUMBERS:
+            raise ValueError(f"sample_shape {shape} is far larger than any")
         number = self.manifest["networks"][0].get("num_conditions") or 1
         return np.stack([noises(seed, i, shape, count) for i in images], axis=1), np.array(images) % number
 
@@ -114,8 +125,12 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", default="images.npy")
     arguments = parser.parse_args()
-    sampler = Sampler(HERE)
-    np.save(arguments.output, sampler.sample(*sampler.draw(arguments.seed, range(arguments.images))))
+    try:
+        sampler = Sampler(HERE)
+        images = sampler.sample(*sampler.draw(arguments.seed, range(arguments.images)))
+    except Exception as error:  # files that the exporter did not write make anything fail
+        raise SystemExit(f"Error: {HERE} is damaged ({type(error).__name__}: {error}). Export it again.") from error
+    np.save(arguments.output, images)
 
 
 if __name__ == "__main__":
