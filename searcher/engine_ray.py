@@ -201,7 +201,7 @@ class RayWorker:
             self._end(0)
         elif not self._is_mentioned and time.monotonic() - self._created > PENDING_SECONDS:
             self._is_mentioned = True
-            text = f"worker {self._number} waits until {self._crew.share} of one machine of the cluster are free"
+            text = f"worker {self._number} waits until a machine of the cluster has {self._crew.share} free"
             self._events.put(Event(self._number, {"event": "say", "text": text}))
 
     def _end(self, code: int) -> None:

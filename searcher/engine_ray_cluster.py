@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import ray
@@ -38,7 +39,7 @@ class Share(NamedTuple):
         return int(min(fits) + 1e-9) if fits else 0
 
     def __str__(self) -> str:
-        return f"{self.gpus:g} GPUs and {self.cpus:g} CPUs"
+        return f"{self.gpus:g} GPU and {self.cpus:g} CPU"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def connect(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         raise InputError(f"engine: no Ray cluster answers at {address}: {_first_line(error)} {_FIX}") from None
+    # Ray prints what nodes complain of on standard output, where a command's result goes, and has no option for it.
+    vars(import_module("ray._private.worker"))["_worker_logs_enabled"] = False
 
 
 _FIX = (
@@ -126,8 +129,8 @@ def count_workers(wanted: int | None, share: Share, found: Sequence[Node]) -> in
     has = Share(sum(node.cpus for node in found), sum(node.gpus for node in found))
     fix = f"give --workers {sum(rooms)}" if any(rooms) else "give --gpus-per-worker or --cpus-per-worker"
     raise InputError(
-        f"engine: {max(count, 1)} workers with {share} each don't fit: the cluster's {len(found)} machines have {has}, "
-        f"room for {sum(rooms)}. Add machines, or {fix}."
+        f"engine: the cluster must have room for {max(count, 1)} × ({share}), but its {len(found)} machines have "
+        f"{has}: room for {sum(rooms)}. Add machines, or {fix}."
     )
 
 
