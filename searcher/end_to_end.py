@@ -1,5 +1,6 @@
 """Timing the compared schedules end to end, in one sitting, each beside the full schedule."""
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from .costs import timing_key
 from .laboratory import weights_digest
 from .reserve import timing_seconds
 from .session import Session
+
+LOG = logging.getLogger("exeunt.work")
 
 
 def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
@@ -76,3 +79,5 @@ def _put(
             study=session.name,
         )
     )
+    seconds = round(sum(timing.seconds) + sum(latency.seconds), 4)
+    LOG.info("timed", extra={"about": {"label": candidate.label, "seconds": seconds}})

@@ -1,5 +1,6 @@
 """Opening a study for work: whatever could refuse it does so before a database is touched."""
 
+import logging
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from .session import Session
 from .spaces import make_space
 from .target import Unmanned
 from .trust import Trust
+
+LOG = logging.getLogger("exeunt.work")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ def open_session(
         with Worker(store, config.name, config.run.lease_seconds, laboratory.environment) as worker:
             with foreign_rows(store.url):
                 session = _session(laboratory, store, worker, allowance, watch, interruption, arrival)
+            if arrival.works:
+                about = {"study": config.name, "worker": worker.owner, "device": laboratory.environment["device"]}
+                LOG.info("working", extra={"about": {**about, "dtype": config.checkpoint.dtype}})
             try:
                 yield session
             finally:

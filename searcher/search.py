@@ -195,7 +195,7 @@ def measure_given_one(session: Session, candidate: Candidate) -> bool:
     else:
         tell_known(session, candidate, measured)
     session.allowance.trials += 1
-    session.log.done(candidate.label)
+    session.log.done(candidate.label, failed=session.is_left_out(candidate))
     return True
 
 
@@ -222,7 +222,7 @@ def _settled(session: Session, candidate: Candidate) -> bool:
     except UNMEASURABLE as error:
         session.proposer.fail(candidate.trial, str(error))
         session.leave_out(candidate, error)
-    session.log.done(candidate.label)
+    session.log.done(candidate.label, failed=session.is_left_out(candidate))
     return True
 
 

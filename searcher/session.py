@@ -260,7 +260,11 @@ class Session:
 
     def is_done(self, candidate: Candidate) -> bool:
         """Whether a candidate was measured, or can't be."""
-        return candidate.key in self.measured or candidate.key in self.left_out
+        return candidate.key in self.measured or self.is_left_out(candidate)
+
+    def is_left_out(self, candidate: Candidate) -> bool:
+        """Whether a candidate can't be measured."""
+        return candidate.key in self.left_out
 
     def _scored(self, candidate: Candidate) -> QualityRecord | None:
         quality = self.laboratory.config.quality

@@ -14,9 +14,9 @@ class TrialLog:
     def __init__(self) -> None:
         self._at, self._storage = time.perf_counter(), seconds_spent()
 
-    def done(self, label: str) -> None:
+    def done(self, label: str, *, failed: bool = False) -> None:
         """Logs a trial that was told."""
         now, storage = time.perf_counter(), seconds_spent()
         spent = {"seconds": round(now - self._at, 4), "storage_seconds": round(storage - self._storage, 4)}
-        LOG.info("trial", extra={"about": {"label": label, **spent}})
+        LOG.info("trial", extra={"about": {"label": label, "state": "failed" if failed else "complete", **spent}})
         self._at, self._storage = now, storage

@@ -27,7 +27,7 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 PATIENCE = 180.0  # seconds; a database server takes less to start again
 
-_spent = 0.0
+_spent, _retried = 0.0, 0
 
 
 class _HasEngine(Protocol):
@@ -53,7 +53,7 @@ def patiently(engine: Engine, action: Callable[[], R]) -> R:
         Unreachable: it stayed so for `PATIENCE` seconds.
         Interrupted: a signal came meanwhile.
     """
-    global _spent
+    global _spent, _retried
     began, pauses = time.monotonic(), _pauses()
     while True:
         start = time.perf_counter()
@@ -64,6 +64,7 @@ def patiently(engine: Engine, action: Callable[[], R]) -> R:
             left = began + PATIENCE - time.monotonic()
             if is_read_only(engine) or pause > left:
                 raise
+            _retried += 1
             LOG.warning("%s Trying again in %.1f s, for %.0f s at most.", error, pause, left)
             interruption.wait(pause)
         finally:
@@ -73,6 +74,11 @@ def patiently(engine: Engine, action: Callable[[], R]) -> R:
 def seconds_spent() -> float:
     """Seconds that this process has spent on transactions so far, waiting for other writers included."""
     return _spent
+
+
+def retries() -> int:
+    """How often this process has waited to do a transaction again so far."""
+    return _retried
 
 
 def _pauses() -> Iterator[float]:
