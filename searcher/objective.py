@@ -156,7 +156,7 @@ class Objective:
         found = self._sampler.chunk(candidate, seed, images)
         started = time.perf_counter()
         self.store.evaluations.commit_chunk(claim, images.start, found.features, found.seconds)
-        LOG.info("committed", extra={"about": about})
+        LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
         predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
         committing = time.perf_counter() - started
         self.pace.learn(len(images), predicted, found.sampling_seconds, found.feature_seconds + committing)
