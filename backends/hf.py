@@ -28,7 +28,8 @@ from .hf_loading import digest, free_text, load_denoiser, load_text, open_folder
 from .hf_noise import Process, process
 from .hf_pipelines import bare, default_guidance, denoiser_of, with_text
 from .hf_text import gathered
-from .network import Network
+from .hf_usual import usual_sampler
+from .network import Network, UsualSampler
 from .plan import Call
 from .schedule import NetworkSignature
 from .weights import weights_sha256
@@ -66,6 +67,7 @@ class DiffusersNetwork(Network):
         name: for reports.
         denoiser: what to call, where that is not the model itself, such as its compiled form.
         text: makes a pipeline with text encoders; None for a network without prompts.
+        usual_guidance, sampler: what its pipeline samples it with; `Network` says which.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class DiffusersNetwork(Network):
         denoiser: Any = None,
         text: Callable[[], Any] | None = None,
         usual_guidance: float | None = None,
+        sampler: UsualSampler | None = None,
     ) -> None:
         self.architecture, self._text = architecture, text
         self._denoiser = architecture.model if denoiser is None else denoiser
@@ -88,7 +91,7 @@ class DiffusersNetwork(Network):
         self.sample_shape, self.image_shape = sample_shape, decoder.image_shape
         self.learned_range, self.num_classes = architecture.learned_range, architecture.num_classes
         self.takes_guidance, self.usual_guidance, self.name = architecture.takes_guidance, usual_guidance, name
-        self._embeddings = Embeddings()
+        self._embeddings, self.usual_sampler = Embeddings(), sampler
         self._see("block", weights_sha256)
 
     def _see(self, granularity: str, weights_sha256: str | None) -> None:
@@ -147,6 +150,7 @@ class DiffusersNetwork(Network):
             name=name,
             text=lambda: load_text(folder, model, device, dtype),
             usual_guidance=default_guidance(architecture, kind),
+            sampler=usual_sampler(kind, config),
         )
 
     @classmethod
@@ -171,10 +175,11 @@ class DiffusersNetwork(Network):
         architecture = architecture_of(bare(denoiser).eval())
         model, autoencoder = architecture.model, getattr(pipeline, "vae", None)
         config = None if autoencoder is None else dict(autoencoder.config)
+        schedules = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
         shape = architecture.sample_shape(sized(architecture, config, height, width, num_frames))
         return cls(
             architecture,
-            process=process({"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}),
+            process=process(schedules),
             decoder=live_decoder(autoencoder, shape, name),
             sample_shape=shape,
             weights_sha256=weights_sha256(model.state_dict()),
@@ -182,6 +187,7 @@ class DiffusersNetwork(Network):
             denoiser=denoiser,
             text=lambda: with_text(pipeline),
             usual_guidance=default_guidance(architecture, type(pipeline)),
+            sampler=usual_sampler(type(pipeline), schedules),
         )
 
     @property

@@ -9,6 +9,7 @@ the caller, so that two interleaved requests never meet.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,6 +19,24 @@ from .chain import Chain, Slots, State, execute
 from .errors import InputError
 from .plan import Call, Run
 from .schedule import NetworkSignature, Noise
+
+
+@dataclass(frozen=True)
+class UsualSampler:
+    """What a pipeline samples with that takes a number of steps and no times of ours.
+
+    Attributes:
+        solver, spacing: by their registered names.
+        options: what the spacing takes.
+        order: the solver's; its custom if None.
+        clip: bound on predicted data; no bound if None.
+    """
+
+    solver: str
+    spacing: str
+    options: tuple[tuple[str, float], ...] = ()
+    order: int | None = None
+    clip: float | None = None
 
 
 class Network(ABC):
@@ -49,6 +68,7 @@ class Network(ABC):
         code_sha256: of the file of a class that is no part of this package, since other code makes other images.
         usual_guidance: the scale of guidance that it is sampled with where nobody says otherwise; None for no guidance.
         usual_shift: the shift of its times where nobody says otherwise, for flow matching; None for none.
+        usual_sampler: solver and times of the pipeline that serves it, where that takes no others; None elsewhere.
         text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
     """
 
@@ -67,6 +87,7 @@ class Network(ABC):
     code_sha256: str | None = None
     usual_guidance: float | None = None
     usual_shift: float | None = None
+    usual_sampler: UsualSampler | None = None
     text_seconds: float | None = None
 
     @property

@@ -46,7 +46,7 @@ class Curve(Space):
             self._point(num_steps=self._few(0.4), **rising),
             self._point(num_steps=self._few(0.2), **rising),
             self._point(num_steps=self._few(0.3), first_depth=half, last_depth=half),
-            self._point(num_steps=self._few(0.25), first_depth=half, last_depth=blocks, spacing=1.2),
+            self._point(num_steps=self._few(0.25), first_depth=half, last_depth=blocks, **self._warped(1.2)),
             self._point(num_steps=self._few(0.6), first_depth=low, last_depth=blocks),
         ]
 

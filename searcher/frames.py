@@ -26,12 +26,14 @@ class Frame:
         spacing: the spacing's name in `spacings.SPACINGS`.
         parameters: what the spacing takes besides.
         include_zero: whether a step is spent at the spacing's end; the solver's custom if None.
+        warps: whether proposals may put steps elsewhere than at the spacing's times, which some pipelines can't visit.
     """
 
     full: Schedule
     spacing: str
     parameters: tuple[tuple[str, float], ...] = ()
     include_zero: bool | None = None
+    warps: bool = True
 
     def __post_init__(self) -> None:
         if self.full.steps[0].coefficients is not None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..backends.errors import InputError
-from ..backends.network import Network
+from ..backends.network import Network, UsualSampler
 from ..backends.sampling import check
 from ..backends.schedule import Embedded, Guidance, Schedule
 from ..backends.solvers import custom, find, make_schedule
@@ -27,12 +27,19 @@ def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
     full = _full(network, settled)
     check([network], full)
     assert settled.spacing is not None
-    return Frame(full, settled.spacing, settled.spacing_options, baseline.include_zero)
+    warps = _pipeline_s_own(network, settled) is None
+    return Frame(full, settled.spacing, settled.spacing_options, baseline.include_zero, warps)
 
 
 def settle(network: Network, baseline: BaselineConfig) -> BaselineConfig:
-    """The configuration with the customs of the network written out where it says nothing."""
+    """The configuration with the customs of the network and of its pipeline written out where it says nothing."""
     usual = None if network.condition_kind == "none" else network.usual_guidance
+    if own := _pipeline_s_own(network, baseline):
+        clip = own.clip if baseline.clip is None else baseline.clip
+        order = baseline.order or own.order
+        baseline = replace(
+            baseline, solver=own.solver, spacing=own.spacing, spacing_options=own.options, order=order, clip=clip
+        )
     spacing = baseline.spacing or custom_spacing(network.noise)
     return replace(
         baseline,
@@ -42,6 +49,15 @@ def settle(network: Network, baseline: BaselineConfig) -> BaselineConfig:
         guidance=usual if baseline.guidance == AUTO else baseline.guidance,
         guidance_channels=guidance_channels(network, baseline),
     )
+
+
+def _pipeline_s_own(network: Network, baseline: BaselineConfig) -> UsualSampler | None:
+    """Solver and times of a pipeline that takes no others; None where there are none, or the configuration differs."""
+    own = network.usual_sampler
+    if own is None or baseline.include_zero is not None:
+        return None
+    differs = baseline.solver not in (None, own.solver) or baseline.spacing not in (None, own.spacing)
+    return None if differs or not dict(baseline.spacing_options).items() <= dict(own.options).items() else own
 
 
 def _full(network: Network, settled: BaselineConfig) -> Schedule:

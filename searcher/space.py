@@ -70,23 +70,28 @@ class Space(ABC):
         shared: dict[str, BaseDistribution] = {
             # By ratio: the range is wide, and where quality begins to fall is not known before.
             "num_steps": IntDistribution(frame.fewest_steps, frame.num_steps, log=True),
-            "spacing": FloatDistribution(0.6, 1.6, step=0.1),
         }
+        if frame.warps:
+            shared["spacing"] = FloatDistribution(0.6, 1.6, step=0.1)
         if len(frame.orders) > 1:
             shared["keep"] = CategoricalDistribution(tuple(frame.orders))
         # Late steps hardly need guidance (Kynkäänniemi et al. 2024), and without it they cost half.
         return {**shared, "guided_share": FloatDistribution(0.3, 1.0, step=0.1)} if frame.guided else shared
 
     def _base(self, parameters: Mapping[str, Any]) -> Schedule:
-        base = self.frame.steps(parameters["num_steps"], round(parameters["spacing"], 1))
+        base = self.frame.steps(parameters["num_steps"], round(parameters.get("spacing", 1.0), 1))
         return leave_guidance(base, parameters["guided_share"]) if self.frame.guided else base
 
     def _whole(self) -> Parameters:
         """The parameters of the full schedule's steps."""
-        shared: Parameters = {"num_steps": self.frame.num_steps, "spacing": 1.0}
+        shared: Parameters = {"num_steps": self.frame.num_steps, **self._warped(1.0)}
         if len(self.frame.orders) > 1:
             shared["keep"] = next(iter(self.frame.orders))
         return {**shared, "guided_share": 1.0} if self.frame.guided else shared
+
+    def _warped(self, spacing: float) -> Parameters:
+        """The parameter that moves steps along the spacing; none where they must stay."""
+        return {"spacing": spacing} if self.frame.warps else {}
 
     def _order(self, parameters: Mapping[str, Any]) -> Order:
         """The blocks in the order in which a depth adds them."""

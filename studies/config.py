@@ -73,6 +73,11 @@ class CheckpointConfig(Section):
         ("fashion-dit",), many(text), "other checkpoints of the same network, whose full schedules are baselines"
     )
 
+    @property
+    def option_words(self) -> str:
+        """`num_heads=4, noise=linear`; empty where the constructor takes nothing besides."""
+        return ", ".join(f"{name}={value}" for name, value in self.options)
+
 
 @dataclass(frozen=True)
 class BaselineConfig(Section):
@@ -243,7 +248,9 @@ FREE_SETTINGS = frozenset({*(f"run.{each.name}" for each in fields(RunConfig)), 
 # says nothing about them.
 RESOLVED_SETTINGS = frozenset(
     {
+        "baseline.clip",
         "baseline.guidance_channels",
+        "baseline.order",
         "baseline.solver",
         "baseline.spacing",
         "baseline.spacing_options",

@@ -21,21 +21,26 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def test_what_a_study_finds_goes_on_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_schedule_that_a_study_finds_goes_on_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     tiny("dit").save_pretrained("dit")
     told = run(
-        *("optimize", "--checkpoint", "dit", "--solver", "ddim", "--spacing", "leading", "--num-steps", "6", "--quiet"),
+        *("optimize", "--checkpoint", "dit", "--num-steps", "6", "--quiet", "--device", "cpu", "--batch-size", "16"),
         *("--metric", "pixels-to-baseline", "--budget", "6-trials", "--num-images", "16", "--final-images", "24"),
-        *("--batch-size", "16", "--device", "cpu", "--set", "throughput.repeats=2"),
+        *("--set", "throughput.repeats=2"),
     )
-    assert "guidance 4, its pipeline's default" in told
+    assert "6 steps of ddim (order 1, leading spacing), guidance 4, its pipeline's default" in told
     status = json.loads(run("status", "--json"))
     assert (status["state"], status["evaluations_failed"]) == ("finished", 0)
-    run("export", "--knee", "-o", "fast.schedule.json")
-    schedule = exeunt.load_schedule("fast.schedule.json")
     pipe = DiTPipeline.from_pretrained("dit")
     pipe.set_progress_bar_config(disable=True)
+    for number in range(6):
+        run("export", "--trial", str(number), "-o", f"{number}.schedule.json")
+        exeunt.apply(pipe, exeunt.load_schedule(f"{number}.schedule.json"))
+    run("export", "--knee", "-o", "fast.schedule.json")
+    schedule = exeunt.load_schedule("fast.schedule.json")
     exeunt.apply(pipe, schedule)
     arguments = {**exeunt.call_arguments(schedule), "output_type": "pt"}
     images = pipe([1, 2], generator=torch.Generator().manual_seed(0), **arguments).images

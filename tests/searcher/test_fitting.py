@@ -4,8 +4,9 @@ import prompted
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.loading import load
-from exeunt.backends.network import Network
+from exeunt.backends.network import Network, UsualSampler
 from exeunt.searcher.fitting import adopt, fit
+from exeunt.searcher.full_schedule import make_frame
 from exeunt.studies.config import StudyConfig, from_dict, override, refuse_difference, to_dict
 
 ELSEWHERE = {"checkpoint.path": "closed-form", "checkpoint.baseline_weights": ()}
@@ -72,6 +73,23 @@ def test_a_stored_study_goes_on_as_it_was_whatever_is_customary_now(texts: Netwo
     assert fit(adopt(again, stored), texts) == stored
     with pytest.raises(InputError, match=r"baseline\.guidance: stored \"none\", given 3\.0"):
         refuse_difference(stored, override(again, {"baseline.guidance": 3.0}))
+
+
+def test_a_pipeline_that_takes_no_times_gives_its_solver_and_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load("closed-form", components=3)
+    usual = UsualSampler("ddim", "leading", (("offset", 1),), clip=1.0)
+    monkeypatch.setattr(network, "usual_sampler", usual)
+    given = override(StudyConfig(), {**ELSEWHERE, "quality.metric": "pixels-to-baseline"})
+    found = fit(given, network)
+    own = found.baseline
+    assert (own.solver, own.spacing, own.spacing_options, own.clip) == ("ddim", "leading", (("offset", 1),), 1.0)
+    assert not make_frame(network, own).warps
+    assert fit(found, network) == found
+    refuse_difference(found, given)
+    assert adopt(given, found) == found
+    other = fit(override(given, {"baseline.solver": "dpmsolver++"}), network).baseline
+    assert (other.spacing, other.clip) == ("log-snr", None)
+    assert make_frame(network, other).warps
 
 
 def test_a_study_that_was_stored_before_settings_could_be_open_keeps_its_values(labels: Network) -> None:

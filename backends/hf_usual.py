@@ -1,0 +1,45 @@
+"""What a diffusers pipeline samples with, where it takes a number of steps and no times of ours.
+
+Such a pipeline visits the times of its own scheduler's spacing and no others. A schedule that is to go on it must have
+them, so they are what its network is searched with where nobody says otherwise.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from .hf_noise import process
+from .network import UsualSampler
+
+STRIDES = ("leading", "trailing")  # of DDIM in diffusers, whose steps have equal strides whatever its times are
+
+
+def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampler | None:
+    """The solver and the times of a pipeline's own scheduler.
+
+    Args:
+        pipeline: its class; None for a model alone.
+        config: of its scheduler, with `_class_name`.
+
+    Returns:
+        None for a pipeline that can be given times, and for a scheduler without a counterpart here. DDPM is left out
+        though it has one: its few steps are no baseline for a search.
+    """
+    if pipeline is None or config is None or _takes_times(pipeline):
+        return None
+    kind, given = config.get("_class_name"), process(config)
+    if given.noise.kind == "flow":
+        solvers = {"FlowMatchEulerDiscreteScheduler": "flow-euler", "UniPCMultistepScheduler": "unipc"}
+        if kind not in solvers or given.shift is None:
+            return None
+        return UsualSampler(solvers[kind], "flow", (("shift", given.shift),), order=config.get("solver_order"))
+    spacing = config.get("timestep_spacing", "leading")
+    if kind != "DDIMScheduler" or spacing not in STRIDES:
+        return None
+    offset = config.get("steps_offset", 0) if spacing == "leading" else 0
+    clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
+    return UsualSampler("ddim", spacing, (("offset", offset),) if offset else (), clip=clip)
+
+
+def _takes_times(pipeline: Any) -> bool:
+    return bool({"timesteps", "sigmas"} & inspect.signature(pipeline.__call__).parameters.keys())
