@@ -22,12 +22,13 @@ FULL_SECONDS = 20.0
 CUTS = 20
 # SQLite's file of the longest study here takes 10 MB, a server with nothing in it 60 MB.
 DISK_BYTES = {"sqlite": 64 << 20, "postgres": 400 << 20}
-FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
-SHIFTS = {0: "+1h", 1: "-1h"}
+SHIFTS = {0: 3600, 1: -3600}
 IN_TRANSACTION = """
     SELECT backend_xid IS NOT NULL, pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = %s AND xact_start IS NOT NULL AND application_name LIKE 'exeunt%%'
 """
+HAS_WRITTEN = "AND backend_xid IS NOT NULL"
+LONGEST_WAIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,20 @@ def connection_cut(wanted: Wanted) -> dict[str, Any]:
     with databases(need_postgres(wanted)) as made, scene(made, wanted) as at:
         chance, cut = random.Random(wanted.seed), list[bool]()
         with psycopg.connect(at.database.url.replace("+psycopg", ""), autocommit=True) as connection:
-            for _ in range(CUTS):
-                cut += cut_once(connection, str(make_url(at.database.url).database))
+            for number in range(CUTS):
+                cut += cut_once(connection, str(make_url(at.database.url).database), has_written=number % 2 == 0)
                 at.crew.rest(chance.uniform(0.0, 1.0))
         return {**at.end(), "cut": len(cut), "cut_after_writing": sum(cut)}
 
 
-def cut_once(connection: psycopg.Connection[Any], name: str) -> list[bool]:
-    """Waits until somebody is within a transaction and cuts all who are; says of each whether it had written."""
-    while True:
-        found = connection.execute(IN_TRANSACTION, [name]).fetchall()
+def cut_once(connection: psycopg.Connection[Any], name: str, *, has_written: bool) -> list[bool]:
+    """Waits until somebody is within a transaction, and has written if wanted; cuts all such, whether each wrote."""
+    end = time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < end:
+        found = connection.execute(IN_TRANSACTION + (HAS_WRITTEN if has_written else ""), [name]).fetchall()
         if found:
             return [bool(wrote) for wrote, _ in found]
+    return []
 
 
 def disk_full(wanted: Wanted) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def read_only(wanted: Wanted) -> dict[str, Any]:
         if made.server is None:
             at.crew.drain()
             at.crew.finish(LIMIT_SECONDS)
-        with unwritable(made), Crew(at.database, wanted.workers, restarts=False) as refused:
+        with unwritable(made, at.observer), Crew(at.database, wanted.workers, restarts=False) as refused:
             at.crew.restarts = False
             at.crew.finish(LIMIT_SECONDS)
             refused.finish(LIMIT_SECONDS)
@@ -127,39 +130,50 @@ def read_only(wanted: Wanted) -> dict[str, Any]:
 
 
 @contextmanager
-def unwritable(made: Databases) -> Generator[None]:
+def unwritable(made: Databases, observer: Observer) -> Generator[None]:
     """Within this block no database can be written."""
     if made.server is not None:
         made.server.execute("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
         yield
         made.server.execute("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
         return
+    # What has a file open for writing, if only to share memory with writers, keeps its disk from it.
+    observer.close()
     subprocess.run(["mount", "-o", "remount,ro", str(made.disk)], check=True)
     yield
     subprocess.run(["mount", "-o", "remount,rw", str(made.disk)], check=True)
+    observer.open()
 
 
 def clock(wanted: Wanted) -> dict[str, Any]:
     """One worker's clock is an hour ahead, another one's an hour behind."""
-    library = next(iter(sorted(Path("/").glob(FAKETIME[1:]))), None)
     with databases(wanted.storage) as made:
-        variables = {slot: shifted(shift, library, made.folder) for slot, shift in SHIFTS.items()}
+        library = shifting(made.folder)
+        variables = {slot: shifted(seconds, library, made.folder) for slot, seconds in SHIFTS.items()}
         with scene(made, wanted, variables) as at:
             found = at.end()
-            return {**found, "shifted_by": "libfaketime" if library else "Python's time.time alone"}
+            return {**found, "shifted": "the process's clock" if library else "Python's time.time alone"}
 
 
-def shifted(shift: str, library: Path | None, folder: Path) -> dict[str, str]:
-    """Variables under which a process has another time of day, and its other clocks as they are.
+def shifting(folder: Path) -> Path | None:
+    """A library that shifts the time of day of a process, compiled; None without a compiler."""
+    source, library = Path(__file__).with_name("survive_clock.c"), folder / "clock.so"
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return library
 
-    Debian's libfaketime shifts it for all code of the process, SQLite's own among it. Without it Python's `time.time`
-    is shifted by a module that Python imports at its start.
+
+def shifted(seconds: int, library: Path | None, folder: Path) -> dict[str, str]:
+    """Variables under which a process has another time of day, for SQLite within it too, and its other clocks as ever.
+
+    Without the library a module that Python imports at its start shifts `time.time`.
     """
     if library is not None:
-        return {"LD_PRELOAD": str(library), "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    (module := folder / f"clock{shift}").mkdir()
-    hours = int(shift.removesuffix("h"))
-    text = f"import time\n_time = time.time\ntime.time = lambda: _time() + {3600 * hours}\n"
+        return {"LD_PRELOAD": str(library), "SURVIVE_CLOCK_SECONDS": str(seconds)}
+    (module := folder / f"clock{seconds}").mkdir()
+    text = f"import time\n_time = time.time\ntime.time = lambda: _time() + {seconds}\n"
     (module / "sitecustomize.py").write_text(text)
     return {"PYTHONPATH": str(module)}
 

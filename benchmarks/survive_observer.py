@@ -130,13 +130,21 @@ class Observer:
     missed: int = 0
 
     def __enter__(self) -> "Observer":
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Looks from now on."""
         self._stop = threading.Event()
         self._engine = open_engine(self.url, read_only=True)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Looks away, and keeps what was seen."""
         self._stop.set()
         self._thread.join()
         self._engine.dispose()
