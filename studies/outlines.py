@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -63,8 +63,9 @@ def kind_key(kind: str) -> str:
     return hashlib.sha256(kind.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=512)
 def outline(schedule: Schedule) -> Outline:
-    """The outline of a valid schedule."""
+    """The outline of a valid schedule; a study asks for those of its baselines again and again."""
     calls = [Counter[str]() for _ in schedule.networks]
     for step in compile_plan(schedule).steps:
         calls[step.network].update(kind_key(call.kind) for call in step.calls)
