@@ -1,13 +1,17 @@
 """Documentation is held to the program: commands parse, Python runs, files exist, every command is spoken of."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import yaml
 from exeunt.searcher.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
@@ -21,9 +25,16 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
-    """Every `exeunt …` line of the pages' shell blocks."""
-    lines = [line.split("#")[0].strip() for _, text in blocks("sh") for line in text.splitlines()]
+    """Every `exeunt …` line of the pages' shell blocks and scripts, and every one that a container runs."""
+    lines = [line.split("#")[0].strip(" &") for _, text in blocks("sh") + blocks("bash") for line in text.splitlines()]
+    lines += [shlex.join(each["command"]) for each in containers()]
     return [line for line in lines if line.startswith("exeunt ")]
+
+
+def containers() -> list[dict[str, Any]]:
+    """The containers of all Kubernetes manifests."""
+    manifests = [each for _, text in blocks("yaml") for each in yaml.safe_load_all(text)]
+    return [each for job in manifests if job["kind"] == "Job" for each in job["spec"]["template"]["spec"]["containers"]]
 
 
 def parse(command: click.Command, name: str, words: list[str]) -> None:
@@ -44,6 +55,39 @@ def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).touch()
     parse(cli, "exeunt", shlex.split(line)[1:])
+
+
+def test_a_cluster_starts_nothing_but_workers() -> None:
+    assert [each["command"][:2] for each in containers()] == [["exeunt", "worker"]]
+    assert any(line.startswith("exeunt worker") for _, text in blocks("bash") for line in text.splitlines())
+
+
+SLURM_EXEUNT = """#!/bin/bash
+[ -n "$CODE" ] && exit "$CODE"
+trap 'sleep 0.2; exit 75' TERM
+touch started
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize("ended", ["0", "2", "75", "TERM"])
+def test_a_slurm_job_goes_back_into_the_queue_on_75_alone(tmp_path: Path, ended: str) -> None:
+    """The page's script, with a worker that ends as told, and `scontrol` as a program that notes what it is asked."""
+    (tmp_path / "job.sh").write_text(next(text for page, text in blocks("bash") if page == "clusters.md"))
+    for name, text in (("exeunt", SLURM_EXEUNT), ("scontrol", '#!/bin/bash\necho "$@" > asked\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    code = "" if ended == "TERM" else ended
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "42", "SLURM_CPUS_PER_TASK": "1"}
+    job = subprocess.Popen(["bash", "job.sh"], cwd=tmp_path, env={**os.environ, **variables, "CODE": code})
+    if ended == "TERM":
+        while not (tmp_path / "started").exists():
+            assert job.poll() is None
+            time.sleep(0.02)
+        job.terminate()
+    assert job.wait(timeout=20) == int(code or 75)
+    asked = tmp_path / "asked"
+    assert (asked.read_text() if asked.exists() else "") == ("requeue 42\n" if code in ("", "75") else "")
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
