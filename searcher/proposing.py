@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState, create_trial
 
 from ..backends.schedule import Schedule
+from ..studies.optuna_tables import together
 from ..studies.trials import RETRY_OF
 from .space import Space
 
@@ -120,10 +121,11 @@ class Proposer:
 
     def ask(self) -> Proposal:
         """The next schedule to measure."""
-        trial = self.study.ask(fixed_distributions=self.space.distributions())
-        schedule = self.space.build(trial.params)
-        self._own(trial)
-        trial.set_user_attr("schedule", schedule.digest)
+        with together(self.study):
+            trial = self.study.ask(fixed_distributions=self.space.distributions())
+            schedule = self.space.build(trial.params)
+            self._own(trial)
+            trial.set_user_attr("schedule", schedule.digest)
         self._asked[trial.number] = trial
         return Proposal(trial.number, schedule)
 

@@ -1,5 +1,8 @@
 """The dialogue with Optuna."""
 
+import sqlite3
+from pathlib import Path
+
 import optuna
 import pytest
 from exeunt.backends.closed_form import ClosedFormNetwork
@@ -11,10 +14,15 @@ from exeunt.searcher.frames import Frame
 from exeunt.searcher.promotion import WORST_EXCESS
 from exeunt.searcher.proposing import SAMPLERS, WORTHLESS, Proposer, Values, open_study
 from exeunt.searcher.spaces import make_space
+from exeunt.studies.storage import optuna_storage
+from exeunt.studies.store import open_store
 from optuna.trial import TrialState, create_trial
+from sqlalchemy import Connection, event
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 6),), None)
 FRAME = Frame(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=10), "log-snr")
+
+COUNTS = "SELECT (SELECT count(*) FROM trial_params), (SELECT count(*) FROM trial_user_attributes)"
 
 
 def proposer(storage=None, sampler: str = "random", seed: int = 0) -> Proposer:
@@ -57,6 +65,31 @@ def test_every_trial_is_noted_as_its_workers():
     study = open_study(optuna.storages.InMemoryStorage(), "study")
     asking = Proposer(study, space, "random", 0, own=lambda trial: owned.append(trial.number))
     assert [asking.ask().number, asking.ask().number] == owned == [0, 1]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_proposal_is_stored_at_once(tmp_path: Path, sampler: str):
+    """Whoever looks sees a trial with all of its parameters and its owner, or with nothing; and no sampler minds."""
+    file = tmp_path / "exeunt.db"
+    seen = set[tuple[int, int]]()
+
+    def look(_connection: Connection) -> None:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as reader:
+            seen.add(reader.execute(COUNTS).fetchone())
+        reader.close()
+
+    with open_store(f"sqlite:///{file}") as store:
+        storage = optuna_storage(store.engine)
+        study = open_study(storage, "study")
+        space = make_space("mixed", FRAME)
+        asking = Proposer(study, space, sampler, 0, own=lambda trial: trial.set_user_attr("owner", "me"))
+        event.listen(storage.engine, "commit", look)
+        proposal = asking.ask()
+        asking.tell(proposal.number, Values(10.0, 1.0, -0.5))
+        stored = study.trials[0]
+        assert seen == {(0, 0), (len(space.distributions()), 2)}
+        assert space.build(stored.params).digest == proposal.schedule.digest == stored.user_attrs["schedule"]
+        assert stored.user_attrs["owner"] == "me"
 
 
 def test_baselines_that_the_space_can_express_are_told_once():
