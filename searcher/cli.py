@@ -27,6 +27,7 @@ COMMANDS = {
     "export": ("cli_report:export", "Write one point of the front as a schedule file."),
     "evaluate": ("cli_sample:evaluate", "Measure one schedule: quality with its interval, and throughput."),
     "sample": ("cli_sample:sample", "Sample images with one schedule into a grid or an archive."),
+    "dashboard": ("cli_dashboard:dashboard", "Show a database's searches in optuna-dashboard, on this machine alone."),
     "baselines": ("cli_study:baselines", "List the schedules that every search is compared with."),
     "schedule": ("cli_schedule:schedule", "Show, validate and convert schedule files."),
     "study": ("cli_studies:study", "List, copy, delete, back up, pause or stop studies, and collect garbage."),

@@ -32,8 +32,8 @@ from .study_options import (
     flags,
     study_config,
 )
+from .telling import Telling, telling_flags
 
-quiet_flag = click.option("--quiet", is_flag=True, help="No progress on standard error.")
 report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
 
 
@@ -52,7 +52,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Where the report 
 )
 @click.option("--dry-run", is_flag=True, help="Sample two batches and say what the budget buys.")
 @json_flag
-@quiet_flag
+@telling_flags
 @engine_flags
 def optimize(
     storage: str,
@@ -61,7 +61,7 @@ def optimize(
     proposals: tuple[Path, ...],
     dry_run: bool,
     as_json: bool,
-    quiet: bool,
+    telling: Telling,
     engine: Engine,
     **given: Any,
 ) -> None:
@@ -86,10 +86,10 @@ def optimize(
     if dry_run:
         try_out(config, as_json)
     elif stored is None:
-        work(config, url, proposals, as_json=as_json, quiet=quiet, engine=engine)
+        work(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
     else:
         refuse_difference(stored, config)
-        go_on(config, stored, url, proposals, as_json=as_json, quiet=quiet, engine=engine)
+        go_on(config, stored, url, proposals, as_json=as_json, telling=telling, engine=engine)
 
 
 @click.command()
@@ -98,7 +98,7 @@ def optimize(
 @budget_flag
 @report_flag
 @json_flag
-@quiet_flag
+@telling_flags
 @engine_flags
 def resume(
     storage: str,
@@ -106,7 +106,7 @@ def resume(
     budget: str | None,
     report: str | None,
     as_json: bool,
-    quiet: bool,
+    telling: Telling,
     engine: Engine,
 ) -> None:
     """Go on with a study from its database, with its own settings.
@@ -125,9 +125,9 @@ def resume(
     free = {"run.budget": budget, "run.report": report}
     config = override(stored, {key: value for key, value in free.items() if value is not None})
     if budget is None:
-        go_on(config, stored, url, (), as_json=as_json, quiet=quiet, engine=engine)
+        go_on(config, stored, url, (), as_json=as_json, telling=telling, engine=engine)
     else:
-        work(config, url, (), as_json=as_json, quiet=quiet, engine=engine)
+        work(config, url, (), as_json=as_json, telling=telling, engine=engine)
 
 
 @click.command()

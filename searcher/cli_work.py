@@ -20,9 +20,9 @@ from .engine_flags import Engine
 from .estimate import statement
 from .options import is_default
 from .outcome import show
-from .progress import watching
 from .sharing import prepare, work_together
 from .standing import standing_at
+from .telling import Telling, state
 
 
 def go_on(
@@ -32,18 +32,18 @@ def go_on(
     proposals: Sequence[Path],
     *,
     as_json: bool,
-    quiet: bool,
+    telling: Telling,
     engine: Engine,
 ) -> None:
     """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
     stands = standing_at(url, config.name)
     if config.run.budget != stored.run.budget:
-        work(config, url, proposals, as_json=as_json, quiet=quiet, engine=engine)
+        work(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
     elif stands.finished:
         show_finished(url, stored, as_json)
     else:
         left = stands.left(parse_budget(config.run.budget))
-        work(config, url, proposals, as_json=as_json, quiet=quiet, engine=engine, budget=left)
+        work(config, url, proposals, as_json=as_json, telling=telling, engine=engine, budget=left)
 
 
 def work(
@@ -52,7 +52,7 @@ def work(
     proposals: Sequence[Path],
     *,
     as_json: bool,
-    quiet: bool,
+    telling: Telling,
     engine: Engine,
     budget: Budget | None = None,
 ) -> None:
@@ -61,19 +61,19 @@ def work(
         leave_to_others(config, url, proposals, budget, as_json)
         return
     if engine.is_this_process:
-        view = alone(config, url, proposals, budget, as_json=as_json, quiet=quiet)
+        view = alone(config, url, proposals, budget, as_json=as_json, telling=telling)
     else:
-        view = together(config, url, proposals, engine, budget, as_json=as_json, quiet=quiet)
+        view = together(config, url, proposals, engine, budget, as_json=as_json, telling=telling)
     if config.run.report is not None:
         click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
     show(view, as_json)
 
 
 def alone(
-    config: StudyConfig, url: str, proposals: Sequence[Path], budget: Budget | None, *, as_json: bool, quiet: bool
+    config: StudyConfig, url: str, proposals: Sequence[Path], budget: Budget | None, *, as_json: bool, telling: Telling
 ) -> StudyView:
     """Does it in this process."""
-    with watching(quiet) as watch, interruptible() as interruption:
+    with telling.watch() as watch, interruptible() as interruption:
         return runner.optimize(
             config,
             url,
@@ -81,7 +81,7 @@ def alone(
             proposals=proposals,
             watch=watch,
             interruption=interruption,
-            announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
+            announce=lambda laboratory: state(watch, statement(laboratory), err=as_json),
         )
 
 
@@ -93,10 +93,12 @@ def together(
     budget: Budget | None,
     *,
     as_json: bool,
-    quiet: bool,
+    telling: Telling,
 ) -> StudyView:
     """Does it in several processes, wherever the engine has them."""
-    with engine.hands(config, url) as hands, watching(quiet) as watch, interruptible() as interruption:
+    if telling.metrics is not None and engine.is_here:
+        telling.metrics.require_free(engine.workers or 1)
+    with engine.hands(config, url) as hands, telling.shown() as watch, interruptible() as interruption:
         work_together(
             config,
             hands,
@@ -105,6 +107,7 @@ def together(
             watch=watch,
             interruption=interruption,
             announce=lambda text: click.echo(text, err=as_json),
+            metrics=telling.metrics,
         )
     with open_store(url, read_only=True) as store:
         view, stored = load_view(store, config.name), store.studies.config(config.name)

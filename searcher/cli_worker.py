@@ -1,9 +1,5 @@
 """`exeunt worker`: one more worker for a study, on this machine or any other."""
 
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager
-
 import click
 
 from ..studies.config import parse_assignment
@@ -11,11 +7,9 @@ from ..studies.interruption import interruptible
 from .estimate import statement
 from .finding import only_study
 from .joining import join
-from .laboratory import Laboratory
-from .logs import JsonLines, json_lines
 from .options import storage_flag, storage_url, study_flag
-from .progress import Watch, watching
 from .session import Stopped
+from .telling import Telling, state, telling_flags
 
 
 @click.command()
@@ -27,8 +21,7 @@ from .session import Stopped
 )
 @click.option("--target", is_flag=True, help="Time the study on this device, unless a worker lives on its target.")
 @click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How it says what it does.")
-@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@telling_flags
 def worker(
     storage: str,
     study: str | None,
@@ -36,8 +29,7 @@ def worker(
     assignments: tuple[str, ...],
     target: bool,
     report: str | None,
-    log_format: str,
-    quiet: bool,
+    telling: Telling,
 ) -> None:
     """Work on a study that is there, beside all its other workers, until its budget is spent.
 
@@ -49,10 +41,11 @@ def worker(
     Examples:
       exeunt worker --study demo
       EXEUNT_STORAGE=postgresql+psycopg://ada@db.example/exeunt exeunt worker --study dit --device cuda
+      exeunt worker --study dit --log-format json --metrics-port 9100
     """
     url = storage_url(storage)
     changes = {"throughput.device": device, "run.report": report, **dict(map(parse_assignment, assignments))}
-    with _telling(log_format, quiet) as watch, interruptible() as interruption:
+    with telling.watch() as watch, interruptible() as interruption:
         try:
             join(
                 url,
@@ -61,23 +54,8 @@ def worker(
                 takes_target=target,
                 watch=watch,
                 interruption=interruption,
-                announce=lambda laboratory: _announce(laboratory, watch),
+                announce=lambda laboratory: state(watch, statement(laboratory), err=True),
             )
         except Stopped as error:
             # Whoever starts workers again when they were interrupted must not do so here.
             watch.say(str(error))
-
-
-def _announce(laboratory: Laboratory, watch: Watch) -> None:
-    if not isinstance(watch, JsonLines):
-        click.echo(statement(laboratory), err=True)
-
-
-@contextmanager
-def _telling(log_format: str, quiet: bool) -> Generator[Watch]:
-    if log_format == "json":
-        with json_lines(sys.stderr) as lines:
-            yield lines
-    else:
-        with watching(quiet) as watch:
-            yield watch

@@ -46,6 +46,11 @@ class Engine:
         return self.workers == 0
 
     @property
+    def is_here(self) -> bool:
+        """Whether the workers are processes of this machine."""
+        return self.name == "processes"
+
+    @property
     def is_this_process(self) -> bool:
         """Whether nobody else is needed."""
         return self.name == "processes" and self.workers in (None, 1)

@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -17,9 +17,11 @@ EVENTS = logging.getLogger("exeunt")
 class JsonLines(Watch):
     """Writes each event as a line `{"at": seconds since 1970, "event": …, …}`.
 
-    Events are `say` (`text`), `phase` (`name`), `advance` (`share` of the budget that is gone, `images` more), and what
-    the package logs: `sampling` and `committed` (`evaluation`, `first`, `images`), `trial` (`label`, `seconds`,
-    `storage_seconds`), `log` (`level`, `text`).
+    Events are `say` (`text`), `phase` (`name`), `advance` (`share` of the budget that is gone, `images` more),
+    `baseline` (`text`), and what the package logs: `working` (`study`, `worker`, `device`, `dtype`), `sampling` and
+    `committed` (`evaluation`, `first`, `images`, and what they took, `seconds`), `timed` (`label`, `seconds`), `trial`
+    (`label`, `state`, `seconds`, `storage_seconds`), `log` (`level`, `text`). What one of several processes says has
+    its number, `worker_number`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -28,7 +30,11 @@ class JsonLines(Watch):
 
     def emit(self, event: str, **values: Any) -> None:
         """Writes one event."""
-        line = redact(json.dumps({"at": round(time.time(), 3), "event": event, **values}, ensure_ascii=True))
+        self.write({"at": round(time.time(), 3), "event": event, **values})
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Writes one line."""
+        line = redact(json.dumps(values, ensure_ascii=True))
         # Whoever listened may be gone; what is measured is not lost with it.
         with self._lock, suppress(BrokenPipeError):
             self._stream.write(f"{line}\n")
@@ -45,6 +51,16 @@ class JsonLines(Watch):
     def advance(self, done: float, images: int = 0) -> None:
         """Images were committed."""
         self.emit("advance", share=round(done, 4), images=images)
+
+    def event(self, name: str, **values: Any) -> bool:
+        """As it is."""
+        self.emit(name, **values)
+        return True
+
+    def relay(self, worker: int, event: Mapping[str, Any]) -> bool:
+        """As it is, with the process's number and its own moment."""
+        self.write({**event, "worker_number": worker})
+        return True
 
 
 class _Handler(logging.Handler):

@@ -3,8 +3,9 @@
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -29,6 +30,14 @@ class Watch(ABC):
     @abstractmethod
     def advance(self, done: float, images: int = 0) -> None:
         """The part has come to `done` of its total; `images` more were sampled."""
+
+    def event(self, name: str, **values: Any) -> bool:
+        """What programs want to know; whether it is told with this, and people need not be told in other words."""
+        return False
+
+    def relay(self, worker: int, event: Mapping[str, Any]) -> bool:
+        """What one of several processes said, as `logs.JsonLines` has it; whether that is told with this."""
+        return False
 
 
 class Silent(Watch):

@@ -13,6 +13,7 @@ from ..studies.interruption import Interruption
 from ..studies.orders import withdraw_order
 from ..studies.store import open_store
 from .allowance import Allowance, process_age, refuse_too_small
+from .endpoint import Endpoint
 from .finding import stored_config
 from .fitting import adopt
 from .hands import Hands
@@ -33,6 +34,7 @@ def work_together(
     watch: Watch,
     interruption: Interruption,
     announce: Callable[[str], None],
+    metrics: Endpoint | None = None,
 ) -> None:
     """Does what `runner.optimize` does, in several processes.
 
@@ -44,6 +46,7 @@ def work_together(
         watch: who is told what they do.
         interruption: lets them finish what they are at once a signal came.
         announce: called with the statement of the baseline before anything is spent.
+        metrics: where the first of them serves its figures, and each of the others at the next port.
 
     Raises:
         As `optimize` does, and what ended the last worker.
@@ -61,6 +64,7 @@ def work_together(
         proposals=tuple(map(str, proposals)),
         parent=os.getpid(),
         reports=hands.writes_report,
+        metrics=None if metrics is None else (metrics.address, metrics.port),
     )
     Workers(job, hands.environments, watch, announce, hands.start).run(interruption)
 

@@ -10,7 +10,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -133,7 +133,7 @@ class Workers:
         if slot.process is None:
             if slot.again is not None and time.monotonic() >= slot.again:
                 slot.again = None
-                job = replace(self._job, reports=self._job.reports and slot.number == 1)
+                job = self._job.of_worker(slot.number)
                 slot.process = self._start(slot.number, job, slot.environment, self._events)
             return
         code = slot.process.ended()
@@ -203,6 +203,8 @@ class Workers:
 
     def _show_one(self, event: Event) -> None:
         values = event.values
+        if self._watch.relay(event.worker, values):
+            return
         match values["event"]:
             case "say" if values["text"] != self._said:  # one of them is enough to say that all pause
                 self._said = values["text"]

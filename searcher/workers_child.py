@@ -18,10 +18,13 @@ from ..studies.config import from_dict
 from ..studies.interruption import Interruption, interruptible
 from ..studies.secrets import guard_output
 from .allowance import Allowance
+from .endpoint import Endpoint
 from .estimate import statement
-from .logs import JsonLines, json_lines
+from .logs import json_lines
+from .metrics_port import metered
 from .opening import Arrival
 from .outcome import report
+from .progress import Watch
 from .runner import begin, work
 from .workers_job import Job
 
@@ -41,7 +44,7 @@ class Child(Interruption):
             raise Interrupted("The process that started this worker is gone; what was committed is kept.")
 
 
-def run(job: Job, lines: JsonLines, interruption: Interruption) -> None:
+def run(job: Job, watch: Watch, interruption: Interruption) -> None:
     """Does the job. Raises what `runner.optimize` raises."""
     with begin(
         from_dict(job.config),
@@ -49,9 +52,9 @@ def run(job: Job, lines: JsonLines, interruption: Interruption) -> None:
         Allowance(parse_budget(job.budget, rest=True), time.monotonic() - (time.time() - job.began)),
         Arrival(budget_id=job.budget_id),
         proposals=[Path(each) for each in job.proposals],
-        watch=lines,
+        watch=watch,
         interruption=Child(interruption, job.parent),
-        announce=lambda laboratory: lines.emit("baseline", text=statement(laboratory)),
+        announce=lambda laboratory: watch.event("baseline", text=statement(laboratory)),
     ) as session:
         work(session)
         if job.reports:
@@ -64,7 +67,9 @@ def main() -> NoReturn:
     values = json.loads(sys.stdin.readline())
     with json_lines(sys.stdout) as lines, interruptible() as interruption:
         try:
-            run(Job(**values), lines, interruption)
+            job = Job(**values)
+            with metered(Endpoint(*job.metrics) if job.metrics else None, lines) as watch:
+                run(job, watch, interruption)
         except ExeuntError as error:
             lines.emit("error", identifier=error.identifier, text=str(error))
             raise SystemExit(error.exit_code) from None

@@ -1,8 +1,10 @@
 """What one command gives to each of its worker processes. Whoever only hands it on needs no torch for that."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from .endpoint import Endpoint
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Job:
         proposals: files and folders of schedules.
         parent: the parent's process identifier, on the machine where the process runs.
         reports: whether this process writes the report when the study is finished.
+        metrics: the address and port where it serves its figures; None: nowhere.
     """
 
     config: dict[str, Any]
@@ -28,6 +31,13 @@ class Job:
     proposals: tuple[str, ...]
     parent: int
     reports: bool = False
+    metrics: tuple[str, int] | None = None
+
+    def of_worker(self, number: int) -> "Job":
+        """What one of them does, from 1: the first writes the report, and each serves figures at a port of its own."""
+        endpoint = Endpoint(*self.metrics).of_worker(number) if self.metrics else None
+        metrics = (endpoint.address, endpoint.port) if endpoint else None
+        return replace(self, reports=self.reports and number == 1, metrics=metrics)
 
     def to_json(self) -> str:
         """One line."""
