@@ -173,7 +173,8 @@ class Crew:
         return sum(1 for each in self.alive if each.log.stat().st_size == 0)
 
     def _start(self, slot: int) -> Member:
-        log = self.database.folder / f"worker-{len(self.members):03d}.log"
+        number = len(list(self.database.folder.glob("worker-*.log")))  # those of other crews among them
+        log = self.database.folder / f"worker-{number:03d}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 self.command,
