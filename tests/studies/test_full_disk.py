@@ -36,10 +36,13 @@ class Disk:
     folder: Path
     mounted: bool
     large: bool = False
+    room: int = SMALL  # of a file, where no file system is mounted
 
     def start(self, *words: str, patience: float) -> subprocess.Popen[str]:
         limit = (
-            None if self.mounted or self.large else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, LARGE))
+            None
+            if self.mounted or self.large
+            else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, LARGE))
         )
         return subprocess.Popen(
             [sys.executable, "-c", COMMAND, str(patience), *words, "--storage", str(self.folder / "study.db")],
@@ -53,10 +56,13 @@ class Disk:
             subprocess.run(["mount", "-o", f"remount,size={LARGE}", str(self.folder)], check=True)
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+@pytest.fixture(params=["file system", pytest.param("short files", marks=pytest.mark.slow)])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     folder = tmp_path / "disk"
     folder.mkdir()
+    if request.param == "short files":
+        yield Disk(folder, mounted=False)
+        return
     command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(folder)]
     try:
         mounted = subprocess.run(command, capture_output=True).returncode == 0
@@ -134,6 +140,7 @@ def test_a_study_that_waits_goes_on_when_there_is_room_again(disk: Disk, study: 
 def test_other_commands_say_that_there_is_no_room(disk: Disk, study: Path) -> None:
     first = disk.start("optimize", "--config", str(study), patience=0.5)
     first.communicate(timeout=100)
+    disk.room = SMALL // 10  # the copies are files of their own
     for words in (("study", "copy", "full-disk", "--to", str(disk.folder / "copy.db")), ("study", "backup")):
         more = () if words[1] == "copy" else ("-o", str(disk.folder / "backup.db"))
         command = disk.start(*words, *more, patience=0.5)
