@@ -42,7 +42,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--crowd", type=int, help="workers of that scenario; default: 24 on SQLite, 64 on PostgreSQL")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--trials", type=int, help="proposals; default: three a kill, 24 at least")
+    parser.add_argument(
+        "--trials", type=int, help="proposals; default: three a kill, 24 at least, and 48 without kills"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the proposals and of all moments")
     arguments = parser.parse_args()
     # A time limit's signal must not leave workers or servers behind.
@@ -52,7 +54,7 @@ def main() -> None:
         arguments.network,
         arguments.workers,
         arguments.kills,
-        arguments.trials or max(24, 3 * arguments.kills),
+        arguments.trials,
         arguments.seed,
         arguments.crowd,
     )
@@ -87,12 +89,13 @@ def is_bad(found: dict[str, Any]) -> bool:
     """Whether a scenario shows anything but what is promised."""
     if "skipped" in found:
         return False
-    faults = ("lost", "duplicated", "zombies", "incomplete", "lock_errors", "tracebacks", "unclear")
+    faults = ("lost", "duplicated", "zombies", "incomplete", "lock_errors", "tracebacks", "unclear", "kills_missed")
     return bool(
         any(found.get(name, 0) for name in faults)
         or found.get("findings")
         or not found.get("same_as_undisturbed", True)
         or found.get("images_lost_per_kill", 0) > found.get("chunk_images", 0)
+        or found.get("median_overhead", 0.0) > found.get("limit", 0.0)
     )
 
 

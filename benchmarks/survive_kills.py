@@ -25,13 +25,13 @@ JITTER_SECONDS = 1.0  # a commit decides that a kill is due, and a random while 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command line asks for."""
+    """What the command line asks for; None: as many as the scenario needs."""
 
     storage: str
     network: str
     workers: int
     kills: int
-    trials: int
+    trials: int | None
     seed: int
     crowd: int | None = None
 
@@ -39,14 +39,15 @@ class Wanted:
 def kills(wanted: Wanted) -> dict[str, Any]:
     """SIGKILLs at random moments, restarts included, and then the same list of proposals undisturbed."""
     with databases(wanted.storage) as made, made.new() as database:
-        study = fixed(wanted.network, wanted.trials, wanted.seed, database.folder)
+        study = fixed(wanted.network, wanted.trials or max(24, 3 * wanted.kills), wanted.seed, database.folder)
         study.begin(database, workers=0)
         chance = random.Random(wanted.seed)
         with Observer(database.url) as observer, Crew(database, wanted.workers) as crew:
             done = kill_all_along(wanted, study, observer, crew, chance)
             crew.finish(LIMIT_SECONDS)
             found = verdict(database, observer, crew, study)
-        found |= {"kills": done, "same_as_undisturbed": is_same(made, database, study, wanted.workers)}
+        found |= {"kills": done, "kills_missed": wanted.kills - done}
+        found |= {"same_as_undisturbed": is_same(made, database, study, wanted.workers)}
     return found
 
 
@@ -56,13 +57,13 @@ def kill_all_along(wanted: Wanted, study: Study, observer: Observer, crew: Crew,
     early = sorted(chance.uniform(0.0, LATEST) for _ in range(wanted.kills - late))
     done = 0
     for share in early:
-        done += kill_at(lambda at=share: observer.images.get(SEARCH_SEED, 0) >= at * study.images, crew, chance)
+        done += kill_at(lambda at=share: observer.count(SEARCH_SEED) >= at * study.images, crew, chance)
     engine = open_engine(observer.url, read_only=True)
     crew.until(lambda: compared(engine) > 0, LIMIT_SECONDS)
     images = compared(engine) * study.settings["quality.final_images"]
     engine.dispose()
     for share in (0.0, *sorted(chance.uniform(0.0, LATEST * 0.8) for _ in range(late - 1))):
-        done += kill_at(lambda at=share: observer.images.get(FINAL_SEED, 0) >= at * images, crew, chance)
+        done += kill_at(lambda at=share: observer.count(FINAL_SEED) >= at * images, crew, chance)
     return done
 
 

@@ -120,6 +120,7 @@ class Observer:
         images: committed images by their noises' seed, when it looked last.
         looks: how often it looked.
         missed: how often the database was out of reach.
+        broken: what ended it before its time.
     """
 
     url: str
@@ -128,6 +129,7 @@ class Observer:
     images: Mapping[int, int] = field(default_factory=dict)
     looks: int = 0
     missed: int = 0
+    broken: Exception | None = None
 
     def __enter__(self) -> "Observer":
         self.open()
@@ -149,6 +151,12 @@ class Observer:
         self._thread.join()
         self._engine.dispose()
 
+    def count(self, seed: int) -> int:
+        """Images on a seed's noises when it looked last. Raises what ended it before its time."""
+        if self.broken is not None:
+            raise self.broken
+        return self.images.get(seed, 0)
+
     def lost(self) -> list[tuple[Any, ...]]:
         """The keys of rows that were seen and are gone, or are not what they were."""
         with reading(self._engine) as connection:
@@ -161,6 +169,9 @@ class Observer:
                 self._look()
             except StorageError:
                 self.missed += 1
+            except Exception as error:
+                self.broken = error
+                return
 
     def _look(self) -> None:
         with reading(self._engine) as connection:
