@@ -4,7 +4,7 @@ None of it costs torch.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -77,11 +77,12 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def find_format(name: str, flag: str = "--format") -> Format:
-    """The format of that name. Raises InputError with the nearest name."""
+def find_format(name: str, flag: str = "--format", others: Sequence[str] = ()) -> Format:
+    """The format of that name. Raises InputError with the nearest name; `others` are what the flag takes besides."""
     if name not in FORMATS:
-        near = get_close_matches(name, FORMATS, n=1) or ["exeunt"]
-        raise InputError(f'{flag}: must be one of {", ".join(FORMATS)}, but got "{name}". Use {flag} {near[0]}.')
+        known = [*FORMATS, *others]
+        near = get_close_matches(name, known, n=1) or ["exeunt"]
+        raise InputError(f'{flag}: must be one of {", ".join(known)}, but got "{name}". Use {flag} {near[0]}.')
     return FORMATS[name]
 
 

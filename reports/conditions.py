@@ -19,6 +19,7 @@ def conditions(
     sampler = f"{baseline.solver}{order}, {steps}, {baseline.guidance_words}"
     known: dict[str, object] = {
         "checkpoint": config.checkpoint.path,
+        "network_args": config.checkpoint.option_words or None,
         "full_schedule": sampler,
         "conditions": quality.conditions,
         "metric": quality.metric,

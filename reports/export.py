@@ -1,5 +1,6 @@
 """Schedule files of a study's points, in our format and in those of other runtimes."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 from exeunt import __version__
 
 from ..backends.formats import find_format
-from ..backends.schedule import Measurement, Provenance, Schedule, validate
+from ..backends.schedule import Extras, Measurement, Provenance, Schedule, validate
 from .commands import file_stem
 from .view import Point, Seeds, StudyView
+
+NETWORK_ARGS = "x-network-args"  # in a file's provenance
 
 
 def portable(view: StudyView, point: Point) -> Schedule:
@@ -22,10 +25,16 @@ def portable(view: StudyView, point: Point) -> Schedule:
         point.schedule,
         name=f"{view.name}, {point.label}",
         measured=tuple(found for seeds in ("final", "search") if (found := _measurement(view, point, seeds))),
-        provenance=Provenance(study=view.name, trial=point.trial, exeunt=__version__, created=created),
+        provenance=Provenance(view.name, point.trial, __version__, created, _network_args(view)),
     )
     validate(schedule)
     return schedule
+
+
+def _network_args(view: StudyView) -> Extras:
+    """What the network's constructor was given: it may change images, and no digest of weights tells."""
+    given = view.conditions.get("network_args")
+    return () if given is None else ((NETWORK_ARGS, json.dumps(given)),)
 
 
 def _measurement(view: StudyView, point: Point, seeds: Seeds) -> Measurement | None:

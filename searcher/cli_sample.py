@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..backends.compatibility import as_scheduled
+from ..backends.compatibility import as_scheduled, check
 from ..backends.errors import InputError
 from ..backends.sampling import Samples, labels
 from ..backends.sampling import sample as sample_batches
@@ -22,7 +22,7 @@ from .evaluation import Evaluation
 from .evaluation import evaluate as measure
 from .laboratory import load_one, make_conditions, resolve_device
 from .options import json_flag
-from .other_weights import remark
+from .other_weights import remarks
 from .progress import Watch, watching
 from .study_options import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, QUALITY_FLAGS, flags, study_config
 
@@ -58,11 +58,12 @@ def sample(
     check_output(output)
     plan = load(schedule)
     network = as_scheduled(load_one(config), plan)
+    check([network], plan)
     network.check_decodes()
     conditions = make_conditions(config, network)
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:
-        if note := remark(plan, network):
+        for note in remarks(plan, network, config.checkpoint.option_words):
             watch.say(note)
         watch.phase("sampling", num_images)
         batches = sample_batches(

@@ -192,7 +192,7 @@ def convert(
       exeunt schedule convert 28,28,24,24,20,20,16,16,12,12 --base full.schedule.json
       exeunt schedule convert fast.schedule.json --to onnx --checkpoint DiT-XL-2.pt -o fast-onnx
     """
-    target = None if to_name == ONNX else find_format(to_name, "--to")
+    target = None if to_name == ONNX else find_format(to_name, "--to", others=(ONNX,))
     _check_network_flags(to_name, output, network)
     frame = schedules.load(base) if base is not None else None
     name, read = _read(source, from_name, frame)

@@ -19,7 +19,7 @@ from ..studies.config import StudyConfig
 from ..studies.records import QualityRecord
 from .laboratory import Laboratory, set_up
 from .metric import Answer
-from .other_weights import remark
+from .other_weights import remarks
 from .progress import Silent, Watch
 
 
@@ -95,10 +95,9 @@ def evaluate(
         InputError: an input is wrong; nothing was sampled.
         NonFiniteSamples: the schedule's samples are not finite.
     """
-    laboratory, watch = set_up(config), watch or Silent()
-    network = as_scheduled(laboratory.network, schedule)
-    check([network], schedule)
-    if note := remark(schedule, network):
+    laboratory = set_up(config, lambda network: check([as_scheduled(network, schedule)], schedule))
+    network, watch = as_scheduled(laboratory.network, schedule), watch or Silent()
+    for note in remarks(schedule, network, laboratory.config.checkpoint.option_words):
         watch.say(note)
     seed = laboratory.config.quality.final_seed if seed is None else seed
     sampler = _Sampler(laboratory, watch, check_interruption)

@@ -3,7 +3,7 @@
 Whatever can be wrong with an input is found here, before anything is sampled and before a database is touched.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -111,8 +111,12 @@ class Laboratory:
         }
 
 
-def set_up(config: StudyConfig) -> Laboratory:
+def set_up(config: StudyConfig, accept: Callable[[Network], None] = lambda network: None) -> Laboratory:
     """Loads and checks everything that a study measures with.
+
+    Args:
+        config: with whatever it leaves to the network.
+        accept: raises where the study's network isn't the one that is wanted, before anything else is read.
 
     Raises:
         InputError, ScheduleError: an input is wrong; the message says which and what to do.
@@ -123,6 +127,7 @@ def set_up(config: StudyConfig) -> Laboratory:
     _check_names(config)
     networks = load_networks(config)
     network = next(iter(networks.values()))
+    accept(network)
     network.check_decodes()
     config = fit(config, network)
     _, height, width = network.image_shape

@@ -478,6 +478,8 @@ def test_actions_of_no_foreign_format(name: str, action: Action) -> None:
 def test_unknown_names_give_the_nearest() -> None:
     with pytest.raises(InputError, match="Use --to smoothcache"):
         find_format("smoothcach", "--to")
+    with pytest.raises(InputError, match=r"timesteps, onnx, .* Use --format onnx"):
+        find_format("onx", others=("onnx",))
 
 
 def test_what_a_file_leaves_out_is_said() -> None:

@@ -63,6 +63,14 @@ def test_what_was_measured_and_where_it_came_from_stand_in_the_file(view: StudyV
     assert found.provenance.exeunt == __version__
 
 
+def test_what_the_network_s_constructor_was_given_stands_in_the_file(view: StudyView, knee: Point) -> None:
+    given = replace(view, conditions={**view.conditions, "network_args": "num_heads=4"})
+    origin = parse(export(given, knee)).provenance
+    assert origin is not None
+    assert origin.extras == (("x-network-args", '"num_heads=4"'),)
+    assert portable(given, knee).digest == portable(view, knee).digest
+
+
 def test_ten_depths_convert_both_ways(view: StudyView) -> None:
     ten = [12, 12, 10, 10, 8, 8, 6, 6, 5, 5]
     assert view.full is not None

@@ -67,6 +67,28 @@ def test_other_weights_than_the_schedules_are_remarked(schedule: str, reference:
     assert (json.loads(quiet.stdout)["num_images"], quiet.stderr) == (8, "")
 
 
+def test_a_network_of_other_arguments_than_the_study_s_is_remarked(schedule: str):
+    said = ' on other arguments", "provenance": {"study": "a", "x-network-args": "components=3, seed=2"}'
+    Path(schedule).write_text(Path(schedule).read_text().replace('"version": 1', f'"version": 1, "name": "found{said}'))
+    note = "Note: the schedule was found with --network-arg components=3, seed=2, but runs with components=3 here. Add"
+    assert note in run("sample", schedule, *CLOSED_FORM, "--num-images", "1").stderr
+    same = run("sample", schedule, *CLOSED_FORM, "--network-arg", "seed=2", "--num-images", "1")
+    assert same.exit_code == 0, same.output
+    assert "--network-arg" not in same.stderr
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_another_network_than_the_schedule_s_is_refused_before_anything_else(schedule: str, command: str):
+    network = load("closed-form", num_blocks=5)
+    save(make_schedule(network.signature, network.noise, network.prediction, num_steps=4), "five.schedule.json")
+    missing = ["--metric", "fd-pixels", "--reference", "nowhere"] if command == "evaluate" else []
+    found = run(command, "five.schedule.json", *CLOSED_FORM, *missing)
+    assert found.exit_code == 2
+    assert "is for closed-form with 5 blocks" in found.stderr
+    assert "sampling" not in found.stderr
+    assert "Note" not in found.stderr
+
+
 def test_the_bundled_weights_that_a_schedule_names_are_offered(tmp_path: Path):
     network = load("fashion-dit")
     path = tmp_path / "normal.schedule.json"
