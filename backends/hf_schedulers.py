@@ -160,7 +160,8 @@ def _refusal(pipeline: Any, architecture: Architecture, schedule: Schedule, toke
             options = "".join(f", {name}={value!r}" for name, value in way[1].items())
             return f"{rule} Set `pipe.scheduler = {way[0]}.from_config(pipe.scheduler.config{options})`."
     spacing = "flow" if schedule.sampler.time == "flow" else "leading`, `trailing` or `linspace"
-    return f"{rule} It takes no list of times, so use a schedule that was made with `--spacing {spacing}`."
+    solver = f"--solver {SOLVERS[kind]} " if kind in SOLVERS else ""
+    return f"{rule} It takes no list of times, so use a schedule that was made with `{solver}--spacing {spacing}`."
 
 
 def _ways_out(pipeline: Any, schedule: Schedule) -> Iterator[tuple[str, dict[str, Any]]]:

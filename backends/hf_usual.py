@@ -11,7 +11,8 @@ from typing import Any
 from .hf_noise import process
 from .network import UsualSampler
 
-STRIDES = ("leading", "trailing")  # of DDIM in diffusers, whose steps have equal strides whatever its times are
+STRIDES = ("leading", "trailing")  # of DDIM and DDPM in diffusers: equal ones, whatever the times are
+VARIANCES = {"fixed_small": "fixed-small", "fixed_large": "fixed-large"}
 
 
 def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampler | None:
@@ -22,8 +23,8 @@ def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampl
         config: of its scheduler, with `_class_name`.
 
     Returns:
-        None for a pipeline that can be given times, and for a scheduler without a counterpart here. DDPM is left out
-        though it has one: its few steps are no baseline for a search.
+        None for a pipeline that can be given times, and for a scheduler without a counterpart here. DDPM's is not what
+        is searched by default: its few steps are no baseline.
     """
     if pipeline is None or config is None or _takes_times(pipeline):
         return None
@@ -34,11 +35,15 @@ def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampl
             return None
         return UsualSampler(solvers[kind], "flow", (("shift", given.shift),), order=config.get("solver_order"))
     spacing = config.get("timestep_spacing", "leading")
-    if kind != "DDIMScheduler" or spacing not in STRIDES:
+    if kind not in ("DDIMScheduler", "DDPMScheduler") or spacing not in STRIDES:
         return None
     offset = config.get("steps_offset", 0) if spacing == "leading" else 0
+    options = (("offset", offset),) if offset else ()
     clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
-    return UsualSampler("ddim", spacing, (("offset", offset),) if offset else (), clip=clip)
+    if kind == "DDIMScheduler":
+        return UsualSampler("ddim", spacing, options, clip=clip)
+    variance = VARIANCES.get(config.get("variance_type", "fixed_small"))
+    return UsualSampler("ddpm", spacing, options, clip=clip, variance=variance, by_default=False)
 
 
 def _takes_times(pipeline: Any) -> bool:

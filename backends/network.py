@@ -30,6 +30,8 @@ class UsualSampler:
         options: what the spacing takes.
         order: the solver's; its custom if None.
         clip: bound on predicted data; no bound if None.
+        variance: of the solver's noise; its custom if None.
+        by_default: whether it is what is searched where nobody names a solver.
     """
 
     solver: str
@@ -37,6 +39,8 @@ class UsualSampler:
     options: tuple[tuple[str, float], ...] = ()
     order: int | None = None
     clip: float | None = None
+    variance: str | None = None
+    by_default: bool = True
 
 
 class Network(ABC):

@@ -35,10 +35,14 @@ def settle(network: Network, baseline: BaselineConfig) -> BaselineConfig:
     """The configuration with the customs of the network and of its pipeline written out where it says nothing."""
     usual = None if network.condition_kind == "none" else network.usual_guidance
     if own := _pipeline_s_own(network, baseline):
-        clip = own.clip if baseline.clip is None else baseline.clip
-        order = baseline.order or own.order
         baseline = replace(
-            baseline, solver=own.solver, spacing=own.spacing, spacing_options=own.options, order=order, clip=clip
+            baseline,
+            solver=own.solver,
+            spacing=own.spacing,
+            spacing_options=own.options,
+            order=baseline.order or own.order,
+            clip=own.clip if baseline.clip is None else baseline.clip,
+            variance=baseline.variance or own.variance,
         )
     spacing = baseline.spacing or custom_spacing(network.noise)
     return replace(
@@ -54,7 +58,7 @@ def settle(network: Network, baseline: BaselineConfig) -> BaselineConfig:
 def _pipeline_s_own(network: Network, baseline: BaselineConfig) -> UsualSampler | None:
     """Solver and times of a pipeline that takes no others; None where there are none, or the configuration differs."""
     own = network.usual_sampler
-    if own is None or baseline.include_zero is not None:
+    if own is None or baseline.include_zero is not None or not (own.by_default or baseline.solver):
         return None
     differs = baseline.solver not in (None, own.solver) or baseline.spacing not in (None, own.spacing)
     return None if differs or not dict(baseline.spacing_options).items() <= dict(own.options).items() else own

@@ -254,6 +254,7 @@ RESOLVED_SETTINGS = frozenset(
         "baseline.solver",
         "baseline.spacing",
         "baseline.spacing_options",
+        "baseline.variance",
         "quality.higher_is_better",
     }
 )

@@ -35,7 +35,12 @@ WAN = {"use_flow_sigmas": True, "flow_shift": 5.0, "prediction_type": "flow_pred
         ),
         ("DiTPipeline", "DDIMScheduler", {"timestep_spacing": "linspace"}, None),  # whose strides are not its times'
         ("DiTPipeline", "DPMSolverMultistepScheduler", {}, None),
-        ("DDPMPipeline", "DDPMScheduler", {}, None),
+        (
+            "DDPMPipeline",
+            "DDPMScheduler",
+            {"variance_type": "fixed_large"},
+            UsualSampler("ddpm", "leading", clip=1.0, variance="fixed-large", by_default=False),
+        ),
         ("WanPipeline", "FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, None),
         ("StableDiffusionPipeline", "DDIMScheduler", {}, None),  # it takes times
         ("StableDiffusion3Pipeline", "FlowMatchEulerDiscreteScheduler", {}, None),  # it takes sigmas

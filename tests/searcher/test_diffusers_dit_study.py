@@ -36,9 +36,9 @@ def test_every_schedule_that_a_study_finds_goes_on_the_pipeline(
     assert (status["state"], status["evaluations_failed"]) == ("finished", 0)
     pipe = DiTPipeline.from_pretrained("dit")
     pipe.set_progress_bar_config(disable=True)
-    for number in range(6):
-        run("export", "--trial", str(number), "-o", f"{number}.schedule.json")
-        exeunt.apply(pipe, exeunt.load_schedule(f"{number}.schedule.json"))
+    for each in json.loads(run("report", "--json"))["search_front"]:
+        run("export", "--label", each["label"], "-o", "each.schedule.json")
+        exeunt.apply(pipe, exeunt.load_schedule("each.schedule.json"))
     run("export", "--knee", "-o", "fast.schedule.json")
     schedule = exeunt.load_schedule("fast.schedule.json")
     exeunt.apply(pipe, schedule)

@@ -90,6 +90,12 @@ def test_a_pipeline_that_takes_no_times_gives_its_solver_and_times(monkeypatch: 
     other = fit(override(given, {"baseline.solver": "dpmsolver++"}), network).baseline
     assert (other.spacing, other.clip) == ("log-snr", None)
     assert make_frame(network, other).warps
+    slow = UsualSampler("ddpm", "trailing", variance="fixed-large", by_default=False)
+    monkeypatch.setattr(network, "usual_sampler", slow)
+    assert fit(given, network).baseline.solver == "dpmsolver++"
+    asked = fit(override(given, {"baseline.solver": "ddpm"}), network).baseline
+    assert (asked.spacing, asked.variance) == ("trailing", "fixed-large")
+    assert not make_frame(network, asked).warps
 
 
 def test_a_study_that_was_stored_before_settings_could_be_open_keeps_its_values(labels: Network) -> None:
