@@ -14,6 +14,7 @@ from rich.table import Table
 from ..backends.errors import InputError
 from ..backends.printable import json_text, printable
 from ..studies.backup import back_up
+from ..studies.budget import parse_budget
 from ..studies.copying import copy_study
 from ..studies.foreign import foreign_rows
 from ..studies.listing import Summary, summaries
@@ -153,48 +154,70 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
 @study.command()
 @storage_flag
 @click.option("--dry-run", is_flag=True, help="Only list what would go.")
+@click.option(
+    "--older-than",
+    default="1d",
+    show_default=True,
+    metavar="TIME",
+    help="Files without a row go once they are this old, since a worker may be about to commit one: 12h, 30m.",
+)
 @yes_flag
 @json_flag
-def gc(storage: str, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Remove what no study refers to: evaluations, timings and schedules of deleted studies.
+def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> None:
+    """Remove what no study refers to: evaluations, timings, schedules and files of deleted studies and dead workers.
 
     \b
     Examples:
       exeunt study gc --dry-run
       exeunt study gc --yes
     """
+    age = _age(older_than)
     with open_store(storage_url(storage), read_only=dry_run) as store:
-        found = find_garbage(store)
-        if not dry_run and any(found.rows.values()):
+        found = find_garbage(store, age)
+        if not dry_run and not found.is_empty:
             if not as_json:
                 _show_garbage(found)
             _confirm("Remove it?", yes, as_json)
-            found = collect_garbage(store)
+            found = collect_garbage(store, age)
     if as_json:
         _print_json(_garbage_json(found, removed=not dry_run))
-    elif dry_run or not any(found.rows.values()):
+    elif dry_run or found.is_empty:
         _show_garbage(found)
     else:
-        click.echo(f"Removed {len(found.evaluations):,} evaluations, {_size(found.feature_bytes)} of features.")
+        click.echo(f"Removed {len(found.evaluations):,} evaluations and {len(found.files):,} files: {_sizes(found)}.")
+
+
+def _age(text: str) -> float:
+    limit = parse_budget(text, rest=True)
+    if limit.seconds is None or limit.trials is not None or limit.images is not None:
+        raise InputError(f"study: --older-than must be a time, but got `{text}`. Write 1d, 12h or 30m.")
+    return limit.seconds
 
 
 def _garbage_json(found: Garbage, removed: bool) -> dict[str, Any]:
     evaluations = [
         {"digest": digest, "images": images, "bytes": size} for digest, (images, size) in found.evaluations.items()
     ]
-    return {"removed": removed, "bytes": found.feature_bytes, "evaluations": evaluations, "rows": found.rows}
+    files = [{"name": name, "bytes": size} for name, size in found.files.items()]
+    sizes = {"bytes": found.feature_bytes, "file_bytes": found.file_bytes}
+    return {"removed": removed, **sizes, "evaluations": evaluations, "files": files, "rows": found.rows}
 
 
 def _show_garbage(found: Garbage) -> None:
-    if not any(found.rows.values()):
+    if found.is_empty:
         click.echo("Everything belongs to a study.")
         return
     for digest, (images, size) in list(found.evaluations.items())[:MOST_LINES]:
         click.echo(f"  evaluation {digest[:12]}  {images:,} images, {_size(size)}")
     if len(found.evaluations) > MOST_LINES:
         click.echo(f"  and {len(found.evaluations) - MOST_LINES:,} more")
-    rows = ", ".join(f"{count:,} {table.removeprefix('exeunt_')}" for table, count in found.rows.items() if count)
-    click.echo(f"No study refers to {rows}; {_size(found.feature_bytes)} of features.")
+    counts = found.rows | {"files": len(found.files)}
+    rows = ", ".join(f"{count:,} {table.removeprefix('exeunt_')}" for table, count in counts.items() if count)
+    click.echo(f"No study refers to {rows}: {_sizes(found)}.")
+
+
+def _sizes(found: Garbage) -> str:
+    return f"{_size(found.feature_bytes)} of features, {_size(found.file_bytes)} of files"
 
 
 @study.command()

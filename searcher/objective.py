@@ -7,7 +7,8 @@ what an earlier session, another study or another worker has committed is read b
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..backends.errors import DeviceError, ExeuntError
 from ..backends.features import FeatureArray
 from ..backends.sampling import NonFiniteSamples
 from ..backends.schedule import Schedule
-from ..studies.evaluations import FailedEvaluation, UnusableFeatures
+from ..studies.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ..studies.leases import StaleClaim
 from ..studies.records import Claim, EvaluationKey, QualityRecord
 from ..studies.store import Store
@@ -85,6 +86,7 @@ class Objective:
         self.worker = worker
         self.costs = costs
         self.pace = Pace()
+        self._say = say
         self._sampler = ChunkSampler(laboratory, check, say)
         self._spent = spent
         self._newest = -math.inf
@@ -126,11 +128,17 @@ class Objective:
         missing = self.store.evaluations.missing(key, images)
         if not missing:
             return 0
+        with self._sampling(candidate, key) as claim:
+            chunks = _chunks(missing, self.laboratory.config.run.chunk_images)
+            return sum(self._chunk(candidate, claim, seed, chunk) for chunk in chunks)
+
+    @contextmanager
+    def _sampling(self, candidate: Candidate, key: EvaluationKey) -> Generator[Claim]:
+        """A claim on a candidate's images for as long as the block lasts; what makes it fail is noted in the store."""
         claim = self._claim(candidate, key)
         self._sampler.begin()
         try:
-            chunks = _chunks(missing, self.laboratory.config.run.chunk_images)
-            return sum(self._chunk(candidate, claim, seed, chunk) for chunk in chunks)
+            yield claim
         except (NonFiniteSamples, UnusableFeatures) as error:
             self.store.evaluations.fail(claim, str(error))
             raise
@@ -252,9 +260,29 @@ class Objective:
 
     def _answer(self, candidate: Candidate, seed: int, count: int) -> Answer:
         key = self.key(candidate, seed)
-        features = self.store.evaluations.features(key, range(count))
-        assert features is not None, "collect() comes first"
-        return Answer(key.digest, features)
+        mended: set[int] = set()
+        while True:
+            try:
+                features = self.store.evaluations.features(key, range(count))
+            except DamagedFeatures as error:
+                if error.images.start in mended:
+                    raise
+                self._mend(candidate, key, error)
+                mended.add(error.images.start)
+            else:
+                assert features is not None, "collect() comes first"
+                return Answer(key.digest, features)
+
+    def _mend(self, candidate: Candidate, key: EvaluationKey, error: DamagedFeatures) -> None:
+        """Samples a chunk again whose features are damaged or gone, and says so; its row stays.
+
+        Raises what `collect` raises.
+        """
+        LOG.warning("%s It is sampled again.", error)
+        self._say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
+        with self._sampling(candidate, key) as claim:
+            found = self._sampler.chunk(candidate, key.seed, error.images)
+            self.store.evaluations.mend(claim, error.images.start, found.features, found.seconds)
 
     def _keep(self, record: QualityRecord) -> None:
         self.store.measurements.put_quality(record)

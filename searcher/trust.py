@@ -14,7 +14,7 @@ from ..backends.environment import device_name
 from ..backends.errors import DeviceError
 from ..backends.features import FeatureArray
 from ..backends.sampling import NonFiniteSamples
-from ..studies.evaluations import FailedEvaluation
+from ..studies.evaluations import DamagedFeatures, FailedEvaluation
 
 if TYPE_CHECKING:
     from .session import Session
@@ -90,9 +90,13 @@ class Trust:
             self._failures = 0
 
     def _stored(self, session: Session) -> FeatureArray | None:
-        """(N, D) features of the baseline's first images, if the study has them."""
+        """(N, D) features of the baseline's first images, if the study has them whole."""
         key = session.objective.key(session.laboratory.baseline, session.laboratory.config.quality.search_seed)
-        return session.store.evaluations.features(key, range(_count(session)))
+        try:
+            return session.store.evaluations.features(key, range(_count(session)))
+        except DamagedFeatures as error:
+            session.watch.say(f"this device can't be checked, as what it would be compared with is lost. {error}")
+            return None
 
 
 def _count(session: Session) -> int:

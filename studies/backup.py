@@ -1,4 +1,4 @@
-"""Backups while work goes on: one SQLite file that `--storage` opens."""
+"""Backups while work goes on: one SQLite file that `--storage` opens, with all files packed into its rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, and_, func, select
 
 from ..backends.errors import InputError, StorageError
+from .carrying import CONTENTS, contents, in_row
 from .copying import copy_study
 from .faults import explained, place
+from .files import Files
 from .store import Store, open_store
+from .tables import ARTIFACTS, CHUNKS, FILES
+from .transactions import writing
 
 
 @dataclass(frozen=True)
@@ -30,35 +34,60 @@ def back_up(store: Store, path: Path) -> Backup:
     """Writes a database to an SQLite file, all of it or nothing, and checks the file.
 
     Of SQLite it is the very database at one moment. Of PostgreSQL it is a copy of each study, each at one moment; to
-    restore one, copy it back.
+    restore one, copy it back. What are files elsewhere stands in its rows, so that it needs nothing beside it.
 
     Raises:
         InputError: the file is there, or can't be written.
-        StorageError: the database is out of reach, or the backup is not sound.
+        StorageError: the database or its files are out of reach, or the backup is not sound.
     """
     studies = store.studies.names()
-    if store.engine.url.get_backend_name() == "sqlite":
-        back_up_file(store.engine, path)
-    else:
-        with _draft(path) as draft, open_store(f"sqlite:///{draft}") as target:
-            for study in studies:
-                copy_study(store, target, study)
+    with _draft(path) as draft:
+        if store.engine.url.get_backend_name() == "sqlite":
+            _copy_file(store.engine, draft)
+            with open_store(f"sqlite:///{draft}") as target:
+                _pack(target, store.files)
+        else:
+            with open_store(f"sqlite:///{draft}") as target:
+                for study in studies:
+                    copy_study(store, target, study, packs=True)
     return Backup(path, studies, path.stat().st_size)
 
 
 def back_up_file(engine: Engine, path: Path) -> None:
-    """The same of an SQLite database of any version."""
+    """Writes an SQLite database of any version to a file as it is, and checks it; files beside it stay where they are.
+
+    Errors are those of `back_up`.
+    """
     with _draft(path) as draft:
-        raw = engine.raw_connection()
-        try:
-            with closing(sqlite3.connect(draft)) as target:
-                source = raw.driver_connection
-                assert isinstance(source, sqlite3.Connection)
-                source.backup(target)
-        except sqlite3.Error as error:
-            raise explained(error, place(engine)) from error
-        finally:
-            raw.close()
+        _copy_file(engine, draft)
+
+
+def _copy_file(engine: Engine, draft: Path) -> None:
+    raw = engine.raw_connection()
+    try:
+        with closing(sqlite3.connect(draft)) as target:
+            source = raw.driver_connection
+            assert isinstance(source, sqlite3.Connection)
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise explained(error, place(engine)) from error
+    finally:
+        raw.close()
+
+
+def _pack(target: Store, files: Files) -> None:
+    """Takes what are files into their rows, one at a time, since they need not all fit into memory."""
+    files.find()
+    with writing(target.engine) as connection:
+        connection.execute(ARTIFACTS.delete())
+        for table in (CHUNKS, FILES):
+            key, column = list(table.primary_key.columns), table.c[CONTENTS[table.name]]
+            empty = func.length(column) == 0
+            for values in connection.execute(select(*key).where(empty)).all():
+                same = and_(*(each == value for each, value in zip(key, values, strict=True)))
+                row = dict(connection.execute(select(table).where(same)).mappings().one())
+                held = in_row(table, contents(table, row, files))
+                connection.execute(table.update().where(same).values({column: held}))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from ..backends.errors import InputError, StorageError
+from .carrying import Carrier
 from .faults import place
 from .integrity import overlapping_chunks
 from .parts import (
@@ -28,7 +28,7 @@ from .parts import (
     trial_numbers,
 )
 from .store import Store
-from .tables import CHUNKS, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
+from .tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
 from .transactions import reading, writing
 
 # The columns that name a study, beside `study_id`, where its name stands for Optuna's identifier.
@@ -39,6 +39,7 @@ NAMED = {
     THROUGHPUTS.name: "study",
     WORKERS.name: "study",
     ORDERS.name: "study",
+    FILES.name: "study",
     "studies": "study_name",
 }
 # The columns that name a row of one study in every database.
@@ -62,20 +63,26 @@ class Copied:
     digest: str
 
 
-def copy_study(source: Store, target: Store, study: str, name: str | None = None) -> Copied:
+def copy_study(source: Store, target: Store, study: str, name: str | None = None, packs: bool = False) -> Copied:
     """Copies a study into another database, under another name if one is given, and compares what is there afterwards.
 
-    Either all of it is there afterwards or nothing. What both databases have measured stands there once.
+    Either all of it is there afterwards or nothing; files without rows may be left, which the target's garbage
+    collection removes. What both databases have measured stands there once. `packs` is for backups, whose rows hold
+    what are files elsewhere.
 
     Raises:
         InputError: there is no such study, the target has one of that name, or other values of the same evaluations.
-        StorageError: a database is out of reach, or features are not those that were committed.
+        StorageError: a database or its files are out of reach, or features are not those that were committed.
     """
     name = name or study
     source.studies.require(study)
+    carrier = Carrier(source.files, target.files, packs)
+    source.files.find()
+    if not packs:
+        _ = target.files.store  # what is wrong with it is said before anything is copied
     with reading(source.engine) as here, writing(target.engine, durable=True) as there:
         _refuse_known(there, name, place(target.engine))
-        return _Copy(here, there, study, name, place(target.engine)).run()
+        return _Copy(here, there, study, name, place(target.engine), carrier).run()
 
 
 def _refuse_known(connection: Connection, name: str, where: str) -> None:
@@ -89,12 +96,15 @@ def _refuse_known(connection: Connection, name: str, where: str) -> None:
 class _Copy:
     """One copy at work, between two open transactions."""
 
-    def __init__(self, here: Connection, there: Connection, study: str, name: str, where: str) -> None:
+    def __init__(
+        self, here: Connection, there: Connection, study: str, name: str, where: str, carrier: Carrier
+    ) -> None:
         self.here = here
         self.there = there
         self.study = study
         self.name = name
         self.where = where
+        self.carrier = carrier
         self.rows: dict[str, int] = {}
         self.there_already = 0
         self.all: dict[str, list[str]] = {}
@@ -133,7 +143,8 @@ class _Copy:
             batch = [row for row in batch if not self._is_there(part, row, there)]
             new.update(map(digest, batch))
             values = [
-                row | {column: identifiers[row[column]] for column, identifiers in known.items()}
+                self.carrier.moved(part.table, row)
+                | {column: identifiers[row[column]] for column, identifiers in known.items()}
                 for row in portable(part, batch, numbers)
             ]
             if values:
@@ -176,7 +187,8 @@ class _Copy:
             )
         numbers = trial_numbers(self.there, self.name)
         for part in targets:
-            found = Counter(digest(_whole(row)) for row in portable(part, read(self.there, part.rows), numbers))
+            rows = portable(part, read(self.there, part.rows), numbers)
+            found = Counter(digest(self.carrier.arrived(part.table, row)) for row in rows)
             missing = self.new[part.table.name] - found
             if missing:
                 raise StorageError(
@@ -188,11 +200,6 @@ class _Copy:
 def _values(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
     """Values that can be compared and looked up; JSON's lists become tuples."""
     return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in columns)
-
-
-def _whole(row: Row) -> Row:
-    """The row with the digest of the features that it has in place of the one that it states."""
-    return row | {"sha256": hashlib.sha256(row["features"]).hexdigest()} if "features" in row else row
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

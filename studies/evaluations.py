@@ -2,11 +2,11 @@
 
 A worker claims an evaluation, commits its images in chunks, and releases it; whoever claims it next goes on from the
 last committed chunk. The same image of the same question is never sampled twice, in any study of the database.
+Features are files, written before the row that names them: what is cut off in between is a file without a row.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, final
@@ -18,13 +18,15 @@ from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, func,
 from ..backends.errors import ExeuntError, StorageError
 from ..backends.schedule import Schedule, canonical, parse
 from . import leases, losses, outlines, secrets
+from .artifacts import DamagedArtifact, MissingArtifact
+from .faults import Unreachable
+from .features import STORED, SUFFIX, UnusableFeatures, chunk_bytes, packed
+from .files import Files
 from .patience import patient
 from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord
 from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
 from .transactions import clock, insert_once, reading, writing
 
-STORED = np.dtype("<f2")
-LARGEST = float(np.finfo(np.float16).max)
 FEW = 500  # how many values go into one IN, well under every database's limit
 
 
@@ -34,24 +36,33 @@ class FailedEvaluation(ExeuntError):
     identifier = "failed-evaluation"
 
 
-class UnusableFeatures(ExeuntError):
-    """Features that are not finite, or too large to be stored: the images are broken."""
-
-    identifier = "unusable-features"
-
-
 class DamagedFeatures(StorageError):
-    """Stored features that are not those that were committed."""
+    """Stored features that are not those that were committed, or whose file is gone.
+
+    Attributes:
+        images: whose they are; sampled again, they can be put in their place with `EvaluationStore.mend`.
+    """
 
     identifier = "damaged-features"
+
+    def __init__(self, message: str, images: range) -> None:
+        super().__init__(message)
+        self.images = images
+
+
+__all__ = ["DamagedFeatures", "EvaluationStore", "FailedEvaluation", "UnusableFeatures"]
 
 
 @final
 class EvaluationStore:
-    """Evaluations in the database of an engine. Every method is one transaction, or raises `StorageError`."""
+    """Evaluations in the database of an engine, with their features in its files.
 
-    def __init__(self, engine: Engine) -> None:
+    Every method is one transaction, or raises `StorageError`.
+    """
+
+    def __init__(self, engine: Engine, files: Files) -> None:
         self.engine = engine
+        self.files = files
 
     @patient
     def add_schedule(self, schedule: Schedule) -> str:
@@ -151,17 +162,45 @@ class EvaluationStore:
         Raises:
             StaleClaim: another worker has taken the evaluation over; nothing was committed.
             UnusableFeatures: a feature is not finite or beyond 65504; nothing was committed.
+            NoRoom: the disk of the files or of the database stayed full; nothing was committed.
         """
-        data = _packed(features, first_image)
-        values = {
-            "first_image": first_image, "num_images": features.shape[0], "width": features.shape[1], "seconds": seconds,
-            "owner": claim.owner, "study": claim.study, "sha256": hashlib.sha256(data).hexdigest(), "features": data,
-        }  # fmt: skip
+        values = self._filed(features, first_image)
+        values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
         with writing(self.engine, durable=True) as connection:
             _hold(connection, claim)
             evaluation = _id(connection, claim.evaluation)
             if not _is_committed(connection, evaluation, values):
                 connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
+                self._require(values["sha256"])
+
+    @patient
+    def mend(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
+        """Puts features (n, D), sampled again, in the place of a committed chunk's that are damaged or gone.
+
+        The row stays and counts as before; what sampling again took is added to it. Errors are those of `commit_chunk`.
+        """
+        values = self._filed(features, first_image)
+        with writing(self.engine, durable=True) as connection:
+            _hold(connection, claim)
+            same = (CHUNKS.c.evaluation_id == _id(connection, claim.evaluation)) & (CHUNKS.c.first_image == first_image)
+            row = connection.execute(select(CHUNKS.c.num_images, CHUNKS.c.width).where(same)).one()
+            assert tuple(row) == (values["num_images"], values["width"]), "a chunk is mended whole"
+            values["seconds"] = CHUNKS.c.seconds + seconds
+            connection.execute(CHUNKS.update().where(same).values(values))
+            self._require(values["sha256"])
+
+    def _filed(self, features: NDArray[np.float32], first_image: int) -> dict[str, Any]:
+        """The columns of a chunk whose features are a file, which is there for good afterwards."""
+        data = packed(features, first_image)
+        return {
+            "first_image": first_image, "num_images": features.shape[0], "width": features.shape[1],
+            "sha256": self.files.put(data, SUFFIX), "features": b"",
+        }  # fmt: skip
+
+    def _require(self, digest: str) -> None:
+        """A file without a row, such as this one was until now, may have been collected as garbage."""
+        if not self.files.holds(digest, SUFFIX):
+            raise Unreachable(f"artifacts: {digest}.{SUFFIX} was removed while it was committed. Trying again.")
 
     @patient
     def missing(self, key: EvaluationKey, images: range) -> list[range]:
@@ -187,10 +226,25 @@ class EvaluationStore:
         columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
         with reading(self.engine) as connection:
             rows = connection.execute(_chunks_of(key, images, *columns)).all()
-        parts = [_unpacked(row, images, key) for row in rows]
+        parts = [self._part(row, images, key) for row in rows]
         if sum(len(part) for part in parts) < len(images) or not parts:
             return None
         return np.concatenate(parts)
+
+    def _part(self, row: Row[Any], images: range, key: EvaluationKey) -> NDArray[np.float32]:
+        """The features of a chunk that are among `images`."""
+        try:
+            data = chunk_bytes(row, self.files)
+        except (MissingArtifact, DamagedArtifact) as error:
+            chunk = range(row.first_image, row.first_image + row.num_images)
+            raise DamagedFeatures(
+                f"storage: features must have the digest they were committed with, but those from image "
+                f"{row.first_image} of evaluation {key.digest[:12]} changed or are gone: {error}",
+                chunk,
+            ) from None
+        stored = np.frombuffer(data, dtype=STORED).reshape(row.num_images, row.width)
+        start = max(images.start - row.first_image, 0)
+        return stored[start : images.stop - row.first_image].astype(np.float32)
 
     @patient
     def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
@@ -266,18 +320,6 @@ def _batches(values: list[Any]) -> Iterator[list[Any]]:
     return (values[start : start + FEW] for start in range(0, len(values), FEW))
 
 
-def _packed(features: NDArray[np.float32], first_image: int) -> bytes:
-    assert features.ndim == 2
-    assert features.size > 0
-    if not np.all(np.abs(features) <= LARGEST):  # NaN compares false
-        last = first_image + len(features) - 1
-        raise UnusableFeatures(
-            f"features of images {first_image} to {last} must be finite and at most {LARGEST:g}, but some are not. "
-            "The network diverges with this schedule and dtype."
-        )
-    return np.ascontiguousarray(features, dtype=STORED).tobytes()
-
-
 def _is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
     """Whether this very chunk is there. Another one with some of its images is a mistake of the caller."""
     last = chunk["first_image"] + chunk["num_images"]
@@ -303,18 +345,6 @@ def _chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:
         .where(CHUNKS.c.first_image + CHUNKS.c.num_images > images.start)
         .order_by(CHUNKS.c.first_image)
     )
-
-
-def _unpacked(row: Row[Any], images: range, key: EvaluationKey) -> NDArray[np.float32]:
-    """The rows of a chunk that are among `images`."""
-    if hashlib.sha256(row.features).hexdigest() != row.sha256:
-        raise DamagedFeatures(
-            f"storage: features must have the digest they were committed with, but those from image {row.first_image} "
-            f"of evaluation {key.digest[:12]} changed. Restore a backup of the database."
-        )
-    stored = np.frombuffer(row.features, dtype=STORED).reshape(row.num_images, row.width)
-    start = max(images.start - row.first_image, 0)
-    return stored[start : images.stop - row.first_image].astype(np.float32)
 
 
 def _reasons(connection: Connection, evaluations: Collection[int]) -> dict[int, tuple[str, ...]]:

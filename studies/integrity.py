@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, Table, func, select, text
 
+from ..backends.errors import InputError
 from ..backends.schedule import ExeuntError, parse
+from .artifacts import DamagedArtifact, MissingArtifact
+from .carrying import CONTENTS, contents, file_name
+from .files import Files
 from .parts import optuna_tables
 from .processes import Process
 from .records import EvaluationKey
-from .tables import CHUNKS, EVALUATIONS, LEASES, MEMBERS, SCHEDULES, STUDIES, WORKERS
+from .tables import CHUNKS, EVALUATIONS, FILES, LEASES, MEMBERS, SCHEDULES, STUDIES, WORKERS
 from .transactions import clock, reading
 
 BATCH = 100
@@ -25,7 +29,7 @@ class Finding:
     """Something that is not as it should be.
 
     Attributes:
-        kind: what was checked: file, schedule, evaluation, chunk, features, member, lease or trial.
+        kind: what was checked: file, schedule, evaluation, chunk, features, files, member, lease or trial.
         what: what was found, in words.
         damage: whether something is lost or wrong; else it mends itself with the next worker.
     """
@@ -36,14 +40,21 @@ class Finding:
 
 
 def check_all(engine: Engine, features: bool = True) -> list[Finding]:
-    """Everything that is not as it should be in a current database, at one moment.
+    """Everything that is not as it should be in a current database.
 
-    `features` reads them all and holds them to the digests that they were committed with, at about a second a gigabyte.
+    `features` reads them all, and all files, and holds them to the digests that they were committed with, at about a
+    second a gigabyte; without, files need only be there.
     """
+    files = Files(engine)
     with reading(engine) as connection:
         checks = [_file, _schedules, _evaluations, _chunks, _members, _leases, _trials]
-        checks += [_features] if features else []
-        return [finding for each in checks for finding in _few(each(connection))]
+        found = [finding for each in checks for finding in _few(each(connection))]
+    try:
+        there = {stored.name for stored in files.listed()}
+    except InputError as error:
+        return [*found, Finding("files", str(error).rstrip("."))]
+    with reading(engine) as connection:
+        return [*found, *_few(_contents(connection, files) if features else _names(connection, files, there))]
 
 
 def _few(findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -106,12 +117,34 @@ def overlapping_chunks(connection: Connection) -> list[str]:
     return [f"image {first} of evaluation {digest[:12]}" for digest, first in connection.execute(query)]
 
 
-def _features(connection: Connection) -> Iterator[Finding]:
-    columns = EVALUATIONS.c.digest, CHUNKS.c.first_image, CHUNKS.c.sha256, CHUNKS.c.features
-    query = select(*columns).join(EVALUATIONS, EVALUATIONS.c.id == CHUNKS.c.evaluation_id)
-    for digest, first, wanted, data in connection.execute(query, execution_options={"yield_per": BATCH}):
-        if hashlib.sha256(data).hexdigest() != wanted:
-            yield Finding("features", f"those from image {first} of evaluation {digest[:12]} changed")
+def _contents(connection: Connection, files: Files) -> Iterator[Finding]:
+    """Features and files that are not those that were committed, each read whole."""
+    for table, row, kind, what in _rows_with_contents(connection):
+        try:
+            contents(table, row, files)
+        except DamagedArtifact:
+            yield Finding(kind, f"{what} changed")
+        except MissingArtifact as error:
+            yield Finding(kind, f"{what} are gone: {str(error).rstrip('.')}")
+
+
+def _names(connection: Connection, files: Files, there: Collection[str]) -> Iterator[Finding]:
+    """Features and files that are not in the store."""
+    for table, row, kind, what in _rows_with_contents(connection):
+        if row[CONTENTS[table.name]] or file_name(table, row) in there:
+            continue
+        if not files.store.holds(file_name(table, row)):  # nor was it committed since the store was listed
+            yield Finding(kind, f"{what} are gone: the store of files does not have {file_name(table, row)}")
+
+
+def _rows_with_contents(connection: Connection) -> Iterator[tuple[Table, dict[str, Any], str, str]]:
+    """Each row of which contents are kept, with the kind and the words of a finding about it."""
+    query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS, EVALUATIONS.c.id == CHUNKS.c.evaluation_id)
+    for row in connection.execute(query, execution_options={"yield_per": BATCH}).mappings():
+        what = f"those from image {row['first_image']} of evaluation {row['digest'][:12]}"
+        yield CHUNKS, dict(row), "features", what
+    for row in connection.execute(select(FILES), execution_options={"yield_per": BATCH}).mappings():
+        yield FILES, dict(row), "files", f"{row['kind']} of {row['schedule_digest'][:12]} of study `{row['study']}`"
 
 
 def _members(connection: Connection) -> Iterator[Finding]:

@@ -25,6 +25,18 @@ STEPS: Mapping[int, Sequence[str]] = {
         "CREATE TABLE exeunt_orders (study VARCHAR(512) NOT NULL, wanted VARCHAR(512) NOT NULL, since FLOAT NOT NULL, "
         "PRIMARY KEY (study), FOREIGN KEY(study) REFERENCES exeunt_studies (name))",
     ),
+    # Features that are committed from now on are files, and their rows have none; those that are there stay in theirs.
+    3: (
+        "CREATE TABLE exeunt_artifacts (id INTEGER NOT NULL, url TEXT NOT NULL, token VARCHAR(512) NOT NULL, "
+        "created FLOAT NOT NULL, PRIMARY KEY (id))",
+        "CREATE TABLE exeunt_files (study VARCHAR(512) NOT NULL, kind VARCHAR(512) NOT NULL, "
+        "schedule_digest VARCHAR(64) NOT NULL, weights_sha256 TEXT NOT NULL, about JSON NOT NULL, "
+        "created FLOAT NOT NULL, num_bytes BIGINT NOT NULL, sha256 VARCHAR(64) NOT NULL, content TEXT NOT NULL, "
+        "PRIMARY KEY (study, kind, schedule_digest, weights_sha256), "
+        "FOREIGN KEY(study) REFERENCES exeunt_studies (name), "
+        "FOREIGN KEY(schedule_digest) REFERENCES exeunt_schedules (digest))",
+        "CREATE INDEX exeunt_files_schedule ON exeunt_files (schedule_digest)",
+    ),
 }
 CURRENT = max(STEPS)
 OLDEST = min(STEPS) - 1

@@ -22,6 +22,7 @@ from .tables import (
     CHUNKS,
     EVALUATIONS,
     FAILURES,
+    FILES,
     MEMBERS,
     ORDERS,
     QUALITIES,
@@ -177,6 +178,7 @@ def _ours(study: str) -> list[Part]:
         Part(THROUGHPUTS, throughputs, ("entry",), ("seconds",), shared=True, references=timing, left_out="id"),
         Part(WORKERS, WORKERS.c.study == study, ("owner",)),
         Part(ORDERS, ORDERS.c.study == study, ("study",)),
+        Part(FILES, FILES.c.study == study),
     ]
 
 
@@ -226,9 +228,9 @@ def read(connection: Connection, query: Select[Any]) -> Iterator[Row]:
 def digest(row: Mapping[str, Any]) -> str:
     """SHA-256 of a row's contents, the same on every database.
 
-    Features are stood for by their own digest, and what was worked out of a schedule by the schedule.
+    Features and files are stood for by their own digests, and what was worked out of a schedule by the schedule.
     """
-    contents = {name: value for name, value in row.items() if name not in ("features", "outline")}
+    contents = {name: value for name, value in row.items() if name not in ("features", "content", "outline")}
     text = json.dumps(contents, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,22 +1,26 @@
 """Deleting studies, and what no study refers to any more.
 
-What a deleted study measured stays, since another study may ask the same questions, until it is collected.
+What a deleted study measured stays, since another study may ask the same questions, until it is collected. Rows go
+first and the files that they named afterwards, so that a collection that is cut off leaves files, never rows without.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, not_, or_, select, text
 
 from ..backends.errors import InputError
+from .features import STORED
 from .parts import parts
 from .store import Store
+from .sweeping import OLD_ENOUGH, loose, named, sweep
 from .tables import (
     CALL_TIMINGS,
     CHUNKS,
     EVALUATIONS,
     FAILURES,
+    FILES,
     LEASES,
     MEMBERS,
     QUALITIES,
@@ -57,38 +61,58 @@ class Garbage:
     Attributes:
         evaluations: the digest of each with its number of images and the bytes of its features.
         rows: how many rows of each table it makes.
+        files: the files that no row refers to then, with their bytes.
     """
 
     evaluations: dict[str, tuple[int, int]]
     rows: dict[str, int]
+    files: dict[str, int]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (any(self.rows.values()) or self.files)
 
     @property
     def feature_bytes(self) -> int:
         return sum(size for _, size in self.evaluations.values())
 
+    @property
+    def file_bytes(self) -> int:
+        return sum(self.files.values())
 
-def find_garbage(store: Store) -> Garbage:
-    """What no study refers to, found without changing anything."""
+
+def find_garbage(store: Store, older_than: float = OLD_ENOUGH) -> Garbage:
+    """What no study refers to, found without changing anything.
+
+    Files that no row ever referred to count once they are `older_than` seconds old: a worker may be about to commit
+    the row of a younger one.
+    """
     with reading(store.engine) as connection:
-        return _garbage(connection)
+        found, before = _garbage(connection), named(connection)
+        kept = named(connection, CHUNKS.c.evaluation_id.not_in(select(EVALUATIONS.c.id).where(_forgotten())))
+    return replace(found, files=loose(store.files, kept, before - kept, older_than))
 
 
-def collect_garbage(store: Store) -> Garbage:
-    """Removes what no study refers to, in one transaction, and gives SQLite's file back the room that it took."""
+def collect_garbage(store: Store, older_than: float = OLD_ENOUGH) -> Garbage:
+    """Removes what no study refers to: rows in one transaction, then files. Gives SQLite's file back what they took."""
     with writing(store.engine, durable=True) as connection:
         if connection.dialect.name == "postgresql":
             # A worker stores a schedule and makes it a member in two steps of one transaction.
             connection.execute(text("LOCK TABLE exeunt_members, exeunt_evaluations IN SHARE ROW EXCLUSIVE MODE"))
-        found = _garbage(connection)
+        found, before = _garbage(connection), named(connection)
         for table, condition in _conditions():
             _delete(connection, table, condition)
+        kept = named(connection)
+    files = loose(store.files, kept, before - kept, older_than)
+    removed = sweep(store, files)
+    found = replace(found, files={name: files[name] for name in removed})
     if found.evaluations and store.engine.url.get_backend_name() == "sqlite":
         _shrink(store)
     return found
 
 
 def _garbage(connection: Connection) -> Garbage:
-    images, size = func.sum(CHUNKS.c.num_images), func.sum(func.length(CHUNKS.c.features))
+    images, size = func.sum(CHUNKS.c.num_images), func.sum(CHUNKS.c.num_images * CHUNKS.c.width * STORED.itemsize)
     query = (
         select(EVALUATIONS.c.digest, func.coalesce(images, 0), func.coalesce(size, 0))
         .outerjoin(CHUNKS, CHUNKS.c.evaluation_id == EVALUATIONS.c.id)
@@ -101,7 +125,7 @@ def _garbage(connection: Connection) -> Garbage:
         table.name: connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one()
         for table, condition in _conditions()
     }
-    return Garbage(evaluations, rows)
+    return Garbage(evaluations, rows, {})
 
 
 def _conditions() -> list[tuple[Table, ColumnElement[bool]]]:
@@ -166,7 +190,8 @@ def _unmentioned() -> ColumnElement[bool]:
     evaluated = exists().where(EVALUATIONS.c.schedule_digest == digest, not_(_forgotten()))
     of_it = or_(THROUGHPUTS.c.schedule_digest == digest, THROUGHPUTS.c.baseline_digest == digest)
     timed = exists().where(of_it, not_(_untimed()))
-    return and_(~member, ~evaluated, ~timed)
+    filed = exists().where(FILES.c.schedule_digest == digest)
+    return and_(~member, ~evaluated, ~timed, ~filed)
 
 
 def _delete(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from .catalogue import StudyStore
 from .evaluations import EvaluationStore
+from .files import Files
 from .measurements import MeasurementStore
 from .schema import engine_url
 from .storage import open_engine
@@ -22,6 +23,7 @@ class Store:
     evaluations: EvaluationStore
     measurements: MeasurementStore
     studies: StudyStore
+    files: Files
 
     @property
     def url(self) -> str:
@@ -40,11 +42,12 @@ class Store:
         self.close()
 
 
-def open_store(url: str, read_only: bool = False) -> Store:
-    """Opens a study database as `storage.open_engine` does, with its errors."""
-    return store_on(open_engine(url, read_only))
+def open_store(url: str, read_only: bool = False, artifacts: str | None = None) -> Store:
+    """Opens a study database as `storage.open_engine` does, with its errors; `artifacts` is as for `Files`."""
+    return store_on(open_engine(url, read_only), artifacts)
 
 
-def store_on(engine: Engine) -> Store:
+def store_on(engine: Engine, artifacts: str | None = None) -> Store:
     """The store over an engine that `storage.open_engine` opened."""
-    return Store(engine, EvaluationStore(engine), MeasurementStore(engine), StudyStore(engine))
+    files = Files(engine, artifacts)
+    return Store(engine, EvaluationStore(engine, files), MeasurementStore(engine), StudyStore(engine), files)

@@ -1,6 +1,6 @@
 """The tables of a study database. They stand beside Optuna's, whose names they avoid with a prefix.
 
-Version 2. A change of anything here is a new version and a step in `migrations.py`.
+Version 3. A change of anything here is a new version and a step in `migrations.py`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ LEASES = _table(
     Column("expires", Float, nullable=False),
 )
 
-# Features stand last: SQLite then reads the other columns without the pages that they overflow to.
+# `features` is empty where they are a file of the artifact store, whose name is `sha256`; those of earlier versions and
+# of backups are here. They stand last: SQLite then reads the other columns without the pages that they overflow to.
 CHUNKS = _table(
     "chunks",
     Column("id", Integer, primary_key=True),
@@ -204,4 +205,29 @@ ORDERS = _table(
     Column("study", NAME, ForeignKey("exeunt_studies.name"), primary_key=True),
     Column("wanted", NAME, nullable=False),
     Column("since", Float, nullable=False),
+)
+
+# The one store of this database's files and the token in its marker. No row: a folder beside an SQLite database.
+ARTIFACTS = _table(
+    "artifacts",
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("url", Text, nullable=False),
+    Column("token", NAME, nullable=False),
+    Column("created", Float, nullable=False),
+)
+
+# Files of a study beside features: sample images and schedules. `content` is empty where it is a file of the artifact
+# store, whose name is `sha256`; in backups it is here, in base64.
+FILES = _table(
+    "files",
+    Column("study", NAME, ForeignKey("exeunt_studies.name"), primary_key=True),
+    Column("kind", NAME, primary_key=True),
+    Column("schedule_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), primary_key=True),
+    Column("weights_sha256", Text, primary_key=True),
+    Column("about", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("num_bytes", BigInteger, nullable=False),
+    Column("sha256", DIGEST, nullable=False),
+    Column("content", Text, nullable=False),
+    Index("exeunt_files_schedule", "schedule_digest"),
 )

@@ -1,10 +1,12 @@
 """What all tests share: databases on a PostgreSQL server, gradients as they were."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import postgres
 import pytest
 import torch
+from exeunt.studies.files import VARIABLE
 from exeunt.studies.storage import open_engine
 from sqlalchemy import make_url
 
@@ -33,8 +35,11 @@ def postgres_template(postgres_server: postgres.Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: postgres.Server, postgres_template: str) -> Iterator[str]:
-    """A database with our tables and nothing in them."""
+def postgres_url(
+    postgres_server: postgres.Server, postgres_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A database with our tables and nothing in them, and a folder for its files."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "postgres-files"))
     with postgres_server.database(postgres_template) as url:
         yield url
 

@@ -86,6 +86,7 @@ def team(laboratory: Laboratory, tmp_path: Path) -> Iterator[Team]:
 def both(team: Team, measured: Path, tmp_path: Path) -> tuple[Session, Session]:
     """Two workers, who came when the baselines were measured."""
     shutil.copy(measured, tmp_path)
+    shutil.copytree(f"{measured}-files", tmp_path / f"{measured.name}-files")
     first, second = team.worker(), team.worker()
     first.refresh(now=True)
     return first, second

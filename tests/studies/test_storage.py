@@ -199,7 +199,7 @@ FOREIGN = {
     "a folder": (lambda path: path.mkdir(), "is a folder. Write sqlite:///"),
     "Optuna's": (_optuna_only, "Optuna studies without Exeunt's tables"),
     "something else": (_something_else, "belongs to something else (it has the tables bookmarks)"),
-    "a newer version": (_newer, "up to version 2, but .* has version 99. Install a newer one"),
+    "a newer version": (_newer, f"up to version {schema.CURRENT}, but .* has version 99. Install a newer one"),
 }
 
 
