@@ -168,7 +168,7 @@ def export(
         "--min-speedup": None if min_speedup is None else selection.at_least(min_speedup),
     }
     choose = _only(choices)
-    kind = None if format_name == ONNX else find_format(format_name)
+    kind = None if format_name == ONNX else find_format(format_name, others=(ONNX,))
     view, config = _open(storage, study)
     point = choose(view)
     schedule = portable(view, point)
@@ -192,6 +192,8 @@ def _with_weights(config: StudyConfig, weights: str) -> StudyConfig:
     """The configuration with the checkpoint of a point in place of the study's own."""
     from .laboratory import load_networks, resolve_device
 
+    if not config.checkpoint.baseline_weights:
+        return config
     networks = load_networks(resolve_device(config))
     paths = dict(zip(networks, [config.checkpoint.path, *config.checkpoint.baseline_weights], strict=True))
     return override(config, {"checkpoint.path": paths[weights]})
