@@ -101,7 +101,7 @@ def test_export_by_trial_names_the_file_after_it(recorded: str, folder: Path) ->
         (["--knee", "--trial", "3"], "but got --trial and --knee"),
         (["--trial", "999"], "no trial 999"),
         (["--min-speedup", "99"], "the nearest is"),
-        (["--knee", "--format", "onx"], "must be one of exeunt, schedule, ase"),
+        (["--knee", "--format", "onx"], "Use --format onnx"),
         (["--max-loss", "five"], "a share such as 5% or 0.05"),
         (["--knee", "--study", "fashon"], "`fashon` is not in"),
         (["--label", "full", "--format", "ase", "-o", "/proc/none/x.txt"], "must be writable"),
