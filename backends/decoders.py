@@ -22,6 +22,7 @@ from .weights import load_strictly, read_weights, weights_sha256
 CHUNK_PIXELS = 2**19
 # What an `AutoencoderKL` is made of, by the keys of its configuration.
 LAYERS = ("layers_per_block",)
+IMAGE_CHANNELS = (1, 3)  # of samples that are images themselves
 CHANNELS = ("block_out_channels", "latent_channels", "in_channels", "out_channels", "norm_num_groups")
 
 
@@ -68,7 +69,7 @@ class Pixels(Decoder):
         self.image_shape = (3, height, width)
 
     def check(self) -> None:
-        if self._channels not in (1, 3):
+        if self._channels not in IMAGE_CHANNELS:
             raise InputError(
                 f"vae: `{self._name}` samples latents of {self._channels} channels, and nothing here decodes them. "
                 "Add `--vae FOLDER` with the diffusers autoencoder that it was trained on."
@@ -147,7 +148,8 @@ class KLDecoder(Decoder):
         if channels != sample_shape[0]:
             raise InputError(
                 f"vae: must decode latents of {sample_shape[0]} channels, but `{folder}` has {channels}. "
-                "Give the autoencoder that the checkpoint was trained on."
+                "Give the autoencoder that the checkpoint was trained on"
+                f"{', or none: samples of so few are images' if sample_shape[0] in IMAGE_CHANNELS else ''}."
             )
         _refuse_enormous(folder, config)
         module = _load_kl(folder)

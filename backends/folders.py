@@ -12,6 +12,8 @@ from .recognition import GIVE_DENOISER, Recognition
 PIPELINE, MODEL = "model_index.json", "config.json"
 DENOISER = re.compile(r"(Transformer|UNet)\w*Model$")  # classes of diffusers that predict noise, by their names
 DENOISERS = ("transformer", "unet", "prior")  # where a pipeline keeps them
+DECODER = "vae"
+WEIGHTS = (f"*{INDEX_SUFFIX}", "*.safetensors", "*.bin")
 MAX_JSON_BYTES = 8_000_000
 
 
@@ -38,14 +40,16 @@ def recognise_folder(path: Path) -> Recognition:
     name = _json(path / PIPELINE).get("_class_name", "pipeline")
     seen = tuple(f"{component}: {kind}" for component, kind in classes.items())
     if not any(component in classes for component in DENOISERS):
-        return Recognition(None, f"a {name} without {', '.join(DENOISERS)}", seen, GIVE_DENOISER)
+        return Recognition(None, f"{_a(name)} without {', '.join(DENOISERS)}", seen, GIVE_DENOISER)
     for component in classes:
         if not (path / component).is_dir():
             raise InputError(
                 f"checkpoint: `{path / PIPELINE}` names `{component}`, but that folder is missing. Download it."
             )
+        if component in (*DENOISERS, DECODER):
+            _refuse_empty(path / component)
     _refuse_damaged(path)
-    return Recognition("diffusers", f"a {name} of diffusers", seen)
+    return Recognition("diffusers", f"{_a(name)} of diffusers", seen)
 
 
 def _recognise_model(path: Path) -> Recognition:
@@ -54,12 +58,18 @@ def _recognise_model(path: Path) -> Recognition:
     if name is None:
         kind, named = config.get("model_type"), config.get("architectures")
         first = named[0] if isinstance(named, list) and named else kind
-        return Recognition(None, f"a {first} of transformers", (f"model_type {kind}",), GIVE_DENOISER)
+        return Recognition(None, f"{_a(first)} of transformers", (f"model_type {kind}",), GIVE_DENOISER)
     name = str(name)
     if not DENOISER.search(name):
-        return Recognition(None, f"a {name} of diffusers", (f"_class_name {name}",), GIVE_DENOISER)
+        return Recognition(None, f"{_a(name)} of diffusers", (f"_class_name {name}",), GIVE_DENOISER)
+    _refuse_empty(path)
     _refuse_damaged(path)
-    return Recognition("diffusers", f"a {name} of diffusers", (f"_class_name {name}",))
+    return Recognition("diffusers", f"{_a(name)} of diffusers", (f"_class_name {name}",))
+
+
+def _a(name: object) -> str:
+    """A name with its article; `U` as in U-Net sounds like a consonant."""
+    return f"{'an' if str(name)[:1] in 'AEIO' else 'a'} {name}"
 
 
 def components(path: Path) -> dict[str, str]:
@@ -70,6 +80,14 @@ def components(path: Path) -> dict[str, str]:
     if outside is not None:
         raise InputError(f"checkpoint: `{path / PIPELINE}` names `{outside}`, which is no folder beside it. Mend it.")
     return {name: str(kind) for name, (_, kind) in pairs.items() if kind is not None}
+
+
+def _refuse_empty(folder: Path) -> None:
+    """A folder whose weights were left out of a download."""
+    if not any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
+        raise InputError(
+            f"checkpoint: `{folder}` has no weights, neither .safetensors nor .bin. Download them into it."
+        )
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -83,7 +101,7 @@ def _refuse_damaged(path: Path) -> None:
 
 def weights_in(folder: Path) -> Container | None:
     """A component's weights, in the first of diffusers' layouts that is there; None for schedulers and tokenizers."""
-    for pattern in (f"*{INDEX_SUFFIX}", "*.safetensors", "*.bin"):
+    for pattern in WEIGHTS:
         for file in sorted(folder.glob(pattern)):
             try:
                 return open_container(file, shapes_only=True)

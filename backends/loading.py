@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from pathlib import Path
@@ -26,6 +27,7 @@ NETWORKS = {
 }
 # What taking a value for something else raises.
 STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, OSError)
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 MADE = ("closed-form",)  # those that make their own weights
 BUNDLED = {
     "fashion-dit": ("DiT", ASSETS / "fashion-dit" / "normal.safetensors"),
@@ -68,11 +70,19 @@ def load(
     path = Path(name)
     if not path.exists():
         names = [*BUNDLED, *MADE]
-        hint = nearest(name, names, f"Give a file, or one of: {', '.join(names)}.")
+        hint = _from_hub(name) or nearest(name, names, f"Give a file, or one of: {', '.join(names)}.")
         raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is none. {hint}")
     kind = network or identify(path, options.get("weights_key")).network
     assert kind is not None, "what is none of them was refused"
     return _make(resolve(kind), path, options, device=target, dtype=dtype, name=path.resolve().name)
+
+
+def _from_hub(name: str) -> str | None:
+    """The way to what looks like a repository's name on the Hugging Face Hub, such as google/ddpm-cifar10-32."""
+    found = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)", name)
+    if found is None or Path(name).suffix in SUFFIXES or Path(found[1]).exists():
+        return None
+    return f"Give a path. From the Hugging Face Hub it comes by `hf download {name} --local-dir {found[2]}`."
 
 
 def _for_bundled(name: str, network: str | None) -> Any:

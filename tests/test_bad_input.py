@@ -136,6 +136,10 @@ CASES: dict[str, tuple[Words, str]] = {
         flags("--checkpoint", "{files}/none.safetensors"),
         "must be a file, a folder or a bundled name",
     ),
+    "checkpoint that is on a hub": (
+        flags("--checkpoint", "google/ddpm-cifar10-32"),
+        "by `hf download google/ddpm-cifar10-32 --local-dir ddpm-cifar10-32`",
+    ),
     "checkpoint misspelt": (flags("--checkpoint", "fashion-dit-exit"), "Did you mean `fashion-dit-exits`"),
     "checkpoint is a folder": (flags("--checkpoint", "{files}/empty-folder"), "empty-folder"),
     "checkpoint empty": (flags("--checkpoint", "{files}/empty.safetensors"), "empty.safetensors"),

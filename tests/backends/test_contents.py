@@ -90,6 +90,8 @@ def test_a_pipeline_folder(tmp_path: Path) -> None:
     assert (found.taken_for.network, found.taken_for.what) == ("diffusers", "a DiTPipeline of diffusers")
     assert identify(tmp_path) == found.taken_for
     assert found.chosen == "transformer"
+    (tmp_path / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    assert "transformer` has no weights, neither .safetensors nor .bin" in (inspect(tmp_path).refusal or "")
 
 
 def test_a_folder_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
@@ -97,6 +99,10 @@ def test_a_folder_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     assert "T5EncoderModel of transformers" in (inspect(tmp_path).refusal or "")
     with pytest.raises(InputError, match="T5EncoderModel"):
         identify(tmp_path)
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    assert "is taken for an AutoencoderKL of diffusers, which can't be searched" in (inspect(tmp_path).refusal or "")
+    (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    assert "has no weights" in (inspect(tmp_path).refusal or "")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def test_half_precision_decodes_in_single_where_the_folder_says_so(folder: Path,
 def test_refused_folders(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"16 channels, but .* has 4"):
         KLDecoder.from_folder(folder, (16, 8, 8), CPU, torch.float32)
+    with pytest.raises(InputError, match="or none: samples of so few are images"):
+        KLDecoder.from_folder(folder, (3, 8, 8), CPU, torch.float32)
     with pytest.raises(InputError, match=r"config\.json.*can't be read"):
         load(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))

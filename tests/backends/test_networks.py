@@ -157,7 +157,7 @@ class TestFolders:
         ("config", "words"),
         [
             ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "a LlamaForCausalLM of transformers"),
-            ({"_class_name": "AutoencoderKL"}, "a AutoencoderKL of diffusers"),
+            ({"_class_name": "AutoencoderKL"}, "an AutoencoderKL of diffusers"),
         ],
     )
     def test_models_that_denoise_nothing_are_named(self, tmp_path: Path, config: dict[str, object], words: str) -> None:
