@@ -10,7 +10,7 @@ import optuna
 import torch
 
 from ..backends.errors import InputError, Interrupted, StorageError
-from ..studies.foreign import foreign_rows
+from ..studies.foreign import contradicted, foreign_rows
 from ..studies.interruption import Interruption
 from ..studies.orders import withdraw_order
 from ..studies.storage import optuna_storage
@@ -70,12 +70,14 @@ def open_session(
     """A session on the laboratory's study, which is made in the database if it is not there.
 
     Raises:
-        InputError: the study is there and has other settings, or the database can't be used.
+        InputError: the study is there and has other settings, or the database or its files can't be used.
         StorageError: the database is out of reach.
     """
     config, arrival = laboratory.config, arrival or Arrival()
-    with open_store(url) as store, storage_errors(store.engine):
+    artifacts = config.run.artifacts
+    with open_store(url, artifacts=artifacts) as store, contradicted(store.url), storage_errors(store.engine):
         with foreign_rows(store.url):
+            _ = store.files.store  # this database's, which its marker proves
             _agree(store, laboratory, arrival)
         with Worker(store, config.name, config.run.lease_seconds, laboratory.environment) as worker:
             with foreign_rows(store.url):
@@ -83,10 +85,14 @@ def open_session(
             if arrival.works:
                 about = {"study": config.name, "worker": worker.owner, "device": laboratory.environment["device"]}
                 LOG.info("working", extra={"about": {**about, "dtype": config.checkpoint.dtype}})
+            reason = None
             try:
                 yield session
+            except StorageError as error:
+                reason = str(error)
+                raise
             finally:
-                _leave(session)
+                _leave(session, reason)
 
 
 def _agree(store: Store, laboratory: Laboratory, arrival: Arrival) -> None:
@@ -175,10 +181,16 @@ def _quality_alone(laboratory: Laboratory, costs: Costs) -> str:
     return f"This worker measures quality alone: the study times on {costs.target['device']} ({'; '.join(different)})."
 
 
-def _leave(session: Session) -> None:
-    """Gives back what was proposed and not measured. A database that is out of reach finds it out by itself."""
+def _leave(session: Session, reason: str | None = None) -> None:
+    """Gives back what was proposed and not measured. A database that is out of reach finds it out by itself.
+
+    `reason` is kept with the trials, where it is the storage that ended this worker: a full disk of files.
+    """
     try:
         for number in session.proposer.unfinished:
+            if reason is not None:
+                with storage_errors(session.store.engine):
+                    session.proposer.note(number, reason)
             session.crew.keeper.give_back(number)
     except (StorageError, Interrupted):
         return

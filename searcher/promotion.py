@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from ..backends.errors import StorageError
 from ..reports.pareto import Score, front, knee
 from ..reports.standard import EXCESS_LIMIT, NOISE_LIMIT
 from .candidates import Candidate
@@ -119,7 +120,10 @@ def next_rival(
 
 def _full(measured: Iterable[Measured]) -> Measured:
     """The full schedule that everything is stated against: the first one."""
-    return next(each for each in measured if each.candidate.family == "full")
+    found = next((each for each in measured if each.candidate.family == "full"), None)
+    if found is None:
+        raise StorageError("storage: no schedule of the study is its full one. Restore the database from a backup.")
+    return found
 
 
 def limit(full: Measured, noise: float | None) -> float:

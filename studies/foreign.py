@@ -14,6 +14,18 @@ STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, 
 
 
 @contextmanager
+def contradicted(where: str) -> Generator[None]:
+    """Within this block, which works on a study, rows that contradict what is written beside them raise `StorageError`.
+
+    `where` is the database in words, without a password.
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        raise _foreign(where, error) from error
+
+
+@contextmanager
 def foreign_rows(where: str) -> Generator[None]:
     """Within this block, which only reads, rows that make no sense raise `StorageError` with what to do.
 
@@ -24,8 +36,12 @@ def foreign_rows(where: str) -> Generator[None]:
     except (ExeuntError, IntegrityError):
         raise
     except (*STRANGE, SQLAlchemyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
-        raise StorageError(
-            f"storage: {where} holds something that Exeunt did not write ({type(error).__name__}: {reason}). "
-            "Type `exeunt db check`, or restore it from a backup."
-        ) from error
+        raise _foreign(where, error) from error
+
+
+def _foreign(where: str, error: Exception) -> StorageError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return StorageError(
+        f"storage: {where} holds something that Exeunt did not write ({type(error).__name__}: {reason}). "
+        "Type `exeunt db check`, or restore it from a backup."
+    )
