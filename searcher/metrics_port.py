@@ -38,7 +38,8 @@ class Meter(Watch):
         self.registry = CollectorRegistry()
         known = {"registry": self.registry}
         self._inner = inner
-        self._info = Info("exeunt_worker", "The worker: its study, device, type and version.", **known)
+        # Registered once it is known: an empty one would be another series.
+        self._info = Info("exeunt_worker", "The worker: its study, device, type and version.", registry=None)
         self._state = Enum("exeunt_state", "What the worker is doing.", states=[STARTING, *STATES], **known)
         self._budget = Gauge("exeunt_budget_spent_ratio", "The share of the study's budget that is gone.", **known)
         self._images = Counter("exeunt_images", "Images sampled and committed.", **known)
@@ -58,6 +59,7 @@ class Meter(Watch):
         match event:
             case "working":
                 self._info.info({"version": __version__, **{name: str(value) for name, value in about.items()}})
+                self.registry.register(self._info)
             case "committed":
                 self._images.inc(about["images"])
                 self._device.labels("sampling").inc(about["seconds"])
