@@ -74,8 +74,17 @@ def _table(found: Sequence[Summary]) -> Table:
     "--to-file", type=click.Path(path_type=Path), metavar="FILE", help="A file with that URL in its first line."
 )
 @click.option("--as", "new_name", metavar="NAME", help="What the copy is called there.")
+@click.option("--artifacts", metavar="URL|FOLDER", help="Where that database keeps its files; PostgreSQL needs it.")
 @json_flag
-def copy(name: str, storage: str, to: str | None, to_file: Path | None, new_name: str | None, as_json: bool) -> None:
+def copy(
+    name: str,
+    storage: str,
+    to: str | None,
+    to_file: Path | None,
+    new_name: str | None,
+    artifacts: str | None,
+    as_json: bool,
+) -> None:
     """Copy a study whole into another database, SQLite or PostgreSQL, and compare the two.
 
     Either all of it is there afterwards or nothing. What both databases have measured stands there once. The study
@@ -84,7 +93,7 @@ def copy(name: str, storage: str, to: str | None, to_file: Path | None, new_name
     \b
     Examples:
       exeunt study copy demo --to backup/demo.db
-      exeunt study copy demo --to postgresql+psycopg://ada@db.example/exeunt
+      exeunt study copy demo --to postgresql+psycopg://ada@db.example/exeunt --artifacts s3://team/exeunt
       exeunt study copy demo --storage runs/dit.db --to-file url.txt --as demo-2
     """
     if (to is None) == (to_file is None):
@@ -92,7 +101,7 @@ def copy(name: str, storage: str, to: str | None, to_file: Path | None, new_name
     target = storage_url(to) if to is not None else read_url(to_file or Path())
     with open_store(storage_url(storage), read_only=True) as store:
         store.studies.require(name)
-        with open_store(target) as other:
+        with open_store(target, artifacts=artifacts) as other:
             copied, where = copy_study(store, other, name, new_name), other.url
     if as_json:
         _print_json({**asdict(copied), "storage": where})

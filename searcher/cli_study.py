@@ -34,6 +34,11 @@ from .study_options import (
 )
 from .telling import Telling, telling_flags
 
+artifacts_flag = click.option(
+    "--artifacts",
+    metavar="URL|FOLDER",
+    help="Where features and files go: a folder, or s3://…; default: beside SQLite's file, or EXEUNT_ARTIFACTS.",
+)
 report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
 
 
@@ -43,6 +48,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Where the report 
 @study_flag
 @budget_flag
 @report_flag
+@artifacts_flag
 @click.option("--final-images", type=click.IntRange(2), metavar="N", help="Images for each point of the final front.")
 @click.option(
     "--proposals",
@@ -97,6 +103,7 @@ def optimize(
 @study_flag
 @budget_flag
 @report_flag
+@artifacts_flag
 @json_flag
 @telling_flags
 @engine_flags
@@ -105,6 +112,7 @@ def resume(
     study: str | None,
     budget: str | None,
     report: str | None,
+    artifacts: str | None,
     as_json: bool,
     telling: Telling,
     engine: Engine,
@@ -123,7 +131,9 @@ def resume(
     stored = stored_config(url, name)
     assert stored is not None
     free = {"run.budget": budget, "run.report": report}
-    config = override(stored, {key: value for key, value in free.items() if value is not None})
+    given = {key: value for key, value in free.items() if value is not None}
+    # The database knows where its files are; what a session before was told may not hold here.
+    config = override(stored, {"run.artifacts": artifacts, **given})
     if budget is None:
         go_on(config, stored, url, (), as_json=as_json, telling=telling, engine=engine)
     else:

@@ -21,6 +21,7 @@ from .telling import Telling, state, telling_flags
 )
 @click.option("--target", is_flag=True, help="Time the study on this device, unless a worker lives on its target.")
 @click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")
+@click.option("--artifacts", metavar="URL|FOLDER", help="Where the study's files are, seen from here.")
 @telling_flags
 def worker(
     storage: str,
@@ -29,6 +30,7 @@ def worker(
     assignments: tuple[str, ...],
     target: bool,
     report: str | None,
+    artifacts: str | None,
     telling: Telling,
 ) -> None:
     """Work on a study that is there, beside all its other workers, until its budget is spent.
@@ -44,7 +46,8 @@ def worker(
       exeunt worker --study dit --log-format json --metrics-port 9100
     """
     url = storage_url(storage)
-    changes = {"throughput.device": device, "run.report": report, **dict(map(parse_assignment, assignments))}
+    flagged = {"throughput.device": device, "run.report": report, "run.artifacts": artifacts}
+    changes = {**flagged, **dict(map(parse_assignment, assignments))}
     with telling.watch() as watch, interruptible() as interruption:
         try:
             join(

@@ -66,7 +66,7 @@ def join(
 
 
 def _config(store: Store, study: str, changes: Mapping[str, Any]) -> StudyConfig:
-    return resolve_device(override(store.studies.config(study), {"run.report": None, **changes}))
+    return resolve_device(override(store.studies.config(study), {"run.report": None, "run.artifacts": None, **changes}))
 
 
 def _is_over(store: Store, study: str) -> bool:

@@ -134,6 +134,11 @@ class Proposer:
         """The trials that this process asked for and has not told anything yet."""
         return list(self._asked)
 
+    def note(self, number: int, reason: str) -> None:
+        """Keeps why a trial that was asked for is left to others."""
+        with suppress(UpdateFinishedTrialError):
+            self._asked[number].set_user_attr("reason", reason)
+
     def asked(self) -> int:
         """Trials that were asked for, by whichever worker; one that was begun again after its worker died is one."""
         trials = self.study.get_trials(deepcopy=False)

@@ -44,6 +44,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "seed": ("search.seed",),
     "budget": ("run.budget",),
     "report": ("run.report",),
+    "artifacts": ("run.artifacts",),
 }
 
 CHECKPOINT_FLAGS = (

@@ -154,6 +154,13 @@ def _bucket(url: str, bucket: str, path: str, query: str) -> Location:
     return Location("s3", unquote(path).strip("/"), bucket, endpoint)
 
 
+def artifacts_url(key: str, value: object) -> str:
+    """The rule of a store's place in a configuration: text that `locate` takes, made absolute."""
+    if not isinstance(value, str):
+        raise InputError(f"{key} must be {KNOWN}, but got something else than text. Use one of these.")
+    return locate(value).url
+
+
 def open_artifacts(location: Location) -> ArtifactStore:
     """The store at a place. Raises `InputError` where what it needs is not installed."""
     if location.scheme == "s3":

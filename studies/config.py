@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 from ..backends.errors import InputError
+from .artifacts import artifacts_url
 from .budget import budget_text
 from .settings import (
     Section,
@@ -217,6 +218,11 @@ class RunConfig(Section):
     chunk_images: int = setting(128, whole(1, 100_000), "at most this many images between two commits")
     lease_seconds: float = setting(
         60.0, decimal(1.0, 86_400.0), "a worker that is silent for this long has lost its claims"
+    )
+    artifacts: str | None = setting(
+        None,
+        optional(artifacts_url),
+        "where features and other files go: a folder, or s3://BUCKET/PREFIX; none: where the database says",
     )
 
 

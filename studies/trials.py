@@ -20,6 +20,7 @@ from .turns import turn
 from .workers import Worker, bury_dead_workers, living_workers
 
 OWNER = "exeunt:owner"
+REASON = "reason"
 RETRY_OF = "exeunt:retry_of"
 ATTEMPT = "exeunt:attempt"
 MAX_ATTEMPTS = 3  # a proposal that takes its workers with it must not take all of them
@@ -84,7 +85,7 @@ class TrialKeeper:
         with storage_errors(self._store.engine):
             if parameters and attempt <= MAX_ATTEMPTS and not self._is_retried(trial.number):
                 marks: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt}
-                kept = {key: value for key, value in trial.user_attrs.items() if key != OWNER}
+                kept = {key: value for key, value in trial.user_attrs.items() if key not in (OWNER, REASON)}
                 self._study.enqueue_trial(parameters, user_attrs=kept | marks)
             self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 

@@ -1,0 +1,190 @@
+"""Where a study's files are: named when its database is made, proved to whoever joins, mended where they are lost."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from exeunt.searcher.cli import cli
+from exeunt.studies.files import VARIABLE
+from exeunt.studies.storage import optuna_storage
+from exeunt.studies.store import open_store
+from optuna import load_study
+from optuna.trial import TrialState
+
+FAIL = TrialState.FAIL
+STUDY = """
+name = "filed"
+checkpoint = { path = "closed-form", baseline_weights = [] }
+baseline = { num_steps = 4 }
+quality = { metric = "fd-pixels-to-baseline", reference = "none", num_images = 32, final_images = 64 }
+search = { baselines = ["full", "uniform-depth"] }
+throughput = { device = "cpu", repeats = 2 }
+run = { budget = "1-trials", report = "none", chunk_images = 16 }
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A study file in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY)
+    return "study.toml"
+
+
+def run(*words: str) -> Result:
+    found = CliRunner().invoke(cli, [*words, "--quiet"] if words[0] in ("optimize", "resume", "worker") else words)
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exc_info
+    return found
+
+
+def done(*words: str) -> str:
+    found = run(*words)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def refused(*words: str) -> str:
+    found = run(*words)
+    assert found.exit_code == 2, found.output
+    return found.stderr
+
+
+def test_a_study_keeps_its_files_where_it_is_told(study: str, tmp_path: Path) -> None:
+    done("optimize", "--config", study, "--artifacts", "files")
+    marker = json.loads((tmp_path / "files" / "exeunt-artifacts.json").read_text())
+    assert marker["url"] == (tmp_path / "files").as_uri()
+    assert len(list((tmp_path / "files").glob("*.f16"))) > 4
+    assert not (tmp_path / "exeunt.db-files").exists()
+    done("resume", "--budget", "2-trials", "--report", "none")
+    assert not (tmp_path / "exeunt.db-files").exists()
+    assert "Nothing was found" in done("db", "check")
+
+
+def test_nobody_works_without_the_study_s_own_files(study: str, tmp_path: Path) -> None:
+    done("optimize", "--config", study, "--artifacts", "files")
+    shutil.move("files", "moved")
+    for words in (["resume", "--budget", "1-trials"], ["worker", "--set", "run.budget=9-trials", "--report", "x"]):
+        assert "does not have the marker of" in refused(*words)
+    Path("files").mkdir()
+    assert "does not have the marker of" in refused("resume", "--budget", "1-trials")
+    done("resume", "--budget", "1-trials", "--report", "none", "--artifacts", "moved")
+    assert list(Path("files").iterdir()) == []
+
+
+def test_two_databases_share_no_store(study: str) -> None:
+    done("optimize", "--config", study, "--artifacts", "files")
+    said = refused("optimize", "--config", study, "--storage", "other.db", "--artifacts", "files")
+    assert "belongs to another database, as its marker says" in said
+
+
+def test_a_store_is_not_named_once_files_are_elsewhere(study: str) -> None:
+    done("optimize", "--config", study)
+    assert "Leave --artifacts out" in refused("resume", "--budget", "1-trials", "--artifacts", "late")
+
+
+@pytest.mark.parametrize("place", ["s3://AKIA:hunter2@bucket/x", "ftp://host/x"])
+def test_a_place_that_cannot_be_is_refused_before_anything_is_made(study: str, place: str) -> None:
+    said = refused("optimize", "--config", study, "--artifacts", place)
+    assert "hunter2" not in said
+    assert not Path("exeunt.db").exists()
+
+
+def chunks() -> list[tuple[object, ...]]:
+    with sqlite3.connect("file:exeunt.db?mode=ro", uri=True) as connection:
+        rows = connection.execute(
+            "SELECT id, first_image, num_images, sha256 FROM exeunt_chunks ORDER BY id"
+        ).fetchall()
+    connection.close()
+    return rows
+
+
+def test_files_that_are_lost_are_sampled_again_and_said(study: str) -> None:
+    done("optimize", "--config", study)
+    before, folder = chunks(), Path("exeunt.db-files")
+    lost = sorted(folder.glob("*.f16"))
+    lost[0].write_bytes(b"damaged")
+    for path in lost[1:]:
+        path.unlink()
+    assert run("db", "check").exit_code == 1
+    found = CliRunner().invoke(cli, ["resume", "--budget", "2-trials", "--report", "none"])
+    assert found.exit_code == 0, found.output
+    assert "are sampled again. storage: features must have the digest" in found.stderr
+    assert chunks()[: len(before)] == before, "the same network makes the same images"
+    assert any(path.exists() and path.stat().st_size > 7 for path in lost)
+
+
+@pytest.mark.postgres
+class TestOnAServer:
+    """A database on a server names a store that every worker reads."""
+
+    @pytest.fixture(autouse=True)
+    def _environment(self, postgres_url: str, monkeypatch: pytest.MonkeyPatch, study: str) -> None:
+        monkeypatch.setenv("EXEUNT_STORAGE", postgres_url)
+        monkeypatch.delenv(VARIABLE)
+
+    def test_it_must_be_named(self, study: str) -> None:
+        said = refused("optimize", "--config", study)
+        assert "must name a place for files that all workers can read" in said
+        assert f"Add --artifacts with a folder, file:///FOLDER, or s3://BUCKET/PREFIX, or set {VARIABLE}" in said
+
+    def test_workers_find_it_by_themselves_or_where_they_have_it(
+        self, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done("optimize", "--config", study, "--artifacts", "files")
+        done("resume", "--budget", "1-trials", "--report", "none")
+        monkeypatch.setenv(VARIABLE, str(tmp_path / "mounted"))
+        assert "does not have the marker of" in refused("resume", "--budget", "1-trials")
+        os.symlink("files", "mounted")
+        done("resume", "--budget", "1-trials", "--report", "none")
+        assert "Nothing was found" in done("db", "check")
+
+    def test_a_study_goes_there_and_back(self, study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        done("optimize", "--config", study, "--storage", "local.db")
+        to = ["--to", os.environ["EXEUNT_STORAGE"]]
+        assert "must name a place for files" in refused("study", "copy", "filed", "--storage", "local.db", *to)
+        there = json.loads(done("study", "copy", "filed", "--storage", "local.db", *to, "--artifacts", "a", "--json"))
+        back = json.loads(done("study", "copy", "filed", "--to", "back.db", "--json"))
+        assert there["digest"] == back["digest"]
+        for word in ("local.db", "back.db", os.environ["EXEUNT_STORAGE"]):
+            assert "Nothing was found" in done("db", "check", "--storage", word)
+
+
+FULL = """
+import resource, sys
+from exeunt.studies import patience
+patience.PATIENCE = 1.0
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+from exeunt.searcher.cli import main
+main()
+"""
+
+
+@pytest.mark.postgres
+def test_a_full_disk_of_files_ends_with_one_error_and_the_trial_is_given_back(
+    postgres_url: str, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server the database has room, so that what happened is known to it."""
+    monkeypatch.setenv("EXEUNT_STORAGE", postgres_url)
+    done("optimize", "--config", study)
+    words = ["resume", "--budget", "3-trials", "--report", "none", "--quiet"]
+    full = subprocess.run([sys.executable, "-c", FULL, *words], capture_output=True, text=True, timeout=100)
+    assert full.returncode == 75, full.stderr
+    assert full.stderr.count("Error:") == 1
+    assert "has no room left on its disk. Make room" in full.stderr
+    assert "Traceback" not in full.stderr
+    before = json.loads(done("status", "--json"))
+    assert "running" not in before["trials"]
+    with open_store(postgres_url, read_only=True) as store:
+        (failed,) = load_study(study_name="filed", storage=optuna_storage(store.engine)).get_trials(states=[FAIL])
+        assert "has no room left" in failed.user_attrs["reason"]
+        assert "has no room left" in str(store.studies.workers("filed")[-1].reason)
+    done("resume", "--report", "none")
+    after = json.loads(done("status", "--json"))
+    assert after["trials"]["complete"] > before["trials"]["complete"]
+    assert "Nothing" in done("db", "check")
