@@ -17,8 +17,10 @@
 | databases: their bytes, and any value in any column | studies/ | test_databases |
 | folders of ONNX graphs | assets/onnx/sample.py | test_onnx_folders |
 
-CSV and PDF are only written. Files of Python that users name are theirs, and run. `pytest tests/fuzz
---hypothesis-profile=long` tries 2,000 examples and more of each, others in every run.
+CSV and PDF are only written. Files of Python that users name are theirs, and run.
+
+`pytest tests/fuzz --hypothesis-profile=long` tries 2,000 examples of each, and some hundreds of what loads whole
+networks or runs commands; others in every run.
 """
 
 from hostile import LONG

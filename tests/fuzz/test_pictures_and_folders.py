@@ -157,7 +157,7 @@ PICTURES = {name: encoded(kind) for name, kind in {
 
 
 @pytest.mark.parametrize("suffix", PICTURES)
-@quick(30)
+@quick(30, long=1000)
 @given(data=st.data())
 def test_damaged_images_are_read_or_refused(suffix: str, data: st.DataObject, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
@@ -223,7 +223,7 @@ def try_part(folder: Path, part: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@quick(12)
+@quick(12, long=250)
 @given(data=st.data())
 def test_mutated_folders_of_diffusers_are_read_or_refused(part: str, data: st.DataObject, pipeline: Path) -> None:
     try_part(pipeline, part, data)
