@@ -19,6 +19,7 @@ from ..reports.export import default_path, portable
 from ..reports.files import write_whole
 from ..reports.headline import details, headline
 from ..reports.loading import load_view
+from ..reports.report import write_report
 from ..reports.tables import to_csv, to_json
 from ..reports.view import Point, StudyView
 from ..studies.config import StudyConfig, override
@@ -73,8 +74,6 @@ def report(storage: str, study: str | None, output: Path, no_samples: bool, as_j
     if as_json or as_csv:
         click.echo(to_json(view) if as_json else to_csv(view), nl=False)
         return
-    from ..reports.report import write_report
-
     view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config)
     files = write_report(view, output, grid)
     for sentence in (headline(view), *details(view), *view.missing):

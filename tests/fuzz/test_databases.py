@@ -138,7 +138,7 @@ def damage(database: bytes, folder: Path, place: int, value: Any) -> Path:
     return path
 
 
-@quick(25, long=300)
+@quick(12, long=300)
 @given(place=PLACES, value=VALUES)
 def test_any_value_in_any_column_is_read_or_refused(place: int, value: Any, database: bytes, tmp_path: Path) -> None:
     look(damage(database, tmp_path, place, value))
