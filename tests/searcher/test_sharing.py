@@ -1,6 +1,7 @@
 """Two workers of one study in turns, each step of theirs seen by the other."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exeunt.backends.errors import DeviceError
+from exeunt.backends.errors import DeviceError, Interrupted
 from exeunt.searcher import notes
 from exeunt.searcher.allowance import Allowance
 from exeunt.searcher.finals import choose_front, measure_front
@@ -18,7 +19,7 @@ from exeunt.searcher.opening import Arrival, open_session
 from exeunt.searcher.progress import Silent
 from exeunt.searcher.rounds import Rounds
 from exeunt.searcher.runner import work
-from exeunt.searcher.search import ladder, measure_baselines, measure_proposal, search, settle
+from exeunt.searcher.search import ladder, measure_baselines, measure_proposal, search, settle, tell_known
 from exeunt.searcher.session import Session, Stopped
 from exeunt.searcher.standing import standing
 from exeunt.searcher.target import Unmanned, await_target
@@ -30,6 +31,7 @@ from exeunt.studies.orders import give_order, withdraw_order
 from exeunt.studies.outlines import hold
 from exeunt.studies.store import open_store
 from exeunt.studies.targets import target
+from exeunt.studies.turns import turn
 
 BUDGET = "6-trials"
 TOGETHER = Arrival(budget_id="together")
@@ -104,6 +106,16 @@ def test_what_one_has_measured_the_other_looks_up(both: tuple[Session, Session])
     assert owners(second) == before
     assert len(before) == 1
     assert second.results[0].candidate.key == first.laboratory.baseline.key
+
+
+def test_who_has_seen_nobody_yet_takes_turns_at_telling_what_is_known(both: tuple[Session, Session]):
+    first, second = both
+    known, stop = next(iter(first.measured.values())), Interruption()
+    first.crew.others, first.check, stop.received = 0, stop.check, signal.SIGTERM
+    with turn(second.store, f"told {second.name}", second.crew.worker) as mine:
+        assert mine
+        with pytest.raises(Interrupted):  # it waits, and so finds out that it is to end
+            tell_known(first, known.candidate, known)
 
 
 def test_they_spend_one_budget(both: tuple[Session, Session]):
