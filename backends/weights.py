@@ -132,7 +132,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
         name = wrong[0]
         raise InputError(
             f"checkpoint: `{name}` must have shape {tuple(expected[name].shape)} in this {kind}, but `{path}` has "
-            f"{tuple(tensors[name].shape)}, and {len(wrong) - 1} others differ too. "
+            f"{tuple(tensors[name].shape)}{f', and {len(wrong) - 1} others differ too' if wrong[1:] else ''}. "
             "Give the sizes with `--network-arg KEY=VALUE`, or the checkpoint that belongs to this network."
         )
     fitting = {name: _single(tensors[name]) for name in expected}

@@ -264,6 +264,8 @@ class TestRefusals:
             load_strictly(nn.Linear(3, 4), {"weight": state["weight"]}, tmp_path)
         with pytest.raises(InputError, match=r"`weight` must have shape \(5, 3\).*has \(4, 3\), and 1 others"):
             load_strictly(nn.Linear(3, 5), state, tmp_path)
+        with pytest.raises(InputError, match=r"has \(4, 3\)\. Give the sizes"):
+            load_strictly(nn.Linear(5, 4), state, tmp_path)
         with pytest.raises(InputError, match="looks like a DiT"):
             load_strictly(nn.Linear(3, 4), tensors(DIT), tmp_path)
 

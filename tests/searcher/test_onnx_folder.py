@@ -28,7 +28,9 @@ def drawn_by(folder: Path) -> np.ndarray:
     words = [sys.executable, "-c", code, "--images", str(NUM_IMAGES), "--seed", str(SEED), "-o", str(output)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    return np.load(output)
+    images = np.load(output)
+    assert f"uint8 of shape {images.shape}, from seed {SEED}" in done.stdout
+    return images
 
 
 def drawn_here(schedule: Path) -> np.ndarray:

@@ -121,9 +121,9 @@ class Sampler:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", default="images.npy")
+    parser.add_argument("--images", type=int, default=16, metavar="N", help="how many; 16")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noises; 0")
+    parser.add_argument("-o", "--output", default="images.npy", metavar="FILE", help="where they go; images.npy")
     arguments = parser.parse_args()
     try:
         sampler = Sampler(HERE)
@@ -131,6 +131,7 @@ def main():
     except Exception as error:  # files that the exporter did not write make anything fail
         raise SystemExit(f"Error: {HERE} is damaged ({type(error).__name__}: {error}). Export it again.") from error
     np.save(arguments.output, images)
+    print(f"{arguments.output}: {images.dtype} of shape {images.shape}, from seed {arguments.seed}")
 
 
 if __name__ == "__main__":
