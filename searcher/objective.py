@@ -125,10 +125,11 @@ class Objective:
             DeviceError: the device failed; the store keeps the reason, and another worker may try.
         """
         key = self.key(candidate, seed)
-        missing = self.store.evaluations.missing(key, images)
-        if not missing:
+        if not self.store.evaluations.missing(key, images):
             return 0
         with self._sampling(candidate, key) as claim:
+            # Asked again: another worker may have sampled them and left before the claim was given.
+            missing = self.store.evaluations.missing(key, images)
             chunks = _chunks(missing, self.laboratory.config.run.chunk_images)
             return sum(self._chunk(candidate, claim, seed, chunk) for chunk in chunks)
 
