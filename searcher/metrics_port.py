@@ -16,7 +16,7 @@ from exeunt import __version__
 from ..backends.errors import InputError
 from ..studies import patience
 from .endpoint import Endpoint
-from .notes import STATES
+from .notes import BASELINES, FRONT, SEARCHING
 from .progress import Watch
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WORK = logging.getLogger("exeunt.work")
 STARTING = "starting"
+STATES = (STARTING, BASELINES, SEARCHING, FRONT)
 # Seconds of a chunk: from a toy's to those of large networks.
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
@@ -40,7 +41,7 @@ class Meter(Watch):
         self._inner = inner
         # Registered once it is known: an empty one would be another series.
         self._info = Info("exeunt_worker", "The worker: its study, device, type and version.", registry=None)
-        self._state = Enum("exeunt_state", "What the worker is doing.", states=[STARTING, *STATES], **known)
+        self._state = Enum("exeunt_state", "What the worker is doing.", states=STATES, **known)
         self._budget = Gauge("exeunt_budget_spent_ratio", "The share of the study's budget that is gone.", **known)
         self._images = Counter("exeunt_images", "Images sampled and committed.", **known)
         self._trials = Counter("exeunt_trials", "Trials told, by what became of them.", ["state"], **known)

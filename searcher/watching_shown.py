@@ -83,10 +83,10 @@ def rows(glance: Glance) -> Iterator[tuple[str, str]]:
     if (more := len(activity.workers) - MOST_WORKERS) > 0:
         yield "", f"and {more} more"
     yield "trials", trials + _pace(activity.trials_per_hour, activity.lately_seconds)
-    yield "images", f"{progress.images:,} in {progress.chunks:,} chunks"
+    yield "images", f"{progress.images:,} in {_counted(progress.chunks, 'chunk')}"
     kinds = f"{progress.sampling_seconds:,.0f} sampling, {progress.timing_seconds:,.0f} timing"
     yield "device seconds", f"{progress.device_seconds:,.0f}: {kinds}"
-    yield "front", f"{front.size} points on search seeds, {glance.finals.front_size} final"
+    yield "front", f"{_counted(front.size, 'point')} on search seeds, {glance.finals.front_size} final"
     if front.hypervolume is not None and front.reference is not None:
         quality, speed = front.reference.quality, front.reference.speed
         yield "hypervolume", f"{front.hypervolume:.4g}, counted from {quality:.4g} at {speed:.3g} images/s"
@@ -102,8 +102,8 @@ def left(rest: Budget | None) -> str:
     if rest is None:
         return "all: no worker has begun"
     parts = ["no limit of time" if rest.seconds is None else duration(rest.seconds)]
-    parts += [f"{rest.trials:,} trials"] if rest.trials is not None else []
-    parts += [f"{rest.images:,} images"] if rest.images is not None else []
+    parts += [_counted(rest.trials, "trial")] if rest.trials is not None else []
+    parts += [_counted(rest.images, "image")] if rest.images is not None else []
     return ", ".join(parts)
 
 
@@ -120,6 +120,10 @@ def as_text(sight: Sight) -> str:
 def outage(sight: Sight) -> str:
     """Why nothing new is shown."""
     return printable(f"{sight.outage} Waiting for it.")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _lost(count: int) -> str:
