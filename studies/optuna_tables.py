@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar, final
 from weakref import WeakKeyDictionary
@@ -36,6 +37,7 @@ R = TypeVar("R")
 
 _Change = Callable[[Session], None]
 
+_only_reads: ContextVar[bool] = ContextVar("_only_reads", default=False)
 _storages: WeakKeyDictionary[Engine, RDBStorage] = WeakKeyDictionary()
 
 
@@ -126,7 +128,7 @@ def _storage(engine: Engine, skip_table_creation: bool) -> RDBStorage:
         skip_table_creation=skip_table_creation,
     )
     if engine.url.get_backend_name() == "sqlite":
-        open_transactions(storage.engine, always_write=not is_read_only(engine))
+        open_transactions(storage.engine, may_write=lambda: not _only_reads.get())
     return storage
 
 
@@ -227,10 +229,11 @@ class _PatientStorage(RDBStorage):
             return read_trials(connection, study_id)
 
 
-def _repeated(method: Callable[..., R]) -> Callable[..., R]:
+def _repeated(method: Callable[..., R], *, reads: bool) -> Callable[..., R]:
     @wraps(method)
     def repeat(self: RDBStorage, *arguments: Any, **options: Any) -> R:
         def attempt() -> R:
+            token = _only_reads.set(reads)
             try:
                 return method(self, *arguments, **options)
             except (SQLAlchemyError, StorageInternalError) as error:
@@ -238,6 +241,8 @@ def _repeated(method: Callable[..., R]) -> Callable[..., R]:
                     raise
                 self.remove_session()
                 raise found from error
+            finally:
+                _only_reads.reset(token)
 
         return patiently(self.engine, attempt)
 
@@ -245,28 +250,31 @@ def _repeated(method: Callable[..., R]) -> Callable[..., R]:
 
 
 # Those that make one transaction each; Optuna's others are made of these.
-for _name in (
-    "create_new_study",
-    "delete_study",
-    "set_study_user_attr",
-    "set_study_system_attr",
+_READING = (
     "get_study_id_from_name",
     "get_study_name_from_id",
     "get_study_directions",
     "get_study_user_attrs",
     "get_study_system_attrs",
     "get_all_studies",
+    "get_trial_id_from_study_id_trial_number",
+    "get_trial_param",
+    "get_trial",
+    "_get_trials",
+    "_get_best_trial_id",
+)
+_WRITING = (
+    "create_new_study",
+    "delete_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
     "_create_new_trial",
     "_set_trial_param",
     "_store",
-    "get_trial_id_from_study_id_trial_number",
-    "get_trial_param",
     "set_trial_state_values",
     "set_trial_intermediate_value",
     "set_trial_user_attr",
     "set_trial_system_attr",
-    "get_trial",
-    "_get_trials",
-    "_get_best_trial_id",
-):
-    setattr(_PatientStorage, _name, _repeated(getattr(_PatientStorage, _name)))
+)
+for _name in (*_READING, *_WRITING):
+    setattr(_PatientStorage, _name, _repeated(getattr(_PatientStorage, _name), reads=_name in _READING))
