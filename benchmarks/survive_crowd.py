@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from exeunt.studies.storage import open_engine
+from exeunt.studies.tables import CALL_TIMINGS
+from exeunt.studies.transactions import reading
+from sqlalchemy import func, select
 from survive_crew import WORDS_OF_LOCKS, Crew, said
 from survive_databases import Database, Databases, databases
 from survive_kills import LIMIT_SECONDS, Wanted, findings
@@ -19,6 +22,7 @@ COMMAND = [sys.executable, str(Path(__file__).with_name("survive_timed.py")), "w
 COMMAND += ["--log-format", "json"]
 SIZES = {"sqlite": 24, "postgres": 64}
 ALONE_SECONDS, CROWD_SECONDS = 45.0, 90.0
+CALM_SECONDS, LONGEST_WAIT = 8.0, 600.0
 LIMIT = 0.02  # of a trial's seconds
 
 
@@ -37,14 +41,41 @@ def observe(made: Databases, size: int, seconds: float) -> dict[str, Any]:
     with made.new() as database:
         searched(database.folder).begin(database, workers=0)
         with Crew(database, size, command=COMMAND) as crew:
-            while not all_have_measured(crew):
-                crew.rest(1.0)
-            began, busy = time.time(), cpu_seconds(crew)
+            await_calm(database, crew)
+            began, busy, timed = time.time(), cpu_seconds(crew), kinds(database)
             crew.rest(seconds)
             busy, ended = cpu_seconds(crew) - busy, time.time()
+            timed = kinds(database) - timed
             run(database, ["study", "stop", STUDY])
             crew.finish(LIMIT_SECONDS)
-            return {**summary(crew, began, ended), **aftermath(database, crew), "cores_busy": round(busy / seconds, 2)}
+            about = {"cores_busy": round(busy / seconds, 2), "kinds_timed_meanwhile": timed}
+            return {**summary(crew, began, ended), **aftermath(database, crew), **about}
+
+
+def await_calm(database: Database, crew: Crew) -> None:
+    """Waits until everybody works, and where they are many until new kinds of calls, which are timed alone, are rare.
+
+    Raises:
+        TimeoutError: not everybody came.
+    """
+    began, known, since = time.monotonic(), -1, time.monotonic()
+    while not all_have_measured(crew) or (crew.size > 1 and time.monotonic() - since < CALM_SECONDS):
+        crew.rest(1.0)
+        if (found := kinds(database)) != known:
+            known, since = found, time.monotonic()
+        if time.monotonic() - began > LONGEST_WAIT:
+            if all_have_measured(crew):
+                return
+            raise TimeoutError(f"{len(crew.alive)} of {crew.size} workers are here after {LONGEST_WAIT:.0f} s")
+
+
+def kinds(database: Database) -> int:
+    """How many kinds of calls were timed."""
+    engine = open_engine(database.url, read_only=True)
+    with reading(engine) as connection:
+        found = connection.execute(select(func.count()).select_from(CALL_TIMINGS)).scalar_one()
+    engine.dispose()
+    return found
 
 
 def all_have_measured(crew: Crew) -> bool:
