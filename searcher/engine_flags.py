@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -77,8 +78,8 @@ class Engine:
             return
         from .engine_ray import hands
 
-        place = {"address": self.address or AUTO_ADDRESS, "cpus": self.cpus or 1.0, "gpus": self.gpus}
-        with hands(config, url, self.workers, **place) as found:
+        address = self.address or AUTO_ADDRESS
+        with hands(config, url, self.workers, address=address, cpus=self.cpus or 1.0, gpus=self.gpus) as found:
             yield found
 
 
@@ -104,11 +105,8 @@ def engine_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _engine(name: str, workers: int | None, address: str | None, cpus: float | None, gpus: float | None) -> Engine:
     """Raises InputError where Ray is wanted and not there."""
-    if name == "ray":
-        try:
-            import ray  # noqa: F401
-        except ModuleNotFoundError:
-            raise InputError("engine: Ray is not installed. Type pip install 'exeunt[ray]'.") from None
+    if name == "ray" and find_spec("ray") is None:
+        raise InputError("engine: Ray is not installed. Type pip install 'exeunt[ray]'.")
     return Engine(name, workers, address, cpus, gpus)
 
 

@@ -188,13 +188,13 @@ def check_places(found: Sequence[Node], needs: Needs) -> None:
     probe = _probe()
     asked = {}
     for node in found:
-        only_there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        only_there: Any = NodeAffinitySchedulingStrategy(node.id, soft=False)
         task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=only_there)(probe)
         asked[task.remote(needs.folder)] = node
     end = time.monotonic() + PROBE_SECONDS
     for reference, node in asked.items():
         with suppress(RayError):
-            answer = ray.get(reference, timeout=max(0.0, end - time.monotonic()))
+            answer: Any = ray.get(reference, timeout=max(0.0, end - time.monotonic()))
             needs.check({"host": node.host, "exeunt": "none", **answer})
 
 

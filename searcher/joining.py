@@ -29,7 +29,7 @@ def join(
     takes_target: bool,
     watch: Watch,
     interruption: Interruption,
-    announce: Callable[[Laboratory], None] | None = None,
+    announce: Callable[[Laboratory], object] | None = None,
 ) -> None:
     """Works on a study until its budget is spent and its front is measured, beside whoever else is at it.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from exeunt import __version__
@@ -37,7 +38,7 @@ class Meter(Watch):
         from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, ProcessCollector
 
         self.registry = CollectorRegistry()
-        known = {"registry": self.registry}
+        known: dict[str, Any] = {"registry": self.registry}
         self._inner = inner
         # Registered once it is known: an empty one would be another series.
         self._info = Info("exeunt_worker", "The worker: its study, device, type and version.", registry=None)
@@ -142,12 +143,8 @@ def metered(endpoint: Endpoint | None, watch: Watch) -> Generator[Watch]:
 
 def require_client() -> None:
     """Raises InputError if prometheus-client is not installed."""
-    try:
-        import prometheus_client  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError(
-            "metrics-port: prometheus-client is not installed. Type pip install 'exeunt[metrics]'."
-        ) from None
+    if find_spec("prometheus_client") is None:
+        raise InputError("metrics-port: prometheus-client is not installed. Type pip install 'exeunt[metrics]'.")
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def until_signal() -> Generator[None]:
 @contextmanager
 def _display(interval: float, as_json: bool) -> Generator[Show]:
     if as_json:
-        yield lambda sight: [click.echo(line) for line in shown.json_lines(sight)] and None
+        yield lambda sight: click.echo("".join(f"{line}\n" for line in shown.json_lines(sight)), nl=False)
     elif not sys.stdout.isatty():
         yield lambda sight: click.echo(f"{shown.as_text(sight)}\n")
     else:

@@ -145,8 +145,8 @@ def _code(error: Exception) -> str:
 
 
 def _client(endpoint: str | None) -> Any:
-    import boto3
+    from boto3.session import Session
     from botocore.config import Config
 
     config = Config(connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 3})
-    return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
+    return Session().client("s3", endpoint_url=endpoint, config=config)

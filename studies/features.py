@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Row
 
 from ..backends.errors import ExeuntError
 from .artifacts import DamagedArtifact, digest_of
@@ -20,19 +22,6 @@ class UnusableFeatures(ExeuntError):
     """Features that are not finite, or too large to be stored: the images are broken."""
 
     identifier = "unusable-features"
-
-
-class ChunkRow(Protocol):
-    """The columns of a chunk that its features are found by."""
-
-    @property
-    def num_images(self) -> Any: ...
-    @property
-    def width(self) -> Any: ...
-    @property
-    def sha256(self) -> Any: ...
-    @property
-    def features(self) -> Any: ...
 
 
 def packed(features: NDArray[np.float32], first_image: int) -> bytes:
@@ -57,7 +46,7 @@ def num_bytes(num_images: int, width: int) -> int:
     return num_images * width * STORED.itemsize
 
 
-def chunk_bytes(row: ChunkRow, files: Files) -> bytes:
+def chunk_bytes(row: Row[Any] | SimpleNamespace, files: Files) -> bytes:
     """A chunk's features as they were committed, from its row or its file.
 
     Raises:

@@ -191,11 +191,12 @@ class _PatientStorage(RDBStorage):
         finally:
             session.close()
 
-    def _set_trial_param(self, *arguments: Any) -> None:
+    def _set_trial_param(self, trial_id: int, param_name: str, *args: Any, **kwargs: Any) -> None:
         if self._kept is None:
-            super()._set_trial_param(*arguments)
+            super()._set_trial_param(trial_id, param_name, *args, **kwargs)
         else:
-            self._kept.append(lambda session: self._set_trial_param_without_commit(session, *arguments))
+            new = (trial_id, param_name, *args)
+            self._kept.append(lambda session: self._set_trial_param_without_commit(session, *new, **kwargs))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's, or kept back for `together`."""
