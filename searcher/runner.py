@@ -33,7 +33,7 @@ def optimize(
     proposals: Sequence[Path] = (),
     watch: Watch | None = None,
     interruption: Interruption | None = None,
-    announce: Callable[[Laboratory], None] | None = None,
+    announce: Callable[[Laboratory], object] | None = None,
 ) -> StudyView:
     """Search schedules, measure the front again on noises that no selection saw, and write the report.
 
@@ -79,7 +79,7 @@ def begin(
     proposals: Sequence[Path] = (),
     watch: Watch,
     interruption: Interruption,
-    announce: Callable[[Laboratory], None] | None = None,
+    announce: Callable[[Laboratory], object] | None = None,
 ) -> Generator[Session]:
     """A session on a study with everything that a user gave it; see `optimize`, and `Arrival` for `arrival`."""
     stored = stored_config(url, config.name)

@@ -75,7 +75,7 @@ def prepare(
     *,
     budget: Budget | None = None,
     proposals: Sequence[Path] = (),
-    announce: Callable[[Laboratory], None],
+    announce: Callable[[Laboratory], object],
 ) -> str:
     """Makes a study, or gives one another budget, and leaves the work to workers wherever they are.
 
