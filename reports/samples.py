@@ -64,11 +64,12 @@ def sample_grid(
             batch_size=len(images),
         )
         pixels = np.concatenate([batch.images.permute(0, 2, 3, 1).cpu().numpy() for batch in batches])
-        rows.append(Row(point.label, (highlight.reason, *_figures(view, highlight)), pixels))
+        rows.append(Row(point.label, (highlight.reason, *figures_of(view, highlight)), pixels))
     return GridInfo(tuple(rows), seed, images.start)
 
 
-def _figures(view: StudyView, highlight: Highlight) -> tuple[str, ...]:
+def figures_of(view: StudyView, highlight: Highlight) -> tuple[str, ...]:
+    """What a point is worth, in words."""
     point = highlight.point
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     figures = [f"{speedup.value:.2f} × as fast"] if speedup else []

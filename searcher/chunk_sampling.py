@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..backends.environment import device_name
 from ..backends.errors import DeviceError
 from ..backends.features import FeatureArray
@@ -15,6 +18,8 @@ from ..backends.out_of_memory import free_cached_memory, is_broken_device, is_ou
 from ..backends.sampling import sample
 from .candidates import Candidate
 from .laboratory import Laboratory
+
+SHOWN_IMAGES = 12
 
 
 class OutOfMemory(DeviceError):
@@ -25,9 +30,13 @@ class OutOfMemory(DeviceError):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Features (N, D) of consecutive images, and the seconds that sampling them and making features took."""
+    """Features (N, D) of consecutive images, and the seconds that sampling them and making features took.
+
+    `images` are the first few of them, (N, H, W, 3) uint8.
+    """
 
     features: FeatureArray
+    images: NDArray[np.uint8]
     sampling_seconds: float
     feature_seconds: float
 
@@ -86,7 +95,8 @@ class ChunkSampler:
         found = list(batches)
         sampled = time.perf_counter()
         features = laboratory.features(found, seed)
-        return Chunk(features, sampled - started, time.perf_counter() - sampled)
+        first = found[0].images[:SHOWN_IMAGES].permute(0, 2, 3, 1).cpu().numpy()
+        return Chunk(features, first, sampled - started, time.perf_counter() - sampled)
 
     def _explain(self, error: BaseException, candidate: Candidate) -> str:
         """The first line of an allocation's failure. Raises anything else."""

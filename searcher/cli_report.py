@@ -74,7 +74,7 @@ def report(storage: str, study: str | None, output: Path, no_samples: bool, as_j
     if as_json or as_csv:
         click.echo(to_json(view) if as_json else to_csv(view), nl=False)
         return
-    view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config)
+    view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config, storage_url(storage))
     files = write_report(view, output, grid)
     for sentence in (headline(view), *details(view), *view.missing):
         click.echo(printable(sentence))
@@ -92,10 +92,10 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
         return load_view(store, name), store.studies.config(name)
 
 
-def sampled(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo | str]":
+def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView, GridInfo | str]":
     """Fresh images of the points to look at, and the operations that each point's network needs.
 
-    Where the networks can't be had here, there is a sentence in place of the images.
+    Where the networks can't be had here, there are the images that the study kept, or a sentence in their place.
     """
     from ..reports.operations import with_flops
     from ..reports.samples import sample_grid
@@ -118,8 +118,20 @@ def sampled(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo 
             seed=config.quality.final_seed,
         )
     except ExeuntError as error:
-        return view, f"There are no samples, because the network could not run here. {error}"
+        return view, _kept(view, url) or f"There are no samples, because the network could not run here. {error}"
     return view, grid
+
+
+def _kept(view: StudyView, url: str) -> "GridInfo | None":
+    """The images that the study kept, if they can be had."""
+    from ..reports.kept_samples import kept_grid
+
+    try:
+        with open_store(url, read_only=True) as store, foreign_rows(store.url):
+            return kept_grid(view, selection.highlights(view), store)
+    except ExeuntError as error:
+        click.echo(f"The samples that the study kept can't be had: {error}", err=True)
+        return None
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """`exeunt study`: the studies of a database as wholes."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,10 +14,12 @@ from rich.table import Table
 
 from ..backends.errors import InputError
 from ..backends.printable import json_text, printable
+from ..reports.files import write_whole
 from ..studies.backup import back_up
 from ..studies.budget import parse_budget
 from ..studies.copying import copy_study
 from ..studies.foreign import foreign_rows
+from ..studies.kept import Kept
 from ..studies.listing import Summary, summaries
 from ..studies.orders import give_order, withdraw_order
 from ..studies.removal import Garbage, collect_garbage, delete_study, find_garbage
@@ -227,6 +230,42 @@ def _show_garbage(found: Garbage) -> None:
 
 def _sizes(found: Garbage) -> str:
     return f"{_size(found.feature_bytes)} of features, {_size(found.file_bytes)} of files"
+
+
+@study.command()
+@name_argument
+@storage_flag
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Put them there too.")
+@json_flag
+def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
+    """List what a study keeps beside figures: sample images and schedule files of its front.
+
+    \b
+    Examples:
+      exeunt study files demo
+      exeunt study files demo -o front/
+    """
+    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
+        found = {_file_name(store, each): each for each in store.kept.kept(store.studies.require(name))}
+        for path, each in found.items() if output else ():
+            write_whole((output or Path()) / path, store.kept.contents(each))
+        lines = [printable(f"{path}  {_size(each.num_bytes)}, {each.sha256[:12]}") for path, each in found.items()]
+    if as_json:
+        _print_json([{"file": path, **asdict(each)} for path, each in found.items()])
+        return
+    for line in lines:
+        click.echo(line)
+    click.echo(f"{len(found)} files" + (f" in {output}." if output else "."))
+
+
+def _file_name(store: Store, file: Kept) -> str:
+    """A name for people: the label and the weights of the member that the file is about."""
+    members = {
+        (each.schedule_digest, each.weights_sha256): each for each in reversed(store.studies.members(file.study))
+    }
+    member = members.get(file.key)
+    text = f"{member.label} {member.weights_name}" if member else file.schedule_digest[:12]
+    return f"{re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')}.{file.suffix}"
 
 
 @study.command()

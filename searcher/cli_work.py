@@ -112,7 +112,7 @@ def together(
     with open_store(url, read_only=True) as store:
         view, stored = load_view(store, config.name), store.studies.config(config.name)
     if config.run.report is not None and not hands.writes_report:
-        view, grid = sampled(view, stored)
+        view, grid = sampled(view, stored, url)
         write_report(view, Path(config.run.report), grid)
     return view
 

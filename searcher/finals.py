@@ -12,6 +12,7 @@ from ..studies.turns import turn
 from . import notes
 from .candidates import Candidate
 from .end_to_end import are_timed, time_end_to_end
+from .keeping import keep_front
 from .notes import Choice
 from .reserve import MOST_COMPARED, closing_seconds, promoted, sampling_seconds, timing_seconds
 from .rounds import Rounds
@@ -86,6 +87,7 @@ def close(session: Session, choice: Choice, rounds: Rounds) -> None:
             with turn(session.store, f"front {session.name}", session.crew.worker) as mine:
                 if mine and not notes.is_spent(session.proposer.study):
                     _score(session, rounds)
+                    keep_front(session)
                     session.choice = replace(choice, measured=True)
                     notes.choose(session.proposer.study, session.choice)
                     notes.enter(session.proposer.study, notes.FINISHED, beside_others=False)

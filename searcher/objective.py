@@ -24,6 +24,7 @@ from ..studies.workers import Worker
 from .candidates import Candidate
 from .chunk_sampling import ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
+from .keeping import keep_samples
 from .laboratory import Laboratory, weights_digest
 from .metric import Answer
 from .pace import Pace
@@ -87,6 +88,7 @@ class Objective:
         self.costs = costs
         self.pace = Pace()
         self._say = say
+        self._final_seed = laboratory.config.quality.final_seed
         self._sampler = ChunkSampler(laboratory, check, say)
         self._spent = spent
         self._newest = -math.inf
@@ -165,6 +167,8 @@ class Objective:
         found = self._sampler.chunk(candidate, seed, images)
         started = time.perf_counter()
         self.store.evaluations.commit_chunk(claim, images.start, found.features, found.seconds)
+        if self.laboratory.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
+            keep_samples(self.store, self.laboratory.config.name, self.key(candidate, seed), found)
         LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
         predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
         committing = time.perf_counter() - started

@@ -224,6 +224,11 @@ class RunConfig(Section):
         optional(artifacts_url),
         "where features and other files go: a folder, or s3://BUCKET/PREFIX; none: where the database says",
     )
+    keep: str = setting(
+        "front",
+        one_of("front", "compared", "none"),
+        "sample images and schedule files that are kept: those of the front, samples of all compared too, or none",
+    )
 
 
 @dataclass(frozen=True)

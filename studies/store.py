@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from .catalogue import StudyStore
 from .evaluations import EvaluationStore
 from .files import Files
+from .kept import KeptStore
 from .measurements import MeasurementStore
 from .schema import engine_url
 from .storage import open_engine
@@ -17,13 +18,14 @@ from .storage import open_engine
 
 @dataclass(frozen=True)
 class Store:
-    """An open database: evaluations, measurements and studies over one engine. Closes at the end of a `with` block."""
+    """An open database: what it holds over one engine, and its files. Closes at the end of a `with` block."""
 
     engine: Engine
     evaluations: EvaluationStore
     measurements: MeasurementStore
     studies: StudyStore
     files: Files
+    kept: KeptStore
 
     @property
     def url(self) -> str:
@@ -50,4 +52,11 @@ def open_store(url: str, read_only: bool = False, artifacts: str | None = None) 
 def store_on(engine: Engine, artifacts: str | None = None) -> Store:
     """The store over an engine that `storage.open_engine` opened."""
     files = Files(engine, artifacts)
-    return Store(engine, EvaluationStore(engine, files), MeasurementStore(engine), StudyStore(engine), files)
+    return Store(
+        engine=engine,
+        evaluations=EvaluationStore(engine, files),
+        measurements=MeasurementStore(engine),
+        studies=StudyStore(engine),
+        files=files,
+        kept=KeptStore(engine, files),
+    )
