@@ -203,10 +203,10 @@ def _probe() -> Callable[[str | None], dict[str, Any]]:
 
     def probe(folder: str | None) -> dict[str, Any]:
         try:
-            from exeunt.searcher.engine_ray_actor import place
+            actor = import_module("exeunt.searcher.engine_ray_actor")
         except ImportError:
             return {}
-        return place(folder)
+        return actor.place(folder)
 
     return probe
 
