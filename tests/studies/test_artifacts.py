@@ -6,16 +6,22 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.studies import artifact_folder, artifacts
 from exeunt.studies.artifact_folder import FolderStore
 from exeunt.studies.artifacts import MARKER, ArtifactStore, DamagedArtifact, MissingArtifact, locate, open_artifacts
 from exeunt.studies.faults import NoRoom, Unreachable
+from exeunt.studies.integrity import check_all
+from exeunt.studies.records import EvaluationKey
+from exeunt.studies.removal import collect_garbage
+from exeunt.studies.store import Store, open_store
 
+MakeKey = Callable[..., EvaluationKey]
 KEYS = {"AWS_ACCESS_KEY_ID": "a-test's", "AWS_SECRET_ACCESS_KEY": "a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
 DATA = b"features" * 100
 
@@ -249,3 +255,20 @@ def test_a_full_bucket_is_a_full_disk(bucket: str, monkeypatch: pytest.MonkeyPat
         stubber.add_client_error("put_object", "XMinioStorageFull", "Storage backend has reached its minimum", 507)
         with pytest.raises(NoRoom, match="has no room left"):
             store.write(MARKER, json.dumps({}).encode())
+
+
+def test_a_database_keeps_its_features_in_a_bucket(bucket: str, store: Store, url: str, make_key: MakeKey) -> None:
+    store.close()
+    values = np.arange(48, dtype=np.float32).reshape(8, 6)
+    with open_store(url, artifacts=bucket) as first:
+        claim = first.evaluations.claim(make_key(), "ada", 60.0)
+        assert claim is not None
+        first.evaluations.commit_chunk(claim, 0, values, 1.0)
+        first.evaluations.release(claim)
+    with open_store(url) as again:
+        np.testing.assert_array_equal(again.evaluations.features(make_key(), range(8)), values)
+        assert check_all(again.engine) == []
+        assert len(collect_garbage(again).files) == 1
+        assert again.files.listed() == []
+    with open_store(f"{url}-other", artifacts=bucket) as other, pytest.raises(InputError, match="another database"):
+        _ = other.files.store
