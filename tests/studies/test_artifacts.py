@@ -153,17 +153,23 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing has the name while the disk is waited for."""
-    store, seen = FolderStore(tmp_path / "files", makes=True), list[list[str]]()
-    wait = os.fsync
+    """Whatever has the name is whole, at every moment at which the disk is waited for or a name is given."""
+    store, seen = FolderStore(tmp_path / "files", makes=True), list[list[int]]()
+    wait, rename = os.fsync, Path.replace
 
-    def look(descriptor: int) -> None:
-        seen.append([stored.name for stored in store.files() if not stored.name.endswith(artifact_folder.DRAFT)])
-        wait(descriptor)
+    def look() -> None:
+        seen.append([each.num_bytes for each in store.files() if not each.name.endswith(artifact_folder.DRAFT)])
 
-    monkeypatch.setattr(os, "fsync", look)
-    name = artifacts.put(store, DATA, "f16")
-    assert seen[-2:] == [[], [name]]
+    def look_and_rename(draft: Path, target: Path) -> None:
+        look()
+        rename(draft, target)
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (look(), wait(descriptor)))
+    monkeypatch.setattr(Path, "replace", look_and_rename)
+    artifacts.put(store, DATA, "f16")
+    assert seen == [[], [], [len(DATA)], [len(DATA)]], "the folder's folder, the rename, the file, the folder"
+    artifacts.put(store, DATA, "f16")
+    assert seen[4:] == [[len(DATA)]] * 2, "nothing is renamed over what a row may name"
 
 
 def test_a_folder_that_is_not_mounted_any_more_is_not_written_to(tmp_path: Path) -> None:
