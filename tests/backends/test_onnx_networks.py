@@ -44,6 +44,7 @@ def assert_exports(network: Network, folder: Path) -> None:
     assert_same_images([network], schedule, folder)
 
 
+@pytest.mark.slow
 def test_u_vit_and_its_long_skips(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = UViT(

@@ -72,6 +72,7 @@ def free_ports() -> int:
         return port
 
 
+@pytest.mark.slow
 def test_a_worker_is_scraped_while_it_works(tmp_path: Path, closed_form: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     prepared = CliRunner().invoke(cli, ["optimize", *closed_form, *SLOW, "--budget", "3-trials", "--workers", "0"])

@@ -22,10 +22,10 @@ CUSTOMS = {
 }
 
 
-LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("vp", "pndm")]
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("edm", "vp", "pndm")]
 
 
-@pytest.mark.parametrize("name", ["flow", "edm", *LONG])
+@pytest.mark.parametrize("name", ["flow", *LONG])
 def test_a_study_goes_from_search_to_export(name: str, small: StudyConfig, tmp_path: Path) -> None:
     config = override(small, {**STUDIES[name], "run.budget": "4-trials", "run.report": str(tmp_path / "report")})
     view = runner.optimize(config, f"sqlite:///{tmp_path / 'study.db'}")

@@ -17,6 +17,7 @@ def exeunt(*words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_ddpm_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny_unet("ddpm").save_pretrained("ddpm")

@@ -59,6 +59,7 @@ def test_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert document["sampler"]["noise"]["kind"] == "vp"
 
 
+@pytest.mark.slow
 def test_latents_with_labels_and_guidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_checkpoint(Path("l.pth"), input_size=8, channels=4, num_labels=6, conv=False)

@@ -71,6 +71,7 @@ def check_whole(folder: Path) -> None:
     assert standing_at(url, STUDY).finished
 
 
+@pytest.mark.slow
 def test_a_study_of_several_workers_outlives_one_and_is_joined_by_another(tmp_path: Path, closed_form: list[str]):
     budget = ["--budget", f"{TRIALS}-trials", "--sampler", "random", "--report", "none"]
     parent = start(tmp_path, "optimize", *closed_form, *SLOW, *budget, "--workers", "2", "--json")
