@@ -1,5 +1,6 @@
 """Runs of tiny pipelines and of their networks on the same noise, for tests that compare the two."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -119,8 +120,12 @@ def each(*kinds: str) -> Any:
 
 
 def sharing(bench: Bench) -> Any:
-    """Another pipeline around the same networks, with a scheduler of its own, as servers make for each request."""
-    parts = dict(bench.pipe.components)
+    """Another pipeline around the same networks, with a scheduler of its own, as servers make for each request.
+
+    So are its tokenizers: they keep how to pad between setting it and using it, and threads would change it in between.
+    """
+    own = {name: copy.deepcopy(part) for name, part in bench.pipe.components.items() if name.startswith("tokenizer")}
+    parts = bench.pipe.components | own
     parts["scheduler"] = type(parts["scheduler"]).from_config(parts["scheduler"].config)
     pipe = type(bench.pipe)(**parts)
     pipe.set_progress_bar_config(disable=True)
