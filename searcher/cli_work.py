@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..backends.errors import InputError
 from ..reports.loading import load_view
 from ..reports.report import write_report
 from ..reports.view import StudyView
@@ -58,6 +59,11 @@ def work(
 ) -> None:
     """Does what a study has to do within a budget, its configuration's if none is given, and shows what came out."""
     if engine.waits:
+        if telling.metrics is not None:
+            raise InputError(
+                "metrics-port: must be given to who works, and `--workers 0` works nothing. "
+                "Give it to `exeunt worker` instead."
+            )
         leave_to_others(config, url, proposals, budget, as_json)
         return
     if engine.is_this_process:

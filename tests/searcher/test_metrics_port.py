@@ -166,6 +166,17 @@ def test_a_port_that_is_taken_is_told_before_anything_begins(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_whoever_leaves_the_work_to_others_serves_no_figures(
+    tmp_path: Path, closed_form: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    done = CliRunner().invoke(cli, ["optimize", *closed_form, "--workers", "0", "--metrics-port", "0"])
+    assert done.exit_code == 2
+    assert "Give it to `exeunt worker` instead." in done.output
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_the_package_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     done = CliRunner().invoke(cli, ["worker", "--metrics-port", "0"])
