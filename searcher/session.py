@@ -248,6 +248,7 @@ class Session:
 
     def _count(self) -> None:
         """Counts what all workers have spent of the grant, and what they are about to spend."""
+        self.proposer.look()
         running = self.proposer.asked_elsewhere()
         self.allowance.trials = self.trials_spent() - self.grant.trials
         if self.allowance.budget.images is not None:
