@@ -12,7 +12,7 @@ from exeunt.studies.storage import open_engine
 from exeunt.studies.tables import CALL_TIMINGS
 from exeunt.studies.transactions import reading
 from sqlalchemy import func, select
-from survive_crew import WORDS_OF_LOCKS, Crew, said
+from survive_crew import WORDS_OF_LOCKS, Crew, said, spawn
 from survive_databases import Database, Databases, databases
 from survive_kills import LIMIT_SECONDS, Wanted, findings
 from survive_nursery import fork
@@ -25,6 +25,12 @@ SIZES = {"sqlite": 24, "postgres": 64}
 ALONE_SECONDS, CROWD_SECONDS = 45.0, 90.0
 CALM_SECONDS, LONGEST_WAIT = 8.0, 600.0
 LIMIT = 0.02  # of a trial's seconds
+# More than these don't fit into 23 GB each with imports of its own, and are forked.
+MOST_SPAWNED = 32
+# On virtual machines it takes up to 30 µs to touch a page of memory that lay idle, and a process that wakes up touches
+# a thousand: its first transaction takes 100 ms in place of 0.3, and its last ones keep the lock meanwhile. Trials that
+# sleep are idle, which real ones are not. With huge pages there are fewer to touch.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
 
 
 def crowd(wanted: Wanted) -> dict[str, Any]:
@@ -41,7 +47,8 @@ def observe(made: Databases, size: int, seconds: float) -> dict[str, Any]:
     """Begins a study, waits until everybody works, and looks at the trials of some time."""
     with made.new() as database:
         searched(database.folder).begin(database, workers=0)
-        with Crew(database, size, command=COMMAND, start=fork) as crew:
+        start = spawn if size <= MOST_SPAWNED else fork
+        with Crew(database, size, dict.fromkeys(range(size), HUGE_PAGES), COMMAND, start) as crew:
             await_calm(database, crew)
             began, busy, timed = time.time(), cpu_seconds(crew), kinds(database)
             crew.rest(seconds)
@@ -49,7 +56,7 @@ def observe(made: Databases, size: int, seconds: float) -> dict[str, Any]:
             timed = kinds(database) - timed
             run(database, ["study", "stop", STUDY])
             crew.finish(LIMIT_SECONDS)
-            about = {"cores_busy": round(busy / seconds, 2), "kinds_timed_meanwhile": timed}
+            about = {"started": start.__name__, "cores_busy": round(busy / seconds, 2), "kinds_timed_meanwhile": timed}
             return {**summary(crew, began, ended), **aftermath(database, crew), **about}
 
 

@@ -4,6 +4,7 @@ A worker's imports take some seconds of a core and 300 MB, nearly all of it torc
 and begins at once; from there on it is a process like any other, with its own connections and its own exit code.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -75,6 +76,8 @@ def _work(command: list[str], folder: Path, variables: dict[str, str], log: Path
             os.dup2(opened, each)
         os.close(opened)
     sys.argv = command
+    # What was imported stays shared: looking through it for garbage would copy it.
+    gc.freeze()
     from survive_timed import work
 
     work()

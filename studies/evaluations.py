@@ -180,8 +180,9 @@ class EvaluationStore:
         """
         values = self._filed(features, first_image)
         values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
-        with writing(self.engine, durable=True) as connection:
+        with reading(self.engine) as connection:  # before anybody has to wait for this transaction
             evaluation = _id(connection, claim.evaluation)
+        with writing(self.engine, durable=True) as connection:
             try:
                 _hold(connection, claim)
             except leases.StaleClaim:
