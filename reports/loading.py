@@ -22,6 +22,7 @@ from ..studies.store import Store
 from ..studies.transactions import reading
 from .conditions import conditions
 from .interval import Interval
+from .operations import Operations, kept_operations
 from .pareto import Score
 from .standard import Standard, standard_of
 from .timings import throughputs
@@ -83,6 +84,7 @@ class _Rows:
     kinds: Mapping[str, Timing]
     environment: Mapping[str, Any]
     pins: Mapping[str, str]
+    operations: Mapping[str, Operations]
 
     @classmethod
     def read(cls, store: Store, study: str) -> "_Rows":
@@ -103,6 +105,7 @@ class _Rows:
             kinds={kind: Timing(seconds, config.throughput.batch_size) for kind, seconds in raw.items()},
             environment=environment,
             pins=pins,
+            operations=kept_operations(store, study),
         )
 
     @property
@@ -202,7 +205,7 @@ class _Rows:
         key = member.schedule_digest, member.weights_name
         label = member.label if member.label not in labels else f"{member.label} · {member.weights_name}"
         labels.add(label)
-        stored = self.schedules[member.schedule_digest]
+        stored, operations = self.schedules[member.schedule_digest], self.operations.get(member.weights_name)
         return Point(
             label=label,
             role=cast(Literal["baseline", "trial"], member.role),
@@ -214,6 +217,7 @@ class _Rows:
             final=self.quality(key, "final"),
             predicted_seconds=seconds_of(stored.outline, self.medians),
             throughput=self.throughputs.get(key),
+            flops=operations.of(stored) if operations else None,
         )
 
     @cached_property
