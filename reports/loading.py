@@ -26,6 +26,7 @@ from .operations import Operations, kept_operations
 from .pareto import Score
 from .standard import Standard, standard_of
 from .timings import throughputs
+from .uncollected import uncollected
 from .view import BEST_RATIO_LEVEL, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
 
 # The pins that tell a study's own weights apart: what its timings and its own members are kept under, joined with +.
@@ -39,7 +40,7 @@ def load_view(store: Store, study: str) -> StudyView:
         InputError: there is no study of that name.
         StorageError: the database is out of reach, or holds what no Exeunt wrote.
     """
-    with foreign_rows(store.url):
+    with foreign_rows(store.url), uncollected():
         return _view(store, study, _Rows.read(store, study))
 
 

@@ -21,6 +21,7 @@ from ..reports.headline import details, headline
 from ..reports.loading import load_view
 from ..reports.report import write_report
 from ..reports.tables import to_csv, to_json
+from ..reports.uncollected import uncollected
 from ..reports.view import Point, StudyView
 from ..studies.config import StudyConfig, override
 from ..studies.foreign import foreign_rows
@@ -58,6 +59,7 @@ class Percentage(click.ParamType[float]):
 @click.option("--no-samples", is_flag=True, help="Leave out sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
+@uncollected()
 def report(storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool) -> None:
     """Write the report of a study as it stands: a page, plots, tables.
 
