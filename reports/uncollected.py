@@ -10,7 +10,7 @@ def uncollected() -> Generator[None]:
     """Leaves objects that refer to each other where they are until the block ends.
 
     Python looks for those no longer needed whenever many are made. With a study of thousands of trials in memory, that
-    took an eighth of a report's time and found next to nothing.
+    took an eighth of the time of a report, a quarter of that of `resume`'s start, and found next to nothing.
     """
     was = gc.isenabled()
     gc.disable()

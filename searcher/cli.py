@@ -14,6 +14,7 @@ from exeunt import __version__
 
 from ..backends.printable import printable
 from ..backends.schedule import ExeuntError
+from ..reports.uncollected import uncollected
 from ..studies.secrets import guard_output, redact
 
 COMMANDS = {
@@ -50,7 +51,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return getattr(importlib.import_module(f".{module}", __package__), attribute)
+        with uncollected():
+            return getattr(importlib.import_module(f".{module}", __package__), attribute)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
