@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from survive_databases import Database
 from survive_study import PROGRAM, STUDY
@@ -19,6 +19,33 @@ AGAIN_SECONDS = 1.0
 AT_ONCE = 3  # processes that may be starting at a time: each takes some seconds of a core
 COMMAND = [*PROGRAM, "worker", "--study", STUDY, "--log-format", "json"]
 WORDS_OF_LOCKS = ("locked", "deadlock", "could not serialize", "QueuePool", "lock timeout")
+
+
+class Process(Protocol):
+    """What this needs of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int | None: ...
+    def kill(self) -> None: ...
+    def send_signal(self, number: int, /) -> None: ...
+
+
+def spawn(command: list[str], folder: Path, variables: Mapping[str, str], log: Path) -> Process:
+    """Starts a command in a folder, with its errors in a file, apart from this process's signals."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            start_new_session=True,
+        )
 
 
 @dataclass
@@ -33,7 +60,7 @@ class Member:
     """
 
     slot: int
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     killed: bool = False
 
@@ -71,6 +98,7 @@ class Crew:
         size: how many at a time.
         variables: of each slot, beside those of the database.
         command: that starts one.
+        start: as `spawn`.
         restarts: whether one that was lost, or that ended with 75, is started again.
         members: all that there ever were.
     """
@@ -79,6 +107,7 @@ class Crew:
     size: int
     variables: Mapping[int, dict[str, str]] = field(default_factory=dict)
     command: list[str] = field(default_factory=lambda: list(COMMAND))
+    start: Callable[[list[str], Path, Mapping[str, str], Path], Process] = spawn
     restarts: bool = True
     members: list[Member] = field(default_factory=list)
 
@@ -146,7 +175,7 @@ class Crew:
                 continue
             if member is not None:
                 self._slots[slot] = None
-                self._judge(member, member.process.returncode)
+                self._judge(member, member.process.returncode or 0)
             if slot not in self._over and time.monotonic() >= self._again[slot] and self._starting() < AT_ONCE:
                 self._slots[slot] = self._start(slot)
 
@@ -175,16 +204,9 @@ class Crew:
     def _start(self, slot: int) -> Member:
         number = len(list(self.database.folder.glob("worker-*.log")))  # those of other crews among them
         log = self.database.folder / f"worker-{number:03d}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                self.command,
-                cwd=self.database.folder,
-                env={**self.database.environment, **self.variables.get(slot, {})},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-                start_new_session=True,
-            )
+        log.touch()
+        variables = {**self.database.environment, **self.variables.get(slot, {})}
+        process = self.start(self.command, self.database.folder, variables, log)
         self.members.append(Member(slot, process, log))
         return self.members[-1]
 

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from survive_crew import WORDS_OF_LOCKS, Crew, said
 from survive_databases import Database, Databases, databases
 from survive_kills import LIMIT_SECONDS, Wanted, findings
+from survive_nursery import fork
 from survive_observer import duplicated, zombies
 from survive_study import STUDY, TRIAL_SECONDS, run, searched
 
@@ -40,7 +41,7 @@ def observe(made: Databases, size: int, seconds: float) -> dict[str, Any]:
     """Begins a study, waits until everybody works, and looks at the trials of some time."""
     with made.new() as database:
         searched(database.folder).begin(database, workers=0)
-        with Crew(database, size, command=COMMAND) as crew:
+        with Crew(database, size, command=COMMAND, start=fork) as crew:
             await_calm(database, crew)
             began, busy, timed = time.time(), cpu_seconds(crew), kinds(database)
             crew.rest(seconds)

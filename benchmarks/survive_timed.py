@@ -43,6 +43,11 @@ class Stopwatch(logging.Handler):
             LOG.info("held", extra={"about": {"seconds": round(held, 4)}})
 
 
-if __name__ == "__main__":
+def work() -> None:
+    """Does what the command line says, and measures."""
     logging.getLogger("exeunt.work").addHandler(Stopwatch())
     main()
+
+
+if __name__ == "__main__":
+    work()

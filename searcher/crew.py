@@ -3,10 +3,10 @@
 import time
 
 from ..studies.orders import order
-from ..studies.patience import patiently
 from ..studies.store import Store
+from ..studies.survey import survey
 from ..studies.trials import TrialKeeper
-from ..studies.workers import Worker, living_workers
+from ..studies.workers import Worker
 
 LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
@@ -41,9 +41,10 @@ class Crew:
         if not now and time.monotonic() - self._looked < LOOK_SECONDS:
             return False
         before = self.others
-        self.keeper.fail_dead()
-        alive = patiently(self._store.engine, lambda: living_workers(self._store, self._study))
-        self.others = len(set(alive) - {self.worker.owner})
+        found = survey(self._store, self._study)
+        if found.dead or found.orphans:
+            self.keeper.fail_dead()
+        self.others = len(found.alive - {self.worker.owner})
         self._looked = time.monotonic()
         return before + self.others > 0
 

@@ -51,8 +51,15 @@ class Choice:
 
 def grant_of(study: optuna.Study) -> Grant | None:
     """The newest budget that a study was given."""
-    found = study.user_attrs.get(GRANT)
-    return None if found is None else Grant(**found)
+    return grant_and_choice(study)[0]
+
+
+def grant_and_choice(study: optuna.Study) -> tuple[Grant | None, Choice | None]:
+    """The newest budget that a study was given, and what it compares in its end; None while it searches."""
+    attributes = study.user_attrs
+    if GRANT not in attributes:
+        return None, None
+    return Grant(**attributes[GRANT]), _choice(attributes)
 
 
 def give(study: optuna.Study, grant: Grant) -> None:
@@ -63,8 +70,7 @@ def give(study: optuna.Study, grant: Grant) -> None:
 
 def choice_of(study: optuna.Study) -> Choice | None:
     """What the study compares in the end of its newest budget; None while it searches."""
-    attributes = study.user_attrs
-    return _choice(attributes) if GRANT in attributes else None
+    return grant_and_choice(study)[1]
 
 
 def choose(study: optuna.Study, choice: Choice) -> None:

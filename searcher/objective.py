@@ -4,11 +4,14 @@ The same question is never paid for twice. Features are keyed by everything that
 what an earlier session, another study or another worker has committed is read back.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -56,6 +59,14 @@ UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation, OutOfMemor
 AWAITED = (ClaimedElsewhere, StaleClaim, Untimed, Paused)
 # Values that lie this much longer ago than the newest one were committed before it was read.
 OVERLAP_SECONDS = 120.0
+
+
+@dataclass
+class _Held:
+    """A claim that this worker holds until it is given back."""
+
+    claim: Claim
+    given_back: bool = False
 
 
 class Objective:
@@ -129,19 +140,21 @@ class Objective:
         key = self.key(candidate, seed)
         if not self.store.evaluations.missing(key, images):
             return 0
-        with self._sampling(candidate, key) as claim:
+        with self._sampling(candidate, key) as held:
             # Asked again: another worker may have sampled them and left before the claim was given.
             missing = self.store.evaluations.missing(key, images)
-            chunks = _chunks(missing, self.laboratory.config.run.chunk_images)
-            return sum(self._chunk(candidate, claim, seed, chunk) for chunk in chunks)
+            chunks = list(_chunks(missing, self.laboratory.config.run.chunk_images))
+            for chunk in chunks:
+                self._chunk(candidate, held, seed, chunk, last=chunk is chunks[-1])
+            return sum(map(len, chunks))
 
     @contextmanager
-    def _sampling(self, candidate: Candidate, key: EvaluationKey) -> Generator[Claim]:
+    def _sampling(self, candidate: Candidate, key: EvaluationKey) -> Generator[_Held]:
         """A claim on a candidate's images for as long as the block lasts; what makes it fail is noted in the store."""
-        claim = self._claim(candidate, key)
+        held = _Held(claim := self._claim(candidate, key))
         self._sampler.begin()
         try:
-            yield claim
+            yield held
         except (NonFiniteSamples, UnusableFeatures) as error:
             self.store.evaluations.fail(claim, str(error))
             raise
@@ -150,23 +163,24 @@ class Objective:
             self.store.evaluations.fail(claim, str(error), final=False)
             raise
         finally:
-            self.store.evaluations.release(claim)
+            if not held.given_back:
+                self.store.evaluations.release(claim)
 
     def _claim(self, candidate: Candidate, key: EvaluationKey) -> Claim:
-        self.store.evaluations.add_schedule(candidate.schedule)
         lease, study = self.laboratory.config.run.lease_seconds, self.laboratory.config.name
-        claim = self.store.evaluations.claim(key, self.worker.owner, lease, study)
+        claim = self.store.evaluations.claim(key, self.worker.owner, lease, study, candidate.schedule)
         if claim is None:
             raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")
         return claim
 
-    def _chunk(self, candidate: Candidate, claim: Claim, seed: int, images: range) -> int:
-        """Samples and commits one chunk."""
-        about = {"evaluation": claim.evaluation, "first": images.start, "images": len(images)}
+    def _chunk(self, candidate: Candidate, held: _Held, seed: int, images: range, *, last: bool) -> None:
+        """Samples and commits one chunk; with the last one the claim is given back."""
+        about = {"evaluation": held.claim.evaluation, "first": images.start, "images": len(images)}
         LOG.info("sampling", extra={"about": about})
         found = self._sampler.chunk(candidate, seed, images)
         started = time.perf_counter()
-        self.store.evaluations.commit_chunk(claim, images.start, found.features, found.seconds)
+        self.store.evaluations.commit_chunk(held.claim, images.start, found.features, found.seconds, last=last)
+        held.given_back = last
         if self.laboratory.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
             keep_samples(self.store, self.laboratory.config.name, self.key(candidate, seed), found)
         LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
@@ -174,7 +188,6 @@ class Objective:
         committing = time.perf_counter() - started
         self.pace.learn(len(images), predicted, found.sampling_seconds, found.feature_seconds + committing)
         self._spent(len(images))
-        return len(images)
 
     def sample_again(self, candidate: Candidate, images: range) -> FeatureArray:
         """Features (N, D) of images on search seeds, sampled whether they are stored or not, and not committed."""
@@ -285,9 +298,9 @@ class Objective:
         """
         LOG.warning("%s It is sampled again.", error)
         self._say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
-        with self._sampling(candidate, key) as claim:
+        with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)
-            self.store.evaluations.mend(claim, error.images.start, found.features, found.seconds)
+            self.store.evaluations.mend(held.claim, error.images.start, found.features, found.seconds)
 
     def _keep(self, record: QualityRecord) -> None:
         self.store.measurements.put_quality(record)

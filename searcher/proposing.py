@@ -19,7 +19,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ..backends.schedule import Schedule
 from ..studies.optuna_tables import together
@@ -102,25 +102,37 @@ class Proposer:
         self.space = space
         self._own = own
         self._asked: dict[int, Trial] = {}
+        self._trials: list[FrozenTrial] | None = None
         # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
         told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         self._constrained = all(WORTHLESS in trial.constraints for trial in told)
-        mixed = seed + 7919 * self.num_trials + (salt or 0)
+        mixed = seed + 7919 * len(study.get_trials(deepcopy=False)) + (salt or 0)
         self.study.sampler = SAMPLERS[sampler](mixed % 2**32, salt is not None)
+
+    def look(self) -> list[FrozenTrial]:
+        """The study's trials as they are now. The counts below are of them until this proposer changes one."""
+        self._trials = self.study.get_trials(deepcopy=False)
+        return self._trials
+
+    @property
+    def _seen(self) -> list[FrozenTrial]:
+        return self.look() if self._trials is None else self._trials
 
     @property
     def num_trials(self) -> int:
         """Trials of the study so far, whatever became of them."""
-        return len(self.study.get_trials(deepcopy=False))
+        return len(self._seen)
 
     def warm_start(self) -> None:
         """Puts the space's good shapes first in a new study."""
-        if self.num_trials == 0:
+        if not self.look():
             for point in self.space.warm_starts():
                 self.study.enqueue_trial(point)
+            self._trials = None
 
     def ask(self) -> Proposal:
         """The next schedule to measure."""
+        self._trials = None
         with together(self.study):
             trial = self.study.ask(fixed_distributions=self.space.distributions())
             schedule = self.space.build(trial.params)
@@ -141,28 +153,30 @@ class Proposer:
 
     def asked(self) -> int:
         """Trials that were asked for, by whichever worker; one that was begun again after its worker died is one."""
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._seen
         again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
         asked = [trial for trial in trials if trial.state != TrialState.WAITING and "label" not in trial.user_attrs]
         return sum(1 for trial in asked if trial.number not in again)
 
     def asked_elsewhere(self) -> int:
         """Trials that other workers are measuring."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = (trial for trial in self._seen if trial.state == TrialState.RUNNING)
         return sum(1 for trial in running if trial.number not in self._asked)
 
     def tell(self, number: int, values: Values) -> None:
         """Finishes a trial that was asked for, unless others took this worker for dead and began it again."""
+        self._trials = None
         trial = self._asked.pop(number)
-        with suppress(UpdateFinishedTrialError):
+        with suppress(UpdateFinishedTrialError), together(self.study):
             if self._constrained:
                 trial.set_constraint(WORTHLESS, values.violation)
             self.study.tell(trial, [values.quality, values.speed], skip_if_finished=True)
 
     def fail(self, number: int, reason: str) -> None:
         """Finishes a trial that could not be measured, and keeps why."""
+        self._trials = None
         trial = self._asked.pop(number)
-        with suppress(UpdateFinishedTrialError):
+        with suppress(UpdateFinishedTrialError), together(self.study):
             trial.set_user_attr("reason", reason)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -172,9 +186,10 @@ class Proposer:
         Others stay out: samplers learn from the parameters that all trials share.
         """
         point = self.space.parameters(schedule)
-        known = {trial.user_attrs.get("schedule") for trial in self.study.get_trials(deepcopy=False)}
+        known = {trial.user_attrs.get("schedule") for trial in self.look()}
         if point is None or schedule.digest in known:
             return
+        self._trials = None
         self.study.add_trial(
             create_trial(
                 params=point,

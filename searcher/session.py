@@ -140,7 +140,6 @@ class Session:
 
     def register(self, candidate: Candidate) -> None:
         """Makes the candidate a member of the study, unless it is one."""
-        self.store.evaluations.add_schedule(candidate.schedule)
         self.store.studies.add_member(
             self.name,
             Member(
@@ -152,6 +151,7 @@ class Session:
                 weights_name=candidate.weights,
                 trial_number=candidate.trial,
             ),
+            candidate.schedule,
         )
 
     def refresh(self, *, now: bool = False) -> None:
@@ -241,13 +241,14 @@ class Session:
 
     def _take_grant(self) -> None:
         """Goes on with another budget if the study was given one meanwhile."""
-        found = notes.grant_of(self.proposer.study)
+        found, choice = notes.grant_and_choice(self.proposer.study)
         if found is not None and found.id != self.grant.id:
             self.spend(found)
-        self.choice = notes.choice_of(self.proposer.study)
+        self.choice = choice
 
     def _count(self) -> None:
         """Counts what all workers have spent of the grant, and what they are about to spend."""
+        self.proposer.look()
         running = self.proposer.asked_elsewhere()
         self.allowance.trials = self.trials_spent() - self.grant.trials
         if self.allowance.budget.images is not None:

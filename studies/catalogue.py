@@ -10,13 +10,14 @@ from typing import Any, final
 from sqlalchemy import Connection, Engine, distinct, func, select
 
 from ..backends.errors import InputError
+from ..backends.schedule import Schedule
 from .config import StudyConfig, from_dict, refuse_difference, to_dict
-from .evaluations import began, of_study, paid_by
+from .evaluations import began, of_study, paid_by, schedule_row
 from .faults import place
 from .patience import patient
 from .records import Member, Progress, WorkerRecord
 from .settings import nearest
-from .tables import CHUNKS, EVALUATIONS, MEMBERS, STUDIES, THROUGHPUTS, WORKERS
+from .tables import CHUNKS, EVALUATIONS, MEMBERS, SCHEDULES, STUDIES, THROUGHPUTS, WORKERS
 from .transactions import clock, insert_once, reading, writing
 
 # Beside the digests of what settings name: the environment that a study times in, as JSON; see `targets.py`.
@@ -89,9 +90,12 @@ class StudyStore:
             return dict(connection.execute(_study(study)).one().pins)
 
     @patient
-    def add_member(self, study: str, member: Member) -> None:
-        """Adds a stored schedule to a study. Adding the same member again changes nothing."""
+    def add_member(self, study: str, member: Member, schedule: Schedule | None = None) -> None:
+        """Adds a schedule to a study, which must be stored, or is with `schedule`. The same again changes nothing."""
+        row = None if schedule is None else schedule_row(schedule)
         with writing(self.engine) as connection:
+            if row is not None:
+                insert_once(connection, SCHEDULES, row)
             insert_once(connection, MEMBERS, {"study": study, **asdict(member)})
 
     @patient

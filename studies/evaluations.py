@@ -67,11 +67,9 @@ class EvaluationStore:
     @patient
     def add_schedule(self, schedule: Schedule) -> str:
         """Stores what a schedule's digest is of, unless it is there, and returns the digest."""
-        bare = replace(schedule, name=None, measured=(), provenance=None)
-        outline = outlines.to_json(outlines.outline(bare))
-        values = {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
+        row = schedule_row(schedule)
         with writing(self.engine) as connection:
-            insert_once(connection, SCHEDULES, values)
+            insert_once(connection, SCHEDULES, row)
         return schedule.digest
 
     def schedule(self, digest: str) -> Schedule:
@@ -105,13 +103,25 @@ class EvaluationStore:
         return found
 
     @patient
-    def claim(self, key: EvaluationKey, owner: str, lease_seconds: float, study: str | None = None) -> Claim | None:
-        """The right to add images to an evaluation, or None while another worker has it. Its schedule must be stored.
+    def claim(
+        self,
+        key: EvaluationKey,
+        owner: str,
+        lease_seconds: float,
+        study: str | None = None,
+        schedule: Schedule | None = None,
+    ) -> Claim | None:
+        """The right to add images to an evaluation, or None while another worker has it.
+
+        Its schedule must be stored, or is with `schedule`.
 
         Raises:
             FailedEvaluation: it failed for good, or was lost too often; the message has the reason.
         """
+        row = None if schedule is None else schedule_row(schedule)
         with writing(self.engine) as connection:
+            if row is not None:
+                insert_once(connection, SCHEDULES, row)
             insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
             token = leases.take(connection, losses.lease_name(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
@@ -153,8 +163,12 @@ class EvaluationStore:
             leases.free(connection, losses.lease_name(claim.evaluation), claim.owner, claim.token)
 
     @patient
-    def commit_chunk(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
+    def commit_chunk(
+        self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float, *, last: bool = False
+    ) -> None:
         """Commits the features (n, D) of images [first_image, first_image + n), and starts the claim's lease again.
+
+        With the `last` chunk of a claim, the claim is given back.
 
         They are stored as float16, which costs a relative 5e-4 a feature. Committing the very same chunk again is no
         error, so that a commit whose answer was lost can be repeated. `seconds` is the device time that they took.
@@ -167,11 +181,18 @@ class EvaluationStore:
         values = self._filed(features, first_image)
         values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
         with writing(self.engine, durable=True) as connection:
-            _hold(connection, claim)
             evaluation = _id(connection, claim.evaluation)
+            try:
+                _hold(connection, claim)
+            except leases.StaleClaim:
+                if last and _is_own(connection, evaluation, values):
+                    return  # It was given back by this very commit, whose answer was lost.
+                raise
             if not _is_committed(connection, evaluation, values):
                 connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
                 self._require(values["sha256"])
+            if last:
+                leases.free(connection, losses.lease_name(claim.evaluation), claim.owner, claim.token)
 
     @patient
     def mend(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
@@ -272,6 +293,13 @@ class EvaluationStore:
         ]
 
 
+def schedule_row(schedule: Schedule) -> dict[str, Any]:
+    """The columns of a stored schedule, without what doesn't belong to its digest."""
+    bare = replace(schedule, name=None, measured=(), provenance=None)
+    outline = outlines.to_json(outlines.outline(bare))
+    return {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
+
+
 def of_study(study: str | None) -> ColumnElement[bool]:
     """The condition that an evaluation is of a study's schedule on the weights that it has there; None: of any."""
     if study is None:
@@ -332,6 +360,12 @@ def _is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]
     same = (chunk["first_image"], chunk["num_images"], chunk["sha256"])
     assert all(tuple(row) == same for row in rows), "some of these images are committed already: ask missing() first"
     return bool(rows)
+
+
+def _is_own(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
+    """Whether this very chunk is there, and of this very worker."""
+    same = [CHUNKS.c[name] == chunk[name] for name in ("first_image", "num_images", "sha256", "owner")]
+    return connection.execute(select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == evaluation, *same)).first() is not None
 
 
 def _chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,13 @@ def explained(error: BaseException, where: str) -> ExeuntError:
     return StorageError(f"storage: {where} cannot do this ({reason}). Check the database, and try again.")
 
 
+def explained_by_disk(error: OSError, where: str) -> ExeuntError:
+    """The same of what a database's file system says."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoom(f"storage: {where} {_ROOM}")
+    return StorageError(f"storage: {where} {_DISK}")
+
+
 def _meanings(reason: str, state: str) -> Iterator[tuple[type[ExeuntError], str]]:
     if not state:
         yield from ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
@@ -81,6 +89,7 @@ def _first_line(text: str) -> str:
 
 _AGAIN = "is out of reach ({reason}). Check that it is there, and try again."
 _ROOM = "has no room left on its disk. Make room and run `exeunt resume`; nothing committed is lost."
+_DISK = "could not be read or written by the disk. Check the disk, then run `exeunt resume`."
 _PASSWORD = (
     "refuses to let this user in ({reason}). Put the right password into the URL in EXEUNT_STORAGE, or into ~/.pgpass."
 )
@@ -101,11 +110,7 @@ _BY_WORDS: tuple[tuple[str, type[ExeuntError], str], ...] = (
     ("unable to open", StorageError, "cannot be opened. Check the permissions of the file and its folder."),
     ("disk is full", NoRoom, _ROOM),
     ("malformed", StorageError, "is damaged. Restore it from a backup."),
-    (
-        "disk I/O error",
-        StorageError,
-        "could not be read or written by the disk. Check the disk, then run `exeunt resume`.",
-    ),
+    ("disk I/O error", StorageError, _DISK),
     ("QueuePool limit", Unreachable, "was busy for two minutes in this process. Try again."),
     ("password authentication failed", InputError, _PASSWORD),
     ("no password supplied", InputError, _PASSWORD),

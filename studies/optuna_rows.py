@@ -12,7 +12,7 @@ _STUDIES = table("studies", column("study_id"), column("study_name"))
 _TRIALS = table("trials", column("trial_id"), column("study_id"), column("state"))
 _ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
 _SYSTEM = table("study_system_attributes", column("study_id"), column("key"), column("value_json"))
-_MARKS = table("trial_user_attributes", column("trial_id"), column("key"))
+_MARKS = table("trial_user_attributes", column("trial_id"), column("key"), column("value_json"))
 
 Ts = TypeVarTuple("Ts")
 
@@ -63,6 +63,18 @@ def marked_trials(connection: Connection, key: str, study: str) -> int:
         .where(_MARKS.c.key == key, _STUDIES.c.study_name == study)
     )
     return connection.execute(query).scalar_one()
+
+
+def marks_of_running(connection: Connection, key: str, study: str) -> list[Any]:
+    """An attribute of each running trial of a study; None for those without."""
+    marked = (_MARKS.c.trial_id == _TRIALS.c.trial_id) & (_MARKS.c.key == key)
+    query = (
+        select(_MARKS.c.value_json)
+        .select_from(_TRIALS.outerjoin(_MARKS, marked))
+        .join(_STUDIES, _STUDIES.c.study_id == _TRIALS.c.study_id)
+        .where(cast(_TRIALS.c.state, String) == "RUNNING", _STUDIES.c.study_name == study)
+    )
+    return [None if mark is None else json.loads(mark) for mark in connection.execute(query).scalars()]
 
 
 def _of(query: Select[*Ts], study: str | None) -> Select[*Ts]:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from copy import deepcopy
+from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar, final
 from weakref import WeakKeyDictionary
@@ -14,15 +16,14 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage  # pyright: ignore[reportPrivateUsage]
-from optuna.storages._rdb.models import TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..backends.errors import InputError
 from .faults import Unreachable, explained, place, storage_errors
-from .optuna_trials import read_trials
+from .optuna_changes import Changes, Ending, Parameter, store_changes
+from .optuna_trials import read_trial, read_trials
 from .patience import patiently
 from .transactions import (
     READ_ONLY,
@@ -34,8 +35,6 @@ from .transactions import (
 )
 
 R = TypeVar("R")
-
-_Change = Callable[[Session], None]
 
 _only_reads: ContextVar[bool] = ContextVar("_only_reads", default=False)
 _storages: WeakKeyDictionary[Engine, RDBStorage] = WeakKeyDictionary()
@@ -145,10 +144,12 @@ def _engine_arguments(engine: Engine) -> dict[str, Any]:
 
 @contextmanager
 def together(study: optuna.Study) -> Generator[None]:
-    """Within this block parameters and attributes of a trial are kept back; at its end one transaction stores them.
+    """Within this block parameters and attributes of a trial are kept back, and one transaction stores them.
 
-    A proposal's ten commits are two then, of which each costs a database that many write to a turn at its lock. Where
-    the block raises, none is stored. Other storages than `optuna_storage`'s store them one by one.
+    That comes with its state when the trial ends, or else at the end of the block. A proposal's ten commits are two
+    then, and what it is told is one, of which each costs a database that many write to a turn at its lock. The trial,
+    which nobody else changes, is read once at most. Where the block raises, nothing is stored. Other storages than
+    `optuna_storage`'s store all one by one.
     """
     storage = study._storage  # pyright: ignore[reportPrivateUsage]
     backend = storage._backend if isinstance(storage, _CachedStorage) else storage  # pyright: ignore[reportPrivateUsage]
@@ -164,57 +165,81 @@ class _PatientStorage(RDBStorage):
     and is ended by `TrialKeeper`, and one that was told already is seen to be.
     """
 
-    _kept: list[_Change] | None = None
+    _kept: dict[int, Changes] | None = None
+    _seen: dict[int, FrozenTrial]
 
     @contextmanager
     def together(self) -> Generator[None]:
         """See `together`."""
-        self._kept = kept = []
+        self._kept, self._seen = (kept := dict[int, Changes]()), {}
         try:
             yield
         finally:
-            self._kept = None
-        if kept:
-            self._store(kept)
+            self._kept, self._seen = None, {}
+        for trial_id, changes in kept.items():
+            self._store(trial_id, changes)
 
-    def _store(self, changes: list[_Change]) -> None:
-        session = self.scoped_session()
-        try:
-            for change in changes:
-                change(session)
-            session.commit()
-        except IntegrityError:
-            session.rollback()  # All of them are there: a commit whose answer was lost.
-        except BaseException:
-            session.rollback()
-            raise
-        finally:
-            session.close()
+    def _store(self, trial_id: int, changes: Changes) -> None:
+        with self.engine.begin() as connection:
+            store_changes(connection, trial_id, changes)
 
-    def _set_trial_param(self, trial_id: int, param_name: str, *args: Any, **kwargs: Any) -> None:
-        if self._kept is None:
-            super()._set_trial_param(trial_id, param_name, *args, **kwargs)
+    def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
+        """As Optuna's, which would read the trial while it writes."""
+        if trial_state.is_finished():
+            raise UpdateFinishedTrialError(f"The trial with identifier {trial_id} is finished.")
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        found = super()._create_new_trial(study_id, template_trial)
+        if self._kept is not None:
+            self._seen[found._trial_id] = deepcopy(found)  # pyright: ignore[reportPrivateUsage]
+        return found
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """As Optuna's; within `together` a trial is read once."""
+        found = self._seen.get(trial_id) if self._kept is not None else None
+        if found is None:
+            with self.engine.begin() as connection:
+                found = read_trial(connection, trial_id)
+            if self._kept is not None:
+                self._seen[trial_id] = found
+        return deepcopy(found)
+
+    def _changes(self, trial_id: int) -> Changes | None:
+        """Where to keep changes of a trial back, within `together`."""
+        return None if self._kept is None else self._kept.setdefault(trial_id, Changes())
+
+    def _set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: Any, previous: Any
+    ) -> None:
+        if (changes := self._changes(trial_id)) is None:
+            super()._set_trial_param(trial_id, param_name, param_value_internal, distribution, previous)
         else:
-            new = (trial_id, param_name, *args)
-            self._kept.append(lambda session: self._set_trial_param_without_commit(session, *new, **kwargs))
+            changes.parameters.append(Parameter(param_name, param_value_internal, distribution, previous))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's, or kept back for `together`."""
-        if self._kept is None:
+        if (changes := self._changes(trial_id)) is None:
             super().set_trial_user_attr(trial_id, key, value)
         else:
-            new = (TrialUserAttributeModel, trial_id, key, value)
-            self._kept.append(lambda session: self._set_trial_attr_without_commit(session, *new))
+            changes.own[key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's, or kept back for `together`."""
+        if (changes := self._changes(trial_id)) is None:
+            super().set_trial_system_attr(trial_id, key, value)
+        else:
+            changes.system[key] = value
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """As Optuna's, except that telling a finished trial just what it was told is no error."""
-        try:
+        if not state.is_finished():
             return super().set_trial_state_values(trial_id, state, values)
-        except UpdateFinishedTrialError:
-            trial = self.get_trial(trial_id)
-            if (trial.state, trial.values) != (state, None if values is None else list(values)):
-                raise
-            return True
+        kept = {} if self._kept is None else self._kept
+        changes = replace(kept.get(trial_id, Changes()), ending=Ending(state, values))
+        with self.engine.begin() as connection:
+            store_changes(connection, trial_id, changes)
+        kept.pop(trial_id, None)
+        return True
 
     def _get_trials(
         self,
@@ -223,11 +248,11 @@ class _PatientStorage(RDBStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
-        """As Optuna's; all of a study's at once, as at every start, in less time."""
-        if states is not None or trial_id_greater_than > -1:
+        """As Optuna's, in less time."""
+        if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         with self.engine.begin() as connection:
-            return read_trials(connection, study_id)
+            return read_trials(connection, study_id, after=trial_id_greater_than, among=included_trial_ids)
 
 
 def _repeated(method: Callable[..., R], *, reads: bool) -> Callable[..., R]:

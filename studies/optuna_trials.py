@@ -1,4 +1,4 @@
-"""All trials of a study at once, as Optuna's storage reads them, in less time.
+"""Trials as Optuna's storage reads them, in less time.
 
 Optuna makes an object of its tables for each row, and reads each parameter's distribution again for each trial,
 although a study has a handful of them.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Collection
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, DateTime, Float, Integer, Row, String, column, select, table
+from sqlalchemy import ColumnElement, Connection, DateTime, Float, Integer, Row, String, column, select, table
 from sqlalchemy import cast as sql_cast
 
 _TRIALS = table(
@@ -30,35 +30,57 @@ _TRIALS = table(
 )
 INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 Parts: TypeAlias = "dict[int, list[Row[*tuple[Any, ...]]]]"
+FEW = 500  # how many identifiers go into one IN; for more, all of the study are read
 
 
-def read_trials(connection: Connection, study_id: int) -> list[FrozenTrial]:
+def read_trials(
+    connection: Connection, study_id: int, *, after: int = -1, among: Collection[int] = ()
+) -> list[FrozenTrial]:
     """The trials of a study in the order of their identifiers, as `RDBStorage.get_all_trials` has them.
+
+    With `after`, only those with higher identifiers than that, and those whose identifiers are `among` the given ones.
 
     Raises:
         KeyError: there is no such study.
     """
-    studies = table("studies", column("study_id"))
-    if connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id)).first() is None:
-        raise KeyError(f"no study with identifier {study_id}")
+    wanted = _TRIALS.c.study_id == study_id
+    if after >= 0 and len(among) <= FEW:
+        wanted &= (_TRIALS.c.trial_id > after) | _TRIALS.c.trial_id.in_(sorted(among))
+    found = _read(connection, wanted)
+    if not found:
+        studies = table("studies", column("study_id"))
+        if connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id)).first() is None:
+            raise KeyError(f"no study with identifier {study_id}")
+    return found
+
+
+def read_trial(connection: Connection, trial_id: int) -> FrozenTrial:
+    """One trial, as `RDBStorage.get_trial` has it. Raises `KeyError` if it isn't there."""
+    found = _read(connection, _TRIALS.c.trial_id == trial_id)
+    if not found:
+        raise KeyError(f"no trial with identifier {trial_id}")
+    return found[0]
+
+
+def _read(connection: Connection, wanted: ColumnElement[bool]) -> list[FrozenTrial]:
+    state = sql_cast(_TRIALS.c.state, String)
+    query = select(_TRIALS, state.label("name")).where(wanted).order_by(_TRIALS.c.trial_id)
+    if not (rows := connection.execute(query).all()):
+        return []
 
     def parts(name: str, order: str, *columns: str) -> Parts:
-        return _parts(connection, study_id, name, order, columns)
+        few = [row.trial_id for row in rows] if len(rows) <= FEW else None
+        return _parts(connection, wanted, few, name, order, columns)
 
     parameters = parts("trial_params", "param_id", "param_name", "param_value", "distribution_json")
     values = parts("trial_values", "objective", "objective", "value", "value_type")
     steps = parts("trial_intermediate_values", "step", "step", "intermediate_value", "intermediate_value_type")
     own = parts("trial_user_attributes", "key", "key", "value_json")
     system = parts("trial_system_attributes", "key", "key", "value_json")
-    state = sql_cast(_TRIALS.c.state, String)
-    rows = connection.execute(
-        select(_TRIALS, state.label("name")).where(_TRIALS.c.study_id == study_id).order_by(_TRIALS.c.trial_id)
-    )
-    distribution = cache(json_to_distribution)
     return [
         _trial(
             row,
-            _parameters(parameters[row.trial_id], distribution),
+            _parameters(parameters[row.trial_id]),
             [_number(value, kind) for _, _, value, kind in values[row.trial_id]],
             {step: _number(value, kind) for _, step, value, kind in steps[row.trial_id]},
             {key: json.loads(value) for _, key, value in own[row.trial_id]},
@@ -68,28 +90,36 @@ def read_trials(connection: Connection, study_id: int) -> list[FrozenTrial]:
     ]
 
 
-def _parts(connection: Connection, study_id: int, name: str, order: str, columns: tuple[str, ...]) -> Parts:
+def _parts(
+    connection: Connection,
+    wanted: ColumnElement[bool],
+    few: list[int] | None,
+    name: str,
+    order: str,
+    columns: tuple[str, ...],
+) -> Parts:
     """The rows of a table by trial: the trial's identifier, then the columns."""
     numbers = {"param_value": Float(), "value": Float(), "intermediate_value": Float()}
     kinds = {"value_type", "intermediate_value_type"}
     inner = table(name, column("trial_id"), *(column(each, numbers.get(each)) for each in {*columns, order}))
     chosen = [sql_cast(inner.c[each], String) if each in kinds else inner.c[each] for each in columns]
-    query = (
-        select(inner.c.trial_id, *chosen)
-        .join(_TRIALS, _TRIALS.c.trial_id == inner.c.trial_id)
-        .where(_TRIALS.c.study_id == study_id)
-        .order_by(inner.c[order])
-    )
+    query = select(inner.c.trial_id, *chosen).order_by(inner.c[order])
+    if few is None:
+        query = query.join(_TRIALS, _TRIALS.c.trial_id == inner.c.trial_id).where(wanted)
+    else:
+        query = query.where(inner.c.trial_id.in_(few))
     found: Parts = defaultdict(list)
     for row in connection.execute(query):
         found[row[0]].append(row)
     return found
 
 
-def _parameters(
-    rows: list[Row[*tuple[Any, ...]]], distribution: Callable[[str], BaseDistribution]
-) -> dict[str, tuple[Any, BaseDistribution]]:
-    found = [(name, value, distribution(text)) for _, name, value, text in rows]
+# A study has a handful of them, which all of its trials share.
+_distribution = lru_cache(maxsize=4096)(json_to_distribution)
+
+
+def _parameters(rows: list[Row[*tuple[Any, ...]]]) -> dict[str, tuple[Any, BaseDistribution]]:
+    found = [(name, value, _distribution(text)) for _, name, value, text in rows]
     return {name: (kind.to_external_repr(value), kind) for name, value, kind in found}
 
 

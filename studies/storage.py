@@ -1,9 +1,9 @@
 """Engines on study databases: SQLite for one machine, PostgreSQL for many.
 
 SQLite runs in WAL mode. What is committed survives the death of any process. Measurements and configurations also wait
-for the disk (`synchronous=FULL`, measured 3 to 6 ms on an idle disk and 100 ms on a busy one), so that they survive the
-machine's; whatever was committed before them is in the same log, and is carried along. Leases, heartbeats and Optuna's
-many small commits do not wait (0.01 ms).
+for the disk (measured 3 to 6 ms on an idle disk and 100 ms on a busy one), so that they survive the machine's; whatever
+was committed before them is in the same log, and is carried along. Others may write meanwhile. Leases, heartbeats and
+Optuna's many small commits do not wait (0.01 ms).
 """
 
 from __future__ import annotations

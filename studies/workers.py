@@ -115,10 +115,15 @@ def bury_dead_workers(store: Store) -> list[str]:
 
 def living_workers(store: Store, study: str) -> list[str]:
     """The owners that work on a study now."""
-    query = select(WORKERS.c.owner).where(WORKERS.c.study == study, WORKERS.c.ended.is_(None))
     with reading(store.engine) as connection:
         dead = dead_workers(connection)
-        return [owner for owner in connection.execute(query).scalars() if owner not in dead]
+        return [owner for owner in unended_workers(connection, study) if owner not in dead]
+
+
+def unended_workers(connection: Connection, study: str) -> list[str]:
+    """The owners that work on a study, as far as anybody has noted."""
+    query = select(WORKERS.c.owner).where(WORKERS.c.study == study, WORKERS.c.ended.is_(None))
+    return list(connection.execute(query).scalars())
 
 
 def dead_workers(connection: Connection, lock: bool = False) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What `open_engine` makes, checks and refuses, and that Optuna's tables live beside ours under the same rules."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import sqlite3
@@ -87,16 +88,45 @@ def test_a_writer_is_the_only_one_from_its_first_statement(url: str) -> None:
     one.dispose()
 
 
-def test_durable_commits_wait_for_the_disk_and_optunas_do_not(url: str) -> None:
+def test_durable_commits_wait_for_the_disk_and_others_may_write_meanwhile(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = open_engine(url)
     storage = optuna_storage(engine)
+    waited = list[str]()
+
+    def wait(log: int) -> None:
+        waited.append(os.readlink(f"/proc/self/fd/{log}"))
+        with writing(other):
+            pass
+
+    other = open_engine(url)
+    monkeypatch.setattr(os, "fsync", wait)
+    with writing(engine):
+        pass
+    with storage.engine.begin() as connection:
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
+    assert waited == []
     with writing(engine, durable=True) as connection:
-        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
-    with writing(engine) as connection:
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
-    with storage.engine.connect() as connection:
-        assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
-    storage.engine.dispose()
+    assert waited == [os.path.realpath(f"{url.removeprefix('sqlite:///')}-wal")]
+    engine.dispose()
+    other.dispose()
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, "storage-full"), (errno.EIO, "storage")])
+def test_a_disk_that_fails_while_it_is_waited_for_is_said(
+    url: str, monkeypatch: pytest.MonkeyPatch, number: int, kind: str
+) -> None:
+    engine = open_engine(url)
+
+    def fail(_log: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match="exeunt resume") as caught, writing(engine, durable=True):
+        pass
+    assert caught.value.identifier == kind
     engine.dispose()
 
 

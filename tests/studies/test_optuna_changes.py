@@ -1,0 +1,150 @@
+"""What our storage keeps back and stores at once, held against Optuna's own storage."""
+
+import json
+from dataclasses import replace
+
+import optuna
+import pytest
+from exeunt.studies.optuna_changes import Changes, Ending, Parameter, store_changes
+from exeunt.studies.optuna_tables import together
+from exeunt.studies.storage import open_engine, optuna_storage
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine, event
+
+DISTRIBUTIONS = {
+    "depth": IntDistribution(1, 12),
+    "warp": FloatDistribution(0.1, 10.0, log=True),
+    "kind": CategoricalDistribution(["exit", "reuse", None]),
+}
+
+
+def study_of(storage: RDBStorage) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage, study_name="study", directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(7)
+    )
+
+
+def told(study: optuna.Study, *, values: list[float] | None) -> FrozenTrial:
+    """A trial that is asked for, noted and told."""
+    with together(study):
+        trial = study.ask(fixed_distributions=DISTRIBUTIONS)
+        trial.set_user_attr("schedule", "abc")
+        trial.set_user_attr("schedule", "abcd")
+    with together(study):
+        trial.set_constraint("worthless", 0.25)
+        trial.storage.set_trial_system_attr(trial._trial_id, "mark", {"a": [1, None]})
+        study.tell(trial, values, state=None if values else TrialState.FAIL)
+    return study.get_trials()[-1]
+
+
+@pytest.fixture
+def engine(either_url: str):
+    made = open_engine(either_url)
+    yield made
+    made.dispose()
+
+
+@pytest.mark.parametrize("values", [[1.5, float("inf")], [-float("inf"), 2.0], None], ids=str)
+def test_rows_are_those_that_optuna_writes(engine: Engine, tmp_path, values: list[float] | None) -> None:
+    ours = told(study_of(optuna_storage(engine)), values=values)
+    theirs = told(study_of(RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")), values=values)
+    times = {"datetime_start": None, "datetime_complete": None, "trial_id": 0, "value": None}
+    as_told = [FrozenTrial(**{**_fields(each), **times}) for each in (ours, theirs)]
+    assert as_told[0] == as_told[1]
+    assert ours.datetime_complete is not None and theirs.datetime_complete is not None
+    assert abs((ours.datetime_complete - theirs.datetime_complete).total_seconds()) < 60
+
+
+def _fields(trial: FrozenTrial) -> dict:
+    names = "number state values params distributions user_attrs system_attrs intermediate_values".split()
+    return {name: getattr(trial, name) for name in names}
+
+
+def test_what_is_told_is_one_transaction_that_writes(engine: Engine) -> None:
+    storage = optuna_storage(engine)
+    study = study_of(storage)
+    commits = list[int]()
+    with together(study):
+        trial = study.ask(fixed_distributions=DISTRIBUTIONS)
+    statements = list[str]()
+    event.listen(storage.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    event.listen(storage.engine, "commit", lambda _: commits.append(1))
+    with together(study):
+        trial.set_constraint("worthless", 0.25)
+        study.tell(trial, [1.0, 2.0])
+    assert len(commits) == 2  # one of them only reads
+    assert [each.split()[0] for each in statements if each.split()[0] in ("INSERT", "UPDATE")] == [
+        "INSERT",
+        "INSERT",
+        "UPDATE",
+    ]
+
+
+def test_the_same_again_changes_nothing_and_anything_else_is_refused(engine: Engine) -> None:
+    storage = optuna_storage(engine)
+    study = study_of(storage)
+    trial_id = study.ask(fixed_distributions=DISTRIBUTIONS)._trial_id
+    changes = Changes(own={"a": 1}, system={"b": [2]}, ending=Ending(TrialState.COMPLETE, [1.0, float("inf")]))
+    for _ in range(2):
+        with storage.engine.begin() as connection:
+            store_changes(connection, trial_id, changes)
+    other = replace(changes, ending=Ending(TrialState.COMPLETE, [1.0, 3.0]))
+    for refused in (other, replace(changes, ending=Ending(TrialState.FAIL, None)), Changes(own={"a": 2})):
+        with pytest.raises(UpdateFinishedTrialError), storage.engine.begin() as connection:
+            store_changes(connection, trial_id, refused)
+    found = study.get_trials()[0]
+    assert (found.user_attrs, found.values) == ({"a": 1}, [1.0, float("inf")])
+    with pytest.raises(KeyError), storage.engine.begin() as connection:
+        store_changes(connection, 10**6, changes)
+
+
+def test_a_parameter_of_another_kind_than_in_other_trials_is_refused(engine: Engine) -> None:
+    storage = optuna_storage(engine)
+    study = study_of(storage)
+    study.ask(fixed_distributions=DISTRIBUTIONS)
+    second = study.ask()._trial_id
+    wrong = Changes([Parameter("depth", 0.5, FloatDistribution(0, 1), None)])
+    with pytest.raises(ValueError, match="distribution"), storage.engine.begin() as connection:
+        store_changes(connection, second, wrong)
+    assert study.get_trials()[1].params == {}
+
+
+def test_a_trial_that_others_ended_is_refused_at_once(engine: Engine) -> None:
+    """Where Optuna reads the trial while it writes, one connection is not enough."""
+    study = study_of(optuna_storage(engine))
+    trial = study.ask(fixed_distributions=DISTRIBUTIONS)
+    study.tell(trial.number, state=TrialState.FAIL)
+    with pytest.raises(UpdateFinishedTrialError):
+        trial.set_user_attr("late", True)
+    with pytest.raises(UpdateFinishedTrialError), together(study):
+        trial.set_user_attr("late", True)
+    assert study.get_trials()[0].user_attrs == {}
+
+
+def test_a_block_that_raises_stores_nothing(engine: Engine) -> None:
+    study = study_of(optuna_storage(engine))
+    trial = study.ask(fixed_distributions=DISTRIBUTIONS)
+    with pytest.raises(json.JSONDecodeError), together(study):
+        trial.set_user_attr("half", True)
+        json.loads("{")
+    assert study.get_trials()[0].user_attrs == {}
+    trial.set_user_attr("whole", True)
+    assert study.get_trials()[0].user_attrs == {"whole": True}
+
+
+def test_trials_are_read_as_optuna_reads_them(engine: Engine) -> None:
+    """In a study whose trials finish in another order than they began, looked at in between."""
+    storage = optuna_storage(engine)
+    study, other = study_of(storage), optuna.load_study(storage=storage, study_name="study")
+    asked = [study.ask(fixed_distributions=DISTRIBUTIONS) for _ in range(6)]
+    study.enqueue_trial({"depth": 3}, user_attrs={"why": "queued"})
+    for trial in (asked[4], asked[1], asked[5]):
+        study.tell(trial, [1.0, float(trial.number)])
+        plain = RDBStorage._get_trials(storage, study._study_id, None, set(), -1)
+        assert other.get_trials() == study.get_trials() == plain
+    assert [each.state.name for each in other.get_trials()] == [
+        "RUNNING", "COMPLETE", "RUNNING", "RUNNING", "COMPLETE", "COMPLETE", "WAITING",
+    ]  # fmt: skip
