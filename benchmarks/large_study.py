@@ -4,8 +4,9 @@ Run: python benchmarks/large_study.py [--trials 5000] [--repeats 3]
 
 A real study of a few trials is run first. It is then grown: schedules from its own search space with made-up values,
 features and timings, in the rows that a search would have left, on noises of the search; its front on final noises
-stays the real one. Then each command runs in a process of its own, Python's start and imports included. `status` and
-`report` are timed from start to end, `resume` until it has asked for its first new trial.
+stays the real one, with the samples that it kept. Then each command runs in a process of its own, Python's start and
+imports included. `status` and `report` are timed from start to end, `report` as it is typed, with samples and all
+plots, and with `--no-samples` as well; `resume` until it has asked for its first new trial.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import numpy as np
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import Schedule, block_evaluations, canonical
 from exeunt.reports.loading import load_view
+from exeunt.reports.operations import keep_operations
 from exeunt.searcher.laboratory import set_up
 from exeunt.searcher.proposing import WORTHLESS
 from exeunt.searcher.spaces import make_space
@@ -44,7 +46,11 @@ from sqlalchemy import Connection, func, select
 LIMIT_SECONDS = 5.0
 STUDY = "large"
 NUM_IMAGES = 16
-COMMANDS = {"status": ["status", "--json"], "report": ["report", "--no-samples", "-o", "report"]}
+COMMANDS = {
+    "status": ["status", "--json"],
+    "report": ["report", "-o", "report"],
+    "report_without_samples": ["report", "--no-samples", "-o", "report"],
+}
 
 
 def main() -> None:
@@ -144,6 +150,7 @@ def grow(store: Store, trials: int) -> None:
     quality, key = neighbour(store, member.weights_sha256)
     with writing(store.engine) as connection:
         write(connection, Like(member, quality, key), space.distributions(), grown)
+    keep_operations(store, load_view(store, STUDY), laboratory.networks)
 
 
 def draw(distribution: Any, chance: random.Random) -> Any:

@@ -1,4 +1,4 @@
-"""Sample grids out of what a study kept, where no network can be had."""
+"""Sample grids out of what a study kept when it measured its front, for which no network is loaded."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from PIL import Image
 from ..studies.artifacts import DamagedArtifact
 from ..studies.kept import Kept
 from ..studies.store import Store
-from .samples import GridInfo, Row, figures_of
+from .samples import GridInfo, row_of
 from .selection import Highlight
 from .view import StudyView
 
 
-def kept_grid(view: StudyView, highlights: Sequence[Highlight], store: Store) -> GridInfo | None:
-    """The images that the study kept of chosen schedules when it measured them; None where it has none of them."""
+def kept_grid(view: StudyView, highlights: Sequence[Highlight], store: Store, *, seed: int) -> GridInfo | None:
+    """The images of that seed that the study kept of chosen schedules, a row for each that it has some of.
+
+    Rows are as long as the shortest. None where it kept none of them.
+
+    Raises:
+        MissingArtifact, DamagedArtifact: what it kept is gone, or isn't what it kept.
+    """
     members = store.studies.members(view.name)
     weights = {(each.schedule_digest, each.weights_name): each.weights_sha256 for each in members}
-    files = {file.key: file for file in store.kept.kept(view.name, "samples")}
-    rows: list[Row] = []
-    seeds = set[int]()
+    files = {file.key: file for file in store.kept.kept(view.name, "samples") if file.about["seed"] == seed}
+    found: list[tuple[Highlight, NDArray[np.uint8]]] = []
     for highlight in highlights:
-        key = highlight.point.key
-        file = files.get((key[0], weights.get(key, "")))
-        if file is not None:
-            reason = highlight.reason, *figures_of(view, highlight)
-            rows.append(Row(highlight.point.label, reason, _pictures(file, store.kept.contents(file))))
-            seeds.add(int(file.about["seed"]))
-    return GridInfo(tuple(rows), seeds.pop(), 0) if rows and len(seeds) == 1 else None
+        digest, name = highlight.point.key
+        if file := files.get((digest, weights.get((digest, name), ""))):
+            found.append((highlight, _pictures(file, store.kept.contents(file))))
+    count = min((len(pictures) for _, pictures in found), default=0)
+    rows = [row_of(view, highlight, pictures[:count]) for highlight, pictures in found]
+    return GridInfo(tuple(rows), seed, 0) if rows else None
 
 
 def _pictures(file: Kept, data: bytes) -> NDArray[np.uint8]:

@@ -22,9 +22,11 @@ from ..studies.store import Store
 from ..studies.transactions import reading
 from .conditions import conditions
 from .interval import Interval
+from .operations import Operations, kept_operations
 from .pareto import Score
 from .standard import Standard, standard_of
 from .timings import throughputs
+from .uncollected import uncollected
 from .view import BEST_RATIO_LEVEL, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
 
 # The pins that tell a study's own weights apart: what its timings and its own members are kept under, joined with +.
@@ -38,7 +40,7 @@ def load_view(store: Store, study: str) -> StudyView:
         InputError: there is no study of that name.
         StorageError: the database is out of reach, or holds what no Exeunt wrote.
     """
-    with foreign_rows(store.url):
+    with foreign_rows(store.url), uncollected():
         return _view(store, study, _Rows.read(store, study))
 
 
@@ -83,6 +85,7 @@ class _Rows:
     kinds: Mapping[str, Timing]
     environment: Mapping[str, Any]
     pins: Mapping[str, str]
+    operations: Mapping[str, Operations]
 
     @classmethod
     def read(cls, store: Store, study: str) -> "_Rows":
@@ -103,6 +106,7 @@ class _Rows:
             kinds={kind: Timing(seconds, config.throughput.batch_size) for kind, seconds in raw.items()},
             environment=environment,
             pins=pins,
+            operations=kept_operations(store, study),
         )
 
     @property
@@ -202,7 +206,7 @@ class _Rows:
         key = member.schedule_digest, member.weights_name
         label = member.label if member.label not in labels else f"{member.label} · {member.weights_name}"
         labels.add(label)
-        stored = self.schedules[member.schedule_digest]
+        stored, operations = self.schedules[member.schedule_digest], self.operations.get(member.weights_name)
         return Point(
             label=label,
             role=cast(Literal["baseline", "trial"], member.role),
@@ -214,6 +218,7 @@ class _Rows:
             final=self.quality(key, "final"),
             predicted_seconds=seconds_of(stored.outline, self.medians),
             throughput=self.throughputs.get(key),
+            flops=operations.of(stored) if operations else None,
         )
 
     @cached_property

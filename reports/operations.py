@@ -1,48 +1,109 @@
-"""The floating-point operations of a study's points, which only their networks can count."""
+"""The floating-point operations of a study's points: counted by their networks, and kept for when these aren't loaded.
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cached_property
+They are counted by kinds of calls. Thousands of schedules share a few hundred kinds, so few schedules are compiled, and
+what a study keeps is small.
+"""
 
-from ..backends.network import Network
-from ..backends.plan import compile_plan
-from ..backends.throughput import call_flops
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..studies.optuna_rows import system_attribute
+from ..studies.optuna_tables import optuna_storage
 from ..studies.outlines import StoredSchedule, kind_key
+from ..studies.patience import patiently
+from ..studies.store import Store
+from ..studies.transactions import reading
 from .view import Point, StudyView
+
+if TYPE_CHECKING:
+    from ..backends.network import Network
+
+KEPT = "exeunt:operations"  # the attribute of Optuna's study that has them
+LARGEST = 2**63  # no schedule has as many, and whoever adds or divides them needs no care
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What one network needs for one image.
+
+    Attributes:
+        decoding: to make an image of a sample.
+        calls: of one call of each kind, by `kind_key`.
+    """
+
+    decoding: int
+    calls: Mapping[str, int]
+
+    def of(self, stored: StoredSchedule) -> int | None:
+        """A schedule's, decoding included, as `throughput.flops` has them; None where a kind of call is unknown.
+
+        Raises:
+            ValueError: they are no number of operations.
+        """
+        calls = _calls(stored)
+        if not calls or not calls.keys() <= self.calls.keys():
+            return None
+        total = int(self.decoding + sum(count * self.calls[key] for key, count in calls.items()))
+        if not 0 <= total < LARGEST:
+            raise ValueError(f"{total:g} operations")
+        return total
+
+
+def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[str, Operations]:
+    """What each network needs for the points on it, by the name of its weights."""
+    calls: dict[str, dict[str, int]] = {name: {} for name in networks}
+    for point in points:
+        if point.weights in networks:
+            _learn(calls[point.weights], point.stored, networks[point.weights])
+    return {name: Operations(network.decode_flops(), calls[name]) for name, network in networks.items()}
+
+
+def _learn(known: dict[str, int], stored: StoredSchedule, network: Network) -> None:
+    """Adds the kinds of calls of a schedule that are new."""
+    from ..backends.plan import compile_plan
+    from ..backends.throughput import call_flops  # with torch, which reading what was counted does not need
+
+    if _calls(stored).keys() <= known.keys():
+        return
+    for step in compile_plan(stored.schedule).steps:
+        for call in step.calls:
+            key = kind_key(call.kind)
+            if key not in known:
+                known[key] = call_flops(network, call)
+
+
+def _calls(stored: StoredSchedule) -> Mapping[str, int]:
+    """How often a schedule calls its network, by kinds; nothing for one of several networks."""
+    calls = stored.outline.calls
+    return calls[0] if len(calls) == 1 else {}
 
 
 def with_flops(view: StudyView, networks: Mapping[str, Network]) -> StudyView:
     """The view with the operations of each point whose network is at hand, by the name of its weights."""
-    counters = {name: _Counter(network) for name, network in networks.items()}
+    found = counted(view.points, networks)
 
-    def counted(point: Point) -> Point:
-        counter = counters.get(point.weights)
-        return replace(point, flops=counter.count(point.stored)) if counter else point
+    def known(point: Point) -> Point:
+        return replace(point, flops=found[point.weights].of(point.stored)) if point.weights in found else point
 
-    return replace(view, points=tuple(counted(point) for point in view.points))
+    return replace(view, points=tuple(map(known, view.points)))
 
 
-class _Counter:
-    """Counts one network's operations by kinds of calls: thousands of schedules share some, and few are compiled."""
+def keep_operations(store: Store, view: StudyView, networks: Mapping[str, Network]) -> None:
+    """Keeps what the networks need for a study's points, in place of what it kept before."""
+    storage = optuna_storage(store.engine)
+    kept = {name: asdict(each) for name, each in counted(view.points, networks).items()}
+    storage.set_study_system_attr(storage.get_study_id_from_name(view.name), KEPT, kept)
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._kinds: dict[str, int] = {}
 
-    def count(self, stored: StoredSchedule) -> int:
-        """Of one image, decoding included, as `throughput.flops` has them."""
-        (calls,) = stored.outline.calls
-        if not calls.keys() <= self._kinds.keys():
-            self._learn(stored)
-        return self._decoding + sum(count * self._kinds[key] for key, count in calls.items())
+def kept_operations(store: Store, study: str) -> dict[str, Operations]:
+    """What a study kept, by the names of its weights; nothing until its first front is measured."""
 
-    @cached_property
-    def _decoding(self) -> int:
-        return self._network.decode_flops()
+    def ask() -> dict[str, Any]:
+        with reading(store.engine) as connection:
+            return system_attribute(connection, KEPT, study) or {}
 
-    def _learn(self, stored: StoredSchedule) -> None:
-        for step in compile_plan(stored.schedule).steps:
-            for call in step.calls:
-                key = kind_key(call.kind)
-                if key not in self._kinds:
-                    self._kinds[key] = call_flops(self._network, call)
+    kept = patiently(store.engine, ask)
+    return {name: Operations(each["decoding"], each["calls"]) for name, each in kept.items()}

@@ -64,17 +64,17 @@ def sample_grid(
             batch_size=len(images),
         )
         pixels = np.concatenate([batch.images.permute(0, 2, 3, 1).cpu().numpy() for batch in batches])
-        rows.append(Row(point.label, (highlight.reason, *figures_of(view, highlight)), pixels))
+        rows.append(row_of(view, highlight, pixels))
     return GridInfo(tuple(rows), seed, images.start)
 
 
-def figures_of(view: StudyView, highlight: Highlight) -> tuple[str, ...]:
-    """What a point is worth, in words."""
+def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> Row:
+    """A schedule's images with why they are shown and what it is worth."""
     point = highlight.point
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     figures = [f"{speedup.value:.2f} × as fast"] if speedup else []
     figures += [view.standard.words(excess)] if excess is not None else []
-    return (", ".join(figures),) if figures else ()
+    return Row(point.label, (highlight.reason, *([", ".join(figures)] if figures else [])), images)
 
 
 def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:

@@ -113,7 +113,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 def settle(figure: Figure) -> Figure:
     """Lays the figure out once and for all, so that each file of it only has to be drawn."""
-    figure.draw_without_rendering()
+    layout = figure.get_layout_engine()
+    assert layout is not None, "new_figure gives one"
+    layout.execute(figure)
     figure.set_layout_engine(None)  # "none" would leave one that does nothing, for which each file is laid out again
     return figure
 

@@ -5,7 +5,7 @@ tried, down to single images; a schedule of which not even one fits fails with t
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..backends.environment import device_name
 from ..backends.errors import DeviceError
 from ..backends.features import FeatureArray
 from ..backends.out_of_memory import free_cached_memory, is_broken_device, is_out_of_memory
-from ..backends.sampling import sample
+from ..backends.sampling import Samples, sample
 from .candidates import Candidate
 from .laboratory import Laboratory
 
@@ -95,8 +95,7 @@ class ChunkSampler:
         found = list(batches)
         sampled = time.perf_counter()
         features = laboratory.features(found, seed)
-        first = found[0].images[:SHOWN_IMAGES].permute(0, 2, 3, 1).cpu().numpy()
-        return Chunk(features, first, sampled - started, time.perf_counter() - sampled)
+        return Chunk(features, _first(found), sampled - started, time.perf_counter() - sampled)
 
     def _explain(self, error: BaseException, candidate: Candidate) -> str:
         """The first line of an allocation's failure. Raises anything else."""
@@ -114,3 +113,9 @@ class ChunkSampler:
         self.batch_size = size // 2
         free_cached_memory(self._laboratory.network.device)
         self._say(f"{candidate.label}: {size} images a call don't fit into memory ({reason}); trying {self.batch_size}")
+
+
+def _first(batches: Sequence[Samples]) -> NDArray[np.uint8]:
+    """The first images (N, H, W, 3), however few a batch has."""
+    few = [batch.images[:SHOWN_IMAGES].permute(0, 2, 3, 1).cpu().numpy() for batch in batches[:SHOWN_IMAGES]]
+    return np.concatenate(few)[:SHOWN_IMAGES]

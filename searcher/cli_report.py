@@ -21,6 +21,7 @@ from ..reports.headline import details, headline
 from ..reports.loading import load_view
 from ..reports.report import write_report
 from ..reports.tables import to_csv, to_json
+from ..reports.uncollected import uncollected
 from ..reports.view import Point, StudyView
 from ..studies.config import StudyConfig, override
 from ..studies.foreign import foreign_rows
@@ -55,9 +56,10 @@ class Percentage(click.ParamType[float]):
     "--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("exeunt-report"),
     show_default=True, metavar="FOLDER", help="Where the report goes.",
 )  # fmt: skip
-@click.option("--no-samples", is_flag=True, help="Leave out sample images, which need the checkpoint.")
+@click.option("--no-samples", is_flag=True, help="Leave out sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
+@uncollected()
 def report(storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool) -> None:
     """Write the report of a study as it stands: a page, plots, tables.
 
@@ -93,45 +95,54 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
 
 
 def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView, GridInfo | str]":
-    """Fresh images of the points to look at, and the operations that each point's network needs.
+    """Images of the points to look at, and the operations of every point.
 
-    Where the networks can't be had here, there are the images that the study kept, or a sentence in their place.
+    What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
+    so that one page doesn't mix them, or there are the images that were kept, or a sentence in their place.
     """
-    from ..reports.operations import with_flops
-    from ..reports.samples import sample_grid
-    from .laboratory import embed, load_networks, make_conditions, resolve_device
-
-    chosen = selection.highlights(view)
-    if not chosen:
+    shown = selection.highlights(view)
+    if not shown:
         return view, "There are no samples yet, because nothing has been measured."
+    kept = _kept(view, config, url)
+    if kept is not None and len(kept.rows) == len(shown) and all(point.flops is not None for point in view.points):
+        return view, kept
     try:
-        config = resolve_device(config)
-        networks = load_networks(config)
-        conditions = make_conditions(config, next(iter(networks.values())))
-        embed(networks.values(), conditions)
-        view = with_flops(view, networks)
-        grid = sample_grid(
-            view,
-            selection.highlights(view),
-            lambda weights: [networks[weights]],
-            conditions,
-            seed=config.quality.final_seed,
-        )
+        return _fresh(view, config)
     except ExeuntError as error:
-        return view, _kept(view, url) or f"There are no samples, because the network could not run here. {error}"
-    return view, grid
+        return view, kept or f"There are no samples, because the network could not run here. {error}"
 
 
-def _kept(view: StudyView, url: str) -> "GridInfo | None":
+def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
     """The images that the study kept, if they can be had."""
     from ..reports.kept_samples import kept_grid
 
     try:
         with open_store(url, read_only=True) as store, foreign_rows(store.url):
-            return kept_grid(view, selection.highlights(view), store)
+            return kept_grid(view, selection.highlights(view), store, seed=config.quality.final_seed)
     except ExeuntError as error:
         click.echo(f"The samples that the study kept can't be had: {error}", err=True)
         return None
+
+
+def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]":
+    """The operations of every point, and images that are sampled now. Raises what loading and sampling do."""
+    from ..reports.operations import with_flops
+    from ..reports.samples import sample_grid
+    from .laboratory import embed, load_networks, make_conditions, resolve_device
+
+    config = resolve_device(config)
+    networks = load_networks(config)
+    conditions = make_conditions(config, next(iter(networks.values())))
+    embed(networks.values(), conditions)
+    view = with_flops(view, networks)
+    grid = sample_grid(
+        view,
+        selection.highlights(view),
+        lambda weights: [networks[weights]],
+        conditions,
+        seed=config.quality.final_seed,
+    )
+    return view, grid
 
 
 @click.command()

@@ -1,11 +1,13 @@
 """What a study keeps for people beside figures: sample images of what it compared, and schedule files of its front.
 
 Samples are the first images that final values are worked out from, so they cost no image more. Once the front is known,
-those of other schedules are forgotten, unless the study keeps all of them.
+those of schedules that no report shows are forgotten, unless the study keeps all of them. With them and the operations
+of its networks, which are counted then, a report loads no network.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..studies.records import EvaluationKey
@@ -13,6 +15,7 @@ from ..studies.store import Store
 from .chunk_sampling import Chunk
 
 if TYPE_CHECKING:
+    from ..reports.view import Point, StudyView
     from .session import Session
 
 
@@ -27,19 +30,36 @@ def keep_samples(store: Store, study: str, key: EvaluationKey, chunk: Chunk) -> 
 
 
 def keep_front(session: Session) -> None:
-    """Keeps the schedule files of a front that was measured, and forgets the samples of what is not on it."""
-    from ..reports.export import export
+    """Keeps what a report needs of a front that was measured, and its schedule files; forgets the other samples."""
     from ..reports.loading import load_view
+    from ..reports.operations import keep_operations
+    from ..reports.selection import highlights
 
-    if session.laboratory.config.run.keep == "none":
+    view, store, keep = load_view(session.store, session.name), session.store, session.laboratory.config.run.keep
+    keep_operations(store, view, session.laboratory.networks)
+    if keep == "none":
         return
-    view, kept = load_view(session.store, session.name), session.store.kept
-    points = {point.key: point for point in (*view.front("final"), *([view.full] if view.full else []))}
-    known = {(each.schedule_digest, each.weights_name): each for each in session.store.studies.members(session.name)}
-    members = {(key[0], known[key].weights_sha256): point for key, point in points.items()}
+    front = [*view.front("final"), *([view.full] if view.full else [])]
+    _keep_schedules(store, view, front)
+    if keep == "front":
+        shown = [each.point for each in highlights(view)]
+        store.kept.drop(view.name, "samples", but=_members(store, view, [*front, *shown]))
+
+
+def _keep_schedules(store: Store, view: StudyView, points: Sequence[Point]) -> None:
+    """Keeps the schedule files of these points and of no others."""
+    from ..reports.export import export
+
+    members = _members(store, view, points)
     for member, point in members.items():
         about = {"label": point.label, "weights": point.weights}
-        kept.keep(session.name, "schedule", member, about, export(view, point).encode())
-    kept.drop(session.name, "schedule", but=members)
-    if session.laboratory.config.run.keep == "front":
-        kept.drop(session.name, "samples", but=members)
+        store.kept.keep(view.name, "schedule", member, about, export(view, point).encode())
+    store.kept.drop(view.name, "schedule", but=members)
+
+
+def _members(store: Store, view: StudyView, points: Sequence[Point]) -> dict[tuple[str, str], Point]:
+    """Points by their schedules' digests and their weights'."""
+    digests = {
+        (each.schedule_digest, each.weights_name): each.weights_sha256 for each in store.studies.members(view.name)
+    }
+    return {(point.key[0], digests[point.key]): point for point in points}

@@ -10,6 +10,7 @@ import optuna
 import torch
 
 from ..backends.errors import InputError, Interrupted, StorageError
+from ..reports.uncollected import uncollected
 from ..studies.foreign import contradicted, foreign_rows
 from ..studies.interruption import Interruption
 from ..studies.orders import withdraw_order
@@ -80,7 +81,7 @@ def open_session(
             _ = store.files.store  # this database's, which its marker proves
             _agree(store, laboratory, arrival)
         with Worker(store, config.name, config.run.lease_seconds, laboratory.environment) as worker:
-            with foreign_rows(store.url):
+            with foreign_rows(store.url), uncollected():
                 session = _session(laboratory, store, worker, allowance, watch, interruption, arrival)
             if arrival.works:
                 about = {"study": config.name, "worker": worker.owner, "device": laboratory.environment["device"]}

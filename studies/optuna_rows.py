@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, String, cast, column, func, select, t
 _STUDIES = table("studies", column("study_id"), column("study_name"))
 _TRIALS = table("trials", column("trial_id"), column("study_id"), column("state"))
 _ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
-
+_SYSTEM = table("study_system_attributes", column("study_id"), column("key"), column("value_json"))
 _MARKS = table("trial_user_attributes", column("trial_id"), column("key"), column("value_json"))
 
 Ts = TypeVarTuple("Ts")
@@ -40,6 +40,17 @@ def study_attributes(connection: Connection, key: str, study: str | None = None)
         .where(_ATTRIBUTES.c.key == key)
     )
     return {name: json.loads(value) for name, value in connection.execute(_of(query, study))}
+
+
+def system_attribute(connection: Connection, key: str, study: str) -> Any:
+    """An attribute of a study that is no user's: those are read again and again, and shown in dashboards. Or None."""
+    query = (
+        select(_SYSTEM.c.value_json)
+        .join(_STUDIES, _STUDIES.c.study_id == _SYSTEM.c.study_id)
+        .where(_SYSTEM.c.key == key, _STUDIES.c.study_name == study)
+    )
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else json.loads(found)
 
 
 def marked_trials(connection: Connection, key: str, study: str) -> int:

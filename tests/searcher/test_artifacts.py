@@ -15,6 +15,8 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import load
 from exeunt.reports.loading import load_view
 from exeunt.reports.samples import GridInfo
+from exeunt.reports.selection import highlights
+from exeunt.reports.view import StudyView
 from exeunt.searcher import laboratory
 from exeunt.searcher.cli import cli
 from exeunt.searcher.cli_report import sampled
@@ -162,29 +164,64 @@ def test_a_study_keeps_as_much_as_it_is_told(study: str) -> None:
     assert kinds.count("schedule") == len({point["label"] for point in compared["front"]} | {"full"})
 
 
-def test_a_report_shows_what_was_kept_where_the_network_is_not(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    done("optimize", "--config", study)
+def gone(_: object) -> None:
+    raise InputError("checkpoint: it is elsewhere.")
+
+
+def grid_now() -> tuple[StudyView, GridInfo | str]:
     with open_store("sqlite:///exeunt.db", read_only=True) as store:
         view, config = load_view(store, "filed"), store.studies.config("filed")
-    _, fresh = sampled(view, config, "sqlite:///exeunt.db")
+    return sampled(view, config, "sqlite:///exeunt.db")
 
-    def gone(_: object) -> None:
-        raise InputError("checkpoint: it is elsewhere.")
 
-    monkeypatch.setattr(laboratory, "load_networks", gone)
-    _, kept = sampled(view, config, "sqlite:///exeunt.db")
-    assert isinstance(fresh, GridInfo)
-    assert isinstance(kept, GridInfo)
-    wanted = {row.title: row.images for row in fresh.rows}
-    assert kept.rows
-    for row in kept.rows:
-        assert np.abs(row.images.astype(int) - wanted[row.title].astype(int)).max() <= 1
-    done("report", "-o", "report")
+def test_a_report_of_a_finished_study_loads_no_network(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done("optimize", "--config", study, "--set", 'search.baselines=["full", "fewer-steps"]')
+    with monkeypatch.context() as patch:
+        patch.setattr(laboratory, "load_networks", gone)
+        view, kept = grid_now()
+        said = run("report", "-o", "report")
+    assert (said.exit_code, said.stderr) == (0, "")
     assert "There are no samples" not in Path("report/index.html").read_text()
     shutil.rmtree("exeunt.db-files")
-    said = run("report", "-o", "again")
-    assert said.exit_code == 0
-    assert "samples that the study kept can't be had" in said.stderr
+    counted, fresh = grid_now()
+    assert isinstance(kept, GridInfo)
+    assert isinstance(fresh, GridInfo)
+    assert [row.title for row in kept.rows] == [each.point.label for each in highlights(view)]
+    assert kept.seed == fresh.seed
+    for row, again in zip(kept.rows, fresh.rows, strict=True):
+        assert (row.title, row.notes, row.images.shape) == (again.title, again.notes, again.images.shape)
+        assert np.abs(row.images.astype(int) - again.images.astype(int)).max() <= 1
+    assert all(point.flops for point in view.points)
+    assert [point.flops for point in view.points] == [point.flops for point in counted.points]
+
+
+def test_samples_that_are_damaged_or_gone_are_made_afresh_and_said(
+    study: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done("optimize", "--config", study)
+    next(Path("exeunt.db-files").glob("*.png")).write_bytes(b"damaged")
+    view, fresh = grid_now()
+    assert isinstance(fresh, GridInfo)
+    assert [row.title for row in fresh.rows] == [each.point.label for each in highlights(view)]
+    assert "The samples that the study kept can't be had: " in capsys.readouterr().err
+    monkeypatch.setattr(laboratory, "load_networks", gone)
+    assert grid_now()[1] == "There are no samples, because the network could not run here. checkpoint: it is elsewhere."
+
+
+def test_a_grid_does_not_mix_what_was_kept_with_fresh_images(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The full schedule's images are kept no more; the others' are shown where nothing can be sampled."""
+    done("optimize", "--config", study)
+    with open_store("sqlite:///exeunt.db") as store:
+        view = load_view(store, "filed")
+        others = [each.key for each in store.kept.kept("filed", "samples") if each.key[0] != view.full.key[0]]  # type: ignore[union-attr]
+        assert store.kept.drop("filed", "samples", but=others) == 1
+    _, fresh = grid_now()
+    monkeypatch.setattr(laboratory, "load_networks", gone)
+    _, kept = grid_now()
+    assert isinstance(fresh, GridInfo)
+    assert isinstance(kept, GridInfo)
+    assert [row.title for row in fresh.rows] == [each.point.label for each in highlights(view)]
+    assert [row.title for row in kept.rows] == [row.title for row in fresh.rows[1:]]
 
 
 @pytest.mark.postgres
