@@ -1,6 +1,5 @@
 """The main path: from a configuration to a measured front and its report."""
 
-import gc
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,10 +96,6 @@ def begin(
 
 def work(session: Session) -> None:
     """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
-    # Modules and networks are there to stay. Looking through all of them for garbage takes a tenth of a second each
-    # time, and seconds where their memory has cooled down.
-    gc.collect()
-    gc.freeze()
     if session.crew.others:
         session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
     while session.choice is None or not session.choice.measured:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import replace
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, final
 from weakref import WeakKeyDictionary
 
@@ -167,6 +168,7 @@ class _PatientStorage(RDBStorage):
 
     _kept: dict[int, Changes] | None = None
     _seen: dict[int, FrozenTrial]
+    _running: Mapping[int, FrozenTrial] = MappingProxyType({})
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -196,7 +198,7 @@ class _PatientStorage(RDBStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As Optuna's; within `together` a trial is read once."""
-        found = self._seen.get(trial_id) if self._kept is not None else None
+        found = (self._seen | self._running).get(trial_id) if self._kept is not None else None
         if found is None:
             with self.engine.begin() as connection:
                 found = read_trial(connection, trial_id)
@@ -251,8 +253,13 @@ class _PatientStorage(RDBStorage):
         """As Optuna's, in less time."""
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        after, among = trial_id_greater_than, included_trial_ids
         with self.engine.begin() as connection:
-            return read_trials(connection, study_id, after=trial_id_greater_than, among=included_trial_ids)
+            found = read_trials(connection, study_id, after=after, among=among, running=self._running)
+        # One that has notes was stored whole by `together`, and only its own worker changes it, when it ends.
+        running = [each for each in found if each.state == TrialState.RUNNING and each.user_attrs]
+        self._running = {each._trial_id: each for each in running}  # pyright: ignore[reportPrivateUsage]
+        return found
 
 
 def _repeated(method: Callable[..., R], *, reads: bool) -> Callable[..., R]:

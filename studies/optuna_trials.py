@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -34,11 +35,17 @@ FEW = 500  # how many identifiers go into one IN; for more, all of the study are
 
 
 def read_trials(
-    connection: Connection, study_id: int, *, after: int = -1, among: Collection[int] = ()
+    connection: Connection,
+    study_id: int,
+    *,
+    after: int = -1,
+    among: Collection[int] = (),
+    running: Mapping[int, FrozenTrial] = MappingProxyType({}),
 ) -> list[FrozenTrial]:
     """The trials of a study in the order of their identifiers, as `RDBStorage.get_all_trials` has them.
 
     With `after`, only those with higher identifiers than that, and those whose identifiers are `among` the given ones.
+    Those that were `running` before, by their identifiers, are not read again while they run.
 
     Raises:
         KeyError: there is no such study.
@@ -46,7 +53,7 @@ def read_trials(
     wanted = _TRIALS.c.study_id == study_id
     if after >= 0 and len(among) <= FEW:
         wanted &= (_TRIALS.c.trial_id > after) | _TRIALS.c.trial_id.in_(sorted(among))
-    found = _read(connection, wanted)
+    found = _read(connection, wanted, running)
     if not found:
         studies = table("studies", column("study_id"))
         if connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id)).first() is None:
@@ -56,17 +63,29 @@ def read_trials(
 
 def read_trial(connection: Connection, trial_id: int) -> FrozenTrial:
     """One trial, as `RDBStorage.get_trial` has it. Raises `KeyError` if it isn't there."""
-    found = _read(connection, _TRIALS.c.trial_id == trial_id)
+    found = _read(connection, _TRIALS.c.trial_id == trial_id, {})
     if not found:
         raise KeyError(f"no trial with identifier {trial_id}")
     return found[0]
 
 
-def _read(connection: Connection, wanted: ColumnElement[bool]) -> list[FrozenTrial]:
+def _read(
+    connection: Connection, wanted: ColumnElement[bool], running: Mapping[int, FrozenTrial]
+) -> list[FrozenTrial]:
     state = sql_cast(_TRIALS.c.state, String)
     query = select(_TRIALS, state.label("name")).where(wanted).order_by(_TRIALS.c.trial_id)
-    if not (rows := connection.execute(query).all()):
-        return []
+    rows = connection.execute(query).all()
+    same = {row.trial_id for row in rows if row.name == TrialState.RUNNING.name} & running.keys()
+    changed = _whole(connection, wanted, [row for row in rows if row.trial_id not in same])
+    return [running[row.trial_id] if row.trial_id in same else changed[row.trial_id] for row in rows]
+
+
+def _whole(
+    connection: Connection, wanted: ColumnElement[bool], rows: list[Row[*tuple[Any, ...]]]
+) -> dict[int, FrozenTrial]:
+    """Trials by their identifiers, with what other tables have of them."""
+    if not rows:
+        return {}
 
     def parts(name: str, order: str, *columns: str) -> Parts:
         few = [row.trial_id for row in rows] if len(rows) <= FEW else None
@@ -77,8 +96,8 @@ def _read(connection: Connection, wanted: ColumnElement[bool]) -> list[FrozenTri
     steps = parts("trial_intermediate_values", "step", "step", "intermediate_value", "intermediate_value_type")
     own = parts("trial_user_attributes", "key", "key", "value_json")
     system = parts("trial_system_attributes", "key", "key", "value_json")
-    return [
-        _trial(
+    return {
+        row.trial_id: _trial(
             row,
             _parameters(parameters[row.trial_id]),
             [_number(value, kind) for _, _, value, kind in values[row.trial_id]],
@@ -87,7 +106,7 @@ def _read(connection: Connection, wanted: ColumnElement[bool]) -> list[FrozenTri
             {key: json.loads(value) for _, key, value in system[row.trial_id]},
         )
         for row in rows
-    ]
+    }
 
 
 def _parts(

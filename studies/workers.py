@@ -132,7 +132,8 @@ def dead_workers(connection: Connection, lock: bool = False) -> dict[str, str]:
     With `lock` none of them can say until the transaction ends that it lives.
     """
     silent = (clock() - WORKERS.c.heartbeat > WORKERS.c.lease_seconds).label("silent")
-    query = select(WORKERS, silent).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.owner)
+    columns = [WORKERS.c[name] for name in ("owner", "host", "pid", "boot", "namespace", "process_started")]
+    query = select(*columns, silent).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.owner)
     rows = connection.execute(query.with_for_update() if lock else query).all()
     reasons = {row.owner: GONE if _process(row).is_gone else SILENT if row.silent else None for row in rows}
     return {owner: reason for owner, reason in reasons.items() if reason is not None}
