@@ -125,16 +125,18 @@ def fixed(network: str, trials: int, seed: int, folder: Path) -> Study:
 def searched(folder: Path) -> Study:
     """A study whose proposals are drawn by workers, each of which takes five seconds that need no core.
 
-    Four blocks make few kinds of calls, which are timed soon: timing keeps all others of a machine from sampling.
+    Two blocks make six kinds of calls, which are timed soon: timing keeps all others of a machine from sampling, and
+    lets them all go on at once.
     """
     images = 16
     network = f"{Path(__file__).with_name('survive_network.py')}:Asleep"
     settings = {**COMMON, **CLOSED_FORM, "checkpoint.network": network}
-    options = {"seconds_per_image": TRIAL_SECONDS / images, "num_blocks": 4}
+    options = {"seconds_per_image": TRIAL_SECONDS / images, "num_blocks": 2}
     settings |= {"checkpoint.options": options}
     del settings["run.chunk_images"]
     settings |= {f"quality.{name}": images for name in ("num_images", "final_images", "batch_size")}
-    settings |= {"quality.reference": str(write_reference(folder)), "search.space": "curve"}
+    settings |= {"quality.reference": str(write_reference(folder)), "search.space": "segments"}
+    settings |= {"baseline.num_steps": 16}
     return Study(settings, None, 10_000)
 
 
