@@ -27,7 +27,9 @@ def contradicted(where: str) -> Generator[None]:
 
 @contextmanager
 def foreign_rows(where: str) -> Generator[None]:
-    """Within this block, which only reads, rows that make no sense raise `StorageError` with what to do.
+    """Within this block rows that make no sense raise `StorageError` with what to do.
+
+    It reads, or writes in transactions that such an error takes back.
 
     `where` is the database in words, without a password.
     """

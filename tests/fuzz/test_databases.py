@@ -232,6 +232,29 @@ def test_who_works_on_any_value_in_any_column_goes_on_or_stops(
     assert not any(sign in result.output for sign in "\x1b\x07\x9b\u202e\u2066\r\0"), command
 
 
+MOVING = (
+    ["study", "copy", "small", "--to", "OUT"],
+    ["study", "backup", "-o", "OUT"],
+    ["study", "files", "small", "-o", "OUT"],
+    ["study", "gc", "--yes"],
+    ["study", "delete", "small", "--yes"],
+    ["study", "pause", "small"],
+    ["export", "--knee", "-o", "OUT"],
+    ["db", "upgrade"],
+)
+
+
+@pytest.mark.slow
+@quick(30, long=300)
+@given(place=PLACES, value=VALUES, command=st.sampled_from(MOVING))
+def test_who_moves_any_value_in_any_column_goes_on_or_stops(
+    place: int, value: Any, command: list[str], made: Path, tmp_path: Path
+) -> None:
+    path = damage(made.read_bytes(), tmp_path, place, value)
+    shutil.copytree(f"{made}-files", f"{path}-files")
+    look(path, ([word.replace("OUT", f"{path}.out") for word in command],))
+
+
 def test_a_value_of_a_gigabyte_takes_no_memory(database: bytes, tmp_path: Path) -> None:
     """Zeros that SQLite keeps as such: what a text or a blob may have is bounded before it is read."""
     path = put(tmp_path, database)
