@@ -41,6 +41,16 @@ def foreign_rows(where: str) -> Generator[None]:
         raise _foreign(where, error) from error
 
 
+@contextmanager
+def strange_values(where: str) -> Generator[None]:
+    """Within this block, which reads rows, values that make no sense raise `StorageError`; a database's own errors
+    stay what they are, since waiting may help with them."""
+    try:
+        yield
+    except STRANGE as error:
+        raise _foreign(where, error) from error
+
+
 def _foreign(where: str, error: Exception) -> StorageError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
     return StorageError(

@@ -232,6 +232,15 @@ def test_who_works_on_any_value_in_any_column_goes_on_or_stops(
     assert not any(sign in result.output for sign in "\x1b\x07\x9b\u202e\u2066\r\0"), command
 
 
+@pytest.mark.parametrize("value", ["", 3, "[" * 5000])
+def test_timings_that_are_no_numbers_stop_who_works_on_them(value: Any, made: Path, tmp_path: Path) -> None:
+    path = put(tmp_path, made.read_bytes())
+    overwrite(path, "exeunt_throughputs", "baseline_seconds", value)
+    shutil.copytree(f"{made}-files", f"{path}-files")
+    (said,) = look(path, (WORKING[0],))
+    assert "holds something that Exeunt did not write" in said
+
+
 MOVING = (
     ["study", "copy", "small", "--to", "OUT"],
     ["study", "backup", "-o", "OUT"],
