@@ -27,7 +27,7 @@ from .hf_hooks import attach, detach
 from .hf_loading import digest, free_text, load_denoiser, load_text, open_folder, read_json, scheduler_config
 from .hf_noise import Process, process
 from .hf_pipelines import bare, default_guidance, denoiser_of, with_text
-from .hf_text import gathered
+from .hf_text import gathered, refusing
 from .hf_usual import usual_sampler
 from .network import Network, UsualSampler
 from .plan import Call
@@ -249,7 +249,7 @@ class DiffusersNetwork(Network):
             return
         pipeline, everything = self._text(), [*prompts, ""]
         start = clock.perf_counter()
-        with gathered() as said:
+        with refusing(self.name), gathered() as said:
             parts = [
                 self.architecture.encode(pipeline, everything[first : first + PROMPTS_AT_ONCE])
                 for first in range(0, len(everything), PROMPTS_AT_ONCE)

@@ -5,6 +5,9 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from .errors import ExeuntError, InputError
+from .out_of_memory import is_broken_device, is_out_of_memory
+
 LIBRARIES = ("diffusers", "transformers")
 _CUT = re.compile(r"input was truncated because .*up to (\d+) tokens")
 _ABOUT_THE_SAME = "sequence length is longer than the specified maximum"  # before a prompt is cut
@@ -34,6 +37,23 @@ def gathered() -> Generator[list[str]]:
     finally:
         for logger, handlers, propagate in kept:
             logger.handlers, logger.propagate = handlers, propagate
+
+
+@contextmanager
+def refusing(name: str) -> Generator[None]:
+    """Within this block, which runs text encoders, what fails raises InputError: their files don't fit each other."""
+    try:
+        yield
+    except ExeuntError:
+        raise
+    except Exception as error:  # files that no program wrote make transformers raise anything
+        if is_out_of_memory(error) or is_broken_device(error):
+            raise
+        reason = next(iter(str(error).splitlines()), "no reason given")
+        raise InputError(
+            f"conditions: the text encoders of `{name}` can't encode prompts ({type(error).__name__}: {reason}). "
+            "Download the whole folder again."
+        ) from error
 
 
 def _in_short(text: str) -> str | None:

@@ -40,20 +40,25 @@ class Inception(Extractor):
 
 
 def download() -> dict[str, Tensor]:
-    """The weights from where torch-fidelity keeps them, or from torch's cache; nothing is unpickled into code.
+    """The weights from torch's cache, to which they come from where torch-fidelity keeps them.
 
     Raises:
-        InputError: the download is out of reach or damaged.
+        InputError: the download is out of reach, or what is in the cache is damaged.
     """
-    try:
-        return torch.hub.load_state_dict_from_url(
-            URL_INCEPTION_V3, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"extractor: the weights of `inception` can't be downloaded ({error}). Fetch {URL_INCEPTION_V3} elsewhere "
-            "and give the file as `inception=FILE`, or use `fd-efficientnet-lite0`, which needs no download."
-        ) from error
+    name = URL_INCEPTION_V3.rpartition("/")[2]
+    path = Path(torch.hub.get_dir(), "checkpoints", name)
+    if not path.is_file():
+        digest = name.rpartition("-")[2].partition(".")[0]  # its first digits, by torch's custom
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), digest, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"extractor: the weights of `inception` can't be downloaded ({error}). Fetch {URL_INCEPTION_V3} "
+                "elsewhere and give the file as `inception=FILE`, or use `fd-efficientnet-lite0`, which needs no "
+                "download."
+            ) from error
+    return read(path)
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -54,11 +54,16 @@ def _refuse_inflated(path: Path, members: Sequence[ZipInfo]) -> None:
 
 
 def image_keys(arrays: Mapping[str, NDArray[Any]]) -> list[str]:
-    """The names of the arrays that are images: uint8, (N, H, W), (N, H, W, 1) or (N, H, W, 3)."""
+    """The names of the arrays that are images: uint8, (N, H, W), (N, H, W, 1) or (N, H, W, 3).
+
+    Images without pixels are none: a header may state 2⁴⁰ of them.
+    """
     return [
         key
         for key, array in arrays.items()
-        if array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3)))
+        if array.dtype == np.uint8
+        and 0 not in array.shape[1:]
+        and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3)))
     ]
 
 

@@ -24,7 +24,8 @@ FILTERS = {
 CROPS = ("none", "center")
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 IMAGES_AT_ONCE = 256
-MAX_PIXELS = 80_000_000  # of one image; Pillow warns a little above
+MAX_PIXELS = 40_000_000  # of one image, for which Pillow takes 4 bytes each, two or three times over
+STRIP_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class Preparation:
 
     def apply(self, image: Image.Image) -> NDArray[np.uint8]:
         """The image as (height, width, 3) uint8."""
+        if self.crop == "center" and self._box(*image.size) != (0, 0, *image.size):
+            image = image.crop(self._box(*image.size))  # before anything makes it larger
         image = on_white(image)
-        if self.crop == "center":
-            image = image.crop(self._box(*image.size))
         if self.size is not None and image.size != (self.size[1], self.size[0]):
             image = image.resize((self.size[1], self.size[0]), FILTERS[self.resize_filter])
         return np.asarray(image)
@@ -72,11 +73,16 @@ class Preparation:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The image as RGB, what is transparent in it white."""
+    """The image as RGB, what is transparent in it white. It goes by strips, whose copies take little memory."""
     if not image.has_transparency_data:
-        return image.convert("RGB")
-    coloured = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured).convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
+    (width, height), opaque = image.size, Image.new("RGB", image.size)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        strip = image.crop(box).convert("RGBA")
+        opaque.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), box)
+    return opaque
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from ..reports.files import write_whole
 from ..studies.backup import back_up
 from ..studies.budget import parse_budget
 from ..studies.copying import copy_study
-from ..studies.foreign import foreign_rows
+from ..studies.foreign import contradicted, foreign_rows
 from ..studies.kept import Kept
 from ..studies.listing import Summary, summaries
 from ..studies.orders import give_order, withdraw_order
@@ -102,9 +102,9 @@ def copy(
     if (to is None) == (to_file is None):
         raise InputError("study: say where to copy it, with --to or with --to-file.")
     target = storage_url(to) if to is not None else read_url(to_file or Path())
-    with open_store(storage_url(storage), read_only=True) as store:
+    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
         store.studies.require(name)
-        with open_store(target, artifacts=artifacts) as other:
+        with open_store(target, artifacts=artifacts) as other, contradicted(store.url):
             copied, where = copy_study(store, other, name, new_name), other.url
     if as_json:
         _print_json({**asdict(copied), "storage": where})
@@ -129,7 +129,7 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
       exeunt study delete demo
       exeunt study delete demo --yes && exeunt study gc --yes
     """
-    with open_store(storage_url(storage)) as store:
+    with open_store(storage_url(storage)) as store, foreign_rows(store.url):
         store.studies.require(name)
         _confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
         deleted = delete_study(store, name)
@@ -155,7 +155,7 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
       exeunt study backup --storage-file url.txt --json
     """
     path = output or Path(f"exeunt-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
-    with open_store(storage_url(storage), read_only=True) as store:
+    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url), contradicted(store.url):
         done = back_up(store, path)
     if as_json:
         _print_json({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes})
@@ -184,7 +184,7 @@ def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -
       exeunt study gc --yes
     """
     age = _age(older_than)
-    with open_store(storage_url(storage), read_only=dry_run) as store:
+    with open_store(storage_url(storage), read_only=dry_run) as store, foreign_rows(store.url):
         found = find_garbage(store, age)
         if not dry_run and not found.is_empty:
             if not as_json:

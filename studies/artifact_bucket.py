@@ -19,6 +19,7 @@ from ..backends.errors import ExeuntError, InputError
 from . import secrets
 from .artifacts import NAME, ArtifactStore, Location, MissingArtifact, Stored
 from .faults import NoRoom, Unreachable
+from .foreign import STRANGE
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and MinIO's and Ceph's for a full disk.
 FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
@@ -100,6 +101,8 @@ class BucketStore(ArtifactStore):
     def _explained(self) -> Generator[None]:
         try:
             from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.parsers import ResponseParserError
+            from urllib3.exceptions import HTTPError
 
             from boto3.exceptions import Boto3Error  # isort: skip
         except ImportError:
@@ -110,6 +113,12 @@ class BucketStore(ArtifactStore):
             yield
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise self._explain(error) from error
+        except (ResponseParserError, HTTPError, *STRANGE) as error:  # a proxy's page, or redirections without an end
+            reason = secrets.redact(str(error).strip().split("\n")[0][:200])
+            raise Unreachable(
+                f"artifacts: {self.url} answers as no S3 server does ({type(error).__name__}: {reason}). Check "
+                "endpoint_url, and what stands between."
+            ) from error
 
     def _explain(self, error: Exception) -> ExeuntError:
         from botocore import exceptions
@@ -140,8 +149,8 @@ class BucketStore(ArtifactStore):
 
 
 def _code(error: Exception) -> str:
-    response: dict[str, Any] = getattr(error, "response", {})
-    return str(response.get("Error", {}).get("Code", ""))
+    response: dict[str, Any] = getattr(error, "response", None) or {}  # errors of a connection may have None
+    return str((response.get("Error") or {}).get("Code", ""))
 
 
 def _client(endpoint: str | None) -> Any:
@@ -149,4 +158,10 @@ def _client(endpoint: str | None) -> Any:
     from botocore.config import Config
 
     config = Config(connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 3})
-    return Session().client("s3", endpoint_url=endpoint, config=config)
+    try:
+        return Session().client("s3", endpoint_url=endpoint, config=config)
+    except ValueError as error:
+        raise InputError(
+            f"artifacts: endpoint_url must be a server's address, but got `{endpoint}`. Write https://HOST or "
+            "https://HOST:PORT."
+        ) from error

@@ -20,6 +20,7 @@ KNOWN = "a folder, file:///FOLDER, or s3://BUCKET/PREFIX"
 MARKER = "exeunt-artifacts.json"
 NAME = re.compile(r"[0-9a-f]{64}\.[a-z0-9.]{1,20}")
 MAX_URL = 2000
+MOST_BYTES = 2**31  # of one file; a chunk of features has some hundred kilobytes
 
 
 class MissingArtifact(StorageError):
@@ -113,7 +114,14 @@ def locate(url: str) -> Location:
     folder = unquote(parts.path) if parts.scheme == "file" else url
     if not folder.strip():
         raise InputError(f"artifacts: must be {KNOWN}, but got `{url}`. Name a folder.")
-    return Location("file", str(Path(folder).expanduser().absolute()))
+    return Location("file", str(_home(Path(folder)).absolute()))
+
+
+def _home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"artifacts: nobody's home is `{path.parts[0]}`. Write the folder's whole path.") from error
 
 
 def _split(url: str) -> _Parts:
@@ -193,7 +201,7 @@ def get(store: ArtifactStore, name: str, num_bytes: int) -> bytes:
     """
     if not NAME.fullmatch(name):
         raise DamagedArtifact(f"artifacts: {name[:80]!r} is no name of a file. Restore a backup of the database.")
-    data = store.read(name, num_bytes)
+    data = store.read(name, min(max(num_bytes, 0), MOST_BYTES))
     if len(data) != num_bytes or digest_of(data) != name.partition(".")[0]:
         raise DamagedArtifact(
             f"artifacts: {name} in {store.url} must have the digest that it is named by, but its contents changed. "

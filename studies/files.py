@@ -28,7 +28,6 @@ from .transactions import clock, is_read_only, reading, writing
 
 VARIABLE = "EXEUNT_ARTIFACTS"
 MAX_MARKER_BYTES = 10_000
-MOST_BYTES = 2**31  # of one file; a chunk of features has some hundred kilobytes
 
 
 @final
@@ -76,7 +75,7 @@ class Files:
 
     def get(self, digest: str, suffix: str, num_bytes: int) -> bytes:
         """A file's contents. Raises `MissingArtifact` or `DamagedArtifact`."""
-        return artifacts.get(self.store, f"{digest}.{suffix}", min(num_bytes, MOST_BYTES))
+        return artifacts.get(self.store, f"{digest}.{suffix}", num_bytes)
 
     def holds(self, digest: str, suffix: str) -> bool:
         """Whether a file is there. Asked again before a row is committed, since old files are collected as garbage."""

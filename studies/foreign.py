@@ -27,7 +27,9 @@ def contradicted(where: str) -> Generator[None]:
 
 @contextmanager
 def foreign_rows(where: str) -> Generator[None]:
-    """Within this block, which only reads, rows that make no sense raise `StorageError` with what to do.
+    """Within this block rows that make no sense raise `StorageError` with what to do.
+
+    It reads, or writes in transactions that such an error takes back.
 
     `where` is the database in words, without a password.
     """
@@ -36,6 +38,16 @@ def foreign_rows(where: str) -> Generator[None]:
     except (ExeuntError, IntegrityError):
         raise
     except (*STRANGE, SQLAlchemyError) as error:
+        raise _foreign(where, error) from error
+
+
+@contextmanager
+def strange_values(where: str) -> Generator[None]:
+    """Within this block, which reads rows, values that make no sense raise `StorageError`; a database's own errors
+    stay what they are, since waiting may help with them."""
+    try:
+        yield
+    except STRANGE as error:
         raise _foreign(where, error) from error
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, true
 
 from .evaluations import of_study
+from .faults import place
+from .foreign import strange_values
 from .patience import patient
 from .records import QualityRecord, ThroughputRecord, TimingKey
 from .tables import CALL_TIMINGS, EVALUATIONS, MEMBERS, QUALITIES, THROUGHPUTS, TIMING_KEYS
@@ -53,9 +55,10 @@ class MeasurementStore:
         """
         query = select(QUALITIES, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(QUALITIES.c.id)
         query = query if math.isinf(since) else query.where(QUALITIES.c.finished >= since)
-        with reading(self.engine) as connection:
-            rows = connection.execute(query.where(of_study(study))).all()
-        return [_quality(row) for row in rows]
+        with strange_values(place(self.engine)):
+            with reading(self.engine) as connection:
+                rows = connection.execute(query.where(of_study(study))).all()
+            return [_quality(row) for row in rows]
 
     @patient
     def put_call_timings(self, key: TimingKey, seconds: Mapping[str, Sequence[float]]) -> None:
@@ -71,9 +74,10 @@ class MeasurementStore:
     def call_timings(self, key: TimingKey) -> dict[str, tuple[float, ...]]:
         """The raw seconds of each kind that was timed under these conditions."""
         query = select(CALL_TIMINGS.c.kind, CALL_TIMINGS.c.seconds).join(TIMING_KEYS).order_by(CALL_TIMINGS.c.id)
-        with reading(self.engine) as connection:
-            rows = connection.execute(query.where(TIMING_KEYS.c.digest == key.digest)).all()
-        return {row.kind: tuple(row.seconds) for row in rows}
+        with strange_values(place(self.engine)):
+            with reading(self.engine) as connection:
+                rows = connection.execute(query.where(TIMING_KEYS.c.digest == key.digest)).all()
+            return {row.kind: tuple(row.seconds) for row in rows}
 
     def put_throughput(self, record: ThroughputRecord) -> None:
         """Stores one end-to-end timing of stored schedules, beside earlier ones."""
@@ -91,9 +95,10 @@ class MeasurementStore:
         """All end-to-end timings, or those of a study's schedules on their weights, oldest first."""
         key = [TIMING_KEYS.c[name] for name in TimingKey.__dataclass_fields__]
         query = select(THROUGHPUTS, *key).join(TIMING_KEYS).order_by(THROUGHPUTS.c.id)
-        with reading(self.engine) as connection:
-            rows = connection.execute(query.where(_timed_for(study))).all()
-        return [_throughput(row) for row in rows]
+        with strange_values(place(self.engine)):
+            with reading(self.engine) as connection:
+                rows = connection.execute(query.where(_timed_for(study))).all()
+            return [_throughput(row) for row in rows]
 
 
 _QUALITY_KEY = ("evaluation_id", "metric", "reference", "first_image", "num_images")

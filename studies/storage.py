@@ -63,6 +63,7 @@ def parse_url(url: str) -> URL:
     Raises:
         InputError: it is no URL, names no file, or another kind of database.
     """
+    _require_text(url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -79,7 +80,31 @@ def parse_url(url: str) -> URL:
         raise InputError(
             f"storage: SQLite must name a file and nothing else, but got {shown}. Write sqlite:///exeunt.db."
         )
+    if parsed.drivername == "sqlite":
+        _require_path(parsed.database or "")
     return parsed
+
+
+def _require_text(url: str) -> None:
+    """Raises InputError for a file's name that is not UTF-8, which neither SQLite nor a URL can have."""
+    try:
+        url.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("storage: a database's name must be UTF-8, but has other bytes. Rename the file.") from error
+
+
+def _require_path(text: str) -> None:
+    """Raises InputError for what can be no file's path: below nobody's home, too long, or out of reach."""
+    try:
+        Path(text).expanduser().stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return  # which is for those to say who need it
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise InputError(
+            f"storage: must name a file, but {shown!r} can't be one ({reason}). Check the path."
+        ) from error
 
 
 def _masked(url: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from exeunt.backends import features, references
 from exeunt.backends.errors import InputError
-from exeunt.backends.reference_images import Preparation
+from exeunt.backends.reference_images import STRIP_PIXELS, Preparation
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
@@ -73,6 +73,14 @@ class TestImages:
     def test_transparency_is_on_white(self) -> None:
         clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
         assert (Preparation().apply(clear) == 255).all()
+
+    def test_an_image_of_many_strips_is_put_on_white_as_a_whole_one(self) -> None:
+        """The strips are an economy of memory alone; Pillow says what the whole becomes."""
+        pixels = np.random.default_rng(0).integers(0, 256, (1100, 1001, 4), dtype=np.uint8)
+        image = Image.fromarray(pixels)
+        white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        assert image.width * image.height > STRIP_PIXELS
+        np.testing.assert_array_equal(Preparation().apply(image), np.asarray(white))
 
     def test_digest_follows_the_numbers(self, tmp_path: Path, pixels: features.Extractor) -> None:
         digests = set()

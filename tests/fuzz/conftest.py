@@ -10,11 +10,14 @@
 | files with a database's URL | options.py | test_command_line |
 | weights: .safetensors, .pt, .pth, .bin, shards, keys | containers.py, pickles.py, entries.py | test_weights |
 | what Exeunt's own files of weights say in their metadata | dit.py, decoders.py, loading.py | test_networks |
-| folders of diffusers: index, configurations, scheduler | folders.py, hf*.py | test_pictures_and_folders |
+| folders of diffusers: index, configurations | folders.py, hf*.py | test_pictures_and_folders, test_pipelines |
+| text encoders and tokenizers of pipelines | hf_loading.py, hf_text.py | test_pipelines |
 | autoencoders' folders and files | decoders.py, hf_decoding.py | test_networks |
 | references: .npz, statistics, folders of images | reference_*.py | test_pictures_and_folders |
-| weights of feature extractors | inception.py | test_networks |
+| weights of feature extractors, torch's cache of them | inception.py | test_networks |
 | databases: their bytes, and any value in any column | studies/ | test_databases |
+| pictures that a study keeps | kept_samples.py | test_databases |
+| places for files: markers, files, what S3 servers answer | studies/files.py, artifact*.py | test_stores |
 | folders of ONNX graphs | assets/onnx/sample.py | test_onnx_folders |
 
 CSV and PDF are only written. Files of Python that users name are theirs, and run.

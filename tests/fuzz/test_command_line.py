@@ -10,12 +10,13 @@ from exeunt.backends import schedule
 from exeunt.backends.loading import load
 from exeunt.backends.solvers import make_schedule
 from exeunt.searcher.cli import cli
+from exeunt.searcher.finding import is_there
 from exeunt.searcher.laboratory import Laboratory, set_up
-from exeunt.searcher.options import read_url
+from exeunt.searcher.options import read_url, storage_url
 from exeunt.searcher.proposals import read_proposals
 from exeunt.studies.budget import parse_budget
 from exeunt.studies.config import StudyConfig, override, parse_assignment
-from exeunt.studies.storage import parse_url
+from exeunt.studies.storage import open_engine, parse_url
 from hostile import bounded, damaged, mutated, quick, survives
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,15 @@ def test_files_with_a_url_are_read_or_refused(data: bytes, tmp_path: Path) -> No
     path = tmp_path / "url.txt"
     path.write_bytes(data)
     survives(lambda: parse_url(read_url(path)))
+
+
+@quick(60)
+@given(
+    path=st.one_of(st.text(max_size=12), st.sampled_from(["~0", "~~", "a" * 300, "/a" * 5000, "/dev/null", "\udc80"]))
+)
+def test_paths_of_databases_are_looked_at_or_refused(path: str) -> None:
+    survives(lambda: is_there(storage_url(path)))
+    survives(lambda: open_engine(storage_url(path), read_only=True))
 
 
 def test_a_file_of_urls_without_an_end_is_refused() -> None:

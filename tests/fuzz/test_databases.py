@@ -3,16 +3,27 @@
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from exeunt.reports.kept_samples import kept_grid
+from exeunt.reports.loading import load_view
+from exeunt.reports.samples import GridInfo, draw_samples
+from exeunt.reports.selection import Highlight
+from exeunt.reports.style import png_of_pixels
+from exeunt.reports.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.cli import cli
 from exeunt.studies.config import StudyConfig, override
-from hostile import bounded, damaged, quick, thorough
+from exeunt.studies.foreign import foreign_rows
+from exeunt.studies.store import Store, open_store
+from exeunt.studies.tables import FILES
+from hostile import bounded, damaged, mutated, quick, survives, thorough
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,8 +42,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     path = folder / "study.db"
     reference = folder / "real.npz"
-    import numpy as np
-
     np.savez(reference, images=np.random.default_rng(0).integers(0, 255, (64, 4, 4, 3), np.uint8))
     runner.optimize(override(StudyConfig(), SMALL | {"quality.reference": str(reference)}), f"sqlite:///{path}")
     with sqlite3.connect(path) as connection:
@@ -159,6 +168,47 @@ def test_names_from_a_database_steer_no_terminal(database: bytes, tmp_path: Path
     assert (report / "index.html").is_file()
 
 
+PIXELS = np.random.default_rng(0).integers(0, 255, (12, 3, 3), np.uint8)
+PNG = png_of_pixels(PIXELS)
+ABOUT = {"seed": 7, "first_image": 0, "num_images": 3, "height": 4, "width": 3}
+
+
+@pytest.fixture(scope="module")
+def keeping(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, StudyView]]:
+    """A copy of the study, to which pictures are put, and its view."""
+    path = tmp_path_factory.mktemp("keeping") / "study.db"
+    shutil.copy(made, path)
+    shutil.copytree(f"{made}-files", f"{path}-files")
+    with open_store(f"sqlite:///{path}") as store:
+        yield store, load_view(store, "small")
+
+
+def show_kept(store: Store, view: StudyView, about: Any, picture: bytes) -> GridInfo | None:
+    """The grid of a study that kept a picture of its full schedule, as the report without a network shows it."""
+    (key,) = [each.key for each in [view.full] if each is not None]
+    weights = next(each.weights_sha256 for each in store.studies.members("small") if each.schedule_digest == key[0])
+    store.kept.keep("small", "samples", (key[0], weights), {}, picture)
+    with store.engine.begin() as connection:
+        connection.execute(FILES.update().values(about=about))
+    with foreign_rows(store.url):
+        grid = kept_grid(view, [Highlight("the full schedule", view.full)] if view.full else [], store)
+        if grid is not None:
+            draw_samples(grid)
+        return grid
+
+
+def test_a_whole_picture_is_shown(keeping: tuple[Store, StudyView]) -> None:
+    found = show_kept(*keeping, ABOUT, PNG)
+    assert found is not None
+    assert found.rows[0].images.shape == (3, 4, 3, 3)
+
+
+@quick(10, long=1000)
+@given(about=st.one_of(st.just(ABOUT), mutated(ABOUT)), picture=st.one_of(st.just(PNG), damaged(PNG)))
+def test_kept_pictures_are_shown_or_refused(about: Any, picture: bytes, keeping: tuple[Store, StudyView]) -> None:
+    survives(lambda: show_kept(*keeping, about, picture))
+
+
 WORKING = (
     ["resume", "--budget", "1-trials", "--report", "none", "--quiet"],
     ["worker", "--quiet"],
@@ -180,6 +230,38 @@ def test_who_works_on_any_value_in_any_column_goes_on_or_stops(
     assert result.exception is None or isinstance(result.exception, SystemExit), (command, result.exc_info)
     assert result.exit_code in (0, 1, 2, 70, 75), result.output
     assert not any(sign in result.output for sign in "\x1b\x07\x9b\u202e\u2066\r\0"), command
+
+
+@pytest.mark.parametrize("value", ["", 3, "[" * 5000])
+def test_timings_that_are_no_numbers_stop_who_works_on_them(value: Any, made: Path, tmp_path: Path) -> None:
+    path = put(tmp_path, made.read_bytes())
+    overwrite(path, "exeunt_throughputs", "baseline_seconds", value)
+    shutil.copytree(f"{made}-files", f"{path}-files")
+    (said,) = look(path, (WORKING[0],))
+    assert "holds something that Exeunt did not write" in said
+
+
+MOVING = (
+    ["study", "copy", "small", "--to", "OUT"],
+    ["study", "backup", "-o", "OUT"],
+    ["study", "files", "small", "-o", "OUT"],
+    ["study", "gc", "--yes"],
+    ["study", "delete", "small", "--yes"],
+    ["study", "pause", "small"],
+    ["export", "--knee", "-o", "OUT"],
+    ["db", "upgrade"],
+)
+
+
+@pytest.mark.slow
+@quick(30, long=300)
+@given(place=PLACES, value=VALUES, command=st.sampled_from(MOVING))
+def test_who_moves_any_value_in_any_column_goes_on_or_stops(
+    place: int, value: Any, command: list[str], made: Path, tmp_path: Path
+) -> None:
+    path = damage(made.read_bytes(), tmp_path, place, value)
+    shutil.copytree(f"{made}-files", f"{path}-files")
+    look(path, ([word.replace("OUT", f"{path}.out") for word in command],))
 
 
 def test_a_value_of_a_gigabyte_takes_no_memory(database: bytes, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hostile import ODD, damaged, mutated, quick, refuses, survives
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 CONFIG = override(StudyConfig(), {"throughput.device": "cpu", "baseline.num_steps": 4})
 DESCRIBED: dict[str, Any] = {
@@ -153,3 +154,12 @@ def test_weights_of_an_extractor_are_its_own(tmp_path: Path) -> None:
         refuses(lambda: load_extractor(f"inception={path}"))
 
     read_damaged()
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>sign in</html>", b"PK\x03\x04", b"\x80\x02cos\nsystem\n."], ids=repr)
+def test_a_damaged_cache_of_weights_is_refused(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    assert str(path) in refuses(lambda: load_extractor("inception"))

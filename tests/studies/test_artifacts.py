@@ -3,10 +3,13 @@
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +215,7 @@ def test_urls_are_understood(text: str, url: str) -> None:
         ("s3://bucket/x?endpoint_url=ftp://h", "must be http://"),
         ("x" * 3000, "at most 2000"),
         ("a\x1b[2Jb", "printable"),
+        ("~nobody-of-this-name/x", "nobody's home is `~nobody-of-this-name`"),
     ],
 )
 def test_other_urls_are_refused(text: str, words: str) -> None:
@@ -241,6 +245,58 @@ def test_a_server_that_is_away_is_worth_another_try(keys: None, monkeypatch: pyt
         with pytest.raises(Unreachable, match="is out of reach"):
             action()
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("endpoint", ["http://", "http://[", "http://a b"])
+def test_an_endpoint_that_is_no_address_is_refused(endpoint: str, keys: None) -> None:
+    with pytest.raises(InputError, match=r"endpoint_url must be a server's address"):
+        open_artifacts(locate(f"s3://files/x?endpoint_url={endpoint}"))
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes], ArtifactStore]]:
+    """Makes a store on a server that answers all calls with the same bytes."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        def answer(data: bytes) -> None:
+            with suppress(OSError):
+                while True:
+                    with listening.accept()[0] as connection:
+                        connection.recv(65536)
+                        connection.sendall(data)
+
+        def make(data: bytes) -> ArtifactStore:
+            threading.Thread(target=answer, args=(data,), daemon=True).start()
+            return open_artifacts(locate(f"s3://files/x?endpoint_url=http://127.0.0.1:{listening.getsockname()[1]}"))
+
+        yield make
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "is out of reach .Connection was closed"),
+        (b"HTTP/1.1 301 Moved\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "answers as no S3 server does"),
+    ],
+    ids=["closes the connection", "redirects to itself"],
+)
+def test_a_server_that_does_not_speak_s3_is_out_of_reach(
+    answer: bytes, words: str, answering: Callable[[bytes], ArtifactStore], keys: None
+) -> None:
+    store = answering(answer)
+    for call in (lambda: store.holds(MARKER), lambda: list(store.files())):
+        with pytest.raises(Unreachable, match=words):
+            call()
+
+
+@pytest.mark.parametrize("num_bytes", [-5, 2**62])
+def test_no_more_is_read_than_a_file_may_have(num_bytes: int, tmp_path: Path) -> None:
+    """Whatever a row says of it."""
+    store = FolderStore(tmp_path / "files", makes=True)
+    name = artifacts.put(store, DATA, "f16")
+    with pytest.raises(DamagedArtifact, match="its contents changed"):
+        artifacts.get(store, name, num_bytes)
 
 
 def test_without_keys_the_fix_is_said(s3: str, keys: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -268,6 +268,10 @@ URLS = {
     "mysql://ada:secret@host/db": "must be sqlite:///FILE or postgresql+psycopg://",
     "ada:secret@host": "must be a URL",
     "sqlite+aiosqlite:///a.db": "must be sqlite:///FILE",
+    "sqlite:///~nobody-of-this-name/a.db": "Could not determine home directory",
+    "sqlite:///" + "a" * 300: "(File name too long)",
+    "sqlite:///a\0b": "(embedded null byte)",
+    "sqlite:///\udc80": "must be UTF-8",
 }
 
 
