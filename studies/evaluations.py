@@ -366,7 +366,9 @@ def _is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]
 def _is_own(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
     """Whether this very chunk is there, and of this very worker."""
     same = [CHUNKS.c[name] == chunk[name] for name in ("first_image", "num_images", "sha256", "owner")]
-    return connection.execute(select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == evaluation, *same)).first() is not None
+    return (
+        connection.execute(select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == evaluation, *same)).first() is not None
+    )
 
 
 def _chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:

@@ -77,7 +77,7 @@ class MeasurementStore:
         with strange_values(place(self.engine)):
             with reading(self.engine) as connection:
                 rows = connection.execute(query.where(TIMING_KEYS.c.digest == key.digest)).all()
-            return {row.kind: tuple(row.seconds) for row in rows}
+            return {row.kind: _seconds(row.seconds) for row in rows}
 
     def put_throughput(self, record: ThroughputRecord) -> None:
         """Stores one end-to-end timing of stored schedules, beside earlier ones."""
@@ -135,5 +135,15 @@ def _throughput(row: Row[Any]) -> ThroughputRecord:
     values: dict[str, Any] = {
         name: getattr(row, name) for name in ThroughputRecord.__dataclass_fields__ if name != "key"
     }
-    values |= {name: tuple(values[name]) for name in ("seconds", "baseline_seconds", "latency_seconds")}
+    values |= {name: _seconds(values[name]) for name in ("seconds", "baseline_seconds", "latency_seconds")}
+    if len(values["seconds"]) != len(values["baseline_seconds"]):
+        raise ValueError("a timing has as many seconds as its neighbours")
     return ThroughputRecord(key=key, **values)
+
+
+def _seconds(raw: Any) -> tuple[float, ...]:
+    """Raises TypeError or ValueError for what are no seconds that something took."""
+    found = tuple(map(float, raw)) if isinstance(raw, list) else ()
+    if not found or not all(0 < each < math.inf for each in found):
+        raise ValueError("timings are a list of seconds above 0")
+    return found

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..backends.errors import InputError
 from .faults import Unreachable, explained, place, storage_errors
+from .foreign import strange_values
 from .optuna_changes import Changes, Ending, Parameter, store_changes
 from .optuna_trials import read_trial, read_trials
 from .patience import patiently
@@ -254,7 +255,7 @@ class _PatientStorage(RDBStorage):
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         after, among = trial_id_greater_than, included_trial_ids
-        with self.engine.begin() as connection:
+        with strange_values(place(self.engine)), self.engine.begin() as connection:
             found = read_trials(connection, study_id, after=after, among=among, running=self._running)
         # One that has notes was stored whole by `together`, and only its own worker changes it, when it ends.
         running = [each for each in found if each.state == TrialState.RUNNING and each.user_attrs]

@@ -69,9 +69,7 @@ def read_trial(connection: Connection, trial_id: int) -> FrozenTrial:
     return found[0]
 
 
-def _read(
-    connection: Connection, wanted: ColumnElement[bool], running: Mapping[int, FrozenTrial]
-) -> list[FrozenTrial]:
+def _read(connection: Connection, wanted: ColumnElement[bool], running: Mapping[int, FrozenTrial]) -> list[FrozenTrial]:
     state = sql_cast(_TRIALS.c.state, String)
     query = select(_TRIALS, state.label("name")).where(wanted).order_by(_TRIALS.c.trial_id)
     rows = connection.execute(query).all()
@@ -150,6 +148,8 @@ def _trial(
     own: dict[str, Any],
     system: dict[str, Any],
 ) -> FrozenTrial:
+    if not isinstance(row.number, int):
+        raise TypeError(f"a trial's number is {type(row.number).__name__}")
     return FrozenTrial(
         number=row.number,
         state=TrialState[row.name],

@@ -23,7 +23,10 @@ DISTRIBUTIONS = {
 
 def study_of(storage: RDBStorage) -> optuna.Study:
     return optuna.create_study(
-        storage=storage, study_name="study", directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(7)
+        storage=storage,
+        study_name="study",
+        directions=["minimize", "maximize"],
+        sampler=optuna.samplers.RandomSampler(7),
     )
 
 
