@@ -57,12 +57,13 @@ def test_rows_are_those_that_optuna_writes(engine: Engine, tmp_path, values: lis
     times = {"datetime_start": None, "datetime_complete": None, "trial_id": 0, "value": None}
     as_told = [FrozenTrial(**{**_fields(each), **times}) for each in (ours, theirs)]
     assert as_told[0] == as_told[1]
-    assert ours.datetime_complete is not None and theirs.datetime_complete is not None
+    assert ours.datetime_complete is not None
+    assert theirs.datetime_complete is not None
     assert abs((ours.datetime_complete - theirs.datetime_complete).total_seconds()) < 60
 
 
 def _fields(trial: FrozenTrial) -> dict:
-    names = "number state values params distributions user_attrs system_attrs intermediate_values".split()
+    names = "number", "state", "values", "params", "distributions", "user_attrs", "system_attrs", "intermediate_values"
     return {name: getattr(trial, name) for name in names}
 
 
@@ -127,12 +128,17 @@ def test_a_trial_that_others_ended_is_refused_at_once(engine: Engine) -> None:
     assert study.get_trials()[0].user_attrs == {}
 
 
+def broken_off(study: optuna.Study, trial: optuna.Trial) -> None:
+    with together(study):
+        trial.set_user_attr("half", True)
+        json.loads("{")
+
+
 def test_a_block_that_raises_stores_nothing(engine: Engine) -> None:
     study = study_of(optuna_storage(engine))
     trial = study.ask(fixed_distributions=DISTRIBUTIONS)
-    with pytest.raises(json.JSONDecodeError), together(study):
-        trial.set_user_attr("half", True)
-        json.loads("{")
+    with pytest.raises(json.JSONDecodeError):
+        broken_off(study, trial)
     assert study.get_trials()[0].user_attrs == {}
     trial.set_user_attr("whole", True)
     assert study.get_trials()[0].user_attrs == {"whole": True}
