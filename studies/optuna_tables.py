@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, final
 from weakref import WeakKeyDictionary
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage  # pyright: ignore[reportPrivateUsage]
@@ -199,7 +200,7 @@ class _PatientStorage(RDBStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """As Optuna's; within `together` a trial is read once."""
-        found = (self._seen | self._running).get(trial_id) if self._kept is not None else None
+        found = (self._seen.get(trial_id) or self._running.get(trial_id)) if self._kept is not None else None
         if found is None:
             with self.engine.begin() as connection:
                 found = read_trial(connection, trial_id)
@@ -212,12 +213,18 @@ class _PatientStorage(RDBStorage):
         return None if self._kept is None else self._kept.setdefault(trial_id, Changes())
 
     def _set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: Any, previous: Any
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
     ) -> None:
+        new = param_name, param_value_internal, distribution, previous_distribution
         if (changes := self._changes(trial_id)) is None:
-            super()._set_trial_param(trial_id, param_name, param_value_internal, distribution, previous)
+            super()._set_trial_param(trial_id, *new)
         else:
-            changes.parameters.append(Parameter(param_name, param_value_internal, distribution, previous))
+            changes.parameters.append(Parameter(*new))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's, or kept back for `together`."""
