@@ -22,7 +22,7 @@ from survive_study import STUDY, TRIAL_SECONDS, run, searched
 COMMAND = [sys.executable, str(Path(__file__).with_name("survive_timed.py")), "worker", "--study", STUDY]
 COMMAND += ["--log-format", "json"]
 SIZES = {"sqlite": 24, "postgres": 64}
-ALONE_SECONDS, CROWD_SECONDS = 45.0, 90.0
+AWAKE_SECONDS, ALONE_SECONDS, CROWD_SECONDS = 10.0, 45.0, 90.0
 CALM_SECONDS, LONGEST_WAIT = 8.0, 600.0
 LIMIT = 0.02  # of a trial's seconds
 # More than these don't fit into 23 GB each with imports of its own, and are forked.
@@ -34,19 +34,24 @@ HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "mallo
 
 
 def crowd(wanted: Wanted) -> dict[str, Any]:
-    """Storage's share of five-second trials, of one worker alone and of all of a crowd, and what locks did."""
+    """Storage's share of five-second trials, of one worker alone and of all of a crowd, and what locks did.
+
+    Beside it what one worker takes whose trials don't sleep, also in parts of five seconds.
+    """
     size = wanted.crowd or SIZES[wanted.storage]
     with databases(wanted.storage) as made:
+        awake = observe(made, 1, AWAKE_SECONDS, trial_seconds=0.0)
         alone = observe(made, 1, ALONE_SECONDS)
         many = observe(made, size, CROWD_SECONDS)
-    found = {f"alone_{name}": value for name, value in alone.items() if name.startswith(("median", "p99"))}
+    found = {f"awake_{name}": value for name, value in awake.items() if name.startswith(("median", "p99"))}
+    found |= {f"alone_{name}": value for name, value in alone.items() if name.startswith(("median", "p99"))}
     return {**found, **many, "workers": size, "limit": LIMIT}
 
 
-def observe(made: Databases, size: int, seconds: float) -> dict[str, Any]:
+def observe(made: Databases, size: int, seconds: float, trial_seconds: float = TRIAL_SECONDS) -> dict[str, Any]:
     """Begins a study, waits until everybody works, and looks at the trials of some time."""
     with made.new() as database:
-        searched(database.folder).begin(database, workers=0)
+        searched(database.folder, trial_seconds).begin(database, workers=0)
         start = spawn if size <= MOST_SPAWNED else fork
         with Crew(database, size, dict.fromkeys(range(size), HUGE_PAGES), COMMAND, start) as crew:
             await_calm(database, crew)
@@ -57,7 +62,7 @@ def observe(made: Databases, size: int, seconds: float) -> dict[str, Any]:
             run(database, ["study", "stop", STUDY])
             crew.finish(LIMIT_SECONDS)
             about = {"started": start.__name__, "cores_busy": round(busy / seconds, 2), "kinds_timed_meanwhile": timed}
-            return {**summary(crew, began, ended), **aftermath(database, crew), **about}
+            return {**summary(crew, began, ended, trial_seconds), **aftermath(database, crew), **about}
 
 
 def await_calm(database: Database, crew: Crew) -> None:
@@ -102,13 +107,13 @@ def trials(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in found if "label" in each]
 
 
-def summary(crew: Crew, began: float, ended: float) -> dict[str, Any]:
+def summary(crew: Crew, began: float, ended: float, shortest: float) -> dict[str, Any]:
     """Median and 99th percentile over the trials of all workers that were told within the time.
 
-    Trials whose schedule was measured before are left out: they are looked up, and take no five seconds.
+    Those that are too short are left out: their schedules were measured before, and are looked up.
     """
     told = [each for member in crew.members for each in trials(member.events()) if began <= each["at"] <= ended]
-    told = [each for each in told if each["seconds"] >= TRIAL_SECONDS]
+    told = [each for each in told if each["seconds"] >= shortest]
     storage, held = ([each[name] / TRIAL_SECONDS for each in told] for name in ("storage_seconds", "held_seconds"))
     return {
         "trials": len(told),

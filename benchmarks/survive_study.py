@@ -122,8 +122,8 @@ def fixed(network: str, trials: int, seed: int, folder: Path) -> Study:
     return Study(settings, proposals, trials)
 
 
-def searched(folder: Path) -> Study:
-    """A study whose proposals are drawn by workers, each of which takes five seconds that need no core.
+def searched(folder: Path, seconds: float) -> Study:
+    """A study whose proposals are drawn by workers, each of which takes so many seconds that need no core.
 
     Two blocks make six kinds of calls, which are timed soon: timing keeps all others of a machine from sampling, and
     lets them all go on at once.
@@ -131,7 +131,7 @@ def searched(folder: Path) -> Study:
     images = 16
     network = f"{Path(__file__).with_name('survive_network.py')}:Asleep"
     settings = {**COMMON, **CLOSED_FORM, "checkpoint.network": network}
-    options = {"seconds_per_image": TRIAL_SECONDS / images, "num_blocks": 2}
+    options = {"seconds_per_image": seconds / images, "num_blocks": 2}
     settings |= {"checkpoint.options": options}
     del settings["run.chunk_images"]
     settings |= {f"quality.{name}": images for name in ("num_images", "final_images", "batch_size")}
