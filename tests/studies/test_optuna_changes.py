@@ -157,3 +157,19 @@ def test_trials_are_read_as_optuna_reads_them(engine: Engine) -> None:
     assert [each.state.name for each in other.get_trials()] == [
         "RUNNING", "COMPLETE", "RUNNING", "RUNNING", "COMPLETE", "COMPLETE", "WAITING",
     ]  # fmt: skip
+
+
+def test_what_is_noted_of_a_queued_trial_once_it_runs_is_seen(engine: Engine, either_url: str) -> None:
+    """It has notes from the queue, and is looked at before its worker has put its name on it."""
+    study = study_of(optuna_storage(engine))
+    study.enqueue_trial({"depth": 3}, user_attrs={"exeunt:attempt": 2})
+    other = open_engine(either_url)
+    looking = optuna.load_study(storage=optuna_storage(other), study_name="study")
+    with together(study):
+        trial = study.ask(fixed_distributions=DISTRIBUTIONS)
+        trial.set_user_attr("exeunt:owner", "ada")
+        assert [each.user_attrs for each in looking.get_trials()] == [{"exeunt:attempt": 2}]
+    for _ in range(2):
+        (found,) = looking.get_trials()
+        assert (found.user_attrs, found.params["depth"]) == ({"exeunt:attempt": 2, "exeunt:owner": "ada"}, 3)
+    other.dispose()
