@@ -264,9 +264,9 @@ class _PatientStorage(RDBStorage):
         after, among = trial_id_greater_than, included_trial_ids
         with strange_values(place(self.engine)), self.engine.begin() as connection:
             found = read_trials(connection, study_id, after=after, among=among, running=self._running)
-        # `together` stores parameters with all notes of a trial, which only its own worker changes from then on, when it
-        # ends. One that was queued has some notes before, but not its worker's name yet.
-        running = [each for each in found if each.state == TrialState.RUNNING and each.params]
+        # `together` stores parameters with all notes of a trial, which only its own worker changes from then on, when
+        # it ends. One that was queued has some notes before, but not its worker's name yet.
+        running = [each for each in found if each.state == TrialState.RUNNING and each.params and each.user_attrs]
         self._running = {each._trial_id: each for each in running}  # pyright: ignore[reportPrivateUsage]
         return found
 
