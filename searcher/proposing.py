@@ -10,6 +10,8 @@ ones, NSGA-II puts it behind all others, and GP multiplies the gain in hypervolu
 keeping it.
 """
 
+import math
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +39,8 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
 }
 
 
+# Trials that were looked at so lately are not read again for a proposal.
+FRESH_SECONDS = 1.0
 # The constraint's name in Optuna's tables.
 WORTHLESS = "worthless"
 
@@ -103,6 +107,7 @@ class Proposer:
         self._own = own
         self._asked: dict[int, Trial] = {}
         self._trials: list[FrozenTrial] | None = None
+        self._looked = -math.inf
         # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
         told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         self._constrained = all(WORTHLESS in trial.constraints for trial in told)
@@ -111,7 +116,7 @@ class Proposer:
 
     def look(self) -> list[FrozenTrial]:
         """The study's trials as they are now. The counts below are of them until this proposer changes one."""
-        self._trials = self.study.get_trials(deepcopy=False)
+        self._trials, self._looked = self.study.get_trials(deepcopy=False), time.monotonic()
         return self._trials
 
     @property
@@ -132,8 +137,9 @@ class Proposer:
 
     def ask(self) -> Proposal:
         """The next schedule to measure."""
+        have_read = self._trials is not None and time.monotonic() - self._looked < FRESH_SECONDS
         self._trials = None
-        with together(self.study):
+        with together(self.study, have_read=have_read):
             trial = self.study.ask(fixed_distributions=self.space.distributions())
             schedule = self.space.build(trial.params)
             self._own(trial)

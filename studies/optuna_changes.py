@@ -1,4 +1,4 @@
-"""What a worker changes of a trial of its own, stored by one transaction of few statements.
+"""What a worker makes and changes of trials of its own, stored by one transaction of few statements.
 
 Optuna stores each parameter, attribute and value by a transaction of its own, and reads the trial again for each. Rows
 are those that it would write, in its own tables.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,16 +21,18 @@ from optuna.distributions import (
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb.models import (  # pyright: ignore[reportPrivateUsage]
+    StudyModel,
     TrialModel,
     TrialParamModel,
     TrialSystemAttributeModel,
     TrialUserAttributeModel,
     TrialValueModel,
 )
-from optuna.trial import TrialState
-from sqlalchemy import Connection, Table, select
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+_STUDIES: Table = StudyModel.__table__
 _TRIALS: Table = TrialModel.__table__
 _PARAMETERS: Table = TrialParamModel.__table__
 _VALUES: Table = TrialValueModel.__table__
@@ -63,6 +66,44 @@ class Changes:
     own: dict[str, Any] = field(default_factory=dict[str, Any])
     system: dict[str, Any] = field(default_factory=dict[str, Any])
     ending: Ending | None = None
+
+
+def changed(trial: FrozenTrial, changes: Changes) -> FrozenTrial:
+    """A running trial as it is with changes that don't end it."""
+    found = deepcopy(trial)
+    kinds = {each.name: each.distribution for each in changes.parameters}
+    found.params |= {each.name: kinds[each.name].to_external_repr(each.value) for each in changes.parameters}
+    found.distributions |= kinds
+    found.user_attrs |= json.loads(json.dumps(changes.own))
+    found.system_attrs |= json.loads(json.dumps(changes.system))
+    return found
+
+
+def start_trial(connection: Connection, study_id: int) -> FrozenTrial:
+    """Makes a trial that runs, with the study's next number. Raises `KeyError` if there is no such study.
+
+    The study's row is locked, so that no other worker counts the same trials meanwhile.
+    """
+    study = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == study_id)
+    if connection.execute(study.with_for_update()).one_or_none() is None:
+        raise KeyError(f"no study with identifier {study_id}")
+    query = select(func.count()).select_from(_TRIALS).where(_TRIALS.c.study_id == study_id)
+    number, now = connection.execute(query).scalar_one(), datetime.now(UTC)
+    values = {"study_id": study_id, "number": number, "state": TrialState.RUNNING}
+    made = connection.execute(_TRIALS.insert().values(**values, datetime_start=now.replace(tzinfo=None)))
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=now.astimezone().replace(tzinfo=None),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=made.inserted_primary_key[0],
+    )
 
 
 def store_changes(connection: Connection, trial_id: int, changes: Changes) -> None:

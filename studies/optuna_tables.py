@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, final
@@ -25,8 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..backends.errors import InputError
 from .faults import Unreachable, explained, place, storage_errors
 from .foreign import strange_values
-from .optuna_changes import Changes, Ending, Parameter, store_changes
-from .optuna_trials import read_trial, read_trials
+from .optuna_changes import Changes, Ending, Parameter, changed, start_trial, store_changes
+from .optuna_trials import read_notes, read_trial, read_trials
 from .patience import patiently
 from .transactions import (
     READ_ONLY,
@@ -146,18 +146,35 @@ def _engine_arguments(engine: Engine) -> dict[str, Any]:
 
 
 @contextmanager
-def together(study: optuna.Study) -> Generator[None]:
+def together(study: optuna.Study, *, have_read: bool = False) -> Generator[None]:
     """Within this block parameters and attributes of a trial are kept back, and one transaction stores them.
 
     That comes with its state when the trial ends, or else at the end of the block. A proposal's ten commits are two
     then, and what it is told is one, of which each costs a database that many write to a turn at its lock. The trial,
-    which nobody else changes, is read once at most. Where the block raises, nothing is stored. Other storages than
-    `optuna_storage`'s store all one by one.
+    which nobody else changes, is read once at most, and so are all trials: not at all where they `have_read` been just
+    before. Where the block raises, nothing is stored. Other storages than `optuna_storage`'s store all one by one.
     """
-    storage = study._storage  # pyright: ignore[reportPrivateUsage]
+    storage, study_id = study._storage, study._study_id  # pyright: ignore[reportPrivateUsage]
     backend = storage._backend if isinstance(storage, _CachedStorage) else storage  # pyright: ignore[reportPrivateUsage]
-    with backend.together() if isinstance(backend, _PatientStorage) else nullcontext():
+    with backend.together(study_id, have_read) if isinstance(backend, _PatientStorage) else nullcontext():
         yield
+
+
+@dataclass
+class _Block:
+    """What a block of `together` has seen and keeps back.
+
+    Attributes:
+        study_id: the study that it is of.
+        have_read: whether Optuna's cache has the study's trials.
+        kept: changes of trials, by their identifiers.
+        seen: trials as they are in the database, likewise.
+    """
+
+    study_id: int
+    have_read: bool
+    kept: dict[int, Changes] = field(default_factory=dict[int, Changes])
+    seen: dict[int, FrozenTrial] = field(default_factory=dict[int, FrozenTrial])
 
 
 @final
@@ -168,20 +185,21 @@ class _PatientStorage(RDBStorage):
     and is ended by `TrialKeeper`, and one that was told already is seen to be.
     """
 
-    _kept: dict[int, Changes] | None = None
-    _seen: dict[int, FrozenTrial]
+    _block: _Block | None = None
     _running: Mapping[int, FrozenTrial] = MappingProxyType({})
 
     @contextmanager
-    def together(self) -> Generator[None]:
+    def together(self, study_id: int, have_read: bool) -> Generator[None]:
         """See `together`."""
-        self._kept, self._seen = (kept := dict[int, Changes]()), {}
+        self._block = block = _Block(study_id, have_read)
         try:
             yield
         finally:
-            self._kept, self._seen = None, {}
-        for trial_id, changes in kept.items():
+            self._block = None
+        for trial_id, changes in block.kept.items():
             self._store(trial_id, changes)
+            if trial_id in block.seen:
+                self._running = {**self._running, trial_id: changed(block.seen[trial_id], changes)}
 
     def _store(self, trial_id: int, changes: Changes) -> None:
         with self.engine.begin() as connection:
@@ -193,24 +211,33 @@ class _PatientStorage(RDBStorage):
             raise UpdateFinishedTrialError(f"The trial with identifier {trial_id} is finished.")
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        found = super()._create_new_trial(study_id, template_trial)
-        if self._kept is not None:
-            self._seen[found._trial_id] = deepcopy(found)  # pyright: ignore[reportPrivateUsage]
+        if template_trial is not None:
+            return super()._create_new_trial(study_id, template_trial)
+        with self.engine.begin() as connection:
+            found = start_trial(connection, study_id)
+        if self._block is not None:
+            self._block.seen[found._trial_id] = deepcopy(found)  # pyright: ignore[reportPrivateUsage]
         return found
 
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """As Optuna's, in less time."""
+        with self.engine.begin() as connection:
+            return read_notes(connection, study_id)
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """As Optuna's; within `together` a trial is read once."""
-        found = (self._seen.get(trial_id) or self._running.get(trial_id)) if self._kept is not None else None
+        """As Optuna's; within `together` a trial is read once, or not at all where it runs and is known."""
+        block = self._block
+        found = (block.seen.get(trial_id) or self._running.get(trial_id)) if block is not None else None
         if found is None:
             with self.engine.begin() as connection:
                 found = read_trial(connection, trial_id)
-            if self._kept is not None:
-                self._seen[trial_id] = found
+            if block is not None:
+                block.seen[trial_id] = found
         return deepcopy(found)
 
     def _changes(self, trial_id: int) -> Changes | None:
         """Where to keep changes of a trial back, within `together`."""
-        return None if self._kept is None else self._kept.setdefault(trial_id, Changes())
+        return None if self._block is None else self._block.kept.setdefault(trial_id, Changes())
 
     def _set_trial_param(
         self,
@@ -244,7 +271,7 @@ class _PatientStorage(RDBStorage):
         """As Optuna's, except that telling a finished trial just what it was told is no error."""
         if not state.is_finished():
             return super().set_trial_state_values(trial_id, state, values)
-        kept = {} if self._kept is None else self._kept
+        kept = {} if self._block is None else self._block.kept
         changes = replace(kept.get(trial_id, Changes()), ending=Ending(state, values))
         with self.engine.begin() as connection:
             store_changes(connection, trial_id, changes)
@@ -261,7 +288,11 @@ class _PatientStorage(RDBStorage):
         """As Optuna's, in less time."""
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        after, among = trial_id_greater_than, included_trial_ids
+        after, among, block = trial_id_greater_than, included_trial_ids, self._block
+        if block is not None and block.study_id == study_id:
+            if block.have_read and (after >= 0 or among):  # which Optuna's cache has
+                return []
+            block.have_read = True
         with strange_values(place(self.engine)), self.engine.begin() as connection:
             found = read_trials(connection, study_id, after=after, among=among, running=self._running)
         # `together` stores parameters with all notes of a trial, which only its own worker changes from then on, when

@@ -29,6 +29,7 @@ _TRIALS = table(
     column("datetime_start", DateTime),
     column("datetime_complete", DateTime),
 )
+_NOTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
 INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 Parts: TypeAlias = "dict[int, list[Row[*tuple[Any, ...]]]]"
 FEW = 500  # how many identifiers go into one IN; for more, all of the study are read
@@ -55,10 +56,23 @@ def read_trials(
         wanted &= (_TRIALS.c.trial_id > after) | _TRIALS.c.trial_id.in_(sorted(among))
     found = _read(connection, wanted, running)
     if not found:
-        studies = table("studies", column("study_id"))
-        if connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id)).first() is None:
-            raise KeyError(f"no study with identifier {study_id}")
+        _require_study(connection, study_id)
     return found
+
+
+def read_notes(connection: Connection, study_id: int) -> dict[str, Any]:
+    """The attributes of a study, as `RDBStorage.get_study_user_attrs` has them. Raises `KeyError` if it isn't there."""
+    rows = connection.execute(select(_NOTES.c.key, _NOTES.c.value_json).where(_NOTES.c.study_id == study_id))
+    found = {key: json.loads(value) for key, value in rows}
+    if not found:
+        _require_study(connection, study_id)
+    return found
+
+
+def _require_study(connection: Connection, study_id: int) -> None:
+    studies = table("studies", column("study_id"))
+    if connection.execute(select(studies.c.study_id).where(studies.c.study_id == study_id)).first() is None:
+        raise KeyError(f"no study with identifier {study_id}")
 
 
 def read_trial(connection: Connection, trial_id: int) -> FrozenTrial:

@@ -1,6 +1,7 @@
 """What our storage keeps back and stores at once, held against Optuna's own storage."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import optuna
@@ -79,12 +80,46 @@ def test_what_is_told_is_one_transaction_that_writes(engine: Engine) -> None:
     with together(study):
         trial.set_constraint("worthless", 0.25)
         study.tell(trial, [1.0, 2.0])
-    assert len(commits) == 2  # one of them only reads
+    assert len(commits) == 1
     assert [each.split()[0] for each in statements if each.split()[0] in ("INSERT", "UPDATE")] == [
         "INSERT",
         "INSERT",
         "UPDATE",
     ]
+
+
+def test_a_proposal_reads_all_trials_once_or_not_at_all(engine: Engine) -> None:
+    storage = optuna_storage(engine)
+    study = study_of(storage)
+    study.sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=1, constant_liar=True, seed=0)
+    for value in range(3):
+        told(study, values=[float(value), 1.0])
+    reads = Counter[str]()
+    event.listen(storage.engine, "before_cursor_execute", lambda *a: reads.update(["FROM trials" in a[2]]))
+    for have_read, statements in ((False, 1), (True, 0)):
+        study.get_trials()
+        reads.clear()
+        with together(study, have_read=have_read):
+            trial = study.ask(fixed_distributions=DISTRIBUTIONS)
+            trial.set_user_attr("where", ("here", 1))
+        assert reads[True] - 2 == statements  # one to number the trial, one to lock it
+    plain = RDBStorage._get_trials(storage, study._study_id, None, set(), -1)
+    assert plain[-1].params == trial.params
+    reads.clear()
+    assert study.get_trials() == plain
+    assert reads[True] == 1
+
+
+def test_trials_are_numbered_in_each_study_by_itself(engine: Engine) -> None:
+    storage = optuna_storage(engine)
+    one, other = study_of(storage), optuna.create_study(storage=storage, study_name="other")
+    assert [study.ask().number for study in (one, other, one, one, other)] == [0, 0, 1, 2, 1]
+    with pytest.raises(KeyError):
+        storage.create_new_trial(10**6)
+    with pytest.raises(KeyError):
+        storage.get_study_user_attrs(10**6)
+    one.set_user_attr("exeunt:grant", {"trials": 2})
+    assert (one.user_attrs, other.user_attrs) == ({"exeunt:grant": {"trials": 2}}, {})
 
 
 def test_the_same_again_changes_nothing_and_anything_else_is_refused(engine: Engine) -> None:
