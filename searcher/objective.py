@@ -21,7 +21,7 @@ from ..backends.sampling import NonFiniteSamples
 from ..backends.schedule import Schedule
 from ..studies.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ..studies.leases import StaleClaim
-from ..studies.records import Claim, EvaluationKey, QualityRecord
+from ..studies.records import Claim, EvaluationKey, Member, QualityRecord
 from ..studies.store import Store
 from ..studies.workers import Worker
 from .candidates import Candidate
@@ -126,8 +126,25 @@ class Objective:
             executor=laboratory.config.throughput.executor,
         )
 
-    def collect(self, candidate: Candidate, seed: int, images: range) -> int:
+    def register(self, candidate: Candidate) -> None:
+        """Makes the candidate a member of the study, unless it is one."""
+        self.store.studies.add_member(self.laboratory.config.name, self._member(candidate), candidate.schedule)
+
+    def _member(self, candidate: Candidate) -> Member:
+        return Member(
+            label=candidate.label,
+            role=candidate.role,
+            family=candidate.family,
+            schedule_digest=candidate.key[0],
+            weights_sha256=weights_digest(self.laboratory.networks[candidate.weights]),
+            weights_name=candidate.weights,
+            trial_number=candidate.trial,
+        )
+
+    def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
         """Samples what is missing of a candidate's images and commits their features; returns how many that was.
+
+        To `register` it is to make it a member of the study before, which costs nothing where it is claimed.
 
         Raises:
             ClaimedElsewhere: another worker is at it.
@@ -137,10 +154,12 @@ class Objective:
             NonFiniteSamples, UnusableFeatures, OutOfMemory: it failed now; the store keeps the reason.
             DeviceError: the device failed; the store keeps the reason, and another worker may try.
         """
-        key = self.key(candidate, seed)
+        key, member = self.key(candidate, seed), self._member(candidate) if register else None
         if not self.store.evaluations.missing(key, images):
+            if register:
+                self.register(candidate)
             return 0
-        with self._sampling(candidate, key) as held:
+        with self._sampling(candidate, key, member) as held:
             # Asked again: another worker may have sampled them and left before the claim was given.
             missing = self.store.evaluations.missing(key, images)
             chunks = list(_chunks(missing, self.laboratory.config.run.chunk_images))
@@ -149,9 +168,9 @@ class Objective:
             return sum(map(len, chunks))
 
     @contextmanager
-    def _sampling(self, candidate: Candidate, key: EvaluationKey) -> Generator[_Held]:
+    def _sampling(self, candidate: Candidate, key: EvaluationKey, member: Member | None = None) -> Generator[_Held]:
         """A claim on a candidate's images for as long as the block lasts; what makes it fail is noted in the store."""
-        held = _Held(claim := self._claim(candidate, key))
+        held = _Held(claim := self._claim(candidate, key, member))
         self._sampler.begin()
         try:
             yield held
@@ -166,9 +185,9 @@ class Objective:
             if not held.given_back:
                 self.store.evaluations.release(claim)
 
-    def _claim(self, candidate: Candidate, key: EvaluationKey) -> Claim:
+    def _claim(self, candidate: Candidate, key: EvaluationKey, member: Member | None = None) -> Claim:
         lease, study = self.laboratory.config.run.lease_seconds, self.laboratory.config.name
-        claim = self.store.evaluations.claim(key, self.worker.owner, lease, study, candidate.schedule)
+        claim = self.store.evaluations.claim(key, self.worker.owner, lease, study, candidate.schedule, member)
         if claim is None:
             raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")
         return claim

@@ -89,7 +89,7 @@ def begin(
         announce(laboratory)
     with open_session(laboratory, url, allowance, watch, interruption, arrival) as session:
         for candidate in given:
-            session.register(candidate)
+            session.objective.register(candidate)
         session.restore()
         yield session
 

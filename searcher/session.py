@@ -9,14 +9,14 @@ from ..backends.errors import Interrupted
 from ..studies import interruption, spending
 from ..studies.budget import parse_budget
 from ..studies.outlines import StoredSchedule
-from ..studies.records import Member, QualityRecord
+from ..studies.records import QualityRecord
 from ..studies.store import Store
 from . import notes
 from .allowance import Allowance
 from .candidates import Candidate
 from .costs import Costs
 from .crew import Crew
-from .laboratory import Laboratory, weights_digest
+from .laboratory import Laboratory
 from .notes import NOTHING, Choice, Grant
 from .objective import AWAITED, UNMEASURABLE, Objective
 from .progress import Watch
@@ -116,17 +116,16 @@ class Session:
         self.check()
         if candidate.key not in self.measured:
             quality = self.laboratory.config.quality
-            self.register(candidate)
-            sampled = self.collect(candidate, quality.search_seed, range(quality.num_images))
+            sampled = self.collect(candidate, quality.search_seed, range(quality.num_images), register=True)
             record = self.objective.score(candidate, quality.search_seed, quality.num_images)
             self._remember(candidate, record)
             self.watch.say(self._line(candidate, sampled))
         return self.measured[candidate.key]
 
-    def collect(self, candidate: Candidate, seed: int, images: range) -> int:
+    def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
         """As `Objective.collect`; raises DeviceError as well where this worker's device can't be trusted any more."""
         try:
-            sampled = self.objective.collect(candidate, seed, images)
+            sampled = self.objective.collect(candidate, seed, images, register=register)
         except UNMEASURABLE as error:
             self.trust.failed(self, error)
             raise
@@ -137,22 +136,6 @@ class Session:
         """Goes on without a candidate that can't be measured, and says why."""
         self.left_out.add(candidate.key)
         self.watch.say(f"{candidate.label} failed: {error}")
-
-    def register(self, candidate: Candidate) -> None:
-        """Makes the candidate a member of the study, unless it is one."""
-        self.store.studies.add_member(
-            self.name,
-            Member(
-                label=candidate.label,
-                role=candidate.role,
-                family=candidate.family,
-                schedule_digest=candidate.key[0],
-                weights_sha256=weights_digest(self.laboratory.networks[candidate.weights]),
-                weights_name=candidate.weights,
-                trial_number=candidate.trial,
-            ),
-            candidate.schedule,
-        )
 
     def refresh(self, *, now: bool = False) -> None:
         """Takes in what other workers have done, once a second or `now`; costs next to nothing where there are none.

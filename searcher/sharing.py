@@ -92,7 +92,7 @@ def prepare(
     arrival = Arrival(takes_target=False, works=False)
     with open_session(laboratory, url, allowance, Silent(), Interruption(), arrival) as session:
         for candidate in given:
-            session.register(candidate)
+            session.objective.register(candidate)
         return session.store.url
 
 

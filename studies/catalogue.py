@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from typing import Any, final
 
 from sqlalchemy import Connection, Engine, distinct, func, select
@@ -12,7 +11,7 @@ from sqlalchemy import Connection, Engine, distinct, func, select
 from ..backends.errors import InputError
 from ..backends.schedule import Schedule
 from .config import StudyConfig, from_dict, refuse_difference, to_dict
-from .evaluations import began, of_study, paid_by, schedule_row
+from .evaluations import began, insert_member, of_study, paid_by, schedule_row
 from .faults import place
 from .patience import patient
 from .records import Member, Progress, WorkerRecord
@@ -96,7 +95,7 @@ class StudyStore:
         with writing(self.engine) as connection:
             if row is not None:
                 insert_once(connection, SCHEDULES, row)
-            insert_once(connection, MEMBERS, {"study": study, **asdict(member)})
+            insert_member(connection, study, member)
 
     @patient
     def members(self, study: str) -> list[Member]:

@@ -23,7 +23,7 @@ from .faults import Unreachable
 from .features import STORED, SUFFIX, UnusableFeatures, chunk_bytes, packed
 from .files import Files
 from .patience import patient
-from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord
+from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord, Member
 from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
 from .transactions import clock, insert_once, reading, writing
 
@@ -110,10 +110,11 @@ class EvaluationStore:
         lease_seconds: float,
         study: str | None = None,
         schedule: Schedule | None = None,
+        member: Member | None = None,
     ) -> Claim | None:
         """The right to add images to an evaluation, or None while another worker has it.
 
-        Its schedule must be stored, or is with `schedule`.
+        Its schedule must be stored, or is with `schedule`. It becomes the `member` of the study, if there is one.
 
         Raises:
             FailedEvaluation: it failed for good, or was lost too often; the message has the reason.
@@ -122,6 +123,8 @@ class EvaluationStore:
         with writing(self.engine) as connection:
             if row is not None:
                 insert_once(connection, SCHEDULES, row)
+            if study is not None and member is not None:
+                insert_member(connection, study, member)
             insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
             token = leases.take(connection, losses.lease_name(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
@@ -299,6 +302,11 @@ def schedule_row(schedule: Schedule) -> dict[str, Any]:
     bare = replace(schedule, name=None, measured=(), provenance=None)
     outline = outlines.to_json(outlines.outline(bare))
     return {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
+
+
+def insert_member(connection: Connection, study: str, member: Member) -> None:
+    """Adds a stored schedule to a stored study, unless it is there."""
+    insert_once(connection, MEMBERS, {"study": study, **asdict(member)})
 
 
 def of_study(study: str | None) -> ColumnElement[bool]:

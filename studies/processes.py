@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 UNKNOWN = ""
@@ -40,6 +41,7 @@ def this_process() -> Process:
     return Process(socket.gethostname(), os.getpid(), _boot(), _namespace(), _start_time(os.getpid()))
 
 
+@cache
 def _boot() -> str:
     """A name that the kernel draws at each start."""
     try:
@@ -48,6 +50,7 @@ def _boot() -> str:
         return UNKNOWN
 
 
+@cache
 def _namespace() -> str:
     """The namespace in which process identifiers are unique, since containers have their own."""
     try:

@@ -9,7 +9,7 @@ from .patience import patiently
 from .store import Store
 from .transactions import reading
 from .trials import OWNER
-from .workers import dead_workers, unended_workers
+from .workers import unended_workers
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ def survey(store: Store, study: str) -> Survey:
 
     def look() -> Survey:
         with reading(store.engine) as connection:
-            dead = frozenset(dead_workers(connection))
-            alive = frozenset(unended_workers(connection, study)) - dead
+            workers = unended_workers(connection)
             owners = marks_of_running(connection, OWNER, study)
+        dead = frozenset(each.owner for each in workers if each.dead is not None)
+        alive = frozenset(each.owner for each in workers if each.study == study) - dead
         return Survey(alive, dead, sum(1 for owner in owners if owner not in alive))
 
     return patiently(store.engine, look)

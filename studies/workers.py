@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from sqlalchemy import Connection, Row, select
 
@@ -116,27 +116,34 @@ def bury_dead_workers(store: Store) -> list[str]:
 def living_workers(store: Store, study: str) -> list[str]:
     """The owners that work on a study now."""
     with reading(store.engine) as connection:
-        dead = dead_workers(connection)
-        return [owner for owner in unended_workers(connection, study) if owner not in dead]
+        return [each.owner for each in unended_workers(connection) if each.study == study and each.dead is None]
 
 
-def unended_workers(connection: Connection, study: str) -> list[str]:
-    """The owners that work on a study, as far as anybody has noted."""
-    query = select(WORKERS.c.owner).where(WORKERS.c.study == study, WORKERS.c.ended.is_(None))
-    return list(connection.execute(query).scalars())
+class Unended(NamedTuple):
+    """A worker that nobody has ended yet, its study if it has one, and why it is dead where it is."""
+
+    owner: str
+    study: str | None
+    dead: str | None
 
 
 def dead_workers(connection: Connection, lock: bool = False) -> dict[str, str]:
-    """The workers that did not end by themselves and will not: owner and reason.
+    """The workers that did not end by themselves and will not: owner and reason. `lock` is as below."""
+    return {each.owner: each.dead for each in unended_workers(connection, lock) if each.dead is not None}
+
+
+def unended_workers(connection: Connection, lock: bool = False) -> list[Unended]:
+    """All workers that nobody has ended yet.
 
     With `lock` none of them can say until the transaction ends that it lives.
     """
     silent = (clock() - WORKERS.c.heartbeat > WORKERS.c.lease_seconds).label("silent")
-    columns = [WORKERS.c[name] for name in ("owner", "host", "pid", "boot", "namespace", "process_started")]
+    columns = [WORKERS.c[name] for name in ("owner", "study", "host", "pid", "boot", "namespace", "process_started")]
     query = select(*columns, silent).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.owner)
     rows = connection.execute(query.with_for_update() if lock else query).all()
-    reasons = {row.owner: GONE if _process(row).is_gone else SILENT if row.silent else None for row in rows}
-    return {owner: reason for owner, reason in reasons.items() if reason is not None}
+    return [
+        Unended(row.owner, row.study, GONE if _process(row).is_gone else SILENT if row.silent else None) for row in rows
+    ]
 
 
 def _process(row: Row[Any]) -> Process:

@@ -244,6 +244,18 @@ class StoreConformance:
         other = TimingKey(**{**vars(TIMING), "batch_size": 1})
         assert store.measurements.call_timings(other) == {}
 
+    def test_a_claim_makes_the_schedule_a_member_even_where_another_worker_has_it(
+        self, store: Store, make_key: MakeKey
+    ) -> None:
+        store.studies.put_config(StudyConfig())
+        key = make_key()
+        member = Member("trial 1", "trial", "", key.schedule_digest, "w" * 64, "w", 1)
+        other = Member("trial 2", "trial", "", key.schedule_digest, "w" * 64, "w", 2)
+        for _ in range(2):
+            assert store.evaluations.claim(key, "ada", 60.0, "demo", member=member) is not None
+        assert store.evaluations.claim(key, "bob", 60.0, "demo", member=other) is None
+        assert store.studies.members("demo") == [member, other]
+
     def test_throughputs_keep_their_raw_seconds(self, store: Store, make_key: MakeKey) -> None:
         full, exit_ = make_key(4).schedule_digest, make_key(1).schedule_digest
         record = ThroughputRecord(
