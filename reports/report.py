@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .files import write_whole
+from .meanwhile import meanwhile
 from .tables import to_csv, to_json
 from .view import StudyView
 
@@ -29,10 +30,9 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     from .style import pdf, png
 
     drawn = figures(view, grid)
+    plots = meanwhile(lambda: {f"{name}.{kind.__name__}": kind(drawn[name]) for name in drawn for kind in (png, pdf)})
     texts = {PAGE: render(view, grid, drawn), "report.json": to_json(view), "report.csv": to_csv(view)}
-    contents = {name: text.encode() for name, text in texts.items()}
-    for name, figure in drawn.items():
-        contents |= {f"{name}.png": png(figure), f"{name}.pdf": pdf(figure)}
+    contents = {name: text.encode() for name, text in texts.items()} | plots()
     for name, content in contents.items():
         write_whole(folder / name, content)
     for name in set(NAMES) - drawn.keys():

@@ -135,6 +135,8 @@ def is_awaited(session: Session) -> bool:
 def measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
     """Measures the baseline that matters most of those that no other worker is at; False where there is none."""
     busy: set[tuple[str, str]] = set()
+    if all(session.is_done(each) for each in rungs):
+        return False
     if session.crew.others:
         session.refresh(now=True)
     while candidate := _contested(session, rungs, busy):
