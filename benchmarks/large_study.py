@@ -182,9 +182,8 @@ class Like:
 def write(connection: Connection, like: Like, space: dict[str, Any], grown: list[Grown]) -> None:
     """The rows that a search would have left."""
     member, quality, key = like.member, like.quality, like.key
-    timing = connection.execute(
-        select(TIMING_KEYS.c.id).where(TIMING_KEYS.c.weights_sha256 == member.weights_sha256)
-    ).scalar_one()
+    newest = select(func.max(TIMING_KEYS.c.id)).where(TIMING_KEYS.c.weights_sha256 == member.weights_sha256)
+    timing = connection.execute(newest).scalar_one()
     trials, last = optuna_tables(connection), connection.execute(select(func.max(EVALUATIONS.c.id))).scalar_one()
     first = 1 + connection.execute(select(func.max(trials["trials"].c.number))).scalar_one()
     noise = np.random.default_rng(0)

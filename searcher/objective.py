@@ -70,7 +70,7 @@ class _Held:
 
 
 class Objective:
-    """Measures candidates for one study.
+    """Measures candidates for one study. `refresh` reads the values that there are.
 
     Args:
         laboratory: what to measure with.
@@ -104,7 +104,6 @@ class Objective:
         self._spent = spent
         self._newest = -math.inf
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
-        self.refresh()
 
     def refresh(self) -> None:
         """Reads the values that were worked out since the last time, by whichever worker."""
