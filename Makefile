@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A server for the tests: EXEUNT_TEST_POSTGRES=$(.ci/postgres start FOLDER) make test
 POSTGRES := $(if $(EXEUNT_TEST_POSTGRES),, and not postgres)
 # Processes side by side take one core each; what waits for work doesn't take another's.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check install clean
 

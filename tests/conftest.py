@@ -11,6 +11,24 @@ from exeunt.studies.storage import open_engine
 from sqlalchemy import make_url
 
 
+# Processes take one file after the other: those that take longest come first, so that none is alone with one in the end.
+LONGEST = (
+    "test_resume",
+    "test_hf",
+    "test_conformance",
+    "test_docs",
+    "test_artifacts",
+    "test_apply_hooks",
+    "test_hf_unet",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The same order in all processes."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def gradients_stay_on() -> Iterator[None]:
     """Whoever turns gradients off turns them on again: a later test that trains would fail for it."""
