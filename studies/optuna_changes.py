@@ -91,6 +91,8 @@ def start_trial(connection: Connection, study_id: int) -> FrozenTrial:
     number, now = connection.execute(query).scalar_one(), datetime.now(UTC)
     values = {"study_id": study_id, "number": number, "state": TrialState.RUNNING}
     made = connection.execute(_TRIALS.insert().values(**values, datetime_start=now.replace(tzinfo=None)))
+    key = made.inserted_primary_key
+    assert key is not None, "one row was inserted"
     return FrozenTrial(
         number=number,
         state=TrialState.RUNNING,
@@ -102,7 +104,7 @@ def start_trial(connection: Connection, study_id: int) -> FrozenTrial:
         user_attrs={},
         system_attrs={},
         intermediate_values={},
-        trial_id=made.inserted_primary_key[0],
+        trial_id=key[0],
     )
 
 

@@ -10,17 +10,8 @@ from exeunt.studies.files import VARIABLE
 from exeunt.studies.storage import open_engine
 from sqlalchemy import make_url
 
-
-# Processes take one file after the other: those that take longest come first, so that none is alone with one in the end.
-LONGEST = (
-    "test_resume",
-    "test_hf",
-    "test_conformance",
-    "test_docs",
-    "test_artifacts",
-    "test_apply_hooks",
-    "test_hf_unet",
-)
+# Each process takes one file after the other: those that take longest come first, so that the end is shared.
+LONGEST = ("test_resume", "test_hf", "test_conformance", "test_docs", "test_artifacts", "test_apply_hooks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
