@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -17,9 +18,10 @@ def meanwhile(work: Callable[[], T]) -> Callable[[], T]:
 
     A copy of this process does it, to which nothing has to be sent and which sends its result back. Where there can be
     none, or where it fails, the work is done by this process when its result is asked for, and may raise then. No copy
-    is made where a second core is missing, or where another thread might hold a lock that nobody would ever free in it.
+    is made where a second core is missing, where another thread might hold a lock that nobody would ever free in it,
+    or on systems whose own libraries can't be copied.
     """
-    if "fork" not in multiprocessing.get_all_start_methods() or threading.active_count() > 1 or _cores() < 2:
+    if sys.platform != "linux" or threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
         return work
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_send, args=(work, sender), daemon=True)
@@ -30,7 +32,7 @@ def meanwhile(work: Callable[[], T]) -> Callable[[], T]:
     def result() -> T:
         try:
             return receiver.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return work()
         finally:
             receiver.close()
@@ -42,7 +44,3 @@ def meanwhile(work: Callable[[], T]) -> Callable[[], T]:
 def _send(work: Callable[[], T], sender: Connection) -> None:
     with suppress(BaseException):  # whose message is the other process's to write; it sees that the pipe is closed
         sender.send(work())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, distinct, func, select
 from ..backends.errors import InputError
 from ..backends.schedule import Schedule
 from .config import StudyConfig, from_dict, refuse_difference, to_dict
-from .evaluations import began, insert_member, of_study, paid_by, schedule_row
+from .evaluation_queries import began, insert_member, of_study, paid_by, schedule_row
 from .faults import place
 from .patience import patient
 from .records import Member, Progress, WorkerRecord

@@ -7,27 +7,40 @@ Features are files, written before the row that names them: what is cut off in b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, func, select, true
+from sqlalchemy import Connection, Engine, Row, select, true
 
 from ..backends.errors import ExeuntError, StorageError
-from ..backends.schedule import Schedule, canonical, parse
+from ..backends.schedule import Schedule, parse
 from . import leases, losses, outlines, secrets
 from .artifacts import DamagedArtifact, MissingArtifact
+from .evaluation_queries import (
+    batches,
+    chunks_of,
+    evaluation_id,
+    evaluation_records,
+    held_schedules,
+    insert_member,
+    is_committed,
+    is_noted,
+    is_own,
+    of_study,
+    paid_by,
+    reasons_of,
+    schedule_row,
+)
 from .faults import Unreachable
 from .features import STORED, SUFFIX, UnusableFeatures, chunk_bytes, packed
 from .files import Files
 from .patience import patient
 from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord, Member
-from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
+from .tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
 from .transactions import clock, insert_once, reading, writing
-
-FEW = 500  # how many values go into one IN, well under every database's limit
 
 
 class FailedEvaluation(ExeuntError):
@@ -81,7 +94,7 @@ class EvaluationStore:
         """The schedules with these digests, by digest; those that are not there are left out."""
         found: dict[str, Schedule] = {}
         with reading(self.engine) as connection:
-            for some in _batches(sorted(set(digests))):
+            for some in batches(sorted(set(digests))):
                 rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(some)))
                 found |= {row.digest: parse(row.schedule) for row in rows}
         return found
@@ -91,15 +104,15 @@ class EvaluationStore:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
         with reading(self.engine) as connection:
-            return _held(connection, SCHEDULES.c.digest.in_(members))
+            return held_schedules(connection, SCHEDULES.c.digest.in_(members))
 
     @patient
     def held(self, digests: Iterable[str]) -> dict[str, outlines.StoredSchedule]:
         """The same of the schedules with these digests; those that are not there are left out."""
         found: dict[str, outlines.StoredSchedule] = {}
         with reading(self.engine) as connection:
-            for some in _batches(sorted(set(digests))):
-                found |= _held(connection, SCHEDULES.c.digest.in_(some))
+            for some in batches(sorted(set(digests))):
+                found |= held_schedules(connection, SCHEDULES.c.digest.in_(some))
         return found
 
     @patient
@@ -129,7 +142,7 @@ class EvaluationStore:
             token = leases.take(connection, losses.lease_name(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
             failed = row.failed or (token is not None and losses.is_lost_cause(connection, row.id))
-            reason = _reasons(connection, [row.id])[row.id][-1] if failed else None
+            reason = reasons_of(connection, [row.id])[row.id][-1] if failed else None
             if failed and token is not None:
                 leases.free(connection, losses.lease_name(key.digest), owner, token)
         if failed:
@@ -156,8 +169,8 @@ class EvaluationStore:
         """
         note = {"owner": claim.owner, "token": claim.token, "reason": secrets.redact(reason), "at": clock()}
         with writing(self.engine, durable=True) as connection:
-            evaluation = _id(connection, claim.evaluation)
-            if _is_noted(connection, evaluation, claim):
+            evaluation = evaluation_id(connection, claim.evaluation)
+            if is_noted(connection, evaluation, claim):
                 return
             _hold(connection, claim)
             connection.execute(FAILURES.insert().values(evaluation_id=evaluation, **note))
@@ -184,15 +197,15 @@ class EvaluationStore:
         values = self._filed(features, first_image)
         values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
         with reading(self.engine) as connection:  # before anybody has to wait for this transaction
-            evaluation = _id(connection, claim.evaluation)
+            evaluation = evaluation_id(connection, claim.evaluation)
         with writing(self.engine, durable=True) as connection:
             try:
                 _hold(connection, claim)
             except leases.StaleClaim:
-                if last and _is_own(connection, evaluation, values):
+                if last and is_own(connection, evaluation, values):
                     return  # It was given back by this very commit, whose answer was lost.
                 raise
-            if not _is_committed(connection, evaluation, values):
+            if not is_committed(connection, evaluation, values):
                 connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
                 self._require(values["sha256"])
             if last:
@@ -207,7 +220,8 @@ class EvaluationStore:
         values = self._filed(features, first_image)
         with writing(self.engine, durable=True) as connection:
             _hold(connection, claim)
-            same = (CHUNKS.c.evaluation_id == _id(connection, claim.evaluation)) & (CHUNKS.c.first_image == first_image)
+            evaluation = evaluation_id(connection, claim.evaluation)
+            same = (CHUNKS.c.evaluation_id == evaluation) & (CHUNKS.c.first_image == first_image)
             row = connection.execute(select(CHUNKS.c.num_images, CHUNKS.c.width).where(same)).one()
             assert tuple(row) == (values["num_images"], values["width"]), "a chunk is mended whole"
             values["seconds"] = CHUNKS.c.seconds + seconds
@@ -232,7 +246,7 @@ class EvaluationStore:
         """The parts of `images` that no chunk holds, in order."""
         covered = CHUNKS.c.first_image, CHUNKS.c.num_images
         with reading(self.engine) as connection:
-            rows = connection.execute(_chunks_of(key, images, *covered)).all()
+            rows = connection.execute(chunks_of(key, images, *covered)).all()
         parts: list[range] = []
         start = images.start
         for row in rows:
@@ -250,7 +264,7 @@ class EvaluationStore:
         """
         columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
         with reading(self.engine) as connection:
-            rows = connection.execute(_chunks_of(key, images, *columns)).all()
+            rows = connection.execute(chunks_of(key, images, *columns)).all()
         parts = [self._part(row, images, key) for row in rows]
         if sum(len(part) for part in parts) < len(images) or not parts:
             return None
@@ -275,13 +289,13 @@ class EvaluationStore:
     def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
         """One evaluation as it stands, or None if nobody ever claimed it."""
         with reading(self.engine) as connection:
-            return next(_records(connection, EVALUATIONS.c.digest == key.digest), None)
+            return next(evaluation_records(connection, EVALUATIONS.c.digest == key.digest), None)
 
     @patient
     def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
         """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
         with reading(self.engine) as connection:
-            return list(_records(connection, of_study(study)))
+            return list(evaluation_records(connection, of_study(study)))
 
     @patient
     def chunks(self, study: str | None = None) -> list[ChunkRecord]:
@@ -297,133 +311,5 @@ class EvaluationStore:
         ]
 
 
-def schedule_row(schedule: Schedule) -> dict[str, Any]:
-    """The columns of a stored schedule, without what doesn't belong to its digest."""
-    bare = replace(schedule, name=None, measured=(), provenance=None)
-    outline = outlines.to_json(outlines.outline(bare))
-    return {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
-
-
-def insert_member(connection: Connection, study: str, member: Member) -> None:
-    """Adds a stored schedule to a stored study, unless it is there."""
-    insert_once(connection, MEMBERS, {"study": study, **asdict(member)})
-
-
-def of_study(study: str | None) -> ColumnElement[bool]:
-    """The condition that an evaluation is of a study's schedule on the weights that it has there; None: of any."""
-    if study is None:
-        return true()
-    return (
-        select(MEMBERS.c.id)
-        .where(MEMBERS.c.study == study)
-        .where(MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest)
-        .where(MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256)
-        .exists()
-    )
-
-
-def began(study: str) -> ColumnElement[float]:
-    """When a study was started, on the database's clock."""
-    created = select(STUDIES.c.created).where(STUDIES.c.name == study).scalar_subquery()
-    return func.coalesce(created, 0.0)
-
-
-def paid_by(study: str) -> ColumnElement[bool]:
-    """The condition that a chunk was paid for by a study, and not by a deleted one that had its name before."""
-    return (CHUNKS.c.study == study) & (CHUNKS.c.committed >= began(study))
-
-
 def _hold(connection: Connection, claim: Claim) -> None:
     leases.hold(connection, losses.lease_name(claim.evaluation), claim.owner, claim.token, claim.lease_seconds)
-
-
-def _id(connection: Connection, digest: str) -> int:
-    return connection.execute(select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == digest)).scalar_one()
-
-
-def _is_noted(connection: Connection, evaluation: int, claim: Claim) -> bool:
-    """Whether the failure of this claim was noted before."""
-    same = (FAILURES.c.owner == claim.owner) & (FAILURES.c.token == claim.token)
-    query = select(FAILURES.c.id).where(FAILURES.c.evaluation_id == evaluation, same)
-    return connection.execute(query).first() is not None
-
-
-def _held(connection: Connection, condition: ColumnElement[bool]) -> dict[str, outlines.StoredSchedule]:
-    rows = connection.execute(select(SCHEDULES).where(condition))
-    return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
-
-
-def _batches(values: list[Any]) -> Iterator[list[Any]]:
-    return (values[start : start + FEW] for start in range(0, len(values), FEW))
-
-
-def _is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
-    """Whether this very chunk is there. Another one with some of its images is a mistake of the caller."""
-    last = chunk["first_image"] + chunk["num_images"]
-    rows = connection.execute(
-        select(CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.sha256)
-        .where(CHUNKS.c.evaluation_id == evaluation)
-        .where(CHUNKS.c.first_image < last)
-        .where(CHUNKS.c.first_image + CHUNKS.c.num_images > chunk["first_image"])
-    ).all()
-    same = (chunk["first_image"], chunk["num_images"], chunk["sha256"])
-    assert all(tuple(row) == same for row in rows), "some of these images are committed already: ask missing() first"
-    return bool(rows)
-
-
-def _is_own(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
-    """Whether this very chunk is there, and of this very worker."""
-    same = [CHUNKS.c[name] == chunk[name] for name in ("first_image", "num_images", "sha256", "owner")]
-    return (
-        connection.execute(select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == evaluation, *same)).first() is not None
-    )
-
-
-def _chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:
-    """The chunks with some of these images, in order."""
-    assert images.step == 1
-    return (
-        select(*columns)
-        .join(EVALUATIONS)
-        .where(EVALUATIONS.c.digest == key.digest)
-        .where(CHUNKS.c.first_image < images.stop)
-        .where(CHUNKS.c.first_image + CHUNKS.c.num_images > images.start)
-        .order_by(CHUNKS.c.first_image)
-    )
-
-
-def _reasons(connection: Connection, evaluations: Collection[int]) -> dict[int, tuple[str, ...]]:
-    found: dict[int, tuple[str, ...]] = {}
-    for some in _batches(list(evaluations)):
-        query = select(FAILURES).where(FAILURES.c.evaluation_id.in_(some)).order_by(FAILURES.c.id)
-        for row in connection.execute(query):
-            found[row.evaluation_id] = (*found.get(row.evaluation_id, ()), row.reason)
-    return found
-
-
-def _records(connection: Connection, condition: Any) -> Iterator[EvaluationRecord]:
-    query = (
-        select(
-            EVALUATIONS,
-            func.coalesce(func.sum(CHUNKS.c.num_images), 0).label("num_images"),
-            func.coalesce(func.sum(CHUNKS.c.seconds), 0.0).label("seconds"),
-        )
-        .outerjoin(CHUNKS)
-        .where(condition)
-        .group_by(EVALUATIONS.c.id)
-        .order_by(EVALUATIONS.c.id)
-    )
-    rows = connection.execute(query).all()
-    reasons = _reasons(connection, [row.id for row in rows])
-    for row in rows:
-        key = EvaluationKey(
-            row.schedule_digest,
-            row.weights_sha256,
-            row.conditions_digest,
-            row.seed,
-            row.extractor,
-            row.dtype,
-            row.executor,
-        )
-        failures = reasons.get(row.id, ())
-        yield EvaluationRecord(key, row.digest, int(row.num_images), float(row.seconds), row.failed, failures)

@@ -12,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, true
 
-from .evaluations import of_study
+from .evaluation_queries import of_study
 from .faults import place
 from .foreign import strange_values
 from .patience import patient

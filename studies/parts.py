@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, MetaData, Select, Table, inspect, or_, select
 
-from .evaluations import of_study, paid_by
+from .evaluation_queries import of_study, paid_by
 from .tables import (
     CALL_TIMINGS,
     CHUNKS,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import case, func, select
 
-from .evaluations import paid_by
+from .evaluation_queries import paid_by
 from .patience import patiently
 from .store import Store
 from .tables import CHUNKS, WORKERS
