@@ -24,7 +24,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ..backends.schedule import Schedule
-from ..studies.optuna_tables import together
+from ..studies.optuna_tables import add_once, together
 from ..studies.trials import RETRY_OF
 from .space import Space
 
@@ -192,16 +192,14 @@ class Proposer:
         Others stay out: samplers learn from the parameters that all trials share.
         """
         point = self.space.parameters(schedule)
-        known = {trial.user_attrs.get("schedule") for trial in self.look()}
-        if point is None or schedule.digest in known:
+        if point is None:
             return
         self._trials = None
-        self.study.add_trial(
-            create_trial(
-                params=point,
-                distributions=self.space.distributions(),
-                values=[values.quality, values.speed],
-                constraints={WORTHLESS: values.violation} if self._constrained else None,
-                user_attrs={"schedule": schedule.digest, "label": label},
-            )
+        trial = create_trial(
+            params=point,
+            distributions=self.space.distributions(),
+            values=[values.quality, values.speed],
+            constraints={WORTHLESS: values.violation} if self._constrained else None,
+            user_attrs={"schedule": schedule.digest, "label": label},
         )
+        add_once(self.study, trial, "schedule")

@@ -83,17 +83,8 @@ def measure_baseline(session: Session, candidate: Candidate) -> bool:
 
 
 def tell_known(session: Session, candidate: Candidate, measured: Measured) -> None:
-    """Lets the sampler learn from a schedule that it did not propose, once.
-
-    Workers take turns, also where none was seen: another one may have come since this one began to sample.
-    """
-    told = values(session, measured)
-    while True:
-        with turn(session.store, f"told {session.name}", session.crew.worker) as mine:
-            if mine:
-                session.proposer.tell_known(candidate.label, candidate.schedule, told)
-                return
-        session.wait()
+    """Lets the sampler learn from a schedule that it did not propose, once."""
+    session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
 
 
 def measure_proposals(session: Session) -> None:

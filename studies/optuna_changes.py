@@ -80,13 +80,8 @@ def changed(trial: FrozenTrial, changes: Changes) -> FrozenTrial:
 
 
 def start_trial(connection: Connection, study_id: int) -> FrozenTrial:
-    """Makes a trial that runs, with the study's next number. Raises `KeyError` if there is no such study.
-
-    The study's row is locked, so that no other worker counts the same trials meanwhile.
-    """
-    study = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == study_id)
-    if connection.execute(study.with_for_update()).one_or_none() is None:
-        raise KeyError(f"no study with identifier {study_id}")
+    """Makes a trial that runs, with the study's next number. Raises `KeyError` if there is no such study."""
+    _lock(connection, study_id)
     query = select(func.count()).select_from(_TRIALS).where(_TRIALS.c.study_id == study_id)
     number, now = connection.execute(query).scalar_one(), datetime.now(UTC)
     values = {"study_id": study_id, "number": number, "state": TrialState.RUNNING}
@@ -106,6 +101,33 @@ def start_trial(connection: Connection, study_id: int) -> FrozenTrial:
         intermediate_values={},
         trial_id=key[0],
     )
+
+
+def add_once(connection: Connection, study_id: int, trial: FrozenTrial, unique: str) -> None:
+    """Adds a finished trial, unless the study has one with the same attribute `unique`.
+
+    Raises:
+        KeyError: there is no such study.
+        ValueError: a parameter's distribution is not that of the study's other trials.
+    """
+    _lock(connection, study_id)
+    mark = (_OWN.c.key == unique) & (_OWN.c.value_json == json.dumps(trial.user_attrs[unique]))
+    query = select(_OWN.c.trial_id).join(_TRIALS, _TRIALS.c.trial_id == _OWN.c.trial_id)
+    if connection.execute(query.where(_TRIALS.c.study_id == study_id, mark).limit(1)).first() is not None:
+        return
+    parameters = [
+        Parameter(name, kind.to_internal_repr(trial.params[name]), kind, None)
+        for name, kind in trial.distributions.items()
+    ]
+    changes = Changes(parameters, trial.user_attrs, trial.system_attrs, Ending(trial.state, trial.values))
+    store_changes(connection, start_trial(connection, study_id)._trial_id, changes)  # pyright: ignore[reportPrivateUsage]
+
+
+def _lock(connection: Connection, study_id: int) -> None:
+    """Keeps all others from adding trials to the study until this transaction ends, whatever their clocks say."""
+    study = select(_STUDIES.c.study_id).where(_STUDIES.c.study_id == study_id)
+    if connection.execute(study.with_for_update()).one_or_none() is None:
+        raise KeyError(f"no study with identifier {study_id}")
 
 
 def store_changes(connection: Connection, trial_id: int, changes: Changes) -> None:

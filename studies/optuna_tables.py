@@ -23,6 +23,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backends.errors import InputError
+from . import optuna_changes
 from .faults import Unreachable, explained, place, storage_errors
 from .foreign import strange_values
 from .optuna_changes import Changes, Ending, Parameter, changed, start_trial, store_changes
@@ -154,10 +155,28 @@ def together(study: optuna.Study, *, have_read: bool = False) -> Generator[None]
     which nobody else changes, is read once at most, and so are all trials: not at all where they `have_read` been just
     before. Where the block raises, nothing is stored. Other storages than `optuna_storage`'s store all one by one.
     """
-    storage, study_id = study._storage, study._study_id  # pyright: ignore[reportPrivateUsage]
-    backend = storage._backend if isinstance(storage, _CachedStorage) else storage  # pyright: ignore[reportPrivateUsage]
-    with backend.together(study_id, have_read) if isinstance(backend, _PatientStorage) else nullcontext():
+    backend, study_id = _backend(study)
+    with nullcontext() if backend is None else backend.together(study_id, have_read):
         yield
+
+
+def add_once(study: optuna.Study, trial: FrozenTrial, unique: str) -> None:
+    """Adds a finished trial, unless the study has one with the same attribute `unique`.
+
+    In `optuna_storage`'s it is looked for and added by one transaction: no two workers add it, at whatever moment.
+    """
+    backend, study_id = _backend(study)
+    if backend is not None:
+        backend.add_once(study_id, trial, unique)
+    elif all(each.user_attrs.get(unique) != trial.user_attrs[unique] for each in study.get_trials(deepcopy=False)):
+        study.add_trial(trial)
+
+
+def _backend(study: optuna.Study) -> tuple[_PatientStorage | None, int]:
+    """Our storage that a study is in, or None, and the study's identifier there."""
+    storage = study._storage  # pyright: ignore[reportPrivateUsage]
+    backend = storage._backend if isinstance(storage, _CachedStorage) else storage  # pyright: ignore[reportPrivateUsage]
+    return backend if isinstance(backend, _PatientStorage) else None, study._study_id  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass
@@ -200,6 +219,11 @@ class _PatientStorage(RDBStorage):
             self._store(trial_id, changes)
             if trial_id in block.seen:
                 self._running = {**self._running, trial_id: changed(block.seen[trial_id], changes)}
+
+    def add_once(self, study_id: int, trial: FrozenTrial, unique: str) -> None:
+        """See `add_once`."""
+        with self.engine.begin() as connection:
+            optuna_changes.add_once(connection, study_id, trial, unique)
 
     def _store(self, trial_id: int, changes: Changes) -> None:
         with self.engine.begin() as connection:
@@ -344,6 +368,7 @@ _WRITING = (
     "_create_new_trial",
     "_set_trial_param",
     "_store",
+    "add_once",
     "set_trial_state_values",
     "set_trial_intermediate_value",
     "set_trial_user_attr",

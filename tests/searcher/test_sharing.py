@@ -1,7 +1,6 @@
 """Two workers of one study in turns, each step of theirs seen by the other."""
 
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exeunt.backends.errors import DeviceError, Interrupted
+from exeunt.backends.errors import DeviceError
 from exeunt.searcher import notes
 from exeunt.searcher.allowance import Allowance
 from exeunt.searcher.finals import choose_front, measure_front
@@ -31,7 +30,6 @@ from exeunt.studies.orders import give_order, withdraw_order
 from exeunt.studies.outlines import hold
 from exeunt.studies.store import open_store
 from exeunt.studies.targets import target
-from exeunt.studies.turns import turn
 
 BUDGET = "6-trials"
 TOGETHER = Arrival(budget_id="together")
@@ -108,14 +106,13 @@ def test_what_one_has_measured_the_other_looks_up(both: tuple[Session, Session])
     assert second.results[0].candidate.key == first.laboratory.baseline.key
 
 
-def test_who_has_seen_nobody_yet_takes_turns_at_telling_what_is_known(both: tuple[Session, Session]):
-    first, second = both
-    known, stop = next(iter(first.measured.values())), Interruption()
-    first.crew.others, first.check, stop.received = 0, stop.check, signal.SIGTERM
-    with turn(second.store, f"told {second.name}", second.crew.worker) as mine:
-        assert mine
-        with pytest.raises(Interrupted):  # it waits, and so finds out that it is to end
-            tell_known(first, known.candidate, known)
+def test_what_is_known_is_told_once(both: tuple[Session, Session]):
+    first = both[0]
+    before = len(first.proposer.look())
+    for measured in first.measured.values():
+        for each in both:
+            tell_known(each, measured.candidate, measured)
+    assert len(first.proposer.look()) == before > 0
 
 
 def test_they_spend_one_budget(both: tuple[Session, Session]):

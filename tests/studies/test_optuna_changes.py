@@ -1,18 +1,19 @@
 """What our storage keeps back and stores at once, held against Optuna's own storage."""
 
 import json
+import threading
 from collections import Counter
 from dataclasses import replace
 
 import optuna
 import pytest
 from exeunt.studies.optuna_changes import Changes, Ending, Parameter, store_changes
-from exeunt.studies.optuna_tables import together
+from exeunt.studies.optuna_tables import add_once, together
 from exeunt.studies.storage import open_engine, optuna_storage
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import Engine, event
 
 DISTRIBUTIONS = {
@@ -108,6 +109,38 @@ def test_a_proposal_reads_all_trials_once_or_not_at_all(engine: Engine) -> None:
     reads.clear()
     assert study.get_trials() == plain
     assert reads[True] == 1
+
+
+def test_what_many_add_at_once_is_there_once(engine: Engine, either_url: str, tmp_path) -> None:
+    """Nothing but the database keeps them from it: leases are worth nothing where a clock is wrong."""
+    study_of(optuna_storage(engine))
+    trial = create_trial(
+        params={"depth": 3, "warp": 0.5, "kind": None},
+        distributions=DISTRIBUTIONS,
+        values=[1.0, float("inf")],
+        constraints={"worthless": -0.5},
+        user_attrs={"schedule": "abc", "label": "full"},
+    )
+    barrier = threading.Barrier(4)
+
+    def add() -> None:
+        own = open_engine(either_url)
+        study = optuna.load_study(storage=optuna_storage(own), study_name="study")
+        barrier.wait()
+        add_once(study, trial, "schedule")
+        own.dispose()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    theirs = study_of(RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    for _ in range(2):
+        add_once(theirs, trial, "schedule")
+    (found,), (wanted,) = optuna.load_study(storage=optuna_storage(engine), study_name="study").trials, theirs.trials
+    assert _fields(found) == _fields(wanted)
+    assert found.constraints == {"worthless": -0.5}
 
 
 def test_trials_are_numbered_in_each_study_by_itself(engine: Engine) -> None:
