@@ -19,3 +19,17 @@ def uncollected() -> Generator[None]:
     finally:
         if was:
             gc.enable()
+
+
+@contextmanager
+def settled() -> Generator[None]:
+    """Leaves all that is in memory by now out of every search for garbage until the block ends.
+
+    After torch's import that is a million objects. To look them all over takes a worker, whose memory lay idle while it
+    sampled, a tenth of a second and more, now and then in the middle of a transaction.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..reports.loading import load_view
+from ..reports.uncollected import settled
 from ..reports.view import StudyView
 from ..studies.budget import Budget, parse_budget
 from ..studies.config import StudyConfig
@@ -96,12 +97,13 @@ def begin(
 
 def work(session: Session) -> None:
     """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
-    if session.crew.others:
-        session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
-    while session.choice is None or not session.choice.measured:
-        session.enter(BASELINES)
-        measure_baselines(session)
-        session.enter(SEARCHING)
-        measure_proposals(session)
-        session.enter(FRONT)
-        measure_front(session)
+    with settled():
+        if session.crew.others:
+            session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
+        while session.choice is None or not session.choice.measured:
+            session.enter(BASELINES)
+            measure_baselines(session)
+            session.enter(SEARCHING)
+            measure_proposals(session)
+            session.enter(FRONT)
+            measure_front(session)
