@@ -1,6 +1,7 @@
 """Reading diffusers folders: a pipeline's, or that of one model."""
 
 import gc
+import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ DAMAGED = Exception  # files that no program wrote make diffusers raise anything
 LAYERS = ("num_layers", "num_single_layers", "layers_per_block", "num_attention_blocks", "transformer_layers_per_block")
 # Position tables of this many squared, at the widths that there are, take about 2 GB.
 SIZES, MOST_PIXELS = ("sample_size", "pos_embed_max_size", "rope_max_seq_len"), 1024
+HEADS = ("num_attention_heads", "attention_head_dim")  # whose product is the width, which some weight has
 STEM = "diffusion_pytorch_model"
 
 
@@ -133,15 +135,24 @@ def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
 
 def _refuse_enormous(folder: Folder) -> None:
     """Refuses a configuration of more layers than there are weights, or of sizes that would fill the memory alone."""
-    most = sum(len(open_container(file, shapes_only=True).content) for file in _files(folder))
-    limits = dict.fromkeys(LAYERS, most) | dict.fromkeys(SIZES, MOST_PIXELS)
-    for key, value in read_json(folder.denoiser / MODEL).items():
+    weights = [each for file in _files(folder) for each in open_container(file, shapes_only=True).content.values()]
+    widest = max((size for each in weights for size in each.shape), default=0)
+    limits = dict.fromkeys(LAYERS, len(weights)) | dict.fromkeys(SIZES, MOST_PIXELS) | dict.fromkeys(HEADS, widest)
+    stated = read_json(folder.denoiser / MODEL)
+    for key, value in [(key, stated[key]) for key in stated if key in limits]:
         for each in value if isinstance(value, list) else [value]:
-            if key in limits and isinstance(each, int | float) and not 0 <= each <= limits[key]:
-                raise InputError(
-                    f"checkpoint: `{key}` in `{folder.denoiser / MODEL}` must be from 0 to {limits[key]}, but is "
-                    f"{each}. Download the whole folder again."
-                )
+            _refuse_beyond(folder, key, each, limits[key])
+    heads = [stated.get(name) for name in HEADS]
+    if all(isinstance(each, int | float) for each in heads):
+        _refuse_beyond(folder, " × ".join(HEADS), math.prod(heads), widest)
+
+
+def _refuse_beyond(folder: Folder, key: str, value: object, most: int) -> None:
+    if isinstance(value, int | float) and not 0 <= value <= most:
+        raise InputError(
+            f"checkpoint: `{key}` in `{folder.denoiser / MODEL}` must be from 0 to {most}, but is {value}. "
+            "Download the whole folder again."
+        )
 
 
 def digest(folder: Folder) -> str:

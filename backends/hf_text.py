@@ -12,6 +12,7 @@ LIBRARIES = ("diffusers", "transformers")
 _CUT = re.compile(r"input was truncated because .*up to (\d+) tokens")
 _ABOUT_THE_SAME = "sequence length is longer than the specified maximum"  # before a prompt is cut
 _LONGEST = 300  # characters
+RUST_PANIC = "PanicException"  # of tokenizers, which is no Exception, and has no module that it could be imported from
 
 
 class _Gatherer(logging.Handler):
@@ -46,7 +47,9 @@ def refusing(name: str) -> Generator[None]:
         yield
     except ExeuntError:
         raise
-    except Exception as error:  # files that no program wrote make transformers raise anything
+    except BaseException as error:  # files that no program wrote make transformers raise anything
+        if not isinstance(error, Exception) and type(error).__name__ != RUST_PANIC:
+            raise
         if is_out_of_memory(error) or is_broken_device(error):
             raise
         reason = next(iter(str(error).splitlines()), "no reason given")

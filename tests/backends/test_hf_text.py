@@ -3,9 +3,11 @@
 import logging
 
 import pytest
+from exeunt.backends.errors import InputError
 from exeunt.backends.hf import DiffusersNetwork
-from exeunt.backends.hf_text import LIBRARIES, gathered
+from exeunt.backends.hf_text import LIBRARIES, gathered, refusing
 from tiny_pipelines import tiny
+from tokenizers import Tokenizer, models
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,3 +37,16 @@ def test_other_warnings_are_kept_and_loggers_are_as_before() -> None:
             logging.getLogger("transformers.x").info("not worth saying")
     assert said == ["a package is missing"]
     assert [(logger.handlers, logger.propagate) for logger in loggers] == before
+
+
+def test_a_panic_of_the_tokenizers_is_a_mistake_in_their_files() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer.enable_padding(length=2**62)
+    words = r"`pipeline` can't encode prompts \(PanicException: capacity overflow\)"
+    with pytest.raises(InputError, match=words), refusing("pipeline"):
+        tokenizer.encode_batch(["a"])
+
+
+def test_an_interrupt_is_no_mistake_in_files() -> None:
+    with pytest.raises(KeyboardInterrupt), refusing("pipeline"):
+        raise KeyboardInterrupt
