@@ -142,8 +142,8 @@ def _refuse_enormous(folder: Folder) -> None:
     for key, value in [(key, stated[key]) for key in stated if key in limits]:
         for each in value if isinstance(value, list) else [value]:
             _refuse_beyond(folder, key, each, limits[key])
-    heads = [stated.get(name) for name in HEADS]
-    if all(isinstance(each, int | float) for each in heads):
+    heads = [each for name in HEADS if isinstance(each := stated.get(name), int | float)]
+    if len(heads) == len(HEADS):
         _refuse_beyond(folder, " × ".join(HEADS), math.prod(heads), widest)
 
 
