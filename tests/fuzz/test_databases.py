@@ -241,6 +241,13 @@ def test_timings_that_are_no_numbers_stop_who_works_on_them(value: Any, made: Pa
     assert "holds something that Exeunt did not write" in said
 
 
+@pytest.mark.parametrize("value", [-5, 0, 2.5, "many"])
+def test_a_batch_without_images_is_refused(value: Any, made: Path, tmp_path: Path) -> None:
+    path = put(tmp_path, made.read_bytes())
+    overwrite(path, "exeunt_timing_keys", "batch_size", value)
+    look(path)
+
+
 MOVING = (
     ["study", "copy", "small", "--to", "OUT"],
     ["study", "backup", "-o", "OUT"],
