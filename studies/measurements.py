@@ -138,7 +138,7 @@ def _throughput(row: Row[Any]) -> ThroughputRecord:
     values |= {name: _seconds(values[name]) for name in ("seconds", "baseline_seconds", "latency_seconds")}
     if len(values["seconds"]) != len(values["baseline_seconds"]):
         raise ValueError("a timing has as many seconds as its neighbours")
-    if not isinstance(key.batch_size, int) or key.batch_size < 1:
+    if not isinstance(row.batch_size, int) or row.batch_size < 1:
         raise ValueError("a batch has an image or more")
     return ThroughputRecord(key=key, **values)
 
