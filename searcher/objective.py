@@ -153,12 +153,12 @@ class Objective:
             NonFiniteSamples, UnusableFeatures, OutOfMemory: it failed now; the store keeps the reason.
             DeviceError: the device failed; the store keeps the reason, and another worker may try.
         """
-        key, member = self.key(candidate, seed), self._member(candidate) if register else None
+        key = self.key(candidate, seed)
         if not self.store.evaluations.missing(key, images):
             if register:
                 self.register(candidate)
             return 0
-        with self._sampling(candidate, key, member) as held:
+        with self._sampling(candidate, key, register=register) as held:
             # Asked again: another worker may have sampled them and left before the claim was given.
             missing = self.store.evaluations.missing(key, images)
             chunks = list(_chunks(missing, self.laboratory.config.run.chunk_images))
@@ -167,9 +167,9 @@ class Objective:
             return sum(map(len, chunks))
 
     @contextmanager
-    def _sampling(self, candidate: Candidate, key: EvaluationKey, member: Member | None = None) -> Generator[_Held]:
+    def _sampling(self, candidate: Candidate, key: EvaluationKey, *, register: bool = False) -> Generator[_Held]:
         """A claim on a candidate's images for as long as the block lasts; what makes it fail is noted in the store."""
-        held = _Held(claim := self._claim(candidate, key, member))
+        held = _Held(claim := self._claim(candidate, key, register=register))
         self._sampler.begin()
         try:
             yield held
@@ -184,8 +184,9 @@ class Objective:
             if not held.given_back:
                 self.store.evaluations.release(claim)
 
-    def _claim(self, candidate: Candidate, key: EvaluationKey, member: Member | None = None) -> Claim:
+    def _claim(self, candidate: Candidate, key: EvaluationKey, *, register: bool = False) -> Claim:
         lease, study = self.laboratory.config.run.lease_seconds, self.laboratory.config.name
+        member = self._member(candidate) if register else None
         claim = self.store.evaluations.claim(key, self.worker.owner, lease, study, candidate.schedule, member)
         if claim is None:
             raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")

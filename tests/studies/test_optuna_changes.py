@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from at_once import at_once
 from exeunt.studies.optuna_changes import Changes, Ending, Parameter, store_changes
 from exeunt.studies.optuna_tables import add_once, together
 from exeunt.studies.storage import open_engine, optuna_storage
@@ -130,11 +131,7 @@ def test_what_many_add_at_once_is_there_once(engine: Engine, either_url: str, tm
         add_once(study, trial, "schedule")
         own.dispose()
 
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(add, 4)
     theirs = study_of(RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}"))
     for _ in range(2):
         add_once(theirs, trial, "schedule")

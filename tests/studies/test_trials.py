@@ -7,6 +7,7 @@ from collections import Counter
 
 import optuna
 import pytest
+from at_once import at_once
 from exeunt.studies import trials
 from exeunt.studies.config import StudyConfig
 from exeunt.studies.storage import open_engine, optuna_storage
@@ -80,11 +81,7 @@ class TestOptuna:
                 mine.tell(trial, [1.0, 1.0])
             engine.dispose()
 
-        threads = [threading.Thread(target=work) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(work, 6)
         assert Counter(asked) == Counter(range(48))
         assert [trial.number for trial in study.get_trials()] == list(range(48))
 
