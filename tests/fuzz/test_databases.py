@@ -1,5 +1,6 @@
 """Hostile and broken databases: cut off, overwritten, of other programs, with any value in any column of ours."""
 
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -135,6 +136,21 @@ def overwrite(path: Path, table: str, column: str, value: Any) -> None:
     connection.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [b"\xc1\x04", -5, 2.5, "x", None, float("inf"), 2**62, ""])
+def test_a_value_in_each_column_is_read_or_refused(value: Any, database: bytes, tmp_path: Path) -> None:
+    found = []
+    for table, column in columns(database, tmp_path):
+        path = put(tmp_path, database)
+        with suppress(sqlite3.IntegrityError):
+            overwrite(path, table, column, value)
+        try:
+            look(path)
+        except AssertionError as error:
+            found.append(f"{table}.{column}: {error}")
+    assert found == []
+
+
 PLACES = st.integers(0, 10_000)  # one of all columns
 
 
@@ -151,6 +167,37 @@ def damage(database: bytes, folder: Path, place: int, value: Any) -> Path:
 @given(place=PLACES, value=VALUES)
 def test_any_value_in_any_column_is_read_or_refused(place: int, value: Any, database: bytes, tmp_path: Path) -> None:
     look(damage(database, tmp_path, place, value))
+
+
+def documents(database: bytes, folder: Path) -> list[tuple[str, str, int, Any]]:
+    """Every row's JSON document: its table, column, row and value."""
+    found: list[tuple[str, str, int, Any]] = []
+    with sqlite3.connect(put(folder, database)) as connection:
+        for table, column in columns(database, folder):
+            rows = f'SELECT rowid, "{column}" FROM "{table}" WHERE "{column}" GLOB \'[[{{]*\''
+            found += [(table, column, row, json.loads(text)) for row, text in connection.execute(rows)]
+    connection.close()
+    return found
+
+
+def alter(database: bytes, folder: Path, place: int, data: st.DataObject) -> Path:
+    """The database with one of its JSON documents changed somewhere inside."""
+    found = documents(database, folder)
+    table, column, row, document = found[place % len(found)]
+    path = put(folder, database)
+    text = json.dumps(data.draw(mutated(document))).encode(errors="replace").decode()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (text, row))
+    connection.close()
+    return path
+
+
+@quick(12, long=1000)
+@given(place=PLACES, data=st.data())
+def test_an_altered_document_is_read_or_refused(
+    place: int, data: st.DataObject, database: bytes, tmp_path: Path
+) -> None:
+    look(alter(database, tmp_path, place, data))
 
 
 def test_names_from_a_database_steer_no_terminal(database: bytes, tmp_path: Path) -> None:
