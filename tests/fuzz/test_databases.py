@@ -192,6 +192,13 @@ def alter(database: bytes, folder: Path, place: int, data: st.DataObject) -> Pat
     return path
 
 
+def damage_or_alter(database: bytes, folder: Path, data: st.DataObject) -> Path:
+    place = data.draw(PLACES)
+    if data.draw(st.booleans()):
+        return alter(database, folder, place, data)
+    return damage(database, folder, place, data.draw(VALUES))
+
+
 @quick(12, long=1000)
 @given(place=PLACES, data=st.data())
 def test_an_altered_document_is_read_or_refused(
@@ -265,12 +272,12 @@ WORKING = (
 
 @pytest.mark.slow
 @quick(12, long=200)
-@given(place=PLACES, value=VALUES, command=st.sampled_from(WORKING))
+@given(data=st.data(), command=st.sampled_from(WORKING))
 def test_who_works_on_any_value_in_any_column_goes_on_or_stops(
-    place: int, value: Any, command: list[str], made: Path, tmp_path: Path
+    data: st.DataObject, command: list[str], made: Path, tmp_path: Path
 ) -> None:
     """One column changed, and a command that works on the study: it goes on, or ends with one of our errors."""
-    path = damage(made.read_bytes(), tmp_path, place, value)
+    path = damage_or_alter(made.read_bytes(), tmp_path, data)
     shutil.copytree(f"{made}-files", f"{path}-files")
     with bounded():
         result = CliRunner().invoke(cli, [*command, "--storage", str(path)])
@@ -309,11 +316,11 @@ MOVING = (
 
 @pytest.mark.slow
 @quick(30, long=300)
-@given(place=PLACES, value=VALUES, command=st.sampled_from(MOVING))
+@given(data=st.data(), command=st.sampled_from(MOVING))
 def test_who_moves_any_value_in_any_column_goes_on_or_stops(
-    place: int, value: Any, command: list[str], made: Path, tmp_path: Path
+    data: st.DataObject, command: list[str], made: Path, tmp_path: Path
 ) -> None:
-    path = damage(made.read_bytes(), tmp_path, place, value)
+    path = damage_or_alter(made.read_bytes(), tmp_path, data)
     shutil.copytree(f"{made}-files", f"{path}-files")
     look(path, ([word.replace("OUT", f"{path}.out") for word in command],))
 
