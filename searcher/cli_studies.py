@@ -1,41 +1,39 @@
 """`exeunt study`: the studies of a database as wholes."""
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import InputError
-from ..backends.printable import json_text, printable
+from ..backends.printable import printable
 from ..reports.files import write_whole
 from ..studies.backup import back_up
-from ..studies.budget import parse_budget
 from ..studies.copying import copy_study
 from ..studies.foreign import contradicted, foreign_rows
 from ..studies.kept import Kept
 from ..studies.listing import Summary, summaries
-from ..studies.orders import give_order, withdraw_order
-from ..studies.removal import Garbage, collect_garbage, delete_study, find_garbage
+from ..studies.removal import delete_study
 from ..studies.store import Store, open_store
+from .cli_studies_garbage import gc
+from .cli_studies_orders import pause, stop, unpause
+from .cli_studies_shown import confirm, name_argument, print_json, size_text, yes_flag
 from .options import json_flag, read_url, storage_flag, storage_url
 from .outcome import TABLE_WIDTH
-
-MOST_LINES = 10
-
-name_argument = click.argument("name")
-yes_flag = click.option("--yes", is_flag=True, help="Don't ask.")
 
 
 @click.group()
 def study() -> None:
     """List, copy, delete, back up, pause or stop studies, and collect garbage."""
+
+
+for command in (gc, pause, stop, unpause):
+    study.add_command(command)
 
 
 @study.command("list")
@@ -52,7 +50,7 @@ def list_studies(storage: str, as_json: bool) -> None:
     with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
         found = summaries(store)
     if as_json:
-        _print_json([{**asdict(each), "started": _moment(each.started)} for each in found])
+        print_json([{**asdict(each), "started": _moment(each.started)} for each in found])
     elif found:
         Console(width=TABLE_WIDTH, highlight=False, markup=False).print(_table(found))
     else:
@@ -107,7 +105,7 @@ def copy(
         with open_store(target, artifacts=artifacts) as other, contradicted(store.url):
             copied, where = copy_study(store, other, name, new_name), other.url
     if as_json:
-        _print_json({**asdict(copied), "storage": where})
+        print_json({**asdict(copied), "storage": where})
         return
     rows = sum(copied.rows.values())
     shared = f", {copied.there} were there already" if copied.there else ""
@@ -131,10 +129,10 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
     """
     with open_store(storage_url(storage)) as store, foreign_rows(store.url):
         store.studies.require(name)
-        _confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
+        confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
         deleted = delete_study(store, name)
     if as_json:
-        _print_json({"study": name, "rows": deleted})
+        print_json({"study": name, "rows": deleted})
     else:
         click.echo(f"Deleted `{name}`: {deleted['exeunt_members']:,} schedules, {deleted['trials']:,} trials.")
         click.echo("What it measured is kept; `exeunt study gc --dry-run` lists what nothing refers to now.")
@@ -158,78 +156,9 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
     with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url), contradicted(store.url):
         done = back_up(store, path)
     if as_json:
-        _print_json({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes})
+        print_json({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes})
     else:
-        click.echo(f"{done.path}: {', '.join(done.studies) or 'no study'} ({_size(done.num_bytes)}), checked.")
-
-
-@study.command()
-@storage_flag
-@click.option("--dry-run", is_flag=True, help="Only list what would go.")
-@click.option(
-    "--older-than",
-    default="1d",
-    show_default=True,
-    metavar="TIME",
-    help="Files without a row go once they are this old, since a worker may be about to commit one: 12h, 30m.",
-)
-@yes_flag
-@json_flag
-def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> None:
-    """Remove what no study refers to: evaluations, timings, schedules and files of deleted studies and dead workers.
-
-    \b
-    Examples:
-      exeunt study gc --dry-run
-      exeunt study gc --yes
-    """
-    age = _age(older_than)
-    with open_store(storage_url(storage), read_only=dry_run) as store, foreign_rows(store.url):
-        found = find_garbage(store, age)
-        if not dry_run and not found.is_empty:
-            if not as_json:
-                _show_garbage(found)
-            _confirm("Remove it?", yes, as_json)
-            found = collect_garbage(store, age)
-    if as_json:
-        _print_json(_garbage_json(found, removed=not dry_run))
-    elif dry_run or found.is_empty:
-        _show_garbage(found)
-    else:
-        click.echo(f"Removed {len(found.evaluations):,} evaluations and {len(found.files):,} files: {_sizes(found)}.")
-
-
-def _age(text: str) -> float:
-    limit = parse_budget(text, rest=True)
-    if limit.seconds is None or limit.trials is not None or limit.images is not None:
-        raise InputError(f"study: --older-than must be a time, but got `{text}`. Write 1d, 12h or 30m.")
-    return limit.seconds
-
-
-def _garbage_json(found: Garbage, removed: bool) -> dict[str, Any]:
-    evaluations = [
-        {"digest": digest, "images": images, "bytes": size} for digest, (images, size) in found.evaluations.items()
-    ]
-    files = [{"name": name, "bytes": size} for name, size in found.files.items()]
-    sizes = {"bytes": found.feature_bytes, "file_bytes": found.file_bytes}
-    return {"removed": removed, **sizes, "evaluations": evaluations, "files": files, "rows": found.rows}
-
-
-def _show_garbage(found: Garbage) -> None:
-    if found.is_empty:
-        click.echo("Everything belongs to a study.")
-        return
-    for digest, (images, size) in list(found.evaluations.items())[:MOST_LINES]:
-        click.echo(f"  evaluation {digest[:12]}  {images:,} images, {_size(size)}")
-    if len(found.evaluations) > MOST_LINES:
-        click.echo(f"  and {len(found.evaluations) - MOST_LINES:,} more")
-    counts = found.rows | {"files": len(found.files)}
-    rows = ", ".join(f"{count:,} {table.removeprefix('exeunt_')}" for table, count in counts.items() if count)
-    click.echo(f"No study refers to {rows}: {_sizes(found)}.")
-
-
-def _sizes(found: Garbage) -> str:
-    return f"{_size(found.feature_bytes)} of features, {_size(found.file_bytes)} of files"
+        click.echo(f"{done.path}: {', '.join(done.studies) or 'no study'} ({size_text(done.num_bytes)}), checked.")
 
 
 @study.command()
@@ -249,9 +178,9 @@ def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
         found = {_file_name(store, each): each for each in store.kept.kept(store.studies.require(name))}
         for path, each in found.items() if output else ():
             write_whole((output or Path()) / path, store.kept.contents(each))
-        lines = [printable(f"{path}  {_size(each.num_bytes)}, {each.sha256[:12]}") for path, each in found.items()]
+        lines = [printable(f"{path}  {size_text(each.num_bytes)}, {each.sha256[:12]}") for path, each in found.items()]
     if as_json:
-        _print_json([{"file": path, **asdict(each)} for path, each in found.items()])
+        print_json([{"file": path, **asdict(each)} for path, each in found.items()])
         return
     for line in lines:
         click.echo(line)
@@ -268,90 +197,5 @@ def _file_name(store: Store, file: Kept) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')}.{file.suffix}"
 
 
-@study.command()
-@name_argument
-@storage_flag
-@json_flag
-def pause(name: str, storage: str, as_json: bool) -> None:
-    """Make all workers of a study finish what they are at, wherever they are, and wait.
-
-    \b
-    Examples:
-      exeunt study pause demo
-      exeunt study unpause demo
-    """
-    with open_store(storage_url(storage)) as store:
-        give_order(store, name, "pause")
-        _say_order(
-            store, name, f"`{name}` pauses: its workers wait. Go on with `exeunt study unpause {name}`.", as_json
-        )
-
-
-@study.command()
-@name_argument
-@storage_flag
-@json_flag
-def stop(name: str, storage: str, as_json: bool) -> None:
-    """Make all workers of a study finish what they are at, wherever they are, and end.
-
-    \b
-    Examples:
-      exeunt study stop demo
-      exeunt study unpause demo
-    """
-    with open_store(storage_url(storage)) as store:
-        give_order(store, name, "stop")
-        _say_order(store, name, f"`{name}` stops: its workers end. Undo with `exeunt study unpause {name}`.", as_json)
-
-
-@study.command()
-@name_argument
-@storage_flag
-@json_flag
-def unpause(name: str, storage: str, as_json: bool) -> None:
-    """Let workers work on a paused or stopped study again.
-
-    \b
-    Examples:
-      exeunt study unpause demo
-    """
-    with open_store(storage_url(storage)) as store:
-        store.studies.require(name)
-        there = withdraw_order(store, name)
-        said = f"`{name}` goes on." if there else f"`{name}` was neither paused nor stopped."
-        _say_order(store, name, said, as_json)
-
-
-def _say_order(store: Store, name: str, said: str, as_json: bool) -> None:
-    if as_json:
-        found = next(each for each in summaries(store) if each.study == name)
-        _print_json({"study": name, "order": found.order, "workers": found.workers})
-    else:
-        click.echo(said)
-
-
-def _confirm(question: str, yes: bool, as_json: bool) -> None:
-    """Asks, where there is somebody to ask."""
-    if yes:
-        return
-    if as_json or not sys.stdin.isatty():
-        raise InputError("study: this can't be undone, and there is nobody to ask. Add --yes.")
-    click.confirm(question, abort=True)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json_text(value))
-
-
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _size(num_bytes: int) -> str:
-    """In the unit of which there are at least one and less than a thousand."""
-    size = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

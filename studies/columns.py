@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from sqlalchemy import BigInteger, Dialect, Float, Integer, LargeBinary, String, Text
 from sqlalchemy.types import TypeDecorator
 
+from .foreign import foreign
+
 YEAR_10000 = 253402300800.0  # in seconds since 1970; Python's dates end before it
 
 
@@ -25,7 +27,7 @@ class _Checked(TypeDecorator[Any]):
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
         """Of SQLAlchemy: what each value read from the database is sent through.
 
-        It raises `ValueError` for a value of another type, which `foreign.py` makes an error of ours.
+        It raises `StorageError` for a value of another type.
         """
         return self.check if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
 
@@ -36,7 +38,7 @@ class _Checked(TypeDecorator[Any]):
 
 
 def _refuse(rule: str, value: object) -> NoReturn:
-    raise ValueError(f"expected {rule}, found {value!r:.80}")
+    raise foreign("the database", f"in place of {rule} there is {value!r:.80}")
 
 
 class Words(_Checked):

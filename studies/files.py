@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, final
@@ -27,6 +29,7 @@ from .tables import ARTIFACTS, CHUNKS
 from .transactions import clock, is_read_only, reading, writing
 
 VARIABLE = "EXEUNT_ARTIFACTS"
+INTENDED, TAKEN = 0, 1  # rows of ARTIFACTS: the store that somebody is taking into use, and the one that is in use
 MAX_MARKER_BYTES = 10_000
 
 
@@ -112,16 +115,38 @@ class Files:
         assert self._given is not None
         location = locate(self._given)
         store = open_artifacts(location)
-        with writing(self._engine, durable=True) as connection:
-            if _is_server(self._engine):
-                connection.execute(text("LOCK TABLE exeunt_artifacts IN EXCLUSIVE MODE"))
+        token = self._intend(location.url)
+        with self._alone() as connection:
             row = _row(connection)
             if row is None:
                 _refuse_second(connection, self._engine)
-                token = _mark(store, location)
-                values = {"id": 1, "url": location.url, "token": token, "created": clock()}
+                _mark(store, location, token)
+                values = {"id": TAKEN, "url": location.url, "token": token, "created": clock()}
                 connection.execute(ARTIFACTS.insert().values(values))
+            connection.execute(ARTIFACTS.delete().where(ARTIFACTS.c.id == INTENDED))
         return store if row is None else self._proved(row)
+
+    def _intend(self, url: str) -> str:
+        """The token for a store's marker, committed before it is written: who is killed between the marker and the row
+        of the store that is in use leaves a marker that the next one knows."""
+        with self._alone() as connection:
+            intended = ARTIFACTS.c.id == INTENDED
+            found = connection.execute(select(ARTIFACTS).where(intended)).first()
+            if found is not None and found.url == url:
+                return found.token
+            token = secrets.token_hex(16)
+            connection.execute(ARTIFACTS.delete().where(intended))
+            values = {"id": INTENDED, "url": url, "token": token, "created": clock()}
+            connection.execute(ARTIFACTS.insert().values(values))
+            return token
+
+    @contextmanager
+    def _alone(self) -> Generator[Connection]:
+        """A durable transaction during which nobody else takes a store into use."""
+        with writing(self._engine, durable=True) as connection:
+            if _is_server(self._engine):
+                connection.execute(text("LOCK TABLE exeunt_artifacts IN EXCLUSIVE MODE"))
+            yield connection
 
     def _proved(self, row: Row[Any] | None) -> ArtifactStore:
         """The store that was named, else the database's, once its marker was read."""
@@ -146,7 +171,7 @@ def _is_server(engine: Engine) -> bool:
 
 
 def _row(connection: Connection) -> Row[Any] | None:
-    return connection.execute(select(ARTIFACTS)).first()
+    return connection.execute(select(ARTIFACTS).where(ARTIFACTS.c.id == TAKEN)).first()
 
 
 def _has_files(connection: Connection) -> bool:
@@ -163,22 +188,22 @@ def _refuse_second(connection: Connection, engine: Engine) -> None:
         )
 
 
-def _mark(store: ArtifactStore, location: Location) -> str:
-    """Writes the marker, and returns its token.
+def _mark(store: ArtifactStore, location: Location, token: str) -> None:
+    """Writes the marker with this token, unless it is there.
 
     Raises:
         InputError: another database's is there.
     """
-    if _token(store) is not None:
+    if (found := _token(store)) == token:
+        return
+    if found is not None:
         raise InputError(
             f"artifacts: {store.url} belongs to another database, as its marker says. Name another place; if that "
             f"database is no more, empty this one, {MARKER} too."
         )
     if isinstance(store, FolderStore):
         store.make()
-    token = secrets.token_hex(16)
     store.write(MARKER, json.dumps({"exeunt": "artifacts", "token": token, "url": location.url}).encode())
-    return token
 
 
 def _token(store: ArtifactStore) -> str | None:

@@ -51,9 +51,14 @@ def strange_values(where: str) -> Generator[None]:
         raise _foreign(where, error) from error
 
 
-def _foreign(where: str, error: Exception) -> StorageError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+def foreign(where: str, reason: str) -> StorageError:
+    """The error for a database, in words, that holds what none of ours can have written."""
     return StorageError(
-        f"storage: {where} holds something that Exeunt did not write ({type(error).__name__}: {reason}). "
+        f"storage: {where} holds something that Exeunt did not write ({reason}). "
         "Type `exeunt db check`, or restore it from a backup."
     )
+
+
+def _foreign(where: str, error: Exception) -> StorageError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return foreign(where, f"{type(error).__name__}: {reason}")

@@ -62,7 +62,7 @@ def _checked(engine: Engine) -> RDBStorage:
     with storage_errors(engine):
         storage = _storage(engine, skip_table_creation=True)
         found, wanted = storage.get_current_version(), storage.get_head_version()
-        known = storage.get_all_versions()
+        known = [] if found == wanted else storage.get_all_versions()
     event.listen(engine, "engine_disposed", lambda _engine: storage.engine.dispose())
     if found == wanted:
         return storage

@@ -203,7 +203,8 @@ ORDERS = _table(
     Column("since", Moment, nullable=False),
 )
 
-# The one store of this database's files and the token in its marker. No row: a folder beside an SQLite database.
+# The one store of this database's files and the token in its marker, and the one that is being taken into use; see
+# `files.py`. No row: a folder beside an SQLite database.
 ARTIFACTS = _table(
     "artifacts",
     Column("id", Whole, primary_key=True, autoincrement=False),

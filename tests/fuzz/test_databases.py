@@ -309,6 +309,9 @@ MOVING = (
     ["study", "gc", "--yes"],
     ["study", "delete", "small", "--yes"],
     ["study", "pause", "small"],
+    ["study", "stop", "small", "--json"],
+    ["study", "unpause", "small", "--json"],
+    ["study", "list", "--json"],
     ["export", "--knee", "-o", "OUT"],
     ["db", "upgrade"],
 )

@@ -17,11 +17,12 @@ import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
 from exeunt.searcher.cli import cli
-from exeunt.studies.artifacts import MissingArtifact, Stored
+from exeunt.studies.artifacts import MARKER, MissingArtifact, Stored
 from exeunt.studies.backup import back_up
 from exeunt.studies.config import StudyConfig
 from exeunt.studies.copying import copy_study
 from exeunt.studies.evaluations import DamagedFeatures
+from exeunt.studies.files import VARIABLE
 from exeunt.studies.integrity import check_all
 from exeunt.studies.records import Claim, EvaluationKey, Member
 from exeunt.studies.removal import collect_garbage, delete_study, find_garbage
@@ -273,6 +274,65 @@ def test_a_worker_killed_between_file_and_row_leaves_a_file_alone(
     assert find_garbage(study).files == {}
     os.utime(folder(database) / orphan, (time.time() - 2 * DAY,) * 2)
     assert find_garbage(study).files == {orphan: 96}
+
+
+KILLED_AT_MARKER = """
+import os, signal, sys
+from exeunt.studies.artifact_folder import FolderStore
+from exeunt.studies.store import open_store
+write = FolderStore.write
+def and_die(*arguments):
+    write(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+FolderStore.write = and_die
+with open_store(sys.argv[1], artifacts=sys.argv[2]) as store:
+    store.files.store
+"""
+
+
+def killed_at_marker(url: str, place: Path) -> None:
+    """A process dies once it has marked a store, before the database knows that it is in use."""
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_MARKER, url, str(place)], timeout=60, stderr=subprocess.PIPE
+    )
+    assert killed.returncode == -9, killed.stderr
+    assert [each.name for each in place.iterdir()] == [MARKER]
+
+
+@pytest.fixture
+def made(either_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with tables alone, on either engine, without a place for files."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    open_store(either_url).close()
+    return either_url
+
+
+def test_a_store_marked_by_who_was_killed_is_taken_by_the_next(made: str, tmp_path: Path) -> None:
+    place, other = tmp_path / "artifacts", tmp_path / "other"
+    for _ in range(2):
+        killed_at_marker(made, place)
+        (place / MARKER).unlink()
+    killed_at_marker(made, place)
+    another = f"sqlite:///{tmp_path / 'another.db'}"
+    with open_store(another, artifacts=str(place)) as store, pytest.raises(InputError, match="another database"):
+        _ = store.files.store
+    with open_store(made, artifacts=str(place)) as store:
+        name = store.files.put(b"features", "f16")
+    with open_store(made) as store:
+        assert store.files.get(name, "f16", 8) == b"features"
+    with open_store(made, artifacts=str(other)) as store, pytest.raises(InputError, match="the marker of"):
+        _ = store.files.store
+
+
+def test_another_place_may_be_named_after_a_kill(made: str, tmp_path: Path) -> None:
+    place, other = tmp_path / "artifacts", tmp_path / "other"
+    killed_at_marker(made, place)
+    with open_store(made, artifacts=str(other)) as store:
+        name = store.files.put(b"features", "f16")
+    with open_store(made, artifacts=str(place)) as store, pytest.raises(InputError, match="the marker of"):
+        _ = store.files.store
+    with open_store(made) as store:
+        assert store.files.get(name, "f16", 8) == b"features"
 
 
 def test_the_command_lists_files_before_it_removes_them(study: Store, database: Path) -> None:
