@@ -6,9 +6,8 @@ their types too: sums and differences of numbers of a type must be of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from sqlalchemy import BigInteger, Dialect, Float, Integer, LargeBinary, String, Text
 from sqlalchemy.types import TypeDecorator
@@ -18,13 +17,17 @@ from .foreign import foreign
 YEAR_10000 = 253402300800.0  # in seconds since 1970; Python's dates end before it
 
 
+class _Processor(Protocol):
+    def __call__(self, value: Any) -> Any: ...
+
+
 class _Checked(TypeDecorator[Any]):
     """A type whose values are checked when SQLite hands them out. NULL passes: outer joins have it in any column."""
 
     impl = String
     cache_ok = True
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+    def result_processor(self, dialect: Dialect, coltype: object) -> _Processor | None:
         """Of SQLAlchemy: what each value read from the database is sent through.
 
         It raises `StorageError` for a value of another type.
