@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .bounded import read_object
 from .errors import InputError
+from .paths import is_file, is_folder
 from .pickles import GIVE_WEIGHTS, read_torch, read_zip
 
 METADATA_KEY = "exeunt"
@@ -73,8 +74,8 @@ def open_container(path: Path, *, shapes_only: bool = False) -> Container:
     Raises:
         InputError: the file is missing, damaged, of another kind, or holds code.
     """
-    path = _in_folder(path) if path.is_dir() else path
-    if not path.is_file():
+    path = _in_folder(path) if is_folder(path) else path
+    if not is_file(path):
         raise InputError(f"checkpoint: `{path}` is not there. Check the path.")
     opened = _open(path, shapes_only)
     _refuse_inflated(opened)
@@ -210,7 +211,7 @@ def shards(index: Path) -> dict[Path, list[str]]:
         if not isinstance(file, str) or PurePath(file).name != file or file.endswith(INDEX_SUFFIX):
             raise InputError(f"checkpoint: shards lie beside their index, but `{index}` names `{file}`.")
         files.setdefault(index.parent / file, []).append(name)
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name for file in files if not is_file(file)]
     if missing:
         raise InputError(
             f"checkpoint: {len(missing)} of the {len(files)} shards of `{index}` are missing: {', '.join(missing)}. "

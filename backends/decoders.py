@@ -16,6 +16,7 @@ from .bounded import read_object
 from .entries import choose
 from .errors import InputError
 from .folders import MAX_JSON_BYTES, weights_in
+from .paths import is_file
 from .weights import load_strictly, read_weights, weights_sha256
 
 # Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
@@ -97,7 +98,7 @@ class BundledDecoder(Decoder):
         cls, path: Path, latent: dict[str, Any], device: torch.device, dtype: torch.dtype
     ) -> "BundledDecoder":
         """The decoder that a checkpoint's metadata names, with each channel's shift and scale."""
-        if not path.is_file():
+        if not is_file(path):
             raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
         tensors, metadata = read_weights(path)
         _refuse_odd_sizes(metadata, path)
@@ -257,11 +258,19 @@ def _load_kl(folder: Path) -> Any:
     except ImportError as error:
         raise InputError("vae: needs diffusers, which is not installed. `pip install 'exeunt[diffusers]'`.") from error
     try:
-        module: Any = diffusers.AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
+        module, found = diffusers.AutoencoderKL.from_pretrained(
+            folder, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
+        )
     except Exception as error:  # files that no program wrote make diffusers raise anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error
     module.encoder, module.quant_conv = None, None
+    absent = sorted({name for name, _ in module.named_parameters()} & set(found["missing_keys"]))
+    if absent:
+        raise InputError(
+            f"vae: the weights in `{folder}` lack {len(absent)} of the decoder, such as `{absent[0]}`. "
+            "Download the whole folder again."
+        )
     return module
 
 

@@ -157,10 +157,13 @@ def refuse_weights(name: str, weights: Path | None) -> None:
         raise InputError(f"extractor: `{name}` takes no file with weights, but got `{weights}`. Leave it out.")
 
 
+MOST_VALUES = 4096  # of an image that are features themselves: latents of 4 × 32 × 32
+
+
 class Pixels(Extractor):
     """The values of an image themselves: uint8 images divided by 255, floating-point samples as they are.
 
-    For networks of few dimensions, whose distance is known exactly.
+    For networks of few dimensions, whose distance is known exactly: at most 4,096 values an image.
     """
 
     name = "pixels"
@@ -177,6 +180,12 @@ class Pixels(Extractor):
             raise InputError(
                 f"pixels: samples must be uint8 or floating point of shape (N, …), but got {images.dtype} of shape "
                 f"{tuple(images.shape)}. Convert them."
+            )
+        if (values := images[0].numel()) > MOST_VALUES:
+            raise InputError(
+                f"pixels: images must have at most {MOST_VALUES:,} values, whose covariance takes their square, but "
+                f"these have {values:,} ({' × '.join(map(str, images.shape[1:]))}). Choose a metric of another "
+                "extractor, or name a smaller size to resize to."
             )
 
     def extract(self, images: Tensor) -> Tensor:

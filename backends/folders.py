@@ -7,6 +7,7 @@ from typing import Any
 from .bounded import read_object
 from .containers import INDEX_SUFFIX, Container, open_container, shards
 from .errors import InputError
+from .paths import is_file, is_folder
 from .recognition import GIVE_DENOISER, Recognition
 
 PIPELINE, MODEL = "model_index.json", "config.json"
@@ -19,9 +20,9 @@ MAX_JSON_BYTES = 8_000_000
 
 def is_diffusers(path: Path) -> bool:
     """A folder with a pipeline's index, or with the configuration of one model; not a folder of bare weights."""
-    if (path / PIPELINE).is_file():
+    if is_file(path / PIPELINE):
         return True
-    return (path / MODEL).is_file() and bool({"_class_name", "model_type"} & _json(path / MODEL).keys())
+    return is_file(path / MODEL) and bool({"_class_name", "model_type"} & _json(path / MODEL).keys())
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def recognise_folder(path: Path) -> Recognition:
     if not any(component in classes for component in DENOISERS):
         return Recognition(None, f"{_a(name)} without {', '.join(DENOISERS)}", seen, GIVE_DENOISER)
     for component in classes:
-        if not (path / component).is_dir():
+        if not is_folder(path / component):
             raise InputError(
                 f"checkpoint: `{path / PIPELINE}` names `{component}`, but that folder is missing. Download it."
             )

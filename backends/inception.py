@@ -10,6 +10,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 
 from .errors import InputError
 from .features import Extractor, extractor_digest
+from .paths import is_file
 from .weights import read_weights
 
 
@@ -63,7 +64,7 @@ def download() -> dict[str, Tensor]:
 
 def read(path: Path) -> dict[str, Tensor]:
     """The weights in a file. Raises InputError if it is missing, unreadable, or holds more than tensors."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"extractor: the weights must be a file, but `{path}` is none. Check the path.")
     return read_weights(path)[0]
 

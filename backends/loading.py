@@ -15,6 +15,7 @@ from .errors import DeviceError, InputError, nearest
 from .network import Network
 from .out_of_memory import is_broken_device, is_out_of_memory
 from .own import code_sha256, own_class
+from .paths import is_there
 from .schedule import ExeuntError
 
 ASSETS = Path(__file__).parent / "assets"
@@ -60,7 +61,7 @@ def load(
     """
     target = check_device(device)
     name = str(checkpoint)
-    if checkpoint is None or (name in NETWORKS and not Path(name).exists()):
+    if checkpoint is None or (name in NETWORKS and not is_there(Path(name))):
         kind = network or name
         if kind in NETWORKS and kind not in MADE:
             raise InputError(f"checkpoint: `{kind}` needs weights. Give them with `--checkpoint FILE`.")
@@ -68,7 +69,7 @@ def load(
     if name in BUNDLED:
         return _make(_for_bundled(name, network), BUNDLED[name][1], options, device=target, dtype=dtype, name=name)
     path = Path(name)
-    if not path.exists():
+    if not is_there(path):
         names = [*BUNDLED, *MADE]
         hint = _from_hub(name) or nearest(name, names, f"Give a file, or one of: {', '.join(names)}.")
         raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is none. {hint}")
@@ -80,7 +81,7 @@ def load(
 def _from_hub(name: str) -> str | None:
     """The way to what looks like a repository's name on the Hugging Face Hub, such as google/ddpm-cifar10-32."""
     found = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)", name)
-    if found is None or Path(name).suffix in SUFFIXES or Path(found[1]).exists():
+    if found is None or Path(name).suffix in SUFFIXES or is_there(Path(found[1])):
         return None
     return f"Give a path. From the Hugging Face Hub it comes by `hf download {name} --local-dir {found[2]}`."
 

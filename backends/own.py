@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import InputError, nearest
+from .paths import is_file
 
 SUFFIX = ".py"
 
@@ -69,7 +70,7 @@ def own_source(name: str) -> bytes | None:
     """What the file behind "FILE.py:name" or an imported "module:name" holds; None where it has none."""
     source, _ = _parts(name)
     path = source if source.endswith(SUFFIX) else getattr(sys.modules.get(source), "__file__", None)
-    return Path(path).read_bytes() if path and Path(path).suffix == SUFFIX and Path(path).is_file() else None
+    return Path(path).read_bytes() if path and Path(path).suffix == SUFFIX and is_file(Path(path)) else None
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -95,7 +96,7 @@ def _from_module(source: str, name: str, what: str, kind: str) -> ModuleType:
 
 
 def _from_file(file: Path, what: str, kind: str) -> ModuleType:
-    if not file.is_file():
+    if not is_file(file):
         raise InputError(f"{what}: `{file}` is not there. Give the path of a Python file, as FILE.py:{kind}.")
     file = file.resolve()
     title = f"exeunt_own_{file.stem}"

@@ -59,10 +59,12 @@ class Preparation:
         """The image as (height, width, 3) uint8."""
         if self.crop == "center" and self._box(*image.size) != (0, 0, *image.size):
             image = image.crop(self._box(*image.size))  # before anything makes it larger
-        image = on_white(image)
         if self.size is not None and image.size != (self.size[1], self.size[0]):
-            image = image.resize((self.size[1], self.size[0]), FILTERS[self.resize_filter])
-        return np.asarray(image)
+            return np.asarray(on_white(image).resize((self.size[1], self.size[0]), FILTERS[self.resize_filter]))
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for rows, strip in strips(image):
+            pixels[rows] = np.asarray(on_white(strip))
+        return pixels
 
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Left, upper, right, lower of the largest centred rectangle of the target's proportions."""
@@ -73,16 +75,22 @@ class Preparation:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The image as RGB, what is transparent in it white. It goes by strips, whose copies take little memory."""
+    """The image as RGB, what is transparent in it white."""
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
-    (width, height), opaque = image.size, Image.new("RGB", image.size)
-    rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        box = (0, top, width, min(top + rows, height))
-        strip = image.crop(box).convert("RGBA")
-        opaque.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), box)
+    opaque = Image.new("RGB", image.size)
+    for rows, strip in strips(image):
+        clear = strip.convert("RGBA")
+        opaque.paste(Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear), (0, rows.start))
     return opaque
+
+
+def strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """An image in parts, each with its rows: what is made of them takes little memory."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -150,4 +158,5 @@ def _batch(images: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> Tensor:
                 f"reference: images must be of one size, but `{names[0]}` is {columns} × {rows} and `{name}` "
                 f"{image.shape[1]} × {image.shape[0]}. Name the size to resize to."
             )
-    return torch.tensor(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    stacked = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+    return torch.tensor(stacked).permute(0, 3, 1, 2).contiguous()

@@ -23,6 +23,7 @@ from .features import Extractor, FeatureArray
 from .fidelity import MIN_IMAGES, ReferenceRoot, Statistics
 from .kernel import KernelReference
 from .loading import ASSETS
+from .paths import is_file, is_folder
 from .reference_files import METADATA_KEY, VERSION, image_keys, images_of, read_described, read_npz
 from .reference_images import Preparation, batches_of_array, batches_of_files, image_files
 from .uncertainty import Array
@@ -103,9 +104,9 @@ def load_reference(spec: str | Path, extractor: Extractor, preparation: Preparat
     """
     path = BUNDLED_REFERENCES.get(str(spec), Path(spec))
     preparation = preparation or Preparation()
-    if path.is_dir():
+    if is_folder(path):
         return _from_folder(path, extractor, preparation)
-    if not path.is_file():
+    if not is_file(path):
         hint = nearest(str(spec), BUNDLED_REFERENCES, "Check the path.")
         raise InputError(f"reference: must be a folder, a file or a bundled name, but `{spec}` is none of them. {hint}")
     if path.suffix == ".npz":

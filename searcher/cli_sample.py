@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..backends.compatibility import as_scheduled, check
 from ..backends.errors import InputError
+from ..backends.paths import is_folder
 from ..backends.sampling import Samples, labels
 from ..backends.sampling import sample as sample_batches
 from ..backends.schedule import load
@@ -89,7 +90,7 @@ def check_output(path: Path) -> None:
     """Raises InputError unless images can be written there."""
     if path.suffix not in OUTPUTS:
         raise InputError(f"output: must end in {' or '.join(OUTPUTS)}, but got {path}. Use -o samples.png.")
-    if not path.absolute().parent.is_dir():
+    if not is_folder(path.absolute().parent):
         raise InputError(f"output: the folder {path.parent} does not exist. Make it with `mkdir -p {path.parent}`.")
 
 

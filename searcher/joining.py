@@ -7,6 +7,7 @@ import optuna
 
 from ..studies.budget import parse_budget
 from ..studies.config import StudyConfig, override
+from ..studies.foreign import foreign_rows
 from ..studies.interruption import Interruption
 from ..studies.orders import order
 from ..studies.storage import optuna_storage
@@ -48,7 +49,7 @@ def join(
         Interrupted: a signal came, or all workers of the study are to end; everything committed is kept.
         StorageError: the database is out of reach.
     """
-    with open_store(url, read_only=True) as store:
+    with open_store(url, read_only=True) as store, foreign_rows(store.url):
         config, is_over = _config(store, study, changes), _is_over(store, study)
     if is_over and config.run.report is None:
         watch.say(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..backends.errors import InputError
+from ..backends.paths import is_folder
 from ..backends.sampling import check
 from ..backends.schedule import SUFFIX, Schedule, load
 from ..studies.outlines import hold
@@ -18,7 +19,7 @@ def read_proposals(paths: Sequence[Path], laboratory: Laboratory) -> list[Candid
         ScheduleError: a file is no schedule.
         InputError: there is none, or the study's network can't run one.
     """
-    files = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if is_folder(path) else [path])]
     if paths and not files:
         raise InputError(f"proposals: {', '.join(map(str, paths))} holds no file *{SUFFIX}. Give schedule files.")
     unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load(file, laboratory)]}

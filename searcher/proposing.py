@@ -24,6 +24,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ..backends.schedule import Schedule
+from ..studies.foreign import strange_values
 from ..studies.optuna_tables import add_once, together
 from ..studies.trials import RETRY_OF
 from .space import Space
@@ -136,10 +137,14 @@ class Proposer:
             self._trials = None
 
     def ask(self) -> Proposal:
-        """The next schedule to measure."""
+        """The next schedule to measure.
+
+        Raises:
+            StorageError: the sampler, or the space, can't use what the trials hold.
+        """
         have_read = self._trials is not None and time.monotonic() - self._looked < FRESH_SECONDS
         self._trials = None
-        with together(self.study, have_read=have_read):
+        with strange_values("the study's trials"), together(self.study, have_read=have_read):
             trial = self.study.ask(fixed_distributions=self.space.distributions())
             schedule = self.space.build(trial.params)
             self._own(trial)

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import Engine, and_, func, select
 
 from ..backends.errors import InputError, StorageError
+from ..backends.paths import is_folder, is_there
 from .carrying import CONTENTS, contents, in_row
 from .copying import copy_study
 from .faults import explained, place
@@ -19,6 +20,8 @@ from .files import Files
 from .store import Store, open_store
 from .tables import ARTIFACTS, CHUNKS, FILES
 from .transactions import writing
+
+DRAFT_BYTES = len("..draft-4194304-journal")  # what the names of a draft and of its log are longer
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,12 @@ def _pack(target: Store, files: Files) -> None:
 def _draft(path: Path) -> Generator[Path]:
     """A file beside `path` that takes its place once the block has ended and the file was checked."""
     path = path.absolute()
-    if path.exists():
+    if is_there(path):
         raise InputError(f"backup: {path} is there already. Choose another name.")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+    if not is_folder(path.parent) or not os.access(path.parent, os.W_OK):
         raise InputError(f"backup: no file can be written in {path.parent}. Make the folder, or choose another one.")
+    if len(os.fsencode(path.name)) > (most := os.pathconf(path.parent, "PC_NAME_MAX") - DRAFT_BYTES):
+        raise InputError(f"backup: a file's name must have at most {most} bytes there. Choose a shorter one.")
     draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
     try:
         yield draft

@@ -75,7 +75,7 @@ class TestConformance:
         assert np.abs(together[[4, 0]] - alone).max() <= 1e-5 * np.abs(together).max()
 
     def test_images_and_state_stay_as_they_were(self, extractor: features.Extractor) -> None:
-        images, state = pictures(2, 64), torch.random.get_rng_state()
+        images, state = pictures(2, 36), torch.random.get_rng_state()
         before = images.clone()
         extractor(images)
         assert torch.equal(images, before)
@@ -188,6 +188,12 @@ def test_exact_convolutions_leave_torchs_settings_as_they_were() -> None:
 
 
 class TestPixels:
+    def test_images_of_too_many_values_are_refused(self) -> None:
+        extractor = features.load_extractor("pixels")
+        assert extractor(torch.zeros(1, 4, 32, 32)).shape == (1, 4096)
+        with pytest.raises(InputError, match=r"at most 4,096 values.* 4,107 \(3 × 37 × 37\)"):
+            extractor(torch.zeros(1, 3, 37, 37))
+
     def test_values(self) -> None:
         extractor = features.load_extractor("pixels")
         images = pictures(2)

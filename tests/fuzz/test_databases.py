@@ -286,6 +286,20 @@ def test_who_works_on_any_value_in_any_column_goes_on_or_stops(
     assert not any(sign in result.output for sign in "\x1b\x07\x9b\u202e\u2066\r\0"), command
 
 
+@pytest.mark.parametrize(
+    "place", ["exeunt_studies.config", "study_user_attributes.value_json", "trial_system_attributes.value_json"]
+)
+@pytest.mark.parametrize("command", WORKING[:2], ids=lambda words: words[0])
+def test_documents_that_are_null_stop_who_works_on_them(
+    place: str, command: list[str], made: Path, tmp_path: Path
+) -> None:
+    path = put(tmp_path, made.read_bytes())
+    overwrite(path, *place.split("."), "null")
+    shutil.copytree(f"{made}-files", f"{path}-files")
+    (said,) = look(path, (command,))
+    assert said == "" or "holds something that Exeunt did not write" in said
+
+
 @pytest.mark.parametrize("value", ["", 3, "[" * 5000])
 def test_timings_that_are_no_numbers_stop_who_works_on_them(value: Any, made: Path, tmp_path: Path) -> None:
     path = put(tmp_path, made.read_bytes())

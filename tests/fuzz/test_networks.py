@@ -18,6 +18,7 @@ from exeunt.studies.config import StudyConfig, override
 from hostile import ODD, damaged, mutated, quick, refuses, survives
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save, save_file
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
@@ -134,6 +135,19 @@ def test_mutated_configurations_of_autoencoders_are_read_or_refused(data: st.Dat
 def test_damaged_weights_of_autoencoders_are_read_or_refused(data: st.DataObject, vae: Path) -> None:
     path = next(vae.glob("*.safetensors"))
     with_file(path, data.draw(damaged(path.read_bytes())), vae)
+
+
+@pytest.mark.parametrize("name", ["decoder.conv_in.bias", "post_quant_conv.weight"])
+def test_a_decoder_without_all_weights_is_refused(name: str, vae: Path) -> None:
+    path = next(vae.glob("*.safetensors"))
+    kept = path.read_bytes()
+    tensors = load_tensors(kept)
+    del tensors[name]
+    path.write_bytes(save(tensors, metadata={"format": "pt"}))
+    try:
+        assert name in refuses(lambda: read_vae(vae))
+    finally:
+        path.write_bytes(kept)
 
 
 @quick(10, long=200)

@@ -111,6 +111,13 @@ def test_hostile_headers_are_refused(header: Any, tmp_path: Path) -> None:
     read_all(path)
 
 
+def test_shards_with_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
+    index = put(tmp_path, "model.safetensors.index.json", json.dumps({"weight_map": {"x": "a" * 5000}}).encode())
+    assert "shards" in refuses(lambda: inspect(index))
+    assert "is not there" in refuses(lambda: inspect(tmp_path / ("a" * 5000)))
+    assert "must be a file" in refuses(lambda: load("a" * 5000))
+
+
 @quick(60)
 @given(index=mutated({"metadata": {"total_size": 9}, "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
 def test_a_mutated_index_of_shards_is_read_or_refused(index: Any, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +30,12 @@ class Leaky(ClosedFormNetwork):
 
 def doctor(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["doctor", *map(str, arguments)])
+
+
+def test_it_says_nothing_but_what_it_was_asked() -> None:
+    """Libraries whose parts are left when Python ends must not complain of it."""
+    found = subprocess.run([sys.executable, "-m", "exeunt", "doctor"], capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")

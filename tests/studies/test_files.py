@@ -209,6 +209,14 @@ class TestOnEither:
         assert study.evaluations.features(make_key(3), range(8)) is not None
 
 
+def test_a_backup_needs_a_name_that_files_can_have(study: Store, tmp_path: Path) -> None:
+    for name in ("a" * 400, f"{'a' * 240}.db", f"{'ä' * 125}.db"):
+        with pytest.raises(InputError, match="Choose a shorter one"):
+            back_up(study, tmp_path / name)
+    longest = tmp_path / ("a" * 232)
+    assert back_up(study, longest).path == longest
+
+
 def test_a_folder_beside_the_database_has_them(study: Store, database: Path) -> None:
     assert {path.name for path in files(database)} == names(study)
     with sqlite3.connect(database) as connection:
