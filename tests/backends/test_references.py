@@ -81,6 +81,8 @@ class TestImages:
         white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         assert image.width * image.height > STRIP_PIXELS
         np.testing.assert_array_equal(Preparation().apply(image), np.asarray(white))
+        resized = white.resize((40, 50), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(Preparation((50, 40)).apply(image), np.asarray(resized))
 
     def test_digest_follows_the_numbers(self, tmp_path: Path, pixels: features.Extractor) -> None:
         digests = set()
