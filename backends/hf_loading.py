@@ -16,6 +16,7 @@ from .containers import open_container, shards
 from .errors import InputError
 from .folders import DENOISERS, MAX_JSON_BYTES, MODEL, PIPELINE, components
 from .hf_architectures import architecture_class
+from .hf_encoders import refuse_enormous_encoders
 from .hf_extra import diffusers
 from .weights import weights_sha256
 
@@ -195,10 +196,13 @@ def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dty
 
     kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), DiffusionPipeline)
     try:
+        refuse_enormous_encoders(folder.path, folder.index)
         with _without_bars():
             pipeline = kind.from_pretrained(
                 folder.path, dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
             )
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(
             f"conditions: the text encoders of `{folder.path}` can't be loaded ({reason(error)}). "

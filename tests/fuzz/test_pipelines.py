@@ -124,13 +124,40 @@ def test_odd_values_of_pipelines_are_read_or_refused(kind: str, data: st.DataObj
     try_files(folder, path, content.encode(), text=False)
 
 
+PROMPTED = [kind for kind in KINDS if kind != "ddpm"]
+
+
 def texts(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if path.is_file() and path.parent.name.startswith(("text", "toke"))
     )
 
 
-@pytest.mark.parametrize("kind", kinds([kind for kind in KINDS if kind != "ddpm"]))
+@pytest.mark.parametrize("kind", kinds(PROMPTED))
+def test_encoders_that_say_nothing_of_their_sizes_are_refused(kind: str, folders: Folders) -> None:
+    """transformers would make what the library's defaults are, up to gigabytes, at random."""
+    for path in [each for each in texts(folders[kind]) if each.name == "config.json"]:
+        kept = path.read_bytes()
+        path.write_bytes(b"{}")
+        try:
+            assert "numbers, but the weights beside it hold" in refuses(lambda: embed(folders[kind]))
+        finally:
+            path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("kind", kinds(PROMPTED))
+@quick(6, long=150)
+@given(data=st.data())
+def test_odd_values_of_encoders_embed_or_are_refused(kind: str, data: st.DataObject, folders: Folders) -> None:
+    path = data.draw(st.sampled_from([each for each in texts(folders[kind]) if each.name == "config.json"]))
+    config = json.loads(path.read_text())
+    key = data.draw(st.sampled_from(sorted(config)))
+    near = st.sampled_from([0, 1, 2, 3, 10**4, 10**7, 10**9, 0.5, True, None, [1, 2], "gelu", str(config[key])])
+    content = json.dumps(config | {key: data.draw(st.one_of(near, ODD))})
+    try_files(folders[kind], path, content.encode(), text=True)
+
+
+@pytest.mark.parametrize("kind", kinds(PROMPTED))
 @quick(6, long=150)
 @given(data=st.data())
 def test_mutated_text_encoders_embed_or_are_refused(kind: str, data: st.DataObject, folders: Folders) -> None:

@@ -1,0 +1,80 @@
+"""Text encoders of diffusers' pipelines, held to their weights before transformers makes them."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .bounded import read_object
+from .containers import INDEX_SUFFIX, open_container
+from .errors import InputError
+from .folders import MAX_JSON_BYTES, MODEL
+
+# What is described may have twice the weights that are stored, such as embeddings that are tied, and some more.
+MOST_TIMES, SPARE = 2, 2**20
+LAYERS = ("layers", "n_layer", "depth")  # how the names of settings end that count parts of a network
+
+
+def refuse_enormous_encoders(path: Path, index: Mapping[str, Any]) -> None:
+    """Refuses a pipeline with a text encoder whose configuration describes far more than its weights.
+
+    What a configuration leaves out has the library's default, which may be of a gigabyte, and is made at random.
+
+    Args:
+        path: the pipeline's folder.
+        index: its model_index.json.
+
+    Raises:
+        InputError: more layers than there are weights, or more than twice the numbers that are stored.
+    """
+    for part, named in index.items():
+        if part.startswith("text_encoder") and isinstance(named, list) and named[:1] == ["transformers"]:
+            _refuse_enormous(path / part, str(named[-1]))
+
+
+def _refuse_enormous(folder: Path, name: str) -> None:
+    import transformers  # seconds to import, and models without prompts need none
+
+    kind: Any = getattr(transformers, name, None)
+    if not hasattr(kind, "config_class"):
+        return  # which diffusers refuses
+    weights = [tuple(each.shape) for file in _files(folder) for each in _tensors(file)]
+    config: Any = kind.config_class.from_dict(read_object(folder / MODEL, MAX_JSON_BYTES, "checkpoint"))
+    for key, value in _counts(config.to_dict()):
+        if value > len(weights):
+            raise InputError(
+                f"conditions: `{key}` of `{folder / MODEL}` must be at most {len(weights)}, the number of weights, "
+                f"but is {value}. Download the whole folder again."
+            )
+    with torch.device("meta"):
+        described = sum(each.numel() for each in kind(config).parameters())
+    stored = sum(map(math.prod, weights))
+    if described > MOST_TIMES * stored + SPARE:
+        raise InputError(
+            f"conditions: `{folder / MODEL}` describes {described:,} numbers, but the weights beside it hold "
+            f"{stored:,}. Download the whole folder again."
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files of weights; of pickles where there are no others."""
+    for suffix in (".safetensors", ".bin"):
+        if found := [each for each in sorted(folder.glob(f"*{suffix}")) if not each.name.endswith(INDEX_SUFFIX)]:
+            return found
+    return []
+
+
+def _tensors(file: Path) -> list[Any]:
+    content = open_container(file, shapes_only=True).content
+    return [each for each in content.values() if isinstance(each, torch.Tensor)] if isinstance(content, dict) else []
+
+
+def _counts(config: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """The settings that count layers, in the configuration and in those inside it."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _counts(value)
+        elif str(key).endswith(LAYERS) and isinstance(value, int | float):
+            yield key, value
