@@ -11,6 +11,7 @@ from .bounded import read_object
 from .containers import INDEX_SUFFIX, open_container
 from .errors import InputError
 from .folders import MAX_JSON_BYTES, MODEL
+from .paths import is_file
 
 # What is described may have twice the weights that are stored, such as embeddings that are tied, and some more.
 MOST_TIMES, SPARE = 2, 2**20
@@ -38,7 +39,7 @@ def _refuse_enormous(folder: Path, name: str) -> None:
     import transformers  # seconds to import, and models without prompts need none
 
     kind: Any = getattr(transformers, name, None)
-    if not hasattr(kind, "config_class"):
+    if not hasattr(kind, "config_class") or not is_file(folder / MODEL):
         return  # which diffusers refuses
     weights = [tuple(each.shape) for file in _files(folder) for each in _tensors(file)]
     config: Any = kind.config_class.from_dict(read_object(folder / MODEL, MAX_JSON_BYTES, "checkpoint"))
