@@ -16,6 +16,7 @@ from .paths import is_file
 # What is described may have twice the weights that are stored, such as embeddings that are tied, and some more.
 MOST_TIMES, SPARE = 2, 2**20
 LAYERS = ("layers", "n_layer", "depth")  # how the names of settings end that count parts of a network
+LABELS, MOST_LABELS = ("num_labels",), 10_000  # of each of which transformers makes a name
 
 
 def refuse_enormous_encoders(path: Path, index: Mapping[str, Any]) -> None:
@@ -42,13 +43,10 @@ def _refuse_enormous(folder: Path, name: str) -> None:
     if not hasattr(kind, "config_class") or not is_file(folder / MODEL):
         return  # which diffusers refuses
     weights = [tuple(each.shape) for file in _files(folder) for each in _tensors(file)]
-    config: Any = kind.config_class.from_dict(read_object(folder / MODEL, MAX_JSON_BYTES, "checkpoint"))
-    for key, value in _counts(config.to_dict()):
-        if value > len(weights):
-            raise InputError(
-                f"conditions: `{key}` of `{folder / MODEL}` must be at most {len(weights)}, the number of weights, "
-                f"but is {value}. Download the whole folder again."
-            )
+    stated = read_object(folder / MODEL, MAX_JSON_BYTES, "checkpoint")
+    _refuse_beyond(folder, _counts(stated, LABELS), MOST_LABELS)
+    config: Any = kind.config_class.from_dict(stated)
+    _refuse_beyond(folder, _counts(config.to_dict(), LAYERS), len(weights))
     with torch.device("meta"):
         described = sum(each.numel() for each in kind(config).parameters())
     stored = sum(map(math.prod, weights))
@@ -57,6 +55,15 @@ def _refuse_enormous(folder: Path, name: str) -> None:
             f"conditions: `{folder / MODEL}` describes {described:,} numbers, but the weights beside it hold "
             f"{stored:,}. Download the whole folder again."
         )
+
+
+def _refuse_beyond(folder: Path, counts: Iterator[tuple[str, int | float]], most: int) -> None:
+    for key, value in counts:
+        if value > most:
+            raise InputError(
+                f"conditions: `{key}` of `{folder / MODEL}` must be at most {most:,}, but is {value:,}. Download the "
+                "whole folder again."
+            )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -72,10 +79,10 @@ def _tensors(file: Path) -> list[Any]:
     return [each for each in content.values() if isinstance(each, torch.Tensor)] if isinstance(content, dict) else []
 
 
-def _counts(config: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
-    """The settings that count layers, in the configuration and in those inside it."""
+def _counts(config: Mapping[str, Any], ends: tuple[str, ...]) -> Iterator[tuple[str, int | float]]:
+    """The numbers under names that end in certain ways, in the configuration and in those inside it."""
     for key, value in config.items():
         if isinstance(value, dict):
-            yield from _counts(value)
-        elif str(key).endswith(LAYERS) and isinstance(value, int | float):
+            yield from _counts(value, ends)
+        elif str(key).endswith(ends) and isinstance(value, int | float):
             yield key, value

@@ -145,6 +145,18 @@ def test_encoders_that_say_nothing_of_their_sizes_are_refused(kind: str, folders
             path.write_bytes(kept)
 
 
+@pytest.mark.parametrize(("key", "rule"), [("num_labels", "at most 10,000"), ("num_hidden_layers", "at most")])
+def test_encoders_of_a_million_parts_are_refused(key: str, rule: str, folders: Folders) -> None:
+    path = folders["sd"] / "text_encoder" / "config.json"
+    kept = path.read_text()
+    path.write_text(json.dumps(json.loads(kept) | {key: 10**6}))
+    try:
+        assert f"`{key}` of" in (said := refuses(lambda: embed(folders["sd"])))
+        assert rule in said
+    finally:
+        path.write_text(kept)
+
+
 @pytest.mark.parametrize("kind", kinds(PROMPTED))
 @quick(6, long=150)
 @given(data=st.data())
