@@ -6,8 +6,8 @@ their types too: sums and differences of numbers of a type must be of it.
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Any, NoReturn, Protocol
+from math import inf
+from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import BigInteger, Dialect, Float, Integer, LargeBinary, String, Text
 from sqlalchemy.types import TypeDecorator
@@ -22,102 +22,75 @@ class _Processor(Protocol):
 
 
 class _Checked(TypeDecorator[Any]):
-    """A type whose values are checked when SQLite hands them out. NULL passes: outer joins have it in any column."""
+    """A type whose values are checked when SQLite hands them out. NULL passes: outer joins have it in any column.
+
+    Attributes:
+        rule: what a value must be, in words.
+        kinds: the Python types that it comes in.
+        below: what the size of a number must be less than; None for what is no number.
+    """
 
     impl = String
     cache_ok = True
+    rule: ClassVar[str]
+    kinds: ClassVar[tuple[type, ...]]
+    below: ClassVar[float | None] = None
 
     def result_processor(self, dialect: Dialect, coltype: object) -> _Processor | None:
         """Of SQLAlchemy: what each value read from the database is sent through.
 
         It raises `StorageError` for a value of another type.
         """
-        return self.check if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
+        return self._check if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
 
-    @staticmethod
-    def check(value: Any) -> Any:
-        """The value, if a column of this type can hold it."""
-        raise NotImplementedError
-
-
-def _refuse(rule: str, value: object) -> NoReturn:
-    raise foreign("the database", f"in place of {rule} there is {value!r:.80}")
+    def _check(self, value: Any) -> Any:
+        if value is None or (type(value) in self.kinds and (self.below is None or abs(value) < self.below)):
+            return value
+        raise foreign("the database", f"in place of {self.rule} there is {value!r:.80}")
 
 
 class Words(_Checked):
     """Text; with a length, of at most so many characters."""
 
-    impl = String
-    cache_ok = True
-
-    @staticmethod
-    def check(value: Any) -> Any:
-        if type(value) is str or value is None:
-            return value
-        _refuse("text", value)
+    impl, cache_ok = String, True
+    rule, kinds = "text", (str,)
 
 
 class LongWords(Words):
     """Text of any length."""
 
-    impl = Text
-    cache_ok = True
+    impl, cache_ok = Text, True
 
 
 class Whole(_Checked):
     """A whole number, on PostgreSQL of 32 bits."""
 
-    impl = Integer
-    cache_ok = True
-
-    @staticmethod
-    def check(value: Any) -> Any:
-        if type(value) is int or value is None:
-            return value
-        _refuse("a whole number", value)
+    impl, cache_ok = Integer, True
+    rule, kinds = "a whole number", (int,)
 
 
 class BigWhole(Whole):
     """A whole number of 64 bits."""
 
-    impl = BigInteger
-    cache_ok = True
+    impl, cache_ok = BigInteger, True
 
 
 class Number(_Checked):
     """A finite number."""
 
-    impl = Float
-    cache_ok = True
-
-    @staticmethod
-    def check(value: Any) -> Any:
-        if value is None or (isinstance(value, int | float) and isfinite(value)):
-            return value
-        _refuse("a finite number", value)
+    impl, cache_ok = Float, True
+    rule, kinds, below = "a finite number", (int, float), inf
 
 
-class Moment(_Checked):
+class Moment(Number):
     """A point in time on the database's clock, in seconds since 1970 and before the year 10000; or between two."""
 
-    impl = Float
-    cache_ok = True
-
-    @staticmethod
-    def check(value: Any) -> Any:
-        if value is None or (isinstance(value, int | float) and abs(value) < YEAR_10000):
-            return value
-        _refuse("seconds since 1970", value)
+    impl, cache_ok = Float, True
+    rule, below = "seconds since 1970", YEAR_10000
 
 
 class Bytes(_Checked):
     """Bytes."""
 
-    impl = LargeBinary
-    cache_ok = True
-
-    @staticmethod
-    def check(value: Any) -> Any:
-        if type(value) is bytes or value is None:
-            return value
-        _refuse("bytes", value)
+    impl, cache_ok = LargeBinary, True
+    rule, kinds = "bytes", (bytes,)
