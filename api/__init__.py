@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from exeunt.backends.hf_apply import apply, call_arguments, remove
-    from exeunt.backends.loading import load as load_network
-    from exeunt.backends.sampling import sample
+    from exeunt.backends.networks.hf.live.apply import apply, call_arguments, remove
+    from exeunt.backends.networks.registry import load as load_network
+    from exeunt.backends.sampling.loop import sample
     from exeunt.backends.schedule import ExeuntError, Schedule, ScheduleError
     from exeunt.backends.schedule import load as load_schedule
     from exeunt.backends.schedule import save as save_schedule
@@ -49,15 +49,15 @@ _HOMES = {
     "Schedule": ("backends.schedule", "Schedule"),
     "ScheduleError": ("backends.schedule", "ScheduleError"),
     "StudyConfig": ("studies.config", "StudyConfig"),
-    "apply": ("backends.hf_apply", "apply"),
-    "call_arguments": ("backends.hf_apply", "call_arguments"),
+    "apply": ("backends.networks.hf.live.apply", "apply"),
+    "call_arguments": ("backends.networks.hf.live.apply", "call_arguments"),
     "evaluate": ("searcher.evaluation", "evaluate"),
-    "load_network": ("backends.loading", "load"),
+    "load_network": ("backends.networks.registry", "load"),
     "load_schedule": ("backends.schedule", "load"),
     "optimize": ("searcher.runner", "optimize"),
     "override": ("studies.config", "override"),
-    "remove": ("backends.hf_apply", "remove"),
-    "sample": ("backends.sampling", "sample"),
+    "remove": ("backends.networks.hf.live.apply", "remove"),
+    "sample": ("backends.sampling.loop", "sample"),
     "save_schedule": ("backends.schedule", "save"),
 }
 

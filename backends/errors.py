@@ -1,10 +1,15 @@
 """The errors that users can cause, each with the exit code of the command line.
 
 Every message names the rule, the value and the fix, because it is all that a user sees.
+
+Text from files and databases as a terminal or a page may show it: without what would steer either.
 """
 
+import json
+import unicodedata
 from collections.abc import Collection
 from difflib import get_close_matches
+from typing import Any
 
 from .schedule import ExeuntError
 
@@ -43,3 +48,26 @@ class Interrupted(ExeuntError):
 
     exit_code = 75
     identifier = "interrupted"
+
+
+REPLACEMENT = "?"  # which every font has
+# Control characters begin a terminal's commands, format characters turn the direction of writing round, and lone
+# surrogates can't be encoded. Joiners belong to some languages' words, and ends of lines to texts.
+STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+KEPT = frozenset("\n\t\u200c\u200d")
+
+
+def printable(text: str) -> str:
+    """The text with every character that steers what shows it replaced by a question mark."""
+    steering = _steering(text)
+    return text.translate(dict.fromkeys(map(ord, steering), REPLACEMENT)) if steering else text
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """A value as JSON that a terminal may show and a program reads back as it is: what steers is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.translate({ord(each): json.dumps(each)[1:-1] for each in _steering(text)})
+
+
+def _steering(text: str) -> list[str]:
+    return [each for each in set(text) if each not in KEPT and unicodedata.category(each) in STEERING]

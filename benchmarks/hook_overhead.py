@@ -32,13 +32,13 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from exeunt.backends.allocator import keep_freed_memory
-from exeunt.backends.environment import environment
-from exeunt.backends.hf import DiffusersNetwork
-from exeunt.backends.ratio import paired_ratio
+from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.schedule import Schedule
-from exeunt.backends.solvers import make_schedule
-from exeunt.backends.stopwatch import alone, room_for_another, seconds_of
+from exeunt.backends.solvers.tables import make_schedule
+from exeunt.backends.timing.device import environment
+from exeunt.backends.timing.memory import keep_freed_memory
+from exeunt.backends.timing.samples import paired_ratio
+from exeunt.backends.timing.stopwatch import alone, room_for_another, seconds_of
 from torch import Tensor
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.

@@ -25,16 +25,16 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 import torch
-from exeunt.backends import loading
-from exeunt.backends.allocator import keep_freed_memory
-from exeunt.backends.dit import PUBLIC_NOISE, SIZES, DiT, DiTNetwork
-from exeunt.backends.environment import environment
-from exeunt.backends.pieces import inputs
-from exeunt.backends.ratio import Ratio, paired_ratio
-from exeunt.backends.sampling import run
+from exeunt.backends.networks import registry
+from exeunt.backends.networks.dit import PUBLIC_NOISE, SIZES, DiT, DiTNetwork
+from exeunt.backends.sampling.loop import run
 from exeunt.backends.schedule import DROP, REUSE, Coefficients, Schedule, depths, with_exits
-from exeunt.backends.solvers import make_schedule, rows
-from exeunt.backends.stopwatch import alone, room_for_another, seconds_of
+from exeunt.backends.solvers.tables import make_schedule, rows
+from exeunt.backends.timing.device import environment
+from exeunt.backends.timing.memory import keep_freed_memory
+from exeunt.backends.timing.pieces import inputs
+from exeunt.backends.timing.samples import Ratio, paired_ratio
+from exeunt.backends.timing.stopwatch import alone, room_for_another, seconds_of
 from torch import Tensor
 
 TAILS = {"drop": DROP, "reuse": REUSE}
@@ -62,7 +62,7 @@ def load(name: str, device: str, dtype: torch.dtype) -> DiTNetwork:
     size, _, patch = name.rpartition("-")
     shapes = {key.lower(): shape for key, shape in SIZES.items()}
     if size not in shapes:
-        loaded = loading.load(name, device, dtype)
+        loaded = registry.load(name, device, dtype)
         assert isinstance(loaded, DiTNetwork), "the hand-written loop is a DiT's"
         return loaded
     depth, width, num_heads = shapes[size]
@@ -71,7 +71,7 @@ def load(name: str, device: str, dtype: torch.dtype) -> DiTNetwork:
             input_size=32, patch_size=int(patch), channels=4, width=width, depth=depth, num_heads=num_heads,
             num_classes=1000, learned_range=True,
         ).to(dtype)  # fmt: skip
-    module = module.to_empty(device=loading.check_device(device))
+    module = module.to_empty(device=registry.check_device(device))
     torch.manual_seed(0)
     for parameter in module.parameters():
         parameter.data.normal_(std=0.02)

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from exeunt.backends.fidelity import ReferenceRoot, Spectrum, frechet
-from exeunt.backends.uncertainty import LEVEL, Array, Distance, difference, estimate, t_quantile, variance
+from exeunt.backends.quality.frechet import ReferenceRoot, Spectrum, frechet
+from exeunt.backends.quality.intervals import LEVEL, Array, Distance, difference, estimate, t_quantile, variance
 
 DECAY = 1.2
 CORRELATION = 0.98

@@ -20,11 +20,13 @@ from collections.abc import Callable
 
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from exeunt.backends import draws, sampling, solvers
-from exeunt.backends.allocator import keep_freed_memory
-from exeunt.backends.loading import load
 from exeunt.backends.network import Network
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling import loop as sampling
+from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import Schedule
+from exeunt.backends.solvers import tables
+from exeunt.backends.timing.memory import keep_freed_memory
 from torch import Tensor
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
@@ -125,7 +127,7 @@ def quartiles(above: list[float], below: list[float]) -> list[float]:
 
 
 def measure(network: Network, scale: float | None, repeats: int) -> dict[str, float | list[float]]:
-    schedule = solvers.make_schedule(
+    schedule = tables.make_schedule(
         network.signature, network.noise, network.prediction, num_steps=NUM_STEPS, guidance=scale, spacing="linspace"
     )
     noise = draws.initial_noise(0, range(BATCH_SIZE), network.sample_shape).to(network.device)

@@ -24,10 +24,13 @@ from typing import Any
 
 import torch
 from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
-from exeunt.backends import draws, loading, sampling, solvers
 from exeunt.backends.network import Network
-from exeunt.backends.noise_schedules import time_at
+from exeunt.backends.networks import registry
+from exeunt.backends.sampling import loop
+from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import Noise, Schedule
+from exeunt.backends.solvers import tables
+from exeunt.backends.solvers.noise_schedules import time_at
 from solver_cases import COSINE, FLOW, PREDICTIONS, SCALED_BY_ALPHA, Case, cases
 from torch import Tensor
 
@@ -44,7 +47,7 @@ def random_times(count: int, source: random.Random) -> list[float]:
 
 @cache
 def model_of(noise: Noise, prediction: str, dtype: torch.dtype = torch.float32) -> Network:
-    return loading.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype)
+    return registry.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype)
 
 
 def schedule_of(case: Case, noise: Noise, prediction: str, steps: int | list[float]) -> Schedule:
@@ -57,7 +60,7 @@ def schedule_of(case: Case, noise: Noise, prediction: str, steps: int | list[flo
     if case.by_sigma:
         sigmas = dict.fromkeys(scheduler_of(case, noise, prediction, steps).sigmas[:-1].tolist())
         chosen = {"spacing": [time_at(noise, -math.log(sigma)) for sigma in sigmas]}
-    return solvers.make_schedule(model_of(noise, prediction).signature, noise, prediction, **case.arguments | chosen)
+    return tables.make_schedule(model_of(noise, prediction).signature, noise, prediction, **case.arguments | chosen)
 
 
 def scheduler_of(case: Case, noise: Noise, prediction: str, steps: int | list[float]) -> Any:
@@ -89,7 +92,7 @@ def trajectories(
     noises = draws.noises(0, range(8), model.sample_shape, len(schedule.steps) + 1)
     theirs = their_trajectory(model, scheduler, noises, case.step_options)
     if case.scheduler in SCALED_BY_ALPHA:
-        points = solvers.path(schedule.sampler, [step.time for step in schedule.steps]).points
+        points = tables.path(schedule.sampler, [step.time for step in schedule.steps]).points
         theirs = theirs * torch.tensor([point.alpha for point in points[1:]])[:, None, None, None, None]
     return our_trajectory(model_of(noise, prediction, dtype), schedule, noises), theirs
 
@@ -113,8 +116,8 @@ def with_their_network_times(schedule: Schedule, timesteps: Tensor) -> Schedule:
 def our_trajectory(model: Network, schedule: Schedule, noises: Tensor) -> Tensor:
     found: list[Tensor] = []
     labels = torch.arange(noises.shape[1]) % 4  # 3 is the null label
-    needed = noises[1 : sampling.num_draws(schedule)]
-    sampling.run([model], schedule, noises[0], needed, labels, observe=lambda s, values: found.append(values.x_next))
+    needed = noises[1 : loop.num_draws(schedule)]
+    loop.run([model], schedule, noises[0], needed, labels, observe=lambda s, values: found.append(values.x_next))
     return torch.stack(found)
 
 

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from exeunt.backends.closed_form import ClosedFormNetwork, Mixture
+from exeunt.backends.networks.closed_form import ClosedFormNetwork, Mixture
 from torch import Tensor
 
 

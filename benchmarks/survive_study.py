@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from exeunt.backends.loading import load
+from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import SUFFIX, Schedule, save, with_exits
 from exeunt.searcher.laboratory import load_frames
 from exeunt.studies.config import StudyConfig, override

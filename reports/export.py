@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exeunt import __version__
 
-from ..backends.formats import find_format
+from ..backends.formats.registry import find_format
 from ..backends.schedule import Extras, Measurement, Provenance, Schedule, validate
 from .commands import file_stem
 from .view import Point, Seeds, StudyView

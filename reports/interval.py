@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..backends.ratio import paired_ratio
+from ..backends.timing.samples import paired_ratio
 
 Timed = tuple[Sequence[float], Sequence[float]]  # seconds, and the full schedule's measured beside each
 

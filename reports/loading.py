@@ -8,11 +8,10 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ..backends.environment_digest import environment_digest
-from ..backends.metric_names import TO_BASELINE
-from ..backends.printable import printable
-from ..backends.timing import Timing
-from ..backends.uncertainty import Distance, difference, estimate
+from ..backends.errors import printable
+from ..backends.quality.intervals import Distance, difference, estimate
+from ..backends.quality.names import TO_BASELINE
+from ..backends.timing.samples import Timing, environment_digest
 from ..studies.config import StudyConfig, to_dict
 from ..studies.foreign import foreign_rows
 from ..studies.optuna_rows import study_attributes

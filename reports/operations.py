@@ -64,7 +64,7 @@ def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[st
 def _learn(known: dict[str, int], stored: StoredSchedule, network: Network) -> None:
     """Adds the kinds of calls of a schedule that are new."""
     from ..backends.plan import compile_plan
-    from ..backends.throughput import call_flops  # with torch, which reading what was counted does not need
+    from ..backends.timing.throughput import call_flops  # with torch, which reading what was counted does not need
 
     if _calls(stored).keys() <= known.keys():
         return

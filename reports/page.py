@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..backends.printable import printable
+from ..backends.errors import printable
 from . import plots
 from .commands import export_command, resume_command
 from .definitions import definitions

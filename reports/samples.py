@@ -15,8 +15,8 @@ from .style import MUTED, new_figure, paper_style, settle
 from .view import StudyView
 
 if TYPE_CHECKING:
-    from ..backends.conditions import Conditions
     from ..backends.network import Network
+    from ..backends.sampling.conditions import Conditions
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def sample_grid(
 
     `networks` gives the networks of a set of weights by its name. Raises what `sampling.sample` does.
     """
-    from ..backends.sampling import sample  # with torch, which a report without fresh samples does not need
+    from ..backends.sampling.loop import sample  # with torch, which a report without fresh samples does not need
 
     rows: list[Row] = []
     for highlight in highlights:

@@ -8,7 +8,7 @@ same measure between two of the full schedule's own images of one prompt.
 from dataclasses import dataclass
 from typing import Literal
 
-from ..backends.metric_names import TO_BASELINE
+from ..backends.quality.names import TO_BASELINE
 from ..studies.config import QualityConfig
 from .interval import Interval
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any, cast
 
-from ..backends.printable import json_text
+from ..backends.errors import json_text
 from .advantage import Advantage
 from .definitions import best_ratio
 from .interval import Interval

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.environment import device_name
 from ..backends.errors import DeviceError
-from ..backends.features import FeatureArray
-from ..backends.out_of_memory import free_cached_memory, is_broken_device, is_out_of_memory
-from ..backends.sampling import Samples, sample
+from ..backends.quality.extractors import FeatureArray
+from ..backends.sampling.loop import Samples, sample
+from ..backends.timing.device import device_name
+from ..backends.timing.memory import free_cached_memory, is_broken_device, is_out_of_memory
 from .candidates import Candidate
 from .laboratory import Laboratory
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 from exeunt import __version__
 
-from ..backends.printable import printable
+from ..backends.errors import printable
 from ..backends.schedule import ExeuntError
 from ..reports.uncollected import uncollected
 from ..studies.secrets import guard_output, redact

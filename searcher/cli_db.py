@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
-from ..backends.printable import printable
+from ..backends.errors import printable
 from ..studies import schema
 from ..studies.backup import back_up_file
 from ..studies.faults import place, storage_errors

@@ -13,15 +13,14 @@ import torch
 from exeunt import __version__
 
 from ..backends import installation
-from ..backends.conformance import suite
-from ..backends.contents import Contents, Entry, Group, inspect, readable_bytes
-from ..backends.environment import device_name
-from ..backends.errors import InputError
+from ..backends.checkpoints.inspect import Contents, Entry, Group, inspect, readable_bytes
+from ..backends.errors import InputError, json_text, printable
 from ..backends.installation import Requirement
-from ..backends.loading import BUNDLED, NETWORKS, check_device, load
 from ..backends.network import Network
-from ..backends.printable import json_text, printable
-from ..backends.promises import Check, Failure, Kept, NotApplicable, Outcome, Subject
+from ..backends.networks.conformance.checks import Check, Failure, Kept, NotApplicable, Outcome, Subject
+from ..backends.networks.conformance.suite import suite
+from ..backends.networks.registry import BUNDLED, NETWORKS, check_device, load
+from ..backends.timing.device import device_name
 from ..studies.config import parse_assignment
 from .network_flags import NETWORK_FLAGS, flags
 from .options import json_flag

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..backends.errors import InputError
-from ..backends.formats import FORMATS, find_format, left_out
-from ..backends.printable import json_text, printable
+from ..backends.errors import InputError, json_text, printable
+from ..backends.formats.registry import FORMATS, find_format, left_out
 from ..backends.schedule import ExeuntError
 from ..reports import selection
 from ..reports.commands import file_stem

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..backends.compatibility import as_scheduled, check
+from ..backends.checkpoints.files import is_folder
 from ..backends.errors import InputError
-from ..backends.paths import is_folder
-from ..backends.sampling import Samples, labels
-from ..backends.sampling import sample as sample_batches
+from ..backends.sampling.compatibility import as_scheduled, check
+from ..backends.sampling.loop import Samples, labels
+from ..backends.sampling.loop import sample as sample_batches
 from ..backends.schedule import load
 from ..reports.interval import Interval, per_second
 from ..studies.interruption import interruptible

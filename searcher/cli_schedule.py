@@ -13,11 +13,10 @@ import click
 from rich.console import Console
 
 from ..backends import schedule as schedules
-from ..backends.branches import by_branch
-from ..backends.errors import InputError
-from ..backends.formats import FORMATS, find_format, left_out, sniff
-from ..backends.formats_text import numbers
-from ..backends.printable import printable
+from ..backends.errors import InputError, printable
+from ..backends.formats.branches import by_branch
+from ..backends.formats.parsing import numbers
+from ..backends.formats.registry import FORMATS, find_format, left_out, sniff
 from ..backends.schedule import Schedule, ScheduleError
 from ..reports.schedule_map import schedule_map, terminal
 from .network_flags import NETWORK_FLAGS, flags

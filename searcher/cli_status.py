@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ..backends.printable import json_text, printable
+from ..backends.errors import json_text, printable
 from ..reports.loading import load_view
 from ..reports.view import StudyView
 from ..studies.foreign import foreign_rows

@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..backends.errors import InputError
-from ..backends.printable import printable
+from ..backends.errors import InputError, printable
 from ..reports.files import write_whole
 from ..studies.backup import back_up
 from ..studies.copying import copy_study

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from ..backends.errors import InputError
-from ..backends.printable import json_text
+from ..backends.errors import InputError, json_text
 
 name_argument = click.argument("name")
 yes_flag = click.option("--yes", is_flag=True, help="Don't ask.")

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..backends.printable import json_text
+from ..backends.errors import json_text
 from ..backends.schedule import block_evaluations
 from ..reports.interval import per_second
 from ..studies.budget import parse_budget

@@ -7,16 +7,15 @@ a schedule makes a kind of call that nobody has timed yet.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..backends.device_lock import DeviceLock
-from ..backends.environment import device_id
-from ..backends.environment_digest import environment_digest
 from ..backends.errors import ExeuntError
 from ..backends.network import Network
-from ..backends.out_of_memory import is_out_of_memory
-from ..backends.pieces import DECODE, SOLVER_STEP
 from ..backends.schedule import Schedule, block_evaluations
-from ..backends.throughput import missing_kinds, time_calls
-from ..backends.timing import Timing
+from ..backends.timing.device import device_id
+from ..backends.timing.device_lock import DeviceLock
+from ..backends.timing.memory import is_out_of_memory
+from ..backends.timing.pieces import DECODE, SOLVER_STEP
+from ..backends.timing.samples import Timing, environment_digest
+from ..backends.timing.throughput import missing_kinds, time_calls
 from ..studies.outlines import Outline, StoredSchedule, kind_key, outline, seconds_of
 from ..studies.records import TEXT_ENCODING, TimingKey
 from ..studies.store import Store

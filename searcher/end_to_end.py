@@ -4,10 +4,10 @@ import logging
 import math
 from collections.abc import Sequence
 
-from ..backends.peak_memory import peak_memory
-from ..backends.pieces import trajectory
-from ..backends.throughput import Subject, time_schedules
-from ..backends.timing import Timing
+from ..backends.timing.memory import peak_memory
+from ..backends.timing.pieces import trajectory
+from ..backends.timing.samples import Timing
+from ..backends.timing.throughput import Subject, time_schedules
 from ..studies.records import ThroughputRecord
 from ..studies.turns import turn
 from .candidates import Candidate

@@ -4,10 +4,10 @@ import math
 import time
 from dataclasses import dataclass
 
-from ..backends.environment import device_name
-from ..backends.prompts import OWN
-from ..backends.sampling import sample
+from ..backends.sampling.loop import sample
+from ..backends.sampling.prompts import OWN
 from ..backends.schedule import Embedded, Guidance, Schedule
+from ..backends.timing.device import device_name
 from ..studies.budget import Budget
 from .finals import LEAST_COMPARED
 from .laboratory import Laboratory

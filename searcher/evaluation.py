@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backends.compatibility import as_scheduled
-from ..backends.features import FeatureArray
 from ..backends.network import Network
-from ..backends.peak_memory import peak_memory
-from ..backends.pieces import trajectory
-from ..backends.sampling import check, sample
+from ..backends.quality.extractors import FeatureArray
+from ..backends.sampling.compatibility import as_scheduled
+from ..backends.sampling.loop import check, sample
 from ..backends.schedule import Schedule, block_evaluations
-from ..backends.throughput import Subject, flops, speedup, time_schedules
+from ..backends.timing.memory import peak_memory
+from ..backends.timing.pieces import trajectory
+from ..backends.timing.throughput import Subject, flops, speedup, time_schedules
 from ..reports.interval import Interval
 from ..reports.standard import Standard, standard_of
 from ..studies.config import StudyConfig

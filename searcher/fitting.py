@@ -8,11 +8,11 @@ from hashlib import sha256
 from typing import Any
 
 from ..backends.errors import InputError
-from ..backends.loading import BUNDLED
-from ..backends.metric_names import TO_BASELINE
 from ..backends.network import Network
-from ..backends.own import own_source
-from ..backends.prompts import OWN
+from ..backends.networks.registry import BUNDLED
+from ..backends.quality.names import TO_BASELINE
+from ..backends.sampling.prompts import OWN
+from ..backends.user_code import own_source
 from ..studies.config import AUTO, SECTIONS, StudyConfig, override, says_nothing, settings
 from .full_schedule import settle
 

@@ -10,10 +10,10 @@ from functools import lru_cache
 from itertools import count as count_from
 
 from ..backends.errors import InputError
-from ..backends.noise_schedules import marginal_at
 from ..backends.schedule import Noise, Schedule, guidance_at
-from ..backends.solvers import find, num_evaluations, respaced
-from ..backends.spacings import FLOW_END, most_steps, times
+from ..backends.solvers.noise_schedules import marginal_at
+from ..backends.solvers.spacings import FLOW_END, most_steps, times
+from ..backends.solvers.tables import find, num_evaluations, respaced
 from .rows import Order, orders
 
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 from ..backends.errors import InputError
 from ..backends.network import Network, UsualSampler
-from ..backends.sampling import check
+from ..backends.sampling.loop import check
 from ..backends.schedule import Embedded, Guidance, Schedule
-from ..backends.solvers import custom, find, make_schedule
-from ..backends.spacings import custom as custom_spacing
+from ..backends.solvers.spacings import custom as custom_spacing
+from ..backends.solvers.tables import custom, find, make_schedule
 from ..studies.config import AUTO, BaselineConfig
 from .frames import Frame
 

@@ -11,22 +11,21 @@ from typing import Any
 import click
 import torch
 
-from ..backends import conditions as condition_lists
-from ..backends import prompts
-from ..backends.allocator import keep_freed_memory
-from ..backends.conditions import Conditions, shown
-from ..backends.device_lock import DeviceLock
-from ..backends.environment import device_id, environment
-from ..backends.errors import InputError
-from ..backends.features import FeatureArray
-from ..backends.fidelity import MIN_IMAGES
-from ..backends.loading import check_device, load
-from ..backends.metric_names import parse_metric
+from ..backends.errors import InputError, printable
 from ..backends.network import Network
-from ..backends.pipelines import load_pipeline
-from ..backends.printable import printable
-from ..backends.sampling import Samples
-from ..backends.solvers import find
+from ..backends.networks.hf.load_pipeline import load_pipeline
+from ..backends.networks.registry import check_device, load
+from ..backends.quality.extractors import FeatureArray
+from ..backends.quality.frechet import MIN_IMAGES
+from ..backends.quality.names import parse_metric
+from ..backends.sampling import conditions as condition_lists
+from ..backends.sampling import prompts
+from ..backends.sampling.conditions import Conditions, shown
+from ..backends.sampling.loop import Samples
+from ..backends.solvers.tables import find
+from ..backends.timing.device import device_id, environment
+from ..backends.timing.device_lock import DeviceLock
+from ..backends.timing.memory import keep_freed_memory
 from ..studies.config import AUTO, CheckpointConfig, StudyConfig, override
 from .candidates import Candidate, from_baseline
 from .fitting import fit

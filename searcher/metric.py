@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from ..backends.features import Extractor, FeatureArray
-from ..backends.fidelity import check_features, frechet, paired_distance
-from ..backends.floors import frechet_floor, kernel_floor
-from ..backends.kernel import kid
-from ..backends.metric_names import TO_BASELINE
-from ..backends.own_metric import OwnMetric, Shown, unpack
-from ..backends.references import Reference
-from ..backends.uncertainty import Array, Distance, Floor, estimate
+from ..backends.quality.extractors import Extractor, FeatureArray
+from ..backends.quality.floors import frechet_floor, kernel_floor
+from ..backends.quality.frechet import check_features, frechet, paired_distance
+from ..backends.quality.intervals import Array, Distance, Floor, estimate
+from ..backends.quality.kid import kid
+from ..backends.quality.names import TO_BASELINE
+from ..backends.quality.references import Reference
+from ..backends.quality.user_metric import OwnMetric, Shown, unpack
 from ..studies.records import QualityRecord
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 from ..backends.errors import InputError
-from ..backends.features import Extractor, load_extractor, refuse_weights
-from ..backends.metric_names import TO_BASELINE, parse_metric
-from ..backends.own_metric import OwnFeatures, OwnMetric
-from ..backends.reference_images import Preparation
-from ..backends.references import load_reference
+from ..backends.quality.extractors import Extractor, load_extractor, refuse_weights
+from ..backends.quality.names import TO_BASELINE, parse_metric
+from ..backends.quality.reference_images import Preparation
+from ..backends.quality.references import load_reference
+from ..backends.quality.user_metric import OwnFeatures, OwnMetric
 from ..studies.config import QualityConfig
 from .metric import BaselineMetric, Metric, ReferenceMetric, ScoreMetric
 

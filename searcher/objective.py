@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backends.errors import DeviceError, ExeuntError
-from ..backends.features import FeatureArray
-from ..backends.sampling import NonFiniteSamples
+from ..backends.quality.extractors import FeatureArray
+from ..backends.sampling.loop import NonFiniteSamples
 from ..backends.schedule import Schedule
 from ..studies.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ..studies.leases import StaleClaim

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..backends.compatibility import as_scheduled
-from ..backends.onnx_export import export
+from ..backends.formats.onnx.export import export
+from ..backends.sampling.compatibility import as_scheduled
 from ..backends.schedule import Schedule
 from ..studies.config import StudyConfig, override
 from .laboratory import load_one, make_conditions

@@ -2,9 +2,9 @@
 
 import json
 
-from ..backends.loading import BUNDLED, load
+from ..backends.errors import printable
 from ..backends.network import Network
-from ..backends.printable import printable
+from ..backends.networks.registry import BUNDLED, load
 from ..backends.schedule import Schedule
 from ..reports.export import NETWORK_ARGS
 

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..backends.printable import printable
+from ..backends.errors import printable
 from ..reports.headline import details, headline, with_interval
 from ..reports.interval import per_second, spelled
 from ..reports.loading import load_view

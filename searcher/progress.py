@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..backends.printable import printable
+from ..backends.errors import printable
 
 LINE_SECONDS = 15.0
 

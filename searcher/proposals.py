@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..backends.checkpoints.files import is_folder
 from ..backends.errors import InputError
-from ..backends.paths import is_folder
-from ..backends.sampling import check
+from ..backends.sampling.loop import check
 from ..backends.schedule import SUFFIX, Schedule, load
 from ..studies.outlines import hold
 from .candidates import Candidate

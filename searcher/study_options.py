@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from ..backends.errors import InputError
-from ..backends.loading import BUNDLED
-from ..backends.solvers import SOLVERS
-from ..backends.spacings import SPACINGS
+from ..backends.networks.registry import BUNDLED
+from ..backends.solvers.spacings import SPACINGS
+from ..backends.solvers.tables import SOLVERS
 from ..studies.config import StudyConfig, from_toml, override, parse_assignment
 from .network_flags import NETWORK_FLAGS
 from .network_flags import flags as flags

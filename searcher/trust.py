@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backends.environment import device_name
 from ..backends.errors import DeviceError
-from ..backends.features import FeatureArray
-from ..backends.sampling import NonFiniteSamples
+from ..backends.quality.extractors import FeatureArray
+from ..backends.sampling.loop import NonFiniteSamples
+from ..backends.timing.device import device_name
 from ..studies.evaluations import DamagedFeatures, FailedEvaluation
 
 if TYPE_CHECKING:

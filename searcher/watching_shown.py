@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..backends.printable import json_text, printable
+from ..backends.errors import json_text, printable
 from ..reports.headline import duration
 from ..studies.activity import LivingWorker, Mishap
 from ..studies.budget import Budget

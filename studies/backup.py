@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine, and_, func, select
 
+from ..backends.checkpoints.files import is_folder, is_there
 from ..backends.errors import InputError, StorageError
-from ..backends.paths import is_folder, is_there
 from .carrying import CONTENTS, contents, in_row
 from .copying import copy_study
 from .faults import explained, place

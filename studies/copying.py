@@ -14,19 +14,7 @@ from ..backends.errors import InputError, StorageError
 from .carrying import Carrier
 from .faults import place
 from .integrity import overlapping_chunks
-from .parts import (
-    BATCH,
-    Part,
-    Reference,
-    Row,
-    digest,
-    digest_of,
-    optuna_tables,
-    parts,
-    portable,
-    read,
-    trial_numbers,
-)
+from .parts import BATCH, Part, Reference, Row, digest, digest_of, optuna_tables, parts, portable, read, trial_numbers
 from .store import Store
 from .tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
 from .transactions import reading, writing

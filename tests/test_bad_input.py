@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from exeunt.backends.loading import load
 from exeunt.backends.network import ChainNetwork
+from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import save
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli import cli
 from exeunt.studies.config import StudyConfig, override
 from exeunt.studies.store import open_store

@@ -10,9 +10,9 @@ import exeunt
 import numpy as np
 import pytest
 import torch
-from exeunt.backends.formats import FORMATS
-from exeunt.backends.hf import DiffusersNetwork
-from exeunt.backends.onnx_export import SCHEDULE, export
+from exeunt.backends.formats.onnx.export import SCHEDULE, export
+from exeunt.backends.formats.registry import FORMATS
+from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.schedule import DROP, REUSE, RUN, Schedule
 from onnx_folders import assert_same_images
 from pipeline_runs import PROMPTS, Bench, difference, with_actions

@@ -11,8 +11,8 @@ import exeunt
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from exeunt.backends import sampling
 from exeunt.backends.errors import InputError
+from exeunt.backends.sampling import loop as sampling
 from exeunt.backends.schedule import Schedule
 from greenlet import greenlet
 from pipeline_runs import PROMPTS, Bench, after_steps, difference, each, sharing, with_actions
@@ -123,7 +123,7 @@ class TestRequests:
 
     @each("sd3", "wan")
     def test_nothing_is_kept_after_the_last_step(self, bench: Bench) -> None:
-        from exeunt.backends.hf_apply import _application_on
+        from exeunt.backends.networks.hf.live.apply import _application_on
 
         schedule = with_actions(bench.schedule())
         exeunt.apply(bench.pipe, schedule)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from exeunt.backends import sampling
 from exeunt.backends.errors import InputError
-from exeunt.backends.hf import DiffusersNetwork
+from exeunt.backends.networks.hf.network import DiffusersNetwork
+from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import REUSE, RUN, Schedule, forecast
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from greenlet import greenlet
 from pipeline_runs import PROMPTS, difference
 from tiny_unets import tiny_unet
@@ -69,7 +69,7 @@ def piped(pipe: Any, network: DiffusersNetwork, seed: int, **arguments: Any) -> 
 def sampled(network: DiffusersNetwork, schedule: Schedule, seed: int) -> Tensor:
     noise = torch.randn(2, *network.sample_shape, generator=torch.Generator().manual_seed(seed))
     conditions = None if network.condition_kind == "none" else torch.tensor([0, 1])
-    latents = sampling.run([network], schedule, noise, [], conditions)
+    latents = loop.run([network], schedule, noise, [], conditions)
     return latents if conditions is not None else (latents / 2 + 0.5).clamp(0, 1)
 
 

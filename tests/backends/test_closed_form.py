@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exeunt.backends import conditions, sampling
-from exeunt.backends.closed_form import Mixture, shares
 from exeunt.backends.errors import InputError
-from exeunt.backends.loading import load
-from exeunt.backends.noise_schedules import marginal
+from exeunt.backends.networks.closed_form import Mixture, shares
+from exeunt.backends.networks.registry import load
 from exeunt.backends.plan import Call, Run, Skip
+from exeunt.backends.sampling import conditions, loop
 from exeunt.backends.schedule import DROP, REUSE, RUN, Schedule, depths, forecast, validate, with_exits
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.noise_schedules import marginal
+from exeunt.backends.solvers.tables import make_schedule
 from scipy.linalg import sqrtm
 
 ACTIONS = [RUN, RUN, DROP, REUSE, forecast(1), forecast(2)]
@@ -38,13 +38,13 @@ def random_actions(schedule: Schedule, seed: int) -> Schedule:
 
 def sampled_weights(network, schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
     """The mean and each noise's weight along the principal axes, found by sampling no noise and unit noises."""
-    count, dim = sampling.num_draws(schedule), network.mixture.variances.size
+    count, dim = loop.num_draws(schedule), network.mixture.variances.size
     unit = torch.from_numpy(network.mixture.basis.sum(axis=1)).reshape(network.sample_shape)
     noises = torch.zeros(count, count + 1, *network.sample_shape, dtype=torch.float64)
     for draw in range(count):
         noises[draw, draw + 1] = unit
     labels = torch.zeros(count + 1, dtype=torch.long)
-    found = sampling.run([network], schedule, noises[0], noises[1:], labels).reshape(count + 1, dim).numpy()
+    found = loop.run([network], schedule, noises[0], noises[1:], labels).reshape(count + 1, dim).numpy()
     along = found @ network.mixture.basis
     return along[0], (along[1:] - along[0]).T
 
@@ -74,7 +74,7 @@ def test_exact_moments_are_what_the_sampling_loop_does(arguments: dict, predicti
 def test_sampled_moments_converge_to_the_exact_ones() -> None:
     network = load("closed-form", num_blocks=4)
     schedule = with_exits(baseline(network, solver="ddim", eta=0.5), [3] * 10)
-    batches = sampling.sample(
+    batches = loop.sample(
         [network], schedule, seed=1, images=range(8000), conditions=conditions.uniform(1), batch_size=4000
     )
     drawn = torch.cat([batch.latents for batch in batches]).flatten(1).double().numpy()
@@ -150,7 +150,7 @@ def test_prediction_is_the_score_by_finite_differences(prediction: str, time: fl
 
 def test_full_sampling_gives_the_mixture() -> None:
     network = load("closed-form", components=4)
-    batches = sampling.sample(
+    batches = loop.sample(
         [network],
         baseline(network, num_steps=25),
         seed=0,

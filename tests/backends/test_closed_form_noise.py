@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from exeunt.backends import sampling
-from exeunt.backends.closed_form_noise import NOISES
 from exeunt.backends.errors import InputError
-from exeunt.backends.loading import load
+from exeunt.backends.networks.closed_form import NOISES
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import REUSE, Schedule, forecast, validate, with_exits
-from exeunt.backends.solver_rows import PREDICTIONS
-from exeunt.backends.solvers import SOLVERS, make_schedule
+from exeunt.backends.solvers.path import PREDICTIONS
+from exeunt.backends.solvers.tables import SOLVERS, make_schedule
 
 EVERY = [
     pytest.param(noise, prediction, name, id=f"{name}, {noise}, {prediction}")
@@ -37,12 +37,12 @@ def test_every_solver_samples_as_the_formats_definitions_say(noise: str, predict
     network = load("closed-form", dtype=torch.float64, dim=4, num_blocks=4, prediction=prediction, noise=noise)
     full = baseline(network, solver=solver)
     validate(schedule := with_exits(full, [4, 4, 4] + [2] * (full.num_steps - 3), forecast(1)))
-    count = sampling.num_draws(schedule)
+    count = loop.num_draws(schedule)
     noises = torch.zeros(count, count + 1, *network.sample_shape, dtype=torch.float64)
     for draw in range(count):
         noises[draw, draw + 1] = torch.from_numpy(network.mixture.basis.sum(axis=1)).reshape(network.sample_shape)
     labels = torch.zeros(count + 1, dtype=torch.long)
-    found = sampling.run([network], schedule, noises[0], noises[1:], labels).reshape(count + 1, -1).numpy()
+    found = loop.run([network], schedule, noises[0], noises[1:], labels).reshape(count + 1, -1).numpy()
     weights = (found[1:] - found[0]) @ network.mixture.basis
     mean, covariance = network.exact_moments(schedule)
     assert found[0] == pytest.approx(mean, abs=1e-8 * np.abs(found).max())

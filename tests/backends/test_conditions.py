@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exeunt.backends import conditions
 from exeunt.backends.errors import InputError
+from exeunt.backends.sampling import conditions
 
 
 def test_uniform_goes_round_the_classes() -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends import loading
-from exeunt.backends.chain import Chain, ResidualChain, Slots, State
-from exeunt.backends.closed_form import ClosedFormNetwork
-from exeunt.backends.conformance import CHECKS, suite
-from exeunt.backends.dit import DiT
-from exeunt.backends.network import Network, Pass
+from exeunt.backends.network import Chain, Network, Pass, ResidualChain, Slots, State
+from exeunt.backends.networks import registry
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
+from exeunt.backends.networks.conformance.checks import Check, Failure, Kept, NotApplicable, Subject, outcome
+from exeunt.backends.networks.conformance.suite import CHECKS, suite
+from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.uvit import UViT
 from exeunt.backends.plan import Add, Call
-from exeunt.backends.promises import Check, Failure, Kept, NotApplicable, Subject, outcome
-from exeunt.backends.uvit_module import UViT
 from tiny_pipelines import tiny
 from torch import Tensor, nn
 
@@ -95,7 +94,7 @@ class ReadsOnce(Unchained):
 
 
 def from_file(path: str | Path | None, **options: object) -> Load:
-    return lambda device, dtype: loading.load(path, device, dtype, **options)  # type: ignore[arg-type]
+    return lambda device, dtype: registry.load(path, device, dtype, **options)  # type: ignore[arg-type]
 
 
 def unchained(load: Load) -> Load:
@@ -348,7 +347,7 @@ def test_broken_networks_fail(broken: type[Broken], name: str, words: str) -> No
 @pytest.mark.parametrize(("name", "words"), [("actions", "format's definitions"), ("kinds", "adding nothing")])
 def test_broken_networks_without_a_chain_fail(name: str, words: str) -> None:
     check = next(check for check in CHECKS if check.name == name)
-    found = outcome(check, Subject(ReadsOnce(loading.load("closed-form", num_blocks=4))))
+    found = outcome(check, Subject(ReadsOnce(registry.load("closed-form", num_blocks=4))))
     assert isinstance(found, Failure), found
     assert words in found.reason
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends.contents import identify, inspect, readable_bytes
-from exeunt.backends.dit import DiT
+from exeunt.backends.checkpoints.inspect import identify, inspect, readable_bytes
 from exeunt.backends.errors import InputError
+from exeunt.backends.networks.dit import DiT
 from safetensors.torch import save_file
 
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 3, "num_heads": 3, "num_classes": 7}

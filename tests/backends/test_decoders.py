@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from exeunt.backends import decoders
-from exeunt.backends.decoders import KLDecoder, Pixels
 from exeunt.backends.errors import InputError
+from exeunt.backends.networks import decoders
+from exeunt.backends.networks.decoders import KLDecoder, Pixels
 from torch import Tensor
 
 CPU = torch.device("cpu")

@@ -11,13 +11,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from exeunt.backends.device_lock import DeviceLock
 from exeunt.backends.errors import DeviceError
+from exeunt.backends.timing.device_lock import DeviceLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from exeunt.backends.device_lock import DeviceLock
+from exeunt.backends.timing.device_lock import DeviceLock
 with getattr(DeviceLock("cpu", 30.0, Path(sys.argv[1])), sys.argv[2])():
     print("held", flush=True)
     time.sleep(120)
@@ -25,7 +25,7 @@ with getattr(DeviceLock("cpu", 30.0, Path(sys.argv[1])), sys.argv[2])():
 FORK = """
 import os, sys, time
 from pathlib import Path
-from exeunt.backends.device_lock import DeviceLock
+from exeunt.backends.timing.device_lock import DeviceLock
 with DeviceLock("cpu", 0.0, Path(sys.argv[1])).exclusive():
     child = os.fork()
     if child == 0:

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from exeunt.backends import loading
-from exeunt.backends.conformance import CHECKS
-from exeunt.backends.dit import SIZES, DiT, DiTNetwork, heads_of, sincos_positions
-from exeunt.backends.draws import noises
 from exeunt.backends.errors import InputError
+from exeunt.backends.networks import registry
+from exeunt.backends.networks.conformance.checks import Check, Kept, NotApplicable, Subject, outcome
+from exeunt.backends.networks.conformance.suite import CHECKS
+from exeunt.backends.networks.dit import SIZES, DiT, DiTNetwork, heads_of, sincos_positions
 from exeunt.backends.plan import compile_plan
-from exeunt.backends.promises import Check, Kept, NotApplicable, Subject, outcome
-from exeunt.backends.sampling import run
+from exeunt.backends.sampling.loop import run
+from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
-from exeunt.backends.solvers import make_schedule, rows
+from exeunt.backends.solvers.tables import make_schedule, rows
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -174,7 +174,7 @@ def save(tmp_path: Path, network: DiTNetwork, **entries: object) -> Path:
 
 def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
     module = small_dit(learned_range=True).module
-    loaded = loading.load(save(tmp_path, as_network(module)), num_heads=3)
+    loaded = registry.load(save(tmp_path, as_network(module)), num_heads=3)
     assert (loaded.num_blocks, loaded.learned_range, loaded.num_classes) == (6, True, 7)
     assert loaded.guidance_channels == 3
     x, time, labels = inputs(loaded)
@@ -187,7 +187,7 @@ def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
 )
 def test_sizes_come_from_the_shapes(tmp_path: Path, size: dict[str, int]) -> None:
     network = small_dit(**size) if "depth" in size else small_dit(2, **size)
-    loaded = loading.load(save(tmp_path, network), num_heads=3)
+    loaded = registry.load(save(tmp_path, network), num_heads=3)
     x, time, labels = inputs(network)
     with torch.inference_mode():
         expected = network.evaluate(x, time, labels, None, [])
@@ -200,15 +200,15 @@ def test_the_training_programs_arguments_say_how_many_classes_there_are(tmp_path
     """Without label dropout the public code makes no null label, and only `args` can tell."""
     network = small_dit(2, num_classes=8, has_null=False)
     arguments = argparse.Namespace(num_classes=8, model="DiT-S/2", image_size=64, vae="ema")
-    loaded = loading.load(save(tmp_path, network, args=arguments), num_heads=3)
+    loaded = registry.load(save(tmp_path, network, args=arguments), num_heads=3)
     assert loaded.num_classes == 8
     with pytest.raises(InputError, match="without a null label"):
         loaded.null_conditions(1)
     path = save(tmp_path, network)
-    assert loading.load(path, num_heads=3).num_classes == 7
-    assert loading.load(path, num_heads=3, num_classes=8).num_classes == 8
+    assert registry.load(path, num_heads=3).num_classes == 7
+    assert registry.load(path, num_heads=3, num_classes=8).num_classes == 8
     with pytest.raises(InputError, match=r"8 label embeddings, so it must be 7 with a null label or 8 without.*got 5"):
-        loading.load(path, num_heads=3, num_classes=5)
+        registry.load(path, num_heads=3, num_classes=5)
 
 
 def test_heads_are_the_papers_where_nobody_says_otherwise() -> None:
@@ -235,7 +235,7 @@ def test_foreign_shapes_are_refused_by_name(tmp_path: Path, name: str, shape: tu
     state[name] = torch.zeros(shape)
     torch.save(state, tmp_path / "foreign.pt")
     with pytest.raises(InputError, match=words):
-        loading.load(tmp_path / "foreign.pt", network="DiT", num_heads=3)
+        registry.load(tmp_path / "foreign.pt", network="DiT", num_heads=3)
 
 
 def test_latents_are_decoded_by_the_given_autoencoder(tmp_path: Path) -> None:
@@ -243,20 +243,20 @@ def test_latents_are_decoded_by_the_given_autoencoder(tmp_path: Path) -> None:
                         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4)  # fmt: skip
     vae.save_pretrained(tmp_path / "vae")
     path = save(tmp_path, small_dit(2))
-    loaded = loading.load(path, num_heads=3, vae=str(tmp_path / "vae"))
+    loaded = registry.load(path, num_heads=3, vae=str(tmp_path / "vae"))
     loaded.check_decodes()
     assert loaded.image_shape == (3, 16, 16)
     assert loaded.decode_flops() > 0
     assert loaded.decoder_sha256 is not None
     assert loaded.at("branch").decode(torch.zeros(2, 4, 8, 8)).shape == (2, 3, 16, 16)
     with pytest.raises(InputError, match="--vae FOLDER"):
-        loading.load(path, num_heads=3).check_decodes()
+        registry.load(path, num_heads=3).check_decodes()
     with pytest.raises(InputError, match="autoencoder of its own"):
-        loading.load("fashion-dit", vae=str(tmp_path / "vae"))
+        registry.load("fashion-dit", vae=str(tmp_path / "vae"))
 
 
 def test_the_bundled_checkpoint_decodes_to_grey_images() -> None:
-    network = loading.load("fashion-dit")
+    network = registry.load("fashion-dit")
     images = network.decode(torch.zeros(2, *network.sample_shape))
     assert images.shape == (2, 3, 28, 28)
     assert torch.equal(images[:, 0], images[:, 1])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends.environment import device_id, device_name, environment
-from exeunt.backends.environment_digest import environment_digest
 from exeunt.backends.errors import DeviceError
+from exeunt.backends.timing.device import device_id, device_name, environment
+from exeunt.backends.timing.samples import environment_digest
 
 
 def test_the_description_is_json_and_says_what_ran() -> None:
@@ -31,8 +31,8 @@ def test_the_processor_is_named_as_the_kernel_names_it() -> None:
 
 def test_the_digest_is_the_same_in_another_process_and_another_for_other_threads() -> None:
     program = (
-        "import torch; from exeunt.backends.environment import environment;"
-        "from exeunt.backends.environment_digest import environment_digest as digest;"
+        "import torch; from exeunt.backends.timing.device import environment;"
+        "from exeunt.backends.timing.samples import environment_digest as digest;"
         f"torch.set_num_threads({torch.get_num_threads()}); print(digest(environment('cpu')));"
         f"torch.set_num_threads({torch.get_num_threads() + 1}); print(digest(environment('cpu')))"
     )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from exeunt.backends import efficientnet, features, fidelity, inception, kernel, metric_names
 from exeunt.backends.errors import InputError
+from exeunt.backends.quality import efficientnet, extractors, frechet, inception, kid, names
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
@@ -51,8 +51,8 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", params=["efficientnet-lite0", "pixels", "inception"])
-def extractor(request: pytest.FixtureRequest, inception_file: Path) -> features.Extractor:
-    return features.load_extractor(request.param, inception_file if request.param == "inception" else None)
+def extractor(request: pytest.FixtureRequest, inception_file: Path) -> extractors.Extractor:
+    return extractors.load_extractor(request.param, inception_file if request.param == "inception" else None)
 
 
 def pictures(count: int, size: int = 28, seed: int = 0) -> Tensor:
@@ -62,19 +62,19 @@ def pictures(count: int, size: int = 28, seed: int = 0) -> Tensor:
 
 
 class TestConformance:
-    def test_shape_and_type(self, extractor: features.Extractor) -> None:
+    def test_shape_and_type(self, extractor: extractors.Extractor) -> None:
         found = extractor(pictures(3))
         assert found.dtype == np.float32
         assert found.shape == (3, extractor.dim or 3 * 28 * 28)
         assert np.isfinite(found).all()
 
-    def test_an_image_is_independent_of_its_batch(self, extractor: features.Extractor) -> None:
+    def test_an_image_is_independent_of_its_batch(self, extractor: extractors.Extractor) -> None:
         images = pictures(5)
         together = extractor(images)
         alone = np.concatenate([extractor(images[4:]), extractor(images[:1])])
         assert np.abs(together[[4, 0]] - alone).max() <= 1e-5 * np.abs(together).max()
 
-    def test_images_and_state_stay_as_they_were(self, extractor: features.Extractor) -> None:
+    def test_images_and_state_stay_as_they_were(self, extractor: extractors.Extractor) -> None:
         images, state = pictures(2, 36), torch.random.get_rng_state()
         before = images.clone()
         extractor(images)
@@ -82,14 +82,14 @@ class TestConformance:
         assert torch.equal(torch.random.get_rng_state(), state)
         assert torch.is_grad_enabled()
 
-    def test_digest_is_of_weights_and_preprocessing(self, extractor: features.Extractor) -> None:
+    def test_digest_is_of_weights_and_preprocessing(self, extractor: extractors.Extractor) -> None:
         weights = {"weight": torch.ones(2)}
-        one = features.extractor_digest({"size": 64}, weights)
+        one = extractors.extractor_digest({"size": 64}, weights)
         assert len(extractor.digest) == len(one) == 64
-        assert one != features.extractor_digest({"size": 32}, weights)
-        assert one != features.extractor_digest({"size": 64}, {"weight": torch.zeros(2)})
+        assert one != extractors.extractor_digest({"size": 32}, weights)
+        assert one != extractors.extractor_digest({"size": 64}, {"weight": torch.zeros(2)})
 
-    def test_what_is_no_image_is_refused(self, extractor: features.Extractor) -> None:
+    def test_what_is_no_image_is_refused(self, extractor: extractors.Extractor) -> None:
         for wrong in (torch.zeros(3, dtype=torch.uint8), torch.zeros(0, 3, 8, 8, dtype=torch.uint8)):
             with pytest.raises(InputError, match=extractor.name):
                 extractor(wrong)
@@ -101,11 +101,11 @@ class TestEfficientNet:
         original = efficientnet.load_efficientnet_lite0()
         with torch.inference_mode():
             expected = original.extract_features((images.float() - 127) / 128).mean(dim=(2, 3)).numpy()
-        found = features.load_extractor("efficientnet-lite0")(images)
+        found = extractors.load_extractor("efficientnet-lite0")(images)
         assert np.abs(found - expected).max() <= 2e-5 * expected.max()
 
     def test_other_sizes_are_resized_to_64(self) -> None:
-        extractor = features.load_extractor("efficientnet-lite0")
+        extractor = extractors.load_extractor("efficientnet-lite0")
         images = pictures(2, 96)
         resized = functional.interpolate(images.float(), size=(64, 64), mode="bilinear", antialias=True)
         with torch.inference_mode():
@@ -114,7 +114,7 @@ class TestEfficientNet:
 
     def test_weights_are_trained(self) -> None:
         """Brightness hardly moves the features of an image, another image does."""
-        extractor = features.load_extractor("efficientnet-lite0")
+        extractor = extractors.load_extractor("efficientnet-lite0")
         images = pictures(2, 64)
         dimmed = (images.float() * 0.95).to(torch.uint8)
         plain, changed = extractor(images), extractor(dimmed)
@@ -122,7 +122,7 @@ class TestEfficientNet:
 
     def test_takes_no_file(self) -> None:
         with pytest.raises(InputError, match="Leave it out"):
-            features.load_extractor("efficientnet-lite0", "weights.pth")
+            extractors.load_extractor("efficientnet-lite0", "weights.pth")
 
 
 class TestInception:
@@ -131,7 +131,7 @@ class TestInception:
         original = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=inception_file)
         with torch.inference_mode():
             expected = original(images)[0].numpy()
-        extractor = features.load_extractor(f"inception={inception_file}")
+        extractor = extractors.load_extractor(f"inception={inception_file}")
         np.testing.assert_allclose(extractor(images), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
         assert (extractor.frechet_metric, extractor.kernel_metric) == ("fid", "kid")
 
@@ -139,7 +139,7 @@ class TestInception:
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         monkeypatch.setattr(inception, "URL_INCEPTION_V3", "http://127.0.0.1:9/weights-6726825d.pth")
         with pytest.raises(InputError, match=r"inception=FILE.*fd-efficientnet-lite0"):
-            features.load_extractor("inception")
+            extractors.load_extractor("inception")
 
     @pytest.mark.parametrize("content", ["missing", "garbage", "code", "other"])
     def test_bad_weights(self, content: str, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ class TestInception:
         elif content == "other":
             torch.save({"fc.weight": torch.zeros(3)}, path)
         with pytest.raises(InputError):
-            features.load_extractor("inception", path)
+            extractors.load_extractor("inception", path)
 
 
 @pytest.mark.slow
@@ -170,18 +170,18 @@ def test_fid_and_kid_are_torch_fidelitys_from_images_on(inception_file: Path) ->
         save_cpu_ram=True,
         verbose=False,
     )
-    extractor = features.load_extractor("inception", inception_file)
+    extractor = extractors.load_extractor("inception", inception_file)
     found, real = extractor(one), extractor(two)
-    statistics = fidelity.Statistics.of(real)
-    root = fidelity.ReferenceRoot.of(statistics.mean, statistics.covariance)
-    assert fidelity.frechet(found, root).value == pytest.approx(expected[torch_fidelity.KEY_METRIC_FID], rel=1e-4)
-    discrepancy = kernel.kid(found, kernel.KernelReference.of(real)).value
+    statistics = frechet.Statistics.of(real)
+    root = frechet.ReferenceRoot.of(statistics.mean, statistics.covariance)
+    assert frechet.frechet(found, root).value == pytest.approx(expected[torch_fidelity.KEY_METRIC_FID], rel=1e-4)
+    discrepancy = kid.kid(found, kid.KernelReference.of(real)).value
     assert discrepancy == pytest.approx(expected[torch_fidelity.KEY_METRIC_KID_MEAN], rel=1e-3)
 
 
 def test_exact_convolutions_leave_torchs_settings_as_they_were() -> None:
     before = torch.backends.cudnn.allow_tf32
-    with features.exact_convolutions(torch.device("cuda")):
+    with extractors.exact_convolutions(torch.device("cuda")):
         assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.deterministic
     assert torch.backends.cudnn.allow_tf32 == before
@@ -189,13 +189,13 @@ def test_exact_convolutions_leave_torchs_settings_as_they_were() -> None:
 
 class TestPixels:
     def test_images_of_too_many_values_are_refused(self) -> None:
-        extractor = features.load_extractor("pixels")
+        extractor = extractors.load_extractor("pixels")
         assert extractor(torch.zeros(1, 4, 32, 32)).shape == (1, 4096)
         with pytest.raises(InputError, match=r"at most 4,096 values.* 4,107 \(3 × 37 × 37\)"):
             extractor(torch.zeros(1, 3, 37, 37))
 
     def test_values(self) -> None:
-        extractor = features.load_extractor("pixels")
+        extractor = extractors.load_extractor("pixels")
         images = pictures(2)
         np.testing.assert_array_equal(extractor(images), images.flatten(1).numpy() / np.float32(255))
         samples = torch.randn(4, 1, 1, 6)
@@ -209,27 +209,27 @@ class TestRegistry:
             ("efficientnet-lite", "Did you mean `efficientnet-lite0`"),
             ("zzz", "Known: "),
             ("nowhere:Class", "can't be imported"),
-            ("exeunt.backends.features:Missing", "can't be imported"),
-            ("exeunt.backends.features:EXTRACTORS", "Derive it"),
+            ("exeunt.backends.quality.extractors:Missing", "can't be imported"),
+            ("exeunt.backends.quality.extractors:EXTRACTORS", "Derive it"),
         ],
     )
     def test_unknown_names(self, name: str, hint: str) -> None:
         with pytest.raises(InputError, match=hint):
-            features.load_extractor(name)
+            extractors.load_extractor(name)
 
     def test_a_class_of_the_users_own(self) -> None:
-        assert features.resolve_extractor("exeunt.backends.features:Pixels") is features.Pixels
+        assert extractors.resolve_extractor("exeunt.backends.quality.extractors:Pixels") is extractors.Pixels
 
     def test_metrics(self) -> None:
-        assert metric_names.parse_metric("fid") == ("inception", "frechet")
-        assert metric_names.parse_metric("kid-efficientnet-lite0") == ("efficientnet-lite0", "kernel")
+        assert names.parse_metric("fid") == ("inception", "frechet")
+        assert names.parse_metric("kid-efficientnet-lite0") == ("efficientnet-lite0", "kernel")
         with pytest.raises(InputError, match="Did you mean `fd-efficientnet-lite0`"):
-            metric_names.parse_metric("fd-efficientnet")
-        assert "fd-inception" not in metric_names.metric_names()
+            names.parse_metric("fd-efficientnet")
+        assert "fd-inception" not in names.metric_names()
 
     def test_packages_are_imported_when_needed(self) -> None:
         program = (
-            "import sys, exeunt.backends.features, exeunt.backends.references; "
+            "import sys, exeunt.backends.quality.extractors, exeunt.backends.quality.references; "
             "print([m for m in ('torch_fidelity', 'efficientnet_lite_pytorch') if m in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from exeunt.backends.branches import by_branch
 from exeunt.backends.errors import InputError
-from exeunt.backends.formats import FORMATS, find_format, left_out, sniff
+from exeunt.backends.formats.branches import by_branch
+from exeunt.backends.formats.registry import FORMATS, find_format, left_out, sniff
 from exeunt.backends.schedule import (
     DROP,
     REUSE,
@@ -26,7 +26,7 @@ from exeunt.backends.schedule import (
     forecast,
     parse,
 )
-from exeunt.backends.solvers import make_schedule, rows
+from exeunt.backends.solvers.tables import make_schedule, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -519,6 +519,6 @@ def test_ten_small_falling_numbers_need_a_name() -> None:
 
 
 def test_formats_cost_no_torch() -> None:
-    program = "import sys, exeunt.backends.formats; print(*{'torch', 'numpy', 'yaml'} & set(sys.modules))"
+    program = "import sys, exeunt.backends.formats.registry; print(*{'torch', 'numpy', 'yaml'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []

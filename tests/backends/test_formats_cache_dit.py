@@ -12,10 +12,10 @@ import cache_dit
 import exeunt
 import pytest
 import torch
-from exeunt.backends.formats import FORMATS
-from exeunt.backends.hf import DiffusersNetwork
+from exeunt.backends.formats.registry import FORMATS
+from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.schedule import REUSE, RUN, Embedded, Guidance, Schedule
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from pipeline_runs import USUAL
 from tiny_pipelines import tiny
 from torch import Tensor, nn

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from exeunt.backends.branches import by_branch
-from exeunt.backends.dit import DiT, DiTNetwork
-from exeunt.backends.draws import noises
-from exeunt.backends.formats import FORMATS
-from exeunt.backends.hf import DiffusersNetwork
-from exeunt.backends.sampling import run
+from exeunt.backends.formats.branches import by_branch
+from exeunt.backends.formats.registry import FORMATS
+from exeunt.backends.networks.dit import DiT, DiTNetwork
+from exeunt.backends.networks.hf.network import DiffusersNetwork
+from exeunt.backends.sampling.loop import run
+from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import REUSE, RUN, Noise, Schedule, block_evaluations
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from tiny_pipelines import tiny
 from torch import Tensor, nn
 

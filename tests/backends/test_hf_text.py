@@ -4,8 +4,8 @@ import logging
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.backends.hf import DiffusersNetwork
-from exeunt.backends.hf_text import LIBRARIES, gathered, refusing
+from exeunt.backends.networks.hf.network import DiffusersNetwork
+from exeunt.backends.networks.hf.text_encoders import LIBRARIES, gathered, refusing
 from tiny_pipelines import tiny
 from tokenizers import Tokenizer, models
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import diffusers
 import pytest
-from exeunt.backends.hf_usual import usual_sampler
 from exeunt.backends.network import UsualSampler
+from exeunt.backends.networks.hf.scheduler_config import usual_sampler
 
 WAN = {"use_flow_sigmas": True, "flow_shift": 5.0, "prediction_type": "flow_prediction"}
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from exeunt.backends import kernel, uncertainty
 from exeunt.backends.errors import InputError
+from exeunt.backends.quality import intervals, kid
 from numpy.typing import NDArray
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
@@ -21,49 +21,49 @@ def test_equals_torch_fidelity_on_one_subset_of_everything() -> None:
         kid_subset_size=120,
         verbose=False,
     )[KEY_METRIC_KID_MEAN]
-    found = kernel.kid(features, kernel.KernelReference.of(real)).value
+    found = kid.kid(features, kid.KernelReference.of(real)).value
     assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_subsets_are_torch_fidelitys_and_agree_with_the_whole() -> None:
     features, real = draws(400), draws(500, seed=1, scale=1.3)
-    mean, deviation = kernel.kid_by_subsets(features, real, num_subsets=50, subset_size=100)
+    mean, deviation = kid.kid_by_subsets(features, real, num_subsets=50, subset_size=100)
     expected = kid_features_to_metric(
         torch.from_numpy(features), torch.from_numpy(real), kid_subsets=50, kid_subset_size=100, verbose=False
     )[KEY_METRIC_KID_MEAN]
     assert mean == pytest.approx(expected, rel=1e-4)
-    whole = kernel.kid(features, kernel.KernelReference.of(real)).value
+    whole = kid.kid(features, kid.KernelReference.of(real)).value
     assert abs(whole - mean) < 3 * deviation / np.sqrt(50)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features, real = draws(50), draws(70, seed=1)
-    whole = kernel.kid(features, kernel.KernelReference.of(real)).value
-    monkeypatch.setattr(kernel, "ROWS_AT_ONCE", 16)
-    assert kernel.kid(features, kernel.KernelReference.of(real)).value == pytest.approx(whole, rel=1e-9)
+    whole = kid.kid(features, kid.KernelReference.of(real)).value
+    monkeypatch.setattr(kid, "ROWS_AT_ONCE", 16)
+    assert kid.kid(features, kid.KernelReference.of(real)).value == pytest.approx(whole, rel=1e-9)
 
 
 def test_influences_are_those_of_leaving_images_out() -> None:
-    features, real = draws(30), kernel.KernelReference.of(draws(60, seed=1))
-    found = kernel.kid(features, real)
-    without = np.array([kernel.kid(np.delete(features, i, axis=0), real).value for i in range(30)])
+    features, real = draws(30), kid.KernelReference.of(draws(60, seed=1))
+    found = kid.kid(features, real)
+    without = np.array([kid.kid(np.delete(features, i, axis=0), real).value for i in range(30)])
     np.testing.assert_allclose(found.influences, 29 * (without.mean() - without), atol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.05])
 def test_unbiased_and_its_standard_error_is_right(scale: float) -> None:
-    real = kernel.KernelReference.of(draws(2000, seed=99))
-    found = [kernel.kid(draws(100, seed=seed, scale=scale), real) for seed in range(200)]
+    real = kid.KernelReference.of(draws(2000, seed=99))
+    found = [kid.kid(draws(100, seed=seed, scale=scale), real) for seed in range(200)]
     values = np.array([distance.value for distance in found])
-    errors = np.sqrt(np.mean([uncertainty.variance(distance)[0] for distance in found]))
+    errors = np.sqrt(np.mean([intervals.variance(distance)[0] for distance in found]))
     assert errors / values.std(ddof=1) == pytest.approx(1, abs=0.25)
-    larger = np.mean([kernel.kid(draws(400, seed=1000 + seed, scale=scale), real).value for seed in range(60)])
+    larger = np.mean([kid.kid(draws(400, seed=1000 + seed, scale=scale), real).value for seed in range(60)])
     assert abs(values.mean() - larger) < 4 * values.std() / np.sqrt(60)
 
 
 def test_bad_features_are_refused() -> None:
-    real = kernel.KernelReference.of(draws(20))
+    real = kid.KernelReference.of(draws(20))
     with pytest.raises(InputError, match="same extractor"):
-        kernel.kid(draws(20, dim=3), real)
+        kid.kid(draws(20, dim=3), real)
     with pytest.raises(InputError, match="8 images"):
-        kernel.KernelReference.of(draws(4))
+        kid.KernelReference.of(draws(4))

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 from diffusers import DDPMScheduler
-from exeunt.backends import noise_schedules as ns
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Noise
+from exeunt.backends.solvers import noise_schedules as ns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

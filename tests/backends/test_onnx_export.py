@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends import loading
-from exeunt.backends.dit import DiT, DiTNetwork
 from exeunt.backends.errors import InputError
-from exeunt.backends.onnx_export import export
+from exeunt.backends.formats.onnx.export import export
+from exeunt.backends.networks import registry
+from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from onnx_folders import assert_same_images
 
 LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
@@ -85,12 +85,12 @@ def test_graphs_are_shared_and_so_are_weights(tmp_path: Path) -> None:
     graphs = [json.loads((folder / "manifest.json").read_text())["graphs"] for folder in (once, twice)]
     assert [[entry["blocks"] for entry in entries] for entries in graphs] == [[[0, 1, 2]], [[0, 1, 2], [0, 1]]]
     assert (once / "weights.bin").stat().st_size == (twice / "weights.bin").stat().st_size
-    assert not any(str(Path(loading.__file__).parent) in path.read_text("latin-1") for path in twice.glob("*.onnx"))
+    assert not any(str(Path(registry.__file__).parent) in path.read_text("latin-1") for path in twice.glob("*.onnx"))
 
 
 @pytest.mark.slow
 def test_the_bundled_checkpoint_with_its_decoder(tmp_path: Path) -> None:
-    network = loading.load("fashion-dit-exits")
+    network = registry.load("fashion-dit-exits")
     schedule = make_schedule(network.signature, network.noise, network.prediction, num_steps=4, guidance=1.5)
     schedule = with_blocks(schedule, [[RUN] * depth + [DROP] * (12 - depth) for depth in (3, 9, 12, 12)])
     export([network], schedule, tmp_path / "out")
@@ -106,7 +106,7 @@ class TestBadInput:
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
     def test_another_networks_schedule_leaves_nothing_behind(self, tmp_path: Path) -> None:
-        other = loading.load("closed-form")
+        other = registry.load("closed-form")
         with pytest.raises(InputError, match="the schedule is for"):
             export([small_dit()], make_schedule(other.signature, other.noise, "v", num_steps=2), tmp_path / "out")
         assert list(tmp_path.iterdir()) == []

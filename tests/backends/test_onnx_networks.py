@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from exeunt.backends.loading import load
+from exeunt.backends.formats.onnx.export import export
 from exeunt.backends.network import Network
-from exeunt.backends.onnx_export import export
+from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.uvit import UViT
 from exeunt.backends.schedule import REUSE, RUN, Embedded, Schedule
-from exeunt.backends.solvers import make_schedule
-from exeunt.backends.uvit_module import UViT
+from exeunt.backends.solvers.tables import make_schedule
 from onnx_folders import PROMPTS, assert_same_images
 from tiny_pipelines import tiny
 from tiny_unets import tiny_unet

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.errors import InputError
-from exeunt.backends.own_metric import OwnFeatures, OwnMetric, pack, unpack
+from exeunt.backends.quality.user_metric import OwnFeatures, OwnMetric, pack, unpack
 
 SOURCE = """
 import torch

@@ -5,13 +5,13 @@ from pathlib import Path
 import prompted
 import pytest
 import torch
-from exeunt.backends import conditions, prompts
-from exeunt.backends.compatibility import check_conditions
 from exeunt.backends.errors import InputError
-from exeunt.backends.loading import load
 from exeunt.backends.network import Network
-from exeunt.backends.sampling import sample
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling import conditions, prompts
+from exeunt.backends.sampling.compatibility import check_conditions
+from exeunt.backends.sampling.loop import sample
+from exeunt.backends.solvers.tables import make_schedule
 
 COMPONENTS = {"components": 3, "dim": 4, "num_blocks": 4}
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from exeunt.backends.ratio import paired_ratio
+from exeunt.backends.timing.samples import paired_ratio
 from scipy.stats import binom, quantile_test, ttest_1samp
 
 

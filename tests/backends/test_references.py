@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exeunt.backends import features, references
 from exeunt.backends.errors import InputError
-from exeunt.backends.reference_images import STRIP_PIXELS, Preparation
+from exeunt.backends.quality import extractors, references
+from exeunt.backends.quality.reference_images import STRIP_PIXELS, Preparation
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
 
 
 @pytest.fixture
-def pixels() -> features.Extractor:
-    return features.load_extractor("pixels")
+def pixels() -> extractors.Extractor:
+    return extractors.load_extractor("pixels")
 
 
 def pictures(count: int = 12, height: int = 4, width: int = 4, seed: int = 0) -> NDArray[np.uint8]:
@@ -40,7 +40,7 @@ def same_moments(one: references.Reference, images: NDArray[np.uint8]) -> None:
 
 
 class TestImages:
-    def test_folder_and_npz_are_the_same_reference(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_folder_and_npz_are_the_same_reference(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         images = pictures()
         np.savez(tmp_path / "images.npz", arr_0=images)
         packed = references.load_reference(tmp_path / "images.npz", pixels)
@@ -51,13 +51,13 @@ class TestImages:
         assert packed.kernel.features.shape == (12, 48)
         assert folder.made["rounding"] == "to uint8 after resizing (Pillow)"
 
-    def test_grey_images(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_grey_images(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         grey = pictures()[..., :1]
         for name, array in (("a", grey), ("b", grey[..., 0])):
             np.savez(tmp_path / f"{name}.npz", images=array)
             same_moments(references.load_reference(tmp_path / f"{name}.npz", pixels), np.repeat(grey, 3, axis=-1))
 
-    def test_crop_and_resize_are_pillows_and_recorded(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_crop_and_resize_are_pillows_and_recorded(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         images = pictures(10, 9, 13)
         preparation = Preparation((4, 4), "center", "lanczos")
         found = references.load_reference(write_folder(tmp_path / "folder", images), pixels, preparation)
@@ -84,7 +84,7 @@ class TestImages:
         resized = white.resize((40, 50), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(Preparation((50, 40)).apply(image), np.asarray(resized))
 
-    def test_digest_follows_the_numbers(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_digest_follows_the_numbers(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         digests = set()
         for seed in (0, 0, 1):
             np.savez(tmp_path / f"{seed}.npz", images=pictures(seed=seed))
@@ -93,7 +93,9 @@ class TestImages:
 
 
 class TestMoments:
-    def test_mu_and_sigma_have_no_kernel_distance_and_say_why(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_mu_and_sigma_have_no_kernel_distance_and_say_why(
+        self, tmp_path: Path, pixels: extractors.Extractor
+    ) -> None:
         np.savez(tmp_path / "moments.npz", mu=np.zeros(3), sigma=np.eye(3))
         found = references.load_reference(tmp_path / "moments.npz", pixels)
         assert (found.count, found.features) == (None, None)
@@ -103,13 +105,15 @@ class TestMoments:
             _ = found.kernel
         np.testing.assert_allclose(found.root.factor @ found.root.factor.T, np.eye(3), atol=1e-12)
 
-    def test_images_go_before_moments_of_an_unknown_extractor(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_images_go_before_moments_of_an_unknown_extractor(
+        self, tmp_path: Path, pixels: extractors.Extractor
+    ) -> None:
         np.savez(tmp_path / "both.npz", arr_0=pictures(), mu=np.zeros(3), sigma=np.eye(3))
         assert references.load_reference(tmp_path / "both.npz", pixels).count == 12
 
 
 class TestSaved:
-    def test_comes_back(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_comes_back(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         np.savez(tmp_path / "images.npz", images=pictures(30))
         made = references.load_reference(tmp_path / "images.npz", pixels)
         references.save_reference(made, tmp_path / "reference.safetensors")
@@ -122,16 +126,18 @@ class TestSaved:
         assert (back.count, back.held_out, back.extractor_digest) == (30, False, pixels.digest)
         assert back.made["crop"] == "none"
 
-    def test_a_reference_of_another_extractor(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_a_reference_of_another_extractor(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         np.savez(tmp_path / "images.npz", images=pictures(30))
         made = references.load_reference(tmp_path / "images.npz", pixels)
         references.save_reference(made, tmp_path / "reference.safetensors")
         with pytest.raises(InputError, match=r"made with the extractor `pixels`.*needs `efficientnet-lite0`"):
-            references.load_reference(tmp_path / "reference.safetensors", features.load_extractor("efficientnet-lite0"))
+            references.load_reference(
+                tmp_path / "reference.safetensors", extractors.load_extractor("efficientnet-lite0")
+            )
 
 
 def described(**changes: Any) -> dict[str, str]:
-    extractor = features.load_extractor("pixels")
+    extractor = extractors.load_extractor("pixels")
     fields = {"version": 1, "extractor": "pixels", "extractor_digest": extractor.digest, "count": 9, "held_out": True}
     return {references.METADATA_KEY: json.dumps(fields | {"made": {}} | changes)}
 
@@ -173,14 +179,14 @@ BAD_SAVED: dict[str, tuple[dict[str, NDArray[Any]], dict[str, str], str]] = {
 
 class TestBad:
     @pytest.mark.parametrize("case", BAD_NPZ)
-    def test_npz(self, case: str, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_npz(self, case: str, tmp_path: Path, pixels: extractors.Extractor) -> None:
         arrays, message = BAD_NPZ[case]
         np.savez(tmp_path / "bad.npz", **arrays)  # pyright: ignore[reportArgumentType]
         with pytest.raises(InputError, match=message):
             references.load_reference(tmp_path / "bad.npz", pixels)
 
     @pytest.mark.parametrize("case", BAD_SAVED)
-    def test_saved(self, case: str, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_saved(self, case: str, tmp_path: Path, pixels: extractors.Extractor) -> None:
         arrays, metadata, message = BAD_SAVED[case]
         save_file(arrays, tmp_path / "bad.safetensors", metadata=metadata)
         with pytest.raises(InputError, match=message):
@@ -196,12 +202,14 @@ class TestBad:
             ("bad.pt", b"anything", "folder, .npz or .safetensors"),
         ],
     )
-    def test_content(self, name: str, content: bytes, message: str, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_content(
+        self, name: str, content: bytes, message: str, tmp_path: Path, pixels: extractors.Extractor
+    ) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):
             references.load_reference(tmp_path / name, pixels)
 
-    def test_single_array_that_is_called_npz(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_single_array_that_is_called_npz(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         with (tmp_path / "bad.npz").open("wb") as file:
             np.save(file, pictures())
         with pytest.raises(InputError, match="can't be read"):
@@ -210,16 +218,16 @@ class TestBad:
     def test_moments_of_another_extractors_size(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "moments.npz", mu=np.zeros(3), sigma=np.eye(3))
         with pytest.raises(InputError, match=r"`efficientnet-lite0` has 1280 features.*\(3,\)"):
-            references.load_reference(tmp_path / "moments.npz", features.load_extractor("efficientnet-lite0"))
+            references.load_reference(tmp_path / "moments.npz", extractors.load_extractor("efficientnet-lite0"))
 
     @pytest.mark.parametrize(
         ("spec", "message"), [("fashion-mnis", "Did you mean `fashion-mnist`"), ("/nowhere/at/all", "Check the path")]
     )
-    def test_missing(self, spec: str, message: str, pixels: features.Extractor) -> None:
+    def test_missing(self, spec: str, message: str, pixels: extractors.Extractor) -> None:
         with pytest.raises(InputError, match=message):
             references.load_reference(spec, pixels)
 
-    def test_folders(self, tmp_path: Path, pixels: features.Extractor) -> None:
+    def test_folders(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="has none"):
             references.load_reference(tmp_path / "empty", pixels)

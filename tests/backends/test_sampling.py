@@ -8,14 +8,15 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from exeunt.backends import conditions, draws, sampling
-from exeunt.backends.closed_form import ClosedFormNetwork
-from exeunt.backends.dit import DiT, DiTNetwork
 from exeunt.backends.errors import InputError
-from exeunt.backends.loading import load
 from exeunt.backends.network import Network
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
+from exeunt.backends.networks.dit import DiT, DiTNetwork
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling import conditions, loop
+from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Noise, Schedule, forecast, validate
-from exeunt.backends.solvers import make_schedule, rows
+from exeunt.backends.solvers.tables import make_schedule, rows
 from torch import Tensor
 
 LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
@@ -39,7 +40,7 @@ def schedule_of(network: Network, **arguments: object) -> Schedule:
 
 def latents(network: Network, schedule: Schedule, batch_size: int, **arguments: object) -> Tensor:
     options = {"seed": 3, "images": range(40, 50), "conditions": conditions.uniform(network.num_classes), **arguments}
-    batches = list(sampling.sample([network], schedule, batch_size=batch_size, **options))
+    batches = list(loop.sample([network], schedule, batch_size=batch_size, **options))
     assert [batch.first for batch in batches] == list(range(40, 50, batch_size))
     assert all(batch.images.dtype == torch.uint8 for batch in batches)
     assert [tuple(batch.images.shape[1:]) for batch in batches] == [network.image_shape] * len(batches)
@@ -64,9 +65,9 @@ def staircase(schedule: Schedule) -> Schedule:
 def test_learned_variance_equals_diffusers() -> None:
     network = small_dit(learned_range=True)
     schedule = schedule_of(network, solver="ddpm", variance="learned-range", num_steps=10, spacing="leading")
-    noises = draws.noises(0, range(4), network.sample_shape, sampling.num_draws(schedule))
+    noises = draws.noises(0, range(4), network.sample_shape, loop.num_draws(schedule))
     labels, found = torch.tensor([0, 1, 2, 5]), []
-    sampling.run([network], schedule, noises[0], noises[1:], labels, observe=lambda s, v: found.append(v.x_next))
+    loop.run([network], schedule, noises[0], noises[1:], labels, observe=lambda s, v: found.append(v.x_next))
     scheduler = DDPMScheduler(variance_type="learned_range", clip_sample=False, prediction_type="v_prediction")
     # In its own float32, 1 - 0.9999 at train index 0 has an error of 3e-4, and ln β̃ with it.
     scheduler.alphas_cumprod = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(dim=0)
@@ -89,7 +90,7 @@ def test_guidance_equals_two_evaluations_by_hand(channels: int | str, learned_ra
     schedule = replace(schedule, steps=(replace(schedule.steps[0], guidance=0.5), *schedule.steps[1:]))
     noise, labels = draws.initial_noise(0, range(3), network.sample_shape), torch.tensor([0, 2, 4])
     found: list[Tensor] = []
-    sampling.run([network], schedule, noise, [], labels, observe=lambda s, v: found.append(v.output))
+    loop.run([network], schedule, noise, [], labels, observe=lambda s, v: found.append(v.output))
     x, history = noise, []
     with torch.inference_mode():
         for s, (step, row) in enumerate(zip(schedule.steps, rows(schedule), strict=True)):
@@ -171,7 +172,7 @@ def test_the_loop_leaves_its_inputs_alone() -> None:
     network = small_dit()
     noise = draws.initial_noise(0, range(2), network.sample_shape)
     before = noise.clone()
-    sampling.run([network], schedule_of(network), noise, [], torch.tensor([0, 1]))
+    loop.run([network], schedule_of(network), noise, [], torch.tensor([0, 1]))
     assert torch.equal(noise, before)
 
 
@@ -186,7 +187,7 @@ def test_half_precision_keeps_its_state_in_float32() -> None:
 def test_observing_changes_nothing_and_sees_every_step() -> None:
     network = small_dit()
     schedule = staircase(schedule_of(network, guidance=1.5))
-    seen: list[tuple[int, sampling.StepValues]] = []
+    seen: list[tuple[int, loop.StepValues]] = []
     found = latents(network, schedule, 10, observe=lambda s, values: seen.append((s, values)))
     assert torch.equal(found, latents(network, schedule, 10))
     assert [s for s, _ in seen] == list(range(6))
@@ -203,7 +204,7 @@ def test_several_networks_take_turns() -> None:
     steps = [step if s < 3 else replace(step, network=1, blocks=(RUN,) * 2) for s, step in enumerate(schedule.steps)]
     mixed = replace(schedule, networks=(first.signature, second.signature), steps=tuple(steps))
     found = list(
-        sampling.sample([first, second], mixed, seed=0, images=range(2), conditions=conditions.uniform(5), batch_size=2)
+        loop.sample([first, second], mixed, seed=0, images=range(2), conditions=conditions.uniform(5), batch_size=2)
     )
     assert bool(torch.isfinite(found[0].latents).all())
 
@@ -236,7 +237,7 @@ def test_a_sampler_that_does_not_fit_is_told(change: dict[str, object], message:
     network = small_dit()
     schedule = schedule_of(network)
     with pytest.raises(InputError, match=message):
-        sampling.check([network], replace(schedule, sampler=replace(schedule.sampler, **change)))
+        loop.check([network], replace(schedule, sampler=replace(schedule.sampler, **change)))
 
 
 def test_what_does_not_fit_is_told_before_sampling() -> None:
@@ -256,7 +257,7 @@ def test_what_does_not_fit_is_told_before_sampling() -> None:
         ([without_null], replace(schedule, guidance=Guidance(2.0)), {}, "without a null label"),
     ):
         with pytest.raises(InputError, match=message):
-            sampling.sample(networks, given, **options | changes)
+            loop.sample(networks, given, **options | changes)
 
 
 class WithoutLabels(ClosedFormNetwork):
@@ -292,7 +293,7 @@ Labels = conditions.Conditions
 )
 def test_labels_that_do_not_fit_are_told_before_sampling(network: Network, given: Labels, message: str) -> None:
     with pytest.raises(InputError, match=f"^conditions: .*{message}"):
-        sampling.sample([network], schedule_of(network), seed=0, images=range(4), conditions=given, batch_size=2)
+        loop.sample([network], schedule_of(network), seed=0, images=range(4), conditions=given, batch_size=2)
 
 
 def test_every_network_of_a_schedule_must_take_the_labels() -> None:
@@ -301,13 +302,13 @@ def test_every_network_of_a_schedule_must_take_the_labels() -> None:
     last = replace(schedule.steps[-1], network=1, blocks=(RUN,) * 2)
     mixed = replace(schedule, networks=(first.signature, second.signature), steps=(*schedule.steps[:-1], last))
     with pytest.raises(InputError, match="`closed-form` takes labels of 4 classes"):
-        sampling.sample([first, second], mixed, seed=0, images=range(2), conditions=conditions.uniform(5), batch_size=2)
+        loop.sample([first, second], mixed, seed=0, images=range(2), conditions=conditions.uniform(5), batch_size=2)
 
 
 def test_samples_that_are_not_finite_are_told() -> None:
     network = small_dit()
     network.module.final_layer.linear.bias.data.fill_(float("nan"))
-    with pytest.raises(sampling.NonFiniteSamples, match="images 40 to 44 have NaN"):
+    with pytest.raises(loop.NonFiniteSamples, match="images 40 to 44 have NaN"):
         latents(network, schedule_of(network), 5)
 
 
@@ -323,12 +324,12 @@ def test_nothing_synchronises_inside_the_loop(solver: str) -> None:
         network.module.cuda(), name="small", weights_sha256=None, num_classes=5, prediction="v", noise=LINEAR
     )
     schedule = staircase(schedule_of(network, guidance=1.5, solver=solver))
-    noises = draws.noises(0, range(4), network.sample_shape, sampling.num_draws(schedule)).cuda()
+    noises = draws.noises(0, range(4), network.sample_shape, loop.num_draws(schedule)).cuda()
     labels = torch.tensor([0, 1, 2, 3]).cuda()
     # Times and null labels are uploaded before the first step; from there on a synchronisation is an error.
-    sampling.run([network], schedule, noises[0], noises[1:], labels)
+    loop.run([network], schedule, noises[0], noises[1:], labels)
     try:
-        whole = sampling.run(
+        whole = loop.run(
             [network],
             schedule,
             noises[0],

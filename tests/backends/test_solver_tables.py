@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from diffusers.schedulers import AysSchedules
-from exeunt.backends import loading, schedule, solvers
-from exeunt.backends.noise_schedules import Marginal, marginal, marginal_at, time_at
+from exeunt.backends import schedule
+from exeunt.backends.networks import registry
 from exeunt.backends.schedule import NetworkSignature, Noise
+from exeunt.backends.solvers import tables
+from exeunt.backends.solvers.noise_schedules import Marginal, marginal, marginal_at, time_at
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -57,7 +59,7 @@ def test_trajectories_equal_diffusers(index: int) -> None:
 
 def test_every_solver_is_held_against_diffusers_or_its_authors() -> None:
     held = {case.solver.split()[0].rstrip(",") for case in CASES}
-    assert held | {"edm"} == set(solvers.SOLVERS)
+    assert held | {"edm"} == set(tables.SOLVERS)
 
 
 @pytest.mark.parametrize("name", ["dpmsolver++ 2 midpoint, zero", "unipc 2 bh2, zero", "euler", "heun"])
@@ -70,7 +72,7 @@ def test_float32_alone_sets_cosine_epsilon_apart(name: str) -> None:
 def _samples(made: schedule.Schedule, model: Callable[[float, float], float], x: float, noises: Sequence[float]):
     """x after each step, for a network F = model(input, network time)."""
     history, found, x, draws = [], [], x * made.sampler.initial_scale, iter(noises)
-    for step, row in zip(made.steps, solvers.rows(made), strict=True):
+    for step, row in zip(made.steps, tables.rows(made), strict=True):
         time = step.time if step.network_time is None else step.network_time
         history.insert(0, row.model_x * x + row.model_f * model(row.input_scale * x, time))
         x = row.a * x + sum(b * m for b, m in zip(row.b, history, strict=False)) + (row.c and row.c * next(draws))
@@ -87,7 +89,7 @@ def _samples(made: schedule.Schedule, model: Callable[[float, float], float], x:
 )
 def test_edm_equals_its_authors_sampler(num_steps: int, wanted: list[float]) -> None:
     """What `edm_sampler` of NVlabs/edm gives for F(u, c) = sin(2u + c) from -1.2, 0.3 and 2."""
-    made = solvers.make_schedule(SIGNATURE, EDM, "edm", solver="edm", num_steps=num_steps)
+    made = tables.make_schedule(SIGNATURE, EDM, "edm", solver="edm", num_steps=num_steps)
     assert made.num_steps == 2 * num_steps - 1
     assert made.sampler.initial_scale == 80
     found = [_samples(made, lambda u, c: math.sin(2 * u + c), x, [])[-1] for x in (-1.2, 0.3, 2.0)]
@@ -96,7 +98,7 @@ def test_edm_equals_its_authors_sampler(num_steps: int, wanted: list[float]) -> 
 
 def test_euler_maruyama_equals_the_authors_of_u_vit() -> None:
     """What `euler_maruyama` of baofff/U-ViT gives for F(x, t) = sin(2x + t), from 0.8 with these noises."""
-    made = solvers.make_schedule(
+    made = tables.make_schedule(
         SIGNATURE, VP, "epsilon", solver="euler-maruyama", num_steps=6, spacing="power", spacing_parameters={"rho": 1.0}
     )
     found = _samples(made, lambda x, index: math.sin(2 * x + (index + 1) / 1000), 0.8, [0.5, -1.0, 0.25, 1.5, -0.75])
@@ -128,10 +130,10 @@ def _exact_flow(x: float, start: Marginal, end: Marginal) -> float:
 def _error(made: schedule.Schedule, end: float) -> float:
     """How far a schedule whose last step goes to the time `end` is from the exact flow."""
     sampler, times = made.sampler, [step.time for step in made.steps]
-    path = solvers.path(sampler, times)
+    path = tables.path(sampler, times)
     path = replace(path, points=(*path.points[:-1], marginal_at(sampler.noise, sampler.time, end)))
     x, history = 1.3, []
-    for row, point in zip(solvers.SOLVERS[sampler.name].table(path), path.points, strict=False):
+    for row, point in zip(tables.SOLVERS[sampler.name].table(path), path.points, strict=False):
         history.insert(0, row.model_x * x + row.model_f * _exact_model(sampler.prediction, row.input_scale * x, point))
         x = row.a * x + sum(b * m for b, m in zip(row.b, history, strict=False))
     return abs(x - _exact_flow(1.3, path.points[0], path.points[-1]))
@@ -153,7 +155,7 @@ def _errors(
         else:
             first, last = to_time(-3), to_time(3)
             times = [first + (last - first) * i / count for i in range(count + 1)]
-        made = solvers.make_schedule(SIGNATURE, noise, prediction, solver=solver, spacing=times[:-1], **options)
+        made = tables.make_schedule(SIGNATURE, noise, prediction, solver=solver, spacing=times[:-1], **options)
         end = math.exp(-marginal(noise, times[-1]).log_snr) if noise.kind == "vp" else times[-1]
         found.append(_error(made, end))
     return found
@@ -194,10 +196,10 @@ def test_the_third_order_errs_less_than_the_second(noise: Noise) -> None:
 
 @pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
 def test_ddpm_converges_to_the_data(variance: str) -> None:
-    model = loading.load("closed-form", num_blocks=1)
+    model = registry.load("closed-form", num_blocks=1)
     distances = [
         model.exact_frechet(
-            solvers.make_schedule(model.signature, LINEAR, "v", solver="ddpm", variance=variance, num_steps=num_steps)
+            tables.make_schedule(model.signature, LINEAR, "v", solver="ddpm", variance=variance, num_steps=num_steps)
         )
         for num_steps in (25, 100, 400)
     ]

@@ -12,10 +12,10 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
 )
-from exeunt.backends import noise_schedules as ns
-from exeunt.backends import spacings
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Noise
+from exeunt.backends.solvers import noise_schedules as ns
+from exeunt.backends.solvers import spacings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

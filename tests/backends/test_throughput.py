@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends import device_lock
-from exeunt.backends.dit import DiT, DiTNetwork
-from exeunt.backends.loading import load
 from exeunt.backends.network import Network
-from exeunt.backends.pieces import trajectory
+from exeunt.backends.networks.dit import DiT, DiTNetwork
+from exeunt.backends.networks.registry import load
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import REUSE, Schedule, block_evaluations, forecast, with_exits
-from exeunt.backends.solvers import make_schedule
-from exeunt.backends.throughput import (
+from exeunt.backends.solvers.tables import make_schedule
+from exeunt.backends.timing import device_lock
+from exeunt.backends.timing.pieces import trajectory
+from exeunt.backends.timing.throughput import (
     Subject,
     flops,
     median_prediction_error,

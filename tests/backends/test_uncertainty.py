@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exeunt.backends import fidelity, uncertainty
-from exeunt.backends.uncertainty import Distance, Floor
+from exeunt.backends.quality import frechet, intervals
+from exeunt.backends.quality.intervals import Distance, Floor
 from scipy import stats
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
@@ -26,24 +26,24 @@ def two() -> tuple[Distance, Distance]:
     """Distances of two schedules on the same noises."""
     generator = np.random.default_rng(0)
     noise = generator.standard_normal((60, 16))
-    root = fidelity.ReferenceRoot.of(np.zeros(16), np.eye(16))
-    return fidelity.frechet(noise * 1.2, root), fidelity.frechet(noise * 1.15 + 0.05, root)
+    root = frechet.ReferenceRoot.of(np.zeros(16), np.eye(16))
+    return frechet.frechet(noise * 1.2, root), frechet.frechet(noise * 1.15 + 0.05, root)
 
 
 class TestQuantile:
     @pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])
     @pytest.mark.parametrize("degrees", [4.0, 7.5, 30.0, 1e6])
     def test_is_students(self, level: float, degrees: float) -> None:
-        assert uncertainty.t_quantile(level, degrees) == pytest.approx(stats.t.ppf((1 + level) / 2, degrees), rel=5e-3)
+        assert intervals.t_quantile(level, degrees) == pytest.approx(stats.t.ppf((1 + level) / 2, degrees), rel=5e-3)
 
     def test_without_end_it_is_the_normal_one(self) -> None:
-        assert uncertainty.t_quantile(0.9, math.inf) == pytest.approx(stats.norm.ppf(0.95))
+        assert intervals.t_quantile(0.9, math.inf) == pytest.approx(stats.norm.ppf(0.95))
 
 
 class TestEstimate:
     def test_of_a_mean_is_the_textbooks(self) -> None:
         values = np.random.default_rng(0).standard_normal(200)
-        found = uncertainty.estimate(mean_of(values), 0.9)
+        found = intervals.estimate(mean_of(values), 0.9)
         assert found.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(200))
         expected = stats.norm.interval(0.9, values.mean(), found.standard_error)
         assert (found.lower, found.upper) == pytest.approx(expected, abs=0.03 * found.standard_error)
@@ -58,7 +58,7 @@ class TestEstimate:
             value, total = products.sum() / (40 * 39), products.sum()
             pairs = (x @ x.T)[:32] * 2 / (38 * 37)
             distance = Distance.from_left_out(value, (total - 2 * products) / (39 * 38), pairs)
-            ratio.append((value, uncertainty.variance(distance)[0], distance.influences.var(ddof=1) / 40))
+            ratio.append((value, intervals.variance(distance)[0], distance.influences.var(ddof=1) / 40))
         values, corrected, jackknife = np.array(ratio).T
         assert math.sqrt(jackknife.mean()) / values.std() == pytest.approx(math.sqrt(2), rel=0.1)
         assert math.sqrt(corrected.mean()) / values.std() == pytest.approx(1, rel=0.12)
@@ -67,34 +67,34 @@ class TestEstimate:
         packed = two[0].pack()
         assert packed.shape == (33, 60)
         back = Distance.unpack(two[0].value, packed)
-        assert uncertainty.standard_error(back) == pytest.approx(uncertainty.standard_error(two[0]), rel=1e-4)
+        assert intervals.standard_error(back) == pytest.approx(intervals.standard_error(two[0]), rel=1e-4)
 
 
 class TestPairs:
     def test_a_schedule_does_not_differ_from_itself(self, two: tuple[Distance, Distance]) -> None:
-        found = uncertainty.estimate(uncertainty.difference(two[0], two[0]))
+        found = intervals.estimate(intervals.difference(two[0], two[0]))
         assert (found.value, found.lower, found.upper) == (0, 0, 0)
 
     def test_same_noises_make_it_narrower(self, two: tuple[Distance, Distance]) -> None:
-        paired = uncertainty.standard_error(uncertainty.difference(*two))
-        assert paired < 0.5 * math.hypot(*(uncertainty.standard_error(one) for one in two))
+        paired = intervals.standard_error(intervals.difference(*two))
+        assert paired < 0.5 * math.hypot(*(intervals.standard_error(one) for one in two))
 
     def test_a_mean_beside_a_distance(self, two: tuple[Distance, Distance]) -> None:
         other = mean_of(np.random.default_rng(1).standard_normal(60))
-        for found in (uncertainty.difference(two[0], other), uncertainty.difference(other, two[0])):
+        for found in (intervals.difference(two[0], other), intervals.difference(other, two[0])):
             np.testing.assert_allclose(np.abs(found.pairs), np.abs(two[0].pairs))
 
     def test_unequal_counts_are_a_bug(self, two: tuple[Distance, Distance]) -> None:
         with pytest.raises(AssertionError, match="equal counts"):
-            uncertainty.difference(two[0], mean_of(np.zeros(10)))
+            intervals.difference(two[0], mean_of(np.zeros(10)))
 
 
 class TestExcess:
     def test_adds_the_floors_uncertainty(self, two: tuple[Distance, Distance]) -> None:
         floor = Floor(0.1, 0.02, 60, 4, "given")
-        found = uncertainty.excess(two[0], floor)
+        found = intervals.excess(two[0], floor)
         assert found.value == pytest.approx(two[0].value - 0.1)
-        assert found.standard_error == pytest.approx(math.hypot(uncertainty.standard_error(two[0]), 0.02))
+        assert found.standard_error == pytest.approx(math.hypot(intervals.standard_error(two[0]), 0.02))
 
     def test_ratio_of_means_is_fiellers(self) -> None:
         """Against the interval by definition: every ratio that a test of its numerator does not refuse."""
@@ -102,7 +102,7 @@ class TestExcess:
         below = generator.standard_normal(500) + 3
         above = 2 * below + generator.standard_normal(500) + 1
         floor = Floor(1.0, 0.05, 500, 4, "given")
-        found = uncertainty.excess_ratio(mean_of(above), mean_of(below), floor)
+        found = intervals.excess_ratio(mean_of(above), mean_of(below), floor)
         assert found.value == pytest.approx((above.mean() - 1) / (below.mean() - 1))
         rhos = np.linspace(found.lower - 0.2, found.upper + 0.2, 2001)
         gaps = above.mean() - rhos * below.mean() - (1 - rhos)
@@ -115,7 +115,7 @@ class TestExcess:
         floor = Floor(0.0, 0.0, 100, 4, "given")
         above = generator.standard_normal(100) + 1
         for below in (generator.standard_normal(100) * 5, generator.standard_normal(100) - 9):
-            found = uncertainty.excess_ratio(mean_of(above), mean_of(below), floor)
+            found = intervals.excess_ratio(mean_of(above), mean_of(below), floor)
             assert (found.lower, found.upper) == (-math.inf, math.inf)
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exeunt.backends import sampling, schedule, vectors
-from exeunt.backends.chain import Chain
-from exeunt.backends.network import ChainNetwork, Pass
+from exeunt.backends import schedule
+from exeunt.backends.formats import vectors
+from exeunt.backends.formats.vectors import CHANNELS, NUM_CLASSES, NUM_IMAGES, LittleNetwork
+from exeunt.backends.network import Chain, ChainNetwork, Pass
 from exeunt.backends.plan import Add, Call, Read, Run, StepPlan, compile_plan
+from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import Embedded, Guidance, Schedule, ScheduleError
-from exeunt.backends.vectors import CHANNELS, NUM_CLASSES, NUM_IMAGES, LittleNetwork
 from torch import Tensor
 
 CORPUS = Path(__file__).parent / "bad_schedules"
@@ -197,18 +198,18 @@ class TorchLittleNetwork(ChainNetwork):
 def test_the_sampling_loop_replays_the_vectors(name: str) -> None:
     whole, tensors = vectors.read(name)
     networks = [TorchLittleNetwork(whole, n, tensors) for n in range(len(whole.networks))]
-    sampling.check(networks, whole)
+    loop.check(networks, whole)
     noises = [torch.from_numpy(noise)[:, :, None, None] for noise in tensors["step_noise"]]
     random = [noise for noise, step in zip(noises, whole.steps, strict=True) if adds_noise(step)]
     seen: list[int] = []
 
-    def observe(s: int, values: sampling.StepValues) -> None:
+    def observe(s: int, values: loop.StepValues) -> None:
         assert_close(values.m.flatten(1).numpy(), tensors[f"m.{s}"], f"m.{s}")
         assert_close(values.x_next.flatten(1).numpy(), tensors[f"x.{s}"], f"x.{s}")
         seen.append(s)
 
     first, labels = torch.from_numpy(tensors["first_noise"])[:, :, None, None], torch.from_numpy(tensors["labels"])
-    sampling.run(networks, whole, first, random, labels, observe=observe)
+    loop.run(networks, whole, first, random, labels, observe=observe)
     assert seen == list(range(whole.num_steps))
 
 

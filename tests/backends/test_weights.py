@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from exeunt.backends.checkpoints.recognition import recognise
+from exeunt.backends.checkpoints.weights import load_strictly, read_checkpoint, read_weights, weights_sha256
 from exeunt.backends.errors import InputError
-from exeunt.backends.recognition import recognise
-from exeunt.backends.weights import load_strictly, read_checkpoint, read_weights, weights_sha256
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn

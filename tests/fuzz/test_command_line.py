@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from exeunt.backends import schedule
-from exeunt.backends.loading import load
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.networks.registry import load
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli import cli
 from exeunt.searcher.finding import is_there
 from exeunt.searcher.laboratory import Laboratory, set_up

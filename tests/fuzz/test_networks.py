@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import tiny_pipelines
 import torch
-from exeunt.backends.autoencoder import Autoencoder
-from exeunt.backends.decoders import KLDecoder
-from exeunt.backends.dit import DiT
-from exeunt.backends.features import load_extractor
-from exeunt.backends.loading import load
+from exeunt.backends.networks.autoencoder import Autoencoder
+from exeunt.backends.networks.decoders import KLDecoder
+from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.registry import load
+from exeunt.backends.quality.extractors import load_extractor
 from exeunt.searcher.fitting import fit
 from exeunt.searcher.full_schedule import make_frame
 from exeunt.studies.config import StudyConfig, override

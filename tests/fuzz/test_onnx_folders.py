@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exeunt.backends.loading import load
-from exeunt.backends.onnx_export import export
+from exeunt.backends.formats.onnx.export import export
+from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import REUSE, RUN
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from hostile import bounded, damaged, mutated, quick
 from hypothesis import given
 from hypothesis import strategies as st

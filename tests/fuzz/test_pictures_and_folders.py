@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_pipelines
-from exeunt.backends.contents import identify, inspect
-from exeunt.backends.features import load_extractor
-from exeunt.backends.loading import load
-from exeunt.backends.reference_images import Preparation, read_image
-from exeunt.backends.references import load_reference, reference_of_images, save_reference
+from exeunt.backends.checkpoints.inspect import identify, inspect
+from exeunt.backends.networks.registry import load
+from exeunt.backends.quality.extractors import load_extractor
+from exeunt.backends.quality.reference_images import Preparation, read_image
+from exeunt.backends.quality.references import load_reference, reference_of_images, save_reference
 from hostile import damaged, mutated, quick, refuses, survives, thorough
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exeunt.backends.contents import identify, inspect
-from exeunt.backends.loading import load
+from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.network import Network
+from exeunt.backends.networks.registry import load
 from exeunt.searcher.fitting import fit
 from exeunt.searcher.full_schedule import make_frame
 from exeunt.studies.config import StudyConfig, override

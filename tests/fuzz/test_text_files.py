@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exeunt.backends import conditions, prompts, schedule
-from exeunt.backends.formats import FORMATS, sniff
-from exeunt.backends.loading import load
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends import schedule
+from exeunt.backends.formats.registry import FORMATS, sniff
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling import conditions, prompts
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.studies.config import StudyConfig, from_dict, from_toml, to_dict
 from hostile import ODD, damaged, mutated, quick, refuses, survives, thorough
 from hypothesis import given

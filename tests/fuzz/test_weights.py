@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from exeunt.backends.contents import identify, inspect
-from exeunt.backends.loading import load
-from exeunt.backends.weights import read_checkpoint, weights_sha256
+from exeunt.backends.checkpoints.inspect import identify, inspect
+from exeunt.backends.checkpoints.weights import read_checkpoint, weights_sha256
+from exeunt.backends.networks.registry import load
 from hostile import ODD, damaged, mutated, quick, refuses, survives, thorough
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exeunt.backends.environment import environment
-from exeunt.backends.environment_digest import environment_digest
 from exeunt.backends.plan import compile_plan
+from exeunt.backends.quality.intervals import Distance
 from exeunt.backends.schedule import (
     DROP,
     REUSE,
@@ -23,7 +22,8 @@ from exeunt.backends.schedule import (
     forecast,
     with_exits,
 )
-from exeunt.backends.uncertainty import Distance
+from exeunt.backends.timing.device import environment
+from exeunt.backends.timing.samples import environment_digest
 from exeunt.reports.interval import Interval
 from exeunt.reports.pareto import Score
 from exeunt.reports.view import Point, Quality, Spent, StudyView, Throughput

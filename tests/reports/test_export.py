@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 import yaml
 from exeunt import __version__
-from exeunt.backends import solvers
 from exeunt.backends.errors import InputError
-from exeunt.backends.formats import FORMATS
+from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.schedule import RUN, ScheduleError, dumps, from_ase, parse
+from exeunt.backends.solvers import tables
 from exeunt.reports.commands import file_stem
 from exeunt.reports.export import default_path, export, portable
 from exeunt.reports.files import write_whole
@@ -19,7 +19,7 @@ from exeunt.reports.report import write_report
 from exeunt.reports.view import Point, StudyView
 from exeunt.studies.outlines import hold
 
-SCHEMA = Path(solvers.__file__).parent / "assets" / "schedule.schema.json"
+SCHEMA = Path(tables.__file__).parent / "assets" / "schedule.schema.json"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def knee(view: StudyView) -> Point:
 
 def test_a_file_reads_back_as_the_schedule_with_its_coefficients(view: StudyView, knee: Point) -> None:
     found = parse(export(view, knee))
-    assert [step.coefficients for step in found.steps] == solvers.rows(knee.schedule)
+    assert [step.coefficients for step in found.steps] == tables.rows(knee.schedule)
     bare = replace(found, steps=tuple(replace(step, coefficients=None) for step in found.steps))
     assert bare.digest == knee.schedule.digest
     assert dumps(parse(dumps(found))) == dumps(found)

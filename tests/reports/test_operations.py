@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from exeunt.backends.errors import StorageError
-from exeunt.backends.loading import load
 from exeunt.backends.network import Network
-from exeunt.backends.throughput import flops
+from exeunt.backends.networks.registry import load
+from exeunt.backends.timing.throughput import flops
 from exeunt.reports.loading import load_view
 from exeunt.reports.operations import KEPT, keep_operations, with_flops
 from exeunt.reports.view import StudyView

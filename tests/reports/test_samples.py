@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exeunt.backends.conditions import uniform
-from exeunt.backends.loading import load
 from exeunt.backends.network import Network
-from exeunt.backends.sampling import sample
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling.conditions import uniform
+from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import with_exits
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.samples import GridInfo, draw_samples, sample_grid, strip
 from exeunt.reports.selection import Highlight, highlights
 from exeunt.reports.style import png

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exeunt.backends.loading import load
+from exeunt.backends.networks.registry import load
 from exeunt.studies.config import StudyConfig, override
 
 

@@ -1,7 +1,7 @@
 """A network whose samples are not finite where too little of it runs: on all noises, or on some alone."""
 
 import torch
-from exeunt.backends.closed_form import ClosedFormNetwork
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.plan import Run
 
 

@@ -1,7 +1,7 @@
 """A network that only a few images fit into at a time, as a small device's memory would have it."""
 
 import torch
-from exeunt.backends.closed_form import ClosedFormNetwork
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
 
 
 class Narrow(ClosedFormNetwork):

@@ -11,14 +11,14 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from exeunt.backends.conformance import CHECKS
-from exeunt.backends.dit import DiT
+from exeunt.backends.networks.conformance.suite import CHECKS
+from exeunt.backends.networks.dit import DiT
 from exeunt.searcher.cli import cli
 from safetensors.torch import save_file
 
 BROKEN = """
 import torch
-from exeunt.backends.closed_form import ClosedFormNetwork
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
 
 class Leaky(ClosedFormNetwork):
     calls = 0

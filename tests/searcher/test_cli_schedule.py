@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends import schedule as schedules
-from exeunt.backends import vectors
-from exeunt.backends.formats import FORMATS
+from exeunt.backends.formats import vectors
+from exeunt.backends.formats.registry import FORMATS
 from exeunt.searcher.cli import cli
 
 BAD = Path(__file__).parents[1] / "backends" / "bad_schedules" / "blocks-sum.one-short.schedule.json"

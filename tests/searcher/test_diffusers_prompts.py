@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from exeunt.backends.errors import InputError
-from exeunt.backends.pipelines import load_pipeline
+from exeunt.backends.networks.hf.load_pipeline import load_pipeline
 from exeunt.searcher.cli import cli
 from exeunt.searcher.fitting import executor
 from exeunt.searcher.laboratory import set_up

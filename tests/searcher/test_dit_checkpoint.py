@@ -10,9 +10,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from diffusers import AutoencoderKL
-from exeunt.backends.dit import DiT
+from exeunt.backends.networks.dit import DiT
 from exeunt.backends.schedule import REUSE, Schedule, load, save
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli import cli
 from PIL import Image
 
@@ -121,7 +121,7 @@ def by_branch(files: Path) -> Schedule:
     """A schedule that reuses every MLP at every second step."""
     from dataclasses import replace
 
-    from exeunt.backends.loading import load as load_network
+    from exeunt.backends.networks.registry import load as load_network
 
     network = load_network(files / "0400000.pt", num_heads=4).at("branch")
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=4)

@@ -3,8 +3,8 @@
 import prompted
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.backends.loading import load
 from exeunt.backends.network import Network, UsualSampler
+from exeunt.backends.networks.registry import load
 from exeunt.searcher.fitting import adopt, fit
 from exeunt.searcher.full_schedule import make_frame
 from exeunt.studies.config import StudyConfig, from_dict, override, refuse_difference, to_dict

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from exeunt.backends.conditions import uniform
-from exeunt.backends.loading import load
-from exeunt.backends.sampling import sample
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling.conditions import uniform
+from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import load as load_schedule
 from exeunt.searcher.cli import cli
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from exeunt.backends.branches import at_branch
-from exeunt.backends.formats import FORMATS
+from exeunt.backends.formats.branches import at_branch
+from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.schedule import NetworkSignature, Noise, load, save
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli import cli
 from PIL import Image
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exeunt.backends.out_of_memory import is_broken_device, is_out_of_memory
 from exeunt.backends.schedule import DROP, with_exits
+from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
 from exeunt.searcher.allowance import Allowance
 from exeunt.searcher.candidates import Candidate
 from exeunt.searcher.chunk_sampling import OutOfMemory

@@ -9,9 +9,9 @@ import prompted
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from exeunt.backends import prompts
-from exeunt.backends.loading import load
-from exeunt.backends.sampling import sample
+from exeunt.backends.networks.registry import load
+from exeunt.backends.sampling import prompts
+from exeunt.backends.sampling.loop import sample
 from exeunt.reports.loading import load_view
 from exeunt.reports.view import StudyView
 from exeunt.searcher.cli import cli

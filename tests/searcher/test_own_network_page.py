@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from exeunt.backends.loading import load
+from exeunt.backends.networks.registry import load
 from exeunt.searcher.cli import cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-network.md"
@@ -58,7 +58,7 @@ def test_the_commands_go_through(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_lines_that_the_page_shows_are_the_doctors(folder: Path) -> None:
-    from exeunt.backends.conformance import CHECKS
+    from exeunt.backends.networks.conformance.suite import CHECKS
 
     shown = [line[:17].strip() for line in block("text").splitlines()]
     assert shown == [check.name for check in CHECKS]

@@ -7,10 +7,10 @@ import numpy as np
 import prompted
 import pytest
 from click.testing import CliRunner, Result
-from exeunt.backends import prompts
-from exeunt.backends.features import load_extractor
-from exeunt.backends.loading import load
-from exeunt.backends.sampling import sample
+from exeunt.backends.networks.registry import load
+from exeunt.backends.quality.extractors import load_extractor
+from exeunt.backends.sampling import prompts
+from exeunt.backends.sampling.loop import sample
 from exeunt.reports.loading import load_view
 from exeunt.reports.selection import within_loss
 from exeunt.reports.standard import NOISE_LIMIT

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from exeunt.backends.closed_form import ClosedFormNetwork
-from exeunt.backends.loading import load
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
+from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.pareto import Score, hypervolume
 from exeunt.searcher.frames import Frame
 from exeunt.searcher.promotion import WORST_EXCESS

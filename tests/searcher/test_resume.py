@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from exeunt.backends.loading import load
+from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import DROP, save, with_exits
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.standing import standing_at
 
 NUM_PROPOSALS = 8

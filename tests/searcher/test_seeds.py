@@ -3,7 +3,7 @@
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, to_ase, validate
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.frames import Frame
 from exeunt.searcher.seeds import FAMILIES, Baseline, baselines, select
 

@@ -6,8 +6,8 @@ from itertools import product
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, RUN, NetworkSignature, Noise, Schedule, depths, dumps, parse, validate
-from exeunt.backends.solvers import make_schedule, rows
-from exeunt.backends.spacings import custom
+from exeunt.backends.solvers.spacings import custom
+from exeunt.backends.solvers.tables import make_schedule, rows
 from exeunt.searcher.frames import Frame
 from exeunt.searcher.rows import orders, refreshed_rows
 from exeunt.searcher.space import TAILS, Space

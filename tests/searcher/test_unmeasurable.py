@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from exeunt.backends.draws import initial_noise
-from exeunt.backends.sampling import NonFiniteSamples
+from exeunt.backends.sampling.loop import NonFiniteSamples
+from exeunt.backends.sampling.noise import initial_noise
 from exeunt.searcher import runner
 from exeunt.searcher.progress import Silent
 from exeunt.searcher.standing import standing_at

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import AutoencoderKL
-from exeunt.backends.uvit_module import UViT
+from exeunt.backends.networks.uvit import UViT
 from exeunt.searcher.cli import cli
 from PIL import Image
 

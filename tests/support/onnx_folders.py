@@ -5,9 +5,9 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from exeunt.backends.conditions import from_prompts, uniform
 from exeunt.backends.network import Network
-from exeunt.backends.sampling import sample
+from exeunt.backends.sampling.conditions import from_prompts, uniform
+from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import Schedule
 
 NUM_IMAGES, SEED = 3, 3

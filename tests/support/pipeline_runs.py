@@ -9,12 +9,12 @@ import exeunt
 import numpy as np
 import pytest
 import torch
-from exeunt.backends import sampling
-from exeunt.backends.hf import DiffusersNetwork
-from exeunt.backends.hf_joint import pack, unpack
 from exeunt.backends.network import Network
+from exeunt.backends.networks.hf.models.sd3_flux import pack, unpack
+from exeunt.backends.networks.hf.network import DiffusersNetwork
+from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Schedule, forecast
-from exeunt.backends.solvers import make_schedule
+from exeunt.backends.solvers.tables import make_schedule
 from tiny_pipelines import tiny
 from torch import Tensor, nn
 
@@ -75,7 +75,7 @@ class Bench:
     def sampled(self, schedule: Schedule, seed: int = 0, count: int = 2) -> Tensor:
         """What `exeunt.sample` makes of a seed's noise, as `piped` does: latents, or images for DiT."""
         network = self.network.at(schedule.networks[0].granularity)
-        latents = sampling.run([network], schedule, self.noise(seed, count), [], torch.arange(count) % 2)
+        latents = loop.run([network], schedule, self.noise(seed, count), [], torch.arange(count) % 2)
         return self._images(latents) if self.kind == "dit" else latents
 
     def piped(self, seed: int = 0, count: int = 2, pipe: Any = None, **arguments: Any) -> Tensor:

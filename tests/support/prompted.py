@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from exeunt.backends.closed_form import ClosedFormNetwork
 from exeunt.backends.network import Pass
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from torch import Tensor
 
 

@@ -1,0 +1,1 @@
+"""Opening files of weights without running code."""

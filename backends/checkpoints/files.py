@@ -1,0 +1,78 @@
+"""Paths that come from files and people, of which a file system may take none.
+
+Files of text that are read up to a stated size, so that none can fill the memory, not even one without an end.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, as `Path.is_file`; False for names that no file can have, such as too long ones."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder, as `Path.is_dir`; False for names that none can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something, as `Path.exists`; False for names that nothing can have."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def read_bytes(path: Path, most: int, what: str) -> bytes:
+    """A file's content.
+
+    Args:
+        path: of the file; it may be a device or a pipe.
+        most: bytes that it may have.
+        what: begins the message, such as "conditions".
+
+    Raises:
+        InputError: it can't be read, or has more bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{what}: `{path}` can't be read ({reason}). Check the path.") from error
+    if len(data) > most:
+        raise InputError(f"{what}: `{path}` must have at most {most:,} bytes, but has more. Is it the right one?")
+    return data
+
+
+def read_text(path: Path, most: int, what: str) -> str:
+    """A file's content as UTF-8, with every end of line as a line feed. Raises InputError, as `read_bytes` does."""
+    try:
+        text = read_bytes(path, most, what).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{what}: `{path}` can't be read as text: byte {error.start} is not UTF-8. Save it as UTF-8."
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_object(path: Path, most: int, what: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises InputError where there is none."""
+    try:
+        value: Any = json.loads(read_text(path, most, what))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what}: `{path}` must be JSON ({error}). Download it again.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{what}: `{path}` must be a JSON object, but it is a {type(value).__name__}.")
+    return value

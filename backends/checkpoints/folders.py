@@ -1,0 +1,110 @@
+"""Folders of diffusers, known by their JSON: a pipeline's index, or the configuration of one model."""
+
+import re
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..errors import InputError
+from .containers import INDEX_SUFFIX, Container, open_container, shards
+from .files import is_file, is_folder, read_object
+from .recognition import GIVE_DENOISER, Recognition
+
+PIPELINE, MODEL = "model_index.json", "config.json"
+DENOISER = re.compile(r"(Transformer|UNet)\w*Model$")  # classes of diffusers that predict noise, by their names
+DENOISERS = ("transformer", "unet", "prior")  # where a pipeline keeps them
+DECODER = "vae"
+WEIGHTS = (f"*{INDEX_SUFFIX}", "*.safetensors", "*.bin")
+MAX_JSON_BYTES = 8_000_000
+
+
+def is_diffusers(path: Path) -> bool:
+    """A folder with a pipeline's index, or with the configuration of one model; not a folder of bare weights."""
+    if is_file(path / PIPELINE):
+        return True
+    return is_file(path / MODEL) and bool({"_class_name", "model_type"} & _json(path / MODEL).keys())
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_object(path, MAX_JSON_BYTES, "checkpoint")
+
+
+def recognise_folder(path: Path) -> Recognition:
+    """What a folder of diffusers is, by the classes that it names.
+
+    Raises:
+        InputError: a component's folder or a shard is missing.
+    """
+    if not (path / PIPELINE).is_file():
+        return _recognise_model(path)
+    classes = components(path)
+    name = _json(path / PIPELINE).get("_class_name", "pipeline")
+    seen = tuple(f"{component}: {kind}" for component, kind in classes.items())
+    if not any(component in classes for component in DENOISERS):
+        return Recognition(None, f"{_a(name)} without {', '.join(DENOISERS)}", seen, GIVE_DENOISER)
+    for component in classes:
+        if not is_folder(path / component):
+            raise InputError(
+                f"checkpoint: `{path / PIPELINE}` names `{component}`, but that folder is missing. Download it."
+            )
+        if component in (*DENOISERS, DECODER):
+            _refuse_empty(path / component)
+    _refuse_damaged(path)
+    return Recognition("diffusers", f"{_a(name)} of diffusers", seen)
+
+
+def _recognise_model(path: Path) -> Recognition:
+    config = _json(path / MODEL)
+    name = config.get("_class_name")
+    if name is None:
+        kind, named = config.get("model_type"), config.get("architectures")
+        first = named[0] if isinstance(named, list) and named else kind
+        return Recognition(None, f"{_a(first)} of transformers", (f"model_type {kind}",), GIVE_DENOISER)
+    name = str(name)
+    if not DENOISER.search(name):
+        return Recognition(None, f"{_a(name)} of diffusers", (f"_class_name {name}",), GIVE_DENOISER)
+    _refuse_empty(path)
+    _refuse_damaged(path)
+    return Recognition("diffusers", f"{_a(name)} of diffusers", (f"_class_name {name}",))
+
+
+def _a(name: object) -> str:
+    """A name with its article; `U` as in U-Net sounds like a consonant."""
+    return f"{'an' if str(name)[:1] in 'AEIO' else 'a'} {name}"
+
+
+def components(path: Path) -> dict[str, str]:
+    """The classes of a pipeline's components that are there, by the components' names."""
+    index = _json(path / PIPELINE)
+    pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
+    outside = next((name for name in pairs if PurePath(name).name != name), None)
+    if outside is not None:
+        raise InputError(f"checkpoint: `{path / PIPELINE}` names `{outside}`, which is no folder beside it. Mend it.")
+    return {name: str(kind) for name, (_, kind) in pairs.items() if kind is not None}
+
+
+def _refuse_empty(folder: Path) -> None:
+    """A folder whose weights were left out of a download."""
+    if not any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
+        raise InputError(
+            f"checkpoint: `{folder}` has no weights, neither .safetensors nor .bin. Download them into it."
+        )
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Every index and every file of weights of the folder, as far as headers tell."""
+    for folder in (path, *sorted(each for each in path.iterdir() if each.is_dir())):
+        for index in sorted(folder.glob(f"*{INDEX_SUFFIX}")):
+            shards(index)
+        for file in sorted(folder.glob("*.safetensors")):
+            open_container(file, shapes_only=True)
+
+
+def weights_in(folder: Path) -> Container | None:
+    """A component's weights, in the first of diffusers' layouts that is there; None for schedulers and tokenizers."""
+    for pattern in WEIGHTS:
+        for file in sorted(folder.glob(pattern)):
+            try:
+                return open_container(file, shapes_only=True)
+            except InputError:
+                continue  # `refusal` says what is missing
+    return None

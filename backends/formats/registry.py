@@ -1,0 +1,147 @@
+"""The files that schedules go out to and come in from: one table, and the guess which of them a text is.
+
+None of it costs torch.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any, cast
+
+from ..errors import InputError
+from ..schedule import SUFFIX, Schedule, dumps, parse
+from ..solvers.tables import with_coefficients
+from .ase import read_ase, write_ase
+from .cache_dit import parse_yaml, read_cache_dit, write_cache_dit
+from .ecad import read_ecad, write_ecad
+from .parsing import numbers, show
+from .smoothcache import read_smoothcache, write_smoothcache
+from .times import read_times, write_times
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        description: what `--help` calls it.
+        suffix: of its files.
+        read: (text, base) -> the schedule; `base` gives what the format leaves out. None: the format is only written.
+        write: schedule -> text.
+        leaves_out: what a file has no place for, of SOLVER, TIMES and GUIDANCE.
+
+    `read` and `write` raise InputError or ScheduleError for what they refuse; the message has the rule, the value and
+    the fix.
+    """
+
+    description: str
+    suffix: str
+    read: Callable[[str, Schedule | None], Schedule] | None
+    write: Callable[[Schedule], str]
+    leaves_out: tuple[str, ...] = ()
+
+
+def _read_own(text: str, base: Schedule | None) -> Schedule:
+    if base is not None:
+        raise InputError("--base: a schedule file holds everything, so there is nothing to take from a base. Drop it.")
+    return parse(text)
+
+
+def _write_with_coefficients(schedule: Schedule) -> str:
+    return dumps(with_coefficients(schedule))
+
+
+SOLVER, TIMES, GUIDANCE = "solver", "times", "guidance"
+SAMPLING = (SOLVER, TIMES, GUIDANCE)
+FORMATS: dict[str, Format] = {
+    "exeunt": Format(
+        "Exeunt's schedule file with coefficients, for runtimes without solver code",
+        SUFFIX,
+        _read_own,
+        _write_with_coefficients,
+    ),
+    "schedule": Format("Exeunt's schedule file as it stands, the solver by name", SUFFIX, _read_own, dumps),
+    "ase": Format("ASE's ten depths", ".ase.txt", read_ase, write_ase, SAMPLING),
+    "smoothcache": Format(
+        "SmoothCache's JSON of branches", ".smoothcache.json", read_smoothcache, write_smoothcache, SAMPLING
+    ),
+    "ecad": Format("ECAD's JSON of components", ".ecad.json", read_ecad, write_ecad, (SOLVER, TIMES)),
+    "cache-dit": Format(
+        "cache-dit's YAML with a static mask", ".cache-dit.yaml", read_cache_dit, write_cache_dit, SAMPLING
+    ),
+    "timesteps": Format(
+        "a list of times, every block running", ".times.json", read_times, write_times, (SOLVER, GUIDANCE)
+    ),
+}
+
+
+def find_format(name: str, flag: str = "--format", others: Sequence[str] = ()) -> Format:
+    """The format of that name. Raises InputError with the nearest name; `others` are what the flag takes besides."""
+    if name not in FORMATS:
+        known = [*FORMATS, *others]
+        near = get_close_matches(name, known, n=1) or ["exeunt"]
+        raise InputError(f'{flag}: must be one of {", ".join(known)}, but got "{name}". Use {flag} {near[0]}.')
+    return FORMATS[name]
+
+
+def left_out(name: str, schedule: Schedule) -> str | None:
+    """A sentence with what a file of this format does not hold, and its values in this schedule; None for nothing."""
+    sampler, times = schedule.sampler, [step.time for step in schedule.steps]
+    scale = None if schedule.guidance is None else schedule.guidance.scale
+    values = {
+        SOLVER: f"the solver ({sampler.name}, order {sampler.order})",
+        TIMES: f"the {len(times)} times ({times[0]:g} to {times[-1]:g})",
+        GUIDANCE: "guidance (none)" if scale is None else f"guidance ({scale:g})",
+    }
+    parts = [values[part] for part in FORMATS[name].leaves_out]
+    if not parts:
+        return None
+    listed = ", ".join(parts[:-1]) + " and " + parts[-1]
+    return f"A file of format {name} leaves out {listed}: set them in the runtime that reads it."
+
+
+def sniff(text: str, base: Schedule | None = None) -> str:
+    """The name of the format that a text is in, by its content.
+
+    Raises:
+        InputError: it is in none, or may be in two: ten small numbers that fall are ASE's depths or times.
+    """
+    found = numbers(text)
+    if found is not None:
+        return _depths_or_times(found, base)
+    document = _document(text)
+    keys = set(document)
+    if keys & {"format", "networks", "sampler", "steps"}:
+        return "schedule"
+    if "cache_schedule" in keys:
+        return "ecad"
+    if keys & {"cache_config", "steps_computation_mask"}:
+        return "cache-dit"
+    if keys and all(isinstance(value, list) for value in document.values()):
+        return "smoothcache"
+    raise InputError(
+        f"--from: the text is in no known format: {show(text.strip())}. Say which with --from: {', '.join(FORMATS)}."
+    )
+
+
+def _document(text: str) -> dict[Any, Any]:
+    """The object that a JSON or YAML text holds; an empty one where it holds something else."""
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            value = parse_yaml(text)
+        except InputError:
+            value = None
+    return cast(dict[Any, Any], value) if isinstance(value, dict) else {}
+
+
+def _depths_or_times(found: list[int | float], base: Schedule | None) -> str:
+    num_blocks = max((network.num_blocks for network in base.networks), default=0) if base else 0
+    depths = len(found) == 10 and all(isinstance(each, int) and each <= (num_blocks or each) for each in found)
+    times = all(after < before for before, after in pairwise(found))
+    if depths and times:
+        raise InputError(f"--from: {show(found)} may be ASE's depths or times. Add --from ase or --from timesteps.")
+    return "ase" if depths else "timesteps"

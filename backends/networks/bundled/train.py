@@ -1,0 +1,292 @@
+"""How the bundled checkpoint is made: `python -m exeunt.backends.networks.bundled.train STAGE`, stage after stage.
+
+    autoencoder   a small convolutional autoencoder, so that the DiT works on 16 tokens
+    normal        a class-conditional DiT with 12 blocks, trained as usual
+    exits         the same weights fine-tuned with a random exit depth for each image, so that tails can be dropped
+    export        half-precision safetensors, and the card's figures
+
+Every stage saves its state every minute, goes on from it when started again, and runs on a CPU or a GPU unchanged.
+The data are Fashion-MNIST's gzipped IDX files (MIT licence). The last 5,000 training images and the test images are
+left out: the reference statistics come from them.
+"""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...checkpoints.containers import METADATA_KEY
+from ..autoencoder import Autoencoder
+from ..dit import DiT
+from .data import DATA, batches, training_images
+from .trainer import Recipe, Trainer
+
+NUM_CLASSES = 10
+NUM_TIMESTEPS = 1_000
+NOISE = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": NUM_TIMESTEPS}
+MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, arXiv 2303.09556
+DIT: dict[str, Any] = {
+    "input_size": 8,
+    "patch_size": 2,
+    "channels": 4,
+    "width": 128,
+    "depth": 12,
+    "num_heads": 4,
+    "num_classes": NUM_CLASSES,
+}
+LABEL_DROPOUT = 0.1  # Ho & Salimans 2022
+
+
+RECIPES = {
+    "autoencoder": Recipe(num_steps=4_000, batch_size=128, learning_rate=2e-3, warmup=100, ema_decay=0.998, seed=1),
+    "normal": Recipe(num_steps=5_000, batch_size=128, learning_rate=1e-3, warmup=400, ema_decay=0.999, seed=2),
+    "exits": Recipe(num_steps=3_000, batch_size=128, learning_rate=5e-4, warmup=200, ema_decay=0.999, seed=3),
+}
+
+
+def alpha_sigma(device: torch.device) -> tuple[Tensor, Tensor]:
+    """(1000,) √ᾱ and √(1 − ᾱ) of the noise schedule."""
+    betas = torch.linspace(1e-4, 0.02, NUM_TIMESTEPS, dtype=torch.float64)
+    alphas_bar = torch.cumprod(1 - betas, 0)
+    return alphas_bar.sqrt().float().to(device), (1 - alphas_bar).sqrt().float().to(device)
+
+
+def autoencoder_loss(model: Autoencoder, images: Tensor) -> Tensor:
+    """Absolute error of pixels and of their differences, and a light pull of the latents to a normal distribution."""
+    mean, log_variance = model.encode(images)
+    latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+    decoded = model.decode(latents)
+    error = decoded - images
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
+    return error.abs().mean() + error.square().mean() + edges + 2e-3 * divergence
+
+
+def noised(latents: Tensor, time: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents, the v target (Salimans & Ho 2022: α·ε − σ·x) and the min-SNR weight of each row."""
+    a, s = alpha[time].view(-1, 1, 1, 1), sigma[time].view(-1, 1, 1, 1)
+    noise = torch.randn_like(latents)
+    snr = (a / s).square().flatten()
+    return a * latents + s * noise, a * noise - s * latents, snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1.0)
+
+
+def normal_loss(
+    model: DiT, x: Tensor, time: Tensor, labels: Tensor, target: Tensor, weight: Tensor, depth: Tensor
+) -> Tensor:
+    """The ordinary denoising loss at full depth."""
+    del depth
+    return (weight * (model(x, time, labels) - target).square().mean(dim=(1, 2, 3))).mean()
+
+
+def exits_loss(
+    model: DiT, x: Tensor, time: Tensor, labels: Tensor, target: Tensor, weight: Tensor, depth: Tensor
+) -> Tensor:
+    """The denoising loss at full depth plus the one at each image's own exit depth, through the shared output head.
+
+    ASE (Moon et al. 2024) fine-tunes for one schedule; a random depth for each image serves all schedules.
+    """
+    h = model.x_embedder(x) + model.pos_embed
+    c = model.t_embedder(time) + model.y_embedder(labels)
+    early = torch.zeros_like(h)
+    for index, block in enumerate(model.blocks):
+        h = block(h, c)
+        early = torch.where((depth == index + 1).view(-1, 1, 1), h, early)
+    outputs = model.unpatchify(model.final_layer(torch.cat([h, early]), torch.cat([c, c])))
+    errors = (outputs.view(2, *target.shape) - target).square().mean(dim=(2, 3, 4))  # (2, N)
+    return (weight * errors).mean(dim=1).sum()
+
+
+def train_autoencoder(
+    data: Path, out: Path, device: torch.device, recipe: Recipe, max_seconds: float, compiled: bool
+) -> None:
+    """Stage 1. Writes autoencoder.safetensors, and the latents' mean and deviation by channel into its metadata."""
+    torch.manual_seed(recipe.seed)
+    images = training_images(data)[0].to(device)
+    model = Autoencoder().to(device)
+    trainer = Trainer(model, recipe, out / "autoencoder.state.pt")
+    rows = batches(len(images), recipe.batch_size, _generator(device, recipe.seed + trainer.step), device)
+    loss = torch.compile(autoencoder_loss) if compiled else autoencoder_loss
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return loss(model, images[next(rows)])
+
+    trainer.run(step, max_seconds=max_seconds)
+    _write_log(out, "autoencoder", trainer)
+
+
+def train_dit(
+    stage: str, data: Path, out: Path, device: torch.device, recipe: Recipe, max_seconds: float, compiled: bool
+) -> None:
+    """Stages 2 and 3. Writes normal.fp32.safetensors or exits.fp32.safetensors: the moving average."""
+    torch.manual_seed(recipe.seed)
+    model = DiT(**DIT).to(device)
+    if stage == "normal":
+        model.initialize()
+    else:
+        model.load_state_dict(load_file(out / "normal.fp32.safetensors"))
+        model.t_embedder.requires_grad_(False)  # as ASE does
+    trainer = Trainer(model, recipe, out / f"{stage}.state.pt")
+    draw = LatentBatches(data, out, device, recipe, trainer.step)
+    objective = normal_loss if stage == "normal" else exits_loss
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    loss = torch.compile(objective, mode=mode) if compiled else objective
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return loss(model, *draw())
+
+    trainer.run(step, max_seconds=max_seconds)
+    _write_log(out, stage, trainer)
+
+
+class LatentBatches:
+    """Draws training batches: noisy latents, time, labels (some null), target, weight and exit depth of each row."""
+
+    def __init__(self, data: Path, out: Path, device: torch.device, recipe: Recipe, step: int) -> None:
+        images, labels = training_images(data)
+        self.mean, self.deviation, statistics = encode_all(load_autoencoder(out).to(device), images.to(device))
+        self.shift, self.scale = (
+            torch.tensor(statistics[key], device=device).view(1, -1, 1, 1) for key in ("shift", "scale")
+        )
+        self.labels, self.device, self.size = labels.to(device), device, recipe.batch_size
+        self.alpha, self.sigma = alpha_sigma(device)
+        self.rows = batches(len(images), recipe.batch_size, _generator(device, recipe.seed + step), device)
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        rows, n, device = next(self.rows), self.size, self.device
+        latents = self.mean[rows] + self.deviation[rows] * torch.randn_like(self.mean[rows])
+        time = torch.randint(NUM_TIMESTEPS, (n,), device=device)
+        dropped = torch.rand(n, device=device) < LABEL_DROPOUT
+        labels = torch.where(dropped, NUM_CLASSES, self.labels[rows])
+        depth = torch.randint(1, DIT["depth"], (n,), device=device)
+        x, target, weight = noised((latents - self.shift) / self.scale, time, self.alpha, self.sigma)
+        return x, time.float(), labels, target, weight, depth
+
+
+def load_autoencoder(out: Path) -> Autoencoder:
+    """The trained autoencoder in single precision."""
+    model = Autoencoder()
+    model.load_state_dict(load_file(out / "autoencoder.fp32.safetensors"))
+    return model.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def encode_all(model: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor, dict[str, list[float]]]:
+    """Mean and deviation of every image's latents (N, C, 8, 8), and the channels' shift and scale to unit variance."""
+    parts = [model.encode(chunk) for chunk in images.split(1024)]
+    mean, deviation = torch.cat([m for m, _ in parts]), torch.cat([torch.exp(0.5 * v) for _, v in parts])
+    shift = mean.mean(dim=(0, 2, 3))
+    scale = (mean.var(dim=(0, 2, 3)) + deviation.square().mean(dim=(0, 2, 3))).sqrt()
+    return mean.clone(), deviation.clone(), {"shift": shift.tolist(), "scale": scale.tolist()}
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
+
+
+def _write_log(out: Path, stage: str, trainer: Trainer) -> None:
+    """The stage's recipe, seconds and loss curve, which the card shows."""
+    device = trainer.parameters[0].device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    log = {
+        "recipe": asdict(trainer.recipe),
+        "seconds": round(trainer.seconds, 1),
+        "device": name,
+        "torch": torch.__version__,
+    }
+    (out / f"{stage}.log.json").write_text(
+        json.dumps({**log, "num_steps_done": trainer.step, "losses": trainer.losses}, indent=1)
+    )
+    click.echo(f"{stage}: {trainer.step} steps in {trainer.seconds:.0f} s")
+
+
+def export(data: Path, out: Path, assets: Path) -> None:
+    """Half-precision safetensors with what surrounds the weights in their metadata."""
+    assets.mkdir(parents=True, exist_ok=True)
+    autoencoder = load_autoencoder(out)
+    _, _, statistics = encode_all(autoencoder, training_images(data)[0][:10_000])
+    _save_half(autoencoder.state_dict(), assets / "autoencoder.safetensors", {"width": 64, "latent_channels": 4})
+    for stage in ("normal", "exits"):
+        if not (out / f"{stage}.fp32.safetensors").exists():
+            continue
+        metadata = {
+            "architecture": "DiT",
+            "num_heads": DIT["num_heads"],
+            "num_classes": NUM_CLASSES,
+            "prediction": "v",
+            "noise": NOISE,
+            "latent": {"autoencoder": "autoencoder.safetensors", **statistics},
+        }
+        _save_half(load_file(out / f"{stage}.fp32.safetensors"), assets / f"{stage}.safetensors", metadata)
+
+
+def _save_half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
+    halves = {name: value.half().contiguous() for name, value in tensors.items()}
+    save_file(halves, path, {METADATA_KEY: json.dumps(metadata)})
+    path.chmod(0o644)
+    click.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+@click.command(
+    epilog="Example: python -m exeunt.backends.networks.bundled.train normal --out runs/fashion --device cuda"
+)
+@click.argument("stage", type=click.Choice(["autoencoder", "normal", "exits", "export"]))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=DATA,
+    show_default=True,
+    help="Folder of Fashion-MNIST's IDX files.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/fashion"),
+    show_default=True,
+    help="States and results.",
+)
+@click.option(
+    "--assets",
+    type=click.Path(path_type=Path),
+    default=Path(__file__).parents[2] / "assets" / "fashion-dit",
+    help="Where `export` writes.",
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--num-steps", type=int, help="Other than the recipe's number of steps.")
+@click.option("--batch-size", type=int, help="Other than the recipe's batch size.")
+@click.option("--max-seconds", type=float, default=math.inf, help="Stop after so long; started again, it goes on.")
+@click.option("--compile/--no-compile", "compiled", default=True, show_default=True, help="Compile the loss.")
+def main(
+    stage: str,
+    data: Path,
+    out: Path,
+    assets: Path,
+    device: str,
+    num_steps: int | None,
+    batch_size: int | None,
+    max_seconds: float,
+    compiled: bool,
+) -> None:
+    """Train one STAGE of the bundled Fashion-MNIST checkpoint, or export the trained weights."""
+    if stage == "export":
+        return export(data, out, assets)
+    out.mkdir(parents=True, exist_ok=True)
+    recipe = RECIPES[stage]
+    changes = {"num_steps": num_steps or recipe.num_steps, "batch_size": batch_size or recipe.batch_size}
+    recipe = Recipe(**{**asdict(recipe), **changes})
+    target = torch.device(device)
+    torch.set_float32_matmul_precision("high")
+    if stage == "autoencoder":
+        return train_autoencoder(data, out, target, recipe, max_seconds, compiled)
+    return train_dit(stage, data, out, target, recipe, max_seconds, compiled)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""What turns samples into images: the samples themselves, the bundled autoencoder, or a diffusers VAE from a folder."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.entries import choose
+from ..checkpoints.files import is_file, read_object
+from ..checkpoints.folders import MAX_JSON_BYTES, weights_in
+from ..checkpoints.weights import load_strictly, read_weights, weights_sha256
+from ..errors import InputError
+from .autoencoder import Autoencoder, grey_to_rgb
+
+# Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
+CHUNK_PIXELS = 2**19
+# What an `AutoencoderKL` is made of, by the keys of its configuration.
+LAYERS = ("layers_per_block",)
+IMAGE_CHANNELS = (1, 3)  # of samples that are images themselves
+CHANNELS = ("block_out_channels", "latent_channels", "in_channels", "out_channels", "norm_num_groups")
+
+
+class Decoder(ABC):
+    """Turns samples (N, C, H, W) into images.
+
+    Attributes:
+        image_shape: (3, H, W) of the images.
+        sha256: of a decoder that is no part of the checkpoint; None else.
+    """
+
+    image_shape: tuple[int, int, int]
+    sha256: str | None = None
+
+    def check(self) -> None:
+        """Raises InputError where there is no way to images."""
+        return
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Tensor:
+        """Samples (N, C, H, W) -> RGB images, uint8 (N, 3, H, W)."""
+
+    @abstractmethod
+    def flops(self) -> int:
+        """Floating-point operations (2 per multiply-add) for one image."""
+
+
+def levels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] -> uint8, rounded to the nearest level."""
+    return torch.round((images.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
+
+
+class Pixels(Decoder):
+    """Samples that are images: colour or grey, or latents for which no decoder was given.
+
+    Args:
+        sample_shape: (C, H, W).
+        name: the checkpoint's.
+    """
+
+    def __init__(self, sample_shape: tuple[int, int, int], name: str) -> None:
+        self._channels, height, width = sample_shape
+        self._name = name
+        self.image_shape = (3, height, width)
+
+    def check(self) -> None:
+        if self._channels not in IMAGE_CHANNELS:
+            raise InputError(
+                f"vae: `{self._name}` samples latents of {self._channels} channels, and nothing here decodes them. "
+                "Add `--vae FOLDER` with the diffusers autoencoder that it was trained on."
+            )
+
+    def decode(self, x: Tensor) -> Tensor:
+        self.check()
+        return grey_to_rgb(x) if self._channels == 1 else levels(x)
+
+    def flops(self) -> int:
+        return 0
+
+
+class BundledDecoder(Decoder):
+    """The small autoencoder beside a bundled checkpoint, whose latents are normalised channel by channel."""
+
+    image_shape = (3, 28, 28)
+
+    def __init__(self, module: Autoencoder, shift: Tensor, scale: Tensor) -> None:
+        self._module = module.eval().requires_grad_(False)
+        self._shift, self._scale = shift.view(1, -1, 1, 1), scale.view(1, -1, 1, 1)
+
+    @classmethod
+    def from_file(
+        cls, path: Path, latent: dict[str, Any], device: torch.device, dtype: torch.dtype
+    ) -> "BundledDecoder":
+        """The decoder that a checkpoint's metadata names, with each channel's shift and scale."""
+        if not is_file(path):
+            raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
+        tensors, metadata = read_weights(path)
+        _refuse_odd_sizes(metadata, path)
+        with torch.device("meta"):  # no memory for sizes that the weights don't have
+            module = Autoencoder(**metadata)
+        load_strictly(module, tensors, path)
+        shift, scale = (torch.tensor(latent[key]).to(device, dtype) for key in ("shift", "scale"))
+        return cls(module.to(device=device, dtype=dtype), shift, scale)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return grey_to_rgb(self._module.decode(x * self._scale + self._shift))
+
+    def flops(self) -> int:
+        return self._module.decode_flops()
+
+
+class KLDecoder(Decoder):
+    """The decoder half of a diffusers `AutoencoderKL`: images are decode(x / scaling_factor + shift_factor), or with
+    each channel's mean and deviation, decode(x · latents_std / scaling_factor + latents_mean).
+
+    Args:
+        module: the autoencoder; its encoder is not needed.
+        sample_shape: (C, H, W) of the latents.
+    """
+
+    def __init__(self, module: Any, sample_shape: tuple[int, int, int]) -> None:
+        self._module: nn.Module = module.eval().requires_grad_(False)
+        self._config: dict[str, Any] = dict(module.config)
+        self._sample_shape = sample_shape
+        self._scale, self._shift = _affine(module, self._config)
+        factor = 2 ** (len(self._config["block_out_channels"]) - 1)
+        self.image_shape = (3, factor * sample_shape[1], factor * sample_shape[2])
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, sample_shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+    ) -> "KLDecoder":
+        """The autoencoder of a diffusers folder, or of the pipeline in it.
+
+        In half precision it computes in float32 where its configuration says `force_upcast`, as in diffusers.
+
+        Raises:
+            InputError: diffusers is not installed, or the folder has no autoencoder for these latents.
+        """
+        folder = folder / "vae" if (folder / "vae" / "config.json").is_file() else folder
+        config = _read_config(folder)
+        channels = config.get("latent_channels", 4)
+        if channels != sample_shape[0]:
+            raise InputError(
+                f"vae: must decode latents of {sample_shape[0]} channels, but `{folder}` has {channels}. "
+                "Give the autoencoder that the checkpoint was trained on"
+                f"{', or none: samples of so few are images' if sample_shape[0] in IMAGE_CHANNELS else ''}."
+            )
+        _refuse_enormous(folder, config)
+        module = _load_kl(folder)
+        digest = _digest(module)  # of the weights as they are stored
+        upcast = dtype == torch.float16 and module.config.force_upcast
+        # diffusers' own `to` warns of parts to keep in float32, of which this class has none.
+        nn.Module.to(module, device=device, dtype=torch.float32 if upcast else dtype)
+        try:
+            decoder = cls(module, sample_shape)
+        except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError) as error:
+            raise InputError(
+                f"vae: the factors in `{folder / 'config.json'}` are no numbers of each channel ({error}). Download it "
+                "again."
+            ) from error
+        decoder.sha256 = digest
+        return decoder
+
+    def decode(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # a graph takes batches of any size, and its runtime chooses
+            return self._decode(x)
+        pixels = self.image_shape[1] * self.image_shape[2]
+        return torch.cat([self._decode(chunk) for chunk in x.split(max(1, CHUNK_PIXELS // pixels))])
+
+    def _decode(self, x: Tensor) -> Tensor:
+        module: Any = self._module
+        latents = x.to(module.dtype) * self._scale + self._shift
+        return levels(module.decode(latents, return_dict=False)[0])
+
+    def flops(self) -> int:
+        return self._flops
+
+    @cached_property
+    def _flops(self) -> int:
+        return decoding_flops(self._module, self._config, self._sample_shape)
+
+
+def decoding_flops(module: Any, config: Any, sample_shape: tuple[int, ...]) -> int:
+    """FLOPs of one sample (*sample_shape) through a diffusers autoencoder, counted by running it on shapes alone."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        empty = type(module).from_config(config)
+        x = torch.empty(1, *sample_shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        empty.decode(x, return_dict=False)
+    return counter.get_total_flops()
+
+
+def _affine(module: Any, config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """What latents are multiplied with and what is added before they are decoded, (1, C or 1, 1, 1) each."""
+    mean, deviation = config.get("latents_mean"), config.get("latents_std")
+    scale = torch.tensor(deviation or [1.0]) / config["scaling_factor"]
+    shift = torch.tensor(mean or [config.get("shift_factor") or 0.0])
+    scale, shift = (value.to(module.device, module.dtype).view(1, -1, 1, 1) for value in (scale, shift))
+    return scale, shift
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a diffusers `AutoencoderKL`."""
+    path = folder / "config.json"
+    try:
+        config = read_object(path, MAX_JSON_BYTES, "vae")
+    except InputError as error:
+        raise InputError(f"{error} A diffusers autoencoder is a folder with config.json and its weights.") from error
+    kind = config.get("_class_name")
+    if kind != "AutoencoderKL":
+        raise InputError(f"vae: must be an AutoencoderKL, but `{path}` says {kind or 'nothing'}. Give another folder.")
+    return config
+
+
+def _refuse_enormous(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a configuration of more layers or channels than the weights have, for which memory would be taken."""
+    container = weights_in(folder)
+    if container is None:
+        raise InputError(
+            f"vae: `{folder}` can't be loaded (it holds no weights that can be read). Download the whole folder again."
+        )
+    shapes = [each.shape for each in choose(container.content, None, container.path).tensors.values()]
+    widest = max(max(shape, default=1) for shape in shapes)
+    limits = dict.fromkeys(LAYERS, len(shapes)) | dict.fromkeys(CHANNELS, widest)
+    for key, most in limits.items():
+        value = config.get(key, 0)
+        sizes = value if isinstance(value, list) else [value]
+        if len(sizes) > len(shapes) or not all(type(each) is int and 0 <= each <= most for each in sizes):
+            raise InputError(
+                f"vae: `{key}` in `{folder / 'config.json'}` must be from 0 to {most}, as its weights are, but is "
+                f"{str(value)[:80]}. Download the whole folder again."
+            )
+
+
+def _refuse_odd_sizes(sizes: Mapping[str, Any], path: Path) -> None:
+    """Raises InputError unless these are the sizes of an `Autoencoder`, whose groups of channels are 8."""
+    known = {"width", "latent_channels"}
+    whole = all(type(each) is int and each > 0 for each in sizes.values())
+    if sizes.keys() - known or not whole or sizes.get("width", 16) % 16:
+        raise InputError(
+            f"checkpoint: the autoencoder `{path}` must state {' and '.join(sorted(known))}, the width a multiple of "
+            f"16, but states {str(dict(sizes))[:80]}. Download it again."
+        )
+
+
+def _load_kl(folder: Path) -> Any:
+    try:
+        diffusers: Any = import_module("diffusers")  # seconds to import, so only who needs it does
+    except ImportError as error:
+        raise InputError("vae: needs diffusers, which is not installed. `pip install 'exeunt[diffusers]'`.") from error
+    try:
+        module, found = diffusers.AutoencoderKL.from_pretrained(
+            folder, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # files that no program wrote make diffusers raise anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error
+    module.encoder, module.quant_conv = None, None
+    absent = sorted({name for name, _ in module.named_parameters()} & set(found["missing_keys"]))
+    if absent:
+        raise InputError(
+            f"vae: the weights in `{folder}` lack {len(absent)} of the decoder, such as `{absent[0]}`. "
+            "Download the whole folder again."
+        )
+    return module
+
+
+def _digest(module: Any) -> str:
+    """The SHA-256 of all that decides how latents become images."""
+    factors = [module.config[key] for key in ("scaling_factor", "shift_factor", "latents_mean", "latents_std")]
+    return hashlib.sha256(f"{factors}{weights_sha256(module.state_dict())}".encode()).hexdigest()

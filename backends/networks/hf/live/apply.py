@@ -1,0 +1,289 @@
+"""Schedules on live pipelines: `apply` makes a diffusers pipeline follow one, `remove` undoes it.
+
+    exeunt.apply(pipe, schedule)
+    images = pipe(prompt, **exeunt.call_arguments(schedule)).images
+    exeunt.remove(pipe)
+
+The pipeline's own scheduler runs, at the schedule's times; a pipeline that is called for other ones is refused.
+"""
+
+import inspect
+import warnings
+import weakref
+from collections.abc import Callable, MutableMapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ....errors import InputError
+from ....plan import compile_plan
+from ....schedule import Branch, Embedded, Schedule, embedded_guidance_at
+from ..decoding import sized
+from ..hooks import Hooks, attach, detach, is_planned, leave, register, release, uncompiled, unregister
+from ..models.base import Architecture, architecture_of
+from ..optional import HookRegistry, ModelHook, is_pipeline
+from ..pipelines import bare, denoiser_of
+from .guidance import call_guidance, corrections, is_uniform
+from .requests import Arguments, GuidedBatch, GuidedCalls, Part, Request, Source, Stream
+from .schedulers import Fit, fit, network_times, solver_difference
+from .tracking import Requests
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NAME = "exeunt.apply"
+
+# The pipelines that schedules are on, for `call_arguments`.
+_APPLIED: MutableMapping[Any, "Application"] = weakref.WeakKeyDictionary()
+
+
+class Application:
+    """A schedule on a model.
+
+    Attributes:
+        schedule: the schedule.
+        architecture: of the model.
+        hooks: on the model's blocks.
+        requests: the runs under way.
+    """
+
+    def __init__(self, architecture: Architecture, schedule: Schedule) -> None:
+        self.schedule, self.architecture = schedule, architecture
+        sockets = architecture.sockets(schedule.networks[0].granularity)
+        guidance = call_guidance(architecture, schedule)
+        self._uniform = is_uniform(schedule, _num_channels(architecture))
+        self._plan, self._scales = self._compiled(), _scales(schedule)
+        self.hooks: Hooks = attach(f"exeunt.{schedule.networks[0].granularity}", sockets)
+        self.requests = Requests(architecture, network_times(schedule), guidance, self._begin)
+        self.parameters = tuple(inspect.signature(type(architecture.model).forward).parameters)[1:]
+
+    def _compiled(self) -> Any:
+        """The plan: of both branches where they are told apart, else of one, which both follow."""
+        if not self._uniform:
+            return compile_plan(self.schedule, joint=self.architecture.layout != "two-calls")
+        steps = tuple(replace(step, guidance="inherit") for step in self.schedule.steps)
+        return compile_plan(replace(self.schedule, guidance=None, steps=steps))
+
+    def _begin(self, rows: int, source: Source | None) -> Request:
+        if self._uniform:
+            return Stream(self.hooks, self._plan, rows, source, self._scales)
+        if source is None:
+            raise InputError(
+                "guidance: the schedule guides its steps differently, and only a pipeline's calls tell which rows are "
+                "unconditional. Use a pipeline of diffusers, or a schedule that guides all steps alike."
+            )
+        changes = corrections(self.schedule, _num_channels(self.architecture))
+        if self.architecture.layout == "two-calls":
+            return GuidedCalls(self.hooks, self._plan, rows, source, changes)
+        order: tuple[Branch, Branch] = ("conditional", "unconditional")
+        if self.architecture.layout == "unconditional-first":
+            order = "unconditional", "conditional"
+        return GuidedBatch(self.hooks, self._plan, rows, source, changes, order, self.architecture.unbatched)
+
+    def begin_call(self, args: tuple[Any, ...], kwargs: Arguments) -> tuple[Request, list[Part]]:
+        """The request that a call of the model belongs to, and what the model has to be called with for it."""
+        arguments = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
+        for name, what in self.architecture.refused.items():
+            if arguments.get(name) is not None:
+                raise InputError(
+                    f"{name}: {what} changes what blocks do, so nothing stored stands in for them. Leave it away, or "
+                    "call `exeunt.remove(pipe)` first."
+                )
+        request = self.requests.begin_call(arguments)
+        return request, request.parts(arguments)
+
+    def end_call(self, request: Request, outputs: list[Any]) -> Any:
+        """What the caller gets."""
+        output = request.finish(outputs)
+        self.requests.end_call(request)
+        return output
+
+
+# As in `BlockHook`, nothing but the model's own forward may be compiled.
+_begin_call, _end_call = uncompiled(Application.begin_call), uncompiled(Application.end_call)
+_enter, _leave, _release = uncompiled(Hooks.enter), uncompiled(leave), uncompiled(release)
+_is_planned, _forget = uncompiled(is_planned), uncompiled(Requests.forget)
+
+
+def _uncompiled_but_forward(function: F) -> F:
+    return uncompiled(function, recursive=False)
+
+
+class ModelCall(ModelHook):
+    """Stands before a whole model and finds out which step of which request a call is."""
+
+    def __init__(self, application: Application) -> None:
+        super().__init__()
+        self.application = application
+
+    @_uncompiled_but_forward
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        reference: Any = self.fn_ref  # declared without types in diffusers
+        forward, application = reference.original_forward, self.application
+        if _is_planned():
+            return forward(*args, **kwargs)
+        request, parts = _begin_call(application, args, kwargs)
+        outputs: list[Any] = []
+        for call, arguments in parts:
+            outer = _enter(application.hooks, call, request.slots)
+            try:
+                outputs.append(forward(**arguments))
+            except BaseException:
+                _forget(application.requests, request)
+                raise
+            finally:
+                _leave(outer)
+            _release(call, request.slots)
+        return _end_call(application, request, outputs)
+
+
+def apply(pipe_or_model: Any, schedule: Schedule) -> None:
+    """Make a diffusers pipeline, or a model of one, follow a schedule from its next call on.
+
+    Args:
+        pipe_or_model: a `DiffusionPipeline`, or its transformer or U-Net. A schedule that is on it already is replaced.
+        schedule: made for a network of that architecture; its weights may be other ones.
+
+    Raises:
+        InputError: the schedule is for another network, or the pipeline's scheduler can't visit its times.
+    """
+    pipeline, model = _parts(pipe_or_model)
+    architecture = architecture_of(model)
+    _check_network(architecture, schedule)
+    if pipeline is not None:
+        _warn(pipeline, schedule, _fitting(pipeline, architecture, schedule, None, None))
+    present = _application_on(model)
+    if present is None or present.schedule.digest != schedule.digest:
+        application = Application(architecture, schedule)
+        remove(model)
+        register(model, ModelCall(application), NAME)
+        present = application
+    if pipeline is not None:
+        _APPLIED[pipeline] = present
+
+
+def remove(pipe_or_model: Any) -> None:
+    """Take a schedule off a pipeline or model, which is then as it was. Without one, nothing happens."""
+    pipeline, model = _parts(pipe_or_model)
+    present = _application_on(model)
+    if present is not None:
+        unregister(model, NAME)
+        detach(present.hooks)
+        for other in [key for key, value in _APPLIED.items() if value is present]:
+            del _APPLIED[other]
+    if pipeline is not None:
+        _APPLIED.pop(pipeline, None)
+
+
+def call_arguments(
+    schedule: Schedule, pipe: Any = None, *, height: int | None = None, width: int | None = None
+) -> dict[str, Any]:
+    """What to pass to a pipeline so that it follows a schedule: its steps or times, and its guidance.
+
+    Args:
+        schedule: one that `apply` put on a pipeline.
+        pipe: the pipeline; needed where the schedule is on several that take it differently, or on none yet.
+        height, width: of the images in pixels, where they are not the model's own and its times depend on it.
+
+    Raises:
+        InputError: the schedule is on no pipeline, or the pipeline can't visit its times.
+    """
+    found = [pipe] if pipe is not None else [p for p, a in _APPLIED.items() if a.schedule.digest == schedule.digest]
+    every: list[dict[str, Any]] = []
+    for pipeline in found:
+        architecture = architecture_of(_parts(pipeline)[1])
+        ways = _fitting(pipeline, architecture, schedule, height, width).arguments
+        every.append({**ways, **_taken(pipeline, call_guidance(architecture, schedule))})
+    if not every:
+        raise InputError(
+            "pipeline: this schedule is on none. Call `exeunt.apply(pipe, schedule)` first, or pass the pipeline too."
+        )
+    if any(arguments != every[0] for arguments in every):
+        raise InputError("pipeline: this schedule is on several that take it differently. Pass the pipeline too.")
+    return every[0]
+
+
+def _parts(pipe_or_model: Any) -> tuple[Any, nn.Module]:
+    """The pipeline, or None, and the bare model."""
+    if is_pipeline(pipe_or_model):
+        return pipe_or_model, bare(denoiser_of(pipe_or_model))
+    if isinstance(pipe_or_model, nn.Module):
+        return None, bare(pipe_or_model)
+    raise InputError(
+        f"pipeline: must be a DiffusionPipeline of diffusers or a model of one, but got {type(pipe_or_model).__name__}."
+    )
+
+
+def _application_on(model: nn.Module) -> Application | None:
+    registry: HookRegistry | None = getattr(model, "_diffusers_hook", None)
+    hook = None if registry is None else registry.get_hook(NAME)
+    return hook.application if isinstance(hook, ModelCall) else None
+
+
+def _check_network(architecture: Architecture, schedule: Schedule) -> None:
+    if len(schedule.networks) != 1:
+        raise InputError(f"networks: a pipeline has one, but the schedule has {len(schedule.networks)}. Use another.")
+    (wanted,), title = schedule.networks, type(architecture.model).__name__
+    if wanted.architecture != title:
+        raise InputError(
+            f"network: the schedule is for {wanted.architecture}, but the pipeline has {title}. "
+            "Use the pipeline that the schedule was made for."
+        )
+    kinds = tuple(socket.kind for socket in architecture.sockets(wanted.granularity))
+    if wanted.block_kinds != kinds:
+        raise InputError(
+            f"network: the schedule is for {title} with {wanted.num_blocks} blocks, but this one has {len(kinds)}. "
+            "Use the pipeline that the schedule was made for."
+        )
+
+
+def _num_channels(architecture: Architecture) -> int:
+    return int(architecture.model.config.in_channels)
+
+
+def _fitting(
+    pipeline: Any, architecture: Architecture, schedule: Schedule, height: int | None, width: int | None
+) -> Fit:
+    """How to call the pipeline, for images of a size."""
+    tokens = 0
+    if pipeline.scheduler.config.get("use_dynamic_shifting"):
+        vae = getattr(pipeline, "vae", None)
+        size = sized(architecture, None if vae is None else dict(vae.config), height, width, None)
+        tokens = architecture.num_image_tokens(architecture.sample_shape(size))
+    return fit(pipeline, architecture, schedule, tokens)
+
+
+def _taken(pipeline: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those that the pipeline's call has."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name in inspect.signature(type(pipeline).__call__).parameters
+    }
+
+
+def _warn(pipeline: Any, schedule: Schedule, found: Fit) -> None:
+    """Say where images will differ from those that were measured."""
+    other = solver_difference(pipeline.scheduler, schedule)
+    if other is not None:
+        warnings.warn(
+            f"the schedule was made for {schedule.sampler.name} of order {schedule.sampler.order}, and the pipeline's "
+            f"own {other} runs: images will be other ones than those that were measured.",
+            stacklevel=3,
+        )
+    if found.rounding > 0.05:
+        warnings.warn(
+            f"the pipeline's scheduler counts whole train indices, so times are rounded by up to {found.rounding:.2g}: "
+            "images will differ a little from those that were measured.",
+            stacklevel=3,
+        )
+
+
+def _scales(schedule: Schedule) -> list[float] | None:
+    """Embedded guidance of each step; None where it is the same at all, as the pipeline's."""
+    if not isinstance(schedule.guidance, Embedded):
+        return None
+    scales = [embedded_guidance_at(schedule, s) for s in range(schedule.num_steps)]
+    if None in scales:
+        raise InputError("guidance: a model that takes guidance takes it at every step. Write no null there.")
+    return None if set(scales) == {schedule.guidance.scale} else [scale for scale in scales if scale is not None]

@@ -1,0 +1,203 @@
+"""Telling apart who calls a model: a pipeline says nothing of the request that its calls belong to.
+
+A request is known by its thread and by the tensor of its conditions, which stays one object from the first step to the
+last. It begins at the schedule's first time and is forgotten after its last step. One that was broken off is forgotten
+when another begins. So two requests never meet, whether in two threads or by turns in one.
+"""
+
+import inspect
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....errors import InputError
+from ..models.base import Architecture
+from ..optional import is_pipeline
+from .guidance import check_called
+from .requests import Arguments, Request, Source
+from .schedulers import ROUNDED, distance, names
+
+WAY_OUT = "Call it with `**exeunt.call_arguments(schedule)`."
+
+
+class Requests:
+    """The requests under way on one model.
+
+    Args:
+        architecture: of the model.
+        times: what the network receives at each step.
+        guidance: what a pipeline must be called with.
+        begin: (rows, source or None) -> a new request.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        times: list[float],
+        guidance: Mapping[str, Any],
+        begin: Callable[[int, Source | None], Request],
+    ) -> None:
+        self._architecture, self._times, self._guidance, self._begin = architecture, times, guidance, begin
+        self._open: list[Request] = []
+        self._lock, self._turns = threading.Lock(), itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin_call(self, arguments: Arguments) -> Request:
+        """The request that a call of the model belongs to.
+
+        Raises:
+            InputError: it is none of a run through the schedule.
+        """
+        request = self._find(arguments)
+        request.turn = next(self._turns)
+        return request
+
+    def end_call(self, request: Request) -> None:
+        """Forget the request if that was its last call."""
+        if request.is_over:
+            self.forget(request)
+
+    def _find(self, arguments: Arguments) -> Request:
+        condition = arguments.get(self._architecture.condition or "")
+        mine = [request for request in list(self._open) if request.thread == threading.get_ident()]
+        scheduler = _calling_scheduler() if condition is None else None
+        known = next((request for request in mine if request.is_known_by(condition, scheduler)), None)
+        if known is not None:
+            if self._is_turn(known, arguments):
+                return known
+            self._check_first(arguments, known)
+            self.forget(known)
+        elif (other := self._by_turn(mine, arguments)) is not None:
+            other.recognise(condition)
+            return other
+        request = self._new(arguments)
+        self._check_first(arguments, None)
+        request.recognise(condition)
+        with self._lock:
+            self._clear()
+            self._open.append(request)
+        return request
+
+    def _is_turn(self, request: Request, arguments: Arguments) -> bool:
+        """Whether a call is at the time of the request's next step."""
+        timestep = arguments["timestep"]
+        if request.source is not None and isinstance(timestep, Tensor) and timestep.device.type != "cpu":
+            return True  # the scheduler's list was compared when it began, and reading this would wait for the device
+        return self._is_at(request.step, arguments)
+
+    def _by_turn(self, mine: list[Request], arguments: Arguments) -> Request | None:
+        """The request of this thread that this call can be the next of, though its tensor is another one: the second
+        call of a step, or conditions that are changed or copied on the way. A pipeline's calls come in the same order
+        at every step, so that of several the one that has waited longest is meant; without a pipeline nothing says so.
+        """
+        scheduler, rows = _calling_scheduler(), _rows(arguments)
+        found = [
+            request
+            for request in mine
+            if request.is_under_way
+            and request.rows == rows
+            and scheduler is (request.source and request.source.scheduler)
+            and self._is_at(request.step, arguments)
+        ]
+        if len(found) > 1 and scheduler is None:
+            raise InputError(
+                "conditions: several runs wait for this time, and a new tensor of conditions does not tell which is "
+                "meant. Pass the same tensor at every step of a run."
+            )
+        return min(found, key=lambda request: request.turn, default=None)
+
+    def _is_at(self, step: int, arguments: Arguments) -> bool:
+        """Whether a call is at a step's time, as far as the type of its time tells."""
+        timestep = self._architecture.train_time(arguments["timestep"])
+        single = isinstance(timestep, Tensor) and timestep.is_floating_point()
+        precision = torch.finfo(timestep.dtype).eps if single else 0.0
+        return abs(_first(timestep) - self._times[step]) <= ROUNDED + 2 * precision * self._times[step]
+
+    def _check_first(self, arguments: Arguments, known: Request | None) -> None:
+        """Raise InputError unless a call is at the schedule's first time."""
+        if not self._is_at(0, arguments):
+            due = f"{self._times[0]:g}" if known is None else f"{self._times[known.step]:g}, of its step {known.step}"
+            time = _first(self._architecture.train_time(arguments["timestep"]))
+            raise InputError(
+                f"times: the schedule's next time is {due}, but the model was called at {time:g}. {WAY_OUT}"
+            )
+
+    def _new(self, arguments: Arguments) -> Request:
+        """A request at its first call.
+
+        Raises:
+            InputError: the pipeline that makes it was called otherwise than the schedule says.
+        """
+        calling = calling_pipeline()
+        if calling is None:
+            return self._begin(_rows(arguments), None)
+        pipeline, called = calling
+        source = Source(pipeline.scheduler, pipeline.scheduler.timesteps)
+        check_times(source.timesteps.tolist(), self._times, pipeline)
+        check_called(self._guidance, called, pipeline)
+        return self._begin(_rows(arguments), source)
+
+    def _clear(self) -> None:
+        """Forget the requests of this thread that can't go on, and those of threads that are gone."""
+        alive, own = {each.ident for each in threading.enumerate()}, threading.get_ident()
+        self._open = [
+            request
+            for request in self._open
+            if request.thread in alive and not (request.thread == own and request.is_given_up)
+        ]
+
+    def forget(self, request: Request) -> None:
+        """Drop a request and all that it stored."""
+        with self._lock:
+            self._open = [other for other in self._open if other is not request]
+
+
+def _rows(arguments: Arguments) -> int:
+    """The batch of the model's first argument."""
+    return len(next(iter(arguments.values())))
+
+
+def _first(timestep: Any) -> float:
+    """The time of a batch's first row."""
+    return float(timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep)
+
+
+def check_times(times: list[float], wanted: list[float], pipeline: Any) -> None:
+    """Raise InputError unless a pipeline's scheduler visits the schedule's times."""
+    title = type(pipeline).__name__
+    if len(times) != len(wanted):
+        raise InputError(f"steps: the schedule has {len(wanted)}, but {title} was called for {len(times)}. {WAY_OUT}")
+    if distance(times, wanted) > ROUNDED:
+        shifted = pipeline.scheduler.config.get("use_dynamic_shifting")
+        way_out = f"{WAY_OUT[:-3]}, height=…, width=…)`: its times depend on the size." if shifted else WAY_OUT
+        raise InputError(
+            f"times: the schedule's are {names(wanted)}, but {title}'s scheduler goes to {names(times)}. {way_out}"
+        )
+
+
+def _calling_scheduler() -> Any:
+    """The scheduler of the pipeline whose call is under way in this thread; None without one."""
+    calling = calling_pipeline()
+    return None if calling is None else calling[0].scheduler
+
+
+def calling_pipeline() -> tuple[Any, Mapping[str, Any]] | None:
+    """The pipeline whose call is under way in this thread, and the variables of that call; None without one.
+
+    A pipeline tells its model neither its scheduler nor its guidance, and some keep the scale nowhere, so that the call
+    itself is looked at. Nothing in it is changed.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "__call__":
+            owner = frame.f_locals.get("self")
+            if is_pipeline(owner) and hasattr(owner, "scheduler"):
+                return owner, frame.f_locals
+        frame = frame.f_back
+    return None

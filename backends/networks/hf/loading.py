@@ -1,0 +1,242 @@
+"""Reading diffusers folders: a pipeline's, or that of one model."""
+
+import gc
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...checkpoints.containers import open_container, shards
+from ...checkpoints.files import read_object
+from ...checkpoints.folders import DENOISERS, MAX_JSON_BYTES, MODEL, PIPELINE, components
+from ...checkpoints.weights import weights_sha256
+from ...errors import InputError
+from .models.base import architecture_class
+from .optional import diffusers
+from .text_encoders import refuse_enormous_encoders
+
+DAMAGED = Exception  # files that no program wrote make diffusers raise anything
+LAYERS = ("num_layers", "num_single_layers", "layers_per_block", "num_attention_blocks", "transformer_layers_per_block")
+# Position tables of this many squared, at the widths that there are, take about 2 GB.
+SIZES, MOST_PIXELS = ("sample_size", "pos_embed_max_size", "rope_max_seq_len"), 1024
+HEADS = ("num_attention_heads", "attention_head_dim")  # whose product is the width, which some weight has
+STEM = "diffusion_pytorch_model"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A diffusers folder.
+
+    Attributes:
+        path: of the pipeline, or of the model alone.
+        part: the denoiser's name in the pipeline; "" for a model alone.
+        variant: of the files of weights, such as "fp16".
+    """
+
+    path: Path
+    part: str
+    variant: str | None = None
+
+    @property
+    def denoiser(self) -> Path:
+        """The folder with the denoiser's weights."""
+        return self.path / self.part
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """model_index.json; empty for a model alone."""
+        return read_json(self.path / PIPELINE) if self.part else {}
+
+    @cached_property
+    def class_name(self) -> str:
+        """The denoiser's class. Old folders have one name for DiT and PixArt."""
+        config = read_json(self.denoiser / MODEL)
+        name = str(config.get("_class_name"))
+        if name == "Transformer2DModel":
+            kinds = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
+            name = kinds.get(str(config.get("norm_type")), name)
+        architecture_class(name)
+        return name
+
+    def config_of(self, part: str, file: str) -> dict[str, Any] | None:
+        """A component's configuration; None where the pipeline has no such component."""
+        path = self.path / part / file
+        return read_json(path) if self.part and self.index.get(part, [None])[0] and path.is_file() else None
+
+
+def open_folder(path: Path, variant: str | None = None) -> Folder:
+    """The folder of a pipeline or of a model.
+
+    Raises:
+        InputError: it is neither, or a part of a pipeline, or has two denoisers.
+    """
+    if not (path / PIPELINE).is_file():
+        if (path.resolve().parent / PIPELINE).is_file():
+            parent = path.resolve().parent
+            raise InputError(
+                f"checkpoint: `{path}` is a part of the pipeline `{parent.name}`, whose scheduler says on which noise "
+                f"it was trained. Give `{parent}`."
+            )
+        return Folder(path, "", variant)
+    found = [part for part in DENOISERS if part in components(path)]
+    if not found:
+        raise InputError(f"checkpoint: `{path}` has none of {', '.join(DENOISERS)}. Give a pipeline that has one.")
+    if "transformer_2" in components(path):
+        raise InputError(
+            f"checkpoint: `{path}` has two transformers, which take turns, and that is not known here. "
+            "Give a pipeline with one, such as Wan 2.1."
+        )
+    return Folder(path, found[0], variant)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InputError where there is none."""
+    return read_object(path, MAX_JSON_BYTES, "checkpoint")
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error's message, or its name where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
+    """The denoiser with exactly the weights of its folder.
+
+    Raises:
+        InputError: weights are missing, too many, of other shapes, or damaged.
+    """
+    kind: Any = getattr(diffusers, folder.class_name)
+    _refuse_enormous(folder)
+    try:
+        model, found = kind.from_pretrained(
+            folder.denoiser,
+            dtype=dtype,
+            variant=folder.variant,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except DAMAGED as error:
+        raise InputError(
+            f"checkpoint: `{folder.denoiser}` can't be loaded ({reason(error)}). "
+            "Download the whole folder again, or name its files' variant with `--network-arg variant=fp16`."
+        ) from error
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found[key]:
+            raise InputError(
+                f"checkpoint: the weights in `{folder.denoiser}` are not those of its config.json: "
+                f"{key.replace('_', ' ')} such as `{sorted(map(str, found[key]))[0]}`. Download the whole folder again."
+            )
+    return model.eval().requires_grad_(False)
+
+
+def _refuse_enormous(folder: Folder) -> None:
+    """Refuses a configuration of more layers than there are weights, or of sizes that would fill the memory alone."""
+    weights = [each for file in _files(folder) for each in open_container(file, shapes_only=True).content.values()]
+    widest = max((size for each in weights for size in each.shape), default=0)
+    limits = dict.fromkeys(LAYERS, len(weights)) | dict.fromkeys(SIZES, MOST_PIXELS) | dict.fromkeys(HEADS, widest)
+    stated = read_json(folder.denoiser / MODEL)
+    for key, value in [(key, stated[key]) for key in stated if key in limits]:
+        for each in value if isinstance(value, list) else [value]:
+            _refuse_beyond(folder, key, each, limits[key])
+    heads = [each for name in HEADS if isinstance(each := stated.get(name), int | float)]
+    if len(heads) == len(HEADS):
+        _refuse_beyond(folder, " × ".join(HEADS), math.prod(heads), widest)
+
+
+def _refuse_beyond(folder: Folder, key: str, value: object, most: int) -> None:
+    if isinstance(value, int | float) and not 0 <= value <= most:
+        raise InputError(
+            f"checkpoint: `{key}` in `{folder.denoiser / MODEL}` must be from 0 to {most}, but is {value}. "
+            "Download the whole folder again."
+        )
+
+
+def digest(folder: Folder) -> str:
+    """The SHA-256 of the denoiser's weights as they stand in their files."""
+    return weights_sha256(
+        {name: value for file in _files(folder) for name, value in open_container(file).content.items()}
+    )
+
+
+def _files(folder: Folder) -> list[Path]:
+    """The files of weights that diffusers reads: of the variant if there are such, safetensors before pickles."""
+    middle = [f".{folder.variant}", ""] if folder.variant else [""]
+    for suffix in (".safetensors", ".bin"):
+        for name in middle:
+            index, whole = (
+                folder.denoiser / f"{STEM}{suffix}.index{name}.json",
+                folder.denoiser / f"{STEM}{name}{suffix}",
+            )
+            if index.is_file():
+                return sorted(shards(index))
+            if whole.is_file():
+                return [whole]
+    other = next((file.name.split(".")[1] for file in sorted(folder.denoiser.glob(f"{STEM}.*.safetensors"))), None)
+    fix = f"Add `--network-arg variant={other}`" if other else "Download the whole folder again"
+    raise InputError(f"checkpoint: `{folder.denoiser}` holds no {STEM}.safetensors. {fix}.")
+
+
+def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """The pipeline with its text encoders and tokenizers, and without its autoencoder.
+
+    Raises:
+        InputError: the folder is that of a model alone, or its text encoders can't be loaded.
+    """
+    if not folder.part:
+        raise InputError(
+            f"conditions: `{folder.path}` holds a model alone, and prompts need its text encoders. "
+            "Give the folder of the whole pipeline, with model_index.json."
+        )
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline  # seconds to import, and models alone need none
+
+    kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), DiffusionPipeline)
+    try:
+        refuse_enormous_encoders(folder.path, folder.index)
+        with _without_bars():
+            pipeline = kind.from_pretrained(
+                folder.path, dtype=dtype, local_files_only=True, vae=None, **{folder.part: model}
+            )
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(
+            f"conditions: the text encoders of `{folder.path}` can't be loaded ({reason(error)}). "
+            "Download the whole folder again, and install what they need: pip install 'exeunt[diffusers]'"
+        ) from error
+    return pipeline.to(device)
+
+
+@contextmanager
+def _without_bars() -> Generator[None]:
+    """Load without the progress bars of diffusers and transformers: each would draw several over ours."""
+    from transformers.utils import logging  # pipelines with prompts alone need it
+
+    shown = [each for each in (logging, diffusers.utils.logging) if each.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()
+
+
+def free_text(pipeline: Any) -> None:
+    """Take the text encoders out of a pipeline, so that their memory is free."""
+    names = [name for name, part in pipeline.components.items() if name.startswith("text_encoder") and part is not None]
+    pipeline.register_modules(**dict.fromkeys(names))
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def scheduler_config(folder: Folder, given: Path | None) -> Mapping[str, Any] | None:
+    """The configuration of the scheduler: the one given, the pipeline's, or None."""
+    if given is None:
+        return folder.config_of("scheduler", "scheduler_config.json")
+    return read_json(given / "scheduler_config.json" if given.is_dir() else given)

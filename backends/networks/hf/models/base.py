@@ -1,0 +1,187 @@
+"""What Exeunt must know of each of diffusers' denoisers beyond what they do by themselves.
+
+An architecture says where its blocks sit, what its forward takes, and how pipelines hand it the guidance branches. Its
+model does the rest: nothing of a forward is written again here.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from ....errors import InputError
+from ....schedule import Noise
+from ..hooks import Socket
+
+# Each class of diffusers with the module and class here that know it.
+ARCHITECTURES = {
+    "DiTTransformer2DModel": "dit_pixart:DiT",
+    "PixArtTransformer2DModel": "dit_pixart:PixArt",
+    "SD3Transformer2DModel": "sd3_flux:SD3",
+    "FluxTransformer2DModel": "sd3_flux:Flux",
+    "WanTransformer3DModel": "wan:Wan",
+    "UNet2DModel": "unet:UNet2D",
+    "UNet2DConditionModel": "unet:UNet2DCondition",
+}
+
+LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+FLOW = Noise("flow")
+
+Layout = Literal["conditional-first", "unconditional-first", "two-calls"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a user asks for, in pixels and frames; None for the model's own.
+
+    Attributes:
+        factor: pixels a latent, along height and width.
+        frames_factor: frames a latent, after the first.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    factor: int = 8
+    frames_factor: int = 4
+
+
+class Architecture(ABC):
+    """One of diffusers' denoisers.
+
+    Attributes:
+        model: the denoiser.
+        layout: how diffusers' pipelines of this denoiser evaluate the guidance branches: in one batch, in this order,
+            or in two calls, the conditional one first.
+        takes_guidance: whether guidance is an input of the model.
+        prediction, noise: what it is trained on where no scheduler says otherwise.
+        factor: pixels a latent along height and width, where no autoencoder says otherwise.
+        num_tokens: of a prompt, by custom.
+        unbatched: arguments of its forward whose first dimension is not the batch.
+        condition: the argument of its forward by whose tensor a request is known; None where it takes none.
+        refused: arguments of its forward that change what blocks do, so that no stored value stands in for them, with
+            what they are.
+    """
+
+    layout: ClassVar[Layout] = "unconditional-first"
+    prediction: ClassVar[str] = "epsilon"
+    noise: ClassVar[Noise] = LINEAR
+    factor: ClassVar[int] = 8
+    num_tokens: ClassVar[int] = 300
+    unbatched: ClassVar[frozenset[str]] = frozenset()
+    condition: ClassVar[str | None] = "encoder_hidden_states"
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model: Any = model
+
+    @property
+    def condition_kind(self) -> Literal["none", "labels", "prompts"]:
+        """What its conditions are."""
+        return "prompts"
+
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether guidance is an input of the model."""
+        return False
+
+    @property
+    def embeds_scale(self) -> bool:
+        """Whether its pipelines mean embedded guidance by `guidance_scale`, and have another name for a second pass."""
+        return False
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of labels; None for other conditions."""
+        return None
+
+    @property
+    def has_null(self) -> bool:
+        """Whether there is a condition that stands for none."""
+        return self.condition_kind != "none"
+
+    @property
+    def learned_range(self) -> bool:
+        """Whether the output has 2 × C channels, the second half a variance."""
+        return False
+
+    @abstractmethod
+    def sample_shape(self, size: Size) -> tuple[int, ...]:
+        """The shape of one sample, (C, H, W) or (C, T, H, W). Raises InputError for a size that can't be."""
+
+    @abstractmethod
+    def sockets(self, granularity: str) -> list[Socket]:
+        """The blocks in execution order. Raises InputError for a granularity that this architecture does not have."""
+
+    @abstractmethod
+    def arguments(
+        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
+    ) -> dict[str, Any]:
+        """What the model's forward takes.
+
+        Args:
+            x: (N, *sample_shape).
+            time: (N,) the schedule's `network_time`.
+            given: "labels" (N,), or the rows of what `encode` made.
+            guidance: (N,) where the model takes it.
+        """
+
+    def train_time(self, timestep: Any) -> Any:
+        """The `network_time` that a `timestep` argument stands for."""
+        return timestep
+
+    def usual_sigmas(self, num_steps: int) -> list[float] | None:
+        """The sigmas that its pipelines give their scheduler unasked; None where the scheduler makes its own."""
+        return None
+
+    def num_image_tokens(self, sample_shape: Sequence[int]) -> int:
+        """The tokens of an image, by which some pipelines shift their times."""
+        return sample_shape[-2] * sample_shape[-1] // 4
+
+    def output(self, output: Tensor, x: Tensor) -> Tensor:
+        """What the model's forward returned, in the shape of samples."""
+        return output
+
+    def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The embeddings of prompts by a pipeline's text encoders, one row each, as the pipeline itself makes them.
+
+        Raises:
+            InputError: this architecture takes no prompts.
+        """
+        raise InputError(f"conditions: {type(self.model).__name__} takes no prompts. Leave `--conditions` away.")
+
+    def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of one row of what `encode` makes, for prompts of `num_tokens` tokens."""
+        return {}
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """The architecture of a model.
+
+    Raises:
+        InputError: no architecture here fits its class.
+    """
+    return architecture_class(type(model).__name__)(model)
+
+
+def architecture_class(name: str) -> type[Architecture]:
+    """The architecture for a class of diffusers. Raises InputError if there is none."""
+    if name not in ARCHITECTURES:
+        near = get_close_matches(name, ARCHITECTURES, n=1)
+        hint = f"The nearest is {near[0]}. " if near else ""
+        raise InputError(
+            f"network: blocks of {', '.join(ARCHITECTURES)} can be left out, but got {name}. {hint}"
+            "Describe yours in a file, with `--network FILE.py:Class` (docs/own-network.md)."
+        )
+    module, _, attribute = ARCHITECTURES[name].partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+
+def only_blocks(name: str, granularity: str) -> None:
+    """Refuse branch granularity for an architecture that has none."""
+    if granularity != "block":
+        raise InputError(f"granularity: {name} has block alone, but got `{granularity}`. Use block.")

@@ -1,0 +1,162 @@
+"""SD3 and FLUX in diffusers: chains of blocks with two streams, the prompt's tokens and the image's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ....network import State
+from ....schedule import Noise
+from ..hooks import Socket
+from .base import FLOW, Architecture, Layout, Size, only_blocks
+from .dit_pixart import call_default, latent_grid
+
+
+def joint_socket(block: nn.Module) -> Socket:
+    """The socket of a block that takes and returns both streams; its state is (prompt's tokens, image's tokens)."""
+    return Socket(block, "residual", take=_streams, read=_after, give=lambda state: state)
+
+
+def _streams(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
+    names = ("hidden_states", "encoder_hidden_states")
+    image, text = (args[place] if place < len(args) else kwargs[name] for place, name in enumerate(names))
+    return text, image
+
+
+def _after(output: Any, h: State) -> State:
+    """The state after the block. SD3's last block returns None for the prompt's tokens, which nothing reads."""
+    text, image = output
+    return (h[0] if text is None else text), image
+
+
+class SD3(Architecture):
+    """`SD3Transformer2DModel`, Stable Diffusion 3 and 3.5 (Esser et al. 2024)."""
+
+    prediction: ClassVar[str] = "flow"
+    noise: ClassVar[Noise] = FLOW
+    num_tokens: ClassVar[int] = 77 + 256
+    refused: ClassVar[Mapping[str, str]] = {
+        "skip_layers": "skip-layer guidance",
+        "block_controlnet_hidden_states": "a ControlNet",
+    }
+
+    def sample_shape(self, size: Size) -> tuple[int, ...]:
+        config = self.model.config
+        return (config.in_channels, *latent_grid(size, config.sample_size, config.patch_size))
+
+    def sockets(self, granularity: str) -> list[Socket]:
+        only_blocks("SD3Transformer2DModel", granularity)
+        return [joint_socket(block) for block in self.model.transformer_blocks]
+
+    def arguments(
+        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
+    ) -> dict[str, Any]:
+        return {"hidden_states": x, "timestep": time, **given}
+
+    def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
+        embeddings, _, pooled, _ = pipeline.encode_prompt(
+            prompt=list(prompts),
+            prompt_2=None,
+            prompt_3=None,
+            do_classifier_free_guidance=False,
+            max_sequence_length=call_default(pipeline, "max_sequence_length"),
+        )
+        return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
+
+    def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
+        return _blank(self.model.config, num_tokens)
+
+
+class Flux(Architecture):
+    """`FluxTransformer2DModel`: blocks with two streams, then blocks with one, as one chain.
+
+    Its pipelines sample packed latents, (N, tokens, 4 C): here a sample is (C, H, W), and two by two latents are packed
+    into a token on the way in.
+    """
+
+    layout: ClassVar[Layout] = "two-calls"
+    prediction: ClassVar[str] = "flow"
+    noise: ClassVar[Noise] = FLOW
+    num_tokens: ClassVar[int] = 512
+    refused: ClassVar[Mapping[str, str]] = {
+        "controlnet_block_samples": "a ControlNet",
+        "controlnet_single_block_samples": "a ControlNet",
+    }
+    unbatched: ClassVar[frozenset[str]] = frozenset({"img_ids", "txt_ids"})
+    native: ClassVar[int] = 128  # latents a side that diffusers' pipeline takes where none are asked for
+
+    @property
+    def takes_guidance(self) -> bool:
+        return self.model.config.guidance_embeds
+
+    @property
+    def embeds_scale(self) -> bool:
+        return True
+
+    def sample_shape(self, size: Size) -> tuple[int, ...]:
+        return (self.model.config.in_channels // 4, *latent_grid(size, self.native, 2))
+
+    def sockets(self, granularity: str) -> list[Socket]:
+        only_blocks("FluxTransformer2DModel", granularity)
+        return [joint_socket(b) for b in (*self.model.transformer_blocks, *self.model.single_transformer_blocks)]
+
+    def arguments(
+        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
+    ) -> dict[str, Any]:
+        tokens = given["encoder_hidden_states"].shape[1]
+        return {
+            "hidden_states": pack(x),
+            "timestep": time.to(x.dtype) / 1000,  # rounded as in the pipeline
+            "guidance": None if guidance is None else guidance.float(),
+            "txt_ids": x.new_zeros(tokens, 3),
+            "img_ids": self._image_ids(x),
+            **given,
+        }
+
+    def train_time(self, timestep: Any) -> Any:
+        return timestep * 1000
+
+    def usual_sigmas(self, num_steps: int) -> list[float]:
+        return [1 + (1 / num_steps - 1) * i / max(num_steps - 1, 1) for i in range(num_steps)]
+
+    def _image_ids(self, x: Tensor) -> Tensor:
+        """(tokens, 3): 0, row and column of each token."""
+        rows, columns = (torch.arange(side // 2, device=x.device) for side in x.shape[-2:])
+        grid = torch.stack([torch.zeros_like(rows[:, None] + columns), *torch.meshgrid(rows, columns, indexing="ij")])
+        return grid.flatten(1).T.to(x.dtype)
+
+    def output(self, output: Tensor, x: Tensor) -> Tensor:
+        return unpack(output, x.shape[-2], x.shape[-1])
+
+    def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
+        embeddings, pooled, _ = pipeline.encode_prompt(
+            prompt=list(prompts),
+            prompt_2=None,
+            max_sequence_length=call_default(pipeline, "max_sequence_length"),
+        )
+        return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
+
+    def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
+        return _blank(self.model.config, num_tokens)
+
+
+def _blank(config: Any, num_tokens: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of one prompt's embeddings: of its tokens, and of the whole."""
+    return {
+        "encoder_hidden_states": (num_tokens, config.joint_attention_dim),
+        "pooled_projections": (config.pooled_projection_dim,),
+    }
+
+
+def pack(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, H/2 · W/2, 4 C)."""
+    n, c, h, w = x.shape
+    return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, h * w // 4, 4 * c)
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """(N, H/2 · W/2, 4 C) -> (N, C, H, W)."""
+    n, _, c = tokens.shape
+    grid = tokens.view(n, height // 2, width // 2, c // 4, 2, 2)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(n, c // 4, height, width)

@@ -1,0 +1,286 @@
+"""Networks of diffusers: from a folder of a pipeline or of one model, or from a live pipeline.
+
+The model's own forward runs, unchanged; hooks on its blocks carry out the step plan (`hf_hooks.py`). So whatever stands
+in the pipeline, with its LoRA, quantisation or compiled blocks, is what is measured.
+"""
+
+import copy
+import time as clock
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ...checkpoints.folders import MODEL
+from ...checkpoints.weights import weights_sha256
+from ...errors import InputError
+from ...network import Network, Slots, UsualSampler
+from ...plan import Call
+from ...schedule import NetworkSignature
+from ..decoders import Decoder
+from .decoding import autoencoder_folder, decoder_from, live_decoder, sized
+from .flops import Flops, count
+from .hooks import attach, detach
+from .loading import digest, free_text, load_denoiser, load_text, open_folder, read_json, scheduler_config
+from .models.base import Architecture, architecture_class, architecture_of
+from .optional import diffusers
+from .pipelines import bare, default_guidance, denoiser_of, with_text
+from .scheduler_config import Process, process, usual_sampler
+from .text_encoders import gathered, refusing
+
+PROMPTS_AT_ONCE = 16
+
+
+class Embeddings:
+    """The table that conditions of a network with prompts are indices of; empty until prompts are embedded.
+
+    Attributes:
+        rows: (number of prompts + 1, …) each; the last row is the empty prompt's.
+        seconds: what encoding one prompt took.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Tensor] = {}
+        self.seconds: float | None = None
+
+    @property
+    def count(self) -> int | None:
+        """How many prompts there are; None before any were embedded."""
+        return len(next(iter(self.rows.values()))) - 1 if self.rows else None
+
+
+class DiffusersNetwork(Network):
+    """A denoiser of diffusers with what surrounds it in its pipeline.
+
+    Args:
+        architecture: what is known of the model.
+        process: what it was trained on.
+        decoder: of the samples.
+        sample_shape: (C, H, W) or (C, T, H, W).
+        weights_sha256: of the model's weights.
+        name: for reports.
+        denoiser: what to call, where that is not the model itself, such as its compiled form.
+        text: makes a pipeline with text encoders; None for a network without prompts.
+        usual_guidance, sampler: what its pipeline samples it with; `Network` says which.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        process: Process,
+        decoder: Decoder,
+        sample_shape: tuple[int, ...],
+        weights_sha256: str,
+        name: str,
+        denoiser: Any = None,
+        text: Callable[[], Any] | None = None,
+        usual_guidance: float | None = None,
+        sampler: UsualSampler | None = None,
+    ) -> None:
+        self.architecture, self._text = architecture, text
+        self._denoiser = architecture.model if denoiser is None else denoiser
+        self.prediction, self.noise, self.usual_shift = process.prediction, process.noise, process.shift
+        self.decoder, self.decoder_sha256 = decoder, decoder.sha256
+        self.sample_shape, self.image_shape = sample_shape, decoder.image_shape
+        self.learned_range, self.num_classes = architecture.learned_range, architecture.num_classes
+        self.takes_guidance, self.usual_guidance, self.name = architecture.takes_guidance, usual_guidance, name
+        self._embeddings, self.usual_sampler = Embeddings(), sampler
+        self._see("block", weights_sha256)
+
+    def _see(self, granularity: str, weights_sha256: str | None) -> None:
+        """Count the blocks at a granularity, and put hooks there."""
+        sockets = self.architecture.sockets(granularity)
+        kinds = tuple((kind, len(list(group))) for kind, group in groupby(socket.kind for socket in sockets))
+        title = type(self.architecture.model).__name__
+        self.signature = NetworkSignature(title, granularity, kinds, weights_sha256)
+        self._hooks, self._flops = attach(f"exeunt.{granularity}", sockets), dict[tuple[object, ...], Flops]()
+        weakref.finalize(self, detach, self._hooks).atexit = False
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        name: str,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        vae: str | None = None,
+        scheduler: str | None = None,
+        variant: str | None = None,
+    ) -> Self:
+        """Load a diffusers folder; text encoders are not loaded before `embed`.
+
+        Args:
+            height, width: of the images in pixels; the model's own if not given.
+            num_frames: of videos.
+            vae: a folder with another autoencoder than the pipeline's, or with the one that a model alone lacks.
+            scheduler: a folder with a scheduler_config.json, which says what the model was trained on, in place of the
+                pipeline's; for a model alone by default its architecture's usual process.
+            variant: of the files of weights, such as "fp16".
+
+        Raises:
+            InputError: a class that is not known here, or a file that is missing, damaged or does not fit.
+        """
+        folder = open_folder(path, variant)
+        model = load_denoiser(folder, dtype).to(device)
+        architecture = architecture_class(folder.class_name)(model)
+        config = scheduler_config(folder, Path(scheduler) if scheduler else None)
+        given = process(config) if config else Process(architecture.prediction, architecture.noise)
+        autoencoder = autoencoder_folder(folder, vae)
+        shape = architecture.sample_shape(
+            sized(architecture, autoencoder and read_json(autoencoder / MODEL), height, width, num_frames)
+        )
+        kind = getattr(diffusers, str(folder.index.get("_class_name")), None)
+        return cls(
+            architecture,
+            process=given,
+            decoder=decoder_from(autoencoder, shape, device, dtype, name),
+            sample_shape=shape,
+            weights_sha256=digest(folder),
+            name=name,
+            text=lambda: load_text(folder, model, device, dtype),
+            usual_guidance=default_guidance(architecture, kind),
+            sampler=usual_sampler(kind, config),
+        )
+
+    @classmethod
+    def from_pipeline(
+        cls,
+        pipeline: Any,
+        *,
+        name: str = "pipeline",
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+    ) -> Self:
+        """The network of a live pipeline as it is: its weights, type, device and compiled parts.
+
+        Its model leaves training mode, where labels are dropped at random. `embed` takes the text encoders out of the
+        pipeline.
+
+        Raises:
+            InputError: its denoiser's class or its scheduler is not known here.
+        """
+        denoiser = denoiser_of(pipeline)
+        architecture = architecture_of(bare(denoiser).eval())
+        model, autoencoder = architecture.model, getattr(pipeline, "vae", None)
+        config = None if autoencoder is None else dict(autoencoder.config)
+        schedules = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
+        shape = architecture.sample_shape(sized(architecture, config, height, width, num_frames))
+        return cls(
+            architecture,
+            process=process(schedules),
+            decoder=live_decoder(autoencoder, shape, name),
+            sample_shape=shape,
+            weights_sha256=weights_sha256(model.state_dict()),
+            name=name,
+            denoiser=denoiser,
+            text=lambda: with_text(pipeline),
+            usual_guidance=default_guidance(architecture, type(pipeline)),
+            sampler=usual_sampler(type(pipeline), schedules),
+        )
+
+    @property
+    def condition_kind(self) -> Literal["none", "labels", "prompts"]:
+        return self.architecture.condition_kind
+
+    @property
+    def num_conditions(self) -> int | None:
+        return self._embeddings.count if self.condition_kind == "prompts" else self.num_classes
+
+    @property
+    def text_seconds(self) -> float | None:  # type: ignore[override]
+        return self._embeddings.seconds
+
+    @property
+    def device(self) -> torch.device:
+        return self.architecture.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.architecture.model.dtype
+
+    def evaluate(
+        self,
+        x: Tensor,
+        time: Tensor,
+        conditions: Tensor | None,
+        call: Call | None,
+        slots: Slots,
+        guidance: Tensor | None = None,
+    ) -> Tensor:
+        arguments = self.architecture.arguments(x, time, self._given(conditions), guidance)
+        with self._hooks.running(call, slots):
+            output = self._denoiser(**arguments, return_dict=False)[0]
+        return self.architecture.output(output, x)
+
+    def _given(self, conditions: Tensor | None) -> Mapping[str, Tensor]:
+        """The conditions themselves, or the rows of the table that they name."""
+        if conditions is None:
+            return {}
+        if self.condition_kind == "labels":
+            return {"labels": conditions}
+        if not self._embeddings.rows:
+            raise InputError(f"conditions: `{self.name}` has embedded no prompts yet. Call `embed(prompts)` first.")
+        return {name: rows[conditions] for name, rows in self._embeddings.rows.items()}
+
+    def null_conditions(self, num_images: int) -> Tensor:
+        count = self.num_conditions
+        if not self.architecture.has_null:
+            raise InputError(f"guidance: `{self.name}` has no unconditional branch. Leave guidance away.")
+        if count is None:
+            raise InputError(f"conditions: `{self.name}` has embedded no prompts yet. Call `embed(prompts)` first.")
+        return torch.full((num_images,), count, dtype=torch.long, device=self.device)
+
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[str]) -> None:
+        if self.condition_kind != "prompts" or self._text is None:
+            super().embed(prompts)
+            return
+        pipeline, everything = self._text(), [*prompts, ""]
+        start = clock.perf_counter()
+        with refusing(self.name), gathered() as said:
+            parts = [
+                self.architecture.encode(pipeline, everything[first : first + PROMPTS_AT_ONCE])
+                for first in range(0, len(everything), PROMPTS_AT_ONCE)
+            ]
+        self.notes = (*self.notes, *(f"prompts: {each}" for each in said))
+        self._embeddings.rows = {name: self._table([part[name] for part in parts]) for name in parts[0]}
+        self._embeddings.seconds = (clock.perf_counter() - start) / len(everything)
+        free_text(pipeline)
+
+    def _table(self, parts: Sequence[Tensor]) -> Tensor:
+        rows = torch.cat([part.to(self.device) for part in parts])
+        return rows.to(self.dtype) if rows.is_floating_point() else rows
+
+    def at(self, granularity: str) -> Network:
+        if granularity == self.signature.granularity:
+            return self
+        other = copy.copy(self)
+        other._see(granularity, self.signature.weights_sha256)
+        return other
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.decoder.decode(x)
+
+    def check_decodes(self) -> None:
+        self.decoder.check()
+
+    def decode_flops(self) -> int:
+        return self.decoder.flops()
+
+    def flops(self, blocks: Sequence[int]) -> int:
+        rows = {name: tuple(table.shape[1:]) for name, table in self._embeddings.rows.items()}
+        shapes = rows or self.architecture.blank(self.architecture.num_tokens)
+        key = tuple(sorted(shapes.items()))
+        if key not in self._flops:
+            self._flops[key] = count(self.architecture, self.signature.granularity, self.sample_shape, shapes)
+        return self._flops[key].of(blocks)

@@ -1,0 +1,124 @@
+"""What a diffusers scheduler's configuration says of the network: what it predicts, and on which noise.
+
+What a diffusers pipeline samples with, where it takes a number of steps and no times of ours.
+
+Such a pipeline visits the times of its own scheduler's spacing and no others. A schedule that is to go on it must have
+them, so they are what its network is searched with where nobody says otherwise.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InputError
+from ...network import UsualSampler
+from ...schedule import Noise, noise_of
+
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample", "flow_prediction": "flow"}
+BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a network was trained on.
+
+    Attributes:
+        prediction: what its output means.
+        noise: the forward process.
+        shift: of flow matching's times, where the scheduler shifts them by a fixed one; None else.
+    """
+
+    prediction: str
+    noise: Noise
+    shift: float | None = None
+
+
+def process(config: Mapping[str, Any]) -> Process:
+    """The process that a scheduler's configuration describes.
+
+    Raises:
+        InputError: a prediction or a noise that has no solver here.
+    """
+    if _is_flow(config):
+        dynamic = config.get("use_dynamic_shifting", False)
+        shift = config.get("flow_shift", config.get("shift"))
+        return Process("flow", Noise("flow"), None if dynamic or shift is None else float(shift))
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS:
+        raise InputError(
+            f"scheduler: prediction_type must be one of {', '.join(PREDICTIONS)}, but got `{prediction}`. "
+            "Correct scheduler_config.json."
+        )
+    return Process(PREDICTIONS[prediction], _betas(config))
+
+
+def _is_flow(config: Mapping[str, Any]) -> bool:
+    """Flow matching: by its own schedulers, which have no betas, or by another one that is told so."""
+    told = config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction"
+    return bool(told) or "FlowMatch" in config.get("_class_name", "")
+
+
+def _betas(config: Mapping[str, Any]) -> Noise:
+    if "beta_start" not in config and not config.get("trained_betas"):
+        raise InputError(
+            f"scheduler: {config.get('_class_name', 'it')} states neither betas nor flow matching. "
+            "Give the pipeline a scheduler that does, such as DDIMScheduler."
+        )
+    if config.get("rescale_betas_zero_snr"):
+        raise InputError(
+            "scheduler: with rescale_betas_zero_snr the first time is pure noise, which no solver here starts from. "
+            "Set it to false in scheduler_config.json."
+        )
+    if config.get("trained_betas"):
+        return noise_of({"kind": "betas", "betas": [float(beta) for beta in config["trained_betas"]]}, "scheduler")
+    name = config.get("beta_schedule", "linear")
+    if name not in BETA_SCHEDULES:
+        raise InputError(
+            f"scheduler: beta_schedule must be one of {', '.join(BETA_SCHEDULES)}, but got `{name}`. "
+            "Write the betas themselves as trained_betas in scheduler_config.json."
+        )
+    kind, length = BETA_SCHEDULES[name], int(config.get("num_train_timesteps", 1000))
+    if kind == "cosine":
+        return noise_of({"kind": kind, "num_train_timesteps": length}, "scheduler")
+    ends = {"beta_start": float(config["beta_start"]), "beta_end": float(config["beta_end"])}
+    return noise_of({"kind": kind, **ends, "num_train_timesteps": length}, "scheduler")
+
+
+STRIDES = ("leading", "trailing")  # of DDIM and DDPM in diffusers: equal ones, whatever the times are
+VARIANCES = {"fixed_small": "fixed-small", "fixed_large": "fixed-large"}
+
+
+def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampler | None:
+    """The solver and the times of a pipeline's own scheduler.
+
+    Args:
+        pipeline: its class; None for a model alone.
+        config: of its scheduler, with `_class_name`.
+
+    Returns:
+        None for a pipeline that can be given times, and for a scheduler without a counterpart here. DDPM's is not what
+        is searched by default: its few steps are no baseline.
+    """
+    if pipeline is None or config is None or _takes_times(pipeline):
+        return None
+    kind, given = config.get("_class_name"), process(config)
+    if given.noise.kind == "flow":
+        solvers = {"FlowMatchEulerDiscreteScheduler": "flow-euler", "UniPCMultistepScheduler": "unipc"}
+        if kind not in solvers or given.shift is None:
+            return None
+        return UsualSampler(solvers[kind], "flow", (("shift", given.shift),), order=config.get("solver_order"))
+    spacing = config.get("timestep_spacing", "leading")
+    if kind not in ("DDIMScheduler", "DDPMScheduler") or spacing not in STRIDES:
+        return None
+    offset = config.get("steps_offset", 0) if spacing == "leading" else 0
+    options = (("offset", offset),) if offset else ()
+    clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
+    if kind == "DDIMScheduler":
+        return UsualSampler("ddim", spacing, options, clip=clip)
+    variance = VARIANCES.get(config.get("variance_type", "fixed_small"))
+    return UsualSampler("ddpm", spacing, options, clip=clip, variance=variance, by_default=False)
+
+
+def _takes_times(pipeline: Any) -> bool:
+    return bool({"timesteps", "sigmas"} & inspect.signature(pipeline.__call__).parameters.keys())

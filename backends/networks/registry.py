@@ -1,0 +1,180 @@
+"""Networks by their names and checkpoints: which class a file or folder belongs to, and that class made from it."""
+
+import importlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoints.files import is_there
+from ..checkpoints.inspect import identify
+from ..errors import DeviceError, InputError, nearest
+from ..network import Network
+from ..schedule import ExeuntError
+from ..timing.memory import is_broken_device, is_out_of_memory
+from ..user_code import code_sha256, own_class
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+NETWORKS = {
+    "DiT": "dit:DiTNetwork",
+    "U-ViT": "uvit:UViTNetwork",
+    "diffusers": "hf.network:DiffusersNetwork",
+    "closed-form": "closed_form:ClosedFormNetwork",
+}
+# What taking a value for something else raises.
+STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, OSError)
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+MADE = ("closed-form",)  # those that make their own weights
+BUNDLED = {
+    "fashion-dit": ("DiT", ASSETS / "fashion-dit" / "normal.safetensors"),
+    "fashion-dit-exits": ("DiT", ASSETS / "fashion-dit" / "exits.safetensors"),
+}
+
+
+def load(
+    checkpoint: str | Path | None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    network: str | None = None,
+    **options: Any,
+) -> Network:
+    """Load a network from a checkpoint.
+
+    Args:
+        checkpoint: a bundled name (`fashion-dit`, `fashion-dit-exits`), "closed-form", a .safetensors or .pt file, or a
+            folder of diffusers or of shards. None for a network that makes its own weights.
+        device: where to put the weights, such as "cpu" or "cuda:0".
+        dtype: the type of the weights while they run.
+        network: a name in `NETWORKS`, or "FILE.py:Class" or "module:Class" of a `Network`; worked out from the
+            checkpoint's names and shapes if not given.
+        options: what the network's `from_checkpoint` takes, such as `num_heads`.
+
+    Raises:
+        InputError: an unknown name, a missing or unreadable file, or weights that do not fit.
+        DeviceError: the device is not there.
+    """
+    target = check_device(device)
+    name = str(checkpoint)
+    if checkpoint is None or (name in NETWORKS and not is_there(Path(name))):
+        kind = network or name
+        if kind in NETWORKS and kind not in MADE:
+            raise InputError(f"checkpoint: `{kind}` needs weights. Give them with `--checkpoint FILE`.")
+        return _make(resolve(kind), None, options, device=target, dtype=dtype, name=kind)
+    if name in BUNDLED:
+        return _make(_for_bundled(name, network), BUNDLED[name][1], options, device=target, dtype=dtype, name=name)
+    path = Path(name)
+    if not is_there(path):
+        names = [*BUNDLED, *MADE]
+        hint = _from_hub(name) or nearest(name, names, f"Give a file, or one of: {', '.join(names)}.")
+        raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is none. {hint}")
+    kind = network or identify(path, options.get("weights_key")).network
+    assert kind is not None, "what is none of them was refused"
+    return _make(resolve(kind), path, options, device=target, dtype=dtype, name=path.resolve().name)
+
+
+def _from_hub(name: str) -> str | None:
+    """The way to what looks like a repository's name on the Hugging Face Hub, such as google/ddpm-cifar10-32."""
+    found = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)", name)
+    if found is None or Path(name).suffix in SUFFIXES or is_there(Path(found[1])):
+        return None
+    return f"Give a path. From the Hugging Face Hub it comes by `hf download {name} --local-dir {found[2]}`."
+
+
+def _for_bundled(name: str, network: str | None) -> Any:
+    """The class for a bundled checkpoint, which a network of another kind can't hold."""
+    kind = BUNDLED[name][0]
+    found = resolve(network or kind)
+    if not issubclass(found, resolve(kind)):
+        raise InputError(
+            f"network: the checkpoint `{name}` is a {kind}, which `{network}` is not. Give its own weights with "
+            "`--checkpoint FILE`."
+        )
+    return found
+
+
+def _make(kind: Any, path: Path | None, options: Mapping[str, Any], **given: Any) -> Network:
+    """The network of a class, unless it does not take an option, or needs one more."""
+    title = kind.__name__
+    if not callable(getattr(kind, "from_checkpoint", None)):
+        raise InputError(f"network: `{title}` must have a class method `from_checkpoint`. See docs/own-network.md.")
+    parameters = signature(kind.from_checkpoint).parameters
+    known = _options(kind.from_checkpoint)
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+        known += _options(kind)
+    known = [option for option in dict.fromkeys(known) if option not in given]
+    for option in options:
+        if option not in known:
+            raise InputError(f"network: `{title}` takes no argument `{option}`. {nearest(option, known)}")
+    missing = [name for name in known if name in parameters and parameters[name].default is Parameter.empty]
+    if set(missing) - set(options):
+        needed = next(name for name in missing if name not in options)
+        raise InputError(f"network: `{title}` needs `{needed}`. Add `--network-arg {needed}=VALUE`.")
+    own = code_sha256(kind)
+    made = kind.from_checkpoint(path, **given, **options) if own else _from_file(kind, path, {**given, **options})
+    made.code_sha256 = own
+    return made
+
+
+def _from_file(kind: Any, path: Path | None, options: Mapping[str, Any]) -> Network:
+    """A network of ours: where making it fails, its files hold values that no program wrote. A user's own code raises
+    what it raises."""
+    try:
+        return kind.from_checkpoint(path, **options)
+    except ExeuntError:
+        raise
+    except STRANGE as error:
+        if is_out_of_memory(error) or is_broken_device(error):
+            raise
+        reason = next(iter(str(error).splitlines()), "no reason given")
+        raise InputError(
+            f"checkpoint: no {kind.__name__} can be made of `{path}` ({type(error).__name__}: {reason}). Download it "
+            "again, or correct what is given with it."
+        ) from error
+
+
+def _options(function: Callable[..., Any]) -> list[str]:
+    """The names that a function takes by keyword only."""
+    return [name for name, each in signature(function).parameters.items() if each.kind is Parameter.KEYWORD_ONLY]
+
+
+def resolve(name: str) -> Any:
+    """The class behind a name in `NETWORKS`, behind "FILE.py:Class" or behind "module:Class".
+
+    Raises:
+        InputError: the name is unknown, or there is no such class or no whole one.
+    """
+    if name in NETWORKS:
+        module, _, attribute = NETWORKS[name].partition(":")
+        return getattr(importlib.import_module(f".{module}", __package__), attribute)
+    if ":" in name:
+        return own_class(name, Network)
+    hint = nearest(name, NETWORKS, f"Known: {', '.join(NETWORKS)}; or give FILE.py:Class.")
+    raise InputError(f"network: `{name}` is not known. {hint}")
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device as torch knows it.
+
+    Raises:
+        InputError: not a device's name.
+        DeviceError: a CUDA device that is not there.
+    """
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device: must be `cpu`, `cuda` or `cuda:N`, but got `{device}`.") from error
+    if target.type == "cuda":
+        count = torch.cuda.device_count()
+        if (target.index or 0) >= count:
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+            raise DeviceError(
+                f"device: `{device}` is not there; torch sees {count} CUDA devices "
+                f"(CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
+            )
+    return target

@@ -1,0 +1,180 @@
+"""What each image is to show: class labels or prompts, as a value with a digest that is part of an evaluation's key.
+
+`uniform` goes round the classes, `reference` draws labels from given probabilities, `file` reads one label a line, and
+`prompts` goes round texts, which `prompts.py` reads.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checkpoints.files import read_text
+from ..errors import InputError
+from .noise import LABEL, generator
+
+MOST_LINES = 10_000_000
+MAX_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How images get their labels or prompts.
+
+    Attributes:
+        kind: "uniform" (image i has label i mod num_classes), "reference" (drawn per image from `probabilities`),
+            "file" (image i has entry i mod the number of entries) or "prompts" (image i has prompt i mod their number).
+        num_classes: how many labels there are; None for a network without labels.
+        probabilities: of each label, for "reference"; they sum to 1.
+        entries: the labels of a file.
+        prompts: the texts, for "prompts".
+    """
+
+    kind: str
+    num_classes: int | None
+    probabilities: tuple[float, ...] = ()
+    entries: tuple[int, ...] = ()
+    prompts: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides the labels or prompts."""
+        values = asdict(self)
+        if not self.prompts:  # Labels keep the digest that they had before there were prompts.
+            del values["prompts"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def uniform(num_classes: int | None) -> Conditions:
+    """Image i has label i mod num_classes; no labels at all if that is None."""
+    return Conditions("uniform", num_classes)
+
+
+def from_prompts(prompts: Sequence[str]) -> Conditions:
+    """Image i has prompt i mod their number.
+
+    Raises:
+        InputError: there are none, or one is blank.
+    """
+    if not prompts:
+        raise InputError("conditions: there must be a prompt, but got none. Add one.")
+    for index, prompt in enumerate(prompts):
+        if not prompt.strip():
+            raise InputError(f"conditions: prompt {index} must be text, but is blank. Leave it out.")
+    return Conditions("prompts", None, prompts=tuple(prompts))
+
+
+def reference(probabilities: Sequence[float]) -> Conditions:
+    """Labels drawn from a distribution, such as the reference images' own.
+
+    Args:
+        probabilities: one a class, not negative; they are scaled to sum to 1, so that counts will do.
+
+    Raises:
+        InputError: a value is negative or not finite, or all are 0.
+    """
+    total = math.fsum(probabilities)
+    if not all(0 <= p < math.inf for p in probabilities) or not total > 0:
+        raise InputError(
+            f"conditions: probabilities must be finite, not negative and not all 0, but got {probabilities}."
+        )
+    return Conditions("reference", len(probabilities), probabilities=tuple(p / total for p in probabilities))
+
+
+def from_file(path: str | Path, num_classes: int) -> Conditions:
+    """Labels from a file: a line each, an integer or a JSON object `{"label": 3}`. Empty lines are left out.
+
+    A file has at most 10,000,000 labels and 100,000,000 bytes.
+
+    Raises:
+        InputError: the file can't be read, is empty, or a line is not a label of 0 … num_classes − 1.
+    """
+    lines = read_text(Path(path), MAX_BYTES, "conditions").splitlines()
+    entries = tuple(
+        _label(line, num_classes, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
+    )
+    if not 0 < len(entries) <= MOST_LINES:
+        raise InputError(f"conditions: `{path}` must have 1 to {MOST_LINES} labels, but has {len(entries)}.")
+    return Conditions("file", num_classes, entries=entries)
+
+
+def _label(line: str, num_classes: int, where: str) -> int:
+    fix = f'Write a label from 0 to {num_classes - 1}, or {{"label": 0}}.'
+    try:
+        value: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: must be an integer or a JSON object, but got `{line[:80]}`. {fix}") from error
+    if isinstance(value, dict):
+        keys = cast("dict[str, Any]", value)
+        if set(keys) != {"label"}:
+            raise InputError(
+                f"{where}: a class-conditional network takes `label` alone, but got {sorted(keys)[:5]}. {fix}"
+            )
+        value = keys["label"]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < num_classes:
+        raise InputError(
+            f"{where}: must be a label of this network's {num_classes} classes, but got `{line[:80]}`. {fix}"
+        )
+    return value
+
+
+def load(spec: str | Path, num_classes: int | None, probabilities: Sequence[float] | None = None) -> Conditions:
+    """Conditions as the command line names them.
+
+    Args:
+        spec: "uniform", "reference" or a file's path.
+        num_classes: of the network; None if it takes no conditions.
+        probabilities: how often each label occurs in the reference, where that is known.
+
+    Raises:
+        InputError: the network takes no conditions or has another number of classes, or the reference's labels are not
+            known, or the file is not usable.
+    """
+    if spec == "uniform":
+        return uniform(num_classes)
+    if num_classes is None:
+        raise InputError(f"conditions: this network takes none, but got `{spec}`. Leave `--conditions` away.")
+    if spec != "reference":
+        return from_file(spec, num_classes)
+    if probabilities is None:
+        raise InputError("conditions: the reference has no labels to follow. Use `uniform` or a file.")
+    if len(probabilities) != num_classes:
+        raise InputError(f"conditions: the reference has {len(probabilities)} classes, but the network {num_classes}.")
+    return reference(probabilities)
+
+
+def labels(conditions: Conditions, images: range, seed: int = 0) -> Tensor | None:
+    """(N,) int64 labels, or indices of prompts, on the CPU; None for a network without conditions.
+
+    Args:
+        images: indices of the images; image i's label depends on i and, for "reference", on the seed alone.
+        seed: the noises' seed.
+    """
+    if conditions.prompts:
+        return torch.tensor([image % len(conditions.prompts) for image in images], dtype=torch.long)
+    if conditions.num_classes is None:
+        return None
+    if conditions.kind == "uniform":
+        values = [image % conditions.num_classes for image in images]
+    elif conditions.kind == "file":
+        values = [conditions.entries[image % len(conditions.entries)] for image in images]
+    else:
+        edges = np.cumsum(conditions.probabilities)[:-1]
+        values = [int(np.searchsorted(edges, generator(seed, i, LABEL).random(), side="right")) for i in images]
+    return torch.tensor(values, dtype=torch.long)
+
+
+def shown(conditions: Conditions, images: range, seed: int = 0) -> dict[str, list[str] | list[int]]:
+    """What images were asked to show, by its kind: `{"prompts": …}` or `{"labels": …}`, one an image, or nothing."""
+    if conditions.prompts:
+        return {"prompts": [conditions.prompts[image % len(conditions.prompts)] for image in images]}
+    found = labels(conditions, images, seed)
+    return {} if found is None else {"labels": found.tolist()}

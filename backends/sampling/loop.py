@@ -1,0 +1,304 @@
+"""The one sampling loop: a schedule's plan and coefficients executed on networks, from noise to images.
+
+Inside the loop nothing synchronises host and device: coefficients are numbers of the host, and times, labels and noises
+are on the device before it starts.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..errors import ExeuntError, InputError
+from ..network import Network, Slots, State
+from ..plan import Call, Plan, compile_plan
+from ..schedule import Branch, Coefficients, Embedded, Guidance, Schedule, embedded_guidance_at, guidance_at
+from ..solvers.tables import rows
+from .compatibility import check, check_conditions
+from .conditions import Conditions, labels
+from .noise import initial_noise, noises
+
+__all__ = [
+    "NonFiniteSamples",
+    "Samples",
+    "StepValues",
+    "check",
+    "initial_noise",
+    "labels",
+    "num_draws",
+    "run",
+    "sample",
+]
+
+
+class NonFiniteSamples(ExeuntError):
+    """Samples hold NaN or infinity."""
+
+    identifier = "non-finite-samples"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One batch of finished images.
+
+    Attributes:
+        first: index of the first image.
+        latents: (N, C, H, W) what the sampler ended with, on the networks' device.
+        images: (N, 3, H, W) uint8, decoded.
+    """
+
+    first: int
+    latents: Tensor
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """What an observer sees after each step, (N, C, H, W) each. The tensors are the loop's own: copy what you keep.
+
+    Attributes:
+        x: before the step.
+        output: the network's guided output F.
+        m: the step's prediction, clipped.
+        x_next: after the step.
+        slots: stored values of N or 2N rows, or None.
+    """
+
+    x: Tensor
+    output: Tensor
+    m: Tensor
+    x_next: Tensor
+    slots: Sequence[State | None]
+
+
+Observer = Callable[[int, StepValues], None]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step with all that it needs on the device.
+
+    `calls` holds each call with its times (n,), conditions (n,) and embedded guidance (n,), where n is B for each
+    branch; `scale` is that of classifier-free guidance, None where the conditional output stands alone.
+    """
+
+    network: int
+    calls: tuple[tuple[Call, Tensor, Tensor | None, Tensor | None], ...]
+    scale: float | None
+    row: Coefficients
+
+
+@lru_cache(maxsize=256)
+def _compiled(schedule: Schedule) -> tuple[Plan, tuple[Coefficients, ...]]:
+    return compile_plan(schedule), tuple(rows(schedule))
+
+
+def num_draws(schedule: Schedule) -> int:
+    """Noises that an image needs: the first one, and one for each step that adds noise."""
+    return 1 + sum(_is_random(row) for row in _compiled(schedule)[1])
+
+
+def _is_random(row: Coefficients) -> bool:
+    return row.c != 0 or row.log_variance is not None
+
+
+@torch.inference_mode()
+def run(
+    networks: Sequence[Network],
+    schedule: Schedule,
+    noise: Tensor,
+    step_noise: Iterable[Tensor],
+    conditions: Tensor | None,
+    *,
+    observe: Observer | None = None,
+) -> Tensor:
+    """Sample one batch and return its latents (B, C, H, W) in float32, or in float64 for a network of that type.
+
+    Args:
+        networks: those that the schedule names, in its order, on one device.
+        schedule: what to run.
+        noise: (B, C, H, W) standard normal.
+        step_noise: (B, C, H, W) each, for the steps that add noise, in order: `num_draws` − 1 of them.
+        conditions: (B,) labels, or None for networks without conditions.
+        observe: called after each step with its index and values.
+    """
+    plan, table = _compiled(schedule)
+    clip, channels = schedule.sampler.clip, _guided_channels(schedule)
+    x = noise.to(networks[0].device, torch.promote_types(networks[0].dtype, torch.float32))
+    x = x * schedule.sampler.initial_scale
+    draws = iter([draw.to(x.device, x.dtype) for draw in step_noise])
+    steps = _prepare(networks, schedule, x, conditions)
+    history: deque[Tensor] = deque(maxlen=max(len(row.b) for row in table))  # of m, newest first
+    slots: Slots = [None] * plan.num_slots
+    unconditional: dict[int, Tensor] = {}  # each network's last unconditional output
+    for s, step in enumerate(steps):
+        conditional = _evaluate(networks[step.network], step, x, slots, unconditional)
+        output = _guide(conditional, unconditional.get(step.network), step.scale, channels)[:, : x.shape[1]]
+        history.appendleft(_predict(step.row, x, output, clip))
+        before, x = x, _advance(step.row, x, history)
+        if _is_random(step.row):
+            _add_noise(step.row, x, conditional, next(draws))
+        if observe is not None:
+            observe(s, StepValues(before, output, history[0], x, slots))
+    return x
+
+
+def _guided_channels(schedule: Schedule) -> int | None:
+    """How many leading channels guidance acts on; None for all of them."""
+    guidance = schedule.guidance
+    return guidance.channels if isinstance(guidance, Guidance) and guidance.channels != "all" else None
+
+
+def _prepare(networks: Sequence[Network], schedule: Schedule, x: Tensor, conditions: Tensor | None) -> list[_Step]:
+    """Lay out each step's times and conditions on the device, uploaded once."""
+    plan, table = _compiled(schedule)
+    given = [step.time if step.network_time is None else step.network_time for step in schedule.steps]
+    times = torch.tensor(given, dtype=x.dtype).to(x.device)  # (S,)
+    embedded = _embedded_guidance(schedule, x)
+    labels = [_branch_conditions(network, plan, index, x, conditions) for index, network in enumerate(networks)]
+    steps: list[_Step] = []
+    for s, planned in enumerate(plan.steps):
+        calls = tuple(
+            (
+                call,
+                times[s].expand(len(call.branches) * x.shape[0]),
+                labels[planned.network].get(call.branches),
+                None if embedded is None else embedded[s].expand(len(call.branches) * x.shape[0]),
+            )
+            for call in planned.calls
+        )
+        steps.append(_Step(planned.network, calls, _scale(schedule, s), table[s]))
+    return steps
+
+
+def _embedded_guidance(schedule: Schedule, x: Tensor) -> Tensor | None:
+    """(S,) the scales that the network receives as an input, on the device; None where it receives none."""
+    if not isinstance(schedule.guidance, Embedded):
+        return None
+    scales = [embedded_guidance_at(schedule, s) for s in range(schedule.num_steps)]
+    return torch.tensor([schedule.guidance.scale if g is None else g for g in scales], dtype=x.dtype).to(x.device)
+
+
+def _branch_conditions(
+    network: Network, plan: Plan, index: int, x: Tensor, conditions: Tensor | None
+) -> dict[tuple[Branch, ...], Tensor]:
+    """The labels of each combination of branches that the plan calls this network with; none without conditions."""
+    if conditions is None:
+        return {}
+    wanted = {call.branches for step in plan.steps if step.network == index for call in step.calls}
+    single: dict[Branch, Tensor] = {"conditional": conditions.to(x.device)}
+    if any("unconditional" in branches for branches in wanted):
+        single["unconditional"] = network.null_conditions(x.shape[0])
+    return {branches: torch.cat([single[branch] for branch in branches]) for branches in wanted}
+
+
+def _scale(schedule: Schedule, s: int) -> float | None:
+    """The scale of guidance at a step, None where the conditional output stands alone."""
+    return None if schedule.steps[s].unconditional == "skip" else guidance_at(schedule, s)
+
+
+def _evaluate(network: Network, step: _Step, x: Tensor, slots: Slots, unconditional: dict[int, Tensor]) -> Tensor:
+    """Run a step's calls; return the conditional output and keep the unconditional one."""
+    scaled = x if step.row.input_scale == 1 else x * step.row.input_scale
+    scaled = scaled.to(network.dtype)
+    outputs: dict[Branch, Tensor] = {}
+    for call, time, conditions, guidance in step.calls:
+        rows = scaled if len(call.branches) == 1 else torch.cat([scaled, scaled])
+        output = network.evaluate(rows, time, conditions, call, slots, guidance).to(x.dtype)
+        outputs.update(zip(call.branches, output.chunk(len(call.branches)), strict=True))
+    if "unconditional" in outputs:
+        unconditional[step.network] = outputs["unconditional"]
+    return outputs["conditional"]
+
+
+def _guide(conditional: Tensor, unconditional: Tensor | None, scale: float | None, channels: int | None) -> Tensor:
+    """u + scale · (c − u) on the guided channels, c on the others (Ho & Salimans 2022)."""
+    if scale is None:
+        return conditional
+    assert unconditional is not None, "validation lets no step reuse an output that is not there"
+    if channels is None:
+        return torch.lerp(unconditional, conditional, scale)
+    guided = torch.lerp(unconditional[:, :channels], conditional[:, :channels], scale)
+    return torch.cat([guided, conditional[:, channels:]], dim=1)
+
+
+def _predict(row: Coefficients, x: Tensor, output: Tensor, clip: float | None) -> Tensor:
+    """m = model_x · x + model_f · F, clipped."""
+    m = output * row.model_f
+    if row.model_x:
+        m.add_(x, alpha=row.model_x)
+    return m if clip is None else m.clamp_(-clip, clip)
+
+
+def _advance(row: Coefficients, x: Tensor, history: Iterable[Tensor]) -> Tensor:
+    """a · x + Σⱼ bⱼ · m, the newest m first."""
+    x = x * row.a
+    for weight, m in zip(row.b, history, strict=False):
+        x.add_(m, alpha=weight)
+    return x
+
+
+def _add_noise(row: Coefficients, x: Tensor, conditional: Tensor, noise: Tensor) -> None:
+    """Add c · ξ in place; with learned range, the output's second half says c (Nichol & Dhariwal 2021, eq. 15)."""
+    if row.log_variance is None:
+        x.add_(noise, alpha=row.c)
+        return
+    small, large = row.log_variance
+    interpolation = conditional[:, x.shape[1] :]  # v, −1 for the small variance and 1 for the large
+    x.addcmul_(interpolation.mul((large - small) / 4).add_((large + small) / 4).exp_(), noise)
+
+
+def sample(
+    networks: Sequence[Network],
+    schedule: Schedule,
+    *,
+    seed: int,
+    images: range,
+    conditions: Conditions,
+    batch_size: int,
+    observe: Observer | None = None,
+) -> Iterator[Samples]:
+    """Sample images in batches.
+
+    Args:
+        networks: those that the schedule names, in its order.
+        schedule: what to run.
+        seed: of the noises; image i's are bit-identical for any batch size.
+        images: indices of the images, consecutive.
+        conditions: their labels, of as many classes as the networks have.
+        batch_size: images a batch; the last batch may be smaller.
+        observe: see `run`; called for each batch.
+
+    Raises:
+        InputError: the networks do not fit the schedule or the labels, or a value is out of range. Raised before any
+            sampling.
+        NonFiniteSamples: a batch ended with NaN or infinity.
+    """
+    check(networks, schedule)
+    check_conditions(networks, conditions)
+    if batch_size < 1 or images.step != 1:
+        raise InputError(f"batch_size: must be at least 1, and images consecutive, but got {batch_size} and {images}.")
+    chunks = (images[first : first + batch_size] for first in range(0, len(images), batch_size))
+    return (_sample_batch(networks, schedule, seed, chunk, conditions, observe) for chunk in chunks)
+
+
+@torch.inference_mode()
+def _sample_batch(
+    networks: Sequence[Network],
+    schedule: Schedule,
+    seed: int,
+    images: range,
+    conditions: Conditions,
+    observe: Observer | None,
+) -> Samples:
+    drawn = noises(seed, images, networks[0].sample_shape, num_draws(schedule)).to(networks[0].device)
+    latents = run(networks, schedule, drawn[0], drawn[1:], labels(conditions, images, seed), observe=observe)
+    if not bool(torch.isfinite(latents).all()):
+        raise NonFiniteSamples(
+            f"samples: images {images.start} to {images.stop - 1} have NaN or infinite values. "
+            "Use float32, a lower guidance scale, or check the weights."
+        )
+    return Samples(images.start, latents, networks[0].decode(latents.to(networks[0].dtype)))

@@ -1,0 +1,1 @@
+"""Solvers as coefficient tables."""

@@ -1,0 +1,216 @@
+"""Solvers as tables of coefficients, one row a step, worked out in float64 before sampling starts.
+
+`SOLVERS` says what each is and may be asked for, `make_schedule` makes the baseline with one, and `rows` gives the rows
+of a schedule. What a row does stands in `solver_rows.py`; the tables stand in the other `solver_*.py`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from ..errors import InputError
+from ..schedule import (
+    EVALUATES_TWICE,
+    RUN,
+    Action,
+    Coefficients,
+    Embedded,
+    Guidance,
+    NetworkSignature,
+    Noise,
+    Sampler,
+    Schedule,
+    Step,
+    validate,
+)
+from . import spacings
+from .noise_schedules import CLEAN, marginal, marginal_at
+from .path import Path
+from .registry import SOLVERS, Solver, check, custom, find
+from .single_step import ddim_table
+
+__all__ = [
+    "SOLVERS",
+    "Solver",
+    "check",
+    "custom",
+    "find",
+    "make_schedule",
+    "num_evaluations",
+    "path",
+    "respaced",
+    "rows",
+    "with_coefficients",
+]
+
+SIGMA_DATA = 0.5  # of EDM's networks (Karras et al. 2022, table 1)
+UNITS = {"vp": "sigma", "edm": "sigma", "flow": "flow"}  # what a step's time is; elsewhere a train index
+
+
+def rows(schedule: Schedule) -> list[Coefficients]:
+    """One row of coefficients a step: those that the schedule carries, else its solver's table.
+
+    Raises:
+        InputError: the schedule carries none, and its solver has no table for its noise, prediction or times.
+    """
+    carried = [step.coefficients for step in schedule.steps if step.coefficients is not None]
+    if carried:
+        assert len(carried) == len(schedule.steps), "every step or none carries coefficients"
+        return carried
+    solver = check(schedule.sampler)
+    return solver.table(path(schedule.sampler, [step.time for step in schedule.steps]))
+
+
+def path(sampler: Sampler, step_times: Sequence[float]) -> Path:
+    """The marginal at each evaluation's time, and at the end where the last step goes.
+
+    Raises:
+        InputError: times are not strictly falling, and the solver does not evaluate twice at one.
+    """
+    if sampler.name not in EVALUATES_TWICE and any(after >= before for before, after in pairwise(step_times)):
+        raise InputError(f"times: `{sampler.name}` needs strictly falling times. Take equal neighbours out.")
+    end = CLEAN if sampler.final == "zero" else marginal(sampler.noise, 0.0)
+    points = [marginal_at(sampler.noise, sampler.time, time) for time in step_times]
+    return Path(sampler, tuple(step_times), (*points, end))
+
+
+def with_coefficients(schedule: Schedule) -> Schedule:
+    """The same schedule with its rows written into its steps, for runtimes without solver code."""
+    steps = tuple(replace(step, coefficients=row) for step, row in zip(schedule.steps, rows(schedule), strict=True))
+    return replace(schedule, steps=steps)
+
+
+def make_schedule(
+    signature: NetworkSignature,
+    noise: Noise,
+    prediction: str,
+    *,
+    solver: str | None = None,
+    order: int | None = None,
+    variant: str | None = None,
+    num_steps: int = 20,
+    spacing: str | Sequence[float] | None = None,
+    include_zero: bool | None = None,
+    spacing_parameters: Mapping[str, float] | None = None,
+    guidance: float | Guidance | Embedded | None = None,
+    final: str = "zero",
+    variance: str | None = None,
+    eta: float | None = None,
+    lower_order_final: bool = True,
+    clip: float | None = None,
+    initial_scale: float | None = None,
+    sigma_data: float = SIGMA_DATA,
+    name: str | None = None,
+) -> Schedule:
+    """The baseline: every block runs at every step.
+
+    Args:
+        signature, noise, prediction: the network's.
+        solver: a name in `SOLVERS`; the noise's custom if None.
+        order: of the solver; its custom if not given.
+        variant: of the solver; its first if not given.
+        num_steps: number of times of the spacing; a spacing by hand decides by itself. Solvers that evaluate twice at
+            a time make more steps of them: 2n − 1 with `heun` and `edm`, n + 1 with `pndm`, n + 9 with its `prk`.
+        spacing: a name in `SPACINGS`, or the falling times themselves: train indices with betas and on the VP-SDE, σ
+            for EDM, 1 to above 0 for flow matching. The noise's custom if None.
+        include_zero: whether a spacing by name ends with an evaluation at its end (train index 0, σ_min); the solver's
+            custom if None.
+        spacing_parameters: what the spacing takes, such as `{"rho": 2.5}` or `{"shift": 3.0}`.
+        guidance: scale of classifier-free guidance, or None for none.
+        final: "zero" (the last step goes to σ = 0) or "train-0" (to train index 0).
+        variance: the solver's first if not given.
+        eta: DDIM's η, 0 … 1. The format has no key for it: with values other than 0 and 1, steps carry coefficients.
+        lower_order_final: see `dpm_solver_plus_plus` and `unipc`.
+        clip: bound on the absolute value of the predicted data.
+        initial_scale: of the first noise. By custom σ of the first step for EDM's noise, and for `euler` and `heun`
+            as in diffusers (unless the spacing is `leading`); 1 otherwise.
+        sigma_data: of an EDM network; others have none.
+        name: for people.
+
+    Raises:
+        InputError: an unknown name, or values that do not go together.
+    """
+    kind = find(solver or custom(noise))
+    sampler = Sampler(
+        name=solver or custom(noise),
+        prediction=prediction,
+        time=UNITS.get(noise.kind, "train-index"),
+        noise=noise,
+        variant=variant or next(iter(kind.variants), None),
+        order=kind.default_order if order is None else order,
+        lower_order_final=lower_order_final,
+        final=final,
+        clip=clip,
+        variance=variance or kind.variances[0],
+        sigma_data=sigma_data if prediction == "edm" else None,
+    )
+    check(sampler)
+    if spacing is None or isinstance(spacing, str):
+        ends = kind.include_zero if include_zero is None else include_zero
+        chosen = spacing or spacings.custom(noise)
+        times = spacings.times(chosen, num_steps, noise, include_zero=ends, **(spacing_parameters or {}))
+    else:
+        times = spacing
+    steps = _steps(sampler, times, (RUN,) * signature.num_blocks)
+    if initial_scale is None:
+        scaled = noise.kind == "edm" or (kind.scales_noise and noise.kind != "flow" and spacing != "leading")
+        initial_scale = marginal_at(noise, sampler.time, steps[0].time).sigma if scaled else 1.0
+    schedule = Schedule(
+        networks=(signature,),
+        sampler=replace(sampler, initial_scale=initial_scale),
+        steps=steps,
+        guidance=Guidance(guidance) if isinstance(guidance, int | float) else guidance,
+        name=name,
+    )
+    if eta is not None:
+        schedule = _with_eta(schedule, eta)
+    validate(schedule)
+    return schedule
+
+
+def respaced(full: Schedule, times: Sequence[float]) -> Schedule:
+    """The full schedule at other times of a spacing, as `make_schedule` takes them."""
+    return replace(full, steps=_steps(full.sampler, times, full.steps[0].blocks))
+
+
+def num_evaluations(sampler: Sampler, num_times: int) -> int | None:
+    """How many steps a solver makes of so many times of a spacing; None where it can't do with so few."""
+    last = 0 if find(sampler.name).include_zero else 1
+    try:
+        return len(find(sampler.name).expand([float(last + i) for i in reversed(range(num_times))], sampler))
+    except InputError:
+        return None
+
+
+def _steps(sampler: Sampler, times: Sequence[float], blocks: tuple[Action, ...]) -> tuple[Step, ...]:
+    """A step for each evaluation that the solver makes of a spacing's times."""
+    return tuple(_step(sampler.noise, time, blocks) for time in find(sampler.name).expand(times, sampler))
+
+
+def _step(noise: Noise, time: float, blocks: tuple[Action, ...]) -> Step:
+    """A step at a time of a spacing, with what the network receives where that is something else.
+
+    The VP-SDE has no train indices: its steps are named by σ/α. EDM's networks receive ¼ ln σ (Karras et al. 2022,
+    table 1), those of flow matching 1000 · t, as SD3's.
+    """
+    if noise.kind == "vp":
+        return Step(time=math.exp(-marginal(noise, time).log_snr), network_time=time, blocks=blocks)
+    if noise.kind in ("edm", "flow") and not 0 < time <= (1 if noise.kind == "flow" else math.inf):
+        rule = "above 0 and at most 1" if noise.kind == "flow" else "above 0"
+        raise InputError(f"spacing: times on noise `{noise.kind}` must be {rule}, but got {time}. Take it out.")
+    if noise.kind == "edm":
+        return Step(time=time, network_time=math.log(time) / 4, blocks=blocks)
+    return Step(time=time, network_time=1000 * time if noise.kind == "flow" else None, blocks=blocks)
+
+
+def _with_eta(schedule: Schedule, eta: float) -> Schedule:
+    """The same schedule sampled with DDIM's η."""
+    sampler = schedule.sampler
+    if sampler.name != "ddim" or not 0 <= eta <= 1:
+        raise InputError(f"eta: is DDIM's, between 0 and 1, but got {eta} with `{sampler.name}`. Leave it away.")
+    if eta in (0.0, 1.0):
+        return replace(schedule, sampler=replace(sampler, variance="fixed-small" if eta else "none"))
+    table = ddim_table(path(sampler, [step.time for step in schedule.steps]), eta)
+    steps = tuple(replace(step, coefficients=row) for step, row in zip(schedule.steps, table, strict=True))
+    return replace(schedule, sampler=replace(sampler, variance="fixed-small"), steps=steps)

@@ -1,0 +1,1 @@
+"""Seconds, memory, the device."""

@@ -1,0 +1,202 @@
+"""What a trajectory's time is made of, each piece alone and ready to run again and again.
+
+The pieces are the distinct kinds of network calls in some schedules' plans, the solver's arithmetic of a step, and the
+decoder. Their inputs are noise: what the numbers are does not change how long they take.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..network import Network, Slots, State, copied
+from ..plan import DECODE as DECODE
+from ..plan import SOLVER_STEP as SOLVER_STEP
+from ..plan import Add, Call, Run, compile_plan
+from ..sampling.conditions import labels, uniform
+from ..sampling.loop import num_draws, run
+from ..sampling.noise import noises
+from ..schedule import Branch, Schedule
+
+BOTH: tuple[Branch, ...] = ("conditional", "unconditional")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Something to time.
+
+    Attributes:
+        network: index of the network whose timings it belongs to.
+        kind: its name there.
+        run: does it once.
+        parts: how many of it one `run` does, such as the steps of a trajectory.
+    """
+
+    network: int
+    kind: str
+    run: Callable[[], object]
+    parts: int = 1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one trajectory of a batch starts from, on the CPU: (B, C, H, W) noises and (B,) labels or None."""
+
+    noise: Tensor
+    step_noise: Tensor
+    conditions: Tensor | None
+
+
+def inputs(network: Network, schedule: Schedule, batch_size: int) -> Inputs:
+    """The first `batch_size` images' noises and labels."""
+    images = range(batch_size)
+    drawn = noises(SEED, images, network.sample_shape, num_draws(schedule))
+    return Inputs(drawn[0], drawn[1:], labels(uniform(network.num_conditions), images))
+
+
+def trajectory(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Callable[[], Tensor]:
+    """A function that samples one batch and decodes it, from noises that were drawn before."""
+    given = inputs(networks[0], schedule, batch_size)
+
+    @torch.inference_mode()
+    def sample() -> Tensor:
+        latents = run(networks, schedule, given.noise, given.step_noise, given.conditions)
+        return networks[0].decode(latents.to(networks[0].dtype))
+
+    return sample
+
+
+def call_pieces(
+    network: Network, index: int, schedules: Sequence[Schedule], kinds: Collection[str], batch_size: int
+) -> Iterator[Piece]:
+    """A piece for each of the kinds, from the first call of that kind in the schedules' plans on network `index`."""
+    left, residuals = set(kinds), StoredValues(network, batch_size)
+    for schedule in schedules:
+        for step, planned in zip(schedule.steps, compile_plan(schedule).steps, strict=True):
+            for call in planned.calls:
+                if planned.network == index and call.kind in left:
+                    left.remove(call.kind)
+                    moment = step.time if step.network_time is None else step.network_time
+                    yield Piece(index, call.kind, _call(network, call, moment, residuals, batch_size))
+
+
+def _call(
+    network: Network, call: Call, moment: float, residuals: "StoredValues", batch_size: int
+) -> Callable[[], Tensor]:
+    # Released slots would be empty at the second repeat, and to release costs nothing.
+    call, slots = replace(call, release=()), residuals.slots(call, moment)
+    return evaluate(network, call, slots, moment, batch_size)
+
+
+def evaluate(network: Network, call: Call, slots: Slots, moment: float, batch_size: int) -> Callable[[], Tensor]:
+    """A function that makes the call once, on noise that is on the device before."""
+    images = range(batch_size)
+    noise = noises(SEED, images, network.sample_shape, 1)[0].to(network.device, network.dtype)
+    x = torch.cat([noise] * len(call.branches))
+    time = torch.full((x.shape[0],), moment, dtype=torch.float32, device=network.device)
+    guidance = torch.ones_like(time) if network.takes_guidance else None
+    conditions = _conditions(network, call.branches, images)
+    return lambda: network.evaluate(x, time, conditions, call, slots, guidance)
+
+
+def _conditions(network: Network, branches: tuple[Branch, ...], images: range) -> Tensor | None:
+    """(len(images) × branches,) conditions for one call, on the device; None for a network without them."""
+    own = labels(uniform(network.num_conditions), images)
+    if own is None:
+        return None
+    null = network.null_conditions
+    return torch.cat([own.to(network.device) if b == "conditional" else null(len(images)) for b in branches])
+
+
+class StoredValues:
+    """Stored values for calls that read some: what the blocks that are stood in for store when they run."""
+
+    def __init__(self, network: Network, batch_size: int) -> None:
+        self.network, self.batch_size = network, batch_size
+        self._made: dict[tuple[int, int], State] = {}  # by block and number of branches
+
+    def slots(self, call: Call, moment: float) -> Slots:
+        """Slots in which all that `call` reads is there, each with a tensor of its own as in a real trajectory."""
+        adds = [op for op in call.ops if isinstance(op, Add)]
+        stores = [op.store for op in call.ops if isinstance(op, Run) and op.store is not None]
+        slots: Slots = [None] * (1 + max([*stores, *(read.slot for op in adds for read in op.reads)], default=-1))
+        for op in adds:
+            for read in op.reads:
+                # A half is read by one branch from what a joint call of both has stored.
+                branches = call.branches if read.rows == "all" else BOTH
+                slots[read.slot] = copied(self._value(op, branches, moment))
+        return slots
+
+    @torch.inference_mode()
+    def _value(self, op: Add, branches: tuple[Branch, ...], moment: float) -> State:
+        """What a block of the span stores in a call of these branches; residuals are all of one shape."""
+        first = 0 if self.network.signature.block_kinds[op.start] == "residual" else op.start
+        key = (first, len(branches))
+        if key not in self._made:
+            store: Slots = [None]
+            spans = [Run(0, first), Run(first, first + 1, store=0), Run(first + 1, self.network.num_blocks)]
+            call = Call(branches, tuple(span for span in spans if span.start < span.stop), ())
+            evaluate(self.network, call, store, moment, self.batch_size)()
+            assert store[0] is not None
+            self._made[key] = store[0]
+        return self._made[key]
+
+
+def decode_piece(network: Network, batch_size: int) -> Piece:
+    """The decoder on one batch of noise."""
+    x = noises(SEED, range(batch_size), network.sample_shape, 1)[0].to(network.device, network.dtype)
+    return Piece(0, DECODE, lambda: network.decode(x))
+
+
+def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Piece:
+    """A step without its network calls: the real loop over networks that answer at once."""
+    still, given = [_Still(network) for network in networks], inputs(networks[0], schedule, batch_size)
+
+    def sample() -> Tensor:
+        return run(still, schedule, given.noise, given.step_noise, given.conditions)
+
+    return Piece(0, SOLVER_STEP, sample, parts=schedule.num_steps)
+
+
+class _Still(Network):
+    """Stands where a network stands and answers every call with the same zeros, at no cost."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._channels = network.sample_shape[0] * (2 if network.learned_range else 1)
+        self._answers: dict[int, Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self._network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._network.dtype
+
+    def evaluate(
+        self,
+        x: Tensor,
+        time: Tensor,
+        conditions: Tensor | None,
+        call: Call | None,
+        slots: Slots,
+        guidance: Tensor | None = None,
+    ) -> Tensor:
+        if x.shape[0] not in self._answers:
+            self._answers[x.shape[0]] = x.new_zeros(x.shape[0], self._channels, *x.shape[2:])
+        return self._answers[x.shape[0]]
+
+    def null_conditions(self, num_images: int) -> Tensor:
+        return self._network.null_conditions(num_images)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self._network.decode(x)
+
+    def flops(self, blocks: Sequence[int]) -> int:
+        return 0
+
+    def decode_flops(self) -> int:
+        return 0

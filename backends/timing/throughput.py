@@ -1,0 +1,202 @@
+"""How long schedules take: summed from the pieces of their plans for the search, and end to end for what is reported.
+
+The first measurement times every distinct kind of network call once and adds the kinds up, which is cheap and
+repeatable. The second runs whole trajectories (network, solver, decoder), each beside the baseline's, so that a
+speed-up is a ratio of neighbours in time. Both hold the device's lock alone, synchronise with the device on both sides
+and keep raw repeats.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Generic, TypeVar
+
+from ..network import Network
+from ..plan import Call, Plan, Run, compile_plan
+from ..schedule import Schedule
+from .pieces import DECODE, SOLVER_STEP, call_pieces, decode_piece, solver_piece, trajectory
+from .samples import LEVEL, Ratio, Timing, paired_ratio
+from .stopwatch import alone, room_for_another, seconds_of, take_turns
+
+K = TypeVar("K")
+
+LEAST_ROUNDS = 3  # of whole trajectories, whatever the budget: fewer say nothing about their error
+GROUP = 4  # schedules between two runs of the baseline
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A schedule and the networks that it runs on, in its order."""
+
+    networks: tuple[Network, ...]
+    schedule: Schedule
+
+
+def missing_kinds(schedules: Iterable[Schedule], known: Sequence[Mapping[str, Timing]]) -> list[set[str]]:
+    """For each network, the kinds of calls in the schedules' plans that have no timing yet."""
+    found: list[set[str]] = []
+    for schedule in schedules:
+        found += [set() for _ in range(len(schedule.networks) - len(found))]
+        for step in compile_plan(schedule).steps:
+            found[step.network].update(call.kind for call in step.calls)
+    return [kinds.difference(known[i] if i < len(known) else ()) for i, kinds in enumerate(found)]
+
+
+def time_calls(
+    networks: Sequence[Network],
+    schedules: Sequence[Schedule],
+    *,
+    batch_size: int,
+    known: Sequence[Mapping[str, Timing]] = (),
+    repeats: int = 5,
+    max_seconds: float | None = None,
+) -> list[dict[str, Timing]]:
+    """Time each distinct kind of call that the schedules make and that is not known, once.
+
+    Kinds that differ only in how many blocks run are measured one by one too: time is not quite proportional to blocks.
+
+    Args:
+        networks: those that the schedules name, in their order.
+        schedules: at least one; the first also gives the solver and the guidance whose arithmetic is timed.
+        batch_size: images a batch; a joint call of both guidance branches evaluates twice as many rows.
+        known: earlier results, one mapping a network.
+        repeats: samples of each kind, at least 1.
+        max_seconds: no further round starts that would probably end later; one round is always taken.
+
+    Returns:
+        One mapping a network, from `Call.kind` to its seconds per call; the first network's also has "decode" and
+        "solver-step". Empty mappings where nothing was missing.
+
+    Raises:
+        DeviceError: others keep the device.
+    """
+    wanted, device = missing_kinds(schedules, known), networks[0].device
+    timings: list[dict[str, Timing]] = [{} for _ in wanted]
+    have = known[0].keys() if known else set[str]()
+    if not any(wanted) and {DECODE, SOLVER_STEP} <= have:
+        return timings
+    with alone(device):
+        pieces = [
+            piece
+            for index, kinds in enumerate(wanted)
+            for piece in call_pieces(networks[index], index, schedules, kinds, batch_size)
+        ]
+        pieces += [] if DECODE in have else [decode_piece(networks[0], batch_size)]
+        pieces += [] if SOLVER_STEP in have else [solver_piece(networks, schedules[0], batch_size)]
+        samples = take_turns([piece.run for piece in pieces], device, repeats, max_seconds)
+    for piece, seconds in zip(pieces, samples, strict=True):
+        timings[piece.network][piece.kind] = Timing(tuple(s / piece.parts for s in seconds), batch_size)
+    return timings
+
+
+def predict_seconds(plan: Plan, timings: Sequence[Mapping[str, Timing]]) -> float:
+    """Seconds per batch of a plan: its calls, the solver's arithmetic of its steps, and the decoder, added up.
+
+    Args:
+        timings: one mapping a network, with every kind that the plan calls (see `time_calls`).
+    """
+    calls = sum(timings[step.network][call.kind].median for step in plan.steps for call in step.calls)
+    return calls + len(plan.steps) * timings[0][SOLVER_STEP].median + timings[0][DECODE].median
+
+
+def median_prediction_error(predicted: Sequence[float], measured: Sequence[float]) -> float:
+    """The median of |predicted ÷ measured − 1|."""
+    return median(abs(p / m - 1) for p, m in zip(predicted, measured, strict=True))
+
+
+def time_schedules(
+    subjects: Mapping[K, Subject],
+    baseline: K,
+    *,
+    batch_size: int,
+    repeats: int = 5,
+    max_seconds: float | None = None,
+    observe: Callable[[K, float], None] | None = None,
+) -> dict[K, Timing]:
+    """Time whole trajectories end to end: network, solver and decoder, from the first noise to finished images.
+
+    A round runs every schedule once, and the baseline beside every few of them. Every second round runs backwards, so
+    that the baseline stands after its neighbours as often as before them and a steady drift cancels. Repeat r of two
+    schedules other than the baseline comes from the same round, so those may be compared pair by pair as well.
+
+    Args:
+        subjects: what to time, by any key; the baseline among them.
+        baseline: its key.
+        batch_size: images a batch; 1 gives the latency.
+        repeats: rounds, at least 1.
+        max_seconds: no further round starts that would probably end later, but three are always taken, or `repeats`.
+        observe: called with key and seconds after each run, outside the timed span.
+
+    Returns:
+        Each key's raw seconds per batch, and the baseline's beside each of them.
+
+    Raises:
+        DeviceError: others keep the device.
+    """
+    rounds = _Rounds(subjects, baseline, batch_size, observe)
+    with alone(subjects[baseline].networks[0].device):
+        begin = time.perf_counter()
+        rounds.warm_up(batch_size)
+        for repeat in range(repeats):
+            start = time.perf_counter()
+            rounds.take(backwards=repeat % 2 == 1)
+            if repeat + 1 >= LEAST_ROUNDS and not room_for_another(begin, start, max_seconds):
+                break
+    return {key: Timing(tuple(rounds.seconds[key]), batch_size, tuple(rounds.beside[key])) for key in subjects}
+
+
+class _Rounds(Generic[K]):
+    """The runs of some schedules in rounds, and what they took."""
+
+    def __init__(
+        self, subjects: Mapping[K, Subject], baseline: K, batch_size: int, observe: Callable[[K, float], None] | None
+    ) -> None:
+        self.subjects, self.baseline, self.observe = subjects, baseline, observe
+        self.device = subjects[baseline].networks[0].device
+        self.runs = {key: trajectory(s.networks, s.schedule, batch_size) for key, s in subjects.items()}
+        self.seconds: dict[K, list[float]] = {key: [] for key in subjects}
+        self.beside: dict[K, list[float]] = {key: [] for key in subjects}
+        others = [key for key in subjects if key != baseline]
+        self.groups = [others[first : first + GROUP] for first in range(0, len(others), GROUP)] or [[]]
+
+    def warm_up(self, batch_size: int) -> None:
+        """Run each kind of call once, which meets every shape at less cost than a trajectory of each schedule."""
+        met: dict[Network, set[str]] = {}
+        for subject in self.subjects.values():
+            for index, kinds in enumerate(missing_kinds([subject.schedule], ())):
+                network = subject.networks[index]
+                new = kinds - met.setdefault(network, set())
+                met[network] |= new
+                for piece in call_pieces(network, index, [subject.schedule], new, batch_size):
+                    piece.run()
+        self.runs[self.baseline]()
+
+    def take(self, *, backwards: bool) -> None:
+        """One round: every group of schedules once, the baseline first in each, or all of it in reverse."""
+        for group in reversed(self.groups) if backwards else self.groups:
+            order = [*reversed(group), self.baseline] if backwards else [self.baseline, *group]
+            for key in order:
+                self.seconds[key].append(seconds_of(self.runs[key], self.device))
+                if self.observe is not None:
+                    self.observe(key, self.seconds[key][-1])
+            for key in order:
+                self.beside[key].append(self.seconds[self.baseline][-1])
+
+
+def speedup(timing: Timing, level: float = LEVEL) -> Ratio:
+    """How many times as fast as the baseline beside it, with an interval (see `paired_ratio`)."""
+    return paired_ratio(timing.neighbours, timing.seconds, level)
+
+
+def flops(networks: Sequence[Network], schedule: Schedule) -> int:
+    """Floating-point operations for one image: every evaluated branch of every step, and the decoder."""
+    steps = compile_plan(schedule).steps
+    calls = sum(call_flops(networks[step.network], call) for step in steps for call in step.calls)
+    return networks[0].decode_flops() + calls
+
+
+def call_flops(network: Network, call: Call) -> int:
+    """Floating-point operations of a call for one image; the same for all calls of a kind."""
+    blocks = [index for op in call.ops if isinstance(op, Run) for index in range(op.start, op.stop)]
+    return len(call.branches) * network.flops(blocks)

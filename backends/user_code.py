@@ -1,0 +1,135 @@
+"""Classes and functions of the user's own, by the path of their file or the name of their module."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .checkpoints.files import is_file
+from .errors import InputError, nearest
+
+SUFFIX = ".py"
+
+
+def own_class(name: str, base: type) -> Any:
+    """The class behind "FILE.py:Class" or "module:Class".
+
+    A file is imported as it lies, with the files beside it in reach, as `python FILE.py` would have them.
+
+    Raises:
+        InputError: the file or module is not there or fails, has no such class, or the class is no whole `base`.
+    """
+    source, attribute = _parts(name)
+    module = _module(name, "network", "Class")
+    found = getattr(module, attribute, None)
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise InputError(_no_class(module, source, attribute, base))
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if missing:
+        raise InputError(
+            f"network: `{name}` must have all of a {base.__name__}'s methods, but lacks {', '.join(missing)}. "
+            "See docs/own-network.md."
+        )
+    return found
+
+
+def code_sha256(kind: type) -> str | None:
+    """The SHA-256 of the file that a class stands in; None for this package's own, whose version stands for them."""
+    if kind.__module__.startswith(f"{__package__}."):
+        return None
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
+
+
+def own_function(name: str, what: str) -> Callable[..., Any]:
+    """The function behind "FILE.py:function" or "module:function".
+
+    Args:
+        name: the file or module, and the function in it.
+        what: what it is for, "metric" or "pipeline": errors start with it.
+
+    Raises:
+        InputError: the file or module is not there or fails, or has no such function.
+    """
+    source, attribute = _parts(name)
+    module = _module(name, what, "function")
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        hint = nearest(attribute, functions, f"It has: {', '.join(functions[:8]) or 'none'}.")
+        raise InputError(f"{what}: `{source}` has no function called `{attribute}`. {hint}")
+    return found
+
+
+def own_source(name: str) -> bytes | None:
+    """What the file behind "FILE.py:name" or an imported "module:name" holds; None where it has none."""
+    source, _ = _parts(name)
+    path = source if source.endswith(SUFFIX) else getattr(sys.modules.get(source), "__file__", None)
+    return Path(path).read_bytes() if path and Path(path).suffix == SUFFIX and is_file(Path(path)) else None
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The file or module, and what it is to have."""
+    source, _, attribute = name.rpartition(":")
+    return source, attribute
+
+
+def _module(name: str, what: str, kind: str) -> ModuleType:
+    source, _ = _parts(name)
+    if source.endswith(SUFFIX):
+        return _from_file(Path(source), what, kind)
+    return _from_module(source, name, what, kind)
+
+
+def _from_module(source: str, name: str, what: str, kind: str) -> ModuleType:
+    try:
+        return importlib.import_module(source)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"{what}: `{name}` can't be imported ({error}). Check the module's name, or give FILE.py:{kind}."
+        ) from error
+
+
+def _from_file(file: Path, what: str, kind: str) -> ModuleType:
+    if not is_file(file):
+        raise InputError(f"{what}: `{file}` is not there. Give the path of a Python file, as FILE.py:{kind}.")
+    file = file.resolve()
+    title = f"exeunt_own_{file.stem}"
+    spec = importlib.util.spec_from_file_location(title, file)
+    assert spec is not None, "a path that ends in .py has a loader"
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    sys.modules[title] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[title]
+        raise InputError(
+            f"{what}: `{file}` fails at line {_line(error, file)}: {type(error).__name__}: {error}. Mend the file."
+        ) from error
+    return module
+
+
+def _line(error: Exception, file: Path) -> int | str:
+    """The line of the file at which an error arose."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return error.lineno or "?"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return lines[-1] if lines and lines[-1] else "?"
+
+
+def _no_class(module: ModuleType, source: str, attribute: str, base: type) -> str:
+    classes = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+    hint = nearest(attribute, classes, f"It has: {', '.join(classes) or 'none'}.")
+    return f"network: `{source}` has no {base.__name__} called `{attribute}`. {hint} See docs/own-network.md."
