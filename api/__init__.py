@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from exeunt.backends.schedule import save as save_schedule
     from exeunt.searcher.evaluation import evaluate
     from exeunt.searcher.runner import optimize
-    from exeunt.studies.config import StudyConfig, override
+    from exeunt.studies.config.study import StudyConfig, override
 
 __all__ = [
     "ExeuntError",

@@ -33,12 +33,12 @@ from exeunt.reports.operations import keep_operations
 from exeunt.searcher.laboratory import set_up
 from exeunt.searcher.proposing import WORTHLESS
 from exeunt.searcher.spaces import make_space
-from exeunt.studies.outlines import outline, to_json
-from exeunt.studies.parts import optuna_tables
-from exeunt.studies.records import EvaluationKey, Member, QualityRecord
-from exeunt.studies.store import Store, open_store
-from exeunt.studies.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
-from exeunt.studies.transactions import insert_once, writing
+from exeunt.studies.database.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
+from exeunt.studies.database.transactions import insert_once, writing
+from exeunt.studies.maintenance.rows import optuna_tables
+from exeunt.studies.store.outlines import outline, to_json
+from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord
+from exeunt.studies.store.store import Store, open_store
 from optuna.distributions import distribution_to_json
 from optuna.trial import create_trial
 from sqlalchemy import Connection, func, select

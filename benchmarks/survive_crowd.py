@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exeunt.studies.storage import open_engine
-from exeunt.studies.tables import CALL_TIMINGS
-from exeunt.studies.transactions import reading
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.tables import CALL_TIMINGS
+from exeunt.studies.database.transactions import reading
 from sqlalchemy import func, select
 from survive_crew import WORDS_OF_LOCKS, Crew, said, spawn
 from survive_databases import Database, Databases, databases

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from exeunt.searcher import notes
-from exeunt.studies.storage import open_engine, optuna_storage
-from exeunt.studies.tables import CHUNKS, EVALUATIONS
-from exeunt.studies.transactions import reading
+from exeunt.studies.database.engine import open_engine, optuna_storage
+from exeunt.studies.database.tables import CHUNKS, EVALUATIONS
+from exeunt.studies.database.transactions import reading
+from exeunt.studies.workers import shared_state
 from sqlalchemy import Engine, select
 from survive_crew import WORDS_OF_LOCKS, Crew, said
 from survive_databases import Database, Databases, databases
@@ -81,7 +81,7 @@ def kill_at(is_due: Any, crew: Crew, chance: random.Random) -> bool:
 
 def compared(engine: Engine) -> int:
     """How many schedules the front's measurement compares; 0 while the study searches."""
-    choice = notes.choice_of(optuna.load_study(study_name=STUDY, storage=optuna_storage(engine)))
+    choice = shared_state.choice_of(optuna.load_study(study_name=STUDY, storage=optuna_storage(engine)))
     return 0 if choice is None else len(choice.compared)
 
 

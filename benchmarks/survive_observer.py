@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from exeunt.backends.errors import StorageError
-from exeunt.studies.storage import open_engine
-from exeunt.studies.tables import (
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.tables import (
     CALL_TIMINGS,
     CHUNKS,
     EVALUATIONS,
@@ -20,7 +20,7 @@ from exeunt.studies.tables import (
     THROUGHPUTS,
     WORKERS,
 )
-from exeunt.studies.transactions import reading
+from exeunt.studies.database.transactions import reading
 from sqlalchemy import Connection, Engine, select, text
 
 POLL_SECONDS = 0.3

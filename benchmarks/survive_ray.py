@@ -24,10 +24,10 @@ from typing import Any
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DISABLE_IMPORT_WARNING"] = "1"
 
-from exeunt.searcher.standing import standing_at
-from exeunt.studies.storage import open_engine
-from exeunt.studies.tables import WORKERS
-from exeunt.studies.transactions import reading
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.tables import WORKERS
+from exeunt.studies.database.transactions import reading
+from exeunt.studies.workers.status import standing_at
 from ray.cluster_utils import Cluster
 from sqlalchemy import select
 from survive_databases import Database, databases

@@ -14,11 +14,11 @@ import torch
 from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import SUFFIX, Schedule, save, with_exits
 from exeunt.searcher.laboratory import load_frames
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.records import TimingKey
-from exeunt.studies.store import open_store
-from exeunt.studies.tables import TIMING_KEYS
-from exeunt.studies.transactions import reading
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.database.tables import TIMING_KEYS
+from exeunt.studies.database.transactions import reading
+from exeunt.studies.store.records import TimingKey
+from exeunt.studies.store.store import open_store
 from sqlalchemy import select
 from survive_databases import Database
 

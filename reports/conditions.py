@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from exeunt import __version__
 
-from ..studies.config import QualityConfig, StudyConfig
+from ..studies.config.study import QualityConfig, StudyConfig
 
 ENVIRONMENT = ("processor", "torch", "torch_threads", "cuda", "cudnn", "driver", "python")
 

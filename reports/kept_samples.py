@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..studies.artifacts import DamagedArtifact
-from ..studies.kept import Kept
-from ..studies.store import Store
+from ..studies.artifacts.base import DamagedArtifact
+from ..studies.store.files import Kept
+from ..studies.store.store import Store
 from .samples import GridInfo, row_of
 from .selection import Highlight
 from .view import StudyView

@@ -12,13 +12,13 @@ from ..backends.errors import printable
 from ..backends.quality.intervals import Distance, difference, estimate
 from ..backends.quality.names import TO_BASELINE
 from ..backends.timing.samples import Timing, environment_digest
-from ..studies.config import StudyConfig, to_dict
-from ..studies.foreign import foreign_rows
-from ..studies.optuna_rows import study_attributes
-from ..studies.outlines import StoredSchedule, kind_key, seconds_of
-from ..studies.records import TEXT_ENCODING, EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
-from ..studies.store import Store
-from ..studies.transactions import reading
+from ..studies.config.study import StudyConfig, to_dict
+from ..studies.database.foreign import foreign_rows
+from ..studies.database.optuna.queries import study_attributes
+from ..studies.database.transactions import reading
+from ..studies.store.outlines import StoredSchedule, kind_key, seconds_of
+from ..studies.store.records import TEXT_ENCODING, EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
+from ..studies.store.store import Store
 from .conditions import conditions
 from .interval import Interval
 from .operations import Operations, kept_operations

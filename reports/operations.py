@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..studies.optuna_rows import system_attribute
-from ..studies.optuna_tables import optuna_storage
-from ..studies.outlines import StoredSchedule, kind_key
-from ..studies.patience import patiently
-from ..studies.store import Store
-from ..studies.transactions import reading
+from ..studies.database.optuna.queries import system_attribute
+from ..studies.database.optuna.storage import optuna_storage
+from ..studies.database.retries import patiently
+from ..studies.database.transactions import reading
+from ..studies.store.outlines import StoredSchedule, kind_key
+from ..studies.store.store import Store
 from .view import Point, StudyView
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..backends.quality.names import TO_BASELINE
-from ..studies.config import QualityConfig
+from ..studies.config.study import QualityConfig
 from .interval import Interval
 
 # best_ratio looks at points up to this many times the full schedule's excess distance,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from ..studies.records import ThroughputRecord
+from ..studies.store.records import ThroughputRecord
 from .view import Key, Throughput
 
 WeightsKey = tuple[str, str]  # schedule digest, digest of the weights

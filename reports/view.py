@@ -11,7 +11,7 @@ from statistics import median
 from typing import Literal
 
 from ..backends.schedule import Schedule
-from ..studies.outlines import StoredSchedule
+from ..studies.store.outlines import StoredSchedule
 from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed

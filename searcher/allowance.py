@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..backends.errors import InputError
-from ..studies.budget import Budget
+from ..studies.config.budget import Budget
 
 Clock = Callable[[], float]
 

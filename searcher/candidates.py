@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..backends.schedule import Schedule
-from ..studies.outlines import StoredSchedule, hold
+from ..studies.store.outlines import StoredSchedule, hold
 from .seeds import Baseline
 
 

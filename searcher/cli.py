@@ -16,7 +16,7 @@ from exeunt import __version__
 from ..backends.errors import printable
 from ..backends.schedule import ExeuntError
 from ..reports.uncollected import uncollected
-from ..studies.secrets import guard_output, redact
+from ..studies.database.passwords import guard_output, redact
 
 COMMANDS = {
     "optimize": (

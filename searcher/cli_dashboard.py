@@ -2,7 +2,7 @@
 
 import click
 
-from ..studies.store import open_store
+from ..studies.store.store import open_store
 from .dashboard import ADDRESS, application, served
 from .options import storage_flag, storage_url
 from .watching_loop import until_signal

@@ -8,13 +8,13 @@ import click
 from sqlalchemy import Engine
 
 from ..backends.errors import printable
-from ..studies import schema
-from ..studies.backup import back_up_file
-from ..studies.faults import place, storage_errors
-from ..studies.foreign import foreign_rows
-from ..studies.integrity import Finding, check_all, check_file
-from ..studies.storage import bare_engine
-from ..studies.transactions import reading
+from ..studies.database import schema
+from ..studies.database.engine import bare_engine
+from ..studies.database.errors import place, storage_errors
+from ..studies.database.foreign import foreign_rows
+from ..studies.database.transactions import reading
+from ..studies.maintenance.backup import back_up_file
+from ..studies.maintenance.check import Finding, check_all, check_file
 from .options import json_flag, storage_flag, storage_url
 
 

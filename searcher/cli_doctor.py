@@ -21,7 +21,7 @@ from ..backends.networks.conformance.checks import Check, Failure, Kept, NotAppl
 from ..backends.networks.conformance.suite import suite
 from ..backends.networks.registry import BUNDLED, NETWORKS, check_device, load
 from ..backends.timing.device import device_name
-from ..studies.config import parse_assignment
+from ..studies.config.study import parse_assignment
 from .network_flags import NETWORK_FLAGS, flags
 from .options import json_flag
 

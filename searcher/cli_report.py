@@ -22,10 +22,10 @@ from ..reports.report import write_report
 from ..reports.tables import to_csv, to_json
 from ..reports.uncollected import uncollected
 from ..reports.view import Point, StudyView
-from ..studies.config import StudyConfig, override
-from ..studies.foreign import foreign_rows
-from ..studies.store import open_store
-from .finding import only_study
+from ..studies.config.study import StudyConfig, override
+from ..studies.database.foreign import foreign_rows
+from ..studies.store.find import only_study
+from ..studies.store.store import open_store
 from .options import json_flag, storage_flag, storage_url, study_flag
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import click
 from ..backends.errors import json_text, printable
 from ..reports.loading import load_view
 from ..reports.view import StudyView
-from ..studies.foreign import foreign_rows
-from ..studies.store import Store, open_store
+from ..studies.database.foreign import foreign_rows
+from ..studies.store.store import Store, open_store
+from ..studies.workers.status import standing
 from . import watching_loop
 from .options import json_flag, storage_flag, storage_url, study_flag
-from .standing import standing
 from .watching import Watcher
 
 LAST_ERRORS = 5

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from ..backends.errors import InputError, printable
 from ..reports.files import write_whole
-from ..studies.backup import back_up
-from ..studies.copying import copy_study
-from ..studies.foreign import contradicted, foreign_rows
-from ..studies.kept import Kept
-from ..studies.listing import Summary, summaries
-from ..studies.removal import delete_study
-from ..studies.store import Store, open_store
+from ..studies.database.foreign import contradicted, foreign_rows
+from ..studies.maintenance.backup import back_up
+from ..studies.maintenance.copy import copy_study
+from ..studies.maintenance.delete import delete_study
+from ..studies.maintenance.list import Summary, summaries
+from ..studies.store.files import Kept
+from ..studies.store.store import Store, open_store
 from .cli_studies_garbage import gc
 from .cli_studies_orders import pause, stop, unpause
 from .cli_studies_shown import confirm, name_argument, print_json, size_text, yes_flag

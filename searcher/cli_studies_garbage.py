@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from ..backends.errors import InputError
-from ..studies.budget import parse_budget
-from ..studies.foreign import foreign_rows
-from ..studies.removal import Garbage, collect_garbage, find_garbage
-from ..studies.store import open_store
+from ..studies.config.budget import parse_budget
+from ..studies.database.foreign import foreign_rows
+from ..studies.maintenance.delete import Garbage, collect_garbage, find_garbage
+from ..studies.store.store import open_store
 from .cli_studies_shown import confirm, print_json, size_text, yes_flag
 from .options import json_flag, storage_flag, storage_url
 

@@ -2,10 +2,10 @@
 
 import click
 
-from ..studies.foreign import foreign_rows
-from ..studies.listing import summaries
-from ..studies.orders import give_order, withdraw_order
-from ..studies.store import Store, open_store
+from ..studies.database.foreign import foreign_rows
+from ..studies.maintenance.list import summaries
+from ..studies.store.store import Store, open_store
+from ..studies.workers.orders import give_order, withdraw_order
 from .cli_studies_shown import name_argument, print_json
 from .options import json_flag, storage_flag, storage_url
 

@@ -12,12 +12,12 @@ from rich.table import Table
 from ..backends.errors import json_text
 from ..backends.schedule import block_evaluations
 from ..reports.interval import per_second
-from ..studies.budget import parse_budget
-from ..studies.config import StudyConfig, override, refuse_difference
+from ..studies.config.budget import parse_budget
+from ..studies.config.study import StudyConfig, override, refuse_difference
+from ..studies.store.find import only_study, stored_config
 from .cli_work import go_on, work
 from .engine_flags import Engine, engine_flags
 from .estimate import Estimate, estimate, statement
-from .finding import only_study, stored_config
 from .laboratory import load_frames, resolve_device, set_up
 from .options import budget_flag, json_flag, storage_flag, storage_url, study_flag
 from .outcome import TABLE_WIDTH

@@ -11,10 +11,11 @@ from ..backends.errors import InputError
 from ..reports.loading import load_view
 from ..reports.report import write_report
 from ..reports.view import StudyView
-from ..studies.budget import Budget, parse_budget
-from ..studies.config import StudyConfig
+from ..studies.config.budget import Budget, parse_budget
+from ..studies.config.study import StudyConfig
 from ..studies.interruption import interruptible
-from ..studies.store import open_store
+from ..studies.store.store import open_store
+from ..studies.workers.status import standing_at
 from . import runner
 from .cli_report import sampled
 from .engine_flags import Engine
@@ -22,7 +23,6 @@ from .estimate import statement
 from .options import is_default
 from .outcome import show
 from .sharing import prepare, work_together
-from .standing import standing_at
 from .telling import Telling, state
 
 

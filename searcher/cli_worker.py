@@ -2,10 +2,10 @@
 
 import click
 
-from ..studies.config import parse_assignment
+from ..studies.config.study import parse_assignment
 from ..studies.interruption import interruptible
+from ..studies.store.find import only_study
 from .estimate import statement
-from .finding import only_study
 from .joining import join
 from .options import storage_flag, storage_url, study_flag
 from .session import Stopped

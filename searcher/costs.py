@@ -16,9 +16,9 @@ from ..backends.timing.memory import is_out_of_memory
 from ..backends.timing.pieces import DECODE, SOLVER_STEP
 from ..backends.timing.samples import Timing, environment_digest
 from ..backends.timing.throughput import missing_kinds, time_calls
-from ..studies.outlines import Outline, StoredSchedule, kind_key, outline, seconds_of
-from ..studies.records import TEXT_ENCODING, TimingKey
-from ..studies.store import Store
+from ..studies.store.outlines import Outline, StoredSchedule, kind_key, outline, seconds_of
+from ..studies.store.records import TEXT_ENCODING, TimingKey
+from ..studies.store.store import Store
 from .chunk_sampling import OutOfMemory
 from .laboratory import Laboratory, weights_digest
 

@@ -2,11 +2,10 @@
 
 import time
 
-from ..studies.orders import order
-from ..studies.store import Store
-from ..studies.survey import survey
-from ..studies.trials import TrialKeeper
-from ..studies.workers import Worker
+from ..studies.store.store import Store
+from ..studies.workers.orders import order
+from ..studies.workers.trials import TrialKeeper, survey
+from ..studies.workers.workers import Worker
 
 LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 

@@ -16,8 +16,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ..backends.errors import InputError
-from ..studies.optuna_tables import optuna_storage
-from ..studies.store import Store
+from ..studies.database.optuna.storage import optuna_storage
+from ..studies.store.store import Store
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -8,8 +8,8 @@ from ..backends.timing.memory import peak_memory
 from ..backends.timing.pieces import trajectory
 from ..backends.timing.samples import Timing
 from ..backends.timing.throughput import Subject, time_schedules
-from ..studies.records import ThroughputRecord
-from ..studies.turns import turn
+from ..studies.store.records import ThroughputRecord
+from ..studies.workers.turns import turn
 from .candidates import Candidate
 from .costs import timing_key
 from .laboratory import weights_digest

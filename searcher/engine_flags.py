@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..backends.errors import InputError
-from ..studies.config import StudyConfig
+from ..studies.config.study import StudyConfig
 from .hands import Hands, processes
 from .laboratory import resolve_device
 

@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from sqlalchemy import make_url
 
 from ..backends.errors import InputError
-from ..studies.config import AUTO, StudyConfig, override
+from ..studies.config.study import AUTO, StudyConfig, override
 from .engine_ray_actor import Actor, Heard
 from .engine_ray_cluster import Needs, Share, check_places, connect, count_workers, has_gpus, nodes
 from .hands import Hands

@@ -14,7 +14,7 @@ from typing import Any
 
 from exeunt import __version__
 
-from ..studies.processes import this_process
+from ..studies.workers.processes import this_process
 from .workers_job import Job
 from .workers_process import Event, WorkerProcess
 

@@ -8,7 +8,7 @@ from ..backends.sampling.loop import sample
 from ..backends.sampling.prompts import OWN
 from ..backends.schedule import Embedded, Guidance, Schedule
 from ..backends.timing.device import device_name
-from ..studies.budget import Budget
+from ..studies.config.budget import Budget
 from .finals import LEAST_COMPARED
 from .laboratory import Laboratory
 from .reserve import FRONT_SHARE, MARGIN, REPORT_SECONDS

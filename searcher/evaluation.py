@@ -15,8 +15,8 @@ from ..backends.timing.pieces import trajectory
 from ..backends.timing.throughput import Subject, flops, speedup, time_schedules
 from ..reports.interval import Interval
 from ..reports.standard import Standard, standard_of
-from ..studies.config import StudyConfig
-from ..studies.records import QualityRecord
+from ..studies.config.study import StudyConfig
+from ..studies.store.records import QualityRecord
 from .laboratory import Laboratory, set_up
 from .metric import Answer
 from .other_weights import remarks

@@ -8,12 +8,12 @@ in common.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..studies.turns import turn
-from . import notes
+from ..studies.workers import shared_state
+from ..studies.workers.shared_state import Choice
+from ..studies.workers.turns import turn
 from .candidates import Candidate
 from .end_to_end import are_timed, time_end_to_end
 from .keeping import keep_front
-from .notes import Choice
 from .reserve import MOST_COMPARED, closing_seconds, promoted, sampling_seconds, timing_seconds
 from .rounds import Rounds
 from .session import Session
@@ -41,7 +41,7 @@ def choose_front(session: Session) -> Choice:
         with turn(session.store, f"front {session.name}", session.crew.worker) as mine:
             if mine:
                 session.refresh(now=True)
-                session.choice = notes.choice_of(session.proposer.study) or _choose(session)
+                session.choice = shared_state.choice_of(session.proposer.study) or _choose(session)
                 return session.choice
         session.wait()
 
@@ -49,7 +49,7 @@ def choose_front(session: Session) -> Choice:
 def _choose(session: Session) -> Choice:
     compared = affordable(session, promoted(session))
     choice = Choice(session.grant.id, tuple(each.key for each in compared))
-    notes.choose(session.proposer.study, choice)
+    shared_state.choose(session.proposer.study, choice)
     session.watch.say(
         f"comparing {len(compared)} schedules on final seeds: {', '.join(each.label for each in compared)}"
     )
@@ -85,12 +85,12 @@ def close(session: Session, choice: Choice, rounds: Rounds) -> None:
     while session.choice == choice:
         if are_timed(session, rounds.left):
             with turn(session.store, f"front {session.name}", session.crew.worker) as mine:
-                if mine and not notes.is_spent(session.proposer.study):
+                if mine and not shared_state.is_spent(session.proposer.study):
                     _score(session, rounds)
                     keep_front(session)
                     session.choice = replace(choice, measured=True)
-                    notes.choose(session.proposer.study, session.choice)
-                    notes.enter(session.proposer.study, notes.FINISHED, beside_others=False)
+                    shared_state.choose(session.proposer.study, session.choice)
+                    shared_state.enter(session.proposer.study, shared_state.FINISHED, beside_others=False)
                     return
         else:
             time_end_to_end(session, rounds.left)

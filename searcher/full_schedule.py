@@ -9,7 +9,7 @@ from ..backends.sampling.loop import check
 from ..backends.schedule import Embedded, Guidance, Schedule
 from ..backends.solvers.spacings import custom as custom_spacing
 from ..backends.solvers.tables import custom, find, make_schedule
-from ..studies.config import AUTO, BaselineConfig
+from ..studies.config.study import AUTO, BaselineConfig
 from .frames import Frame
 
 

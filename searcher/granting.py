@@ -2,10 +2,9 @@
 
 import secrets
 
-from ..studies import spending
-from ..studies.turns import turn
-from . import notes
-from .notes import Grant
+from ..studies.workers import shared_state, spending
+from ..studies.workers.shared_state import Grant
+from ..studies.workers.turns import turn
 from .session import Session
 
 
@@ -28,7 +27,7 @@ def take_grant(session: Session, *, joins: bool, budget_id: str | None) -> None:
 def _take(session: Session, joins: bool, budget_id: str | None) -> None:
     study = session.proposer.study
     session.proposer.warm_start()
-    found = notes.grant_of(study)
+    found = shared_state.grant_of(study)
     if found is not None and (joins or found.id == budget_id or _is_being_spent(session, budget_id)):
         session.spend(found)
         if session.crew.others and budget_id is None:
@@ -42,8 +41,8 @@ def _take(session: Session, joins: bool, budget_id: str | None) -> None:
         trials=session.trials_spent(),
         images=spending.images_spent(session.store, session.name),
     )
-    notes.give(study, session.grant)
+    shared_state.give(study, session.grant)
 
 
 def _is_being_spent(session: Session, budget_id: str | None) -> bool:
-    return budget_id is None and session.crew.others > 0 and not notes.is_spent(session.proposer.study)
+    return budget_id is None and session.crew.others > 0 and not shared_state.is_spent(session.proposer.study)

@@ -5,14 +5,14 @@ from typing import Any
 
 import optuna
 
-from ..studies.budget import parse_budget
-from ..studies.config import StudyConfig, override
-from ..studies.foreign import foreign_rows
+from ..studies.config.budget import parse_budget
+from ..studies.config.study import StudyConfig, override
+from ..studies.database.engine import optuna_storage
+from ..studies.database.foreign import foreign_rows
 from ..studies.interruption import Interruption
-from ..studies.orders import order
-from ..studies.storage import optuna_storage
-from ..studies.store import Store, open_store
-from . import notes
+from ..studies.store.store import Store, open_store
+from ..studies.workers import shared_state
+from ..studies.workers.orders import order
 from .allowance import Allowance
 from .laboratory import Laboratory, resolve_device, set_up
 from .opening import Arrival, open_session
@@ -76,6 +76,6 @@ def _is_over(store: Store, study: str) -> bool:
     if wanted is not None and wanted.wanted == "stop":
         raise Stopped(f"study `{study}` was stopped; `exeunt study unpause {study}` lets workers work again.")
     try:
-        return notes.is_spent(optuna.load_study(study_name=study, storage=optuna_storage(store.engine)))
+        return shared_state.is_spent(optuna.load_study(study_name=study, storage=optuna_storage(store.engine)))
     except KeyError:
         return False  # Its first worker has not begun yet.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..studies.records import EvaluationKey
-from ..studies.store import Store
+from ..studies.store.records import EvaluationKey
+from ..studies.store.store import Store
 from .chunk_sampling import Chunk
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from ..backends.solvers.tables import find
 from ..backends.timing.device import device_id, environment
 from ..backends.timing.device_lock import DeviceLock
 from ..backends.timing.memory import keep_freed_memory
-from ..studies.config import AUTO, CheckpointConfig, StudyConfig, override
+from ..studies.config.study import AUTO, CheckpointConfig, StudyConfig, override
 from .candidates import Candidate, from_baseline
 from .fitting import fit
 from .frames import Frame

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from ..studies.secrets import redact
+from ..studies.database.passwords import redact
 from .progress import Watch
 
 EVENTS = logging.getLogger("exeunt")

@@ -16,7 +16,7 @@ from ..backends.quality.kid import kid
 from ..backends.quality.names import TO_BASELINE
 from ..backends.quality.references import Reference
 from ..backends.quality.user_metric import OwnMetric, Shown, unpack
-from ..studies.records import QualityRecord
+from ..studies.store.records import QualityRecord
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ..backends.quality.names import TO_BASELINE, parse_metric
 from ..backends.quality.reference_images import Preparation
 from ..backends.quality.references import load_reference
 from ..backends.quality.user_metric import OwnFeatures, OwnMetric
-from ..studies.config import QualityConfig
+from ..studies.config.study import QualityConfig
 from .metric import BaselineMetric, Metric, ReferenceMetric, ScoreMetric
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from exeunt import __version__
 
 from ..backends.errors import InputError
-from ..studies import patience
+from ..studies.database import retries
+from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .endpoint import Endpoint
-from .notes import BASELINES, FRONT, SEARCHING
 from .progress import Watch
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ class _Storage:
         from prometheus_client.metrics_core import CounterMetricFamily
 
         what = "Waits for a database that was out of reach, or whose transaction was cut off."
-        yield CounterMetricFamily("exeunt_storage_retries", what, value=patience.retries())
+        yield CounterMetricFamily("exeunt_storage_retries", what, value=retries.retries())
         what = "Time in transactions, waiting for other writers included."
-        yield CounterMetricFamily("exeunt_storage_seconds", what, value=patience.seconds_spent())
+        yield CounterMetricFamily("exeunt_storage_seconds", what, value=retries.seconds_spent())
 
 
 class _Events(logging.Handler):

@@ -19,11 +19,11 @@ from ..backends.errors import DeviceError, ExeuntError
 from ..backends.quality.extractors import FeatureArray
 from ..backends.sampling.loop import NonFiniteSamples
 from ..backends.schedule import Schedule
-from ..studies.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
-from ..studies.leases import StaleClaim
-from ..studies.records import Claim, EvaluationKey, Member, QualityRecord
-from ..studies.store import Store
-from ..studies.workers import Worker
+from ..studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
+from ..studies.store.leases import StaleClaim
+from ..studies.store.records import Claim, EvaluationKey, Member, QualityRecord
+from ..studies.store.store import Store
+from ..studies.workers.workers import Worker
 from .candidates import Candidate
 from .chunk_sampling import ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..backends.formats.onnx.export import export
 from ..backends.sampling.compatibility import as_scheduled
 from ..backends.schedule import Schedule
-from ..studies.config import StudyConfig, override
+from ..studies.config.study import StudyConfig, override
 from .laboratory import load_one, make_conditions
 from .progress import watching
 

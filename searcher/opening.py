@@ -11,15 +11,15 @@ import torch
 
 from ..backends.errors import InputError, Interrupted, StorageError
 from ..reports.uncollected import uncollected
-from ..studies.foreign import contradicted, foreign_rows
+from ..studies.database.engine import optuna_storage
+from ..studies.database.foreign import contradicted, foreign_rows
+from ..studies.database.transactions import storage_errors
 from ..studies.interruption import Interruption
-from ..studies.orders import withdraw_order
-from ..studies.storage import optuna_storage
-from ..studies.store import Store, open_store
-from ..studies.targets import Environment, take_target, target
-from ..studies.transactions import storage_errors
-from ..studies.trials import TrialKeeper
-from ..studies.workers import Worker
+from ..studies.store.store import Store, open_store
+from ..studies.workers.orders import withdraw_order
+from ..studies.workers.target import Environment, take_target, target
+from ..studies.workers.trials import TrialKeeper
+from ..studies.workers.workers import Worker
 from .allowance import Allowance
 from .costs import Costs
 from .crew import Crew

@@ -98,12 +98,12 @@ def is_default(url: str) -> bool:
 def _without_password(url: str) -> str:
     from sqlalchemy import make_url
 
-    from ..studies import secrets
+    from ..studies.database import passwords
 
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return str(Path(parsed.database or "").expanduser().absolute())
-    return secrets.typed(parsed)
+    return passwords.typed(parsed)
 
 
 def _has_password(url: str) -> bool:

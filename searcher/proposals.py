@@ -7,7 +7,7 @@ from ..backends.checkpoints.files import is_folder
 from ..backends.errors import InputError
 from ..backends.sampling.loop import check
 from ..backends.schedule import SUFFIX, Schedule, load
-from ..studies.outlines import hold
+from ..studies.store.outlines import hold
 from .candidates import Candidate
 from .laboratory import Laboratory
 

@@ -24,9 +24,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ..backends.schedule import Schedule
-from ..studies.foreign import strange_values
-from ..studies.optuna_tables import add_once, together
-from ..studies.trials import RETRY_OF
+from ..studies.database.foreign import strange_values
+from ..studies.database.optuna.storage import add_once, together
+from ..studies.workers.trials import RETRY_OF
 from .space import Space
 
 # Each takes a seed, and whether others propose beside it.

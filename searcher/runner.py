@@ -7,16 +7,16 @@ from pathlib import Path
 from ..reports.loading import load_view
 from ..reports.uncollected import settled
 from ..reports.view import StudyView
-from ..studies.budget import Budget, parse_budget
-from ..studies.config import StudyConfig
+from ..studies.config.budget import Budget, parse_budget
+from ..studies.config.study import StudyConfig
 from ..studies.interruption import Interruption
+from ..studies.store.find import stored_config
+from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .allowance import Allowance, refuse_too_small
 from .crew import LOOK_SECONDS
 from .finals import measure_front
-from .finding import stored_config
 from .fitting import adopt
 from .laboratory import Laboratory, set_up
-from .notes import BASELINES, FRONT, SEARCHING
 from .opening import Arrival, open_session
 from .options import DEFAULT_STORAGE, storage_url
 from .outcome import report

@@ -6,9 +6,9 @@ where nothing else is left to do.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..studies.config import SearchConfig
-from ..studies.outlines import hold
-from ..studies.turns import turn
+from ..studies.config.study import SearchConfig
+from ..studies.store.outlines import hold
+from ..studies.workers.turns import turn
 from .candidates import Candidate, from_baseline
 from .frames import Frame
 from .objective import AWAITED, UNMEASURABLE

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..backends.errors import Interrupted
-from ..studies import interruption, spending
-from ..studies.budget import parse_budget
-from ..studies.outlines import StoredSchedule
-from ..studies.records import QualityRecord
-from ..studies.store import Store
-from . import notes
+from ..studies import interruption
+from ..studies.config.budget import parse_budget
+from ..studies.store.outlines import StoredSchedule
+from ..studies.store.records import QualityRecord
+from ..studies.store.store import Store
+from ..studies.workers import shared_state, spending
+from ..studies.workers.shared_state import NOTHING, Choice, Grant
 from .allowance import Allowance
 from .candidates import Candidate
 from .costs import Costs
 from .crew import Crew
 from .laboratory import Laboratory
-from .notes import NOTHING, Choice, Grant
 from .objective import AWAITED, UNMEASURABLE, Objective
 from .progress import Watch
 from .promotion import Measured
@@ -153,7 +153,7 @@ class Session:
 
     def spend(self, grant: Grant) -> None:
         """Spends from now on what is left of a budget that all workers have."""
-        self.grant, self.choice = grant, notes.choice_of(self.proposer.study)
+        self.grant, self.choice = grant, shared_state.choice_of(self.proposer.study)
         seconds = spending.seconds_at_work(self.store, self.name, grant.started)
         self.allowance.restart(parse_budget(grant.budget, rest=True), seconds)
         self._count()
@@ -219,12 +219,12 @@ class Session:
 
     def enter(self, state: str) -> None:
         """Begins a part of the work, and notes it where `exeunt status` reads it."""
-        notes.enter(self.proposer.study, state, beside_others=self.crew.others > 0)
+        shared_state.enter(self.proposer.study, state, beside_others=self.crew.others > 0)
         self.watch.phase(state, 1.0)
 
     def _take_grant(self) -> None:
         """Goes on with another budget if the study was given one meanwhile."""
-        found, choice = notes.grant_and_choice(self.proposer.study)
+        found, choice = shared_state.grant_and_choice(self.proposer.study)
         if found is not None and found.id != self.grant.id:
             self.spend(found)
         self.choice = choice

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..backends.errors import DeviceError
-from ..studies.budget import Budget, parse_budget
-from ..studies.config import StudyConfig, override, to_dict
+from ..studies.config.budget import Budget, parse_budget
+from ..studies.config.study import StudyConfig, override, to_dict
 from ..studies.interruption import Interruption
-from ..studies.orders import withdraw_order
-from ..studies.store import open_store
+from ..studies.store.find import stored_config
+from ..studies.store.store import open_store
+from ..studies.workers.orders import withdraw_order
 from .allowance import Allowance, process_age, refuse_too_small
 from .endpoint import Endpoint
-from .finding import stored_config
 from .fitting import adopt
 from .hands import Hands
 from .laboratory import Laboratory, set_up

@@ -10,7 +10,7 @@ from ..backends.errors import InputError
 from ..backends.networks.registry import BUNDLED
 from ..backends.solvers.spacings import SPACINGS
 from ..backends.solvers.tables import SOLVERS
-from ..studies.config import StudyConfig, from_toml, override, parse_assignment
+from ..studies.config.study import StudyConfig, from_toml, override, parse_assignment
 from .network_flags import NETWORK_FLAGS
 from .network_flags import flags as flags
 from .proposing import SAMPLERS

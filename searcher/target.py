@@ -3,7 +3,7 @@
 import time
 
 from ..backends.errors import Interrupted
-from ..studies.targets import is_manned
+from ..studies.workers.target import is_manned
 from .session import Session
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from ..studies.patience import seconds_spent
+from ..studies.database.retries import seconds_spent
 
 LOG = logging.getLogger("exeunt.work")
 

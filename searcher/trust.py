@@ -14,7 +14,7 @@ from ..backends.errors import DeviceError
 from ..backends.quality.extractors import FeatureArray
 from ..backends.sampling.loop import NonFiniteSamples
 from ..backends.timing.device import device_name
-from ..studies.evaluations import DamagedFeatures, FailedEvaluation
+from ..studies.store.evaluations import DamagedFeatures, FailedEvaluation
 
 if TYPE_CHECKING:
     from .session import Session

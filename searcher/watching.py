@@ -13,14 +13,14 @@ from typing import NamedTuple
 from ..backends.errors import StorageError
 from ..reports.loading import load_view
 from ..reports.search_front import FrontReader, SearchFront
-from ..studies.activity import Activity, activity
-from ..studies.config import StudyConfig
-from ..studies.faults import Unreachable
-from ..studies.foreign import foreign_rows
-from ..studies.scores import Asked, final_stamp
-from ..studies.store import Store, open_store
-from ..studies.transactions import reading
-from .standing import Standing, standing
+from ..studies.config.study import StudyConfig
+from ..studies.database.errors import Unreachable
+from ..studies.database.foreign import foreign_rows
+from ..studies.database.transactions import reading
+from ..studies.store.scores import Asked, final_stamp
+from ..studies.store.store import Store, open_store
+from ..studies.workers.activity import Activity, activity
+from ..studies.workers.status import Standing, standing
 
 
 class Finals(NamedTuple):

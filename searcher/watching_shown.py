@@ -7,8 +7,8 @@ from typing import Any
 
 from ..backends.errors import json_text, printable
 from ..reports.headline import duration
-from ..studies.activity import LivingWorker, Mishap
-from ..studies.budget import Budget
+from ..studies.config.budget import Budget
+from ..studies.workers.activity import LivingWorker, Mishap
 from .watching import Glance, Sight
 
 MOST_WORKERS = 8  # shown by name

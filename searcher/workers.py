@@ -17,7 +17,7 @@ from typing import Protocol
 from ..backends.errors import DeviceError, InputError, Interrupted, StorageError
 from ..backends.schedule import ExeuntError
 from ..studies.interruption import Interruption
-from .notes import STATES
+from ..studies.workers.shared_state import STATES
 from .progress import Watch
 from .workers_job import Job
 from .workers_process import Event, WorkerProcess

@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from ..backends.errors import Interrupted
 from ..backends.schedule import ExeuntError
-from ..studies.budget import parse_budget
-from ..studies.config import from_dict
+from ..studies.config.budget import parse_budget
+from ..studies.config.study import from_dict
+from ..studies.database.passwords import guard_output
 from ..studies.interruption import Interruption, interruptible
-from ..studies.secrets import guard_output
 from .allowance import Allowance
 from .endpoint import Endpoint
 from .estimate import statement

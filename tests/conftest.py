@@ -6,8 +6,8 @@ from pathlib import Path
 import postgres
 import pytest
 import torch
-from exeunt.studies.files import VARIABLE
-from exeunt.studies.storage import open_engine
+from exeunt.studies.artifacts.files import VARIABLE
+from exeunt.studies.database.engine import open_engine
 from sqlalchemy import make_url
 
 # Each process takes one file after the other: those that take longest come first, so that the end is shared.

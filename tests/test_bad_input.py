@@ -19,8 +19,8 @@ from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import save
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli import cli
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.store import open_store
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.store.store import open_store
 from PIL import Image
 from safetensors.torch import save_file
 

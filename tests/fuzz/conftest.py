@@ -17,7 +17,7 @@
 | weights of feature extractors, torch's cache of them | inception.py | test_networks |
 | databases: their bytes, and any value in any column | studies/ | test_databases |
 | pictures that a study keeps | kept_samples.py | test_databases |
-| places for files: markers, files, what S3 servers answer | studies/files.py, artifact*.py | test_stores |
+| places for files: markers, files, what S3 servers answer | studies/artifacts/files.py, artifact*.py | test_stores |
 | folders of ONNX graphs | assets/onnx/sample.py | test_onnx_folders |
 
 CSV and PDF are only written. Files of Python that users name are theirs, and run.

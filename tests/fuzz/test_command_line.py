@@ -10,13 +10,13 @@ from exeunt.backends import schedule
 from exeunt.backends.networks.registry import load
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli import cli
-from exeunt.searcher.finding import is_there
 from exeunt.searcher.laboratory import Laboratory, set_up
 from exeunt.searcher.options import read_url, storage_url
 from exeunt.searcher.proposals import read_proposals
-from exeunt.studies.budget import parse_budget
-from exeunt.studies.config import StudyConfig, override, parse_assignment
-from exeunt.studies.storage import open_engine, parse_url
+from exeunt.studies.config.budget import parse_budget
+from exeunt.studies.config.study import StudyConfig, override, parse_assignment
+from exeunt.studies.database.engine import open_engine, parse_url
+from exeunt.studies.store.find import is_there
 from hostile import bounded, damaged, mutated, quick, survives
 from hypothesis import given
 from hypothesis import strategies as st

@@ -20,10 +20,10 @@ from exeunt.reports.style import png_of_pixels
 from exeunt.reports.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.cli import cli
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.foreign import foreign_rows
-from exeunt.studies.store import Store, open_store
-from exeunt.studies.tables import FILES
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.database.foreign import foreign_rows
+from exeunt.studies.database.tables import FILES
+from exeunt.studies.store.store import Store, open_store
 from hostile import bounded, damaged, mutated, quick, survives, thorough
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,7 +10,7 @@ from exeunt.backends.network import Network
 from exeunt.backends.networks.registry import load
 from exeunt.searcher.fitting import fit
 from exeunt.searcher.full_schedule import make_frame
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.study import StudyConfig, override
 from hostile import ODD, damaged, mutated, quick, refuses, survives
 from hypothesis import given
 from hypothesis import strategies as st

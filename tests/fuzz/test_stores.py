@@ -10,18 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from exeunt.studies import artifacts
-from exeunt.studies.artifact_folder import FolderStore
-from exeunt.studies.artifacts import MARKER, ArtifactStore, locate, open_artifacts
-from exeunt.studies.files import Files
-from exeunt.studies.storage import open_engine
+from exeunt.studies.artifacts import base
+from exeunt.studies.artifacts.base import MARKER, ArtifactStore, locate, open_artifacts
+from exeunt.studies.artifacts.files import Files
+from exeunt.studies.artifacts.folder import FolderStore
+from exeunt.studies.database.engine import open_engine
 from hostile import damaged, mutated, quick, refuses, survives
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 DATA = b"features" * 100
-NAME = f"{artifacts.digest_of(DATA)}.f16"
+NAME = f"{base.digest_of(DATA)}.f16"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_deep_and_an_endless_marker_are_refused(place: tuple[Engine, Path]) ->
 @given(data=damaged(DATA), num_bytes=st.sampled_from([0, 1, -5, len(DATA), 2**31, 2**62]))
 def test_damaged_files_are_refused(data: bytes, num_bytes: int, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(data)
-    error = survives(lambda: artifacts.get(FolderStore(tmp_path), NAME, num_bytes))
+    error = survives(lambda: base.get(FolderStore(tmp_path), NAME, num_bytes))
     assert error is not None or (data == DATA and num_bytes == len(DATA))
 
 
@@ -167,7 +167,7 @@ def answers(draw: st.DrawFn) -> bytes:
 
 def use(store: ArtifactStore) -> None:
     """Every call of a store."""
-    survives(lambda: artifacts.get(store, NAME, len(DATA)))
+    survives(lambda: base.get(store, NAME, len(DATA)))
     survives(lambda: store.read(MARKER, 10_000))
     survives(lambda: store.holds(NAME))
     survives(lambda: list(store.files()))

@@ -27,11 +27,11 @@ from exeunt.backends.timing.samples import environment_digest
 from exeunt.reports.interval import Interval
 from exeunt.reports.pareto import Score
 from exeunt.reports.view import Point, Quality, Spent, StudyView, Throughput
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.outlines import hold
-from exeunt.studies.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
-from exeunt.studies.store import Store, open_store
-from exeunt.studies.workers import Worker
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
+from exeunt.studies.store.store import Store, open_store
+from exeunt.studies.workers.workers import Worker
 
 BLOCKS, STEPS, BATCH, FLOOR = 12, 20, 64, 366.0
 NORMAL, EXITS = "fashion-dit", "fashion-dit-exits"

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from exeunt.backends.schedule import load
 from exeunt.reports.loading import load_view
 from exeunt.searcher.cli import cli
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.store import open_store
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.store.store import open_store
 
 
 @pytest.fixture

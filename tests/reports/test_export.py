@@ -17,7 +17,7 @@ from exeunt.reports.export import default_path, export, portable
 from exeunt.reports.files import write_whole
 from exeunt.reports.report import write_report
 from exeunt.reports.view import Point, StudyView
-from exeunt.studies.outlines import hold
+from exeunt.studies.store.outlines import hold
 
 SCHEMA = Path(tables.__file__).parent / "assets" / "schedule.schema.json"
 

@@ -14,8 +14,8 @@ from exeunt.reports.loading import load_view
 from exeunt.reports.operations import KEPT, keep_operations, with_flops
 from exeunt.reports.view import StudyView
 from exeunt.searcher.proposing import open_study
-from exeunt.studies.optuna_tables import optuna_storage
-from exeunt.studies.store import Store, open_store
+from exeunt.studies.database.optuna.storage import optuna_storage
+from exeunt.studies.store.store import Store, open_store
 
 NAME = "fashion-dit-exits"
 

@@ -14,7 +14,7 @@ from exeunt.reports.samples import GridInfo, draw_samples, sample_grid, strip
 from exeunt.reports.selection import Highlight, highlights
 from exeunt.reports.style import png
 from exeunt.reports.view import StudyView
-from exeunt.studies.outlines import hold
+from exeunt.studies.store.outlines import hold
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from exeunt.reports.loading import load_view
 from exeunt.reports.search_front import FrontReader, SearchFront
 from exeunt.reports.view import Point
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.records import QualityRecord
-from exeunt.studies.store import Store, open_store
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.store.records import QualityRecord
+from exeunt.studies.store.store import Store, open_store
 from optuna._hypervolume import compute_hypervolume
 
 

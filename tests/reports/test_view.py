@@ -12,8 +12,8 @@ from exeunt.reports.pareto import dominates, hypervolume
 from exeunt.reports.standard import EXCESS_LIMIT
 from exeunt.reports.tables import to_dict
 from exeunt.reports.view import Point, StudyView, Throughput
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.store import Store, open_store
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.store.store import Store, open_store
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.networks.registry import load
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.study import StudyConfig, override
 
 
 @pytest.fixture(scope="session")

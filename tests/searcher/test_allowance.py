@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from exeunt.searcher.allowance import Allowance, process_age
-from exeunt.studies.budget import parse_budget
+from exeunt.studies.config.budget import parse_budget
 
 
 class Clock:

@@ -20,9 +20,9 @@ from exeunt.reports.view import StudyView
 from exeunt.searcher import laboratory
 from exeunt.searcher.cli import cli
 from exeunt.searcher.cli_report import sampled
-from exeunt.studies.files import VARIABLE
-from exeunt.studies.storage import optuna_storage
-from exeunt.studies.store import open_store
+from exeunt.studies.artifacts.files import VARIABLE
+from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.store.store import open_store
 from optuna import load_study
 from optuna.trial import TrialState
 from PIL import Image

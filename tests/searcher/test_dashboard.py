@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 from exeunt.searcher.cli import cli
 from exeunt.searcher.dashboard import REFUSED
-from exeunt.studies.config import StudyConfig
-from exeunt.studies.storage import optuna_storage
-from exeunt.studies.store import open_store
+from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.store.store import open_store
 from optuna.exceptions import StorageInternalError
 
 TRIALS = 3

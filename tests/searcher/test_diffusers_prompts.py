@@ -12,7 +12,7 @@ from exeunt.backends.networks.hf.load_pipeline import load_pipeline
 from exeunt.searcher.cli import cli
 from exeunt.searcher.fitting import executor
 from exeunt.searcher.laboratory import set_up
-from exeunt.studies.config import CheckpointConfig, QualityConfig, StudyConfig, override
+from exeunt.studies.config.study import CheckpointConfig, QualityConfig, StudyConfig, override
 from tiny_pipelines import tiny
 
 FEW = ["--num-steps", "6", "--num-images", "16", "--final-images", "24", "--batch-size", "16", "--device", "cpu"]

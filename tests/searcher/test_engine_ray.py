@@ -17,7 +17,7 @@ from exeunt.backends.errors import InputError
 from exeunt.searcher.cli import cli
 from exeunt.searcher.engine_ray_actor import place
 from exeunt.searcher.engine_ray_cluster import Needs, Node, Share, count_workers
-from exeunt.studies.store import open_store
+from exeunt.studies.store.store import open_store
 from sqlalchemy import make_url
 
 ROOT = Path(__file__).parents[2]

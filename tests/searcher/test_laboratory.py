@@ -3,7 +3,7 @@
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.searcher.laboratory import set_up
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.study import StudyConfig, override
 
 
 @pytest.mark.parametrize("name", ["num_images", "final_images"])

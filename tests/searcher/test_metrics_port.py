@@ -20,7 +20,7 @@ from exeunt.searcher.cli import cli
 from exeunt.searcher.endpoint import Endpoint
 from exeunt.searcher.metrics_port import metered
 from exeunt.searcher.progress import Silent
-from exeunt.searcher.standing import standing_at
+from exeunt.studies.workers.status import standing_at
 from prometheus_client.parser import text_string_to_metric_families
 
 STUDY = "closed-form"

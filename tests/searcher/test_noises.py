@@ -6,7 +6,7 @@ import pytest
 from exeunt.backends.schedule import parse
 from exeunt.reports.export import export
 from exeunt.searcher import runner
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.study import StudyConfig, override
 
 STUDIES = {
     "flow": {"checkpoint.options": {"noise": "flow"}, "baseline.spacing_options": {"shift": 3.0}},

@@ -13,10 +13,10 @@ from exeunt.searcher.chunk_sampling import OutOfMemory
 from exeunt.searcher.laboratory import set_up
 from exeunt.searcher.opening import open_session
 from exeunt.searcher.progress import Silent
-from exeunt.studies.budget import parse_budget
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.budget import parse_budget
+from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.outlines import hold
+from exeunt.studies.store.outlines import hold
 
 NETWORK = f"{Path(__file__).parent / 'narrow.py'}:Narrow"
 

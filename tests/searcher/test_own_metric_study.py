@@ -15,7 +15,7 @@ from exeunt.backends.sampling.loop import sample
 from exeunt.reports.loading import load_view
 from exeunt.reports.view import StudyView
 from exeunt.searcher.cli import cli
-from exeunt.studies.store import open_store
+from exeunt.studies.store.store import open_store
 from tiny_clip import save_tiny_clip
 from transformers import CLIPModel, CLIPProcessor
 

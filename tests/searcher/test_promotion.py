@@ -18,7 +18,7 @@ from exeunt.searcher.promotion import (
     violation,
     worst_excess,
 )
-from exeunt.studies.outlines import hold
+from exeunt.studies.store.outlines import hold
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
 SCHEDULE = hold(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4))

@@ -16,7 +16,7 @@ from exeunt.reports.selection import within_loss
 from exeunt.reports.standard import NOISE_LIMIT
 from exeunt.reports.view import StudyView
 from exeunt.searcher.cli import cli
-from exeunt.studies.store import open_store
+from exeunt.studies.store.store import open_store
 
 NETWORK = f"{prompted.__file__}:PromptedNetwork"
 ARGUMENTS = {"components": 4, "dim": 48, "num_blocks": 6}

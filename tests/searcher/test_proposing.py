@@ -14,8 +14,8 @@ from exeunt.searcher.frames import Frame
 from exeunt.searcher.promotion import WORST_EXCESS
 from exeunt.searcher.proposing import SAMPLERS, WORTHLESS, Proposer, Values, open_study
 from exeunt.searcher.spaces import make_space
-from exeunt.studies.storage import optuna_storage
-from exeunt.studies.store import open_store
+from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.store.store import open_store
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Connection, event
 

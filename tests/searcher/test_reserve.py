@@ -15,10 +15,10 @@ from exeunt.searcher.progress import Silent
 from exeunt.searcher.reserve import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS, closing_seconds, reserve
 from exeunt.searcher.search import measure_baselines
 from exeunt.searcher.session import Session
-from exeunt.searcher.standing import standing_at
-from exeunt.studies.budget import Budget, parse_budget
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.budget import Budget, parse_budget
+from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.interruption import Interruption
+from exeunt.studies.workers.status import standing_at
 
 
 @pytest.fixture(scope="module")

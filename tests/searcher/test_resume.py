@@ -11,7 +11,7 @@ import pytest
 from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import DROP, save, with_exits
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.standing import standing_at
+from exeunt.studies.workers.status import standing_at
 
 NUM_PROPOSALS = 8
 # Slow enough that a signal finds the study at work: 32 images take a tenth of a second.

@@ -12,11 +12,11 @@ from exeunt.searcher.progress import Silent
 from exeunt.searcher.promotion import WORST_EXCESS
 from exeunt.searcher.proposing import WORTHLESS
 from exeunt.searcher.search import FIRST_BASELINES
-from exeunt.searcher.standing import standing_at
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.storage import optuna_storage
-from exeunt.studies.store import open_store
+from exeunt.studies.store.store import open_store
+from exeunt.studies.workers.status import standing_at
 
 TRIALS = 12
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exeunt.backends.errors import DeviceError
-from exeunt.searcher import notes
 from exeunt.searcher.allowance import Allowance
 from exeunt.searcher.finals import choose_front, measure_front
 from exeunt.searcher.laboratory import Laboratory, set_up
@@ -20,16 +19,17 @@ from exeunt.searcher.rounds import Rounds
 from exeunt.searcher.runner import work
 from exeunt.searcher.search import ladder, measure_baselines, measure_proposal, search, settle, tell_known
 from exeunt.searcher.session import Session, Stopped
-from exeunt.searcher.standing import standing
 from exeunt.searcher.target import Unmanned, await_target
 from exeunt.searcher.trust import TOLERANCE, difference
-from exeunt.studies.budget import parse_budget
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.budget import parse_budget
+from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.orders import give_order, withdraw_order
-from exeunt.studies.outlines import hold
-from exeunt.studies.store import open_store
-from exeunt.studies.targets import target
+from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.store import open_store
+from exeunt.studies.workers import shared_state
+from exeunt.studies.workers.orders import give_order, withdraw_order
+from exeunt.studies.workers.status import standing
+from exeunt.studies.workers.target import target
 
 BUDGET = "6-trials"
 TOGETHER = Arrival(budget_id="together")
@@ -190,7 +190,7 @@ def test_images_of_a_claimed_point_are_left_to_its_owner(both: tuple[Session, Se
     seed = first.laboratory.config.quality.final_seed
     claim = first.store.evaluations.claim(first.objective.key(compared[0], seed), first.crew.worker.owner, 60.0)
     assert claim is not None
-    second.choice = notes.Choice(second.grant.id, tuple(each.key for each in compared))
+    second.choice = shared_state.Choice(second.grant.id, tuple(each.key for each in compared))
     rounds = Rounds(second, compared)
     for _ in range(4):
         rounds._step()

@@ -24,14 +24,14 @@ from exeunt.searcher.laboratory import load_frames, resolve_device
 from exeunt.searcher.search import ladder
 from exeunt.searcher.watching import Glance, Watcher
 from exeunt.searcher.watching_shown import as_text, json_lines, left, values
-from exeunt.studies.budget import parse_budget
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.orders import give_order
-from exeunt.studies.records import Claim, EvaluationKey, Member
-from exeunt.studies.store import Store, open_store
-from exeunt.studies.tables import WORKERS
-from exeunt.studies.transactions import writing
-from exeunt.studies.workers import GONE, Worker
+from exeunt.studies.config.budget import parse_budget
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.database.tables import WORKERS
+from exeunt.studies.database.transactions import writing
+from exeunt.studies.store.records import Claim, EvaluationKey, Member
+from exeunt.studies.store.store import Store, open_store
+from exeunt.studies.workers.orders import give_order
+from exeunt.studies.workers.workers import GONE, Worker
 from sqlalchemy import make_url
 
 TRIALS = 4

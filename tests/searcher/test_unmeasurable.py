@@ -7,8 +7,8 @@ from exeunt.backends.sampling.loop import NonFiniteSamples
 from exeunt.backends.sampling.noise import initial_noise
 from exeunt.searcher import runner
 from exeunt.searcher.progress import Silent
-from exeunt.searcher.standing import standing_at
-from exeunt.studies.config import StudyConfig, override
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.workers.status import standing_at
 
 NETWORK = f"{Path(__file__).parent / 'fragile.py'}:Fragile"
 

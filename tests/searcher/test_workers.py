@@ -14,10 +14,10 @@ import optuna
 import pytest
 from click.testing import CliRunner
 from exeunt.searcher.cli import cli
-from exeunt.searcher.standing import standing_at
 from exeunt.searcher.workers import environments
-from exeunt.studies.storage import optuna_storage
-from exeunt.studies.store import open_store
+from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.store.store import open_store
+from exeunt.studies.workers.status import standing_at
 
 # Slow enough that a signal finds a worker at work: 32 images take a fifth of a second.
 SLOW = ["--network-arg", "seconds_per_block=0.0001"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 from exeunt.backends.schedule import DROP, RUN, NetworkSignature, Noise, Sampler, Schedule, Step
-from exeunt.studies.records import EvaluationKey
-from exeunt.studies.store import Store, open_store
+from exeunt.studies.store.records import EvaluationKey
+from exeunt.studies.store.store import Store, open_store
 
 NOISE = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 SAMPLER = Sampler(

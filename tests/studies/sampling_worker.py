@@ -9,10 +9,10 @@ import random
 import sys
 
 import numpy as np
-from exeunt.studies.leases import StaleClaim
-from exeunt.studies.records import EvaluationKey
-from exeunt.studies.store import Store, open_store
-from exeunt.studies.workers import Worker
+from exeunt.studies.store.leases import StaleClaim
+from exeunt.studies.store.records import EvaluationKey
+from exeunt.studies.store.store import Store, open_store
+from exeunt.studies.workers.workers import Worker
 
 WIDTH = 64
 

@@ -15,14 +15,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.studies import artifact_folder, artifacts
-from exeunt.studies.artifact_folder import FolderStore
-from exeunt.studies.artifacts import MARKER, ArtifactStore, DamagedArtifact, MissingArtifact, locate, open_artifacts
-from exeunt.studies.faults import NoRoom, Unreachable
-from exeunt.studies.integrity import check_all
-from exeunt.studies.records import EvaluationKey
-from exeunt.studies.removal import collect_garbage
-from exeunt.studies.store import Store, open_store
+from exeunt.studies.artifacts import base
+from exeunt.studies.artifacts import folder as artifact_folder
+from exeunt.studies.artifacts.base import (
+    MARKER,
+    ArtifactStore,
+    DamagedArtifact,
+    MissingArtifact,
+    locate,
+    open_artifacts,
+)
+from exeunt.studies.artifacts.folder import FolderStore
+from exeunt.studies.database.errors import NoRoom, Unreachable
+from exeunt.studies.maintenance.check import check_all
+from exeunt.studies.maintenance.delete import collect_garbage
+from exeunt.studies.store.records import EvaluationKey
+from exeunt.studies.store.store import Store, open_store
 
 MakeKey = Callable[..., EvaluationKey]
 KEYS = {"AWS_ACCESS_KEY_ID": "a-test's", "AWS_SECRET_ACCESS_KEY": "a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -67,40 +75,40 @@ class ArtifactConformance:
     """The contract. Subclasses give `store`, an open store that is in use and has no files yet."""
 
     def test_files_come_back(self, store: ArtifactStore) -> None:
-        name = artifacts.put(store, DATA, "f16")
-        assert name == f"{artifacts.digest_of(DATA)}.f16"
-        assert artifacts.get(store, name, len(DATA)) == DATA
+        name = base.put(store, DATA, "f16")
+        assert name == f"{base.digest_of(DATA)}.f16"
+        assert base.get(store, name, len(DATA)) == DATA
         assert store.holds(name)
 
     def test_what_is_not_there_is_said_by_name(self, store: ArtifactStore) -> None:
         name = f"{'0' * 64}.f16"
         assert not store.holds(name)
         with pytest.raises(MissingArtifact, match=name):
-            artifacts.get(store, name, 1)
+            base.get(store, name, 1)
         store.remove(name)
 
     @pytest.mark.parametrize("data", [b"", DATA[:-1], DATA + b"s", DATA[::-1]])
     def test_what_changed_is_noticed(self, store: ArtifactStore, data: bytes) -> None:
-        name = artifacts.put(store, DATA, "f16")
+        name = base.put(store, DATA, "f16")
         store.write(name, data)
         with pytest.raises(DamagedArtifact, match=f"{name}.* changed"):
-            artifacts.get(store, name, len(DATA))
+            base.get(store, name, len(DATA))
 
     def test_no_more_is_read_than_was_written(self, store: ArtifactStore) -> None:
         store.write(f"{'0' * 64}.f16", bytes(1_000_000))
         assert len(store.read(f"{'0' * 64}.f16", 10)) == 11
 
     def test_writing_again_replaces_whole_and_makes_young(self, store: ArtifactStore) -> None:
-        name = artifacts.put(store, DATA, "f16")
+        name = base.put(store, DATA, "f16")
         store.write(name, b"changed")
-        artifacts.put(store, DATA, "f16")
-        assert artifacts.get(store, name, len(DATA)) == DATA
+        base.put(store, DATA, "f16")
+        assert base.get(store, name, len(DATA)) == DATA
         (stored,) = store.files()
         assert (stored.name, stored.num_bytes) == (name, len(DATA))
         assert stored.age_seconds < 60
 
     def test_a_list_has_what_is_there(self, store: ArtifactStore) -> None:
-        names = {artifacts.put(store, bytes([number]), "png") for number in range(5)}
+        names = {base.put(store, bytes([number]), "png") for number in range(5)}
         assert {stored.name for stored in store.files()} == names
         store.remove(sorted(names)[0])
         assert {stored.name for stored in store.files()} == set(sorted(names)[1:])
@@ -110,7 +118,7 @@ class ArtifactConformance:
     )
     def test_only_digests_are_names(self, store: ArtifactStore, name: str) -> None:
         with pytest.raises(DamagedArtifact, match="is no name of a file"):
-            artifacts.get(store, name, 100)
+            base.get(store, name, 100)
 
 
 class TestFolder(ArtifactConformance):
@@ -138,7 +146,7 @@ class TestBucket(ArtifactConformance):
 WRITES = """
 import sys
 from pathlib import Path
-from exeunt.studies.artifact_folder import FolderStore
+from exeunt.studies.artifacts.folder import FolderStore
 FolderStore(Path(sys.argv[1]), makes=True).write("0" * 64 + ".f16", bytes(100_000))
 """
 
@@ -169,9 +177,9 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", lambda descriptor: (look(), wait(descriptor)))
     monkeypatch.setattr(Path, "replace", look_and_rename)
-    artifacts.put(store, DATA, "f16")
+    base.put(store, DATA, "f16")
     assert seen == [[], [], [len(DATA)], [len(DATA)]], "the folder's folder, the rename, the file, the folder"
-    artifacts.put(store, DATA, "f16")
+    base.put(store, DATA, "f16")
     assert seen[4:] == [[len(DATA)]] * 2, "nothing is renamed over what a row may name"
 
 
@@ -179,7 +187,7 @@ def test_a_folder_that_is_not_mounted_any_more_is_not_written_to(tmp_path: Path)
     store = FolderStore(tmp_path / "files")
     store.make()
     with pytest.raises(Unreachable, match="has no marker any more"):
-        artifacts.put(store, DATA, "f16")
+        base.put(store, DATA, "f16")
 
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
@@ -294,9 +302,9 @@ def test_a_server_that_does_not_speak_s3_is_out_of_reach(
 def test_no_more_is_read_than_a_file_may_have(num_bytes: int, tmp_path: Path) -> None:
     """Whatever a row says of it."""
     store = FolderStore(tmp_path / "files", makes=True)
-    name = artifacts.put(store, DATA, "f16")
+    name = base.put(store, DATA, "f16")
     with pytest.raises(DamagedArtifact, match="its contents changed"):
-        artifacts.get(store, name, num_bytes)
+        base.get(store, name, num_bytes)
 
 
 def test_without_keys_the_fix_is_said(s3: str, keys: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.studies.budget import Budget, parse_budget
+from exeunt.studies.config.budget import Budget, parse_budget
 from hypothesis import given
 from hypothesis import strategies as st
 

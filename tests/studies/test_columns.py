@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from exeunt.backends.errors import StorageError
-from exeunt.studies.columns import BigWhole, Bytes, LongWords, Moment, Number, Whole, Words
+from exeunt.studies.database.columns import BigWhole, Bytes, LongWords, Moment, Number, Whole, Words
 from sqlalchemy import Column, MetaData, Table, create_engine, select
 
 VALUES: dict[Any, list[Any]] = {

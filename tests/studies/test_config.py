@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.studies.config import (
+from exeunt.studies.config.rules import defaults
+from exeunt.studies.config.study import (
     FREE_SETTINGS,
     SECTIONS,
     QualityConfig,
@@ -22,7 +23,6 @@ from exeunt.studies.config import (
     settings,
     to_dict,
 )
-from exeunt.studies.settings import defaults
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -17,17 +17,17 @@ import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
 from exeunt.searcher.cli import cli
-from exeunt.studies.artifacts import MARKER, MissingArtifact, Stored
-from exeunt.studies.backup import back_up
-from exeunt.studies.config import StudyConfig
-from exeunt.studies.copying import copy_study
-from exeunt.studies.evaluations import DamagedFeatures
-from exeunt.studies.files import VARIABLE
-from exeunt.studies.integrity import check_all
-from exeunt.studies.records import Claim, EvaluationKey, Member
-from exeunt.studies.removal import collect_garbage, delete_study, find_garbage
-from exeunt.studies.storage import optuna_storage
-from exeunt.studies.store import Store, open_store
+from exeunt.studies.artifacts.base import MARKER, MissingArtifact, Stored
+from exeunt.studies.artifacts.files import VARIABLE
+from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.maintenance.backup import back_up
+from exeunt.studies.maintenance.check import check_all
+from exeunt.studies.maintenance.copy import copy_study
+from exeunt.studies.maintenance.delete import collect_garbage, delete_study, find_garbage
+from exeunt.studies.store.evaluations import DamagedFeatures
+from exeunt.studies.store.records import Claim, EvaluationKey, Member
+from exeunt.studies.store.store import Store, open_store
 from numpy.typing import NDArray
 from optuna import create_study
 
@@ -261,7 +261,7 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from exeunt.studies import evaluations
-from exeunt.studies.store import open_store
+from exeunt.studies.store.store import open_store
 with open_store(sys.argv[1]) as store:
     key = store.evaluations.evaluations()[0].key
     claim = store.evaluations.claim(key, "bob", 60.0, "demo")
@@ -286,8 +286,8 @@ def test_a_worker_killed_between_file_and_row_leaves_a_file_alone(
 
 KILLED_AT_MARKER = """
 import os, signal, sys
-from exeunt.studies.artifact_folder import FolderStore
-from exeunt.studies.store import open_store
+from exeunt.studies.artifacts.folder import FolderStore
+from exeunt.studies.store.store import open_store
 write = FolderStore.write
 def and_die(*arguments):
     write(*arguments)

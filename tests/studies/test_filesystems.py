@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.studies.filesystems import file_system, is_network, refuse_network
+from exeunt.studies.database.engine import file_system, is_network, refuse_network
 
 MOUNTS = r"""
 /dev/vda / ext4 rw,relatime 0 0

@@ -8,9 +8,9 @@ from dataclasses import replace
 import optuna
 import pytest
 from at_once import at_once
-from exeunt.studies.optuna_changes import Changes, Ending, Parameter, store_changes
-from exeunt.studies.optuna_tables import add_once, together
-from exeunt.studies.storage import open_engine, optuna_storage
+from exeunt.studies.database.engine import open_engine, optuna_storage
+from exeunt.studies.database.optuna.storage import add_once, together
+from exeunt.studies.database.optuna.writing import Changes, Ending, Parameter, store_changes
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage

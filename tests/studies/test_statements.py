@@ -11,8 +11,8 @@ FILES = [path for folder in FOLDERS for path in sorted((Path(__file__).parents[2
 # What hands text to a database. SQLite takes no parameters in a PRAGMA; the one word that is put in is a constant.
 SENDING = {"text", "exec_driver_sql", "execute", "executemany", "executescript", "DDL", "literal_column"}
 CONSTANT = {
-    ("studies/transactions.py", "PRAGMA busy_timeout={round(1000 * faults.BUSY_SECONDS)}"),
-    ("studies/schema.py", "PRAGMA journal_mode{wanted}"),
+    ("studies/database/transactions.py", "PRAGMA busy_timeout={round(1000 * faults.BUSY_SECONDS)}"),
+    ("studies/database/schema.py", "PRAGMA journal_mode{wanted}"),
 }
 
 

@@ -13,11 +13,12 @@ import optuna
 import pytest
 from exeunt.backends.errors import InputError, StorageError
 from exeunt.backends.schedule import Schedule
-from exeunt.studies import filesystems, schema
-from exeunt.studies.config import StudyConfig
-from exeunt.studies.storage import open_engine, optuna_storage, parse_url
-from exeunt.studies.store import Store, open_store
-from exeunt.studies.transactions import clock, reading, writing
+from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.database import engine as filesystems
+from exeunt.studies.database import schema
+from exeunt.studies.database.engine import open_engine, optuna_storage, parse_url
+from exeunt.studies.database.transactions import clock, reading, writing
+from exeunt.studies.store.store import Store, open_store
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
@@ -308,8 +309,8 @@ def test_a_damaged_database_is_one_clear_error(store: Store, url: str, database:
 
 def test_a_lock_that_stays_is_one_clear_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     open_engine(url).dispose()
-    monkeypatch.setattr("exeunt.studies.faults.BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("exeunt.studies.patience.PATIENCE", 0.0)
+    monkeypatch.setattr("exeunt.studies.database.errors.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("exeunt.studies.database.retries.PATIENCE", 0.0)
     holder = sqlite3.connect(url.removeprefix("sqlite:///"))
     holder.execute("BEGIN IMMEDIATE")
     with open_store(url) as waiting, pytest.raises(StorageError, match=r"locked .* by another process\. Try again"):

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Schedule
-from exeunt.studies.config import StudyConfig, override
-from exeunt.studies.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
-from exeunt.studies.leases import StaleClaim
-from exeunt.studies.records import Claim, EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
-from exeunt.studies.store import Store, open_store
-from exeunt.studies.transactions import writing
+from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.database.transactions import writing
+from exeunt.studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
+from exeunt.studies.store.leases import StaleClaim
+from exeunt.studies.store.records import Claim, EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
+from exeunt.studies.store.store import Store, open_store
 from numpy.typing import NDArray
 from sqlalchemy import event, text
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exeunt.studies.config import StudyConfig
-from exeunt.studies.records import EvaluationKey
-from exeunt.studies.store import Store, open_store
+from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.store.records import EvaluationKey
+from exeunt.studies.store.store import Store, open_store
 
 PROGRAM = Path(__file__).with_name("sampling_worker.py")
 MakeKey = Callable[..., EvaluationKey]

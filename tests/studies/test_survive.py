@@ -11,12 +11,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from exeunt.studies.config import StudyConfig
-from exeunt.studies.records import EvaluationKey
-from exeunt.studies.store import Store
-from exeunt.studies.tables import CHUNKS
-from exeunt.studies.transactions import writing
-from exeunt.studies.workers import Worker
+from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.database.tables import CHUNKS
+from exeunt.studies.database.transactions import writing
+from exeunt.studies.store.records import EvaluationKey
+from exeunt.studies.store.store import Store
+from exeunt.studies.workers.workers import Worker
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FEATURES = np.ones((4, 3), dtype=np.float32)

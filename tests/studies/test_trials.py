@@ -8,22 +8,22 @@ from collections import Counter
 import optuna
 import pytest
 from at_once import at_once
-from exeunt.studies import trials
-from exeunt.studies.config import StudyConfig
-from exeunt.studies.storage import open_engine, optuna_storage
-from exeunt.studies.store import Store
-from exeunt.studies.trials import TrialKeeper
-from exeunt.studies.workers import Worker
+from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.database.engine import open_engine, optuna_storage
+from exeunt.studies.store.store import Store
+from exeunt.studies.workers import trials
+from exeunt.studies.workers.trials import TrialKeeper
+from exeunt.studies.workers.workers import Worker
 from optuna.trial import TrialState
 
 # Asks for a trial, does what the argument says with it, and is killed.
 DIES = """
 import os, signal, sys
 import optuna
-from exeunt.studies.storage import optuna_storage
-from exeunt.studies.store import open_store
-from exeunt.studies.trials import TrialKeeper
-from exeunt.studies.workers import Worker
+from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.store.store import open_store
+from exeunt.studies.workers.trials import TrialKeeper
+from exeunt.studies.workers.workers import Worker
 with open_store(sys.argv[1]) as store, Worker(store, "demo", lease_seconds=3600.0) as worker:
     study = optuna.load_study(storage=optuna_storage(store.engine), study_name="demo")
     trial = study.ask()

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 from exeunt.backends.schedule import load
 from exeunt.searcher.cli import cli
-from exeunt.studies import schema
-from exeunt.studies.migrations import CURRENT
-from exeunt.studies.storage import bare_engine, optuna_storage
-from exeunt.studies.store import open_store
-from exeunt.studies.transactions import reading
+from exeunt.studies.database import schema
+from exeunt.studies.database.engine import bare_engine, optuna_storage
+from exeunt.studies.database.migrations import CURRENT
+from exeunt.studies.database.transactions import reading
+from exeunt.studies.store.store import open_store
 from optuna import load_study
 
 DATA = Path(__file__).parent / "data"

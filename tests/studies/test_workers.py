@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 from exeunt.backends.errors import Interrupted
-from exeunt.studies.leases import StaleClaim
-from exeunt.studies.processes import Process, this_process
-from exeunt.studies.records import EvaluationKey
-from exeunt.studies.store import Store
-from exeunt.studies.tables import WORKERS
-from exeunt.studies.transactions import clock, writing
-from exeunt.studies.workers import Worker, bury_dead_workers, living_workers
+from exeunt.studies.database.tables import WORKERS
+from exeunt.studies.database.transactions import clock, writing
+from exeunt.studies.store.leases import StaleClaim
+from exeunt.studies.store.records import EvaluationKey
+from exeunt.studies.store.store import Store
+from exeunt.studies.workers.processes import Process, this_process
+from exeunt.studies.workers.workers import Worker, bury_dead_workers, living_workers
 
 MakeKey = Callable[..., EvaluationKey]
 
@@ -26,9 +26,9 @@ def url(either_url: str) -> str:
 
 CLAIMS_AND_DIES = """
 import os, signal, sys
-from exeunt.studies.records import EvaluationKey
-from exeunt.studies.store import open_store
-from exeunt.studies.workers import Worker
+from exeunt.studies.store.records import EvaluationKey
+from exeunt.studies.store.store import open_store
+from exeunt.studies.workers.workers import Worker
 with open_store(sys.argv[1]) as store, Worker(store, "demo", lease_seconds=3600.0) as worker:
     store.evaluations.claim(EvaluationKey(**eval(sys.argv[2])), worker.owner, worker.lease_seconds)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,89 @@
+"""Contents of files on their way from one database to another, from store to store or into the rows of a backup."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import Table
+
+from ..database.tables import CHUNKS, FILES
+from .base import DamagedArtifact, digest_of
+from .features import SUFFIX, chunk_bytes
+from .files import Files
+
+Row = dict[str, Any]
+# The columns that hold contents, or nothing where these are a file.
+CONTENTS = {CHUNKS.name: "features", FILES.name: "content"}
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Takes contents to where `there` keeps its own.
+
+    Attributes:
+        here: the files of the rows that come.
+        there: those of the database that they are put in.
+        packs: whether they stand in its rows, which makes it a backup that needs nothing beside it.
+    """
+
+    here: Files
+    there: Files
+    packs: bool = False
+
+    def moved(self, table: Table, row: Row) -> Row:
+        """The row as the other database has it, with its contents there for good.
+
+        Raises:
+            MissingArtifact, DamagedArtifact: the contents can't be had.
+        """
+        if table.name not in CONTENTS:
+            return row
+        data = contents(table, row, self.here)
+        if self.packs:
+            return row | {CONTENTS[table.name]: in_row(table, data)}
+        self.there.put(data, suffix(table, row))
+        return row | {CONTENTS[table.name]: b"" if table is CHUNKS else ""}
+
+    def arrived(self, table: Table, row: Row) -> Row:
+        """A row of the other database, with the digest of the contents that are there in place of the stated one."""
+        if table.name not in CONTENTS:
+            return row
+        return row | {"sha256": digest_of(contents(table, row, self.there))}
+
+
+def contents(table: Table, row: Row, files: Files) -> bytes:
+    """What a row stands for, verified. Raises `MissingArtifact` or `DamagedArtifact`."""
+    if table is CHUNKS:
+        return chunk_bytes(SimpleNamespace(**row), files)
+    if not row["content"]:
+        return files.get(row["sha256"], suffix(table, row), row["num_bytes"])
+    try:
+        data = base64.b64decode(row["content"], validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if digest_of(data) != row["sha256"]:
+        raise DamagedArtifact("its row changed. Restore a backup of the database.")
+    return data
+
+
+def in_row(table: Table, data: bytes) -> bytes | str:
+    """Contents as their column holds them."""
+    return data if table is CHUNKS else base64.b64encode(data).decode()
+
+
+def file_name(table: Table, row: Row) -> str:
+    """The name of a row's file in the store."""
+    return f"{row['sha256']}.{suffix(table, row)}"
+
+
+def suffix(table: Table, row: Row) -> str:
+    """What ends it."""
+    return SUFFIX if table is CHUNKS else KINDS.get(row["kind"], "unknown")
+
+
+# What ends the names of a study's files, by their kinds.
+KINDS = {"samples": "png", "schedule": "schedule.json"}

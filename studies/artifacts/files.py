@@ -1,0 +1,218 @@
+"""The files of one database: where its store is, and that it is its own.
+
+Unless a user names a store, those of an SQLite database are in a folder beside it. A server's database must name one
+that every worker can read. What proves it is a marker: a file with a token that was drawn when the store was taken into
+use, and that stands in the database too. So nobody writes to a folder of the same name on another machine, and no two
+databases share a store, where one would remove as garbage what the other needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast, final
+
+from sqlalchemy import Connection, Engine, Row, func, select, text
+
+from ...backends.errors import InputError
+from ..database.errors import place
+from ..database.retries import patiently
+from ..database.tables import ARTIFACTS, CHUNKS
+from ..database.transactions import clock, is_read_only, reading, writing
+from . import base
+from .base import MARKER, ArtifactStore, Location, MissingArtifact, Stored, locate, open_artifacts
+from .folder import FolderStore
+
+VARIABLE = "EXEUNT_ARTIFACTS"
+INTENDED, TAKEN = 0, 1  # rows of ARTIFACTS: the store that somebody is taking into use, and the one that is in use
+MAX_MARKER_BYTES = 10_000
+
+
+@final
+class Files:
+    """The files that rows of a database name, in the store that is found when it is first needed.
+
+    Args:
+        engine: the database's.
+        given: the store that a user named for it, a URL or a folder; else what `EXEUNT_ARTIFACTS` says about a
+            server's database, or where the database says that it is.
+    """
+
+    def __init__(self, engine: Engine, given: str | None = None) -> None:
+        self._engine = engine
+        self._given = given or (os.environ.get(VARIABLE, "").strip() or None if _is_server(engine) else None)
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The store, which belongs to this database. One that was named for a database without any is taken into use.
+
+        Raises:
+            InputError: there is none, it can't be used, or its marker is not this database's.
+            Unreachable: it is out of reach.
+        """
+        row = patiently(self._engine, self._row)
+        if row is None and self._given is None:
+            return self._beside()
+        if row is None and not is_read_only(self._engine):
+            return patiently(self._engine, self._take)
+        return patiently(self._engine, lambda: self._proved(row))
+
+    @property
+    def are_used(self) -> bool:
+        """Whether the database has a store: one on a server that comes from an earlier version may have none yet."""
+        return not _is_server(self._engine) or patiently(self._engine, self._row) is not None
+
+    def find(self) -> None:
+        """Finds the store, if the database has one, before a transaction begins in which it is needed."""
+        if self.are_used:
+            _ = self.store
+
+    def put(self, data: bytes, suffix: str) -> str:
+        """Writes a file, durably, and returns the digest of its contents. The row that names it comes afterwards."""
+        return base.put(self.store, data, suffix).partition(".")[0]
+
+    def get(self, digest: str, suffix: str, num_bytes: int) -> bytes:
+        """A file's contents. Raises `MissingArtifact` or `DamagedArtifact`."""
+        return base.get(self.store, f"{digest}.{suffix}", num_bytes)
+
+    def holds(self, digest: str, suffix: str) -> bool:
+        """Whether a file is there. Asked again before a row is committed, since old files are collected as garbage."""
+        return self.store.holds(f"{digest}.{suffix}")
+
+    def listed(self) -> list[Stored]:
+        """All files of the store, whether a row names them or not."""
+        return list(self.store.files()) if self.are_used else []
+
+    def _row(self) -> Row[Any] | None:
+        with reading(self._engine) as connection:
+            return _row(connection)
+
+    def _beside(self) -> FolderStore:
+        if _is_server(self._engine):
+            raise InputError(
+                f"artifacts: a database on a server must name a place for files that all workers can read, but "
+                f"{place(self._engine)} names none. Add --artifacts with {base.KNOWN}, or set {VARIABLE}."
+            )
+        folder = folder_beside(self._engine)
+        if not is_read_only(self._engine) and not folder.is_dir() and patiently(self._engine, self._has_files):
+            raise InputError(
+                f"artifacts: the files of {place(self._engine)} must be in {folder}, but that is not there. Move it "
+                "there. If it is lost, make it with mkdir: the search samples again what it needs."
+            )
+        return FolderStore(folder, makes=True)
+
+    def _has_files(self) -> bool:
+        with reading(self._engine) as connection:
+            return _has_files(connection)
+
+    def _take(self) -> ArtifactStore:
+        """Takes the named store into use, unless another process does at this moment; then that one's holds."""
+        assert self._given is not None
+        location = locate(self._given)
+        store = open_artifacts(location)
+        token = self._intend(location.url)
+        with self._alone() as connection:
+            row = _row(connection)
+            if row is None:
+                _refuse_second(connection, self._engine)
+                _mark(store, location, token)
+                values = {"id": TAKEN, "url": location.url, "token": token, "created": clock()}
+                connection.execute(ARTIFACTS.insert().values(values))
+            connection.execute(ARTIFACTS.delete().where(ARTIFACTS.c.id == INTENDED))
+        return store if row is None else self._proved(row)
+
+    def _intend(self, url: str) -> str:
+        """The token for a store's marker, committed before it is written: who is killed between the marker and the row
+        of the store that is in use leaves a marker that the next one knows."""
+        with self._alone() as connection:
+            intended = ARTIFACTS.c.id == INTENDED
+            found = connection.execute(select(ARTIFACTS).where(intended)).first()
+            if found is not None and found.url == url:
+                return found.token
+            token = secrets.token_hex(16)
+            connection.execute(ARTIFACTS.delete().where(intended))
+            values = {"id": INTENDED, "url": url, "token": token, "created": clock()}
+            connection.execute(ARTIFACTS.insert().values(values))
+            return token
+
+    @contextmanager
+    def _alone(self) -> Generator[Connection]:
+        """A durable transaction during which nobody else takes a store into use."""
+        with writing(self._engine, durable=True) as connection:
+            if _is_server(self._engine):
+                connection.execute(text("LOCK TABLE exeunt_artifacts IN EXCLUSIVE MODE"))
+            yield connection
+
+    def _proved(self, row: Row[Any] | None) -> ArtifactStore:
+        """The store that was named, else the database's, once its marker was read."""
+        url = self._given or (row.url if row is not None else "")
+        store = open_artifacts(locate(url))
+        if row is None or _token(store) != row.token:
+            stated = "has none" if row is None else f"keeps its files in {row.url}"
+            raise InputError(
+                f"artifacts: {store.url} does not have the marker of {place(self._engine)}, which {stated}. Mount that "
+                f"same place here and name it with --artifacts or {VARIABLE}, or leave these out."
+            )
+        return store
+
+
+def folder_beside(engine: Engine) -> Path:
+    """The folder of an SQLite database's files, for as long as it names no other store."""
+    return Path(f"{place(engine)}-files")
+
+
+def _is_server(engine: Engine) -> bool:
+    return engine.url.get_backend_name() != "sqlite"
+
+
+def _row(connection: Connection) -> Row[Any] | None:
+    return connection.execute(select(ARTIFACTS).where(ARTIFACTS.c.id == TAKEN)).first()
+
+
+def _has_files(connection: Connection) -> bool:
+    query = select(CHUNKS.c.id).where(func.length(CHUNKS.c.features) == 0).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _refuse_second(connection: Connection, engine: Engine) -> None:
+    """A store that is named late would leave what is in the folder behind."""
+    if _has_files(connection):
+        raise InputError(
+            f"artifacts: {place(engine)} keeps its files in {folder_beside(engine)}. Leave --artifacts out, or copy "
+            "the study with `exeunt study copy NAME --to OTHER.db --artifacts PLACE`."
+        )
+
+
+def _mark(store: ArtifactStore, location: Location, token: str) -> None:
+    """Writes the marker with this token, unless it is there.
+
+    Raises:
+        InputError: another database's is there.
+    """
+    if (found := _token(store)) == token:
+        return
+    if found is not None:
+        raise InputError(
+            f"artifacts: {store.url} belongs to another database, as its marker says. Name another place; if that "
+            f"database is no more, empty this one, {MARKER} too."
+        )
+    if isinstance(store, FolderStore):
+        store.make()
+    store.write(MARKER, json.dumps({"exeunt": "artifacts", "token": token, "url": location.url}).encode())
+
+
+def _token(store: ArtifactStore) -> str | None:
+    """The token in a store's marker, or None if it has none."""
+    try:
+        found = json.loads(store.read(MARKER, MAX_MARKER_BYTES))
+    except MissingArtifact:
+        return None
+    except (ValueError, RecursionError):
+        return ""
+    token = cast(dict[str, Any], found).get("token") if isinstance(found, dict) else None
+    return token if isinstance(token, str) and token else ""

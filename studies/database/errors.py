@@ -1,0 +1,137 @@
+"""What a database's errors mean: which can be waited for, which a user must mend, and what to type next."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote
+
+import optuna
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+
+from ...backends.errors import ExeuntError, InputError, StorageError
+from . import passwords
+
+BUSY_SECONDS = 60.0
+
+
+class Unreachable(StorageError):
+    """The database could not be reached, or the transaction was cut off: the same one may succeed in a moment."""
+
+    identifier = "storage-unreachable"
+
+
+class NoRoom(Unreachable):
+    """The database's disk is full; nothing was committed. Somebody may make room."""
+
+    identifier = "storage-full"
+
+
+def place(engine: Engine) -> str:
+    """The database in words, without a password: a file's path, or a URL."""
+    url = engine.url
+    if url.get_backend_name() != "sqlite":
+        return passwords.shown(url)
+    database = str(url.database)
+    return unquote(database.removeprefix("file:")) if database.startswith("file:") else database
+
+
+@contextmanager
+def storage_errors(engine: Engine) -> Generator[None]:
+    """Within this block, a database that cannot do what it should raises `StorageError` or `InputError` with a fix.
+
+    Violated constraints are mistakes of ours and pass through as they are.
+    """
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error) as error:
+        raise explained(error, place(engine)) from error
+
+
+def explained(error: BaseException, where: str) -> ExeuntError:
+    """The driver's error with what to do about it. Optuna's wrapper around one counts as the one inside."""
+    if isinstance(error, optuna.exceptions.StorageInternalError):
+        error = error.__cause__ or error
+    original = error.orig if isinstance(error, DBAPIError) else error
+    reason = passwords.redact(_first_line(str(original)))
+    state = str(getattr(original, "sqlstate", None) or "")
+    for kind, words in _meanings(reason, state):
+        return kind(f"storage: {where} {words.format(reason=reason, seconds=BUSY_SECONDS)}")
+    # libpq gives no code for a connection that it could not make, and none for one that broke.
+    at_libpq = isinstance(error, OperationalError) and not state and not isinstance(original, sqlite3.Error)
+    if at_libpq or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        return Unreachable(f"storage: {where} {_AGAIN.format(reason=reason)}")
+    return StorageError(f"storage: {where} cannot do this ({reason}). Check the database, and try again.")
+
+
+def explained_by_disk(error: OSError, where: str) -> ExeuntError:
+    """The same of what a database's file system says."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoom(f"storage: {where} {_ROOM}")
+    return StorageError(f"storage: {where} {_DISK}")
+
+
+def _meanings(reason: str, state: str) -> Iterator[tuple[type[ExeuntError], str]]:
+    if not state:
+        yield from ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
+    else:
+        yield from ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0]
+
+
+_AGAIN = "is out of reach ({reason}). Check that it is there, and try again."
+_ROOM = "has no room left on its disk. Make room and run `exeunt resume`; nothing committed is lost."
+_DISK = "could not be read or written by the disk. Check the disk, then run `exeunt resume`."
+_PASSWORD = (
+    "refuses to let this user in ({reason}). Put the right password into the URL in EXEUNT_STORAGE, or into ~/.pgpass."
+)
+
+# Words of SQLite, of SQLAlchemy's pool, and of libpq while it connects, when there is no code yet.
+_BY_WORDS: tuple[tuple[str, type[ExeuntError], str], ...] = (
+    (
+        "file is not a database",
+        InputError,
+        "must be an SQLite database, but is another kind of file. Choose another name.",
+    ),
+    (
+        "is locked",
+        Unreachable,
+        "stayed locked for {seconds:g} s by another process. Try again when that one has ended.",
+    ),
+    ("readonly database", StorageError, "cannot be written. Check the permissions of the file and its folder."),
+    ("unable to open", StorageError, "cannot be opened. Check the permissions of the file and its folder."),
+    ("disk is full", NoRoom, _ROOM),
+    ("malformed", StorageError, "is damaged. Restore it from a backup."),
+    ("disk I/O error", StorageError, _DISK),
+    ("QueuePool limit", Unreachable, "was busy for two minutes in this process. Try again."),
+    ("password authentication failed", InputError, _PASSWORD),
+    ("no password supplied", InputError, _PASSWORD),
+    ("no pg_hba.conf entry", InputError, "does not take this user from here ({reason}). Ask who runs it."),
+    ("FATAL:  database", InputError, "is not there ({reason}). Make it with `createdb`, or correct the URL."),
+    ("FATAL:  role", InputError, "does not know this user ({reason}). Correct the URL."),
+    ("invalid connection option", InputError, "has an option that libpq does not know. Correct the URL."),
+)
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_CODE: tuple[tuple[tuple[str, ...], type[ExeuntError], str], ...] = (
+    (("53100",), NoRoom, _ROOM),
+    (
+        ("25006",),
+        StorageError,
+        "takes no changes at the moment ({reason}). Check that it is the primary server, and try again.",
+    ),
+    (
+        ("42501",),
+        InputError,
+        "does not let this user do that ({reason}). Grant SELECT, INSERT, UPDATE and DELETE on its tables.",
+    ),
+    # Connections that break, shortage, shut-downs, deadlocks, transactions that were too slow or too late.
+    (("08", "53", "57P", "40", "25P03", "55P03"), Unreachable, _AGAIN),
+)

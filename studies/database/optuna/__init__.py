@@ -1,0 +1,1 @@
+"""Optuna's storage over the same database."""

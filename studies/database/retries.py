@@ -1,0 +1,89 @@
+"""Transactions again: a server that restarts, or a connection that is cut, costs a worker a wait and nothing else.
+
+A transaction that was cut off may have been committed without its answer. So everything that is repeated here is
+written to be repeated: rows are inserted once by a key, and a fencing token refuses those that come too late.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import Engine
+
+from .. import interruption
+from .errors import Unreachable
+from .transactions import is_read_only
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOG = logging.getLogger("exeunt.storage")
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+PATIENCE = 180.0  # seconds; a database server takes less to start again
+
+_spent, _retried = 0.0, 0
+
+
+class _HasEngine(Protocol):
+    engine: Engine
+
+
+def patient(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Repeats a method of a store whose one transaction was cut off, as `patiently` does."""
+
+    @wraps(method)
+    def repeat(self: _HasEngine, *arguments: P.args, **options: P.kwargs) -> R:
+        return patiently(self.engine, lambda: method(self, *arguments, **options))
+
+    return repeat
+
+
+def patiently(engine: Engine, action: Callable[[], R]) -> R:
+    """What the action returns; while the database is out of reach it is done again, with longer and longer pauses.
+
+    An engine that is only read from is not waited for: whoever asks wants to know that it is out of reach.
+
+    Raises:
+        Unreachable: it stayed so for `PATIENCE` seconds.
+        Interrupted: a signal came meanwhile.
+    """
+    global _spent, _retried
+    began, pauses = time.monotonic(), _pauses()
+    while True:
+        start = time.perf_counter()
+        try:
+            return action()
+        except Unreachable as error:
+            pause = next(pauses)
+            left = began + PATIENCE - time.monotonic()
+            if is_read_only(engine) or pause > left:
+                raise
+            _retried += 1
+            LOG.warning("%s Trying again in %.1f s, for %.0f s at most.", error, pause, left)
+            interruption.wait(pause)
+        finally:
+            _spent += time.perf_counter() - start
+
+
+def seconds_spent() -> float:
+    """Seconds that this process has spent on transactions so far, waiting for other writers included."""
+    return _spent
+
+
+def retries() -> int:
+    """How often this process has waited to do a transaction again so far."""
+    return _retried
+
+
+def _pauses() -> Iterator[float]:
+    """Doubling, up to a limit, and drawn at random so that workers don't come back all at once."""
+    longest = FIRST_PAUSE
+    while True:
+        yield random.uniform(longest / 2, longest)
+        longest = min(2 * longest, LONGEST_PAUSE)

@@ -1,0 +1,236 @@
+"""The version of our tables: made in an empty database, checked in any other, upgraded when a user says so.
+
+A database that is current is only read, so workers need no right to change tables. Creation and upgrade happen under a
+lock that the kernel or the server frees when its holder dies, and commit whole, so one that is cut off is completed by
+the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, select, text
+
+from ...backends.errors import InputError, StorageError
+from ..store import outlines
+from . import passwords
+from .errors import place
+from .migrations import CURRENT, migrate
+from .optuna.storage import create_optuna_tables, upgradable_optuna, upgrade_optuna_tables
+from .tables import METADATA, VERSION
+from .transactions import clock, postgresql_arguments, reading, writing
+
+OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
+ADVISORY_LOCK = 0x657865756E74  # "exeunt"
+
+
+class NoStudyYet(InputError):
+    """The database is empty, or another process is making its tables at this moment."""
+
+    identifier = "no-study-yet"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is in a database: its tables, our version (0 without our tables), and whether Optuna's are whole."""
+
+    tables: frozenset[str]
+    version: int
+    optuna: bool
+
+    @property
+    def is_current(self) -> bool:
+        return self.version == CURRENT and self.optuna
+
+
+def survey(connection: Connection) -> Survey:
+    """Looks without changing anything."""
+    tables = frozenset(inspect(connection).get_table_names())
+    version = connection.execute(select(VERSION.c.version)).scalar() if VERSION.name in tables else None
+    stamped = "alembic_version" in tables and connection.execute(text("SELECT 1 FROM alembic_version")).first()
+    return Survey(tables, version or 0, bool(stamped))
+
+
+def check(engine: Engine) -> None:
+    """Raises `InputError` unless the database has our current tables and Optuna's; `NoStudyYet` if it has none."""
+    with reading(engine) as connection:
+        found = survey(connection)
+    _refuse(found, engine)
+    if not found.is_current:
+        raise NoStudyYet(
+            f"storage: {place(engine)} holds no study yet. "
+            f"Start one with `exeunt optimize --storage {engine_url(engine)}`."
+        )
+
+
+def ensure(engine: Engine) -> None:
+    """Makes the tables in an empty database.
+
+    Raises:
+        InputError: it has another version than this Exeunt, or belongs to something else; nothing was changed.
+    """
+    with reading(engine) as connection:
+        found = survey(connection)
+    _refuse(found, engine)
+    sqlite = engine.url.get_backend_name() == "sqlite"
+    if found.is_current and (not sqlite or _journal_mode(engine) == "wal"):
+        return
+    with _creation_lock(engine):
+        if sqlite:
+            _use_wal(engine)
+        with writing(engine) as connection:
+            if survey(connection).version == 0:
+                METADATA.create_all(connection)
+                _stamp(connection)
+        create_optuna_tables(engine)
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade did: versions before and after, ours and Optuna's."""
+
+    before: int
+    after: int
+    optuna_before: str
+    optuna_after: str
+
+    @property
+    def changed(self) -> bool:
+        return (self.before, self.optuna_before) != (self.after, self.optuna_after)
+
+
+def versions(engine: Engine) -> Upgrade:
+    """What an upgrade would do.
+
+    Raises:
+        InputError: the database is newer than this Exeunt or this Optuna, belongs to something else, or is empty.
+    """
+    with reading(engine) as connection:
+        found = survey(connection)
+    _refuse_foreign(found, engine)
+    if found.version == 0 or not found.optuna:
+        raise InputError(f"storage: {place(engine)} holds no study yet. Start one with `exeunt optimize`.")
+    optuna = upgradable_optuna(engine)
+    return Upgrade(found.version, CURRENT, optuna.found, optuna.wanted)
+
+
+def upgrade(engine: Engine) -> Upgrade:
+    """Brings an older database to the current version, Optuna's tables too; a current one stays as it is.
+
+    Ours are changed in one transaction. Optuna changes its own, step by step, afterwards; what is cut off in between
+    goes on with the next call.
+
+    Raises:
+        InputError: it is newer than this Exeunt or this Optuna, belongs to something else, or workers are at it;
+            nothing was changed.
+    """
+    planned = versions(engine)
+    with _creation_lock(engine):
+        if engine.url.get_backend_name() == "sqlite":
+            _use_wal(engine)
+        with writing(engine, durable=True) as connection:
+            before = survey(connection).version
+            if before < CURRENT:
+                _refuse_workers(connection)
+                migrate(connection, before)
+                outlines.fill(connection)
+                _stamp(connection)
+        upgrade_optuna_tables(engine)
+    return replace(planned, before=before)
+
+
+def _refuse_workers(connection: Connection) -> None:
+    """An older Exeunt at work would go on with the tables that it knows."""
+    query = text("SELECT owner, heartbeat + lease_seconds FROM exeunt_workers WHERE ended IS NULL")
+    now = connection.execute(select(clock())).scalar_one()
+    alive = [owner for owner, until in connection.execute(query) if until > now]
+    if alive:
+        raise InputError(
+            f"storage: workers are at work on this database ({', '.join(alive[:3])}). Stop them with Ctrl-C, then "
+            "upgrade; one that was killed is waited for until its lease ends."
+        )
+
+
+def _stamp(connection: Connection) -> None:
+    connection.execute(VERSION.delete())
+    connection.execute(VERSION.insert().values(version=CURRENT))
+
+
+def engine_url(engine: Engine) -> str:
+    """The URL that a user types for this engine, without a password."""
+    sqlite = engine.url.get_backend_name() == "sqlite"
+    return f"sqlite:///{place(engine)}" if sqlite else passwords.typed(engine.url)
+
+
+def _refuse(found: Survey, engine: Engine) -> None:
+    """Refuses what `_refuse_foreign` does, and an older version, which only `upgrade` may change."""
+    _refuse_foreign(found, engine)
+    if 0 < found.version < CURRENT:
+        raise InputError(
+            f"storage: this Exeunt works on databases of version {CURRENT}, but {place(engine)} has version "
+            f"{found.version}. Type `exeunt db upgrade --storage {engine_url(engine)}`; a backup is made before."
+        )
+
+
+def _refuse_foreign(found: Survey, engine: Engine) -> None:
+    where = place(engine)
+    if found.version > CURRENT:
+        raise InputError(
+            f"storage: this Exeunt reads databases up to version {CURRENT}, but {where} has version {found.version}. "
+            "Install a newer one: pip install --upgrade exeunt."
+        )
+    if found.version == 0 and found.tables >= OPTUNA_TABLES:
+        raise InputError(
+            f"storage: {where} is a database of Optuna studies without Exeunt's tables. Choose another one for Exeunt."
+        )
+    if found.version == 0 and found.tables:
+        listed = ", ".join(sorted(found.tables)[:3])
+        raise InputError(
+            f"storage: {where} belongs to something else (it has the tables {listed}). Choose another one."
+        )
+
+
+@contextmanager
+def _creation_lock(engine: Engine) -> Generator[None]:
+    """Keeps two processes from creating tables at once, for as long as the block lasts or its process lives.
+
+    For SQLite the lock is on the folder: closing a second handle of the database file would drop SQLite's own locks.
+    """
+    if engine.url.get_backend_name() == "sqlite":
+        folder = os.open(Path(place(engine)).parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    else:
+        arguments = postgresql_arguments(engine.url, False, "exeunt-creation")
+        # It waits for another creation in the middle of a transaction of its own.
+        arguments["options"] += " -c idle_in_transaction_session_timeout=0"
+        beside = create_engine(engine.url, poolclass=NullPool, connect_args=arguments)
+        with beside.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+            yield
+
+
+def _journal_mode(engine: Engine, wanted: str = "") -> str:
+    """SQLite's journal mode, after asking for another one where that is wanted."""
+    raw = engine.raw_connection()
+    try:
+        return raw.cursor().execute(f"PRAGMA journal_mode{wanted}").fetchone()[0]
+    finally:
+        raw.close()
+
+
+def _use_wal(engine: Engine) -> None:
+    mode = _journal_mode(engine, "=WAL")
+    if mode != "wal":
+        raise StorageError(
+            f"storage: SQLite cannot keep a write-ahead log for {place(engine)} (its mode is {mode}), because the file "
+            "system does not share memory. Use a local folder."
+        )

@@ -1,0 +1,1 @@
+"""Studies as wholes: copy, check, delete, back up, upgrade."""

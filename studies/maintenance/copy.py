@@ -1,0 +1,196 @@
+"""Studies copied whole between databases of either kind: in one transaction, and compared before it is committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from ...backends.errors import InputError, StorageError
+from ..artifacts.contents import Carrier
+from ..database.errors import place
+from ..database.tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
+from ..database.transactions import reading, writing
+from ..store.store import Store
+from .check import overlapping_chunks
+from .rows import BATCH, Part, Reference, Row, digest, digest_of, optuna_tables, parts, portable, read, trial_numbers
+
+# The columns that name a study, beside `study_id`, where its name stands for Optuna's identifier.
+NAMED = {
+    STUDIES.name: "name",
+    MEMBERS.name: "study",
+    CHUNKS.name: "study",
+    THROUGHPUTS.name: "study",
+    WORKERS.name: "study",
+    ORDERS.name: "study",
+    FILES.name: "study",
+    "studies": "study_name",
+}
+# The columns that name a row of one study in every database.
+OWN = {WORKERS.name: "owner", THROUGHPUTS.name: "entry"}
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy did.
+
+    Attributes:
+        study: its name in the database that it was copied to.
+        rows: how many rows of each table were put there.
+        there: how many rows other studies of that database had already.
+        digest: of all rows; the same in both databases.
+    """
+
+    study: str
+    rows: dict[str, int]
+    there: int
+    digest: str
+
+
+def copy_study(source: Store, target: Store, study: str, name: str | None = None, packs: bool = False) -> Copied:
+    """Copies a study into another database, under another name if one is given, and compares what is there afterwards.
+
+    Either all of it is there afterwards or nothing; files without rows may be left, which the target's garbage
+    collection removes. What both databases have measured stands there once. `packs` is for backups, whose rows hold
+    what are files elsewhere.
+
+    Raises:
+        InputError: there is no such study, the target has one of that name, or other values of the same evaluations.
+        StorageError: a database or its files are out of reach, or features are not those that were committed.
+    """
+    name = name or study
+    source.studies.require(study)
+    carrier = Carrier(source.files, target.files, packs)
+    source.files.find()
+    if not packs:
+        _ = target.files.store  # what is wrong with it is said before anything is copied
+    with reading(source.engine) as here, writing(target.engine, durable=True) as there:
+        _refuse_known(there, name, place(target.engine))
+        return _Copy(here, there, study, name, place(target.engine), carrier).run()
+
+
+def _refuse_known(connection: Connection, name: str, where: str) -> None:
+    studies = optuna_tables(connection)["studies"]
+    ours = select(STUDIES.c.name).where(STUDIES.c.name == name)
+    theirs = select(studies.c.study_name).where(studies.c.study_name == name)
+    if connection.execute(ours.union(theirs)).first() is not None:
+        raise InputError(f"study: `{name}` is in {where} already. Give the copy another name: --as {name}-2.")
+
+
+class _Copy:
+    """One copy at work, between two open transactions."""
+
+    def __init__(
+        self, here: Connection, there: Connection, study: str, name: str, where: str, carrier: Carrier
+    ) -> None:
+        self.here = here
+        self.there = there
+        self.study = study
+        self.name = name
+        self.where = where
+        self.carrier = carrier
+        self.rows: dict[str, int] = {}
+        self.there_already = 0
+        self.all: dict[str, list[str]] = {}
+        self.new: dict[str, Counter[str]] = {}
+
+    def run(self) -> Copied:
+        sources = parts(self.here, self.study)
+        targets = {part.table.name: part for part in parts(self.there, self.name)}
+        numbers = trial_numbers(self.here, self.study)
+        for part in sources:
+            rows = portable(part, read(self.here, part.rows), numbers)
+            self._put(targets[part.table.name], (self._renamed(part, row) for row in rows))
+        self._compare(list(targets.values()))
+        return Copied(self.name, self.rows, self.there_already, digest_of(self.all))
+
+    def _renamed(self, part: Part, row: Row) -> Row:
+        """The row under the copy's name. What is a study's own and known by a name everywhere gets another one too."""
+        column = NAMED.get(part.table.name, "study_id" if "study_id" in row else None)
+        if self.name == self.study or column is None or row[column] != self.study:
+            return row
+        row = row | {column: self.name}
+        if part.table is STUDIES:
+            row["config"] = row["config"] | {"name": self.name}
+        if own := OWN.get(part.table.name):
+            row[own] = f"{row[own]}#{self.name}"
+        return row
+
+    def _put(self, part: Part, rows: Iterable[Row]) -> None:
+        """Inserts the rows of a table that are not there, with this database's identifiers."""
+        there = self._there(part)
+        known = {reference.column: self._identifiers(reference) for reference in part.references}
+        numbers = {number: trial for trial, number in trial_numbers(self.there, self.name).items()}
+        everything, new = list[str](), Counter[str]()
+        for batch in _batches(rows):
+            everything += map(digest, batch)
+            batch = [row for row in batch if not self._is_there(part, row, there)]
+            new.update(map(digest, batch))
+            values = [
+                self.carrier.moved(part.table, row)
+                | {column: identifiers[row[column]] for column, identifiers in known.items()}
+                for row in portable(part, batch, numbers)
+            ]
+            if values:
+                self.there.execute(part.table.insert(), values)
+        self.all[part.table.name], self.new[part.table.name] = everything, new
+        self.rows[part.table.name] = new.total()
+        self.there_already += len(everything) - new.total()
+
+    def _there(self, part: Part) -> dict[tuple[Any, ...], Row]:
+        """The rows of other studies that this one may share."""
+        if not part.shared:
+            return {}
+        return {_values(row, part.key): row for row in read(self.there, part.all_rows)}
+
+    def _is_there(self, part: Part, row: Row, there: dict[tuple[Any, ...], Row]) -> bool:
+        key = _values(row, part.key)
+        found = there.get(key) if part.key else None
+        if found is None:
+            return False
+        if _values(row, part.same) != _values(found, part.same):
+            raise InputError(
+                f"study: {self.where} has other values of what `{self.study}` measured "
+                f"({part.table.name.removeprefix('exeunt_')}: {', '.join(map(str, key))[:120]}), and figures would be "
+                "mixed. Copy it to another database."
+            )
+        return True
+
+    def _identifiers(self, reference: Reference) -> dict[Any, int]:
+        query = select(reference.name, reference.target).select_from(reference.name.table)
+        # Evaluations and conditions are known by digests everywhere, trials by their numbers only within their study.
+        query = query if reference.name.name == "digest" else query.where(reference.among)
+        return dict(self.there.execute(query).all())
+
+    def _compare(self, targets: list[Part]) -> None:
+        """Raises `StorageError` unless every row that was put there is read there again, features included."""
+        overlap = overlapping_chunks(self.there)
+        if overlap:
+            raise InputError(
+                f"study: {self.where} has other chunks of the same images ({overlap[0]}). Copy it to another database."
+            )
+        numbers = trial_numbers(self.there, self.name)
+        for part in targets:
+            rows = portable(part, read(self.there, part.rows), numbers)
+            found = Counter(digest(self.carrier.arrived(part.table, row)) for row in rows)
+            missing = self.new[part.table.name] - found
+            if missing:
+                raise StorageError(
+                    f"study: {missing.total()} rows of {part.table.name} did not come out in {self.where} as they went "
+                    "in. Nothing was copied; run `exeunt db check` on both databases."
+                )
+
+
+def _values(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
+    """Values that can be compared and looked up; JSON's lists become tuples."""
+    return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in columns)
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    rows = iter(rows)
+    while batch := list(islice(rows, BATCH)):
+        yield batch

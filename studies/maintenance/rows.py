@@ -1,0 +1,278 @@
+"""What a study is made of: its rows in every table, ours and Optuna's, told apart by names and not by numbers.
+
+Identifiers are a database's own. So a row stands here without its own, and with the name of what it refers to: an
+evaluation's digest, a trial's number. Rows like that can be compared between databases, and put into another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, MetaData, Select, Table, inspect, or_, select
+
+from ..database.tables import (
+    CALL_TIMINGS,
+    CHUNKS,
+    EVALUATIONS,
+    FAILURES,
+    FILES,
+    MEMBERS,
+    ORDERS,
+    QUALITIES,
+    SCHEDULES,
+    STUDIES,
+    THROUGHPUTS,
+    TIMING_KEYS,
+    WORKERS,
+)
+from ..store.evaluation_queries import of_study, paid_by
+
+Row = dict[str, Any]
+BATCH = 100
+# Genetic samplers keep the trials that are parents of a generation, by their identifiers.
+PARENTS = re.compile(r".*:parent:\d+")
+OPTUNA = (
+    "studies",
+    "study_directions",
+    "study_user_attributes",
+    "trials",
+    "trial_params",
+    "trial_values",
+    "trial_intermediate_values",
+    "trial_user_attributes",
+    "trial_system_attributes",
+    "trial_heartbeats",
+    # After the trials that it names.
+    "study_system_attributes",
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A column that holds a row's identifier in another table, where `name` tells the rows apart."""
+
+    column: str
+    target: Column[Any]
+    name: Column[Any]
+    among: ColumnElement[bool]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one table that belong to a study.
+
+    Attributes:
+        belongs: the condition that a row does.
+        key: the columns by which a row is known in every database; empty where a row only stands below another.
+        same: the columns in which rows of one key must agree, if the database has one already.
+        shared: whether the rows may belong to other studies too.
+        references: what stands for identifiers of other tables.
+        left_out: the row's own identifier.
+    """
+
+    table: Table
+    belongs: ColumnElement[bool]
+    key: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+    shared: bool = False
+    references: tuple[Reference, ...] = ()
+    left_out: str | None = None
+
+    @property
+    def rows(self) -> Select[Any]:
+        """The rows with names in place of identifiers, in the order in which they were stored."""
+        return self._select().where(self.belongs).order_by(*self.table.primary_key.columns)
+
+    @property
+    def all_rows(self) -> Select[Any]:
+        """The same of all studies, without features."""
+        return self._select("features")
+
+    def _select(self, *without: str) -> Select[Any]:
+        names = {reference.column: reference.name for reference in self.references}
+        query = select(
+            *(
+                names.get(column.name, column).label(column.name)
+                for column in self.table.columns
+                if column.name != self.left_out and column.name not in without
+            )
+        ).select_from(self.table)
+        for reference in self.references:
+            if reference.name.table is not self.table:
+                query = query.join(reference.name.table, self.table.c[reference.column] == reference.target)
+        return query
+
+
+def parts(connection: Connection, study: str) -> list[Part]:
+    """What a study is made of, each after those that it refers to."""
+    return [*_ours(study), *_optunas(connection, study)]
+
+
+def _ours(study: str) -> list[Part]:
+    evaluations = belongs(study)
+    known = select(EVALUATIONS.c.id).where(evaluations)
+    weights = select(MEMBERS.c.weights_sha256).where(MEMBERS.c.study == study)
+    timed = TIMING_KEYS.c.weights_sha256.in_(weights)
+    keys = select(TIMING_KEYS.c.id).where(timed)
+    throughputs = or_(
+        THROUGHPUTS.c.study == study,
+        THROUGHPUTS.c.timing_key_id.in_(keys) & THROUGHPUTS.c.schedule_digest.in_(_schedules_of(study)),
+    )
+    keys_too = or_(timed, TIMING_KEYS.c.id.in_(select(THROUGHPUTS.c.timing_key_id).where(throughputs)))
+    schedules = or_(
+        SCHEDULES.c.digest.in_(_schedules_of(study)),
+        SCHEDULES.c.digest.in_(select(EVALUATIONS.c.schedule_digest).where(evaluations)),
+        SCHEDULES.c.digest.in_(select(THROUGHPUTS.c.schedule_digest).where(throughputs)),
+        SCHEDULES.c.digest.in_(select(THROUGHPUTS.c.baseline_digest).where(throughputs)),
+    )
+    evaluation = (Reference("evaluation_id", EVALUATIONS.c.id, EVALUATIONS.c.digest, evaluations),)
+    timing = (Reference("timing_key_id", TIMING_KEYS.c.id, TIMING_KEYS.c.digest, keys_too),)
+    return [
+        Part(STUDIES, STUDIES.c.name == study, ("name",)),
+        Part(SCHEDULES, schedules, ("digest",), ("schedule",), shared=True),
+        Part(MEMBERS, MEMBERS.c.study == study, left_out="id"),
+        Part(EVALUATIONS, evaluations, ("digest",), ("failed",), shared=True, left_out="id"),
+        Part(
+            FAILURES,
+            FAILURES.c.evaluation_id.in_(known),
+            ("evaluation_id", "owner", "token"),
+            ("reason",),
+            shared=True,
+            references=evaluation,
+            left_out="id",
+        ),
+        Part(
+            CHUNKS,
+            CHUNKS.c.evaluation_id.in_(known),
+            ("evaluation_id", "first_image"),
+            ("num_images", "width", "sha256"),
+            shared=True,
+            references=evaluation,
+            left_out="id",
+        ),
+        Part(
+            QUALITIES,
+            QUALITIES.c.evaluation_id.in_(known),
+            ("evaluation_id", "metric", "reference", "first_image", "num_images"),
+            ("value", "lower", "upper", "standard_error", "level", "floor", "influence"),
+            shared=True,
+            references=evaluation,
+            left_out="id",
+        ),
+        Part(TIMING_KEYS, keys_too, ("digest",), shared=True, left_out="id"),
+        Part(
+            CALL_TIMINGS,
+            CALL_TIMINGS.c.timing_key_id.in_(select(TIMING_KEYS.c.id).where(keys_too)),
+            ("timing_key_id", "kind_digest"),
+            ("seconds",),
+            shared=True,
+            references=timing,
+            left_out="id",
+        ),
+        Part(THROUGHPUTS, throughputs, ("entry",), ("seconds",), shared=True, references=timing, left_out="id"),
+        Part(WORKERS, WORKERS.c.study == study, ("owner",)),
+        Part(ORDERS, ORDERS.c.study == study, ("study",)),
+        Part(FILES, FILES.c.study == study),
+    ]
+
+
+def belongs(study: str) -> ColumnElement[bool]:
+    """The condition that an evaluation is of a study's schedule on its weights, or was paid for by it."""
+    paid = select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == EVALUATIONS.c.id, paid_by(study))
+    return or_(of_study(study), paid.exists())
+
+
+def _schedules_of(study: str) -> Select[Any]:
+    return select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
+
+
+def _optunas(connection: Connection, study: str) -> list[Part]:
+    tables = optuna_tables(connection)
+    studies, trials = tables["studies"], tables["trials"]
+    named = studies.c.study_name == study
+    mine = select(studies.c.study_id).where(named)
+    of_mine = select(trials.c.trial_id).where(trials.c.study_id.in_(mine))
+    to_study = Reference("study_id", studies.c.study_id, studies.c.study_name, named)
+    to_trial = Reference("trial_id", trials.c.trial_id, trials.c.number, trials.c.study_id.in_(mine))
+    found = [Part(studies, named, ("study_name",), left_out="study_id")]
+    for name in OPTUNA[1:]:
+        table = tables[name]
+        own = next(iter(table.primary_key.columns)).name
+        reference = to_study if "study_id" in table.columns else to_trial
+        inside = table.c[reference.column].in_(mine if reference is to_study else of_mine)
+        key = ("number",) if table is trials else ()
+        found.append(Part(table, inside, key, references=(reference,), left_out=own))
+    return found
+
+
+def optuna_tables(connection: Connection) -> dict[str, Table]:
+    """Optuna's tables as the database has them."""
+    metadata = MetaData()
+    there = set(inspect(connection).get_table_names())
+    metadata.reflect(connection, only=[name for name in OPTUNA if name in there])
+    return dict(metadata.tables)
+
+
+def read(connection: Connection, query: Select[Any]) -> Iterator[Row]:
+    """The rows of a query, some at a time, since features need not all fit into memory."""
+    for row in connection.execute(query, execution_options={"yield_per": BATCH}).mappings():
+        yield dict(row)
+
+
+def digest(row: Mapping[str, Any]) -> str:
+    """SHA-256 of a row's contents, the same on every database.
+
+    Features and files are stood for by their own digests, and what was worked out of a schedule by the schedule.
+    """
+    contents = {name: value for name, value in row.items() if name not in ("features", "content", "outline")}
+    text = json.dumps(contents, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return hashlib.sha256(bytes(value)).hexdigest()
+
+
+def study_digest(connection: Connection, study: str) -> str:
+    """One digest of all that a study is made of: equal in two databases exactly if its contents are."""
+    trials = trial_numbers(connection, study)
+    return digest_of(
+        {
+            part.table.name: [digest(row) for row in portable(part, read(connection, part.rows), trials)]
+            for part in parts(connection, study)
+        }
+    )
+
+
+def digest_of(rows: Mapping[str, Iterable[str]]) -> str:
+    """One digest of the digests of each table's rows, in whatever order these come."""
+    whole = hashlib.sha256()
+    for table, found in sorted(rows.items()):
+        for each in sorted(found):
+            whole.update(f"{table} {each}\n".encode())
+    return whole.hexdigest()
+
+
+def trial_numbers(connection: Connection, study: str) -> dict[int, int]:
+    """The numbers of a study's trials by their identifiers."""
+    tables = optuna_tables(connection)
+    trials, studies = tables["trials"], tables["studies"]
+    query = select(trials.c.trial_id, trials.c.number).join(studies, studies.c.study_id == trials.c.study_id)
+    return dict(connection.execute(query.where(studies.c.study_name == study)).all())
+
+
+def portable(part: Part, rows: Iterable[Row], translated: Mapping[int, int]) -> Iterator[Row]:
+    """Rows whose texts name trials by `translated` instead of their identifiers, or the other way round."""
+    for row in rows:
+        if part.table.name == "study_system_attributes" and PARENTS.fullmatch(row["key"]):
+            parents = [translated[trial] for trial in json.loads(row["value_json"])]
+            row = row | {"value_json": json.dumps(parents)}
+        yield row

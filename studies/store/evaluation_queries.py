@@ -1,0 +1,150 @@
+"""What is asked of the tables of evaluations, their chunks and failures, and of schedules and members."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Executable, func, select, true
+
+from ...backends.schedule import Schedule, canonical
+from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
+from ..database.transactions import insert_once
+from . import outlines
+from .records import Claim, EvaluationKey, EvaluationRecord, Member
+
+FEW = 500  # how many values go into one IN, well under every database's limit
+
+
+def schedule_row(schedule: Schedule) -> dict[str, Any]:
+    """The columns of a stored schedule, without what doesn't belong to its digest."""
+    bare = replace(schedule, name=None, measured=(), provenance=None)
+    outline = outlines.to_json(outlines.outline(bare))
+    return {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
+
+
+def insert_member(connection: Connection, study: str, member: Member) -> None:
+    """Adds a stored schedule to a stored study, unless it is there."""
+    insert_once(connection, MEMBERS, {"study": study, **asdict(member)})
+
+
+def of_study(study: str | None) -> ColumnElement[bool]:
+    """The condition that an evaluation is of a study's schedule on the weights that it has there; None: of any."""
+    if study is None:
+        return true()
+    return (
+        select(MEMBERS.c.id)
+        .where(MEMBERS.c.study == study)
+        .where(MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest)
+        .where(MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256)
+        .exists()
+    )
+
+
+def began(study: str) -> ColumnElement[float]:
+    """When a study was started, on the database's clock."""
+    created = select(STUDIES.c.created).where(STUDIES.c.name == study).scalar_subquery()
+    return func.coalesce(created, 0.0)
+
+
+def paid_by(study: str) -> ColumnElement[bool]:
+    """The condition that a chunk was paid for by a study, and not by a deleted one that had its name before."""
+    return (CHUNKS.c.study == study) & (CHUNKS.c.committed >= began(study))
+
+
+def evaluation_id(connection: Connection, digest: str) -> int:
+    """An evaluation's identifier in the tables; it must be there."""
+    return connection.execute(select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == digest)).scalar_one()
+
+
+def is_noted(connection: Connection, evaluation: int, claim: Claim) -> bool:
+    """Whether the failure of this claim was noted before."""
+    same = (FAILURES.c.owner == claim.owner) & (FAILURES.c.token == claim.token)
+    query = select(FAILURES.c.id).where(FAILURES.c.evaluation_id == evaluation, same)
+    return connection.execute(query).first() is not None
+
+
+def held_schedules(connection: Connection, condition: ColumnElement[bool]) -> dict[str, outlines.StoredSchedule]:
+    """Schedules that fulfil a condition, by digest."""
+    rows = connection.execute(select(SCHEDULES).where(condition))
+    return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
+
+
+def batches(values: list[Any]) -> Iterator[list[Any]]:
+    """Parts that are few enough for one IN."""
+    return (values[start : start + FEW] for start in range(0, len(values), FEW))
+
+
+def is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
+    """Whether this very chunk is there. Another one with some of its images is a mistake of the caller."""
+    last = chunk["first_image"] + chunk["num_images"]
+    rows = connection.execute(
+        select(CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.sha256)
+        .where(CHUNKS.c.evaluation_id == evaluation)
+        .where(CHUNKS.c.first_image < last)
+        .where(CHUNKS.c.first_image + CHUNKS.c.num_images > chunk["first_image"])
+    ).all()
+    same = (chunk["first_image"], chunk["num_images"], chunk["sha256"])
+    assert all(tuple(row) == same for row in rows), "some of these images are committed already: ask missing() first"
+    return bool(rows)
+
+
+def is_own(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
+    """Whether this very chunk is there, and of this very worker."""
+    same = [CHUNKS.c[name] == chunk[name] for name in ("first_image", "num_images", "sha256", "owner")]
+    return (
+        connection.execute(select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == evaluation, *same)).first() is not None
+    )
+
+
+def chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:
+    """The chunks with some of these images, in order."""
+    assert images.step == 1
+    return (
+        select(*columns)
+        .join(EVALUATIONS)
+        .where(EVALUATIONS.c.digest == key.digest)
+        .where(CHUNKS.c.first_image < images.stop)
+        .where(CHUNKS.c.first_image + CHUNKS.c.num_images > images.start)
+        .order_by(CHUNKS.c.first_image)
+    )
+
+
+def reasons_of(connection: Connection, evaluations: Collection[int]) -> dict[int, tuple[str, ...]]:
+    """Why evaluations failed, by their identifiers; those without failures are left out."""
+    found: dict[int, tuple[str, ...]] = {}
+    for some in batches(list(evaluations)):
+        query = select(FAILURES).where(FAILURES.c.evaluation_id.in_(some)).order_by(FAILURES.c.id)
+        for row in connection.execute(query):
+            found[row.evaluation_id] = (*found.get(row.evaluation_id, ()), row.reason)
+    return found
+
+
+def evaluation_records(connection: Connection, condition: Any) -> Iterator[EvaluationRecord]:
+    """The evaluations that fulfil a condition, in the order of their first claims."""
+    query = (
+        select(
+            EVALUATIONS,
+            func.coalesce(func.sum(CHUNKS.c.num_images), 0).label("num_images"),
+            func.coalesce(func.sum(CHUNKS.c.seconds), 0.0).label("seconds"),
+        )
+        .outerjoin(CHUNKS)
+        .where(condition)
+        .group_by(EVALUATIONS.c.id)
+        .order_by(EVALUATIONS.c.id)
+    )
+    rows = connection.execute(query).all()
+    reasons = reasons_of(connection, [row.id for row in rows])
+    for row in rows:
+        key = EvaluationKey(
+            row.schedule_digest,
+            row.weights_sha256,
+            row.conditions_digest,
+            row.seed,
+            row.extractor,
+            row.dtype,
+            row.executor,
+        )
+        failures = reasons.get(row.id, ())
+        yield EvaluationRecord(key, row.digest, int(row.num_images), float(row.seconds), row.failed, failures)

@@ -1,0 +1,316 @@
+"""The evaluation store: which images were sampled for which question, and their features.
+
+A worker claims an evaluation, commits its images in chunks, and releases it; whoever claims it next goes on from the
+last committed chunk. The same image of the same question is never sampled twice, in any study of the database.
+Features are files, written before the row that names them: what is cut off in between is a file without a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, Row, select, true
+
+from ...backends.errors import ExeuntError, StorageError
+from ...backends.schedule import Schedule, parse
+from ..artifacts.base import DamagedArtifact, MissingArtifact
+from ..artifacts.features import STORED, SUFFIX, UnusableFeatures, chunk_bytes, packed
+from ..artifacts.files import Files
+from ..database import passwords
+from ..database.errors import Unreachable
+from ..database.retries import patient
+from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
+from ..database.transactions import clock, insert_once, reading, writing
+from . import leases, outlines
+from .evaluation_queries import (
+    batches,
+    chunks_of,
+    evaluation_id,
+    evaluation_records,
+    held_schedules,
+    insert_member,
+    is_committed,
+    is_noted,
+    is_own,
+    of_study,
+    paid_by,
+    reasons_of,
+    schedule_row,
+)
+from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord, Member
+
+
+class FailedEvaluation(ExeuntError):
+    """The evaluation failed for good: its images cannot be had."""
+
+    identifier = "failed-evaluation"
+
+
+class DamagedFeatures(StorageError):
+    """Stored features that are not those that were committed, or whose file is gone.
+
+    Attributes:
+        images: whose they are; sampled again, they can be put in their place with `EvaluationStore.mend`.
+    """
+
+    identifier = "damaged-features"
+
+    def __init__(self, message: str, images: range) -> None:
+        super().__init__(message)
+        self.images = images
+
+
+__all__ = ["DamagedFeatures", "EvaluationStore", "FailedEvaluation", "UnusableFeatures"]
+
+
+@final
+class EvaluationStore:
+    """Evaluations in the database of an engine, with their features in its files.
+
+    Every method is one transaction, or raises `StorageError`.
+    """
+
+    def __init__(self, engine: Engine, files: Files) -> None:
+        self.engine = engine
+        self.files = files
+
+    @patient
+    def add_schedule(self, schedule: Schedule) -> str:
+        """Stores what a schedule's digest is of, unless it is there, and returns the digest."""
+        row = schedule_row(schedule)
+        with writing(self.engine) as connection:
+            insert_once(connection, SCHEDULES, row)
+        return schedule.digest
+
+    def schedule(self, digest: str) -> Schedule:
+        """The schedule with this digest, which must be there."""
+        return self.schedules([digest])[digest]
+
+    @patient
+    def schedules(self, digests: Iterable[str]) -> dict[str, Schedule]:
+        """The schedules with these digests, by digest; those that are not there are left out."""
+        found: dict[str, Schedule] = {}
+        with reading(self.engine) as connection:
+            for some in batches(sorted(set(digests))):
+                rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(some)))
+                found |= {row.digest: parse(row.schedule) for row in rows}
+        return found
+
+    @patient
+    def stored_schedules(self, study: str) -> dict[str, outlines.StoredSchedule]:
+        """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
+        members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
+        with reading(self.engine) as connection:
+            return held_schedules(connection, SCHEDULES.c.digest.in_(members))
+
+    @patient
+    def held(self, digests: Iterable[str]) -> dict[str, outlines.StoredSchedule]:
+        """The same of the schedules with these digests; those that are not there are left out."""
+        found: dict[str, outlines.StoredSchedule] = {}
+        with reading(self.engine) as connection:
+            for some in batches(sorted(set(digests))):
+                found |= held_schedules(connection, SCHEDULES.c.digest.in_(some))
+        return found
+
+    @patient
+    def claim(
+        self,
+        key: EvaluationKey,
+        owner: str,
+        lease_seconds: float,
+        study: str | None = None,
+        schedule: Schedule | None = None,
+        member: Member | None = None,
+    ) -> Claim | None:
+        """The right to add images to an evaluation, or None while another worker has it.
+
+        Its schedule must be stored, or is with `schedule`. It becomes the `member` of the study, if there is one.
+
+        Raises:
+            FailedEvaluation: it failed for good, or was lost too often; the message has the reason.
+        """
+        row = None if schedule is None else schedule_row(schedule)
+        with writing(self.engine) as connection:
+            if row is not None:
+                insert_once(connection, SCHEDULES, row)
+            if study is not None and member is not None:
+                insert_member(connection, study, member)
+            insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
+            token = leases.take(connection, leases.lease_name(key.digest), owner, lease_seconds)
+            row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
+            failed = row.failed or (token is not None and leases.is_lost_cause(connection, row.id))
+            reason = reasons_of(connection, [row.id])[row.id][-1] if failed else None
+            if failed and token is not None:
+                leases.free(connection, leases.lease_name(key.digest), owner, token)
+        if failed:
+            raise FailedEvaluation(f"evaluation {key.digest[:12]}: {reason}")
+        return None if token is None else Claim(key.digest, owner, token, lease_seconds, study)
+
+    @patient
+    def renew(self, claim: Claim) -> None:
+        """Starts the claim's lease again. Raises `StaleClaim` if another worker has taken it over."""
+        with writing(self.engine) as connection:
+            _hold(connection, claim)
+
+    @patient
+    def release(self, claim: Claim) -> None:
+        """Gives the claim back, so that another worker need not wait for its lease to end. Again is no error."""
+        with writing(self.engine) as connection:
+            leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
+
+    @patient
+    def fail(self, claim: Claim, reason: str, final: bool = True) -> None:
+        """Notes why the work failed, and gives the claim back. Unless `final`, the evaluation may be claimed again.
+
+        Noting it again for the same claim changes nothing.
+        """
+        note = {"owner": claim.owner, "token": claim.token, "reason": passwords.redact(reason), "at": clock()}
+        with writing(self.engine, durable=True) as connection:
+            evaluation = evaluation_id(connection, claim.evaluation)
+            if is_noted(connection, evaluation, claim):
+                return
+            _hold(connection, claim)
+            connection.execute(FAILURES.insert().values(evaluation_id=evaluation, **note))
+            if final:
+                connection.execute(EVALUATIONS.update().where(EVALUATIONS.c.id == evaluation).values(failed=True))
+            leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
+
+    @patient
+    def commit_chunk(
+        self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float, *, last: bool = False
+    ) -> None:
+        """Commits the features (n, D) of images [first_image, first_image + n), and starts the claim's lease again.
+
+        With the `last` chunk of a claim, the claim is given back.
+
+        They are stored as float16, which costs a relative 5e-4 a feature. Committing the very same chunk again is no
+        error, so that a commit whose answer was lost can be repeated. `seconds` is the device time that they took.
+
+        Raises:
+            StaleClaim: another worker has taken the evaluation over; nothing was committed.
+            UnusableFeatures: a feature is not finite or beyond 65504; nothing was committed.
+            NoRoom: the disk of the files or of the database stayed full; nothing was committed.
+        """
+        values = self._filed(features, first_image)
+        values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
+        with reading(self.engine) as connection:  # before anybody has to wait for this transaction
+            evaluation = evaluation_id(connection, claim.evaluation)
+        with writing(self.engine, durable=True) as connection:
+            try:
+                _hold(connection, claim)
+            except leases.StaleClaim:
+                if last and is_own(connection, evaluation, values):
+                    return  # It was given back by this very commit, whose answer was lost.
+                raise
+            if not is_committed(connection, evaluation, values):
+                connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
+                self._require(values["sha256"])
+            if last:
+                leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
+
+    @patient
+    def mend(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
+        """Puts features (n, D), sampled again, in the place of a committed chunk's that are damaged or gone.
+
+        The row stays and counts as before; what sampling again took is added to it. Errors are those of `commit_chunk`.
+        """
+        values = self._filed(features, first_image)
+        with writing(self.engine, durable=True) as connection:
+            _hold(connection, claim)
+            evaluation = evaluation_id(connection, claim.evaluation)
+            same = (CHUNKS.c.evaluation_id == evaluation) & (CHUNKS.c.first_image == first_image)
+            row = connection.execute(select(CHUNKS.c.num_images, CHUNKS.c.width).where(same)).one()
+            assert tuple(row) == (values["num_images"], values["width"]), "a chunk is mended whole"
+            values["seconds"] = CHUNKS.c.seconds + seconds
+            connection.execute(CHUNKS.update().where(same).values(values))
+            self._require(values["sha256"])
+
+    def _filed(self, features: NDArray[np.float32], first_image: int) -> dict[str, Any]:
+        """The columns of a chunk whose features are a file, which is there for good afterwards."""
+        data = packed(features, first_image)
+        return {
+            "first_image": first_image, "num_images": features.shape[0], "width": features.shape[1],
+            "sha256": self.files.put(data, SUFFIX), "features": b"",
+        }  # fmt: skip
+
+    def _require(self, digest: str) -> None:
+        """A file without a row, such as this one was until now, may have been collected as garbage."""
+        if not self.files.holds(digest, SUFFIX):
+            raise Unreachable(f"artifacts: {digest}.{SUFFIX} was removed while it was committed. Trying again.")
+
+    @patient
+    def missing(self, key: EvaluationKey, images: range) -> list[range]:
+        """The parts of `images` that no chunk holds, in order."""
+        covered = CHUNKS.c.first_image, CHUNKS.c.num_images
+        with reading(self.engine) as connection:
+            rows = connection.execute(chunks_of(key, images, *covered)).all()
+        parts: list[range] = []
+        start = images.start
+        for row in rows:
+            if row.first_image > start:
+                parts.append(range(start, row.first_image))
+            start = row.first_image + row.num_images
+        return [*parts, range(start, images.stop)] if start < images.stop else parts
+
+    @patient
+    def features(self, key: EvaluationKey, images: range) -> NDArray[np.float32] | None:
+        """The features (n, D) of `images` in order, or None if some are missing.
+
+        Raises:
+            DamagedFeatures: what is stored is not what was committed.
+        """
+        columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
+        with reading(self.engine) as connection:
+            rows = connection.execute(chunks_of(key, images, *columns)).all()
+        parts = [self._part(row, images, key) for row in rows]
+        if sum(len(part) for part in parts) < len(images) or not parts:
+            return None
+        return np.concatenate(parts)
+
+    def _part(self, row: Row[Any], images: range, key: EvaluationKey) -> NDArray[np.float32]:
+        """The features of a chunk that are among `images`."""
+        try:
+            data = chunk_bytes(row, self.files)
+        except (MissingArtifact, DamagedArtifact) as error:
+            chunk = range(row.first_image, row.first_image + row.num_images)
+            raise DamagedFeatures(
+                f"storage: features must have the digest they were committed with, but those from image "
+                f"{row.first_image} of evaluation {key.digest[:12]} changed or are gone: {error}",
+                chunk,
+            ) from None
+        stored = np.frombuffer(data, dtype=STORED).reshape(row.num_images, row.width)
+        start = max(images.start - row.first_image, 0)
+        return stored[start : images.stop - row.first_image].astype(np.float32)
+
+    @patient
+    def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
+        """One evaluation as it stands, or None if nobody ever claimed it."""
+        with reading(self.engine) as connection:
+            return next(evaluation_records(connection, EVALUATIONS.c.digest == key.digest), None)
+
+    @patient
+    def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
+        """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
+        with reading(self.engine) as connection:
+            return list(evaluation_records(connection, of_study(study)))
+
+    @patient
+    def chunks(self, study: str | None = None) -> list[ChunkRecord]:
+        """All committed chunks, or those that a study paid for, in the order of their commits."""
+        query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(CHUNKS.c.id)
+        kept = [column for column in query.selected_columns if column.name != "features"]
+        query = query.with_only_columns(*kept).where(true() if study is None else paid_by(study))
+        with reading(self.engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            ChunkRecord(row.digest, row.first_image, row.num_images, row.seconds, row.owner, row.study, row.committed)
+            for row in rows
+        ]
+
+
+def _hold(connection: Connection, claim: Claim) -> None:
+    leases.hold(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token, claim.lease_seconds)

@@ -1,0 +1,190 @@
+"""The studies of a database: their configurations, members, workers, and what they have spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, final
+
+from sqlalchemy import Connection, Engine, distinct, func, select
+
+from ...backends.errors import InputError
+from ...backends.schedule import Schedule
+from ..config.rules import nearest
+from ..config.study import StudyConfig, from_dict, refuse_difference, to_dict
+from ..database.errors import place
+from ..database.retries import patient
+from ..database.tables import CHUNKS, EVALUATIONS, MEMBERS, SCHEDULES, STUDIES, THROUGHPUTS, WORKERS
+from ..database.transactions import clock, insert_once, reading, writing
+from .evaluation_queries import began, insert_member, of_study, paid_by, schedule_row
+from .records import Member, Progress, WorkerRecord
+
+# Beside the digests of what settings name: the environment that a study times in, as JSON; see `targets.py`.
+TARGET = "throughput.target"
+
+
+@final
+class StudyStore:
+    """Studies in the database of an engine. Every method is one transaction, or raises `StorageError`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @patient
+    def names(self) -> list[str]:
+        """The names of all studies, oldest first."""
+        with reading(self.engine) as connection:
+            return list(connection.execute(select(STUDIES.c.name).order_by(STUDIES.c.created)).scalars())
+
+    @patient
+    def put_config(self, config: StudyConfig, pins: Mapping[str, str] | None = None) -> None:
+        """Starts a study, or resumes one, whose settings may then differ only where no number depends on them.
+
+        `pins` are the digests of what settings name: `{"checkpoint.path": "3f5a…"}`. A setting whose spelling differs
+        and whose pin is the same has not changed; one whose pin differs has.
+
+        Raises:
+            InputError: resuming with this would change a number; the message shows the differences.
+        """
+        pins = dict(pins or {})
+        values = {"config": to_dict(config), "pins": pins}
+        with writing(self.engine, durable=True) as connection:
+            insert_once(connection, STUDIES, {"name": config.name, **values, "created": clock()})
+            stored = connection.execute(_study(config.name).with_for_update()).one()
+            _refuse_other_pins(config.name, stored.pins, pins)
+            same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
+            refuse_difference(from_dict(stored.config), config, same)
+            values["pins"] = stored.pins | pins
+            connection.execute(STUDIES.update().where(STUDIES.c.name == config.name).values(values))
+
+    @patient
+    def check_config(self, config: StudyConfig, pins: Mapping[str, str], free: Collection[str] = ()) -> None:
+        """Raises `InputError` unless a study's settings and their pins are these, but for settings named in `free`."""
+        with reading(self.engine) as connection:
+            stored = connection.execute(_study(config.name)).one()
+        _refuse_other_pins(config.name, stored.pins, pins)
+        same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
+        refuse_difference(from_dict(stored.config), config, [*same, *free])
+
+    @patient
+    def config(self, study: str) -> StudyConfig:
+        """The configuration of a study. Raises `InputError`, with the nearest name, if there is none of that name."""
+        with reading(self.engine) as connection:
+            row = connection.execute(_study(study)).one_or_none()
+        if row is None:
+            raise _unknown(study, self.names(), place(self.engine))
+        return from_dict(row.config)
+
+    def require(self, study: str) -> str:
+        """The study's name. Raises `InputError`, with the nearest name, if there is none of that name."""
+        names = self.names()
+        if study not in names:
+            raise _unknown(study, names, place(self.engine))
+        return study
+
+    @patient
+    def pins(self, study: str) -> dict[str, str]:
+        """The digests of what the settings of a study name."""
+        with reading(self.engine) as connection:
+            return dict(connection.execute(_study(study)).one().pins)
+
+    @patient
+    def add_member(self, study: str, member: Member, schedule: Schedule | None = None) -> None:
+        """Adds a schedule to a study, which must be stored, or is with `schedule`. The same again changes nothing."""
+        row = None if schedule is None else schedule_row(schedule)
+        with writing(self.engine) as connection:
+            if row is not None:
+                insert_once(connection, SCHEDULES, row)
+            insert_member(connection, study, member)
+
+    @patient
+    def members(self, study: str) -> list[Member]:
+        """The members of a study, in the order in which they were added."""
+        columns = [MEMBERS.c[name] for name in Member.__dataclass_fields__]
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(*columns).where(MEMBERS.c.study == study).order_by(MEMBERS.c.id)).all()
+        return [Member(*row) for row in rows]
+
+    @patient
+    def workers(self, study: str) -> list[WorkerRecord]:
+        """The workers that a study has and had, oldest first."""
+        columns = [WORKERS.c[name] for name in WorkerRecord.__dataclass_fields__]
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(*columns).where(WORKERS.c.study == study).order_by(WORKERS.c.started)
+            ).all()
+        return [WorkerRecord(*row) for row in rows]
+
+    @patient
+    def environment(self, study: str) -> dict[str, str]:
+        """What a study times in: device, versions, threads. Unless a worker said so, its newest one's; or empty."""
+        query = select(WORKERS.c.environment).where(WORKERS.c.study == study).order_by(WORKERS.c.started.desc())
+        with reading(self.engine) as connection:
+            row = connection.execute(_study(study)).one_or_none()
+            if row is not None and TARGET in row.pins:
+                return json.loads(row.pins[TARGET])
+            return dict(connection.execute(query).scalars().first() or {})
+
+    @patient
+    def progress(self, study: str) -> Progress:
+        """What a study has spent and has, from its committed rows."""
+        with reading(self.engine) as connection:
+            return Progress(
+                **_sampled(connection, study),
+                **_evaluated(connection, study),
+                timing_seconds=_timed(connection, study),
+                worker_seconds=_worked(connection, study),
+            )
+
+
+def _unknown(study: str, names: list[str], where: str) -> InputError:
+    hint = nearest(study, names) if names else "It holds none yet: start one with `exeunt optimize`."
+    return InputError(f"study: `{study}` is not in {where}. {hint}")
+
+
+def _study(name: str) -> Any:
+    return select(STUDIES).where(STUDIES.c.name == name)
+
+
+def _refuse_other_pins(study: str, stored: Mapping[str, str], given: Mapping[str, str]) -> None:
+    for key, pin in given.items():
+        if stored.get(key, pin) != pin:
+            raise InputError(
+                f"study `{study}` was started with other contents of {key}: their digest was {stored[key][:12]} and is "
+                f"now {pin[:12]}; figures could not be compared. Put the old contents back, or start another study."
+            )
+
+
+def _sampled(connection: Connection, study: str) -> dict[str, Any]:
+    columns = (
+        func.coalesce(func.sum(CHUNKS.c.num_images), 0),
+        func.count(),
+        func.coalesce(func.sum(CHUNKS.c.seconds), 0.0),
+    )
+    images, chunks, seconds = connection.execute(select(*columns).where(paid_by(study))).one()
+    return {"images": int(images), "chunks": chunks, "sampling_seconds": float(seconds)}
+
+
+def _evaluated(connection: Connection, study: str) -> dict[str, int]:
+    """Distinct schedules with committed images, and evaluations that failed."""
+    some = select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == EVALUATIONS.c.id).exists()
+    measured = select(func.count(distinct(EVALUATIONS.c.schedule_digest))).where(of_study(study), some)
+    failed = select(func.count()).select_from(EVALUATIONS).where(of_study(study), EVALUATIONS.c.failed)
+    return {
+        "schedules_measured": connection.execute(measured).scalar_one(),
+        "evaluations_failed": connection.execute(failed).scalar_one(),
+    }
+
+
+def _timed(connection: Connection, study: str) -> float:
+    """The baseline's neighbours are left out, since they are the rows of the baseline itself."""
+    query = select(THROUGHPUTS.c.seconds, THROUGHPUTS.c.latency_seconds).where(
+        THROUGHPUTS.c.study == study, THROUGHPUTS.c.measured >= began(study)
+    )
+    return float(sum(sum(row.seconds) + sum(row.latency_seconds) for row in connection.execute(query)))
+
+
+def _worked(connection: Connection, study: str) -> float:
+    there = func.coalesce(WORKERS.c.ended, WORKERS.c.heartbeat) - WORKERS.c.started
+    query = select(func.coalesce(func.sum(there), 0.0)).where(WORKERS.c.study == study)
+    return float(connection.execute(query).scalar_one())

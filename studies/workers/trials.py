@@ -1,0 +1,126 @@
+"""Optuna's trials and the workers that they belong to.
+
+Optuna is told once per trial. A worker that dies between asking and telling leaves a trial that is RUNNING for ever:
+Optuna's heartbeats help only under `study.optimize`, and a resumed study would take the zombie for work in progress. So
+each trial names its worker, and those whose worker is dead are told FAIL. Their proposals wait in the queue again.
+
+One look at all workers of a study: who lives, who died, and whether a dead one left a trial behind.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, final
+
+from optuna import Study, Trial
+from optuna.trial import FrozenTrial, TrialState
+
+from ..database.optuna.queries import marks_of_running
+from ..database.retries import patiently
+from ..database.transactions import reading, storage_errors
+from ..store.store import Store
+from .turns import turn
+from .workers import Worker, bury_dead_workers, living_workers, unended_workers
+
+OWNER = "exeunt:owner"
+REASON = "reason"
+RETRY_OF = "exeunt:retry_of"
+ATTEMPT = "exeunt:attempt"
+MAX_ATTEMPTS = 3  # a proposal that takes its workers with it must not take all of them
+
+
+@final
+class TrialKeeper:
+    """Marks the trials of this worker, and ends those of dead ones, in one Optuna study."""
+
+    def __init__(self, store: Store, study: Study, worker: Worker) -> None:
+        self._store = store
+        self._study = study
+        self._worker = worker
+        self._unowned: dict[int, float] = {}
+
+    def own(self, trial: Trial) -> None:
+        """Says that this worker has the trial. To be called right after it was asked for."""
+        with storage_errors(self._store.engine):
+            trial.set_user_attr(OWNER, self._worker.owner)
+
+    def fail_dead(self) -> list[FrozenTrial]:
+        """Tells FAIL to the trials whose workers are dead, and returns them. To be called between two trials.
+
+        Each one's parameters are enqueued again, up to three attempts; if another worker is at it, nothing is done.
+        """
+        patiently(self._store.engine, lambda: bury_dead_workers(self._store))
+        if not self._dead():
+            return []
+        with turn(self._store, f"trials {self._study.study_name}", self._worker) as mine:
+            dead = self._dead() if mine else []
+            for trial in dead:
+                self._end(trial, trial.user_attrs.get(ATTEMPT, 1) + 1)
+        return dead
+
+    def give_back(self, number: int) -> None:
+        """Tells FAIL to a trial of this worker, which leaves before it is measured; another attempt is made of it."""
+        with storage_errors(self._store.engine):
+            (trial,) = (each for each in self._study.get_trials(deepcopy=False) if each.number == number)
+            self._end(trial, trial.user_attrs.get(ATTEMPT, 1))
+
+    def _dead(self) -> list[FrozenTrial]:
+        """Trials are read before workers, since whoever asks for one is among the workers by then."""
+        with storage_errors(self._store.engine):
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not running:
+            return []
+        alive = patiently(self._store.engine, lambda: living_workers(self._store, self._study.study_name))
+        return [trial for trial in running if self._is_dead(trial, alive)]
+
+    def _is_dead(self, trial: FrozenTrial, alive: list[str]) -> bool:
+        """A trial without a worker was cut off before `own`, unless another worker is just about to call it."""
+        owner = trial.user_attrs.get(OWNER)
+        if owner is not None:
+            return owner not in alive
+        since = self._unowned.setdefault(trial.number, time.monotonic())
+        alone = alive == [self._worker.owner]
+        return alone or time.monotonic() - since > self._worker.lease_seconds
+
+    def _end(self, trial: FrozenTrial, attempt: int) -> None:
+        """Enqueues first: a worker that dies in between leaves the trial to the next one, which sees the retry."""
+        parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
+        with storage_errors(self._store.engine):
+            if parameters and attempt <= MAX_ATTEMPTS and not self._is_retried(trial.number):
+                marks: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt}
+                kept = {key: value for key, value in trial.user_attrs.items() if key not in (OWNER, REASON)}
+                self._study.enqueue_trial(parameters, user_attrs=kept | marks)
+            self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _is_retried(self, number: int) -> bool:
+        return any(trial.user_attrs.get(RETRY_OF) == number for trial in self._study.get_trials(deepcopy=False))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there was at one moment.
+
+    Attributes:
+        alive: the owners that work on the study.
+        dead: those that don't live any more and that nobody has ended yet, of all studies.
+        orphans: how many running trials have no living owner.
+    """
+
+    alive: frozenset[str]
+    dead: frozenset[str]
+    orphans: int
+
+
+def survey(store: Store, study: str) -> Survey:
+    """Looks at a study's workers and trials. Whoever asks for a trial is among the workers by then."""
+
+    def look() -> Survey:
+        with reading(store.engine) as connection:
+            workers = unended_workers(connection)
+            owners = marks_of_running(connection, OWNER, study)
+        dead = frozenset(each.owner for each in workers if each.dead is not None)
+        alive = frozenset(each.owner for each in workers if each.study == study) - dead
+        return Survey(alive, dead, sum(1 for owner in owners if owner not in alive))
+
+    return patiently(store.engine, look)

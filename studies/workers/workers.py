@@ -1,0 +1,160 @@
+"""Workers: who works on a study, how the others know that it lives, and what happens when it does not."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, final
+
+from sqlalchemy import Connection, Row, select
+
+from ...backends.errors import ExeuntError, StorageError
+from ..database.passwords import redact
+from ..database.tables import WORKERS
+from ..database.transactions import clock, reading, writing
+from ..store import leases
+from ..store.store import Store
+from .processes import Process, this_process
+
+BEATS = 4  # heartbeats a lease: three may fail before others take over
+FINISHED = "finished"
+GONE = "its process is gone"
+SILENT = "it was silent for longer than its lease"
+
+
+@final
+class Worker:
+    """This process as a worker, from `with` to its end. A thread renews all its leases meanwhile.
+
+    Attributes:
+        owner: `host:pid:random`, which no other worker ever has; the owner of claims.
+        lease_seconds: how long others wait for it when it is silent.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        study: str | None = None,
+        lease_seconds: float = 60.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._store = store
+        self._study = study
+        self._environment = dict(environment or {})
+        self._process = this_process()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="exeunt-heartbeat", daemon=True)
+        self.lease_seconds = lease_seconds
+        self.owner = f"{self._process.host}:{self._process.pid}:{secrets.token_hex(4)}"
+
+    def __enter__(self) -> Worker:
+        bury_dead_workers(self._store)
+        with writing(self._store.engine) as connection:
+            connection.execute(WORKERS.insert().values(self._row()))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        try:
+            with writing(self._store.engine) as connection:
+                _end(connection, self.owner, _reason(error))
+        except StorageError:
+            # The error that brought us here says more than a database that is out of reach too; the lease runs out.
+            if error is None:
+                raise
+
+    def _row(self) -> dict[str, Any]:
+        process = self._process
+        return {
+            "owner": self.owner, "study": self._study, "host": process.host, "pid": process.pid, "boot": process.boot,
+            "namespace": process.namespace, "process_started": process.started, "environment": self._environment,
+            "lease_seconds": self.lease_seconds, "started": clock(), "heartbeat": clock(),
+        }  # fmt: skip
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.lease_seconds / BEATS):
+            try:
+                self.renew()
+            except StorageError:
+                continue  # The next beat tries again; a lease that runs out meanwhile is found out at the next commit.
+
+    def renew(self) -> None:
+        """Says that this worker lives, and extends its leases. One that was given up as silent is back with this."""
+        alive = {"heartbeat": clock(), "ended": None, "reason": None}
+        with writing(self._store.engine) as connection:
+            connection.execute(WORKERS.update().where(WORKERS.c.owner == self.owner).values(alive))
+            leases.renew_all(connection, self.owner, self.lease_seconds)
+
+
+def _reason(error: BaseException | None) -> str:
+    if error is None:
+        return FINISHED
+    return redact(str(error) if isinstance(error, ExeuntError) else f"{type(error).__name__}: {error}")
+
+
+def bury_dead_workers(store: Store) -> list[str]:
+    """Ends the workers that are gone or silent for longer than their lease, and frees what they had claimed.
+
+    A process that is proved gone on this host is not waited for. Returns the owners that were ended.
+    """
+    with reading(store.engine) as connection:
+        dead = dead_workers(connection)
+    if dead:
+        with writing(store.engine) as connection:
+            dead = dead_workers(connection, lock=True)
+            for owner, reason in dead.items():
+                _end(connection, owner, reason)
+    return list(dead)
+
+
+def living_workers(store: Store, study: str) -> list[str]:
+    """The owners that work on a study now."""
+    with reading(store.engine) as connection:
+        return [each.owner for each in unended_workers(connection) if each.study == study and each.dead is None]
+
+
+class Unended(NamedTuple):
+    """A worker that nobody has ended yet, its study if it has one, and why it is dead where it is."""
+
+    owner: str
+    study: str | None
+    dead: str | None
+
+
+def dead_workers(connection: Connection, lock: bool = False) -> dict[str, str]:
+    """The workers that did not end by themselves and will not: owner and reason. `lock` is as below."""
+    return {each.owner: each.dead for each in unended_workers(connection, lock) if each.dead is not None}
+
+
+def unended_workers(connection: Connection, lock: bool = False) -> list[Unended]:
+    """All workers that nobody has ended yet.
+
+    With `lock` none of them can say until the transaction ends that it lives.
+    """
+    silent = (clock() - WORKERS.c.heartbeat > WORKERS.c.lease_seconds).label("silent")
+    columns = [WORKERS.c[name] for name in ("owner", "study", "host", "pid", "boot", "namespace", "process_started")]
+    query = select(*columns, silent).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.owner)
+    rows = connection.execute(query.with_for_update() if lock else query).all()
+    return [
+        Unended(row.owner, row.study, GONE if _process(row).is_gone else SILENT if row.silent else None) for row in rows
+    ]
+
+
+def _process(row: Row[Any]) -> Process:
+    return Process(row.host, row.pid, row.boot, row.namespace, row.process_started)
+
+
+def _end(connection: Connection, owner: str, reason: str) -> None:
+    """Ends a worker at its last sign of life, or now if it says so itself, and frees its leases."""
+    ended = WORKERS.c.heartbeat if reason in (GONE, SILENT) else clock()
+    values = {"ended": ended, "reason": reason}
+    if reason in (GONE, SILENT):
+        leases.note_losses(connection, owner, reason)
+    connection.execute(WORKERS.update().where(WORKERS.c.owner == owner, WORKERS.c.ended.is_(None)).values(values))
+    leases.free_all(connection, owner)
