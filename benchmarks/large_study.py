@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import Schedule, block_evaluations, canonical
-from exeunt.reports.loading import load_view
-from exeunt.reports.operations import keep_operations
+from exeunt.reports.view.loading import load_view
+from exeunt.reports.view.operations import keep_operations
 from exeunt.searcher.laboratory import set_up
 from exeunt.searcher.proposing import WORTHLESS
 from exeunt.searcher.spaces import make_space

@@ -1,17 +1,64 @@
-"""The report's folder: one page, every plot as PNG and PDF, and the figures as CSV and JSON."""
+"""The report's folder: one page, every plot as PNG and PDF, and the figures as CSV and JSON.
+
+Work that a copy of this process does while this one goes on.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from .files import write_whole
-from .meanwhile import meanwhile
-from .tables import to_csv, to_json
-from .view import StudyView
+from .files.tables import to_csv, to_json
+from .files.whole import write_whole
+from .view.view import StudyView
 
 if TYPE_CHECKING:
-    from .samples import GridInfo
+    from .plots.samples import GridInfo
+
+
+T = TypeVar("T")
+
+
+def meanwhile(work: Callable[[], T]) -> Callable[[], T]:
+    """Begins some work, and returns what waits for its result.
+
+    A copy of this process does it, to which nothing has to be sent and which sends its result back. Where there can be
+    none, or where it fails, the work is done by this process when its result is asked for, and may raise then. No copy
+    is made where a second core is missing, where another thread might hold a lock that nobody would ever free in it,
+    or on systems whose own libraries can't be copied.
+    """
+    if sys.platform != "linux" or threading.active_count() > 1 or len(os.sched_getaffinity(0)) < 2:
+        return work
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_send, args=(work, sender), daemon=True)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of threads that are numpy's
+        process.start()
+    sender.close()
+
+    def result() -> T:
+        try:
+            return receiver.recv()
+        except (EOFError, OSError):
+            return work()
+        finally:
+            receiver.close()
+            process.join()
+
+    return result
+
+
+def _send(work: Callable[[], T], sender: Connection) -> None:
+    with suppress(BaseException):  # whose message is the other process's to write; it sees that the pipe is closed
+        sender.send(work())
+
 
 PAGE = "index.html"
 
@@ -25,9 +72,9 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     Raises:
         InputError: the folder can't be written.
     """
-    from .figures import NAMES, figures  # half a second for matplotlib, where something is drawn and not before
-    from .page import render
-    from .style import pdf, png
+    from .page.page import render
+    from .plots.figures import NAMES, figures  # half a second for matplotlib, where something is drawn and not before
+    from .plots.style import pdf, png
 
     drawn = figures(view, grid)
     plots = meanwhile(lambda: {f"{name}.{kind.__name__}": kind(drawn[name]) for name in drawn for kind in (png, pdf)})

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..backends.schedule import dumps
-from ..reports.files import write_whole
+from ..reports.files.whole import write_whole
 from .full_schedule import make_frame
 from .laboratory import load_one, resolve_device
 from .study_options import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, GRANULARITY_FLAGS, flags, study_config

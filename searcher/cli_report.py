@@ -12,16 +12,15 @@ import click
 from ..backends.errors import InputError, json_text, printable
 from ..backends.formats.registry import FORMATS, find_format, left_out
 from ..backends.schedule import ExeuntError
-from ..reports import selection
-from ..reports.commands import file_stem
-from ..reports.export import default_path, portable
-from ..reports.files import write_whole
-from ..reports.headline import details, headline
-from ..reports.loading import load_view
+from ..reports.files.export import default_path, file_stem, portable
+from ..reports.files.tables import to_csv, to_json
+from ..reports.files.whole import write_whole
+from ..reports.page.headline import details, headline
 from ..reports.report import write_report
-from ..reports.tables import to_csv, to_json
 from ..reports.uncollected import uncollected
-from ..reports.view import Point, StudyView
+from ..reports.view import selection
+from ..reports.view.loading import load_view
+from ..reports.view.view import Point, StudyView
 from ..studies.config.study import StudyConfig, override
 from ..studies.database.foreign import foreign_rows
 from ..studies.store.find import only_study
@@ -29,7 +28,7 @@ from ..studies.store.store import open_store
 from .options import json_flag, storage_flag, storage_url, study_flag
 
 if TYPE_CHECKING:
-    from ..reports.samples import GridInfo
+    from ..reports.plots.samples import GridInfo
 
 ONNX = "onnx"
 NO_SAMPLES = "Samples were left out (--no-samples)."
@@ -113,7 +112,7 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView,
 
 def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
     """The images that the study kept, if they can be had."""
-    from ..reports.kept_samples import kept_grid
+    from ..reports.plots.samples import kept_grid
 
     try:
         with open_store(url, read_only=True) as store, foreign_rows(store.url):
@@ -125,8 +124,8 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
 
 def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]":
     """The operations of every point, and images that are sampled now. Raises what loading and sampling do."""
-    from ..reports.operations import with_flops
-    from ..reports.samples import sample_grid
+    from ..reports.plots.samples import sample_grid
+    from ..reports.view.operations import with_flops
     from .laboratory import embed, load_networks, make_conditions, resolve_device
 
     config = resolve_device(config)

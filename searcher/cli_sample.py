@@ -17,7 +17,7 @@ from ..backends.sampling.compatibility import as_scheduled, check
 from ..backends.sampling.loop import Samples, labels
 from ..backends.sampling.loop import sample as sample_batches
 from ..backends.schedule import load
-from ..reports.interval import Interval, per_second
+from ..reports.view.interval import Interval, per_second
 from ..studies.interruption import interruptible
 from .evaluation import Evaluation
 from .evaluation import evaluate as measure

@@ -18,7 +18,7 @@ from ..backends.formats.branches import by_branch
 from ..backends.formats.parsing import numbers
 from ..backends.formats.registry import FORMATS, find_format, left_out, sniff
 from ..backends.schedule import Schedule, ScheduleError
-from ..reports.schedule_map import schedule_map, terminal
+from ..reports.plots.schedule_map import schedule_map, terminal
 from .network_flags import NETWORK_FLAGS, flags
 from .options import json_flag
 
@@ -79,9 +79,9 @@ def show(file: str, png: str | None, pdf: str | None, as_json: bool) -> None:
 
 
 def _draw(shown: Schedule, path: Path, kind: str) -> None:
-    from ..reports import schedule_plot, style  # matplotlib takes a second to import
+    from ..reports.plots import maps, style  # matplotlib takes a second to import
 
-    picture = schedule_plot.draw(schedule_map(shown))
+    picture = maps.draw(schedule_map(shown))
     _write(path, style.png(picture) if kind == "png" else style.pdf(picture))
 
 

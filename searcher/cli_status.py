@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from ..backends.errors import json_text, printable
-from ..reports.loading import load_view
-from ..reports.view import StudyView
+from ..reports.view.loading import load_view
+from ..reports.view.view import StudyView
 from ..studies.database.foreign import foreign_rows
 from ..studies.store.store import Store, open_store
 from ..studies.workers.status import standing

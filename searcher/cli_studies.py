@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import InputError, printable
-from ..reports.files import write_whole
+from ..reports.files.whole import write_whole
+from ..reports.terminal import TABLE_WIDTH
 from ..studies.database.foreign import contradicted, foreign_rows
 from ..studies.maintenance.backup import back_up
 from ..studies.maintenance.copy import copy_study
@@ -23,7 +24,6 @@ from .cli_studies_garbage import gc
 from .cli_studies_orders import pause, stop, unpause
 from .cli_studies_shown import confirm, name_argument, print_json, size_text, yes_flag
 from .options import json_flag, read_url, storage_flag, storage_url
-from .outcome import TABLE_WIDTH
 
 
 @click.group()

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ..backends.errors import json_text
 from ..backends.schedule import block_evaluations
-from ..reports.interval import per_second
+from ..reports.terminal import TABLE_WIDTH
+from ..reports.view.interval import per_second
 from ..studies.config.budget import parse_budget
 from ..studies.config.study import StudyConfig, override, refuse_difference
 from ..studies.store.find import only_study, stored_config
@@ -20,7 +21,6 @@ from .engine_flags import Engine, engine_flags
 from .estimate import Estimate, estimate, statement
 from .laboratory import load_frames, resolve_device, set_up
 from .options import budget_flag, json_flag, storage_flag, storage_url, study_flag
-from .outcome import TABLE_WIDTH
 from .search import ladder
 from .study_options import (
     BASELINE_FLAGS,

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from ..backends.errors import InputError
-from ..reports.loading import load_view
 from ..reports.report import write_report
-from ..reports.view import StudyView
+from ..reports.terminal import show
+from ..reports.view.loading import load_view
+from ..reports.view.view import StudyView
 from ..studies.config.budget import Budget, parse_budget
 from ..studies.config.study import StudyConfig
 from ..studies.interruption import interruptible
@@ -21,7 +22,6 @@ from .cli_report import sampled
 from .engine_flags import Engine
 from .estimate import statement
 from .options import is_default
-from .outcome import show
 from .sharing import prepare, work_together
 from .telling import Telling, state
 

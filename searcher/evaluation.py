@@ -13,8 +13,8 @@ from ..backends.schedule import Schedule, block_evaluations
 from ..backends.timing.memory import peak_memory
 from ..backends.timing.pieces import trajectory
 from ..backends.timing.throughput import Subject, flops, speedup, time_schedules
-from ..reports.interval import Interval
-from ..reports.standard import Standard, standard_of
+from ..reports.view.interval import Interval
+from ..reports.view.standard import Standard, standard_of
 from ..studies.config.study import StudyConfig
 from ..studies.store.records import QualityRecord
 from .laboratory import Laboratory, set_up

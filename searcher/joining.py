@@ -5,6 +5,7 @@ from typing import Any
 
 import optuna
 
+from ..reports.terminal import report
 from ..studies.config.budget import parse_budget
 from ..studies.config.study import StudyConfig, override
 from ..studies.database.engine import optuna_storage
@@ -16,7 +17,6 @@ from ..studies.workers.orders import order
 from .allowance import Allowance
 from .laboratory import Laboratory, resolve_device, set_up
 from .opening import Arrival, open_session
-from .outcome import report
 from .progress import Watch
 from .runner import work
 from .session import Stopped

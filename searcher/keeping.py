@@ -15,13 +15,13 @@ from ..studies.store.store import Store
 from .chunk_sampling import Chunk
 
 if TYPE_CHECKING:
-    from ..reports.view import Point, StudyView
+    from ..reports.view.view import Point, StudyView
     from .session import Session
 
 
 def keep_samples(store: Store, study: str, key: EvaluationKey, chunk: Chunk) -> None:
     """Keeps a chunk's first images as one picture, below each other."""
-    from ..reports.style import png_of_pixels
+    from ..reports.plots.style import png_of_pixels
 
     count, height, width, _ = chunk.images.shape
     about = {"seed": key.seed, "first_image": 0, "num_images": count, "height": height, "width": width}
@@ -31,9 +31,9 @@ def keep_samples(store: Store, study: str, key: EvaluationKey, chunk: Chunk) -> 
 
 def keep_front(session: Session) -> None:
     """Keeps what a report needs of a front that was measured, and its schedule files; forgets the other samples."""
-    from ..reports.loading import load_view
-    from ..reports.operations import keep_operations
-    from ..reports.selection import highlights
+    from ..reports.view.loading import load_view
+    from ..reports.view.operations import keep_operations
+    from ..reports.view.selection import highlights
 
     view, store, keep = load_view(session.store, session.name), session.store, session.laboratory.config.run.keep
     keep_operations(store, view, session.laboratory.networks)
@@ -48,7 +48,7 @@ def keep_front(session: Session) -> None:
 
 def _keep_schedules(store: Store, view: StudyView, points: Sequence[Point]) -> None:
     """Keeps the schedule files of these points and of no others."""
-    from ..reports.export import export
+    from ..reports.files.export import export
 
     members = _members(store, view, points)
     for member, point in members.items():

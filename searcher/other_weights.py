@@ -6,7 +6,7 @@ from ..backends.errors import printable
 from ..backends.network import Network
 from ..backends.networks.registry import BUNDLED, load
 from ..backends.schedule import Schedule
-from ..reports.export import NETWORK_ARGS
+from ..reports.files.export import NETWORK_ARGS
 
 
 def remarks(schedule: Schedule, network: Network, arguments: str = "") -> list[str]:

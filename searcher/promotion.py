@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ..backends.errors import StorageError
-from ..reports.pareto import Score, front, knee
-from ..reports.standard import EXCESS_LIMIT, NOISE_LIMIT
+from ..reports.view.pareto import Score, front, knee
+from ..reports.view.standard import EXCESS_LIMIT, NOISE_LIMIT
 from .candidates import Candidate
 
 # Beyond this many times the full schedule's excess distance no speed makes up for the images: on the bundled

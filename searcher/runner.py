@@ -4,9 +4,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..reports.loading import load_view
+from ..reports.terminal import report
 from ..reports.uncollected import settled
-from ..reports.view import StudyView
+from ..reports.view.loading import load_view
+from ..reports.view.view import StudyView
 from ..studies.config.budget import Budget, parse_budget
 from ..studies.config.study import StudyConfig
 from ..studies.interruption import Interruption
@@ -19,7 +20,6 @@ from .fitting import adopt
 from .laboratory import Laboratory, set_up
 from .opening import Arrival, open_session
 from .options import DEFAULT_STORAGE, storage_url
-from .outcome import report
 from .progress import Silent, Watch
 from .proposals import read_proposals
 from .search import measure_baselines, measure_proposals

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..backends.errors import StorageError
-from ..reports.loading import load_view
-from ..reports.search_front import FrontReader, SearchFront
+from ..reports.view.loading import load_view
+from ..reports.view.search_front import FrontReader, SearchFront
 from ..studies.config.study import StudyConfig
 from ..studies.database.errors import Unreachable
 from ..studies.database.foreign import foreign_rows

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..backends.errors import json_text, printable
-from ..reports.headline import duration
+from ..reports.page.headline import duration
 from ..studies.config.budget import Budget
 from ..studies.workers.activity import LivingWorker, Mishap
 from .watching import Glance, Sight

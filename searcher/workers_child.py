@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from ..backends.errors import Interrupted
 from ..backends.schedule import ExeuntError
+from ..reports.terminal import report
 from ..studies.config.budget import parse_budget
 from ..studies.config.study import from_dict
 from ..studies.database.passwords import guard_output
@@ -23,7 +24,6 @@ from .estimate import statement
 from .logs import json_lines
 from .metrics_port import metered
 from .opening import Arrival
-from .outcome import report
 from .progress import Watch
 from .runner import begin, work
 from .workers_job import Job

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from exeunt.reports.kept_samples import kept_grid
-from exeunt.reports.loading import load_view
-from exeunt.reports.samples import GridInfo, draw_samples
-from exeunt.reports.selection import Highlight
-from exeunt.reports.style import png_of_pixels
-from exeunt.reports.view import StudyView
+from exeunt.reports.plots.samples import GridInfo, draw_samples, kept_grid
+from exeunt.reports.plots.style import png_of_pixels
+from exeunt.reports.view.loading import load_view
+from exeunt.reports.view.selection import Highlight
+from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.cli import cli
 from exeunt.studies.config.study import StudyConfig, override

@@ -24,9 +24,9 @@ from exeunt.backends.schedule import (
 )
 from exeunt.backends.timing.device import environment
 from exeunt.backends.timing.samples import environment_digest
-from exeunt.reports.interval import Interval
-from exeunt.reports.pareto import Score
-from exeunt.reports.view import Point, Quality, Spent, StudyView, Throughput
+from exeunt.reports.view.interval import Interval
+from exeunt.reports.view.pareto import Score
+from exeunt.reports.view.view import Point, Quality, Spent, StudyView, Throughput
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.store.outlines import hold
 from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import pytest
-from exeunt.reports.advantage import Advantage, advantage, best
-from exeunt.reports.interval import Interval
+from exeunt.reports.view.advantage import Advantage, advantage, best
+from exeunt.reports.view.interval import Interval
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends.schedule import load
-from exeunt.reports.loading import load_view
+from exeunt.reports.view.loading import load_view
 from exeunt.searcher.cli import cli
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.store.store import open_store

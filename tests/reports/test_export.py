@@ -12,11 +12,10 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.schedule import RUN, ScheduleError, dumps, from_ase, parse
 from exeunt.backends.solvers import tables
-from exeunt.reports.commands import file_stem
-from exeunt.reports.export import default_path, export, portable
-from exeunt.reports.files import write_whole
+from exeunt.reports.files.export import default_path, export, file_stem, portable
+from exeunt.reports.files.whole import write_whole
 from exeunt.reports.report import write_report
-from exeunt.reports.view import Point, StudyView
+from exeunt.reports.view.view import Point, StudyView
 from exeunt.studies.store.outlines import hold
 
 SCHEMA = Path(tables.__file__).parent / "assets" / "schedule.schema.json"

@@ -4,9 +4,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from exeunt.reports.figures import figures
-from exeunt.reports.page import render
-from exeunt.reports.view import StudyView
+from exeunt.reports.page.page import render
+from exeunt.reports.plots.figures import figures
+from exeunt.reports.view.view import StudyView
 
 ATTACKS = {
     "script": "</td></svg></style><script>document.title='owned'</script>",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from exeunt.reports.interval import Interval, ratio_of_speeds, relative_speed
+from exeunt.reports.view.interval import Interval, ratio_of_speeds, relative_speed
 
 
 def timings(seconds: float, full: float, drift: list[float]) -> tuple[list[float], list[float]]:

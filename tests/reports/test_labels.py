@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from exeunt.reports.labels import Box, Label, place
+from exeunt.reports.plots.labels import Box, Label, place
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,12 +7,12 @@ import sys
 import threading
 
 import pytest
-from exeunt.reports.meanwhile import meanwhile
+from exeunt.reports.report import meanwhile
 
 # In a process of its own, since no copy is made beside threads, which other tests may have left.
 SCRIPT = """
 import json, os
-from exeunt.reports.meanwhile import meanwhile
+from exeunt.reports.report import meanwhile
 
 here = os.getpid()
 there, content = meanwhile(lambda: (os.getpid(), b"x" * 2**21))()

@@ -11,11 +11,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from exeunt.reports.commands import export_command
-from exeunt.reports.figures import figures
-from exeunt.reports.page import render
-from exeunt.reports.tables import to_csv, to_json
-from exeunt.reports.view import StudyView
+from exeunt.reports.files.export import export_command
+from exeunt.reports.files.tables import to_csv, to_json
+from exeunt.reports.page.page import render
+from exeunt.reports.plots.figures import figures
+from exeunt.reports.view.view import StudyView
 
 VOID = {"meta", "img", "br", "use", "path", "rect", "line", "image"}
 ATTACK = '"><img src=x onerror=alert(1)></title><script>alert(2)</script>$\\frac{1}{2}$'

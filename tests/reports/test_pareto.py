@@ -5,7 +5,7 @@ import math
 import numpy as np
 import optuna
 import pytest
-from exeunt.reports.pareto import Score, dominates, front, hypervolume, hypervolume_over_cost, knee
+from exeunt.reports.view.pareto import Score, dominates, front, hypervolume, hypervolume_over_cost, knee
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume

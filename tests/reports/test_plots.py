@@ -7,17 +7,16 @@ from itertools import combinations
 from statistics import median
 
 import pytest
-from exeunt.reports import plots
-from exeunt.reports.figures import NAMES, figures
-from exeunt.reports.front_info import front_info
-from exeunt.reports.front_maps import MOST_MAPS, maps_info
-from exeunt.reports.front_plot import draw_front
-from exeunt.reports.interval import Interval
-from exeunt.reports.numbers import plain
-from exeunt.reports.selection import highlights
-from exeunt.reports.standard import EXCESS_LIMIT
-from exeunt.reports.style import THEME, inline_svg, pdf, png, round_ticks
-from exeunt.reports.view import StudyView
+from exeunt.reports.plots import curves
+from exeunt.reports.plots.figures import NAMES, figures
+from exeunt.reports.plots.front import draw_front
+from exeunt.reports.plots.front_info import front_info
+from exeunt.reports.plots.maps import MOST_MAPS, maps_info
+from exeunt.reports.plots.style import THEME, inline_svg, pdf, png, round_ticks
+from exeunt.reports.view.interval import Interval, plain
+from exeunt.reports.view.selection import highlights
+from exeunt.reports.view.standard import EXCESS_LIMIT
+from exeunt.reports.view.view import StudyView
 from matplotlib.figure import Figure
 
 
@@ -104,14 +103,14 @@ def test_a_single_point_can_be_drawn(view: StudyView) -> None:
 
 
 def test_progress_ends_at_the_views_hypervolume(view: StudyView) -> None:
-    info = plots.progress_info(view)
+    info = curves.progress_info(view)
     assert info is not None
     assert info.entries[-1] == view.progress[-1]
     assert 0 < info.baselines < info.entries[-1].hypervolume
 
 
 def test_the_prediction_error_is_a_median_of_ratios(view: StudyView) -> None:
-    info = plots.prediction_info(view)
+    info = curves.prediction_info(view)
     assert info is not None
     pairs = [(p.predicted_seconds, p.throughput.median_seconds) for p in view.points if p.throughput]
     assert info.median_error == pytest.approx(
@@ -120,7 +119,7 @@ def test_the_prediction_error_is_a_median_of_ratios(view: StudyView) -> None:
 
 
 def test_depths_are_the_schedules(view: StudyView) -> None:
-    info = plots.depth_info(highlights(view))
+    info = curves.depth_info(highlights(view))
     assert info is not None
     assert info.profiles[0].depths == (12,) * 20
     assert (info.num_blocks, info.num_steps) == (12, 20)

@@ -10,10 +10,10 @@ from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import with_exits
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.reports.samples import GridInfo, draw_samples, sample_grid, strip
-from exeunt.reports.selection import Highlight, highlights
-from exeunt.reports.style import png
-from exeunt.reports.view import StudyView
+from exeunt.reports.plots.samples import GridInfo, draw_samples, sample_grid, strip
+from exeunt.reports.plots.style import png
+from exeunt.reports.view.selection import Highlight, highlights
+from exeunt.reports.view.view import StudyView
 from exeunt.studies.store.outlines import hold
 
 

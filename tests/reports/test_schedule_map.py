@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from exeunt.backends import schedule as schedules
 from exeunt.backends.schedule import DROP, REUSE, RUN, Guidance, Schedule, Step, forecast, with_exits
-from exeunt.reports import schedule_map as maps
-from exeunt.reports import schedule_plot, style
+from exeunt.reports.plots import maps as schedule_plot
+from exeunt.reports.plots import schedule_map as maps
+from exeunt.reports.plots import style
 from PIL import Image
 from rich.console import Console
 

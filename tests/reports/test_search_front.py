@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exeunt.reports.loading import load_view
-from exeunt.reports.search_front import FrontReader, SearchFront
-from exeunt.reports.view import Point
+from exeunt.reports.view.loading import load_view
+from exeunt.reports.view.search_front import FrontReader, SearchFront
+from exeunt.reports.view.view import Point
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.store.records import QualityRecord
 from exeunt.studies.store.store import Store, open_store

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.reports import selection
-from exeunt.reports.standard import EXCESS_LIMIT
-from exeunt.reports.view import StudyView
+from exeunt.reports.view import selection
+from exeunt.reports.view.standard import EXCESS_LIMIT
+from exeunt.reports.view.view import StudyView
 
 
 def test_by_trial_and_by_label(view: StudyView) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.reports.interval import Interval
-from exeunt.reports.loading import load_view
-from exeunt.reports.pareto import dominates, hypervolume
-from exeunt.reports.standard import EXCESS_LIMIT
-from exeunt.reports.tables import to_dict
-from exeunt.reports.view import Point, StudyView, Throughput
+from exeunt.reports.files.tables import to_dict
+from exeunt.reports.view.interval import Interval
+from exeunt.reports.view.loading import load_view
+from exeunt.reports.view.pareto import dominates, hypervolume
+from exeunt.reports.view.standard import EXCESS_LIMIT
+from exeunt.reports.view.view import Point, StudyView, Throughput
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.store.store import Store, open_store
 

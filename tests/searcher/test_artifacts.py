@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import load
-from exeunt.reports.loading import load_view
-from exeunt.reports.samples import GridInfo
-from exeunt.reports.selection import highlights
-from exeunt.reports.view import StudyView
+from exeunt.reports.plots.samples import GridInfo
+from exeunt.reports.view.loading import load_view
+from exeunt.reports.view.selection import highlights
+from exeunt.reports.view.view import StudyView
 from exeunt.searcher import laboratory
 from exeunt.searcher.cli import cli
 from exeunt.searcher.cli_report import sampled

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from exeunt.backends.schedule import parse
-from exeunt.reports.export import export
+from exeunt.reports.files.export import export
 from exeunt.searcher import runner
 from exeunt.studies.config.study import StudyConfig, override
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from exeunt.backends.networks.registry import load
 from exeunt.backends.sampling import prompts
 from exeunt.backends.sampling.loop import sample
-from exeunt.reports.loading import load_view
-from exeunt.reports.view import StudyView
+from exeunt.reports.view.loading import load_view
+from exeunt.reports.view.view import StudyView
 from exeunt.searcher.cli import cli
 from exeunt.studies.store.store import open_store
 from tiny_clip import save_tiny_clip

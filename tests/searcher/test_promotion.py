@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.reports.standard import NOISE_LIMIT
+from exeunt.reports.view.standard import NOISE_LIMIT
 from exeunt.searcher.candidates import Candidate
 from exeunt.searcher.promotion import (
     WORST_EXCESS,

@@ -11,10 +11,10 @@ from exeunt.backends.networks.registry import load
 from exeunt.backends.quality.extractors import load_extractor
 from exeunt.backends.sampling import prompts
 from exeunt.backends.sampling.loop import sample
-from exeunt.reports.loading import load_view
-from exeunt.reports.selection import within_loss
-from exeunt.reports.standard import NOISE_LIMIT
-from exeunt.reports.view import StudyView
+from exeunt.reports.view.loading import load_view
+from exeunt.reports.view.selection import within_loss
+from exeunt.reports.view.standard import NOISE_LIMIT
+from exeunt.reports.view.view import StudyView
 from exeunt.searcher.cli import cli
 from exeunt.studies.store.store import open_store
 

@@ -9,7 +9,7 @@ from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.reports.pareto import Score, hypervolume
+from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.searcher.frames import Frame
 from exeunt.searcher.promotion import WORST_EXCESS
 from exeunt.searcher.proposing import SAMPLERS, WORTHLESS, Proposer, Values, open_study

@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 from exeunt.backends.errors import Interrupted
-from exeunt.reports.view import StudyView
+from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.laboratory import Laboratory
 from exeunt.searcher.progress import Silent

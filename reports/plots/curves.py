@@ -9,10 +9,11 @@ from statistics import median
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ..backends.schedule import depths
-from .numbers import plain
-from .pareto import Progress, hypervolume
-from .selection import Highlight
+from ...backends.schedule import depths
+from ..view.interval import plain
+from ..view.pareto import Progress, hypervolume
+from ..view.selection import Highlight
+from ..view.view import StudyView
 from .style import (
     ACCENT,
     BLUE,
@@ -27,7 +28,6 @@ from .style import (
     settle,
     tick_text,
 )
-from .view import StudyView
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from ..backends.errors import InputError
+from ...backends.errors import InputError
 
 
 def write_whole(path: Path, content: bytes) -> None:

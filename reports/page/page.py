@@ -1,12 +1,17 @@
 """One self-contained HTML page with everything a study found. It loads nothing and works without scripts.
 
 Jinja escapes every text that comes from a file or the database; the page's policy allows no script but its own.
+
+The page's front: the plot whose points explain themselves, beside the table of the same points.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +22,83 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..backends.errors import printable
-from . import plots
-from .commands import export_command, resume_command
-from .definitions import definitions
-from .front_maps import maps_info
-from .front_section import front_section
+from ...backends.errors import printable
+from ..files.export import export_command, resume_command
+from ..plots import curves
+from ..plots.front import MARKS, draw_front
+from ..plots.front_info import FrontInfo, front_info
+from ..plots.maps import maps_info
+from ..plots.samples import GridInfo, Row, strip
+from ..plots.style import inline_svg, png_of_pixels
+from ..view.definitions import definitions
+from ..view.interval import per_second, plain, spelled
+from ..view.view import Point, Seeds, StudyView
 from .headline import details, headline, tiles
-from .point_table import columns
-from .samples import GridInfo, Row, strip
-from .style import inline_svg, png_of_pixels
-from .view import Point, StudyView
+from .point_table import columns, table_rows
+
+NOTES = {
+    "final": "Every value here is from final seeds; bars are {level} intervals of quality and speed. "
+    "The arrow is the best ratio: the speed over the fastest baseline of equal or better quality.",
+    "search": "What the search saw: its own noises, and predicted speed. Values are never mixed with those of the "
+    "front above. Bars are {level} intervals.",
+}
+MOST_ROWS = 400  # of a table; the CSV has every point
+
+
+def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, Any]:
+    """The plot at two widths, and the table of the same points: mark i of the plot is the row of that number."""
+    info = front_info(view, seeds)
+    assert info is not None, "a figure was drawn of it"
+    points, front = view.measured(seeds), view.front(seeds)
+    texts = cache(lambda index: escape(_tooltip(view, points[index], seeds)))
+    title = f"Pareto front, {seeds} seeds"
+    wide = inline_svg(figure, f"{seeds}-wide", title)
+    narrow = inline_svg(draw_front(info, 3.8, 4.8), f"{seeds}-narrow", title) if seeds == "final" else None
+    count = f"{plain(info.num_images)} images, {seeds} seeds"
+    return {
+        "wide": _explained(wide, info, texts),
+        "narrow": narrow and _explained(narrow, info, texts),
+        "rows": table_rows(view, points, seeds, f"{seeds}-row", MOST_ROWS),
+        "note": NOTES[seeds].format(level=f"{view.level:.0%}"),
+        "caption": f"{info.metric}, {count}; the front's {len(front)} of {len(points)} come first, others are grey."
+        + (f" The first {MOST_ROWS} are shown; report.csv has all." if len(points) > MOST_ROWS else ""),
+    }
+
+
+def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
+    quality, speed = point.quality(seeds), view.speed(point, seeds)
+    assert quality is not None
+    assert speed is not None, point.label
+    excess, relative = quality.excess, view.relative_excess(point, seeds)
+    ratio = view.speedup(point) if seeds == "final" else None
+    lines = [
+        point.label,
+        f"{view.standard.excess_name}: {spelled(excess)}"
+        + (f", {view.standard.brief(relative)}" if relative is not None else ""),
+        f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
+        f"{point.num_steps} steps, mean depth {point.mean_depth:.1f} of {point.num_blocks}",
+        f"weights {point.weights}",
+    ]
+    return "\n".join(lines)
+
+
+def _explained(svg: str, info: FrontInfo, texts: Callable[[int], str]) -> str:
+    """Gives each mark its description, which browsers show even without scripts, and the id of its row."""
+
+    def explain_group(match: re.Match[str]) -> str:
+        members = info.groups[int(match[2])]
+        if len(members) > MOST_ROWS:
+            return match[0]
+        rest = iter(members)
+
+        def explain(use: re.Match[str]) -> str:
+            index = next(rest)
+            return f'<use{use[1]} data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>'
+
+        return match[1] + re.sub(r"<use([^>]*)/>", explain, match[3])
+
+    return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain_group, svg, flags=re.DOTALL)
+
 
 SECTIONS = {
     "front": "The front",
@@ -78,7 +149,7 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Figure]) -
 
 
 def _asset(name: str) -> str:
-    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
+    return (Path(__file__).parents[1] / "assets" / name).read_text(encoding="utf-8")
 
 
 def _plots(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, Any]:
@@ -115,9 +186,9 @@ def _notes(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, str]:
     notes = dict.fromkeys(TITLES, "")
     if maps := maps_info(view):
         notes["schedules"] = f"{maps.left_out} more points of the front are left out here." if maps.left_out else ""
-    if progress := plots.progress_info(view):
+    if progress := curves.progress_info(view):
         notes["hypervolume"] = f"Hypervolume of the search values, from the reference point {progress.reference}."
-    if prediction := plots.prediction_info(view):
+    if prediction := curves.prediction_info(view):
         error = f"the median error is {prediction.median_error:.1%}"
         notes["timing"] = f"What the search assumed against what was timed end to end; {error}."
     return notes

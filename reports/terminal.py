@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import printable
-from ..reports.headline import details, headline, with_interval
-from ..reports.interval import per_second, spelled
-from ..reports.loading import load_view
-from ..reports.report import write_report
-from ..reports.selection import highlights
-from ..reports.standard import Kind
-from ..reports.tables import to_json
-from ..reports.view import Point, StudyView
-from .options import is_default
-from .session import Session
+from ..searcher.options import is_default
+from ..searcher.session import Session
+from .files.tables import to_json
+from .page.headline import details, headline, with_interval
+from .report import write_report
+from .view.interval import per_second, spelled
+from .view.loading import load_view
+from .view.selection import highlights
+from .view.standard import Kind
+from .view.view import Point, StudyView
 
 TABLE_WIDTH = 140
 # The columns of quality, by how the study states it.
@@ -47,8 +47,8 @@ def report(session: Session) -> list[Path]:
     laboratory, folder = session.laboratory, session.laboratory.config.run.report
     if folder is None:
         return []
-    from ..reports.operations import with_flops
-    from ..reports.samples import sample_grid
+    from .plots.samples import sample_grid
+    from .view.operations import with_flops
 
     view = with_flops(load_view(session.store, session.name), laboratory.networks)
     grid = sample_grid(

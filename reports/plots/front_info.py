@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from .interval import Interval
-from .standard import Standard
-from .view import Point, Seeds, StudyView
+from ..view.interval import Interval
+from ..view.standard import Standard
+from ..view.view import Point, Seeds, StudyView
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ same measure between two of the full schedule's own images of one prompt.
 from dataclasses import dataclass
 from typing import Literal
 
-from ..backends.quality.names import TO_BASELINE
-from ..studies.config.study import QualityConfig
+from ...backends.quality.names import TO_BASELINE
+from ...studies.config.study import QualityConfig
 from .interval import Interval
 
 # best_ratio looks at points up to this many times the full schedule's excess distance,

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any, cast
 
-from ..backends.errors import json_text
-from .advantage import Advantage
-from .definitions import best_ratio
-from .interval import Interval
-from .pareto import Score
-from .view import Point, Quality, Seeds, StudyView
+from ...backends.errors import json_text
+from ..view.advantage import Advantage
+from ..view.definitions import best_ratio
+from ..view.interval import Interval
+from ..view.pareto import Score
+from ..view.view import Point, Quality, Seeds, StudyView
 
 Cell = str | int | float | bool | None
 

@@ -1,6 +1,6 @@
 """What the report's words mean, printed with it so that nobody has to guess."""
 
-from .numbers import plain
+from .interval import plain
 from .standard import Kind
 from .view import BEST_RATIO_LEVEL, StudyView
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from statistics import median
 from typing import Literal
 
-from ..backends.schedule import Schedule
-from ..studies.store.outlines import StoredSchedule
+from ...backends.schedule import Schedule
+from ...studies.store.outlines import StoredSchedule
 from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed

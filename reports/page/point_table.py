@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .interval import Interval, per_second, places
-from .numbers import plain
-from .standard import Kind
-from .style import THEME, look
-from .view import Point, Seeds, StudyView
+from ..plots.style import THEME, look
+from ..view.interval import Interval, per_second, places, plain
+from ..view.standard import Kind
+from ..view.view import Point, Seeds, StudyView
 
 
 @dataclass(frozen=True)

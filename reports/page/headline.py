@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from .advantage import Advantage
-from .interval import Interval, per_second
-from .numbers import plain
-from .view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
+from ..view.advantage import Advantage
+from ..view.interval import Interval, per_second, plain
+from ..view.view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
 
 
 @dataclass(frozen=True)

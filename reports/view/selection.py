@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ..backends.errors import InputError
-from .numbers import plain
+from ...backends.errors import InputError
+from .interval import plain
 from .view import Point, StudyView
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
-from ..backends.errors import printable
-from ..backends.schedule import Embedded, Measurement, Schedule, branches_at, embedded_guidance_at, guidance_at
+from ...backends.errors import printable
+from ...backends.schedule import Embedded, Measurement, Schedule, branches_at, embedded_guidance_at, guidance_at
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ..studies.database.transactions import reading
-from ..studies.store import scores
-from ..studies.store.outlines import Outline, kind_key, seconds_of
-from ..studies.store.scores import Asked, Scored
-from ..studies.store.store import Store
+from ...studies.database.transactions import reading
+from ...studies.store import scores
+from ...studies.store.outlines import Outline, kind_key, seconds_of
+from ...studies.store.scores import Asked, Scored
+from ...studies.store.store import Store
 from .loading import timed_kinds
 from .pareto import Score, front, hypervolume
 from .standard import standard_of

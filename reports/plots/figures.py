@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from . import plots
+from ..view.selection import highlights
+from ..view.view import StudyView
+from . import curves
+from .front import draw_front
 from .front_info import front_info
-from .front_maps import draw_maps, maps_info
-from .front_plot import draw_front
+from .maps import draw_maps, maps_info
 from .samples import GridInfo, draw_samples
-from .selection import highlights
-from .view import StudyView
 
 NAMES = ("front", "search", "schedules", "depth", "hypervolume", "timing", "samples")
 
@@ -27,11 +27,11 @@ def _drawn(view: StudyView, grid: GridInfo | str) -> Iterator[tuple[str, Figure]
         yield "search", draw_front(search)
     if maps := maps_info(view):
         yield "schedules", draw_maps(maps)
-    if depth := plots.depth_info(highlights(view)):
-        yield "depth", plots.draw_depth(depth)
-    if progress := plots.progress_info(view):
-        yield "hypervolume", plots.draw_progress(progress)
-    if prediction := plots.prediction_info(view):
-        yield "timing", plots.draw_prediction(prediction)
+    if depth := curves.depth_info(highlights(view)):
+        yield "depth", curves.draw_depth(depth)
+    if progress := curves.progress_info(view):
+        yield "hypervolume", curves.draw_progress(progress)
+    if prediction := curves.prediction_info(view):
+        yield "timing", curves.draw_prediction(prediction)
     if isinstance(grid, GridInfo):
         yield "samples", draw_samples(grid)

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..studies.database.optuna.queries import system_attribute
-from ..studies.database.optuna.storage import optuna_storage
-from ..studies.database.retries import patiently
-from ..studies.database.transactions import reading
-from ..studies.store.outlines import StoredSchedule, kind_key
-from ..studies.store.store import Store
+from ...studies.database.optuna.queries import system_attribute
+from ...studies.database.optuna.storage import optuna_storage
+from ...studies.database.retries import patiently
+from ...studies.database.transactions import reading
+from ...studies.store.outlines import StoredSchedule, kind_key
+from ...studies.store.store import Store
 from .view import Point, StudyView
 
 if TYPE_CHECKING:
-    from ..backends.network import Network
+    from ...backends.network import Network
 
 KEPT = "exeunt:operations"  # the attribute of Optuna's study that has them
 LARGEST = 2**63  # no schedule has as many, and whoever adds or divides them needs no care
@@ -63,8 +63,8 @@ def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[st
 
 def _learn(known: dict[str, int], stored: StoredSchedule, network: Network) -> None:
     """Adds the kinds of calls of a schedule that are new."""
-    from ..backends.plan import compile_plan
-    from ..backends.timing.throughput import call_flops  # with torch, which reading what was counted does not need
+    from ...backends.plan import compile_plan
+    from ...backends.timing.throughput import call_flops  # with torch, which reading what was counted does not need
 
     if _calls(stored).keys() <= known.keys():
         return

@@ -1,32 +1,131 @@
-"""Reads a study's view from its database, without changing anything."""
+"""Reads a study's view from its database, without changing anything.
+
+End-to-end timings as the view has them: the newest of each schedule, with the sitting that it belongs to.
+
+What a study's figures hold for, as names and texts.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import median
 from typing import Any, Literal, cast
 
 import numpy as np
+from exeunt import __version__
 
-from ..backends.errors import printable
-from ..backends.quality.intervals import Distance, difference, estimate
-from ..backends.quality.names import TO_BASELINE
-from ..backends.timing.samples import Timing, environment_digest
-from ..studies.config.study import StudyConfig, to_dict
-from ..studies.database.foreign import foreign_rows
-from ..studies.database.optuna.queries import study_attributes
-from ..studies.database.transactions import reading
-from ..studies.store.outlines import StoredSchedule, kind_key, seconds_of
-from ..studies.store.records import TEXT_ENCODING, EvaluationKey, EvaluationRecord, Member, QualityRecord, TimingKey
-from ..studies.store.store import Store
-from .conditions import conditions
+from ...backends.errors import printable
+from ...backends.quality.intervals import Distance, difference, estimate
+from ...backends.quality.names import TO_BASELINE
+from ...backends.timing.samples import Timing, environment_digest
+from ...studies.config.study import QualityConfig, StudyConfig, to_dict
+from ...studies.database.foreign import foreign_rows
+from ...studies.database.optuna.queries import study_attributes
+from ...studies.database.transactions import reading
+from ...studies.store.outlines import StoredSchedule, kind_key, seconds_of
+from ...studies.store.records import (
+    TEXT_ENCODING,
+    EvaluationKey,
+    EvaluationRecord,
+    Member,
+    QualityRecord,
+    ThroughputRecord,
+    TimingKey,
+)
+from ...studies.store.store import Store
+from ..uncollected import uncollected
 from .interval import Interval
 from .operations import Operations, kept_operations
 from .pareto import Score
 from .standard import Standard, standard_of
-from .timings import throughputs
-from .uncollected import uncollected
 from .view import BEST_RATIO_LEVEL, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
+
+WeightsKey = tuple[str, str]  # schedule digest, digest of the weights
+
+
+def throughputs(records: Sequence[ThroughputRecord], names: Mapping[str, str], full: Key) -> dict[Key, Throughput]:
+    """The newest timing of each schedule beside the full one, by the points' keys.
+
+    `records` stand oldest first, `names` gives each weights digest its name. Timings beside another baseline are left
+    out.
+    """
+    found: dict[Key, Throughput] = {}
+    sittings = _sittings(records)
+    for record in records:
+        if record.key.weights_sha256 in names and _baseline(record, names) == full:
+            key = record.schedule_digest, names[record.key.weights_sha256]
+            found[key] = _throughput(record, sittings)
+    return found
+
+
+def _baseline(record: ThroughputRecord, names: Mapping[str, str]) -> Key:
+    return record.baseline_digest, names.get(record.baseline_weights_sha256, "")
+
+
+def _throughput(record: ThroughputRecord, sittings: Sequence[frozenset[float]]) -> Throughput:
+    return Throughput(
+        batch_size=record.key.batch_size,
+        seconds=record.seconds,
+        neighbours=record.baseline_seconds,
+        latency_seconds=median(record.latency_seconds) if record.latency_seconds else None,
+        peak_memory_bytes=record.peak_memory_bytes,
+        sitting=_sitting(record.baseline_seconds, sittings),
+    )
+
+
+def _sittings(records: Iterable[ThroughputRecord]) -> list[frozenset[float]]:
+    """The baseline's own seconds of each timing session, which are the neighbours of all others."""
+    return [
+        frozenset(record.seconds)
+        for record in records
+        if (record.schedule_digest, record.key.weights_sha256)
+        == (record.baseline_digest, record.baseline_weights_sha256)
+    ]
+
+
+def _sitting(neighbours: Sequence[float], sittings: Sequence[frozenset[float]]) -> int | None:
+    return next((index for index, seconds in enumerate(sittings) if seconds.issuperset(neighbours)), None)
+
+
+ENVIRONMENT = ("processor", "torch", "torch_threads", "cuda", "cudnn", "driver", "python")
+
+
+def conditions(
+    config: StudyConfig, environment: Mapping[str, object], text_seconds: float | None = None
+) -> dict[str, str]:
+    """Device, types, versions, sampler, metric, reference, seeds and counts; what isn't known is left out."""
+    quality, baseline, throughput = config.quality, config.baseline, config.throughput
+    order = f" of order {baseline.order}" if baseline.order else ""
+    steps = f"{baseline.num_steps} steps, {baseline.spacing_words} spacing"
+    sampler = f"{baseline.solver}{order}, {steps}, {baseline.guidance_words}"
+    known: dict[str, object] = {
+        "checkpoint": config.checkpoint.path,
+        "network_args": config.checkpoint.option_words or None,
+        "full_schedule": sampler,
+        "conditions": quality.conditions,
+        "metric": quality.metric,
+        "reference": _reference(quality),
+        "search_seed": f"{quality.search_seed}, {quality.num_images} images a schedule",
+        "final_seed": f"{quality.final_seed}, up to {quality.final_images} images a schedule",
+        "device": environment.get("device", throughput.device),
+        "dtype": config.checkpoint.dtype,
+        "executor": throughput.executor,
+        "batch_size": throughput.batch_size,
+        "text_encoding": None if text_seconds is None else f"{1000 * text_seconds:.3g} ms a prompt, not in images/s",
+        "timing_repeats": f"{throughput.repeats} rounds, interleaved with the full schedule",
+        **{name: environment.get(name) for name in ENVIRONMENT},
+        "search": f"{config.search.sampler} in the space {config.search.space}, seed {config.search.seed}",
+        "exeunt": __version__,
+    }
+    return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def _reference(quality: QualityConfig) -> str:
+    if quality.reference is None:
+        return "the full schedule's images of the same noises"
+    return f"{quality.reference}, crop {quality.crop}, resize {quality.resize_filter}"
+
 
 # The pins that tell a study's own weights apart: what its timings and its own members are kept under, joined with +.
 OWN_WEIGHTS = ("checkpoint.path", "checkpoint.vae", "checkpoint.network")

@@ -1,0 +1,1 @@
+"""CSV, JSON, schedule files."""
