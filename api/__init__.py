@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from exeunt.backends.schedule import ExeuntError, Schedule, ScheduleError
     from exeunt.backends.schedule import load as load_schedule
     from exeunt.backends.schedule import save as save_schedule
-    from exeunt.searcher.evaluation import evaluate
+    from exeunt.searcher.measuring.evaluate import evaluate
     from exeunt.searcher.runner import optimize
     from exeunt.studies.config.study import StudyConfig, override
 
@@ -48,14 +48,14 @@ _HOMES = {
     "ExeuntError": ("backends.schedule", "ExeuntError"),
     "Schedule": ("backends.schedule", "Schedule"),
     "ScheduleError": ("backends.schedule", "ScheduleError"),
-    "StudyConfig": ("studies.config", "StudyConfig"),
+    "StudyConfig": ("studies.config.study", "StudyConfig"),
     "apply": ("backends.networks.hf.live.apply", "apply"),
     "call_arguments": ("backends.networks.hf.live.apply", "call_arguments"),
-    "evaluate": ("searcher.evaluation", "evaluate"),
+    "evaluate": ("searcher.measuring.evaluate", "evaluate"),
     "load_network": ("backends.networks.registry", "load"),
     "load_schedule": ("backends.schedule", "load"),
     "optimize": ("searcher.runner", "optimize"),
-    "override": ("studies.config", "override"),
+    "override": ("studies.config.study", "override"),
     "remove": ("backends.networks.hf.live.apply", "remove"),
     "sample": ("backends.sampling.loop", "sample"),
     "save_schedule": ("backends.schedule", "save"),

@@ -1,5 +1,5 @@
 """`python -m exeunt` is the command `exeunt`."""
 
-from exeunt.searcher.cli import main
+from exeunt.searcher.cli.main import main
 
 main()

@@ -30,9 +30,9 @@ from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import Schedule, block_evaluations, canonical
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.operations import keep_operations
-from exeunt.searcher.laboratory import set_up
-from exeunt.searcher.proposing import WORTHLESS
-from exeunt.searcher.spaces import make_space
+from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.search.proposer import WORTHLESS
+from exeunt.searcher.spaces.registry import make_space
 from exeunt.studies.database.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
 from exeunt.studies.database.transactions import insert_once, writing
 from exeunt.studies.maintenance.rows import optuna_tables

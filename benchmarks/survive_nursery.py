@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-IMPORTED = ["torch", "optuna", "psycopg", "exeunt.searcher.cli", "exeunt.searcher.runner", "survive_network"]
+IMPORTED = ["torch", "optuna", "psycopg", "exeunt.searcher.cli.main", "exeunt.searcher.runner", "survive_network"]
 
 
 class Forked:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import SUFFIX, Schedule, save, with_exits
-from exeunt.searcher.laboratory import load_frames
+from exeunt.searcher.measuring.setup import load_frames
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.database.tables import TIMING_KEYS
 from exeunt.studies.database.transactions import reading

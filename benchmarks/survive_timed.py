@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from exeunt.searcher.cli import main
+from exeunt.searcher.cli.main import main
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 

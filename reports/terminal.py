@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import printable
-from ..searcher.options import is_default
-from ..searcher.session import Session
+from ..searcher.cli.flags.database import is_default
+from ..searcher.search.session import Session
 from .files.tables import to_json
 from .page.headline import details, headline, with_interval
 from .report import write_report

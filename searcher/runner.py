@@ -13,17 +13,16 @@ from ..studies.config.study import StudyConfig
 from ..studies.interruption import Interruption
 from ..studies.store.find import stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
-from .allowance import Allowance, refuse_too_small
-from .crew import LOOK_SECONDS
-from .finals import measure_front
-from .fitting import adopt
-from .laboratory import Laboratory, set_up
-from .opening import Arrival, open_session
-from .options import DEFAULT_STORAGE, storage_url
-from .progress import Silent, Watch
-from .proposals import read_proposals
-from .search import measure_baselines, measure_proposals
-from .session import Session
+from .cli.flags.database import DEFAULT_STORAGE, storage_url
+from .measuring.defaults import adopt
+from .measuring.setup import Laboratory, read_proposals, set_up
+from .monitoring.progress import Silent, Watch
+from .search.budget import Allowance, refuse_too_small
+from .search.front import measure_front
+from .search.loop import measure_baselines, measure_proposals
+from .search.opening import Arrival, open_session
+from .search.peers import LOOK_SECONDS
+from .search.session import Session
 
 
 def optimize(

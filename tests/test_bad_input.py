@@ -18,7 +18,7 @@ from exeunt.backends.network import ChainNetwork
 from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import save
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.store.store import open_store
 from PIL import Image

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from exeunt.searcher.cli import COMMANDS, cli
+from exeunt.searcher.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

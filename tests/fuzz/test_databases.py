@@ -18,7 +18,7 @@ from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.selection import Highlight
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.database.foreign import foreign_rows
 from exeunt.studies.database.tables import FILES

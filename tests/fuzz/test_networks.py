@@ -12,8 +12,8 @@ from exeunt.backends.networks.decoders import KLDecoder
 from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.registry import load
 from exeunt.backends.quality.extractors import load_extractor
-from exeunt.searcher.fitting import fit
-from exeunt.searcher.full_schedule import make_frame
+from exeunt.searcher.measuring.defaults import fit
+from exeunt.searcher.spaces.full_schedule import make_frame
 from exeunt.studies.config.study import StudyConfig, override
 from hostile import ODD, damaged, mutated, quick, refuses, survives
 from hypothesis import given

@@ -8,8 +8,8 @@ import pytest
 from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.network import Network
 from exeunt.backends.networks.registry import load
-from exeunt.searcher.fitting import fit
-from exeunt.searcher.full_schedule import make_frame
+from exeunt.searcher.measuring.defaults import fit
+from exeunt.searcher.spaces.full_schedule import make_frame
 from exeunt.studies.config.study import StudyConfig, override
 from hostile import ODD, damaged, mutated, quick, refuses, survives
 from hypothesis import given

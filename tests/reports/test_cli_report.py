@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends.schedule import load
 from exeunt.reports.view.loading import load_view
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.store.store import open_store
 

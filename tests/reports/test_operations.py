@@ -13,7 +13,7 @@ from exeunt.backends.timing.throughput import flops
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.operations import KEPT, keep_operations, with_flops
 from exeunt.reports.view.view import StudyView
-from exeunt.searcher.proposing import open_study
+from exeunt.searcher.search.proposer import open_study
 from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import Store, open_store
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from exeunt.searcher.allowance import Allowance, process_age
+from exeunt.searcher.search.budget import Allowance, process_age
 from exeunt.studies.config.budget import parse_budget
 
 
@@ -43,7 +43,7 @@ def test_the_nearest_limit_decides():
 
 
 def test_the_age_of_a_process_includes_its_imports():
-    script = "import time; time.sleep(0.3); from exeunt.searcher.allowance import process_age; print(process_age())"
+    script = "import time; time.sleep(0.3); from exeunt.searcher.search.budget import process_age; print(process_age())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 0.29 < float(done.stdout) < 30
     assert process_age() == pytest.approx(process_age(), abs=1.0)

@@ -17,9 +17,9 @@ from exeunt.reports.plots.samples import GridInfo
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.selection import highlights
 from exeunt.reports.view.view import StudyView
-from exeunt.searcher import laboratory
-from exeunt.searcher.cli import cli
-from exeunt.searcher.cli_report import sampled
+from exeunt.searcher.cli.main import cli
+from exeunt.searcher.cli.report import sampled
+from exeunt.searcher.measuring import setup
 from exeunt.studies.artifacts.files import VARIABLE
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.store.store import open_store
@@ -177,7 +177,7 @@ def grid_now() -> tuple[StudyView, GridInfo | str]:
 def test_a_report_of_a_finished_study_loads_no_network(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
     done("optimize", "--config", study, "--set", 'search.baselines=["full", "fewer-steps"]')
     with monkeypatch.context() as patch:
-        patch.setattr(laboratory, "load_networks", gone)
+        patch.setattr(setup, "load_networks", gone)
         view, kept = grid_now()
         said = run("report", "-o", "report")
     assert (said.exit_code, said.stderr) == (0, "")
@@ -204,7 +204,7 @@ def test_samples_that_are_damaged_or_gone_are_made_afresh_and_said(
     assert isinstance(fresh, GridInfo)
     assert [row.title for row in fresh.rows] == [each.point.label for each in highlights(view)]
     assert "The samples that the study kept can't be had: " in capsys.readouterr().err
-    monkeypatch.setattr(laboratory, "load_networks", gone)
+    monkeypatch.setattr(setup, "load_networks", gone)
     assert grid_now()[1] == "There are no samples, because the network could not run here. checkpoint: it is elsewhere."
 
 
@@ -216,7 +216,7 @@ def test_a_grid_does_not_mix_what_was_kept_with_fresh_images(study: str, monkeyp
         others = [each.key for each in store.kept.kept("filed", "samples") if each.key[0] != view.full.key[0]]  # type: ignore[union-attr]
         assert store.kept.drop("filed", "samples", but=others) == 1
     _, fresh = grid_now()
-    monkeypatch.setattr(laboratory, "load_networks", gone)
+    monkeypatch.setattr(setup, "load_networks", gone)
     _, kept = grid_now()
     assert isinstance(fresh, GridInfo)
     assert isinstance(kept, GridInfo)
@@ -265,7 +265,7 @@ import resource, sys
 from exeunt.studies import patience
 patience.PATIENCE = 1.0
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-from exeunt.searcher.cli import main
+from exeunt.searcher.cli.main import main
 main()
 """
 

@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 from exeunt.backends.networks.conformance.suite import CHECKS
 from exeunt.backends.networks.dit import DiT
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from safetensors.torch import save_file
 
 BROKEN = """

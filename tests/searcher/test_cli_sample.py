@@ -11,7 +11,7 @@ from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import save
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from PIL import Image
 
 

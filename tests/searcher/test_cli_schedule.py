@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from exeunt.backends import schedule as schedules
 from exeunt.backends.formats import vectors
 from exeunt.backends.formats.registry import FORMATS
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 
 BAD = Path(__file__).parents[1] / "backends" / "bad_schedules" / "blocks-sum.one-short.schedule.json"
 GOOD = str(vectors.DIRECTORY / "guided.schedule.json")

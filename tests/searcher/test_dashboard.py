@@ -12,8 +12,8 @@ from pathlib import Path
 import optuna
 import pytest
 from click.testing import CliRunner
-from exeunt.searcher.cli import cli
-from exeunt.searcher.dashboard import REFUSED
+from exeunt.searcher.cli.dashboard import REFUSED
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.store.store import open_store

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import DiTPipeline
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from tiny_pipelines import tiny
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.

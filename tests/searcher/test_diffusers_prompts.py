@@ -9,9 +9,9 @@ import torch
 from click.testing import CliRunner, Result
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.hf.load_pipeline import load_pipeline
-from exeunt.searcher.cli import cli
-from exeunt.searcher.fitting import executor
-from exeunt.searcher.laboratory import set_up
+from exeunt.searcher.cli.main import cli
+from exeunt.searcher.measuring.defaults import executor
+from exeunt.searcher.measuring.setup import set_up
 from exeunt.studies.config.study import CheckpointConfig, QualityConfig, StudyConfig, override
 from tiny_pipelines import tiny
 

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from exeunt.backends.networks.dit import DiT
 from exeunt.backends.schedule import REUSE, Schedule, load, save
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from PIL import Image
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
-from exeunt.searcher.cli import cli
-from exeunt.searcher.engine_ray_actor import place
-from exeunt.searcher.engine_ray_cluster import Needs, Node, Share, count_workers
+from exeunt.searcher.cli.main import cli
+from exeunt.searcher.workers.ray.actor import place
+from exeunt.searcher.workers.ray.cluster import Needs, Node, Share, count_workers
 from exeunt.studies.store.store import open_store
 from sqlalchemy import make_url
 

@@ -5,8 +5,8 @@ import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.network import Network, UsualSampler
 from exeunt.backends.networks.registry import load
-from exeunt.searcher.fitting import adopt, fit
-from exeunt.searcher.full_schedule import make_frame
+from exeunt.searcher.measuring.defaults import adopt, fit
+from exeunt.searcher.spaces.full_schedule import make_frame
 from exeunt.studies.config.study import StudyConfig, from_dict, override, refuse_difference, to_dict
 
 ELSEWHERE = {"checkpoint.path": "closed-form", "checkpoint.baseline_weights": ()}

@@ -2,7 +2,7 @@
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.searcher.laboratory import set_up
+from exeunt.searcher.measuring.setup import set_up
 from exeunt.studies.config.study import StudyConfig, override
 
 

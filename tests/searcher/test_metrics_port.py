@@ -16,10 +16,10 @@ from urllib.request import urlopen
 import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
-from exeunt.searcher.cli import cli
-from exeunt.searcher.endpoint import Endpoint
-from exeunt.searcher.metrics_port import metered
-from exeunt.searcher.progress import Silent
+from exeunt.searcher.cli.main import cli
+from exeunt.searcher.monitoring.endpoint import Endpoint
+from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.monitoring.prometheus import metered
 from exeunt.studies.workers.status import standing_at
 from prometheus_client.parser import text_string_to_metric_families
 

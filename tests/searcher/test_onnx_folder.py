@@ -11,7 +11,7 @@ from exeunt.backends.networks.registry import load
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import load as load_schedule
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 
 NUM_IMAGES, SEED = 6, 4
 

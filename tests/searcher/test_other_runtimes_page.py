@@ -11,7 +11,7 @@ from exeunt.backends.formats.branches import at_branch
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.schedule import NetworkSignature, Noise, load, save
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from PIL import Image
 
 PAGE = Path(__file__).parents[2] / "docs" / "other-runtimes.md"

@@ -7,12 +7,12 @@ import pytest
 import torch
 from exeunt.backends.schedule import DROP, with_exits
 from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
-from exeunt.searcher.allowance import Allowance
-from exeunt.searcher.candidates import Candidate
-from exeunt.searcher.chunk_sampling import OutOfMemory
-from exeunt.searcher.laboratory import set_up
-from exeunt.searcher.opening import open_session
-from exeunt.searcher.progress import Silent
+from exeunt.searcher.measuring.candidate import Candidate
+from exeunt.searcher.measuring.chunks import OutOfMemory
+from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.search.budget import Allowance
+from exeunt.searcher.search.opening import open_session
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.interruption import Interruption

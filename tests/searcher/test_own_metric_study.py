@@ -14,7 +14,7 @@ from exeunt.backends.sampling import prompts
 from exeunt.backends.sampling.loop import sample
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.view import StudyView
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.store.store import open_store
 from tiny_clip import save_tiny_clip
 from transformers import CLIPModel, CLIPProcessor

@@ -7,8 +7,8 @@ import pytest
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.standard import NOISE_LIMIT
-from exeunt.searcher.candidates import Candidate
-from exeunt.searcher.promotion import (
+from exeunt.searcher.measuring.candidate import Candidate
+from exeunt.searcher.search.promotion import (
     WORST_EXCESS,
     WORST_SHARE,
     Measured,

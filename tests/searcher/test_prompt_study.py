@@ -15,7 +15,7 @@ from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.selection import within_loss
 from exeunt.reports.view.standard import NOISE_LIMIT
 from exeunt.reports.view.view import StudyView
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.store.store import open_store
 
 NETWORK = f"{prompted.__file__}:PromptedNetwork"

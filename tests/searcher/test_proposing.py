@@ -10,10 +10,10 @@ from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.pareto import Score, hypervolume
-from exeunt.searcher.frames import Frame
-from exeunt.searcher.promotion import WORST_EXCESS
-from exeunt.searcher.proposing import SAMPLERS, WORTHLESS, Proposer, Values, open_study
-from exeunt.searcher.spaces import make_space
+from exeunt.searcher.search.promotion import WORST_EXCESS
+from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, Values, open_study
+from exeunt.searcher.spaces.frame import Frame
+from exeunt.searcher.spaces.registry import make_space
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.store.store import open_store
 from optuna.trial import TrialState, create_trial

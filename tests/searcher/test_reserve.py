@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from exeunt.searcher.allowance import Allowance
-from exeunt.searcher.laboratory import set_up
-from exeunt.searcher.opening import open_session
-from exeunt.searcher.pace import Pace
-from exeunt.searcher.progress import Silent
-from exeunt.searcher.reserve import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS, closing_seconds, reserve
-from exeunt.searcher.search import measure_baselines
-from exeunt.searcher.session import Session
+from exeunt.searcher.measuring.objective import Pace
+from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.search.budget import Allowance
+from exeunt.searcher.search.loop import measure_baselines
+from exeunt.searcher.search.opening import open_session
+from exeunt.searcher.search.reserve import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS, closing_seconds, reserve
+from exeunt.searcher.search.session import Session
 from exeunt.studies.config.budget import Budget, parse_budget
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.interruption import Interruption

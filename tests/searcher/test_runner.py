@@ -7,11 +7,11 @@ import pytest
 from exeunt.backends.errors import Interrupted
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
-from exeunt.searcher.laboratory import Laboratory
-from exeunt.searcher.progress import Silent
-from exeunt.searcher.promotion import WORST_EXCESS
-from exeunt.searcher.proposing import WORTHLESS
-from exeunt.searcher.search import FIRST_BASELINES
+from exeunt.searcher.measuring.setup import Laboratory
+from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.search.loop import FIRST_BASELINES
+from exeunt.searcher.search.promotion import WORST_EXCESS
+from exeunt.searcher.search.proposer import WORTHLESS
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.interruption import Interruption

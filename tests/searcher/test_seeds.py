@@ -4,8 +4,8 @@ import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, to_ase, validate
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.frames import Frame
-from exeunt.searcher.seeds import FAMILIES, Baseline, baselines, select
+from exeunt.searcher.spaces.baselines import FAMILIES, Baseline, baselines, select
+from exeunt.searcher.spaces.frame import Frame
 
 NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 

@@ -9,18 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exeunt.backends.errors import DeviceError
-from exeunt.searcher.allowance import Allowance
-from exeunt.searcher.finals import choose_front, measure_front
-from exeunt.searcher.laboratory import Laboratory, set_up
-from exeunt.searcher.objective import ClaimedElsewhere, DivergedDistance, Paused
-from exeunt.searcher.opening import Arrival, open_session
-from exeunt.searcher.progress import Silent
-from exeunt.searcher.rounds import Rounds
+from exeunt.searcher.measuring.objective import ClaimedElsewhere, DivergedDistance, Paused
+from exeunt.searcher.measuring.setup import Laboratory, set_up
+from exeunt.searcher.monitoring.progress import Silent
 from exeunt.searcher.runner import work
-from exeunt.searcher.search import ladder, measure_baselines, measure_proposal, search, settle, tell_known
-from exeunt.searcher.session import Session, Stopped
-from exeunt.searcher.target import Unmanned, await_target
-from exeunt.searcher.trust import TOLERANCE, difference
+from exeunt.searcher.search.budget import Allowance
+from exeunt.searcher.search.device_check import TOLERANCE, difference
+from exeunt.searcher.search.front import Rounds, choose_front, measure_front
+from exeunt.searcher.search.loop import ladder, measure_baselines, measure_proposal, search, settle, tell_known
+from exeunt.searcher.search.opening import Arrival, open_session
+from exeunt.searcher.search.session import Session, Stopped, Unmanned, await_target
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.interruption import Interruption

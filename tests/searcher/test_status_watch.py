@@ -19,11 +19,11 @@ import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Schedule
 from exeunt.searcher import runner
-from exeunt.searcher.cli_status import describe
-from exeunt.searcher.laboratory import load_frames, resolve_device
-from exeunt.searcher.search import ladder
-from exeunt.searcher.watching import Glance, Watcher
-from exeunt.searcher.watching_shown import as_text, json_lines, left, values
+from exeunt.searcher.cli.status import describe
+from exeunt.searcher.measuring.setup import load_frames, resolve_device
+from exeunt.searcher.monitoring.watch import Glance, Watcher
+from exeunt.searcher.monitoring.watch_output import as_text, json_lines, left, values
+from exeunt.searcher.search.loop import ladder
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.database.tables import WORKERS

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from PIL import Image
 from tiny_unets import tiny_unet
 

@@ -6,7 +6,7 @@ import pytest
 from exeunt.backends.sampling.loop import NonFiniteSamples
 from exeunt.backends.sampling.noise import initial_noise
 from exeunt.searcher import runner
-from exeunt.searcher.progress import Silent
+from exeunt.searcher.monitoring.progress import Silent
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.workers.status import standing_at
 

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from diffusers import AutoencoderKL
 from exeunt.backends.networks.uvit import UViT
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from PIL import Image
 
 SMALL = ["--budget", "6-trials", "--num-images", "16", "--final-images", "32", "--device", "cpu", "--batch-size", "16"]

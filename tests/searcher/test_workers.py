@@ -13,8 +13,8 @@ from pathlib import Path
 import optuna
 import pytest
 from click.testing import CliRunner
-from exeunt.searcher.cli import cli
-from exeunt.searcher.workers import environments
+from exeunt.searcher.cli.main import cli
+from exeunt.searcher.workers.pool import environments
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers.status import standing_at

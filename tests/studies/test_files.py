@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.artifacts.base import MARKER, MissingArtifact, Stored
 from exeunt.studies.artifacts.files import VARIABLE
 from exeunt.studies.config.study import StudyConfig

@@ -15,7 +15,7 @@ import pytest
 
 COMMAND = (
     "import sys; from exeunt.studies import patience; patience.PATIENCE = float(sys.argv.pop(1)); "
-    "from exeunt.searcher.cli import main; main()"
+    "from exeunt.searcher.cli.main import main; main()"
 )
 STUDY = """
 name = "full-disk"

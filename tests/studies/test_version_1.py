@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from exeunt.backends.schedule import load
-from exeunt.searcher.cli import cli
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.database import schema
 from exeunt.studies.database.engine import bare_engine, optuna_storage
 from exeunt.studies.database.migrations import CURRENT

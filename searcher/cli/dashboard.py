@@ -1,0 +1,151 @@
+"""`exeunt dashboard`: the searches of a database in Optuna's dashboard, in a browser on this machine.
+
+Optuna's dashboard over a study database: served to this machine alone, and without a way to change anything.
+
+optuna-dashboard can delete and rename studies and tell trials, which would leave our measurements without their trials.
+So it gets our own read-only storage, whose database refuses every write, and requests other than reading ones are
+refused before it sees them. The URL, which may hold a password, never leaves this process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import click
+
+from ...backends.errors import InputError
+from ...studies.database.optuna.storage import optuna_storage
+from ...studies.store.store import Store, open_store
+from ..monitoring.watch_output import until_signal
+from .flags.database import storage_flag, storage_url
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+ADDRESS = "127.0.0.1"
+OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
+READING = frozenset({"GET", "HEAD"})
+REFUSED = "This dashboard only shows. Use `exeunt study` to delete, copy, pause or stop studies."
+ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost alone."
+
+
+class ReadOnly:
+    """Passes on requests that read and that were meant for this machine; a page elsewhere can't reach it by a name."""
+
+    def __init__(self, inner: Application) -> None:
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if str(environ.get("HTTP_HOST", "")).rpartition(":")[0] not in OWN_NAMES:
+            return _refuse(start_response, "403 Forbidden", ELSEWHERE)
+        if environ["REQUEST_METHOD"] not in READING:
+            return _refuse(start_response, "405 Method Not Allowed", REFUSED)
+        return self._inner(environ, start_response)
+
+
+def _refuse(start_response: Callable[..., Any], status: str, reason: str) -> list[bytes]:
+    body = json.dumps({"reason": reason}).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def application(store: Store) -> Application:
+    """The dashboard over a database that was opened read-only.
+
+    Raises:
+        InputError: optuna-dashboard is not installed, or the database's tables are of another Optuna.
+    """
+    try:
+        from optuna_dashboard import wsgi
+    except ImportError:
+        raise InputError(
+            "dashboard: optuna-dashboard is not installed. Type pip install 'exeunt[dashboard]'."
+        ) from None
+    return ReadOnly(wsgi(optuna_storage(store.engine)))  # pyright: ignore[reportArgumentType]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A browser keeps connections open; one that says nothing must not hold up the others, nor the end."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a line for each request would bury what matters."""
+
+
+@contextmanager
+def served(app: Application, port: int) -> Generator[WSGIServer]:
+    """A server on this machine's own address; port 0 takes a free one. It answers within `serve_forever`.
+
+    Raises:
+        InputError: the port can't be had.
+    """
+    try:
+        server = make_server(ADDRESS, port, app, server_class=_Server, handler_class=_Quiet)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"dashboard: port {port} of {ADDRESS} can't be had ({error}). Choose another one with --port, or 0 for any."
+        ) from None
+    with server, _first_lines():
+        yield server
+
+
+@contextmanager
+def _first_lines() -> Generator[None]:
+    """Of what the dashboard logs, such as that the database is out of reach, the reason and not the traceback."""
+    logger, handler = logging.getLogger("optuna_dashboard"), logging.StreamHandler()
+    handler.setFormatter(_FirstLine())
+    logger.addHandler(handler)
+    spreads, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = spreads
+
+
+class _FirstLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage().partition("\n")[0]
+
+
+NOTE = """\
+It shows what Optuna knows: trials, parameters, and both objectives on search seeds. It knows neither throughput with
+intervals nor final images (`exeunt report`), nor baselines that the search's space can't express, nor who has claimed
+what (`exeunt status --watch`), and its front is that of the search. It can't change anything. Whoever is logged in on
+this machine can read it. Ctrl-C ends it."""
+
+
+@click.command()
+@storage_flag
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    metavar="PORT",
+    help=f"Of {ADDRESS}; 0 takes a free one.",
+)
+def dashboard(storage: str, port: int) -> None:
+    """Show a database's searches in optuna-dashboard, on this machine alone and read-only.
+
+    It needs `pip install 'exeunt[dashboard]'`, and runs until Ctrl-C. From another machine, forward the port:
+    `ssh -L 8080:127.0.0.1:8080 HOST`.
+
+    \b
+    Examples:
+      exeunt dashboard
+      exeunt dashboard --storage runs/dit.db --port 0
+    """
+    with open_store(storage_url(storage), read_only=True) as store, served(application(store), port) as server:
+        click.echo(f"http://{ADDRESS}:{server.server_port}/dashboard")
+        click.echo(NOTE, err=True)
+        with until_signal():
+            server.serve_forever()

@@ -1,0 +1,119 @@
+"""`exeunt db`: whether a database is sound, and upgrades of older ones."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from sqlalchemy import Engine
+
+from ...backends.errors import printable
+from ...studies.database import schema
+from ...studies.database.engine import bare_engine
+from ...studies.database.errors import place, storage_errors
+from ...studies.database.foreign import foreign_rows
+from ...studies.database.transactions import reading
+from ...studies.maintenance.backup import back_up_file
+from ...studies.maintenance.check import Finding, check_all, check_file
+from .flags.database import json_flag, storage_flag, storage_url
+
+
+@click.group()
+def db() -> None:
+    """Check a database, or upgrade an older one."""
+
+
+@db.command()
+@storage_flag
+@click.option("--quick", is_flag=True, help="Don't read all features, which takes about a second a gigabyte.")
+@json_flag
+@click.pass_context
+def check(context: click.Context, storage: str, quick: bool, as_json: bool) -> None:
+    """Check a database without changing anything: versions, file, digests, and what must be true between its rows.
+
+    The exit code is 1 where something is lost or wrong.
+
+    \b
+    Examples:
+      exeunt db check
+      exeunt db check --storage runs/dit.db --quick --json
+    """
+    engine = bare_engine(storage_url(storage), read_only=True)
+    try:
+        with storage_errors(engine), foreign_rows(place(engine)):
+            versions = schema.versions(engine)
+            current = versions.before == versions.after
+            findings = check_all(engine, features=not quick) if current else _file_alone(engine)
+    finally:
+        engine.dispose()
+    damaged = any(finding.damage for finding in findings)
+    if as_json:
+        found = {"storage": schema.engine_url(engine), "sound": not damaged, "versions": asdict(versions)}
+        click.echo(json.dumps({**found, "findings": [asdict(each) for each in findings]}, indent=2))
+    else:
+        _show(engine, versions, findings)
+    if damaged:
+        context.exit(1)
+
+
+def _file_alone(engine: Engine) -> list[Finding]:
+    with reading(engine) as connection:
+        return check_file(connection)
+
+
+def _show(engine: Engine, versions: schema.Upgrade, findings: list[Finding]) -> None:
+    click.echo(f"{place(engine)}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
+    if versions.changed:
+        click.echo(
+            f"This Exeunt works on version {versions.after} with {versions.optuna_after}. Only the file was checked: "
+            "type `exeunt db upgrade`, and check again."
+        )
+    for finding in findings:
+        click.echo(printable(f"{'damage' if finding.damage else 'note'}: {finding.kind}: {finding.what}."))
+    if not any(finding.damage for finding in findings):
+        click.echo("Nothing is lost or wrong." if findings else "Nothing was found.")
+
+
+@db.command()
+@storage_flag
+@click.option(
+    "--backup", type=click.Path(path_type=Path), metavar="FILE", help="Where SQLite's backup goes; default: beside it."
+)
+@click.option("--no-backup", is_flag=True, help="Make none.")
+@json_flag
+def upgrade(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -> None:
+    """Bring an older database to this Exeunt's version, Optuna's tables too.
+
+    No other command changes an existing database's tables, so workers need no right to. An SQLite database is backed
+    up before; back up PostgreSQL's with pg_dump. A newer database is refused and left as it is.
+
+    \b
+    Examples:
+      exeunt db upgrade
+      exeunt db upgrade --storage runs/dit.db --backup dit-before.db
+    """
+    engine = bare_engine(storage_url(storage))
+    try:
+        with storage_errors(engine):
+            made = None if no_backup else _backed_up(engine, backup)
+            done = schema.upgrade(engine)
+    finally:
+        engine.dispose()
+    if as_json:
+        click.echo(json.dumps({**asdict(done), "backup": None if made is None else str(made)}, indent=2))
+    elif not done.changed:
+        click.echo(f"{place(engine)} has version {done.after} already.")
+    else:
+        kept = "" if made is None else f" What it was before: {made}."
+        click.echo(f"{place(engine)}: version {done.before} is version {done.after} now.{kept}")
+
+
+def _backed_up(engine: Engine, path: Path | None) -> Path | None:
+    """The backup of an SQLite database that is about to be changed."""
+    versions = schema.versions(engine)
+    if engine.url.get_backend_name() != "sqlite" or not versions.changed:
+        return None
+    own = Path(place(engine))
+    path = path or own.with_name(f"{own.stem}.version-{versions.before}{own.suffix}")
+    back_up_file(engine, path)
+    return path

@@ -1,0 +1,310 @@
+"""What is installed: this package's requirements and extras, with the versions that are there.
+
+None of them is imported, so that one that is broken is listed all the same.
+
+`exeunt doctor`: what is installed, what a checkpoint holds, and whether a network keeps its promises.
+"""
+
+import math
+import platform
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from exeunt import __version__
+
+from ...backends.checkpoints.inspect import Contents, Entry, Group, inspect, readable_bytes
+from ...backends.errors import InputError, json_text, printable
+from ...backends.network import Network
+from ...backends.networks.conformance.checks import Check, Failure, Kept, NotApplicable, Outcome, Subject
+from ...backends.networks.conformance.suite import suite
+from ...backends.networks.registry import BUNDLED, NETWORKS, check_device, load
+from ...backends.timing.device import device_name
+from ...studies.config.study import parse_assignment
+from .flags.database import json_flag
+from .flags.network import NETWORK_FLAGS, flags
+
+PACKAGE = "exeunt"
+FOR_DEVELOPERS = ("dev", "test")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package that is needed.
+
+    Attributes:
+        name: of the package.
+        wanted: the versions that will do, such as ">=5.0"; empty for any.
+        version: what is there; None if it is missing.
+    """
+
+    name: str
+    wanted: str
+    version: str | None
+
+
+def core() -> list[Requirement]:
+    """What everything needs."""
+    return [_requirement(line) for line in _lines() if not EXTRA.search(line)]
+
+
+def known_extras() -> dict[str, list[Requirement]]:
+    """What single commands need, by the extra's name."""
+    found: dict[str, list[Requirement]] = {}
+    for line in _lines():
+        extra = EXTRA.search(line)
+        if extra and extra.group(1) not in FOR_DEVELOPERS:
+            found.setdefault(extra.group(1), []).append(_requirement(line))
+    return found
+
+
+def missing(requirements: Iterable[Requirement]) -> list[str]:
+    """The names of those that are not there."""
+    return [each.name for each in requirements if each.version is None]
+
+
+def _lines() -> list[str]:
+    try:
+        return metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _requirement(line: str) -> Requirement:
+    specification = line.split(";")[0].strip()
+    found = NAME.match(specification)
+    assert found is not None, f"no package's name in {line!r}"
+    wanted = re.sub(r"\[[^\]]*\]", "", specification[found.end() :]).strip().strip("()")
+    return Requirement(found.group(), wanted, _version(found.group()))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+BROKEN, UNUSABLE = 1, 2  # exit codes: a promise is broken; a checkpoint can't be loaded
+WORDS = {Kept: "kept", Failure: "BROKEN", NotApplicable: "does not apply"}
+GROUPS_SHOWN = 40
+
+
+@click.command()
+@flags(NETWORK_FLAGS)
+@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is.")
+@json_flag
+def doctor(device: str, as_json: bool, **given: Any) -> None:
+    """Say what is installed, what a checkpoint holds, or whether a network keeps its promises.
+
+    With --checkpoint it lists what is inside and what it is taken for, reading names and shapes alone. With --network
+    it loads the network and runs the conformance suite on it. The exit code is 1 where a promise is broken, and 2 where
+    a checkpoint can't be loaded.
+
+    \b
+    Examples:
+      exeunt doctor
+      exeunt doctor --checkpoint 0400000.pt
+      exeunt doctor --checkpoint 0400000.pt --network DiT
+      exeunt doctor --checkpoint mine.pt --network mine.py:Mine --network-arg num_classes=37
+    """
+    checkpoint, network = given["checkpoint"], given["network"]
+    if network is not None:
+        raise SystemExit(_examine(_maker(given), device, as_json))
+    if checkpoint is not None:
+        raise SystemExit(_list(checkpoint, given["weights_key"], as_json))
+    _show_installation(as_json)
+
+
+# ---- a network -------------------------------------------------------------------------------------------------------
+
+
+def _maker(given: Mapping[str, Any]) -> Any:
+    """A function that loads the network that the flags describe, by device and type."""
+    options = dict(map(parse_assignment, given["network_args"]))
+    options |= {key: given[key] for key in ("weights_key", "vae") if given.get(key) is not None}
+    checkpoint, network = given["checkpoint"], given["network"]
+    if checkpoint is None and network == "DiT":
+        checkpoint = next(iter(BUNDLED))
+
+    def make(device: torch.device, dtype: torch.dtype) -> Network:
+        return load(checkpoint, device, dtype, network=network, **options)
+
+    return make
+
+
+def _examine(make: Any, device: str, as_json: bool) -> int:
+    """Runs the suite and prints it, a line as soon as it is known; the exit code."""
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    network = make(check_device(wanted), torch.float32)
+    for note in network.notes:
+        click.echo(printable(f"Note: {note}."), err=True)
+    if not as_json:
+        click.echo(_title(network))
+    found: list[tuple[Check, Outcome]] = []
+    for check, outcome in suite(Subject(network, make)):
+        found.append((check, outcome))
+        if not as_json:
+            click.echo(_line(check, outcome))
+    broken = sum(isinstance(outcome, Failure) for _, outcome in found)
+    click.echo(_as_json(network, found) if as_json else _summary(found, broken))
+    return BROKEN if broken else 0
+
+
+def _title(network: Network) -> str:
+    signature = network.signature
+    kinds = ", ".join(f"{count} {kind}" for kind, count in signature.kinds)
+    return (
+        f"{network.name}: {signature.architecture}, {network.num_blocks} blocks ({kinds}), samples "
+        f"{'×'.join(map(str, network.sample_shape))}, predicts {network.prediction}, conditions "
+        f"{network.condition_kind}, on {device_name(network.device)}\n"
+    )
+
+
+def _line(check: Check, outcome: Outcome) -> str:
+    figures = {} if isinstance(outcome, NotApplicable) else outcome.figures
+    shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+    reason = "" if isinstance(outcome, Kept) else outcome.reason
+    return f"{check.name:16} {WORDS[type(outcome)]:15} {'; '.join(part for part in (reason, shown) if part)}".rstrip()
+
+
+def _summary(found: list[tuple[Check, Outcome]], broken: int) -> str:
+    kept = sum(isinstance(outcome, Kept) for _, outcome in found)
+    promises = [f"  {check.name}: {check.promise}" for check, outcome in found if isinstance(outcome, Failure)]
+    counts = f"\n{kept} promises kept, {broken} broken, {len(found) - kept - broken} do not apply."
+    return "\n".join([counts, *(["What was promised:"] if promises else []), *promises])
+
+
+def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
+    checks = [
+        {
+            "name": check.name,
+            "promise": check.promise,
+            "outcome": {Kept: "kept", Failure: "broken", NotApplicable: "not-applicable"}[type(outcome)],
+            "reason": None if isinstance(outcome, Kept) else outcome.reason,
+            "figures": {} if isinstance(outcome, NotApplicable) else _finite(outcome.figures),
+        }
+        for check, outcome in found
+    ]
+    described = {"network": network.name, "architecture": network.signature.architecture, "blocks": network.num_blocks}
+    return json_text({**described, "device": str(network.device), "checks": checks})
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+# ---- a checkpoint ----------------------------------------------------------------------------------------------------
+
+
+def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
+    """Prints what is in a checkpoint; the exit code."""
+    path = BUNDLED[checkpoint][1] if checkpoint in BUNDLED else Path(checkpoint)
+    if checkpoint in NETWORKS and not path.exists():
+        raise InputError(f"checkpoint: `{checkpoint}` is a kind of network and has no file. Use `--network`.")
+    found = inspect(path, weights_key)
+    click.echo(_contents_json(found) if as_json else printable(_contents_text(found)))
+    return UNUSABLE if found.refusal else 0
+
+
+def _contents_json(found: Contents) -> str:
+    plain = asdict(found) | {"path": str(found.path), "others": dict(found.others)}
+    return json_text(plain)
+
+
+def _contents_text(found: Contents) -> str:
+    lines = [f"{found.path}: {found.container}, {readable_bytes(found.num_bytes)}"]
+    for entry in found.entries:
+        lines += ["", _entry(entry, found)]
+        if len(found.entries) == 1 or entry.key == found.chosen:
+            lines += _groups(entry.groups)
+    lines += ["", *(f"{name}: {what}" for name, what in found.others)] if found.others else []
+    if found.arguments:
+        lines += ["", "arguments of the training program:"]
+        lines += [f"  {name} = {value}" for name, value in found.arguments.items()]
+    if found.metadata:
+        lines += ["", f"metadata: {json_text(found.metadata, indent=None)}"]
+    lines += ["", *(f"Note: {note}." for note in found.notes)]
+    lines.append(found.refusal or f"Taken for {found.taken_for.what if found.taken_for else 'nothing'}.")
+    return "\n".join(lines)
+
+
+def _entry(entry: Entry, found: Contents) -> str:
+    """Such as "ema (taken): 1 tensors, 675 M parameters, 2.7 GB, a DiT"."""
+    title = entry.key or "weights"
+    mark = " (taken)" if entry.key == found.chosen and len(found.entries) > 1 else ""
+    millions = f"{entry.num_parameters / 1e6:.4g} M parameters"
+    kind = f", {entry.taken_for.what}" if entry.taken_for.network else ""
+    return f"{title}{mark}: {entry.num_tensors} tensors, {millions}, {readable_bytes(entry.num_bytes)}{kind}"
+
+
+def _groups(groups: tuple[Group, ...]) -> list[str]:
+    rows = [
+        (each.name, f"{each.count} ×" if each.count > 1 else "", _shapes(each), "/".join(each.dtypes))
+        for each in groups
+    ]
+    rows, left = rows[:GROUPS_SHOWN], len(rows) - GROUPS_SHOWN
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"  {name:{widths[0]}}  {count:>{widths[1]}}  {shape:{widths[2]}}  {dtype}"
+        for name, count, shape, dtype in rows
+    ]
+    return lines + ([f"  and {left} more; --json has all"] if left > 0 else [])
+
+
+def _shapes(group: Group) -> str:
+    shown = ["×".join(map(str, shape)) or "scalar" for shape in group.shapes[:3]]
+    return ", ".join(shown) + (f" and {len(group.shapes) - 3} more" if len(group.shapes) > 3 else "")
+
+
+# ---- the installation ------------------------------------------------------------------------------------------------
+
+
+def _show_installation(as_json: bool) -> None:
+    needed, extras, devices = core(), known_extras(), _devices()
+    if as_json:
+        report = {
+            "exeunt": __version__,
+            "python": platform.python_version(),
+            "devices": devices,
+            "packages": {each.name: each.version for each in needed},
+            "extras": {name: {each.name: each.version for each in extra} for name, extra in extras.items()},
+        }
+        click.echo(json_text(report))
+        return
+    lines = [f"exeunt {__version__}, Python {platform.python_version()} at {sys.executable}, {platform.platform()}", ""]
+    lines += [f"{name:8} {what}" for name, what in devices.items()] + [""]
+    lines += [_package(each) for each in needed] + [""]
+    lines += [_extra(name, extra) for name, extra in extras.items()]
+    absent = missing(needed)
+    lines += ["", f"Missing: {', '.join(absent)}. Install them with `pip install exeunt`."] if absent else []
+    click.echo("\n".join(lines))
+
+
+def _devices() -> dict[str, str]:
+    found = {"cpu": device_name("cpu")}
+    for index in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(index).total_memory
+        found[f"cuda:{index}"] = f"{device_name(f'cuda:{index}')}, {readable_bytes(memory)}"
+    return found
+
+
+def _package(each: Requirement) -> str:
+    return f"{each.name:34} {each.version or 'MISSING':16} {each.wanted}".rstrip()
+
+
+def _extra(name: str, extra: list[Requirement]) -> str:
+    """Such as "onnx       missing onnxruntime: pip install 'exeunt[onnx]'"."""
+    absent = missing(extra)
+    there = ", ".join(f"{each.name} {each.version}" for each in extra if each.version)
+    what = f"missing {', '.join(absent)}: pip install 'exeunt[{name}]'" if absent else there
+    return f"{name:10} {what}"

@@ -1,0 +1,278 @@
+"""`exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.
+
+`exeunt schedule full`: the schedule of a checkpoint that leaves nothing out, for foreign files to be put on.
+
+Schedules as ONNX folders from the command line: the network is loaded, and each graph is told as it is made.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...backends.checkpoints.files import is_folder
+from ...backends.errors import InputError
+from ...backends.formats.onnx.export import export
+from ...backends.sampling.compatibility import as_scheduled, check
+from ...backends.sampling.loop import Samples, labels
+from ...backends.sampling.loop import sample as sample_batches
+from ...backends.schedule import Schedule, dumps, load
+from ...reports.files.whole import write_whole
+from ...reports.view.interval import Interval, per_second
+from ...studies.config.study import StudyConfig, override
+from ...studies.interruption import interruptible
+from ..measuring.evaluate import Evaluation, remarks
+from ..measuring.evaluate import evaluate as measure
+from ..measuring.setup import load_one, make_conditions, resolve_device
+from ..monitoring.progress import Watch, watching
+from ..spaces.full_schedule import make_frame
+from .flags.database import json_flag
+from .flags.study import (
+    BASELINE_FLAGS,
+    CHECKPOINT_FLAGS,
+    CONFIG_FLAGS,
+    GRANULARITY_FLAGS,
+    QUALITY_FLAGS,
+    flags,
+    study_config,
+)
+
+GRID_COLUMNS = 10
+OUTPUTS = (".png", ".npz")
+
+schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
+
+
+@click.command()
+@schedule_argument
+@flags(CHECKPOINT_FLAGS)
+@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.option(
+    "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index to begin."
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("samples.png"), show_default=True)
+@json_flag
+def sample(
+    schedule: Path, num_images: int, first_image: int, seed: int, output: Path, as_json: bool, **given: Any
+) -> None:
+    """Sample images with one schedule into a grid (.png) or an archive (.npz with `images` and `labels`).
+
+    Image i depends on the seed and i alone, whatever the batch size; seed 1 is that of a study's final noises.
+
+    \b
+    Examples:
+      exeunt sample fast.schedule.json -o grid.png
+      exeunt sample fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --num-images 50000 -o images.npz
+    """
+    config = resolve_device(study_config({**given, "reference": "none"}))
+    check_output(output)
+    plan = load(schedule)
+    network = as_scheduled(load_one(config), plan)
+    check([network], plan)
+    network.check_decodes()
+    conditions = make_conditions(config, network)
+    images = range(first_image, first_image + num_images)
+    with watching(quiet=as_json) as watch, interruptible() as interruption:
+        for note in remarks(plan, network, config.checkpoint.option_words):
+            watch.say(note)
+        watch.phase("sampling", num_images)
+        batches = sample_batches(
+            [network],
+            plan,
+            seed=seed,
+            images=images,
+            conditions=conditions,
+            batch_size=config.quality.batch_size,
+            observe=lambda _step, _values: interruption.check(),
+        )
+        pixels = np.concatenate(list(_pixels(batches, watch)))
+    drawn = labels(conditions, images, seed)
+    write_images(output, pixels, None if drawn is None else drawn.numpy())
+    if as_json:
+        found = {"output": str(output), "digest": plan.digest, "weights": network.name}
+        click.echo(json.dumps({**found, "first_image": first_image, "num_images": num_images, "seed": seed}, indent=2))
+    else:
+        click.echo(f"{num_images} images of {schedule} on {network.name} (seed {seed}): {output}")
+
+
+def check_output(path: Path) -> None:
+    """Raises InputError unless images can be written there."""
+    if path.suffix not in OUTPUTS:
+        raise InputError(f"output: must end in {' or '.join(OUTPUTS)}, but got {path}. Use -o samples.png.")
+    if not is_folder(path.absolute().parent):
+        raise InputError(f"output: the folder {path.parent} does not exist. Make it with `mkdir -p {path.parent}`.")
+
+
+def _pixels(batches: Iterator[Samples], watch: Watch) -> Iterator[NDArray[np.uint8]]:
+    """(N, H, W, 3) uint8 a batch."""
+    done = 0
+    for batch in batches:
+        done += len(batch.images)
+        watch.advance(done, len(batch.images))
+        yield batch.images.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> None:
+    """Writes (N, H, W, 3) images as an archive, with labels (N,) if there are any, or as a grid of ten columns."""
+    if path.suffix == ".npz":
+        if labels is None:
+            np.savez_compressed(path, images=pixels)
+        else:
+            np.savez_compressed(path, images=pixels, labels=labels)
+        return
+    rows = -(-len(pixels) // GRID_COLUMNS)
+    padded = np.full((rows * GRID_COLUMNS, *pixels.shape[1:]), 255, np.uint8)
+    padded[: len(pixels)] = pixels
+    _, height, width, channels = pixels.shape
+    grid = padded.reshape(rows, GRID_COLUMNS, height, width, channels).transpose(0, 2, 1, 3, 4)
+    Image.fromarray(grid.reshape(rows * height, GRID_COLUMNS * width, channels)).save(path)
+
+
+@click.command()
+@schedule_argument
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, CONFIG_FLAGS)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
+@click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
+@json_flag
+def evaluate(
+    schedule: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    seed: int,
+    repeats: int,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Measure one schedule: quality with its interval, and throughput beside the same network at full depth.
+
+    \b
+    Examples:
+      exeunt evaluate fast.schedule.json --num-images 2000
+      exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --json
+    """
+    plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
+    with watching(quiet=as_json) as watch, interruptible() as interruption:
+        found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
+    click.echo(json.dumps(as_dict(schedule, found), indent=2) if as_json else as_text(schedule, found))
+
+
+def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
+    """The figures as JSON has them."""
+    quality, shown = found.quality, _shown(found)
+    noise = found.standard.noise
+    return {
+        "schedule": str(file),
+        "digest": found.schedule_digest,
+        "weights": found.weights,
+        "metric": quality.metric,
+        "num_images": quality.num_images,
+        "value": shown.value,
+        "interval": list(shown.ends),
+        "level": quality.level,
+        "floor": quality.floor if found.standard.kind == "reference" else None,
+        "excess": _excess(found),
+        "noise": noise.value if noise else None,
+        "of_noise": found.standard.relative(_excess(found) or 0.0, 0.0) if noise else None,
+        **asdict(found.speed),
+        "full_steps": found.full_steps,
+        "device": found.device,
+        "dtype": found.dtype,
+        "executor": found.executor,
+        "text_seconds": found.text_seconds,
+    }
+
+
+def _shown(found: Evaluation) -> Interval:
+    """The value with the sign that people know."""
+    quality = found.quality
+    return found.standard.shown(Interval(quality.value, quality.lower, quality.upper))
+
+
+def _excess(found: Evaluation) -> float | None:
+    """What the value has beyond the floor, or beyond the full schedule's; None where there is no floor to draw."""
+    return found.quality.value if found.standard.kind == "baseline" else found.quality.excess
+
+
+def _beside(found: Evaluation) -> str:
+    """What stands beside the value, after a comma."""
+    excess, standard = _excess(found), found.standard
+    if excess is None:
+        return ""
+    if standard.kind == "reference":
+        return f", {excess:.4g} above the floor of {found.quality.floor:.4g}"
+    relative = standard.relative(excess, 0.0)
+    part = "" if relative is None else f", {relative:.1%} of {standard.whole}"
+    return part if standard.kind == "baseline" else f", {excess:.4g} worse than the full schedule's{part}"
+
+
+def _with_text(found: Evaluation) -> str:
+    """Images a second with each image's prompt encoded, in brackets."""
+    if found.text_seconds is None:
+        return ""
+    whole = 1 / (1 / found.speed.images_per_second + found.text_seconds)
+    return f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
+
+
+def as_text(file: Path, found: Evaluation) -> str:
+    """The figures a line each, with what they hold for."""
+    quality, speed = found.quality, found.speed
+    slow, fast = speed.speedup_interval
+    shown = _shown(found)
+    return "\n".join(
+        (
+            f"{file} on {found.weights}",
+            f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
+            f"({quality.num_images} images)",
+            f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{_with_text(found)}, "
+            f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps",
+            f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
+            f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",
+            f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
+            f"{found.dtype}, {found.executor}, {found.device}",
+        )
+    )
+
+
+@click.command()
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where it goes.")
+def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
+    """Write the full schedule of a checkpoint: every block at every step.
+
+    It has what the files of other runtimes leave out (solver, times, guidance), so it is what
+    `exeunt schedule convert --base` takes.
+
+    \b
+    Examples:
+      exeunt schedule full -o full.schedule.json
+      exeunt schedule full --checkpoint DiT-XL-2.pt --solver ddim --num-steps 50 --guidance 1.5 -o full.schedule.json
+    """
+    config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
+    schedule = make_frame(load_one(config), config.baseline).full
+    if output is None:
+        click.echo(dumps(schedule), nl=False)
+        return
+    write_whole(output, dumps(schedule).encode())
+    evaluations = f"{schedule.num_steps} steps of {schedule.sampler.name}, {schedule.networks[0].num_blocks} blocks"
+    click.echo(f"{output}: {evaluations}", err=True)
+
+
+def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
+    """Write the folder for a schedule on the configuration's checkpoint, and return its manifest's path.
+
+    Raises:
+        InputError: the checkpoint can't be loaded or isn't the schedule's, or the folder is not empty.
+        CannotExport: the network has operations that ONNX does not.
+    """
+    config = override(config, {"throughput.device": "cpu"})
+    network = as_scheduled(load_one(config), schedule)
+    make_conditions(config, network)  # a network of prompts carries what it has embedded into its graphs
+    with watching() as watch:
+        return export([network], schedule, folder, observe=lambda file: watch.say(f"{folder}/{file}"))

@@ -1,0 +1,133 @@
+"""The flags that say who does the work of a study, and what they come to."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from ....backends.errors import InputError
+from ....studies.config.study import StudyConfig
+from ...measuring.setup import resolve_device
+from ...workers.launch import Hands, processes
+
+AUTO_ADDRESS = "auto"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Who works.
+
+    Attributes:
+        name: `processes` or `ray`.
+        workers: how many; 0: the work is left to `exeunt worker`; None: as many as the engine finds usual.
+        address: of the Ray cluster.
+        cpus: of each worker there; None is one.
+        gpus: of each worker there; None is one where the study's device is CUDA.
+    """
+
+    name: str
+    workers: int | None
+    address: str | None
+    cpus: float | None
+    gpus: float | None
+
+    def __post_init__(self) -> None:
+        given = {"--address": self.address, "--cpus-per-worker": self.cpus, "--gpus-per-worker": self.gpus}
+        alone = [flag for flag, value in given.items() if value is not None]
+        if self.name != "ray" and alone:
+            raise InputError(f"engine: {alone[0]} is about a Ray cluster. Add --engine ray, or leave it away.")
+
+    @property
+    def waits(self) -> bool:
+        """Whether others are to do the work."""
+        return self.workers == 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the workers are processes of this machine."""
+        return self.name == "processes"
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether nobody else is needed."""
+        return self.name == "processes" and self.workers in (None, 1)
+
+    def resolve(self, config: StudyConfig, *, names_device: bool) -> StudyConfig:
+        """The configuration with the device that workers get in place of `auto`.
+
+        Raises:
+            InputError, DeviceError: it is not there, or no cluster answers.
+        """
+        if self.waits and names_device:
+            return config  # Who leaves the work to others need not have their device.
+        if self.name != "ray" or self.waits:
+            return resolve_device(config)
+        from ...workers.ray.engine import resolve
+
+        return resolve(config, self.address or AUTO_ADDRESS, self.gpus)
+
+    @contextmanager
+    def hands(self, config: StudyConfig, url: str) -> Generator[Hands]:
+        """The workers, for as long as the block lasts. Raises InputError where there can't be so many."""
+        if self.name != "ray":
+            yield processes(url, self.workers or 1, config.throughput.device)
+            return
+        from ...workers.ray.engine import hands
+
+        address = self.address or AUTO_ADDRESS
+        with hands(config, url, self.workers, address=address, cpus=self.cpus or 1.0, gpus=self.gpus) as found:
+            yield found
+
+
+def engine_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags, as the parameter `engine`."""
+
+    @wraps(command)
+    def gathered(
+        *,
+        engine: str,
+        workers: int | None,
+        address: str | None,
+        cpus_per_worker: float | None,
+        gpus_per_worker: float | None,
+        **rest: Any,
+    ) -> Any:
+        return command(engine=_engine(engine, workers, address, cpus_per_worker, gpus_per_worker), **rest)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
+
+
+def _engine(name: str, workers: int | None, address: str | None, cpus: float | None, gpus: float | None) -> Engine:
+    """Raises InputError where Ray is wanted and not there."""
+    if name == "ray" and find_spec("ray") is None:
+        raise InputError("engine: Ray is not installed. Type pip install 'exeunt[ray]'.")
+    return Engine(name, workers, address, cpus, gpus)
+
+
+_OPTIONS = (
+    click.option(
+        "--workers",
+        type=click.IntRange(0, 256),
+        metavar="N",
+        help="Processes, each on a GPU of its own; 0: leave the work to `exeunt worker`. "
+        "Default: 1; on Ray, one per GPU, or per machine where there are none.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["processes", "ray"]),
+        default="processes",
+        show_default=True,
+        help="Where they run: on this machine, or on a Ray cluster.",
+    ),
+    click.option("--address", metavar="HOST:PORT", help="The Ray cluster's; default: auto, the one on this machine."),
+    click.option("--cpus-per-worker", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray; default: 1."),
+    click.option(
+        "--gpus-per-worker", type=click.FloatRange(0), metavar="X", help="On Ray; default: 1 where they use CUDA."
+    ),
+)

@@ -1,0 +1,92 @@
+"""The flags that say how a command tells what it does, and what they come to."""
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import click
+
+from ...monitoring.endpoint import LOCAL, Endpoint
+from ...monitoring.json_lines import json_lines
+from ...monitoring.progress import Watch, watching
+from ...monitoring.prometheus import metered, require_client
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How a command tells what it does.
+
+    Attributes:
+        quiet: whether it shows no progress.
+        as_lines: whether standard error gets JSON lines and nothing else.
+        metrics: where Prometheus finds its figures; None: nowhere.
+    """
+
+    quiet: bool
+    as_lines: bool
+    metrics: Endpoint | None
+
+    @contextmanager
+    def watch(self) -> Generator[Watch]:
+        """The watch of a process that works. Raises InputError where its figures can't be served."""
+        with self.shown() as shown, metered(self.metrics, shown) as watch:
+            yield watch
+
+    @contextmanager
+    def shown(self) -> Generator[Watch]:
+        """The watch of a process whose workers serve their own figures."""
+        if self.as_lines:
+            with json_lines(sys.stderr) as lines:
+                yield lines
+        else:
+            with watching(self.quiet) as watch:
+                yield watch
+
+
+def state(watch: Watch, text: str, *, err: bool) -> None:
+    """Tells the statement of the baseline, before anything is spent: as an event, or as text on either stream."""
+    if not watch.event("baseline", text=text):
+        click.echo(text, err=err)
+
+
+def telling_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags, as the parameter `telling`."""
+
+    @wraps(command)
+    def gathered(*, quiet: bool, log_format: str, metrics_port: int | None, metrics_address: str, **rest: Any) -> Any:
+        endpoint = None if metrics_port is None else Endpoint(metrics_address, metrics_port)
+        if endpoint is not None:
+            require_client()
+        return command(telling=Telling(quiet, log_format == "json", endpoint), **rest)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
+
+
+_OPTIONS = (
+    click.option("--quiet", is_flag=True, help="No progress on standard error."),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How it says on standard error what it does; json: an event a line.",
+    ),
+    click.option(
+        "--metrics-port",
+        type=click.IntRange(0, 65535),
+        metavar="PORT",
+        help="Serve figures for Prometheus here; 0 takes a free port. Of several workers each has the next port.",
+    ),
+    click.option(
+        "--metrics-address",
+        default=LOCAL,
+        show_default=True,
+        metavar="ADDRESS",
+        help="Of this machine; 0.0.0.0 lets other machines read them.",
+    ),
+)

@@ -1,0 +1,162 @@
+"""The flags that describe a study, and the configuration that they make of a study file and the defaults."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ....backends.errors import InputError
+from ....backends.networks.registry import BUNDLED
+from ....backends.solvers.spacings import SPACINGS
+from ....backends.solvers.tables import SOLVERS
+from ....studies.config.study import StudyConfig, from_toml, override, parse_assignment
+from ...search.proposer import SAMPLERS
+from ...spaces.registry import SPACES
+from .network import NETWORK_FLAGS
+from .network import flags as flags
+
+# Each flag with the settings that it sets.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "study": ("name",),
+    "checkpoint": ("checkpoint.path",),
+    "network": ("checkpoint.network",),
+    "pipeline": ("checkpoint.pipeline",),
+    "weights_key": ("checkpoint.weights_key",),
+    "vae": ("checkpoint.vae",),
+    "granularity": ("checkpoint.granularity",),
+    "dtype": ("checkpoint.dtype",),
+    "solver": ("baseline.solver",),
+    "spacing": ("baseline.spacing",),
+    "num_steps": ("baseline.num_steps",),
+    "guidance": ("baseline.guidance",),
+    "guidance_channels": ("baseline.guidance_channels",),
+    "metric": ("quality.metric",),
+    "extractor_weights": ("quality.extractor_weights",),
+    "reference": ("quality.reference",),
+    "conditions": ("quality.conditions",),
+    "num_images": ("quality.num_images",),
+    "final_images": ("quality.final_images",),
+    "batch_size": ("quality.batch_size", "throughput.batch_size"),
+    "device": ("throughput.device",),
+    "space": ("search.space",),
+    "sampler": ("search.sampler",),
+    "seed": ("search.seed",),
+    "budget": ("run.budget",),
+    "report": ("run.report",),
+    "artifacts": ("run.artifacts",),
+}
+
+CHECKPOINT_FLAGS = (
+    *NETWORK_FLAGS,
+    click.option("--pipeline", metavar="FILE.py:FUNCTION", help="Makes a live diffusers pipeline, measured as it is."),
+    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is."),
+    click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What blocks compute in."),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images sampled and timed at a time."),
+    click.option("--conditions", metavar="FILE|NAME", help="Labels (uniform, reference), prompts, or a file."),
+)
+
+
+class Channels(click.ParamType[int | str]):
+    """A number of leading channels, or `all`."""
+
+    name = "channels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        try:
+            return value if value == "all" else int(value)
+        except ValueError:
+            self.fail(f"must be a whole number or `all`, but got {value!r}.", param, ctx)
+
+
+class Scale(click.ParamType[float | str]):
+    """A scale of guidance, or `none`."""
+
+    name = "scale"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        try:
+            return value if value == "none" else float(value)
+        except ValueError:
+            self.fail(f"must be a number or `none`, but got {value!r}.", param, ctx)
+
+
+GRANULARITY_FLAGS = (
+    click.option(
+        "--granularity",
+        type=click.Choice(["block", "branch"]),
+        help="Schedule blocks, or attention and MLP by themselves.",
+    ),
+)
+BASELINE_FLAGS = (
+    click.option("--solver", metavar="NAME", help=f"Solver of the full schedule: {', '.join(SOLVERS)}."),
+    click.option("--spacing", metavar="NAME", help=f"Where its steps stand: {', '.join(SPACINGS)}."),
+    click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
+    click.option("--guidance", type=Scale(), metavar="SCALE|none", help="Default: the pipeline's own, or none."),
+    click.option(
+        "--guidance-channels",
+        type=Channels(),
+        metavar="N|all",
+        help="Leading channels guided; else the network's custom.",
+    ),
+)
+QUALITY_FLAGS = (
+    click.option("--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, …-to-baseline, or FILE.py:FUNCTION."),
+    click.option("--reference", metavar="PATH|NAME", help="Real images: a folder, an .npz, or a bundled name."),
+    click.option("--extractor-weights", metavar="FILE", help="Local weights of the feature extractor."),
+    click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images for each schedule."),
+)
+CONFIG_FLAGS = (
+    click.option("--config", "config_file", type=click.Path(path_type=Path), help="A study file (TOML) under flags."),
+    click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting, dotted."),
+)
+SEARCH_FLAGS = (
+    click.option("--space", metavar="NAME", help=f"Space of schedules: {', '.join(SPACES)}."),
+    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="What proposes schedules."),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
+)
+
+
+def study_config(
+    given: Mapping[str, Any], config_file: Path | None = None, assignments: tuple[str, ...] = ()
+) -> StudyConfig:
+    """The configuration that a command line describes: defaults, then the study file, then `--set`, then flags.
+
+    Args:
+        given: values of flags by their names in `SETTINGS`, and `network_args`; None where a flag was not given.
+
+    Raises:
+        InputError: a file, key or value is wrong, or two of them contradict each other.
+    """
+    config = from_toml(config_file) if config_file else StudyConfig()
+    values = dict(map(parse_assignment, assignments))
+    for flag, keys in SETTINGS.items():
+        if given.get(flag) is not None:
+            values |= dict.fromkeys(keys, given[flag])
+    if given.get("network_args"):
+        values["checkpoint.options"] = dict(map(parse_assignment, given["network_args"]))
+    return override(config, _for_checkpoint(config, values))
+
+
+def _for_checkpoint(config: StudyConfig, values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with the demo's defaults taken back where they belong to the demo's checkpoint alone."""
+    pipeline = values.get("checkpoint.pipeline", config.checkpoint.pipeline)
+    if pipeline is not None and "checkpoint.path" in values:
+        raise InputError("checkpoint: give --checkpoint or --pipeline, but got both. Leave one away.")
+    checkpoint = pipeline or values.get("checkpoint.path", config.checkpoint.path)
+    if checkpoint in BUNDLED:
+        return values
+    if pipeline is not None:
+        values = {"checkpoint.path": pipeline} | values
+    defaults = StudyConfig()
+    own: dict[str, Any] = {}
+    if config.checkpoint.baseline_weights == defaults.checkpoint.baseline_weights:
+        own["checkpoint.baseline_weights"] = ()
+    if config.name == defaults.name:
+        own["name"] = _as_name(Path(checkpoint).stem)
+    return own | values
+
+
+def _as_name(text: str) -> str:
+    kept = "".join(sign if sign.isalnum() or sign in "_.:+-" else "-" for sign in text)
+    return kept.lstrip("_.:+-")[:100] or "study"

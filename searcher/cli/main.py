@@ -1,0 +1,106 @@
+"""The command line, `exeunt`: names and one-line helps here, each command's module imported when it is called.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 failed, 2 invalid input or
+use, 70 a bad device, 75 interrupted or storage out of reach (the same command goes on from there).
+"""
+
+import gc
+import importlib
+import sys
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import click
+from exeunt import __version__
+
+from ...backends.errors import printable
+from ...backends.schedule import ExeuntError
+from ...reports.uncollected import uncollected
+from ...studies.database.passwords import guard_output, redact
+
+COMMANDS = {
+    "optimize": (
+        "optimize:optimize",
+        "Search schedules for a checkpoint on this machine, measure them, and show the front.",
+    ),
+    "resume": ("optimize:resume", "Go on with an interrupted or finished study."),
+    "worker": ("worker:worker", "Work on a study beside its other workers, from any machine that reaches it."),
+    "status": ("status:status", "Say what a database holds: schedules, trials, images, front, errors."),
+    "report": ("report:report", "Write the report of a study: page, plots, tables."),
+    "export": ("report:export", "Write one point of the front as a schedule file."),
+    "evaluate": ("evaluate:evaluate", "Measure one schedule: quality with its interval, and throughput."),
+    "sample": ("evaluate:sample", "Sample images with one schedule into a grid or an archive."),
+    "dashboard": ("dashboard:dashboard", "Show a database's searches in optuna-dashboard, on this machine alone."),
+    "baselines": ("optimize:baselines", "List the schedules that every search is compared with."),
+    "schedule": ("schedule:schedule", "Show, validate and convert schedule files."),
+    "study": ("study:study", "List, copy, delete, back up, pause or stop studies, and collect garbage."),
+    "db": ("db:db", "Check a database, or upgrade an older one."),
+    "doctor": (
+        "doctor:doctor",
+        "Say what is installed, what a checkpoint holds, or whether a network keeps its promises.",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that `exeunt --help` costs no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        with uncollected():
+            return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ExeuntError as error:
+            click.echo(printable(f"Error: {redact(str(error))}"), err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="exeunt")
+def cli() -> None:
+    """Find when a diffusion network may leave early.
+
+    With no arguments, `exeunt optimize` searches schedules for the bundled checkpoint on this machine, for four
+    minutes, into exeunt.db and exeunt-report/. Run again, it goes on from there.
+
+    \b
+    Examples:
+      exeunt optimize
+      exeunt optimize --checkpoint DiT-XL-2-256x256.pt --vae sd-vae-ft-ema --reference photos/ --budget 8h
+      exeunt export --knee -o fast.schedule.json
+    """
+
+
+def main() -> NoReturn:
+    """The console script."""
+    guard_output()
+    try:
+        raise SystemExit(cli.main(standalone_mode=True))
+    finally:
+        # What is in memory goes with the process. Python would look all of it over first, which after the report of a
+        # study of thousands of trials took a tenth of the time. Triton's own code complains of what is left then.
+        if "triton" not in sys.modules:
+            gc.freeze()

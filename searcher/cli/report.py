@@ -1,0 +1,251 @@
+"""`exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database.
+
+torch and matplotlib are imported where something is sampled or drawn: most ways through these commands need neither.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...backends.errors import InputError, json_text, printable
+from ...backends.formats.registry import FORMATS, find_format, left_out
+from ...backends.schedule import ExeuntError
+from ...reports.files.export import default_path, file_stem, portable
+from ...reports.files.tables import to_csv, to_json
+from ...reports.files.whole import write_whole
+from ...reports.page.headline import details, headline
+from ...reports.report import write_report
+from ...reports.uncollected import uncollected
+from ...reports.view import selection
+from ...reports.view.loading import load_view
+from ...reports.view.view import Point, StudyView
+from ...studies.config.study import StudyConfig, override
+from ...studies.database.foreign import foreign_rows
+from ...studies.store.find import only_study
+from ...studies.store.store import open_store
+from .flags.database import json_flag, storage_flag, storage_url, study_flag
+
+if TYPE_CHECKING:
+    from ...reports.plots.samples import GridInfo
+
+ONNX = "onnx"
+NO_SAMPLES = "Samples were left out (--no-samples)."
+
+
+class Percentage(click.ParamType[float]):
+    """A share that is written as `5%` or `0.05`."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """0.05 for both."""
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(%?)", str(value).strip())
+        if found is None:
+            self.fail(f'must be a share such as 5% or 0.05, but got "{value}"', param, ctx)
+        return float(found[1]) / (100 if found[2] else 1)
+
+
+@click.command()
+@storage_flag
+@study_flag
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("exeunt-report"),
+    show_default=True, metavar="FOLDER", help="Where the report goes.",
+)  # fmt: skip
+@click.option("--no-samples", is_flag=True, help="Leave out sample images, which may need the checkpoint.")
+@json_flag
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
+@uncollected()
+def report(storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool) -> None:
+    """Write the report of a study as it stands: a page, plots, tables.
+
+    With --json or --csv nothing is written: the figures go to standard output. A study that isn't finished is
+    reported too, and what is missing is said.
+
+    \b
+    Examples:
+      exeunt report
+      exeunt report --study demo -o results/ --no-samples
+      exeunt report --json | jq .best_ratio
+    """
+    view, config = _open(storage, study)
+    if as_json or as_csv:
+        click.echo(to_json(view) if as_json else to_csv(view), nl=False)
+        return
+    view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config, storage_url(storage))
+    files = write_report(view, output, grid)
+    for sentence in (headline(view), *details(view), *view.missing):
+        click.echo(printable(sentence))
+    if isinstance(grid, str) and not no_samples:
+        click.echo(grid)
+    click.echo(f"Open {files[0]} ({len(files)} files in {output}).")
+
+
+def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
+    """The view of the named study, or of the only one, and its configuration."""
+    url = storage_url(storage)
+    with foreign_rows("the database"):
+        name = only_study(url, study)
+    with open_store(url, read_only=True) as store, foreign_rows(store.url):
+        return load_view(store, name), store.studies.config(name)
+
+
+def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView, GridInfo | str]":
+    """Images of the points to look at, and the operations of every point.
+
+    What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
+    so that one page doesn't mix them, or there are the images that were kept, or a sentence in their place.
+    """
+    shown = selection.highlights(view)
+    if not shown:
+        return view, "There are no samples yet, because nothing has been measured."
+    kept = _kept(view, config, url)
+    if kept is not None and len(kept.rows) == len(shown) and all(point.flops is not None for point in view.points):
+        return view, kept
+    try:
+        return _fresh(view, config)
+    except ExeuntError as error:
+        return view, kept or f"There are no samples, because the network could not run here. {error}"
+
+
+def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
+    """The images that the study kept, if they can be had."""
+    from ...reports.plots.samples import kept_grid
+
+    try:
+        with open_store(url, read_only=True) as store, foreign_rows(store.url):
+            return kept_grid(view, selection.highlights(view), store, seed=config.quality.final_seed)
+    except ExeuntError as error:
+        click.echo(f"The samples that the study kept can't be had: {error}", err=True)
+        return None
+
+
+def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]":
+    """The operations of every point, and images that are sampled now. Raises what loading and sampling do."""
+    from ...reports.plots.samples import sample_grid
+    from ...reports.view.operations import with_flops
+    from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
+
+    config = resolve_device(config)
+    networks = load_networks(config)
+    conditions = make_conditions(config, next(iter(networks.values())))
+    embed(networks.values(), conditions)
+    view = with_flops(view, networks)
+    grid = sample_grid(
+        view,
+        selection.highlights(view),
+        lambda weights: [networks[weights]],
+        conditions,
+        seed=config.quality.final_seed,
+    )
+    return view, grid
+
+
+@click.command()
+@storage_flag
+@study_flag
+@click.option("--trial", type=click.IntRange(0), metavar="N", help="The trial of that number.")
+@click.option("--label", metavar="TEXT", help="The point of that label, such as a baseline's.")
+@click.option("--knee", is_flag=True, help="The front's knee.")
+@click.option("--max-loss", type=Percentage(), metavar="SHARE", help="The fastest that loses at most 5% in quality.")
+@click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best X times as fast.")
+@click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {ONNX}.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes.")
+@json_flag
+def export(
+    storage: str,
+    study: str | None,
+    trial: int | None,
+    label: str | None,
+    knee: bool,
+    max_loss: float | None,
+    min_speedup: float | None,
+    format_name: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Write one point of a study as a file that other runtimes can read.
+
+    The loss is the excess distance over the full schedule's, so that `--max-loss 5%` allows 1.05 times as much. In a
+    study without real images it is the distance to the full schedule's images, in parts of what another noise changes.
+
+    \b
+    Examples:
+      exeunt export --knee -o fast.schedule.json
+      exeunt export --max-loss 5%
+      exeunt export --min-speedup 1.5 --study demo
+      exeunt export --trial 17 --format ase
+      exeunt export --knee --format cache-dit -o fast.cache-dit.yaml
+      exeunt export --knee --format onnx -o fast-onnx
+    """
+    choices = {
+        "--trial": None if trial is None else selection.by_trial(trial),
+        "--label": None if label is None else selection.by_label(label),
+        "--knee": selection.the_knee if knee else None,
+        "--max-loss": None if max_loss is None else selection.within_loss(max_loss),
+        "--min-speedup": None if min_speedup is None else selection.at_least(min_speedup),
+    }
+    choose = _only(choices)
+    kind = None if format_name == ONNX else find_format(format_name, others=(ONNX,))
+    view, config = _open(storage, study)
+    point = choose(view)
+    schedule = portable(view, point)
+    if kind is None:
+        from .evaluate import write_onnx
+
+        path = output or Path(f"{file_stem(view, point)}-{ONNX}")
+        write_onnx(schedule, _with_weights(config, point.weights), path)
+    else:
+        path = output or default_path(view, point, format_name)
+        write_whole(path, kind.write(schedule).encode())
+    if as_json:
+        click.echo(json_text(_written(view, point, path, format_name)))
+    else:
+        click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
+    if kind is not None and (note := left_out(format_name, schedule)) is not None:
+        click.echo(note, err=True)
+
+
+def _with_weights(config: StudyConfig, weights: str) -> StudyConfig:
+    """The configuration with the checkpoint of a point in place of the study's own."""
+    from ..measuring.setup import load_networks, resolve_device
+
+    if not config.checkpoint.baseline_weights:
+        return config
+    networks = load_networks(resolve_device(config))
+    paths = dict(zip(networks, [config.checkpoint.path, *config.checkpoint.baseline_weights], strict=True))
+    return override(config, {"checkpoint.path": paths[weights]})
+
+
+def _only(choices: dict[str, selection.Choose | None]) -> selection.Choose:
+    """The one choice that was made. Raises InputError for none, or for several."""
+    made = {name: choice for name, choice in choices.items() if choice is not None}
+    if len(made) != 1:
+        got = " and ".join(made) or "none"
+        raise InputError(f"export: give exactly one of {', '.join(choices)}, but got {got}. Try --knee.")
+    return next(iter(made.values()))
+
+
+def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dict[str, Any]:
+    """What was written where, as JSON has it; the digest is that of the study's schedule, without coefficients."""
+    speedup = view.speedup(point)
+    return {
+        "path": str(path),
+        "format": format_name,
+        "study": view.name,
+        "point": point.label,
+        "trial": point.trial,
+        "weights": point.weights,
+        "digest": point.schedule.digest,
+        "speedup": speedup.value if speedup else None,
+        "relative_excess": view.relative_excess(point, "final"),
+    }
+
+
+def _gains(view: StudyView, point: Point) -> str:
+    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    parts = [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
+    parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
+    return ", " + ", ".join(parts) if parts else ""

@@ -1,0 +1,286 @@
+"""`exeunt schedule`: show, validate and convert schedule files. Only `full`, which loads a checkpoint, costs torch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ...backends import schedule as schedules
+from ...backends.errors import InputError, printable
+from ...backends.formats.branches import by_branch
+from ...backends.formats.parsing import numbers
+from ...backends.formats.registry import FORMATS, find_format, left_out, sniff
+from ...backends.schedule import Schedule, ScheduleError
+from ...reports.plots.schedule_map import schedule_map, terminal
+from .flags.database import json_flag
+from .flags.network import NETWORK_FLAGS, flags
+
+ONNX = "onnx"  # a folder, and of a network: the one format that is no text
+
+
+class _Commands(click.Group):
+    """The group's commands, `full` imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "full"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "full":
+            return super().get_command(ctx, cmd_name)
+        return importlib.import_module(".evaluate", __package__).full
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*rows, ("full", "Write the full schedule of a checkpoint, for `convert --base`.")])
+
+
+@click.group(cls=_Commands)
+def schedule() -> None:
+    """Show, validate and convert schedule files.
+
+    \b
+    Examples:
+      exeunt schedule show fast.schedule.json
+      exeunt schedule validate *.schedule.json
+      exeunt schedule full -o full.schedule.json
+      exeunt schedule convert fast.schedule.json --to cache-dit
+    """
+
+
+@schedule.command()
+@click.argument("file", metavar="FILE")
+@click.option("--png", metavar="FILE", help="Also draw the matrix into a PNG file.")
+@click.option("--pdf", metavar="FILE", help="Also draw the matrix into a PDF file.")
+@json_flag
+def show(file: str, png: str | None, pdf: str | None, as_json: bool) -> None:
+    """Draw the step × block matrix of FILE: what runs, is dropped, reused or forecast at every step.
+
+    \b
+    Examples:
+      exeunt schedule show fast.schedule.json
+      exeunt schedule show fast.schedule.json --png fast.png
+    """
+    shown = schedules.load(file)
+    for path, kind in ((png, "png"), (pdf, "pdf")):
+        if path is not None:
+            _draw(shown, Path(path), kind)
+    if as_json:
+        click.echo(json.dumps(_description(shown), indent=2))
+    else:
+        Console(highlight=False).print(terminal(schedule_map(shown)), soft_wrap=True)
+
+
+def _draw(shown: Schedule, path: Path, kind: str) -> None:
+    from ...reports.plots import maps, style  # matplotlib takes a second to import
+
+    picture = maps.draw(schedule_map(shown))
+    _write(path, style.png(picture) if kind == "png" else style.pdf(picture))
+
+
+def _description(shown: Schedule) -> dict[str, Any]:
+    """What the map shows, for programs."""
+    info = schedule_map(shown)
+    return {
+        "name": shown.name,
+        "digest": shown.digest,
+        "num_steps": shown.num_steps,
+        "num_blocks": info.num_blocks,
+        "block_evaluations": info.block_evaluations,
+        "full_block_evaluations": info.full_block_evaluations,
+        "depths": [step.depth for step in info.steps],
+        "branches": [step.branches for step in info.steps],
+        "schedule": json.loads(schedules.canonical(shown)),
+    }
+
+
+@schedule.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@json_flag
+def validate(files: tuple[str, ...], as_json: bool) -> None:
+    """Check FILEs against the format: one line each, and exit code 2 if one of them breaks a rule.
+
+    \b
+    Examples:
+      exeunt schedule validate fast.schedule.json
+      exeunt schedule validate --json *.schedule.json
+    """
+    results = [_validated(file) for file in files]
+    if as_json:
+        click.echo(json.dumps(results, indent=2))
+    else:
+        for result in results:
+            click.echo(printable(_verdict(result)), err=not result["valid"])
+    if not all(result["valid"] for result in results):
+        raise click.exceptions.Exit(ScheduleError.exit_code)
+
+
+def _validated(file: str) -> dict[str, Any]:
+    try:
+        read = schedules.load(file)
+    except ScheduleError as error:
+        return {"file": file, "valid": False, "identifier": error.identifier, "message": str(error)}
+    size = {"num_steps": read.num_steps, "block_evaluations": schedules.block_evaluations(read)}
+    return {"file": file, "valid": True, "digest": read.digest, **size}
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    if not result["valid"]:
+        return f"Error: {result['message']}"
+    size = f"{result['num_steps']} steps, {result['block_evaluations']} block evaluations"
+    return f"{result['file']}: valid, {size}, digest {result['digest'][:12]}"
+
+
+@schedule.command()
+@click.argument("source", metavar="FILE|NUMBERS")
+@click.option("--from", "from_name", metavar="NAME", help=f"What FILE is, if not as guessed: {', '.join(FORMATS)}.")
+@click.option("--to", "to_name", metavar="NAME", default="schedule", show_default=True, help="What to write.")
+@click.option("--base", metavar="FILE", help="A schedule whose solver, times and guidance a foreign file is put on.")
+@click.option(
+    "--granularity", type=click.Choice(["branch"]), help="Count branches in place of blocks, as feature caches do."
+)
+@click.option("-o", "--output", metavar="FILE", help="Where to write; standard output if not given.")
+@flags(NETWORK_FLAGS)
+@json_flag
+def convert(
+    source: str,
+    from_name: str | None,
+    to_name: str,
+    base: str | None,
+    granularity: str | None,
+    output: str | None,
+    as_json: bool,
+    **network: Any,
+) -> None:
+    """Convert a schedule between Exeunt's file and those of other runtimes.
+
+    \b
+    Formats, to read and to write:
+      exeunt       Exeunt's file with the solver's coefficients
+      schedule     Exeunt's file as it stands, the solver by name
+      ase          ten depths (ASE): 28,28,24,24,20,20,16,16,12,12
+      smoothcache  JSON: {"attn-0": [1, 0, ...], "mlp-0": [...]}, 1 = compute
+      ecad         JSON: {"cache_schedule": {...}}
+      cache-dit    YAML: steps_computation_mask with the policy static
+      timesteps    the times alone: 999,750,500,250,0 or a JSON list
+      onnx         a folder of graphs of the network that --checkpoint names, to write only
+
+    What a format can't say of a schedule is refused, with the step. Foreign files lack a solver, times and guidance:
+    --base gives them. With --granularity branch, what is done to a block is done to each of its branches; where blocks
+    are reused that is another schedule, of slightly other images.
+
+    \b
+    Examples:
+      exeunt schedule convert fast.schedule.json --to exeunt -o portable.schedule.json
+      exeunt schedule convert fast.schedule.json --to cache-dit -o fast.yaml
+      exeunt schedule convert fast.yaml --base full.schedule.json
+      exeunt schedule convert fast.schedule.json --granularity branch --to smoothcache
+      exeunt schedule convert 50-N-2-fora.json --base full.schedule.json -o fora.schedule.json
+      exeunt schedule convert pixart.schedule.json --to ecad
+      exeunt schedule convert ours_fast.json --base full.schedule.json
+      exeunt schedule convert full.schedule.json --to timesteps
+      exeunt schedule convert 999,845,730,587,443,310,193,116,53,13 --base full.schedule.json
+      exeunt schedule convert fast.schedule.json --to ase
+      exeunt schedule convert 28,28,24,24,20,20,16,16,12,12 --base full.schedule.json
+      exeunt schedule convert fast.schedule.json --to onnx --checkpoint DiT-XL-2.pt -o fast-onnx
+    """
+    target = None if to_name == ONNX else find_format(to_name, "--to", others=(ONNX,))
+    _check_network_flags(to_name, output, network)
+    frame = schedules.load(base) if base is not None else None
+    name, read = _read(source, from_name, frame)
+    read = by_branch(read) if granularity == "branch" else read
+    if target is None:
+        assert output is not None
+        _write_onnx(read, Path(output), network, as_json)
+        return
+    text = target.write(read)
+    if from_name is None and name != "schedule":
+        click.echo(f"{source} is read as {name}; --from says otherwise.", err=True)
+    if (note := left_out(to_name, read)) is not None:
+        click.echo(note, err=True)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    _write(Path(output), text.encode())
+    if as_json:
+        digest = (schedules.parse(text) if target.suffix == schedules.SUFFIX else read).digest
+        click.echo(json.dumps({"written": output, "from": name, "to": to_name, "digest": digest}))
+    else:
+        click.echo(f"wrote {output}", err=True)
+
+
+def _check_network_flags(to_name: str, output: str | None, network: Mapping[str, Any]) -> None:
+    """Graphs are made of a network, and into a folder; nothing else needs one."""
+    given = [name for name, value in network.items() if value]
+    if to_name == ONNX and output is None:
+        raise InputError("--to onnx: writes a folder, but got none. Add -o FOLDER.")
+    if to_name == ONNX and "checkpoint" not in given:
+        raise InputError("--to onnx: writes the network's graphs, but got no network. Add --checkpoint FILE.")
+    if to_name != ONNX and given:
+        flag = f"--{given[0].replace('_', '-').removesuffix('s')}"
+        raise InputError(f"{flag}: is for --to onnx, but got --to {to_name}. Drop it.")
+
+
+def _write_onnx(read: Schedule, folder: Path, network: Mapping[str, Any], as_json: bool) -> None:
+    from .evaluate import write_onnx  # which costs torch
+    from .flags.study import study_config
+
+    manifest = write_onnx(read, study_config({**network, "reference": "none"}), folder)
+    if as_json:
+        click.echo(json.dumps({"written": str(manifest), "to": ONNX, "digest": read.digest}))
+    else:
+        click.echo(f"wrote {manifest}; try: python {folder}/sample.py", err=True)
+
+
+def _read(source: str, name: str | None, base: Schedule | None) -> tuple[str, Schedule]:
+    """The format's name and the schedule of a file, or of numbers in place of one. Errors start with the file."""
+    text = _text(source)
+    try:
+        name = name or _guess(source, text, base)
+        reader = find_format(name, "--from").read
+        if reader is None:
+            raise InputError(f"--from: {name} files are only written. Convert from the schedule they were made of.")
+        return name, reader(text, base)
+    except ScheduleError as error:
+        raise ScheduleError(error.identifier, f"{_shown(source)}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{_shown(source)}: {error}") from None
+
+
+def _guess(source: str, text: str, base: Schedule | None) -> str:
+    return "schedule" if source.endswith(schedules.SUFFIX) else sniff(text, base)
+
+
+def _shown(source: str) -> str:
+    """A file's whole path, or the beginning of numbers."""
+    return source if os.path.isfile(source) or len(source) <= 60 else f"{source[:57]}..."
+
+
+def _text(source: str) -> str:
+    """What a file holds, or the argument itself where it is numbers."""
+    if not os.path.isfile(source) and numbers(source) is not None:
+        return source
+    try:
+        with open(source, "rb") as file:
+            return file.read(schedules.MAX_BYTES + 1).decode()
+    except (OSError, UnicodeError) as error:
+        got = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
+        raise InputError(
+            f"{_shown(source)}: must be a readable file, or numbers with commas, but got {got}. Check the path."
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise InputError(
+            f"{path}: must be a file that can be written, but got {error.strerror}. Give another path."
+        ) from None

@@ -1,0 +1,169 @@
+"""What schedules take on the study's target device: seconds summed from timed kinds of calls.
+
+Only workers in the target's own environment time anything. The others read what those have timed, and wait for it where
+a schedule makes a kind of call that nobody has timed yet.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...backends.errors import ExeuntError
+from ...backends.network import Network
+from ...backends.schedule import Schedule, block_evaluations
+from ...backends.timing.device import device_id
+from ...backends.timing.device_lock import DeviceLock
+from ...backends.timing.memory import is_out_of_memory
+from ...backends.timing.pieces import DECODE, SOLVER_STEP
+from ...backends.timing.samples import Timing, environment_digest
+from ...backends.timing.throughput import missing_kinds, time_calls
+from ...studies.store.outlines import Outline, StoredSchedule, kind_key, outline, seconds_of
+from ...studies.store.records import TEXT_ENCODING, TimingKey
+from ...studies.store.store import Store
+from .chunks import OutOfMemory
+from .setup import Laboratory, weights_digest
+
+
+class Untimed(ExeuntError):
+    """A worker in the target's environment has to time a kind of call first."""
+
+    identifier = "untimed"
+
+
+class Costs:
+    """The timed kinds of calls of one study, and what schedules take by them.
+
+    Args:
+        laboratory: what to measure with.
+        store: where timings are kept.
+        target: the environment that the study times in, as JSON has it; this process's own if not given.
+    """
+
+    def __init__(self, laboratory: Laboratory, store: Store, target: Mapping[str, Any] | None = None) -> None:
+        self.target = dict(laboratory.environment if target is None else target)
+        # Environments are equal when their descriptions are, which are stored as JSON.
+        self.can_time = environment_digest(self.target) == environment_digest(laboratory.environment)
+        self._laboratory = laboratory
+        self._store = store
+        # Other weights of the network take the same time.
+        self._key = timing_key(laboratory, laboratory.network, self.target)
+        self._timings: dict[str, Timing] = {}
+        self._medians: dict[str, float] = {}
+        self._outlines: dict[str, Outline] = {}
+        if self.can_time and laboratory.network.text_seconds is not None:
+            # Kept beside them: no schedule's time includes it.
+            encoding = {TEXT_ENCODING: [laboratory.network.text_seconds]}
+            store.measurements.put_call_timings(self._key, encoding)
+        self.refresh()
+
+    @property
+    def batch_size(self) -> int:
+        """Images a batch where time is measured."""
+        return self._laboratory.config.throughput.batch_size
+
+    def refresh(self) -> None:
+        """Reads what has been timed."""
+        known = self._store.measurements.call_timings(self._key)
+        self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
+        self._medians = {kind_key(kind): timing.median for kind, timing in self._timings.items()}
+
+    def images_per_second(self, stored: StoredSchedule) -> float:
+        """The search's second objective: predicted from timed kinds of calls. Raises as `predicted_seconds` does."""
+        known = seconds_of(stored.outline, self._medians)
+        return self.batch_size / (self.predicted_seconds(stored.schedule) if known is None else known)
+
+    def predicted_seconds(self, schedule: Schedule) -> float:
+        """Seconds a batch; kinds of calls that were never timed on the target are timed first.
+
+        Raises:
+            Untimed: this worker is not in the target's environment, and nobody has timed them yet.
+        """
+        known = self._known(schedule)
+        if known is None:
+            self.time_kinds([schedule])
+            known = self._known(schedule)
+            assert known is not None, "its kinds of calls have been timed"
+        return known
+
+    def _known(self, schedule: Schedule) -> float | None:
+        """Seconds a batch, None while a kind of call isn't timed as far as was read."""
+        found = self._outlines.get(schedule.digest)
+        if found is None:
+            found = self._outlines[schedule.digest] = outline(schedule)
+        return seconds_of(found, self._medians)
+
+    def can_tell(self, stored: StoredSchedule) -> bool:
+        """Whether `images_per_second` need not wait for another worker, as far as was read."""
+        return self.can_time or seconds_of(stored.outline, self._medians) is not None
+
+    def expected(self, schedule: Schedule) -> float:
+        """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
+
+        Raises:
+            Untimed: not even the full schedule was timed yet.
+        """
+        full = self._laboratory.frame.full
+        if self.can_time or self._known(schedule) is not None:
+            return self.predicted_seconds(schedule)
+        return self.predicted_seconds(full) * block_evaluations(schedule) / block_evaluations(full)
+
+    def time_kinds(self, schedules: Sequence[Schedule], max_seconds: float | None = None) -> None:
+        """Times what the schedules' plans call and no one has timed, all in one go, and keeps it in the store.
+
+        Raises:
+            Untimed: as `predicted_seconds` does.
+            OutOfMemory: a batch does not fit into the target's memory.
+        """
+        if not self._lacks(schedules):
+            return
+        if not self.can_time:
+            self._require(schedules)
+            return
+        # Whoever waited for another one's turn finds its timings, and does not take them again.
+        turn = DeviceLock(f"{device_id(self._laboratory.network.device)}-turn")
+        with turn.exclusive():
+            self.refresh()
+            self._time(schedules, max_seconds)
+
+    def _lacks(self, schedules: Sequence[Schedule]) -> bool:
+        wanted = missing_kinds(schedules, [self._timings])
+        return any(wanted) or not {DECODE, SOLVER_STEP} <= self._timings.keys()
+
+    def _require(self, schedules: Sequence[Schedule]) -> None:
+        self.refresh()
+        if self._lacks(schedules):
+            raise Untimed(f"a schedule waits for a worker on {self.target['device']} to time it.")
+
+    def _time(self, schedules: Sequence[Schedule], max_seconds: float | None) -> None:
+        try:
+            found = time_calls(
+                [self._laboratory.network],
+                schedules,
+                batch_size=self.batch_size,
+                known=[self._timings],
+                repeats=self._laboratory.config.throughput.repeats,
+                max_seconds=max_seconds,
+            )[0]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"throughput.batch_size: {self.batch_size} images don't fit into memory to be timed ({error}). "
+                "Start another study with a smaller --batch-size."
+            ) from error
+        if found:
+            self._store.measurements.put_call_timings(self._key, {kind: each.seconds for kind, each in found.items()})
+            # Another machine of the same kind may have been first; what is stored holds for all.
+            self.refresh()
+
+
+def timing_key(laboratory: Laboratory, network: Network, target: Mapping[str, Any]) -> TimingKey:
+    """The conditions under which seconds of this network are measured in an environment."""
+    config = laboratory.config
+    return TimingKey(
+        device=target["device"],
+        batch_size=config.throughput.batch_size,
+        executor=config.throughput.executor,
+        dtype=config.checkpoint.dtype,
+        weights_sha256=weights_digest(network),
+        versions=environment_digest(dict(target)),
+    )

@@ -1,0 +1,234 @@
+"""One schedule measured without a database: its quality with an interval, and its speed beside the full schedule.
+
+A word when a schedule runs on another network than it was made for, which is allowed and may not be meant.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...backends.errors import printable
+from ...backends.network import Network
+from ...backends.networks.registry import BUNDLED, load
+from ...backends.quality.extractors import FeatureArray
+from ...backends.sampling.compatibility import as_scheduled
+from ...backends.sampling.loop import check, sample
+from ...backends.schedule import Schedule, block_evaluations
+from ...backends.timing.memory import peak_memory
+from ...backends.timing.pieces import trajectory
+from ...backends.timing.throughput import Subject, flops, speedup, time_schedules
+from ...reports.files.export import NETWORK_ARGS
+from ...reports.view.interval import Interval
+from ...reports.view.standard import Standard, standard_of
+from ...studies.config.study import StudyConfig
+from ...studies.store.records import QualityRecord
+from ..monitoring.progress import Silent, Watch
+from .metric import Answer
+from .setup import Laboratory, set_up
+
+
+def remarks(schedule: Schedule, network: Network, arguments: str = "") -> list[str]:
+    """What to tell who runs this schedule on this network; nothing where it is the one that it was made for.
+
+    Args:
+        schedule: whose weights and provenance say what it was made for.
+        network: what it is about to run on.
+        arguments: what the network's constructor was given besides, as `CheckpointConfig.option_words` says it.
+    """
+    return [note for note in (_on_weights(schedule, network), _on_arguments(schedule, arguments)) if note]
+
+
+def _on_weights(schedule: Schedule, network: Network) -> str | None:
+    """A schedule for weights with trained exits drops blocks that other weights of the network can't do without."""
+    wanted, have = schedule.networks[0].weights_sha256, network.signature.weights_sha256
+    if wanted is None or have is None or wanted == have:
+        return None
+    bundled = [name for name in BUNDLED if network.name in BUNDLED and _weights(name) == wanted]
+    fix = (
+        f"Did you mean --checkpoint {bundled[0]}?" if bundled else "Give --checkpoint with those, if that isn't meant."
+    )
+    return f"Note: the schedule was made for other weights ({wanted[:12]}…) than `{network.name}` has. {fix}"
+
+
+def _on_arguments(schedule: Schedule, have: str) -> str | None:
+    """The same weights with other heads, say, draw other images, and no digest tells."""
+    origin = schedule.provenance
+    if origin is None or origin.study is None:
+        return None
+    wanted = printable(str(json.loads(dict(origin.extras).get(NETWORK_ARGS, '""'))))
+    if wanted == have:
+        return None
+    was, fix = (f"with --network-arg {wanted}", "Add it") if wanted else ("without --network-arg", "Drop it")
+    now = f"with {have}" if have else "without"
+    return f"Note: the schedule was found {was}, but runs {now} here. {fix}, if that isn't meant: images may differ."
+
+
+def _weights(bundled: str) -> str | None:
+    return load(bundled).signature.weights_sha256
+
+
+@dataclass(frozen=True)
+class Speed:
+    """End-to-end figures of one schedule (network, solver, decoder).
+
+    Attributes:
+        images_per_second: of the median repeat.
+        batch_size: images a batch.
+        speedup: over the full schedule, with its interval; repeats of both are interleaved.
+        latency_seconds: of one image alone.
+        block_evaluations, flops: of one image, guidance branches counted; flops with the decoder.
+        peak_memory_bytes: of one batch, and `peak_memory_counts` says of what.
+        seconds, full_seconds: raw repeats, and the full schedule's beside each.
+    """
+
+    images_per_second: float
+    batch_size: int
+    speedup: float
+    speedup_interval: tuple[float, float]
+    latency_seconds: float
+    block_evaluations: int
+    flops: int
+    peak_memory_bytes: int
+    peak_memory_counts: str
+    seconds: tuple[float, ...]
+    full_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a schedule is worth, and what the figures hold for.
+
+    Attributes:
+        standard: what quality is compared with, and with which sign people know it.
+        full_steps: those of the full schedule.
+        text_seconds: what encoding one prompt took, which no figure of speed includes; None without prompts.
+    """
+
+    schedule_digest: str
+    weights: str
+    quality: QualityRecord
+    standard: Standard
+    speed: Speed
+    full_steps: int
+    device: str
+    dtype: str
+    executor: str
+    text_seconds: float | None = None
+
+
+def evaluate(
+    schedule: Schedule,
+    config: StudyConfig,
+    *,
+    seed: int | None = None,
+    repeats: int = 5,
+    watch: Watch | None = None,
+    check_interruption: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Measure a schedule on `config.quality.num_images` images and time it beside the full schedule.
+
+    Args:
+        schedule: for the network of `config`; its weights may be other ones than the schedule names.
+        config: checkpoint, baseline, quality and throughput; the rest is not looked at.
+        seed: of the noises; those of final values if not given.
+        repeats: of each timing, 2 or more.
+        watch: who is told what goes on.
+        check_interruption: raises to stop; called at each step of sampling.
+
+    Raises:
+        InputError: an input is wrong; nothing was sampled.
+        NonFiniteSamples: the schedule's samples are not finite.
+    """
+    laboratory = set_up(config, lambda network: check([as_scheduled(network, schedule)], schedule))
+    network, watch = as_scheduled(laboratory.network, schedule), watch or Silent()
+    for note in remarks(schedule, network, laboratory.config.checkpoint.option_words):
+        watch.say(note)
+    seed = laboratory.config.quality.final_seed if seed is None else seed
+    sampler = _Sampler(laboratory, watch, check_interruption)
+    quality, standard = _quality(laboratory, sampler, network, schedule, seed)
+    return Evaluation(
+        schedule_digest=schedule.digest,
+        weights=laboratory.weights,
+        quality=quality,
+        standard=standard,
+        speed=_speed(laboratory, network, schedule, repeats, watch),
+        full_steps=laboratory.frame.num_steps,
+        device=laboratory.environment["device"],
+        dtype=laboratory.config.checkpoint.dtype,
+        executor=laboratory.config.throughput.executor,
+        text_seconds=laboratory.network.text_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples and turns into features, telling the watch."""
+
+    laboratory: Laboratory
+    watch: Watch
+    check_interruption: Callable[[], None]
+
+    def answer(self, network: Network, schedule: Schedule, seed: int, label: str) -> Answer:
+        """The features of a schedule's first images."""
+        quality, found = self.laboratory.config.quality, list[FeatureArray]()
+        self.watch.phase(f"sampling {label}", quality.num_images)
+        with self.laboratory.lock.shared():
+            for batch in sample(
+                [network],
+                schedule,
+                seed=seed,
+                images=range(quality.num_images),
+                conditions=self.laboratory.conditions,
+                batch_size=quality.batch_size,
+                observe=lambda _step, _values: self.check_interruption(),
+            ):
+                found.append(self.laboratory.features([batch], seed))
+                self.watch.advance(batch.first + len(batch.images), len(batch.images))
+        return Answer(label, np.concatenate(found))
+
+    def baseline(self, seed: int, label: str) -> Answer:
+        """Those of what everything is stated against."""
+        baseline = self.laboratory.baseline
+        return self.answer(self.laboratory.networks[baseline.weights], baseline.schedule, seed, label)
+
+
+def _quality(
+    laboratory: Laboratory, sampler: _Sampler, network: Network, schedule: Schedule, seed: int
+) -> tuple[QualityRecord, Standard]:
+    """The value, and beside what it stands: the full schedule's own images, where there are no real ones."""
+    metric, quality = laboratory.metric, laboratory.config.quality
+    answer = sampler.answer(network, schedule, seed, "the schedule")
+    if not metric.needs_baseline:
+        return metric.score(answer, None), standard_of(quality, None)
+    baseline = sampler.baseline(seed, "the full schedule")
+    other = quality.search_seed if seed != quality.search_seed else quality.final_seed
+    noise = metric.noise(sampler.baseline(other, "the full schedule on other noises"), baseline)
+    assert noise is not None, "needs_baseline"
+    return metric.score(answer, baseline), standard_of(quality, Interval(noise.value, noise.lower, noise.upper))
+
+
+def _speed(laboratory: Laboratory, network: Network, schedule: Schedule, repeats: int, watch: Watch) -> Speed:
+    batch_size = laboratory.config.throughput.batch_size
+    watch.phase("timing", 1.0)
+    full = Subject((laboratory.network,), laboratory.frame.full)
+    subjects = {"own": Subject((network,), schedule), "full": full}
+    timing = time_schedules(subjects, "full", batch_size=batch_size, repeats=repeats)["own"]
+    latency = time_schedules(subjects, "full", batch_size=1, repeats=repeats)["own"]
+    with laboratory.lock.exclusive():
+        memory = peak_memory(trajectory([network], schedule, batch_size), network.device)
+    ratio = speedup(timing)
+    return Speed(
+        images_per_second=timing.images_per_second,
+        batch_size=batch_size,
+        speedup=ratio.value,
+        speedup_interval=(ratio.lower, ratio.upper),
+        latency_seconds=latency.median,
+        block_evaluations=block_evaluations(schedule),
+        flops=flops([network], schedule),
+        peak_memory_bytes=memory.num_bytes,
+        peak_memory_counts=memory.counted,
+        seconds=timing.seconds,
+        full_seconds=timing.neighbours,
+    )

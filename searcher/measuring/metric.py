@@ -1,0 +1,350 @@
+"""A study's metric: what makes features of images, what they are compared with, and the value that comes out.
+
+The metric that a study asks for: a registered one, or a function of the user's own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from ...backends.errors import InputError
+from ...backends.quality.extractors import Extractor, FeatureArray, load_extractor, refuse_weights
+from ...backends.quality.floors import frechet_floor, kernel_floor
+from ...backends.quality.frechet import check_features, frechet, paired_distance
+from ...backends.quality.intervals import Array, Distance, Floor, estimate
+from ...backends.quality.kid import kid
+from ...backends.quality.names import TO_BASELINE, parse_metric
+from ...backends.quality.reference_images import Preparation
+from ...backends.quality.references import Reference, load_reference
+from ...backends.quality.user_metric import OwnFeatures, OwnMetric, Shown, unpack
+from ...studies.config.study import QualityConfig
+from ...studies.store.records import QualityRecord
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Features (N, D) of a schedule's images 0 … N − 1, with the digest of the question that they answer."""
+
+    question: str
+    features: FeatureArray
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """Turns images into features, and features into a value of which less is better.
+
+    Attributes:
+        name: as the study names it.
+        level: the confidence of intervals.
+    """
+
+    name: str
+    level: float
+
+    needs_baseline: ClassVar[bool] = True
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """The direction of a user's scores; None for distances."""
+        return None
+
+    def told(self, value: float) -> str:
+        """A value in words, with the sign that people know."""
+        if self.higher_is_better is None:
+            return f"distance {value:.4g}"
+        return f"score {-value if self.higher_is_better else value:.4g}"
+
+    @property
+    @abstractmethod
+    def extractor_digest(self) -> str:
+        """What tells extractors apart, weights and preprocessing included."""
+
+    @property
+    def reference(self) -> str:
+        """What tells references apart. The baseline is told apart by its own settings."""
+        return "baseline"
+
+    @property
+    def label_probabilities(self) -> Sequence[float] | None:
+        """How often each label occurs among the reference images, where whoever made the reference noted it."""
+        return None
+
+    def reference_of(self, baseline: str) -> str:
+        """What a value's `reference` is, where the baseline's images answer the question of this digest."""
+        return baseline
+
+    @abstractmethod
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        """(N, D) features of batches of images, each (n, 3, H, W) uint8, shown the given prompts or labels."""
+
+    @abstractmethod
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        """The value of features with its interval and its floor.
+
+        Args:
+            answer: of a schedule.
+            baseline: of the full schedule on the same noises; not looked at unless `needs_baseline`.
+            keep_influence: whether paired intervals will be wanted of a value whose influences are large to keep.
+        """
+
+    def score_beside(self, answer: Answer, baseline: Answer) -> list[QualityRecord]:
+        """What stands beside the value at the end of a study."""
+        return []
+
+    def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
+        """How far the baseline is from itself on other noises, image by image; None where a floor says what counts.
+
+        Args:
+            other: the baseline's images of other noises.
+            baseline: those of the same prompts or labels that schedules are compared on.
+        """
+        return None
+
+    def record(self, question: str, metric: str, reference: str, distance: Distance) -> QualityRecord:
+        """A distance with its interval, as it is stored."""
+        found = estimate(distance, self.level)
+        return QualityRecord(
+            evaluation=question,
+            metric=metric,
+            reference=reference,
+            first_image=0,
+            num_images=found.num_images,
+            value=found.value,
+            lower=found.lower,
+            upper=found.upper,
+            standard_error=found.standard_error,
+            level=found.level,
+        )
+
+
+@dataclass(frozen=True)
+class ReferenceMetric(Metric):
+    """The distance of features from those of real images.
+
+    Attributes:
+        kind: "frechet" or "kernel".
+        extractor: makes features of images.
+        source: the reference.
+    """
+
+    kind: Literal["frechet", "kernel"]
+    extractor: Extractor
+    source: Reference
+    _floors: dict[int, Floor] = field(default_factory=dict[int, Floor])
+
+    needs_baseline: ClassVar[bool] = False
+
+    @property
+    def reference(self) -> str:
+        return self.source.digest
+
+    @property
+    def extractor_digest(self) -> str:
+        return self.extractor.digest
+
+    @property
+    def label_probabilities(self) -> Sequence[float] | None:
+        return self.source.made.get("label_probabilities")
+
+    def reference_of(self, baseline: str) -> str:
+        return self.reference
+
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        return np.concatenate([self.extractor(batch) for batch in images])
+
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        distance = self.distance(answer.features)
+        influence = packed(distance) if keep_influence else ()
+        found = self.record(answer.question, self.name, self.reference, distance)
+        return replace(found, floor=self.floor(len(answer.features)).value, influence=influence)
+
+    def score_beside(self, answer: Answer, baseline: Answer) -> list[QualityRecord]:
+        """The paired distance to the baseline's images, and a kernel distance."""
+        paired = paired_distance(answer.features, baseline.features)
+        found = [self.record(answer.question, f"{self.extractor.name}{TO_BASELINE}", baseline.question, paired)]
+        if self.kind == "frechet" and self.source.features is not None:
+            distance = kid(answer.features, self.source.kernel)
+            found.append(self.record(answer.question, self.extractor.kernel_metric, self.reference, distance))
+        return found
+
+    def distance(self, features: FeatureArray) -> Distance:
+        """The distance of features (N, D) from the reference."""
+        return frechet(features, self.source.root) if self.kind == "frechet" else kid(features, self.source.kernel)
+
+    def floor(self, count: int) -> Floor:
+        """The distance between real images and real images at a count."""
+        if count not in self._floors:
+            self._floors[count] = frechet_floor(self.source, count) if self.kind == "frechet" else kernel_floor(count)
+        return self._floors[count]
+
+
+@dataclass(frozen=True)
+class BaselineMetric(Metric):
+    """The mean squared distance between the features of an image and of the baseline's of the same noise.
+
+    Attributes:
+        extractor: makes features of images.
+    """
+
+    extractor: Extractor
+
+    @property
+    def extractor_digest(self) -> str:
+        return self.extractor.digest
+
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        return np.concatenate([self.extractor(batch) for batch in images])
+
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        assert baseline is not None, "needs_baseline"
+        distance = paired_distance(answer.features, baseline.features)
+        found = self.record(answer.question, self.name, baseline.question, distance)
+        return replace(found, influence=packed(distance))
+
+    def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
+        distance = paired_distance(other.features, baseline.features)
+        return self.record(other.question, self.name, baseline.question, distance)
+
+
+@dataclass(frozen=True)
+class ScoreMetric(Metric):
+    """The mean of a user's score, with a minus where more is better.
+
+    Attributes:
+        own: the user's function.
+        upward: whether more is better.
+    """
+
+    own: OwnMetric
+    upward: bool
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        return self.upward
+
+    @property
+    def extractor_digest(self) -> str:
+        return self.own.digest
+
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        return np.concatenate([self.own.scores(batch, each) for batch, each in zip(images, shown, strict=True)])
+
+    def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
+        assert baseline is not None, "needs_baseline"
+        distance = Distance.of_mean(self._losses(answer))
+        found = self.record(answer.question, self.name, baseline.question, distance)
+        return replace(found, floor=float(self._losses(baseline).mean()), influence=packed(distance))
+
+    def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
+        distance = Distance.of_mean(np.abs(self._losses(other) - self._losses(baseline)))
+        return self.record(other.question, self.name, baseline.question, distance)
+
+    def _losses(self, answer: Answer) -> Array:
+        """(N,) of which less is better."""
+        check_features(answer.features, 2)
+        scores = unpack(answer.features)
+        return -scores if self.upward else scores
+
+
+def packed(distance: Distance) -> tuple[float, ...]:
+    """What a record keeps of a distance for paired intervals."""
+    return tuple(distance.pack().ravel().tolist())
+
+
+def load_metric(
+    config: QualityConfig,
+    image_size: tuple[int, int],
+    device: str,
+    conditions: Literal["none", "labels", "prompts"] = "none",
+) -> Metric:
+    """The metric that a study asks for.
+
+    Args:
+        config: names metric and reference, and how reference images are prepared.
+        image_size: (height, width) of generated images, which real ones are brought to.
+        device: where the extractor runs.
+        conditions: what images are asked to show.
+
+    Raises:
+        InputError: an unknown metric, weights that are not to be had, or a reference that does not fit or is missing.
+    """
+    if ":" in config.metric:
+        return _own_metric(config, image_size, device, conditions)
+    _refuse_direction(config)
+    name, kind = parse_metric(config.metric)
+    extractor = load_extractor(name, config.extractor_weights, device)
+    if kind == "paired":
+        return _to_baseline(config, extractor)
+    return _to_reference(config, image_size, extractor, "kernel" if kind == "kernel" else "frechet")
+
+
+def _own_metric(
+    config: QualityConfig,
+    image_size: tuple[int, int],
+    device: str,
+    conditions: Literal["none", "labels", "prompts"],
+) -> Metric:
+    refuse_weights(config.metric, None if config.extractor_weights is None else Path(config.extractor_weights))
+    own = OwnMetric(config.metric.removesuffix(TO_BASELINE), device)
+    if own.probe(image_size, conditions):
+        return _to_scores(config, own)
+    _refuse_direction(config)
+    if config.metric.endswith(TO_BASELINE):
+        return _to_baseline(config, OwnFeatures(own))
+    return _to_reference(config, image_size, OwnFeatures(own), "frechet")
+
+
+def _to_scores(config: QualityConfig, own: OwnMetric) -> ScoreMetric:
+    _refuse_reference(config)
+    if config.metric.endswith(TO_BASELINE):
+        raise InputError(f"metric: `{own.name}` gives scores, not features. Leave `{TO_BASELINE}` away.")
+    said = {own.higher_is_better, config.higher_is_better} - {None}
+    if len(said) != 1:
+        problem = "says both" if said else "doesn't say"
+        raise InputError(
+            f"metric: it must be known whether more is better, but `{own.name}` {problem}. Write "
+            f"`{own.name.rpartition(':')[2]}.higher_is_better = True` (or False) under the function, or "
+            "`--set quality.higher_is_better=true`."
+        )
+    return ScoreMetric(config.metric, config.level, own, True in said)
+
+
+def _to_baseline(config: QualityConfig, extractor: Extractor) -> BaselineMetric:
+    _refuse_reference(config)
+    return BaselineMetric(config.metric, config.level, extractor)
+
+
+def _to_reference(
+    config: QualityConfig, image_size: tuple[int, int], extractor: Extractor, kind: Literal["frechet", "kernel"]
+) -> ReferenceMetric:
+    if config.reference is None:
+        raise InputError(
+            f"reference: `{config.metric}` needs real images to be compared with. Add --reference FOLDER, or compare "
+            f"with the full schedule's images: --metric {extractor.name}{TO_BASELINE}."
+        )
+    preparation = Preparation(image_size, config.crop, config.resize_filter)
+    reference = load_reference(config.reference, extractor, preparation)
+    if kind == "kernel":
+        reference.kernel  # noqa: B018  Worked out now, because it refuses a reference without features.
+    return ReferenceMetric(config.metric, config.level, kind, extractor, reference)
+
+
+def _refuse_reference(config: QualityConfig) -> None:
+    if config.reference is not None:
+        raise InputError(
+            f"reference: `{config.metric}` has no use for real images, but got `{config.reference}`. "
+            "Leave --reference away, or choose a metric such as fd-efficientnet-lite0."
+        )
+
+
+def _refuse_direction(config: QualityConfig) -> None:
+    if config.higher_is_better is not None:
+        raise InputError(
+            f"quality.higher_is_better: is for a function of your own that gives scores, but the metric is "
+            f"`{config.metric}`, a distance. Leave it away."
+        )

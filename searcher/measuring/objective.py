@@ -1,0 +1,384 @@
+"""What a schedule is worth: features of its images on given noises, and the time that its plan takes.
+
+The same question is never paid for twice. Features are keyed by everything that decides them and committed in chunks;
+what an earlier session, another study or another worker has committed is read back.
+
+How long images take, learnt from those that were sampled.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...backends.errors import DeviceError, ExeuntError
+from ...backends.quality.extractors import FeatureArray
+from ...backends.sampling.loop import NonFiniteSamples
+from ...backends.schedule import Schedule
+from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
+from ...studies.store.leases import StaleClaim
+from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord
+from ...studies.store.store import Store
+from ...studies.workers.workers import Worker
+from .candidate import Candidate
+from .chunks import Chunk, ChunkSampler, OutOfMemory
+from .costs import Costs, Untimed
+from .metric import Answer
+from .setup import Laboratory, weights_digest
+
+
+@dataclass
+class Pace:
+    """Turns a schedule's predicted seconds into what its images really take, features and commits included.
+
+    Attributes:
+        stretch: sampling seconds ÷ predicted seconds, recent images weighing most.
+        feature_seconds: per image, for features and the commit.
+        scoring_seconds: per image, for the distance of all of them; the first value is that of 1,280 features.
+    """
+
+    stretch: float = 1.1
+    feature_seconds: float = 0.004
+    scoring_seconds: float = 0.0004
+    _chunks: int = 0
+    _scores: int = 0
+
+    def learn(self, images: int, predicted: float, sampling: float, features: float) -> None:
+        """Takes in one chunk: its images, and the seconds that it was predicted to take and took."""
+        weight = max(0.1, 1 / (1 + self._chunks))
+        self.stretch += weight * (sampling / predicted - self.stretch)
+        self.feature_seconds += weight * (features / images - self.feature_seconds)
+        self._chunks += 1
+
+    def seconds(self, images: int, predicted_per_image: float) -> float:
+        """What that many images of a schedule will take."""
+        return images * (predicted_per_image * self.stretch + self.feature_seconds)
+
+    def learn_score(self, images: int, seconds: float) -> None:
+        """Takes in how long the distance of so many images took."""
+        weight = max(0.2, 1 / (1 + self._scores))
+        self.scoring_seconds += weight * (seconds / images - self.scoring_seconds)
+        self._scores += 1
+
+    def score_seconds(self, images: int) -> float:
+        """What the distance of so many images will take: in proportion, as between 256 and 1,024 images it was."""
+        return images * self.scoring_seconds
+
+
+LOG = logging.getLogger("exeunt.work")
+
+
+class ClaimedElsewhere(ExeuntError):
+    """Another worker measures this schedule right now."""
+
+    identifier = "claimed-elsewhere"
+
+
+class Paused(ExeuntError):
+    """Somebody wants all workers of the study to pause."""
+
+    identifier = "paused"
+
+
+class DivergedDistance(ExeuntError):
+    """The distance of a schedule's images is no number."""
+
+    identifier = "diverged-distance"
+
+
+# A schedule on given noises can't be measured, now or ever: the store keeps the reason, and the study goes on without.
+UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation, OutOfMemory, DivergedDistance)
+# It can be measured later, by this worker or another one, which goes on from the last committed chunk.
+AWAITED = (ClaimedElsewhere, StaleClaim, Untimed, Paused)
+# Values that lie this much longer ago than the newest one were committed before it was read.
+OVERLAP_SECONDS = 120.0
+
+
+@dataclass
+class _Held:
+    """A claim that this worker holds until it is given back."""
+
+    claim: Claim
+    given_back: bool = False
+
+
+class Objective:
+    """Measures candidates for one study. `refresh` reads the values that there are.
+
+    Args:
+        laboratory: what to measure with.
+        store: where it is kept.
+        worker: in whose name evaluations are claimed.
+        costs: says what schedules take.
+        check: raises to stop; called at every step of sampling.
+        spent: told the number of images after each chunk; it may raise `Paused`.
+        say: told what people should know.
+    """
+
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        store: Store,
+        worker: Worker,
+        costs: Costs,
+        *,
+        check: Callable[[], None],
+        spent: Callable[[int], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.laboratory = laboratory
+        self.store = store
+        self.worker = worker
+        self.costs = costs
+        self.pace = Pace()
+        self._say = say
+        self._final_seed = laboratory.config.quality.final_seed
+        self._sampler = ChunkSampler(laboratory, check, say)
+        self._spent = spent
+        self._newest = -math.inf
+        self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
+
+    def refresh(self) -> None:
+        """Reads the values that were worked out since the last time, by whichever worker."""
+        since = self._newest - OVERLAP_SECONDS
+        for record in self.store.measurements.qualities(self.laboratory.config.name, since):
+            self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
+            self._newest = max(self._newest, record.finished or -math.inf)
+
+    def key(self, candidate: Candidate, seed: int) -> EvaluationKey:
+        """The question whose answer are the features of a candidate's images on one set of noises."""
+        laboratory = self.laboratory
+        return EvaluationKey(
+            schedule_digest=candidate.key[0],
+            weights_sha256=weights_digest(laboratory.networks[candidate.weights]),
+            conditions_digest=laboratory.conditions.digest,
+            seed=seed,
+            extractor=laboratory.metric.extractor_digest,
+            dtype=laboratory.config.checkpoint.dtype,
+            executor=laboratory.config.throughput.executor,
+        )
+
+    def register(self, candidate: Candidate) -> None:
+        """Makes the candidate a member of the study, unless it is one."""
+        self.store.studies.add_member(self.laboratory.config.name, self._member(candidate), candidate.schedule)
+
+    def _member(self, candidate: Candidate) -> Member:
+        return Member(
+            label=candidate.label,
+            role=candidate.role,
+            family=candidate.family,
+            schedule_digest=candidate.key[0],
+            weights_sha256=weights_digest(self.laboratory.networks[candidate.weights]),
+            weights_name=candidate.weights,
+            trial_number=candidate.trial,
+        )
+
+    def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
+        """Samples what is missing of a candidate's images and commits their features; returns how many that was.
+
+        To `register` it is to make it a member of the study before, which costs nothing where it is claimed.
+
+        Raises:
+            ClaimedElsewhere: another worker is at it.
+            StaleClaim: another worker has taken it over, since this one was silent for longer than its lease.
+            Paused: between two chunks; another worker may go on from there.
+            FailedEvaluation: it failed before, for good.
+            NonFiniteSamples, UnusableFeatures, OutOfMemory: it failed now; the store keeps the reason.
+            DeviceError: the device failed; the store keeps the reason, and another worker may try.
+        """
+        key = self.key(candidate, seed)
+        if not self.store.evaluations.missing(key, images):
+            if register:
+                self.register(candidate)
+            return 0
+        with self._sampling(candidate, key, register=register) as held:
+            # Asked again: another worker may have sampled them and left before the claim was given.
+            missing = self.store.evaluations.missing(key, images)
+            chunks = list(_chunks(missing, self.laboratory.config.run.chunk_images))
+            for chunk in chunks:
+                self._chunk(candidate, held, seed, chunk, last=chunk is chunks[-1])
+            return sum(map(len, chunks))
+
+    @contextmanager
+    def _sampling(self, candidate: Candidate, key: EvaluationKey, *, register: bool = False) -> Generator[_Held]:
+        """A claim on a candidate's images for as long as the block lasts; what makes it fail is noted in the store."""
+        held = _Held(claim := self._claim(candidate, key, register=register))
+        self._sampler.begin()
+        try:
+            yield held
+        except (NonFiniteSamples, UnusableFeatures) as error:
+            self.store.evaluations.fail(claim, str(error))
+            raise
+        except DeviceError as error:
+            # Another device may be whole, or larger.
+            self.store.evaluations.fail(claim, str(error), final=False)
+            raise
+        finally:
+            if not held.given_back:
+                self.store.evaluations.release(claim)
+
+    def _claim(self, candidate: Candidate, key: EvaluationKey, *, register: bool = False) -> Claim:
+        lease, study = self.laboratory.config.run.lease_seconds, self.laboratory.config.name
+        member = self._member(candidate) if register else None
+        claim = self.store.evaluations.claim(key, self.worker.owner, lease, study, candidate.schedule, member)
+        if claim is None:
+            raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")
+        return claim
+
+    def _chunk(self, candidate: Candidate, held: _Held, seed: int, images: range, *, last: bool) -> None:
+        """Samples and commits one chunk; with the last one the claim is given back."""
+        about = {"evaluation": held.claim.evaluation, "first": images.start, "images": len(images)}
+        LOG.info("sampling", extra={"about": about})
+        found = self._sampler.chunk(candidate, seed, images)
+        started = time.perf_counter()
+        self.store.evaluations.commit_chunk(held.claim, images.start, found.features, found.seconds, last=last)
+        held.given_back = last
+        if self.laboratory.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
+            keep_samples(self.store, self.laboratory.config.name, self.key(candidate, seed), found)
+        LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
+        predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
+        committing = time.perf_counter() - started
+        self.pace.learn(len(images), predicted, found.sampling_seconds, found.feature_seconds + committing)
+        self._spent(len(images))
+
+    def sample_again(self, candidate: Candidate, images: range) -> FeatureArray:
+        """Features (N, D) of images on search seeds, sampled whether they are stored or not, and not committed."""
+        self._sampler.begin()
+        return self._sampler.chunk(candidate, self.laboratory.config.quality.search_seed, images).features
+
+    def reached(self, candidate: Candidate, seed: int, count: int) -> int:
+        """How many of a candidate's first images are there without a gap, of at most `count`."""
+        parts = self.store.evaluations.missing(self.key(candidate, seed), range(count))
+        return parts[0].start if parts else count
+
+    def missing(self, candidate: Candidate, seed: int, count: int) -> int:
+        """How many of a candidate's first images are not there yet."""
+        parts = self.store.evaluations.missing(self.key(candidate, seed), range(count))
+        return sum(len(part) for part in parts)
+
+    def scored(self, candidate: Candidate, seed: int, count: int) -> QualityRecord | None:
+        """The value of a candidate's first images, if it was worked out before."""
+        metric = self.laboratory.metric
+        reference = metric.reference_of(self.key(self.laboratory.baseline, seed).digest)
+        return self._qualities.get((self.key(candidate, seed).digest, metric.name, reference, count))
+
+    def score(self, candidate: Candidate, seed: int, count: int) -> QualityRecord:
+        """The value of a candidate's first images, which must be there, worked out and kept unless it was before.
+
+        Where values are stated against the baseline's images of the same noises, those are sampled if they must be.
+
+        Raises:
+            DivergedDistance: the value is no number; the store keeps the reason.
+        """
+        found = self.scored(candidate, seed, count)
+        if found is None:
+            metric = self.laboratory.metric
+            baseline = self._sampled(self.laboratory.baseline, seed, count) if metric.needs_baseline else None
+            final = seed == self.laboratory.config.quality.final_seed
+            answer = self._answer(candidate, seed, count)
+            started = time.perf_counter()
+            found = self._value(candidate, seed, answer, baseline, keep_influence=final)
+            self._keep(found)
+            self.pace.learn_score(count, time.perf_counter() - started)
+        return found
+
+    def _value(
+        self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None, *, keep_influence: bool
+    ) -> QualityRecord:
+        """The metric's value, which must be a number."""
+        try:
+            found = self.laboratory.metric.score(answer, baseline, keep_influence=keep_influence)
+            if all(map(math.isfinite, (found.value, found.lower, found.upper, found.standard_error))):
+                return found
+            reason = f"{candidate.label} diverges: its {found.metric} is {found.value:g}."
+        except np.linalg.LinAlgError as error:
+            reason = f"{candidate.label} diverges: its features have no {self.laboratory.metric.name} ({error})."
+        self.store.evaluations.fail(self._claim(candidate, self.key(candidate, seed)), reason)
+        raise DivergedDistance(reason)
+
+    def noise(self) -> QualityRecord | None:
+        """How far the baseline is from itself on other noises; None where a floor says what counts.
+
+        The other noises are the final ones. Nothing is selected by it: it is one scale for all schedules.
+        """
+        quality, baseline = self.laboratory.config.quality, self.laboratory.baseline
+        metric, count = self.laboratory.metric, quality.num_images
+        if not metric.needs_baseline:
+            return None
+        own, other = (self.key(baseline, seed).digest for seed in (quality.search_seed, quality.final_seed))
+        found = self._qualities.get((other, metric.name, own, count))
+        if found is None:
+            here, there = (self._sampled(baseline, seed, count) for seed in (quality.search_seed, quality.final_seed))
+            found = metric.noise(there, here)
+            assert found is not None, "needs_baseline"
+            self._keep(found)
+        return found
+
+    def score_beside(self, candidate: Candidate, seed: int, count: int) -> None:
+        """Works out and keeps what stands beside a candidate's value; the baseline must have its first images too."""
+        baseline = self._answer(self.laboratory.baseline, seed, count)
+        question = self.key(candidate, seed).digest
+        if any(key[0] == question and key[2:] == (baseline.question, count) for key in self._qualities):
+            return
+        for record in self.laboratory.metric.score_beside(self._answer(candidate, seed, count), baseline):
+            self._keep(record)
+
+    def _sampled(self, candidate: Candidate, seed: int, count: int) -> Answer:
+        """A candidate's first images, sampled unless they are there."""
+        self.collect(candidate, seed, range(count))
+        return self._answer(candidate, seed, count)
+
+    def _answer(self, candidate: Candidate, seed: int, count: int) -> Answer:
+        key = self.key(candidate, seed)
+        mended: set[int] = set()
+        while True:
+            try:
+                features = self.store.evaluations.features(key, range(count))
+            except DamagedFeatures as error:
+                if error.images.start in mended:
+                    raise
+                self._mend(candidate, key, error)
+                mended.add(error.images.start)
+            else:
+                assert features is not None, "collect() comes first"
+                return Answer(key.digest, features)
+
+    def _mend(self, candidate: Candidate, key: EvaluationKey, error: DamagedFeatures) -> None:
+        """Samples a chunk again whose features are damaged or gone, and says so; its row stays.
+
+        Raises what `collect` raises.
+        """
+        LOG.warning("%s It is sampled again.", error)
+        self._say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
+        with self._sampling(candidate, key) as held:
+            found = self._sampler.chunk(candidate, key.seed, error.images)
+            self.store.evaluations.mend(held.claim, error.images.start, found.features, found.seconds)
+
+    def _keep(self, record: QualityRecord) -> None:
+        self.store.measurements.put_quality(record)
+        self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
+
+    def seconds(self, schedule: Schedule, images: int) -> float:
+        """What sampling that many images and taking their features will take."""
+        return self.pace.seconds(images, self.costs.expected(schedule) / self.costs.batch_size)
+
+
+def _chunks(ranges: Iterable[range], size: int) -> Iterator[range]:
+    for each in ranges:
+        yield from (each[first : first + size] for first in range(0, len(each), size))
+
+
+def keep_samples(store: Store, study: str, key: EvaluationKey, chunk: Chunk) -> None:
+    """Keeps a chunk's first images as one picture, below each other."""
+    from ...reports.plots.style import png_of_pixels
+
+    count, height, width, _ = chunk.images.shape
+    about = {"seed": key.seed, "first_image": 0, "num_images": count, "height": height, "width": width}
+    picture = png_of_pixels(chunk.images.reshape(count * height, width, 3))
+    store.kept.keep(study, "samples", (key.schedule_digest, key.weights_sha256), about, picture)

@@ -1,0 +1,315 @@
+"""Everything that a study measures with: networks, conditions, metric and reference, loaded and checked at once.
+
+Whatever can be wrong with an input is found here, before anything is sampled and before a database is touched.
+
+Schedules that a user proposes, in place of those that a sampler would.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from ...backends.checkpoints.files import is_folder
+from ...backends.errors import InputError, printable
+from ...backends.network import Network
+from ...backends.networks.hf.load_pipeline import load_pipeline
+from ...backends.networks.registry import check_device, load
+from ...backends.quality.extractors import FeatureArray
+from ...backends.quality.frechet import MIN_IMAGES
+from ...backends.quality.names import parse_metric
+from ...backends.sampling import conditions as condition_lists
+from ...backends.sampling import prompts
+from ...backends.sampling.conditions import Conditions, shown
+from ...backends.sampling.loop import Samples, check
+from ...backends.schedule import SUFFIX, Schedule
+from ...backends.schedule import load as load_schedule
+from ...backends.solvers.tables import find
+from ...backends.timing.device import device_id, environment
+from ...backends.timing.device_lock import DeviceLock
+from ...backends.timing.memory import keep_freed_memory
+from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig, override
+from ...studies.store.outlines import hold
+from ..spaces.baselines import Baseline, check_families
+from ..spaces.frame import Frame
+from ..spaces.full_schedule import make_frame
+from ..spaces.registry import check_space
+from .candidate import Candidate, from_baseline
+from .defaults import fit
+from .metric import Metric, load_metric
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """What a study measures with.
+
+    Attributes:
+        config: the study's configuration, with nothing left open.
+        networks: by the name of their weights; the study's own come first.
+        frames: the full schedule of each of them.
+        conditions: the labels or prompts of the images.
+        metric: makes features of images, and scores them; see `metric.py`.
+    """
+
+    config: StudyConfig
+    networks: Mapping[str, Network]
+    frames: Mapping[str, Frame]
+    conditions: Conditions
+    metric: Metric
+
+    @property
+    def weights(self) -> str:
+        """The name of the study's own weights."""
+        return next(iter(self.networks))
+
+    @property
+    def network(self) -> Network:
+        """The network with the study's own weights."""
+        return self.networks[self.weights]
+
+    @property
+    def frame(self) -> Frame:
+        """The full schedule of the study's own weights."""
+        return self.frames[self.weights]
+
+    @cached_property
+    def baseline(self) -> Candidate:
+        """What everything is stated against: the full schedule, on the first of the other weights if there are any."""
+        names = list(self.networks)
+        name = names[1] if len(names) > 1 else names[0]
+        return from_baseline(Baseline("full", "full", name, self.frames[name].full), self.weights)
+
+    def features(self, batches: Sequence[Samples], seed: int) -> FeatureArray:
+        """(N, D) features of sampled batches; the metric may ask for the prompts or labels that they were given."""
+        images = [range(batch.first, batch.first + len(batch.images)) for batch in batches]
+        given = [shown(self.conditions, each, seed) for each in images]
+        return self.metric.features([batch.images for batch in batches], given)
+
+    @cached_property
+    def lock(self) -> DeviceLock:
+        """The lock of the device that all of this runs on."""
+        return DeviceLock(device_id(self.network.device))
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What timings depend on besides schedule, weights, dtype and executor."""
+        return environment(self.network.device)
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The digests of what settings only name, so that a changed file is not taken for the same one."""
+        weights = [network.signature.weights_sha256 or network.name for network in self.networks.values()]
+        return {
+            "checkpoint.path": weights[0],
+            "checkpoint.network": self.network.code_sha256 or "",
+            "checkpoint.baseline_weights": "+".join(weights[1:]),
+            "checkpoint.vae": self.network.decoder_sha256 or "",
+            "quality.conditions": self.conditions.digest,
+            "quality.reference": self.metric.reference,
+            "quality.metric": self.metric.extractor_digest,
+        }
+
+
+def set_up(config: StudyConfig, accept: Callable[[Network], None] = lambda network: None) -> Laboratory:
+    """Loads and checks everything that a study measures with.
+
+    Args:
+        config: with whatever it leaves to the network.
+        accept: raises where the study's network isn't the one that is wanted, before anything else is read.
+
+    Raises:
+        InputError, ScheduleError: an input is wrong; the message says which and what to do.
+        DeviceError: the device is not there.
+    """
+    keep_freed_memory()
+    config = resolve_device(config)
+    _check_names(config)
+    networks = load_networks(config)
+    network = next(iter(networks.values()))
+    accept(network)
+    network.check_decodes()
+    config = fit(config, network)
+    _, height, width = network.image_shape
+    metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
+    _check_enough(config, metric)
+    config = override(config, {"quality.higher_is_better": metric.higher_is_better})
+    conditions = make_conditions(config, network, metric)
+    embed(networks.values(), conditions)
+    frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
+    return Laboratory(config, networks, frames, conditions, metric)
+
+
+def _check_enough(config: StudyConfig, metric: Metric) -> None:
+    """Distances need a few images, which is said before any is sampled; scores have a mean of two."""
+    if metric.higher_is_better is not None:
+        return
+    for name in ("num_images", "final_images"):
+        count = getattr(config.quality, name)
+        if count < MIN_IMAGES:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"quality.{name}: a distance needs {MIN_IMAGES} or more, but got {count}. Add {flag} 64.")
+
+
+def _check_names(config: StudyConfig) -> None:
+    """What is known by its name alone is checked before anything is loaded."""
+    check_space(config.search.space)
+    check_families(config.search.baselines)
+    if config.quality.metric != AUTO and ":" not in config.quality.metric:
+        parse_metric(config.quality.metric)
+    if config.baseline.solver is not None:
+        find(config.baseline.solver)
+
+
+def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
+    """The labels or prompts of a study's images. A network that takes prompts encodes them now.
+
+    Raises:
+        InputError: a file is wrong, or the network takes no conditions.
+    """
+    spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
+    if network.condition_kind != "prompts":
+        return condition_lists.load("uniform" if spec == AUTO else spec, network.num_classes, probabilities)
+    found = prompts.load(prompts.OWN if spec == AUTO else spec)
+    embed([network], found)
+    return found
+
+
+def embed(networks: Iterable[Network], conditions: Conditions) -> None:
+    """Has every network that takes prompts encode these, once."""
+    for network in networks:
+        if network.condition_kind == "prompts" and network.num_conditions is None:
+            known = len(network.notes)
+            network.embed(conditions.prompts)
+            _tell(network.notes[known:])
+
+
+def resolve_device(config: StudyConfig) -> StudyConfig:
+    """The configuration with `auto` replaced by the device that is there; a live pipeline says itself where it is.
+
+    Raises:
+        InputError: not a device's name.
+        DeviceError: the device is not there.
+    """
+    device = config.throughput.device
+    if device == AUTO and config.checkpoint.pipeline is not None:
+        return config
+    if device == AUTO:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return override(config, {"throughput.device": device})
+
+
+def load_networks(config: StudyConfig) -> dict[str, Network]:
+    """The study's network, then those of `checkpoint.baseline_weights`, by the name of their weights.
+
+    Raises:
+        InputError: a checkpoint can't be loaded, or is no checkpoint of the same network.
+        DeviceError: the device is not there.
+    """
+    paths = [config.checkpoint.path, *config.checkpoint.baseline_weights]
+    own = load_one(config)
+    loaded = [own, *(_load(path, config.checkpoint, str(own.device)) for path in paths[1:])]
+    for path, network in zip(paths, loaded, strict=True):
+        _check_same_network(loaded[0], network, path)
+    networks = {network.name: network for network in loaded}
+    if len(networks) < len(loaded):
+        raise InputError(
+            f"checkpoint: each set of weights must have a name of its own, but got {', '.join(paths)}. "
+            "Rename one file, or leave the repeated one out of `checkpoint.baseline_weights`."
+        )
+    return networks
+
+
+def load_one(config: StudyConfig) -> Network:
+    """The network with the study's own weights alone. Raises as `load_networks` does."""
+    if config.checkpoint.pipeline is not None:
+        return _ready(load_pipeline(config.checkpoint.pipeline, **dict(config.checkpoint.options)), config.checkpoint)
+    return _load(config.checkpoint.path, config.checkpoint, config.throughput.device)
+
+
+def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
+    options = dict(checkpoint.options)
+    if checkpoint.vae is not None:
+        options["vae"] = checkpoint.vae
+    if checkpoint.weights_key is not None:
+        options["weights_key"] = checkpoint.weights_key
+    dtype = DTYPES["float32" if checkpoint.dtype == AUTO else checkpoint.dtype]
+    return _ready(load(path, device, dtype, network=checkpoint.network, **options), checkpoint)
+
+
+def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
+    """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
+    _tell(network.notes)
+    return network.at(checkpoint.granularity)
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(printable(f"Note: {note}."), err=True)
+
+
+def _check_same_network(first: Network, other: Network, path: str) -> None:
+    for what in ("architecture", "granularity", "block_kinds"):
+        have, wanted = getattr(other.signature, what), getattr(first.signature, what)
+        if have != wanted:
+            raise InputError(
+                f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its {what} "
+                f"is {have}, not {wanted}. Leave it out."
+            )
+    if (other.prediction, other.noise, other.sample_shape) != (first.prediction, first.noise, first.sample_shape):
+        raise InputError(
+            f"checkpoint.baseline_weights: `{path}` predicts {other.prediction} of {other.sample_shape} on other noise "
+            f"than the study's network. Leave it out."
+        )
+    if (other.condition_kind, other.num_classes) != (first.condition_kind, first.num_classes):
+        raise InputError(
+            f"checkpoint.baseline_weights: `{path}` must take what the study's network takes, but takes "
+            f"{other.condition_kind} ({other.num_classes or 'no'} classes), not {first.condition_kind} "
+            f"({first.num_classes or 'no'} classes). Leave it out."
+        )
+
+
+def load_frames(config: StudyConfig) -> dict[str, Frame]:
+    """The full schedule on each of the study's weights, the study's own first. Raises as `set_up` does."""
+    networks = load_networks(config)
+    baseline = fit(config, next(iter(networks.values()))).baseline
+    return {name: make_frame(network, baseline) for name, network in networks.items()}
+
+
+def weights_digest(network: Network) -> str:
+    """What tells the weights of a network apart, with its decoder where that is no part of them, and its code where
+    that is the user's own; its name where it has no digest."""
+    own = network.signature.weights_sha256 or network.name
+    return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
+
+
+def read_proposals(paths: Sequence[Path], laboratory: Laboratory) -> list[Candidate]:
+    """The schedules in some files and folders, sorted by name within a folder, each once.
+
+    Raises:
+        ScheduleError: a file is no schedule.
+        InputError: there is none, or the study's network can't run one.
+    """
+    files = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if is_folder(path) else [path])]
+    if paths and not files:
+        raise InputError(f"proposals: {', '.join(map(str, paths))} holds no file *{SUFFIX}. Give schedule files.")
+    unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load_proposal(file, laboratory)]}
+    return [
+        Candidate(file.name.removesuffix(SUFFIX), "trial", "", laboratory.weights, hold(schedule))
+        for file, schedule in unique.values()
+    ]
+
+
+def _load_proposal(file: Path, laboratory: Laboratory) -> Schedule:
+    schedule = load_schedule(file)
+    try:
+        check([laboratory.network], schedule)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    return schedule

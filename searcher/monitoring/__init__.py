@@ -1,0 +1,1 @@
+"""Progress, logs, figures, `status --watch`."""

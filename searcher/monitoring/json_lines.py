@@ -1,0 +1,92 @@
+"""What a worker does, as one JSON object a line: for the process that started it, and for whoever collects logs."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+from ...studies.database.passwords import redact
+from .progress import Watch
+
+EVENTS = logging.getLogger("exeunt")
+
+
+class JsonLines(Watch):
+    """Writes each event as a line `{"at": seconds since 1970, "event": …, …}`.
+
+    Events are `say` (`text`), `phase` (`name`), `advance` (`share` of the budget that is gone, `images` more),
+    `baseline` (`text`), and what the package logs: `working` (`study`, `worker`, `device`, `dtype`), `sampling` and
+    `committed` (`evaluation`, `first`, `images`, and what they took, `seconds`), `timed` (`label`, `seconds`), `trial`
+    (`label`, `state`, `seconds`, `storage_seconds`), `log` (`level`, `text`). What one of several processes says has
+    its number, `worker_number`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Writes one event."""
+        self.write({"at": round(time.time(), 3), "event": event, **values})
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Writes one line."""
+        line = redact(json.dumps(values, ensure_ascii=True))
+        # Whoever listened may be gone; what is measured is not lost with it.
+        with self._lock, suppress(BrokenPipeError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    def say(self, message: str) -> None:
+        """One line for people."""
+        self.emit("say", text=message)
+
+    def phase(self, name: str, total: float) -> None:
+        """A new part of the work begins."""
+        self.emit("phase", name=name)
+
+    def advance(self, done: float, images: int = 0) -> None:
+        """Images were committed."""
+        self.emit("advance", share=round(done, 4), images=images)
+
+    def event(self, name: str, **values: Any) -> bool:
+        """As it is."""
+        self.emit(name, **values)
+        return True
+
+    def relay(self, worker: int, event: Mapping[str, Any]) -> bool:
+        """As it is, with the process's number and its own moment."""
+        self.write({**event, "worker_number": worker})
+        return True
+
+
+class _Handler(logging.Handler):
+    def __init__(self, lines: JsonLines) -> None:
+        super().__init__(logging.INFO)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        about = getattr(record, "about", None)
+        if about is not None:
+            self._lines.emit(record.getMessage(), **about)
+        else:
+            self._lines.emit("log", level=record.levelname.lower(), text=record.getMessage())
+
+
+@contextmanager
+def json_lines(stream: TextIO) -> Generator[JsonLines]:
+    """A watch that writes JSON lines, what the package logs among them."""
+    lines = JsonLines(stream)
+    handler, level, spreads = _Handler(lines), EVENTS.level, EVENTS.propagate
+    EVENTS.addHandler(handler)
+    EVENTS.setLevel(logging.INFO)
+    EVENTS.propagate = False
+    try:
+        yield lines
+    finally:
+        EVENTS.removeHandler(handler)
+        EVENTS.setLevel(level)
+        EVENTS.propagate = spreads

@@ -1,0 +1,127 @@
+"""What a study is about to do, in words, and what its budget buys: said before anything is spent."""
+
+import math
+import time
+from dataclasses import dataclass
+
+from ...backends.sampling.loop import sample
+from ...backends.sampling.prompts import OWN
+from ...backends.schedule import Embedded, Guidance, Schedule
+from ...backends.timing.device import device_name
+from ...studies.config.budget import Budget
+from ..measuring.setup import Laboratory
+from .front import LEAST_COMPARED
+from .loop import FIRST_BASELINES
+from .reserve import FRONT_SHARE, MARGIN, REPORT_SECONDS
+
+# Proposals cost less than the full schedule; on the bundled checkpoint they came to a half on average.
+TYPICAL_COST = 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a budget buys.
+
+    Attributes:
+        images_per_second: of the full schedule, features included.
+        baselines: how many are measured first.
+        proposals: how many schedules the search measures beside them, about.
+        final_images: images for each of the compared schedules on final seeds, about.
+        seconds: the whole command, about.
+    """
+
+    images_per_second: float
+    baselines: int
+    proposals: int
+    final_images: int
+    seconds: float
+
+
+def statement(laboratory: Laboratory) -> str:
+    """The baseline in one paragraph: network, steps, guidance, size, batch size, dtype, executor, device, metric."""
+    config, network, schedule = laboratory.config, laboratory.network, laboratory.frame.full
+    counted = "blocks" if network.signature.granularity == "block" else "branches"
+    weights = f"{laboratory.weights}" + "".join(f", beside {name}" for name in list(laboratory.networks)[1:])
+    _, height, width = network.image_shape
+    against = config.quality.reference or "the full schedule's images of the same noises"
+    return (
+        f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
+        f"{schedule.sampler.name} (order {schedule.sampler.order}, {config.baseline.spacing_words} spacing), "
+        f"{_guidance(schedule)}{_usual(laboratory)}.\n"
+        f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
+        f"{_prompts(laboratory)}"
+        f"Measured: {laboratory.metric.name} against {against}; batch {config.throughput.batch_size}, "
+        f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."
+    )
+
+
+def _guidance(schedule: Schedule) -> str:
+    """The full schedule's guidance in words."""
+    match schedule.guidance:
+        case None:
+            return "no guidance"
+        case Embedded(scale):
+            return f"guidance {scale:g} as an input"
+        case Guidance(scale, "all"):
+            return f"guidance {scale:g}"
+        case Guidance(scale, channels):
+            return f"guidance {scale:g} on {channels} channels"
+
+
+def _usual(laboratory: Laboratory) -> str:
+    """Says where guidance came from, if nobody had to ask for it."""
+    scale = laboratory.network.usual_guidance
+    return ", its pipeline's default" if scale is not None and scale == laboratory.config.baseline.guidance else ""
+
+
+def _prompts(laboratory: Laboratory) -> str:
+    """What images show and what encoding it took, as a line; nothing without prompts."""
+    count, seconds = len(laboratory.conditions.prompts), laboratory.network.text_seconds
+    if not count:
+        return ""
+    encoding = "" if seconds is None else f", encoded once in {1000 * seconds:.3g} ms each"
+    name = "our own set" if laboratory.config.quality.conditions == OWN else laboratory.config.quality.conditions
+    return f"Prompts:  {count} ({name}){encoding}.\n"
+
+
+def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:
+    """Samples one batch of the full schedule, with features, and says what the budget buys at that pace."""
+    per_image = _seconds_per_image(laboratory)
+    quality, typical = laboratory.config.quality, per_image * TYPICAL_COST
+    first = quality.num_images * FIRST_BASELINES * per_image * 0.75
+    one = quality.num_images * typical
+    seconds = min(budget.seconds or math.inf, (budget.images or math.inf) * typical)
+    if math.isinf(seconds):
+        trials = budget.trials or 0
+        front = 2 * LEAST_COMPARED * quality.final_images * typical
+        return Estimate(1 / per_image, FIRST_BASELINES, trials, quality.final_images, first + trials * one + front)
+    front = FRONT_SHARE * seconds - REPORT_SECONDS - MARGIN * seconds
+    proposals = max(0, math.floor(((1 - FRONT_SHARE) * seconds - first) / one))
+    # Timing takes a good quarter of the front's share.
+    final_images = max(0, math.floor(0.7 * front / (1.5 * LEAST_COMPARED * typical)))
+    return Estimate(
+        images_per_second=1 / per_image,
+        baselines=FIRST_BASELINES,
+        proposals=min(proposals, budget.trials or proposals),
+        final_images=min(quality.final_images, final_images),
+        seconds=seconds,
+    )
+
+
+def _seconds_per_image(laboratory: Laboratory) -> float:
+    """Of the full schedule, features included, from the second of two batches: the first one warms up."""
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        size = laboratory.config.quality.batch_size
+        batches = sample(
+            [laboratory.network],
+            laboratory.frame.full,
+            seed=laboratory.config.quality.search_seed,
+            images=range(size),
+            conditions=laboratory.conditions,
+            batch_size=size,
+        )
+        laboratory.features(list(batches), laboratory.config.quality.search_seed)
+        seconds = (time.perf_counter() - started) / size
+    return seconds

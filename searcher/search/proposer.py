@@ -1,0 +1,210 @@
+"""Asking Optuna for schedules and telling it what they measured.
+
+Optuna's study has two objectives, quality (a distance, down) and predicted images per second (up), one constraint that
+keeps samplers from the worthless end of the front, and one flat set of parameters. Every trial is told once, at the
+search's count of images; later measurements of the same schedule live in our own tables, because finished trials can't
+be changed.
+
+Optuna 5.0's samplers take a constraint beside several objectives: TPE counts a trial that violates it among the bad
+ones, NSGA-II puts it behind all others, and GP multiplies the gain in hypervolume that it expects by the probability of
+keeping it.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from ...backends.schedule import Schedule
+from ...studies.database.foreign import strange_values
+from ...studies.database.optuna.storage import add_once, together
+from ...studies.workers.trials import RETRY_OF
+from ..spaces.base import Space
+
+# Each takes a seed, and whether others propose beside it.
+SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
+    # The parameters of a schedule act together; TPE's default for two objectives takes them one by one. Beside others
+    # it counts what they are measuring among the bad ones, so as not to propose it again.
+    "tpe": lambda seed, beside: TPESampler(multivariate=True, n_startup_trials=10, seed=seed, constant_liar=beside),
+    "gp": lambda seed, _: GPSampler(seed=seed, warn_independent_sampling=False),
+    "nsga2": lambda seed, _: NSGAIISampler(seed=seed, population_size=20),
+    "random": lambda seed, _: RandomSampler(seed=seed),
+}
+
+
+# Trials that were looked at so lately are not read again for a proposal.
+FRESH_SECONDS = 1.0
+# The constraint's name in Optuna's tables.
+WORTHLESS = "worthless"
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a trial is told.
+
+    Attributes:
+        quality: a distance on search seeds.
+        speed: predicted images per second.
+        violation: how far it is in the worthless end of the front, and 0 or less where it is not.
+    """
+
+    quality: float
+    speed: float
+    violation: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial that waits for its values."""
+
+    number: int
+    schedule: Schedule
+
+
+def open_study(storage: BaseStorage, name: str) -> optuna.Study:
+    """Optuna's study of that name, made if it is not there."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=["minimize", "maximize"], load_if_exists=True
+    )
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        study.set_metric_names(["quality", "images_per_second"])
+    return study
+
+
+class Proposer:
+    """One study's dialogue with Optuna.
+
+    Args:
+        study: see `open_study`.
+        space: what parameters mean.
+        sampler: a name in `SAMPLERS`.
+        seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
+            stored, and a resumed study must not propose its first schedules again.
+        own: notes whose a new trial is, so that it can be told FAIL if that worker dies.
+        salt: drawn for this process where others propose beside it, since equal seeds propose equal schedules; None
+            where it is alone.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Space,
+        sampler: str,
+        seed: int,
+        own: Callable[[Trial], None],
+        salt: int | None = None,
+    ) -> None:
+        self.study = study
+        self.space = space
+        self._own = own
+        self._asked: dict[int, Trial] = {}
+        self._trials: list[FrozenTrial] | None = None
+        self._looked = -math.inf
+        # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
+        told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self._constrained = all(WORTHLESS in trial.constraints for trial in told)
+        mixed = seed + 7919 * len(study.get_trials(deepcopy=False)) + (salt or 0)
+        self.study.sampler = SAMPLERS[sampler](mixed % 2**32, salt is not None)
+
+    def look(self) -> list[FrozenTrial]:
+        """The study's trials as they are now. The counts below are of them until this proposer changes one."""
+        self._trials, self._looked = self.study.get_trials(deepcopy=False), time.monotonic()
+        return self._trials
+
+    @property
+    def _seen(self) -> list[FrozenTrial]:
+        return self.look() if self._trials is None else self._trials
+
+    @property
+    def num_trials(self) -> int:
+        """Trials of the study so far, whatever became of them."""
+        return len(self._seen)
+
+    def warm_start(self) -> None:
+        """Puts the space's good shapes first in a new study."""
+        if not self.look():
+            for point in self.space.warm_starts():
+                self.study.enqueue_trial(point)
+            self._trials = None
+
+    def ask(self) -> Proposal:
+        """The next schedule to measure.
+
+        Raises:
+            StorageError: the sampler, or the space, can't use what the trials hold.
+        """
+        have_read = self._trials is not None and time.monotonic() - self._looked < FRESH_SECONDS
+        self._trials = None
+        with strange_values("the study's trials"), together(self.study, have_read=have_read):
+            trial = self.study.ask(fixed_distributions=self.space.distributions())
+            schedule = self.space.build(trial.params)
+            self._own(trial)
+            trial.set_user_attr("schedule", schedule.digest)
+        self._asked[trial.number] = trial
+        return Proposal(trial.number, schedule)
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The trials that this process asked for and has not told anything yet."""
+        return list(self._asked)
+
+    def note(self, number: int, reason: str) -> None:
+        """Keeps why a trial that was asked for is left to others."""
+        with suppress(UpdateFinishedTrialError):
+            self._asked[number].set_user_attr("reason", reason)
+
+    def asked(self) -> int:
+        """Trials that were asked for, by whichever worker; one that was begun again after its worker died is one."""
+        trials = self._seen
+        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        asked = [trial for trial in trials if trial.state != TrialState.WAITING and "label" not in trial.user_attrs]
+        return sum(1 for trial in asked if trial.number not in again)
+
+    def asked_elsewhere(self) -> int:
+        """Trials that other workers are measuring."""
+        running = (trial for trial in self._seen if trial.state == TrialState.RUNNING)
+        return sum(1 for trial in running if trial.number not in self._asked)
+
+    def tell(self, number: int, values: Values) -> None:
+        """Finishes a trial that was asked for, unless others took this worker for dead and began it again."""
+        self._trials = None
+        trial = self._asked.pop(number)
+        with suppress(UpdateFinishedTrialError), together(self.study):
+            if self._constrained:
+                trial.set_constraint(WORTHLESS, values.violation)
+            self.study.tell(trial, [values.quality, values.speed], skip_if_finished=True)
+
+    def fail(self, number: int, reason: str) -> None:
+        """Finishes a trial that could not be measured, and keeps why."""
+        self._trials = None
+        trial = self._asked.pop(number)
+        with suppress(UpdateFinishedTrialError), together(self.study):
+            trial.set_user_attr("reason", reason)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def tell_known(self, label: str, schedule: Schedule, values: Values) -> None:
+        """Adds a schedule that was not proposed, such as a baseline, if the space can express it and it is not there.
+
+        Others stay out: samplers learn from the parameters that all trials share.
+        """
+        point = self.space.parameters(schedule)
+        if point is None:
+            return
+        self._trials = None
+        trial = create_trial(
+            params=point,
+            distributions=self.space.distributions(),
+            values=[values.quality, values.speed],
+            constraints={WORTHLESS: values.violation} if self._constrained else None,
+            user_attrs={"schedule": schedule.digest, "label": label},
+        )
+        add_once(self.study, trial, "schedule")

@@ -1,0 +1,1 @@
+"""Which schedules there are to propose."""

@@ -1,0 +1,137 @@
+"""What all proposals of one study share.
+
+A frame is the full schedule of the study's weights. A proposal keeps its network, solver and guidance and chooses how
+many steps there are, where they stand, and what each block does.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count as count_from
+
+from ...backends.errors import InputError
+from ...backends.schedule import Noise, Schedule, guidance_at
+from ...backends.solvers.noise_schedules import marginal_at
+from ...backends.solvers.spacings import FLOW_END, most_steps, times
+from ...backends.solvers.tables import find, num_evaluations, respaced
+from .rows import Order, orders
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The full schedule, and the spacing that its times came from.
+
+    Attributes:
+        full: every block runs at every step; its `num_steps` is the most a proposal may have.
+        spacing: the spacing's name in `spacings.SPACINGS`.
+        parameters: what the spacing takes besides.
+        include_zero: whether a step is spent at the spacing's end; the solver's custom if None.
+        warps: whether proposals may put steps elsewhere than at the spacing's times, which some pipelines can't visit.
+    """
+
+    full: Schedule
+    spacing: str
+    parameters: tuple[tuple[str, float], ...] = ()
+    include_zero: bool | None = None
+    warps: bool = True
+
+    def __post_init__(self) -> None:
+        if self.full.steps[0].coefficients is not None:
+            raise InputError("baseline: steps that carry coefficients can't be respaced. Use `eta = 0` or `eta = 1`.")
+        if self.full.num_steps < 2:
+            raise InputError(
+                f"num-steps: must be at least 2 to search, but got {self.full.num_steps}. Use `--num-steps 20`."
+            )
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the network, in execution order."""
+        return self.full.networks[0].num_blocks
+
+    @property
+    def replaces(self) -> bool:
+        """Whether blocks hand on tensors of their own shapes, as U-Nets' stages do, so that none can be left out."""
+        return "replace" in self.full.networks[0].block_kinds
+
+    @property
+    def orders(self) -> dict[str, Order]:
+        """The orders in which a depth adds blocks, by name; see `rows.orders`."""
+        return orders(self.num_blocks, self.replaces)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the full schedule."""
+        return self.full.num_steps
+
+    @property
+    def fewest_steps(self) -> int:
+        """The smallest step count that a space proposes: an eighth of the full schedule's."""
+        eighth = self.num_steps // 8
+        return next(made for count in count_from(2) if (made := self._made_of(count)) and made >= eighth)
+
+    @property
+    def least_steps(self) -> int:
+        """How many steps the solver makes of the fewest times that it can, at least 2."""
+        return next(made for count in count_from(2) if (made := self._made_of(count)))
+
+    def _made_of(self, num_times: int) -> int | None:
+        """How many steps the solver makes of so many times; None where it can't."""
+        return num_evaluations(self.full.sampler, num_times)
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step evaluates the network without its condition too."""
+        return guidance_at(self.full, 0) is not None
+
+    def steps(self, num_steps: int, warp: float = 1.0) -> Schedule:
+        """The full schedule with another number of steps.
+
+        Args:
+            num_steps: `least_steps` or more. Solvers that evaluate twice at a time can't have every number, and make
+                the next lower one.
+            warp: exponent on the progress along the spacing; 1 is the spacing itself, more puts more steps at the noise
+                end.
+        """
+        if num_steps == self.num_steps and warp == 1.0:
+            return self.full
+        sampler = self.full.sampler
+        num_times = max(count for count in range(1, num_steps + 1) if (self._made_of(count) or math.inf) <= num_steps)
+        include_zero = find(sampler.name).include_zero if self.include_zero is None else self.include_zero
+        return respaced(self.full, _warped(self.spacing, self.parameters, num_times, sampler.noise, include_zero, warp))
+
+
+@lru_cache(maxsize=4096)
+def _warped(
+    spacing: str,
+    parameters: tuple[tuple[str, float], ...],
+    num_steps: int,
+    noise: Noise,
+    include_zero: bool,
+    warp: float,
+) -> tuple[float, ...]:
+    """A spacing whose progress u from noise (0) to data (1) is replaced by u^warp, read off a fine grid of times."""
+    if warp == 1.0:
+        return tuple(times(spacing, num_steps, noise, include_zero=include_zero, **dict(parameters)))
+    intervals = max(1, num_steps - 1 if include_zero else num_steps)
+    fine = min(256, most_steps(noise, include_zero=False))
+    grid = times(spacing, fine, noise, include_zero=True, **dict(parameters))
+    found: list[float] = []
+    for i in range(num_steps):
+        position = (i / intervals) ** warp * (fine - 1)
+        low = min(int(position), fine - 2)
+        found.append(grid[low] + (grid[low + 1] - grid[low]) * (position - low))
+    return tuple(found)
+
+
+def log_snr(schedule: Schedule) -> list[float]:
+    """ln(α/σ) at each step, rising from noise to data. Pure noise, where it is infinite, counts as a step beside it."""
+    sampler = schedule.sampler
+    nearest = {"flow": 1 - FLOW_END}.get(sampler.time, math.inf)
+    return [marginal_at(sampler.noise, sampler.time, min(step.time, nearest)).log_snr for step in schedule.steps]
+
+
+def leave_guidance(schedule: Schedule, share: float) -> Schedule:
+    """The schedule without the unconditional pass after this share of its steps, 0..1, counted from the noise."""
+    guided = round(share * schedule.num_steps)
+    steps = (step if s < guided else replace(step, unconditional="skip") for s, step in enumerate(schedule.steps))
+    return replace(schedule, steps=tuple(steps))

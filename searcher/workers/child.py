@@ -1,0 +1,80 @@
+"""One of the processes of `exeunt optimize --workers N`: reads what to do from standard input, and tells its parent.
+
+Its job is a line of JSON, since a command line can be seen by everybody and may not hold a database's password. What it
+does goes to standard output as `logs.JsonLines`; it ends when its parent is gone.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from ...backends.errors import Interrupted
+from ...backends.schedule import ExeuntError
+from ...reports.terminal import report
+from ...studies.config.budget import parse_budget
+from ...studies.config.study import from_dict
+from ...studies.database.passwords import guard_output
+from ...studies.interruption import Interruption, interruptible
+from ..monitoring.endpoint import Endpoint
+from ..monitoring.json_lines import json_lines
+from ..monitoring.progress import Watch
+from ..monitoring.prometheus import metered
+from ..runner import begin, work
+from ..search.budget import Allowance
+from ..search.estimate import statement
+from ..search.opening import Arrival
+from .job import Job
+
+
+class Child(Interruption):
+    """An interruption that also comes when the parent is gone, since nobody would be left to stop this process."""
+
+    def __init__(self, inner: Interruption, parent: int) -> None:
+        super().__init__()
+        self._inner = inner
+        self._parent = parent
+
+    def check(self) -> None:
+        """Raises `Interrupted` if a signal has come, or the parent has ended."""
+        self._inner.check()
+        if os.getppid() != self._parent:
+            raise Interrupted("The process that started this worker is gone; what was committed is kept.")
+
+
+def run(job: Job, watch: Watch, interruption: Interruption) -> None:
+    """Does the job. Raises what `runner.optimize` raises."""
+    with begin(
+        from_dict(job.config),
+        job.url,
+        Allowance(parse_budget(job.budget, rest=True), time.monotonic() - (time.time() - job.began)),
+        Arrival(budget_id=job.budget_id),
+        proposals=[Path(each) for each in job.proposals],
+        watch=watch,
+        interruption=Child(interruption, job.parent),
+        announce=lambda laboratory: watch.event("baseline", text=statement(laboratory)),
+    ) as session:
+        work(session)
+        if job.reports:
+            report(session)
+
+
+def main() -> NoReturn:
+    """Reads the job, does it, and ends with the exit code of what came of it."""
+    guard_output()
+    values = json.loads(sys.stdin.readline())
+    with json_lines(sys.stdout) as lines, interruptible() as interruption:
+        try:
+            job = Job(**values)
+            with metered(Endpoint(*job.metrics) if job.metrics else None, lines) as watch:
+                run(job, watch, interruption)
+        except ExeuntError as error:
+            lines.emit("error", identifier=error.identifier, text=str(error))
+            raise SystemExit(error.exit_code) from None
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main()

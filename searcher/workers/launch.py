@@ -1,0 +1,130 @@
+"""Studies that several processes share: `exeunt optimize --workers N`, with N processes here, or none.
+
+Who does the work of `exeunt optimize`: processes on this machine, or what another engine starts elsewhere.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ...backends.errors import DeviceError
+from ...studies.config.budget import Budget, parse_budget
+from ...studies.config.study import StudyConfig, override, to_dict
+from ...studies.interruption import Interruption
+from ...studies.store.find import stored_config
+from ...studies.store.store import open_store
+from ...studies.workers.orders import withdraw_order
+from ..measuring.defaults import adopt
+from ..measuring.setup import Laboratory, read_proposals, set_up
+from ..monitoring.endpoint import Endpoint
+from ..monitoring.progress import Silent, Watch
+from ..search.budget import Allowance, process_age, refuse_too_small
+from ..search.opening import Arrival, open_session
+from .job import Job
+from .pool import Starter, Workers, draw_budget_id, environments
+from .process import WorkerProcess
+
+
+class Hands(NamedTuple):
+    """The workers that one command may start.
+
+    Attributes:
+        url: the study's database, as they reach it.
+        environments: the variables of each, which also say how many there are.
+        start: starts one.
+        writes_report: whether one of them writes the report, since they see this machine's folders.
+    """
+
+    url: str
+    environments: list[dict[str, str]]
+    start: Starter
+    writes_report: bool
+
+
+def processes(url: str, count: int, device: str) -> Hands:
+    """So many processes here. Raises InputError as `environments` does."""
+    return Hands(url, environments(count, device), WorkerProcess, writes_report=True)
+
+
+def work_together(
+    config: StudyConfig,
+    hands: Hands,
+    *,
+    budget: Budget | None = None,
+    proposals: Sequence[Path] = (),
+    watch: Watch,
+    interruption: Interruption,
+    announce: Callable[[str], None],
+    metrics: Endpoint | None = None,
+) -> None:
+    """Does what `runner.optimize` does, in several processes.
+
+    Args:
+        config: the study.
+        hands: who works, and where the database is.
+        budget: what they spend together; the configuration's if not given.
+        proposals: as for `optimize`.
+        watch: who is told what they do.
+        interruption: lets them finish what they are at once a signal came.
+        announce: called with the statement of the baseline before anything is spent.
+        metrics: where the first of them serves its figures, and each of the others at the next port.
+
+    Raises:
+        As `optimize` does, and what ended the last worker.
+    """
+    budget = refuse_too_small(budget or parse_budget(config.run.budget))
+    if stored_config(hands.url, config.name) is not None:
+        with open_store(hands.url) as store:
+            withdraw_order(store, config.name)
+    job = Job(
+        config=to_dict(config),
+        url=hands.url,
+        budget=str(budget),
+        budget_id=draw_budget_id(),
+        began=time.time() - process_age(),
+        proposals=tuple(map(str, proposals)),
+        parent=os.getpid(),
+        reports=hands.writes_report,
+        metrics=None if metrics is None else (metrics.address, metrics.port),
+    )
+    Workers(job, hands.environments, watch, announce, hands.start).run(interruption)
+
+
+def prepare(
+    config: StudyConfig,
+    url: str,
+    *,
+    budget: Budget | None = None,
+    proposals: Sequence[Path] = (),
+    announce: Callable[[Laboratory], object],
+) -> str:
+    """Makes a study, or gives one another budget, and leaves the work to workers wherever they are.
+
+    The device that the study names need not be here. Arguments and errors are those of `optimize`.
+
+    Returns:
+        The database's URL without a password.
+    """
+    allowance = Allowance(refuse_too_small(budget or parse_budget(config.run.budget)))
+    stored = stored_config(url, config.name)
+    laboratory = _laboratory(config if stored is None else adopt(config, stored))
+    given = read_proposals(proposals, laboratory)
+    announce(laboratory)
+    arrival = Arrival(takes_target=False, works=False)
+    with open_session(laboratory, url, allowance, Silent(), Interruption(), arrival) as session:
+        for candidate in given:
+            session.objective.register(candidate)
+        return session.store.url
+
+
+def _laboratory(config: StudyConfig) -> Laboratory:
+    """What the study measures with, on the CPU where its device is not here."""
+    try:
+        return set_up(config)
+    except DeviceError:
+        here = set_up(override(config, {"throughput.device": "cpu"}))
+        named = override(here.config, {"throughput.device": config.throughput.device})
+        return replace(here, config=named)

@@ -1,0 +1,263 @@
+"""`exeunt optimize --workers N`: one study, N processes here, one display.
+
+Each process works as `exeunt worker` does, on a GPU of its own where there are several, with its share of the cores.
+This one starts them, shows what they do, starts those again that were lost, and lets all finish what they are at when
+it is told to end. It touches no device itself.
+"""
+
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from ...backends.errors import DeviceError, InputError, Interrupted, StorageError
+from ...backends.schedule import ExeuntError
+from ...studies.interruption import Interruption
+from ...studies.workers.shared_state import STATES
+from ..monitoring.progress import Watch
+from .job import Job
+from .process import Event, WorkerProcess
+
+POLL_SECONDS = 0.1
+MOST_LOSSES = 3  # in a row without a single chunk measured
+FIRST_PAUSE = 1.0  # before a lost worker is started again, doubled each time
+# Exit codes after which the same worker would end the same way.
+ERRORS: dict[int, type[ExeuntError]] = {2: InputError, 70: DeviceError, 75: StorageError}
+
+
+class RunningWorker(Protocol):
+    """One worker at work, wherever that is; what each member means is said at `WorkerProcess`."""
+
+    measured: bool
+    error: tuple[str, str]
+
+    @property
+    def complaint(self) -> str: ...
+
+    def ended(self) -> int | None: ...
+
+    def drain(self) -> None: ...
+
+
+class Starter(Protocol):
+    """Starts one worker, which tells what it does to the queue."""
+
+    def __call__(
+        self, number: int, job: Job, environment: Mapping[str, str], events: SimpleQueue[Event], /
+    ) -> RunningWorker: ...
+
+
+@dataclass
+class Slot:
+    """A place for one worker: a device and a share of the cores.
+
+    Attributes:
+        number: from 1.
+        environment: variables that its processes have.
+        process: the one at work; None between two, and when nothing is left to do here.
+        losses: how many in a row were lost without measuring anything.
+        again: when to start another one, on `time.monotonic`'s clock; None if not.
+        finished: whether the one here saw the study's end.
+        error: why nothing more is started here; None while all is well.
+    """
+
+    number: int
+    environment: dict[str, str]
+    process: RunningWorker | None = None
+    losses: int = 0
+    again: float | None = 0.0
+    finished: bool = False
+    error: ExeuntError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no process is at work here, or will be."""
+        return self.process is None and self.again is None
+
+
+class Workers:
+    """The processes of one command.
+
+    Args:
+        job: what they do.
+        environments: the variables of each, which also say how many there are.
+        watch: who is told what they do.
+        announce: called with the statement of the baseline, once, before anything is spent.
+        start: starts one of them; as a process here if not given.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        environments: Sequence[dict[str, str]],
+        watch: Watch,
+        announce: Callable[[str], None],
+        start: Starter = WorkerProcess,
+    ) -> None:
+        self.slots = [Slot(number, environment) for number, environment in enumerate(environments, 1)]
+        self._job = job
+        self._start = start
+        self._watch = watch
+        self._announce = announce
+        self._announced = False
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._phase, self._share, self._said = -1, 0.0, ""
+        self._drains = False
+
+    def run(self, interruption: Interruption) -> None:
+        """Works until every worker has ended.
+
+        Raises:
+            Interrupted: a signal came, or all workers of the study were to end; what was committed is kept.
+            ExeuntError: what ended the last worker.
+        """
+        try:
+            while not all(slot.is_over for slot in self.slots):
+                if interruption.received is not None:
+                    self._drain()
+                for slot in self.slots:
+                    self._tend(slot)
+                self._show()
+        finally:
+            self._drain()
+        self._show(wait=False)
+        interruption.check()
+        self._raise()
+
+    def _tend(self, slot: Slot) -> None:
+        """Starts a worker where one is due, and sees what became of one that ended."""
+        if slot.process is None:
+            if slot.again is not None and time.monotonic() >= slot.again:
+                slot.again = None
+                job = self._job.of_worker(slot.number)
+                slot.process = self._start(slot.number, job, slot.environment, self._events)
+            return
+        code = slot.process.ended()
+        if code is not None:
+            process, slot.process = slot.process, None
+            self._judge(slot, process, code)
+
+    def _judge(self, slot: Slot, process: RunningWorker, code: int) -> None:
+        """What an exit code means for a slot, and for all."""
+        identifier, text = process.error
+        if code == 0:
+            slot.finished = True
+        elif self._drains:
+            return
+        elif identifier == "stopped":
+            slot.error = Interrupted(text)
+        elif code in (1, 2) and identifier:
+            # What one finds wrong with the study or its settings, all do.
+            slot.error = ERRORS.get(code, ExeuntError)(text)
+            self._drain()
+        elif code == 70:
+            slot.error = DeviceError(text)
+            self._watch.say(f"worker {slot.number} leaves: {text}")
+        else:
+            self._lose(slot, process, code)
+
+    def _lose(self, slot: Slot, process: RunningWorker, code: int) -> None:
+        """Starts another worker after a while, unless too many were lost at once."""
+        slot.losses = 1 if process.measured else slot.losses + 1
+        reason = process.error[1] or _reason(code)
+        if slot.losses >= MOST_LOSSES:
+            kind = ERRORS.get(code, ExeuntError)
+            slot.error = kind(
+                f"worker {slot.number} was lost {MOST_LOSSES} times in a row: {reason}. {process.complaint}"
+            )
+            self._watch.say(str(slot.error))
+            return
+        pause = FIRST_PAUSE * 2 ** (slot.losses - 1)
+        slot.again = time.monotonic() + pause
+        self._watch.say(f"worker {slot.number} was lost ({reason}); starting another one in {pause:g} s")
+
+    def _drain(self) -> None:
+        """Lets every worker finish its step, and starts no more."""
+        if self._drains:
+            return
+        self._drains = True
+        for slot in self.slots:
+            slot.again = None
+            if slot.process is not None:
+                slot.process.drain()
+
+    def _raise(self) -> None:
+        """Raises what kept the study from its end: nothing, if any worker has seen it."""
+        errors = [slot.error for slot in self.slots if slot.error is not None]
+        if errors and not any(slot.finished for slot in self.slots):
+            raise next((error for error in errors if not isinstance(error, DeviceError)), errors[0])
+
+    def _show(self, *, wait: bool = True) -> None:
+        """Shows what the workers have said, and waits a moment for more."""
+        end = time.monotonic() + (POLL_SECONDS if wait else 0.0)
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, end - time.monotonic()))
+            except Empty:
+                return
+            self._show_one(event)
+
+    def _show_one(self, event: Event) -> None:
+        values = event.values
+        if self._watch.relay(event.worker, values):
+            return
+        match values["event"]:
+            case "say" if values["text"] != self._said:  # one of them is enough to say that all pause
+                self._said = values["text"]
+                self._watch.say(values["text"])
+            case "phase" if values["name"] in STATES and STATES.index(values["name"]) > self._phase:
+                self._phase = STATES.index(values["name"])
+                self._watch.phase(values["name"], 1.0)
+            case "advance":
+                self._share = max(self._share, values["share"])
+                self._watch.advance(self._share, values["images"])
+            case "log" if values["level"] in ("warning", "error"):
+                self._watch.say(f"worker {event.worker}: {values['text']}")
+            case "baseline" if not self._announced:
+                self._announced = True
+                self._announce(values["text"])
+            case _:
+                pass
+
+
+def draw_budget_id() -> str:
+    """A name for a budget that several processes give together."""
+    return secrets.token_hex(8)
+
+
+def _reason(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def environments(count: int, device: str) -> list[dict[str, str]]:
+    """The variables of each of `count` workers: a GPU of its own, and its share of the cores.
+
+    Raises:
+        InputError: the device names one GPU, which all would share.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Threads that spin while they wait take the cores from other processes, which are then 20 to 40 times as slow.
+    shares = {"OMP_NUM_THREADS": str(max(1, cores // count)), "OMP_WAIT_POLICY": "PASSIVE"}
+    own = {name: value for name, value in shares.items() if name not in os.environ}
+    if not device.startswith("cuda"):
+        return [own] * count
+    if ":" in device:
+        raise InputError(
+            f"workers: {count} workers can't share {device}. Use --device cuda, and CUDA_VISIBLE_DEVICES to say which."
+        )
+    gpus = _gpus()
+    return [{**own, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(count)]
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [each.strip() for each in named.split(",") if each.strip()] or [""]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())] or [""]

@@ -1,0 +1,106 @@
+"""One worker process as its parent sees it: started, listened to, asked to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping
+from queue import SimpleQueue
+from typing import IO, Any, NamedTuple
+
+from .job import Job
+
+KEPT_LINES = 20  # of standard error, where a traceback stands
+PROGRAM = "exeunt.searcher.workers.child"
+
+
+class Event(NamedTuple):
+    """What a worker said: one line of `logs.JsonLines`."""
+
+    worker: int
+    values: dict[str, Any]
+
+
+class WorkerProcess:
+    """A running process. It is in a session of its own, so that Ctrl-C reaches the parent alone.
+
+    Attributes:
+        measured: whether it has committed anything.
+        error: its last error's identifier and text; empty if it said none.
+    """
+
+    def __init__(self, number: int, job: Job, environment: Mapping[str, str], events: "SimpleQueue[Event]") -> None:
+        self.number = number
+        self.measured = False
+        self.error: tuple[str, str] = ("", "")
+        self._events = events
+        self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", PROGRAM],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = [
+            threading.Thread(target=self._listen, args=[self._process.stdout], daemon=True),
+            threading.Thread(target=self._keep, args=[self._process.stderr], daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._hand_over(self._process.stdin, job)
+
+    @property
+    def pid(self) -> int:
+        """The process identifier."""
+        return self._process.pid
+
+    @property
+    def complaint(self) -> str:
+        """The end of what it wrote to standard error."""
+        return "".join(self._complaints).strip()
+
+    def ended(self) -> int | None:
+        """The exit code, negative for a signal, once all that it said was read; None while it runs."""
+        code = self._process.poll()
+        if code is not None:
+            for reader in self._readers:
+                reader.join(timeout=5.0)
+        return code
+
+    def drain(self) -> None:
+        """Asks it to end after its next step."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    @staticmethod
+    def _hand_over(stdin: IO[str], job: Job) -> None:
+        try:
+            with stdin:
+                stdin.write(f"{job.to_json()}\n")
+        except BrokenPipeError:
+            return  # It ended at once; its exit code says why.
+
+    def _listen(self, stream: IO[str]) -> None:
+        for line in stream:
+            try:
+                values = json.loads(line)
+            except ValueError:
+                self._complaints.append(line)  # a library's own words
+                continue
+            self.measured = self.measured or values["event"] == "advance"
+            if values["event"] == "error":
+                self.error = values["identifier"], values["text"]
+            self._events.put(Event(self.number, values))
+
+    def _keep(self, stream: IO[str]) -> None:
+        for line in stream:
+            self._complaints.append(line)
