@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 Load = Callable[[torch.device, torch.dtype], Network]
 CPU = torch.device("cpu")
-SUPPORT = Path(__file__).parents[1] / "support"
+SUPPORT = Path(__file__).parents[3] / "support"
 
 DIT = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 5, "num_heads": 3, "num_classes": 7}
 UVIT = {"input_size": 8, "patch_size": 2, "channels": 3, "width": 48, "depth": 5, "num_heads": 3, "hidden": 96}

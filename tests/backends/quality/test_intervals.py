@@ -12,7 +12,7 @@ from exeunt.backends.quality import frechet, intervals
 from exeunt.backends.quality.intervals import Distance, Floor
 from scipy import stats
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "interval_coverage.py"
 
 
 def mean_of(values: np.ndarray) -> Distance:

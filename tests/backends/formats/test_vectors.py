@@ -19,7 +19,7 @@ from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import Embedded, Guidance, Schedule, ScheduleError
 from torch import Tensor
 
-CORPUS = Path(__file__).parent / "bad_schedules"
+CORPUS = Path(__file__).parents[1] / "bad_schedules"
 
 
 def assert_close(got: np.ndarray, wanted: np.ndarray, name: str) -> None:

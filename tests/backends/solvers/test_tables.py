@@ -258,7 +258,7 @@ def test_lists_of_sigmas_are_taken_as_they_are() -> None:
 
 
 def test_the_page_states_what_each_solver_has() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "solvers.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "solvers.md").read_text(encoding="utf-8")
     rows = {cells[1].strip(" `"): cells for line in page.splitlines() if len(cells := line.split("|")) > 5}
     for name, kind in solvers.SOLVERS.items():
         custom = kind.default_order if len(kind.orders) > 1 else None

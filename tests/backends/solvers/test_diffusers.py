@@ -28,7 +28,7 @@ SIGMA_DATA = 0.5
 
 
 def _benchmark():
-    folder = Path(__file__).parents[2] / "benchmarks"
+    folder = Path(__file__).parents[3] / "benchmarks"
     sys.path.insert(0, str(folder))  # it imports its cases from beside it
     try:
         spec = importlib.util.spec_from_file_location("solver_tables", folder / "solver_tables.py")
