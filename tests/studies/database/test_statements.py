@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDERS = ("studies", "searcher", "reports", "backends", "api")
-FILES = [path for folder in FOLDERS for path in sorted((Path(__file__).parents[2] / folder).glob("*.py"))]
+FILES = [path for folder in FOLDERS for path in sorted((Path(__file__).parents[3] / folder).glob("*.py"))]
 # What hands text to a database. SQLite takes no parameters in a PRAGMA; the one word that is put in is a constant.
 SENDING = {"text", "exec_driver_sql", "execute", "executemany", "executescript", "DDL", "literal_column"}
 CONSTANT = {

@@ -16,7 +16,7 @@ from exeunt.studies.database.transactions import reading
 from exeunt.studies.store.store import open_store
 from optuna import load_study
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 # Distance, excess and speed-up on final noises, as the Exeunt that made the file reported them.
 FINAL = {
     "full": (0.023298, 0.012864, 1.0),
