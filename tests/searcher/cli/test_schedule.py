@@ -11,7 +11,7 @@ from exeunt.backends.formats import vectors
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.searcher.cli.main import cli
 
-BAD = Path(__file__).parents[1] / "backends" / "bad_schedules" / "blocks-sum.one-short.schedule.json"
+BAD = Path(__file__).parents[2] / "backends" / "bad_schedules" / "blocks-sum.one-short.schedule.json"
 GOOD = str(vectors.DIRECTORY / "guided.schedule.json")
 PUBLISHED = "28,28,24,24,20,20,16,16,12,12"
 

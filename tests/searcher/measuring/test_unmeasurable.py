@@ -10,7 +10,7 @@ from exeunt.searcher.monitoring.progress import Silent
 from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.workers.status import standing_at
 
-NETWORK = f"{Path(__file__).parent / 'fragile.py'}:Fragile"
+NETWORK = f"{Path(__file__).parents[1] / 'fragile.py'}:Fragile"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli.main import cli
 from PIL import Image
 
-PAGE = Path(__file__).parents[2] / "docs" / "other-runtimes.md"
+PAGE = Path(__file__).parents[3] / "docs" / "other-runtimes.md"
 
 
 def lines() -> list[str]:

@@ -18,7 +18,7 @@ from exeunt.studies.config.study import StudyConfig, override
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.outlines import hold
 
-NETWORK = f"{Path(__file__).parent / 'narrow.py'}:Narrow"
+NETWORK = f"{Path(__file__).parents[1] / 'narrow.py'}:Narrow"
 
 
 class Noted(Silent):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from exeunt.backends.networks.registry import load
 from exeunt.searcher.cli.main import cli
 
-PAGE = Path(__file__).parents[2] / "docs" / "own-network.md"
+PAGE = Path(__file__).parents[3] / "docs" / "own-network.md"
 FEW = ["--budget", "2-trials", "--num-images", "8", "--final-images", "16", "--batch-size", "8", "--quiet"]
 FEW += ["--set", 'search.baselines=["full"]']
 

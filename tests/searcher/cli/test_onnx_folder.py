@@ -77,7 +77,7 @@ def test_a_studys_point_and_a_schedule_file(
 def test_what_cannot_be_converted_is_said_with_the_fix(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example = Path(__file__).parents[2] / "docs" / "examples" / "fashion.schedule.json"
+    example = Path(__file__).parents[3] / "docs" / "examples" / "fashion.schedule.json"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full.schedule.json").write_bytes(example.read_bytes())
     found = run("schedule", "convert", "full.schedule.json", *words)

@@ -19,7 +19,7 @@ from exeunt.studies.store.store import open_store
 from tiny_clip import save_tiny_clip
 from transformers import CLIPModel, CLIPProcessor
 
-PAGE = Path(__file__).parents[2] / "docs" / "measuring.md"
+PAGE = Path(__file__).parents[3] / "docs" / "measuring.md"
 NETWORK = f"{prompted.__file__}:PromptedNetwork"
 ARGUMENTS = {"components": 4, "dim": 256, "num_blocks": 6}
 CHECKPOINT = [

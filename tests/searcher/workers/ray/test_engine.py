@@ -20,7 +20,7 @@ from exeunt.searcher.workers.ray.cluster import Needs, Node, Share, count_worker
 from exeunt.studies.store.store import open_store
 from sqlalchemy import make_url
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 TWO = [Node("a", "ada", cpus=8, gpus=2), Node("b", "bob", cpus=8, gpus=0)]
 
 
