@@ -356,53 +356,6 @@ def _exit_row(depth: int, num_blocks: int, tail: Action, where: str) -> tuple[Ac
     return (RUN,) * depth + (tail,) * (num_blocks - depth)
 
 
-def from_ase(ten: Sequence[int], base: Schedule) -> Schedule:
-    """ASE's ten depths (Moon et al. 2024) on the sampling of `base`: entry t // 100 for the train timestep t, so that
-    the first one is next to the data; the blocks after the depth are dropped."""
-    _check_ase_sampling(base)
-    if len(ten) != 10:
-        _fail("ase-count", "ASE's schedule must have 10 depths", len(ten), "Give one a tenth of 0..999.")
-    return with_exits(base, [ten[int(step.time) // 100] for step in base.steps])
-
-
-def to_ase(schedule: Schedule) -> list[int]:
-    """ASE's ten depths, next to the data first. A tenth that no step visits takes the depth of the next visited one
-    towards the data, or else towards the noise. Raises ScheduleError for what ten depths cannot say."""
-    _check_ase_sampling(schedule)
-    found: dict[int, int] = {}
-    for s, step in enumerate(schedule.steps):
-        tenth, depth = int(step.time) // 100, _ase_depth(step, f"step {s}")
-        if found.setdefault(tenth, depth) != depth:
-            rule = f"step {s}: ASE has one depth for times {100 * tenth} to {100 * tenth + 99}"
-            _fail("ase-depth-varies", rule, f"{depth} after {found[tenth]}", "Use one exit depth in each tenth.")
-    return [found[min(found, key=lambda known: (known > tenth, abs(known - tenth)))] for tenth in range(10)]
-
-
-def _ase_depth(step: Step, where: str) -> int:
-    depth = sum(action == RUN for action in step.blocks)
-    for j, action in enumerate(step.blocks):
-        if action != (RUN if j < depth else DROP):
-            rule = f"{where}, block {j}: ASE can only run leading blocks and drop the rest"
-            _fail("ase-action", rule, f'"{action.kind}"', 'Use "exit".')
-    if step.unconditional != "run" or step.guidance != "inherit":
-        got = f'"guidance": {_show(step.guidance)} and "unconditional": "{step.unconditional}"'
-        _fail("ase-guidance", f"{where}: ASE has no guidance per step", got, "Remove both keys from the step.")
-    return depth
-
-
-def _check_ase_sampling(schedule: Schedule) -> None:
-    sampler, networks = schedule.sampler, schedule.networks
-    if len(networks) != 1:
-        _fail("ase-networks", "ASE has one network", len(networks), "Use a schedule with one.")
-    if networks[0].granularity != "block":
-        got = f'granularity "{networks[0].granularity}"'
-        _fail("ase-granularity", "ASE counts whole blocks", got, 'Use granularity "block".')
-    if sampler.time != "train-index" or sampler.noise.num_timesteps != 1000:
-        length = sampler.noise.num_timesteps
-        got = f'time "{sampler.time}"' + (f" with {length} train timesteps" if length else "")
-        _fail("ase-time", "ASE counts 1000 train timesteps", got, "Use a schedule on 1000 train indices.")
-
-
 # ---- reading and writing ---------------------------------------------------------------------------------------------
 
 

@@ -76,3 +76,6 @@ def read_object(path: Path, most: int, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{what}: `{path}` must be a JSON object, but it is a {type(value).__name__}.")
     return value
+
+
+ASSETS = Path(__file__).parents[1] / "assets"

@@ -1,7 +1,6 @@
 """Networks by their names and checkpoints: which class a file or folder belongs to, and that class made from it."""
 
 import importlib
-import os
 import re
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
@@ -10,15 +9,14 @@ from typing import Any
 
 import torch
 
-from ..checkpoints.files import is_there
+from ..checkpoints.files import ASSETS, is_there
 from ..checkpoints.inspect import identify
-from ..errors import DeviceError, InputError, nearest
+from ..errors import InputError, nearest
 from ..network import Network
 from ..schedule import ExeuntError
+from ..timing.device import check_device
 from ..timing.memory import is_broken_device, is_out_of_memory
 from ..user_code import code_sha256, own_class
-
-ASSETS = Path(__file__).parents[1] / "assets"
 
 NETWORKS = {
     "DiT": "dit:DiTNetwork",
@@ -156,25 +154,3 @@ def resolve(name: str) -> Any:
         return own_class(name, Network)
     hint = nearest(name, NETWORKS, f"Known: {', '.join(NETWORKS)}; or give FILE.py:Class.")
     raise InputError(f"network: `{name}` is not known. {hint}")
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """The device as torch knows it.
-
-    Raises:
-        InputError: not a device's name.
-        DeviceError: a CUDA device that is not there.
-    """
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device: must be `cpu`, `cuda` or `cuda:N`, but got `{device}`.") from error
-    if target.type == "cuda":
-        count = torch.cuda.device_count()
-        if (target.index or 0) >= count:
-            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-            raise DeviceError(
-                f"device: `{device}` is not there; torch sees {count} CUDA devices "
-                f"(CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
-            )
-    return target

@@ -22,9 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from ..checkpoints.files import is_file, is_folder
+from ..checkpoints.files import ASSETS, is_file, is_folder
 from ..errors import ExeuntError, InputError, nearest
-from ..networks.registry import ASSETS
 from .extractors import Extractor, FeatureArray
 from .frechet import MIN_IMAGES, ReferenceRoot, Statistics
 from .intervals import Array

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from ..checkpoints.files import read_text
+from ..checkpoints.files import ASSETS, read_text
 from ..errors import InputError
-from ..networks.registry import ASSETS
 from .conditions import Conditions, from_prompts
 
 OWN = "prompts"  # the name of our own set on the command line

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..networks.registry import check_device
+from ..errors import DeviceError, InputError
 from .samples import Environment
 
 
@@ -94,3 +94,25 @@ def _cpu_model() -> str:
     path = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", path.read_text(), re.MULTILINE) if path.is_file() else None
     return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device as torch knows it.
+
+    Raises:
+        InputError: not a device's name.
+        DeviceError: a CUDA device that is not there.
+    """
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device: must be `cpu`, `cuda` or `cuda:N`, but got `{device}`.") from error
+    if target.type == "cuda":
+        count = torch.cuda.device_count()
+        if (target.index or 0) >= count:
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+            raise DeviceError(
+                f"device: `{device}` is not there; torch sees {count} CUDA devices "
+                f"(CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
+            )
+    return target

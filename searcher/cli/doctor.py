@@ -24,8 +24,8 @@ from ...backends.errors import InputError, json_text, printable
 from ...backends.network import Network
 from ...backends.networks.conformance.checks import Check, Failure, Kept, NotApplicable, Outcome, Subject
 from ...backends.networks.conformance.suite import suite
-from ...backends.networks.registry import BUNDLED, NETWORKS, check_device, load
-from ...backends.timing.device import device_name
+from ...backends.networks.registry import BUNDLED, NETWORKS, load
+from ...backends.timing.device import check_device, device_name
 from ...studies.config.study import parse_assignment
 from .flags.database import json_flag
 from .flags.network import NETWORK_FLAGS, flags

@@ -18,7 +18,7 @@ from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError, printable
 from ...backends.network import Network
 from ...backends.networks.hf.load_pipeline import load_pipeline
-from ...backends.networks.registry import check_device, load
+from ...backends.networks.registry import load
 from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.frechet import MIN_IMAGES
 from ...backends.quality.names import parse_metric
@@ -29,7 +29,7 @@ from ...backends.sampling.loop import Samples, check
 from ...backends.schedule import SUFFIX, Schedule
 from ...backends.schedule import load as load_schedule
 from ...backends.solvers.tables import find
-from ...backends.timing.device import device_id, environment
+from ...backends.timing.device import check_device, device_id, environment
 from ...backends.timing.device_lock import DeviceLock
 from ...backends.timing.memory import keep_freed_memory
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig, override

@@ -12,7 +12,8 @@ from itertools import chain, zip_longest
 from typing import TypeVar
 
 from ...backends.errors import InputError
-from ...backends.schedule import REUSE, Schedule, from_ase
+from ...backends.formats.ase import from_ase
+from ...backends.schedule import REUSE, Schedule
 from .frame import Frame
 from .rows import exit_row, exit_rows, with_rows
 

@@ -169,17 +169,6 @@ def artifacts_url(key: str, value: object) -> str:
     return locate(value).url
 
 
-def open_artifacts(location: Location) -> ArtifactStore:
-    """The store at a place. Raises `InputError` where what it needs is not installed."""
-    if location.scheme == "s3":
-        from .s3 import BucketStore
-
-        return BucketStore(location)
-    from .folder import FolderStore
-
-    return FolderStore(Path(location.path))
-
-
 def digest_of(data: bytes) -> str:
     """SHA-256 as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -25,7 +25,7 @@ from ..database.retries import patiently
 from ..database.tables import ARTIFACTS, CHUNKS
 from ..database.transactions import clock, is_read_only, reading, writing
 from . import base
-from .base import MARKER, ArtifactStore, Location, MissingArtifact, Stored, locate, open_artifacts
+from .base import MARKER, ArtifactStore, Location, MissingArtifact, Stored, locate
 from .folder import FolderStore
 
 VARIABLE = "EXEUNT_ARTIFACTS"
@@ -216,3 +216,14 @@ def _token(store: ArtifactStore) -> str | None:
         return ""
     token = cast(dict[str, Any], found).get("token") if isinstance(found, dict) else None
     return token if isinstance(token, str) and token else ""
+
+
+def open_artifacts(location: Location) -> ArtifactStore:
+    """The store at a place. Raises `InputError` where what it needs is not installed."""
+    if location.scheme == "s3":
+        from .s3 import BucketStore
+
+        return BucketStore(location)
+    from .folder import FolderStore
+
+    return FolderStore(Path(location.path))

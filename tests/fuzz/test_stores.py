@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 from exeunt.studies.artifacts import base
-from exeunt.studies.artifacts.base import MARKER, ArtifactStore, locate, open_artifacts
-from exeunt.studies.artifacts.files import Files
+from exeunt.studies.artifacts.base import MARKER, ArtifactStore, locate
+from exeunt.studies.artifacts.files import Files, open_artifacts
 from exeunt.studies.artifacts.folder import FolderStore
 from exeunt.studies.database.engine import open_engine
 from hostile import damaged, mutated, quick, refuses, survives

@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ...checkpoints.files import ASSETS
 from ...errors import InputError
 from ...network import Network
-from ...networks.registry import ASSETS
 from ...plan import Add, Call, Plan, Run, compile_plan
 from ...sampling.compatibility import check
 from ...schedule import SUFFIX, Schedule, dumps

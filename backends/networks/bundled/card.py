@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...checkpoints.files import ASSETS
 from ...errors import InputError
 from ...network import Network
 from ...quality.extractors import Extractor, load_extractor
@@ -29,7 +30,6 @@ from ...sampling.loop import sample
 from ...schedule import with_exits
 from ...solvers.tables import make_schedule
 from .. import registry
-from ..registry import ASSETS
 from .data import DATA, NUM_TRAINING_IMAGES, held_out_images
 from .train import DIT
 

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from exeunt import __version__
 from exeunt.backends.errors import InputError
+from exeunt.backends.formats.ase import from_ase
 from exeunt.backends.formats.registry import FORMATS
-from exeunt.backends.schedule import RUN, ScheduleError, dumps, from_ase, parse
+from exeunt.backends.schedule import RUN, ScheduleError, dumps, parse
 from exeunt.backends.solvers import tables
 from exeunt.reports.files.export import default_path, export, file_stem, portable
 from exeunt.reports.files.whole import write_whole

@@ -2,7 +2,8 @@
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, to_ase, validate
+from exeunt.backends.formats.ase import to_ase
+from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, validate
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.spaces.baselines import FAMILIES, Baseline, baselines, select
 from exeunt.searcher.spaces.frame import Frame

@@ -17,14 +17,8 @@ import pytest
 from exeunt.backends.errors import InputError
 from exeunt.studies.artifacts import base
 from exeunt.studies.artifacts import folder as artifact_folder
-from exeunt.studies.artifacts.base import (
-    MARKER,
-    ArtifactStore,
-    DamagedArtifact,
-    MissingArtifact,
-    locate,
-    open_artifacts,
-)
+from exeunt.studies.artifacts.base import MARKER, ArtifactStore, DamagedArtifact, MissingArtifact, locate
+from exeunt.studies.artifacts.files import open_artifacts
 from exeunt.studies.artifacts.folder import FolderStore
 from exeunt.studies.database.errors import NoRoom, Unreachable
 from exeunt.studies.maintenance.check import check_all
