@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from exeunt.backends.schedule import save as save_schedule
     from exeunt.searcher.measuring.evaluate import evaluate
     from exeunt.searcher.runner import optimize
-    from exeunt.studies.config.study import StudyConfig, override
+    from exeunt.studies.config.reading import override
+    from exeunt.studies.config.study import StudyConfig
 
 __all__ = [
     "ExeuntError",
@@ -55,7 +56,7 @@ _HOMES = {
     "load_network": ("backends.networks.registry", "load"),
     "load_schedule": ("backends.schedule", "load"),
     "optimize": ("searcher.runner", "optimize"),
-    "override": ("studies.config.study", "override"),
+    "override": ("studies.config.reading", "override"),
     "remove": ("backends.networks.hf.live.apply", "remove"),
     "sample": ("backends.sampling.loop", "sample"),
     "save_schedule": ("backends.schedule", "save"),

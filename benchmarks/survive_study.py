@@ -14,7 +14,8 @@ import torch
 from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import SUFFIX, Schedule, save, with_exits
 from exeunt.searcher.measuring.setup import load_frames
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.tables import TIMING_KEYS
 from exeunt.studies.database.transactions import reading
 from exeunt.studies.store.records import TimingKey

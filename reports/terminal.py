@@ -2,21 +2,16 @@
 
 import shlex
 import sys
-from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import printable
-from ..searcher.cli.flags.database import is_default
-from ..searcher.search.session import Session
+from ..studies.database.urls import is_default
 from .files.tables import to_json
 from .page.headline import details, headline, with_interval
-from .report import write_report
 from .view.interval import per_second, spelled
-from .view.loading import load_view
-from .view.selection import highlights
 from .view.standard import Kind
 from .view.view import Point, StudyView
 
@@ -40,25 +35,6 @@ def show(view: StudyView, as_json: bool) -> None:
     console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False, markup=False)
     console.print(front_table(view))
     click.echo(printable(next_commands(view)))
-
-
-def report(session: Session) -> list[Path]:
-    """Writes the report of a study; the networks that are loaded already give sample images and operations."""
-    laboratory, folder = session.laboratory, session.laboratory.config.run.report
-    if folder is None:
-        return []
-    from .plots.samples import sample_grid
-    from .view.operations import with_flops
-
-    view = with_flops(load_view(session.store, session.name), laboratory.networks)
-    grid = sample_grid(
-        view,
-        highlights(view),
-        lambda weights: [laboratory.networks[weights]],
-        laboratory.conditions,
-        seed=laboratory.config.quality.final_seed,
-    )
-    return write_report(view, Path(folder), grid)
 
 
 def front_table(view: StudyView) -> Table:

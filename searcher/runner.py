@@ -4,16 +4,17 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..reports.terminal import report
+from ..reports.report import write_report
 from ..reports.uncollected import settled
 from ..reports.view.loading import load_view
+from ..reports.view.selection import highlights
 from ..reports.view.view import StudyView
 from ..studies.config.budget import Budget, parse_budget
 from ..studies.config.study import StudyConfig
+from ..studies.database.urls import DEFAULT_STORAGE, storage_url
 from ..studies.interruption import Interruption
 from ..studies.store.find import stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
-from .cli.flags.database import DEFAULT_STORAGE, storage_url
 from .measuring.defaults import adopt
 from .measuring.setup import Laboratory, read_proposals, set_up
 from .monitoring.progress import Silent, Watch
@@ -106,3 +107,22 @@ def work(session: Session) -> None:
             measure_proposals(session)
             session.enter(FRONT)
             measure_front(session)
+
+
+def report(session: Session) -> list[Path]:
+    """Writes the report of a study; the networks that are loaded already give sample images and operations."""
+    laboratory, folder = session.laboratory, session.laboratory.config.run.report
+    if folder is None:
+        return []
+    from ..reports.plots.samples import sample_grid
+    from ..reports.view.operations import with_flops
+
+    view = with_flops(load_view(session.store, session.name), laboratory.networks)
+    grid = sample_grid(
+        view,
+        highlights(view),
+        lambda weights: [laboratory.networks[weights]],
+        laboratory.conditions,
+        seed=laboratory.config.quality.final_seed,
+    )
+    return write_report(view, Path(folder), grid)

@@ -19,7 +19,8 @@ from exeunt.backends.networks.registry import load
 from exeunt.backends.schedule import save
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli.main import cli
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.store import open_store
 from PIL import Image
 from safetensors.torch import save_file

@@ -11,6 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["backends", "studies", "reports", "searcher", "api"]  # each may import itself and what stands before it
+# What stands in each folder, from the bottom up: an entry imports itself and what stands on lines before its own.
+HOUSE = {
+    "backends": [
+        ["schedule"],
+        ["errors", "plan"],
+        ["network", "solvers", "checkpoints"],
+        ["sampling", "user_code"],
+        ["timing", "quality"],
+        ["networks", "formats"],
+    ],
+    "studies": [["interruption"], ["database"], ["artifacts"], ["config"], ["store"], ["workers"], ["maintenance"]],
+    "reports": [["uncollected"], ["view"], ["plots", "files"], ["page"], ["report", "terminal"]],
+    "searcher": [["spaces", "monitoring"], ["measuring"], ["search"], ["runner"], ["workers"], ["cli"]],
+}
+MOST_ENTRIES = 12
 HEAVY = ["torch", "numpy", "optuna", "matplotlib", "sqlalchemy", "diffusers"]
 # Programs among the assets are handed to users as they are, and are no modules of ours.
 SOURCES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py")) if "assets" not in path.parts]
@@ -51,6 +66,83 @@ def test_layers_point_down_only(path: Path) -> None:
     assert not upward, f"{identity(path)} imports from a layer above its own: {upward}"
 
 
+def modules() -> dict[str, Path]:
+    """The product's modules by their installed names."""
+    return {".".join(["exeunt", *path.relative_to(ROOT).with_suffix("").parts]): path for path in SOURCES}
+
+
+def arrows() -> dict[str, set[str]]:
+    """For each module the modules that it imports, at its top or inside functions."""
+    known = modules()
+    found = {
+        name: {each if each in known else each.rpartition(".")[0] for each in imports(known[name])} for name in known
+    }
+    return {name: {each for each in targets if each in known and each != name} for name, targets in found.items()}
+
+
+@pytest.mark.parametrize("folder", HOUSE)
+def test_a_folder_stands_as_the_picture_shows(folder: str) -> None:
+    entries = {path.relative_to(ROOT / folder).parts[0].removesuffix(".py") for path in SOURCES if folder in path.parts}
+    assert entries - {"__init__"} == {entry for line in HOUSE[folder] for entry in line}
+    height = {entry: line for line, entries in enumerate(HOUSE[folder]) for entry in entries}
+    upward = [
+        f"{name} imports {target}"
+        for name, targets in arrows().items()
+        for target in targets
+        if [name.split(".")[1], target.split(".")[1]] == [folder, folder]
+        for own, other in [(name.split(".")[2], target.split(".")[2])]
+        if own != other and own != "__init__" and height[other] >= height[own]
+    ]
+    assert not upward
+
+
+def test_no_two_neighbours_import_each_other() -> None:
+    """Neighbours are the modules and packages of one folder, however deep in them an import stands."""
+    pairs = set[tuple[str, str]]()
+    for name, targets in arrows().items():
+        for target in targets:
+            own, other = name.split("."), target.split(".")
+            same = next(i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b)
+            pairs.add((".".join(own[: same + 1]), ".".join(other[: same + 1])))
+    assert not {pair for pair in pairs if pair[::-1] in pairs}
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    left = arrows()
+    while free := [name for name, targets in left.items() if not targets & left.keys()]:
+        left = {name: targets for name, targets in left.items() if name not in free}
+    assert not left, f"these modules import one another in a circle, or need such: {sorted(left)}"
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = {path.parent for path in SOURCES}
+    crowded = {
+        identity(folder): len(entries)
+        for folder in folders
+        if len(
+            entries := [
+                each
+                for each in folder.iterdir()
+                if (each.suffix == ".py" or each in folders) and each.name != "__init__.py"
+            ]
+        )
+        > MOST_ENTRIES
+    }
+    assert not crowded
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in SOURCES if path.parent.parent != ROOT}), ids=identity
+)
+def test_a_package_says_what_is_in_it(folder: Path) -> None:
+    """Its `__init__.py` is one docstring that lists its modules."""
+    tree = ast.parse((folder / "__init__.py").read_text())
+    assert len(tree.body) == 1
+    listed = {line.split()[0] for line in (ast.get_docstring(tree) or "").splitlines()[2:] if not line.startswith(" ")}
+    packages = {f"{each.name}/" for each in folder.iterdir() if (each / "__init__.py").is_file()}
+    assert listed == {path.stem for path in folder.glob("*.py")} - {"__init__"} | packages
+
+
 # `api` is `exeunt` itself: a type checker finds the other folders from there under their installed names only.
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.parent.name != "api"], ids=identity)
 def test_folders_import_one_another_relatively(path: Path) -> None:
@@ -79,10 +171,10 @@ def test_importing_costs_no_torch(module: str) -> None:
     assert run.stdout.split() == []
 
 
-@pytest.mark.parametrize("module", ["cli_status", "cli_report"])
+@pytest.mark.parametrize("module", ["status", "report"])
 def test_looking_at_a_study_costs_no_torch(module: str) -> None:
     """A second and a half, and half a second for matplotlib, for what most of `status` and `report` never touches."""
-    program = f"import sys, exeunt.searcher.{module}; print(*{{'torch', 'matplotlib', 'scipy'}} & set(sys.modules))"
+    program = f"import sys, exeunt.searcher.cli.{module}; print(*{{'torch', 'matplotlib', 'scipy'}} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
 

@@ -1,1 +1,10 @@
-"""Seconds, memory, the device."""
+"""Seconds, memory, the device.
+
+device       What a timing depends on besides the schedule and the weights: the device, its driver, the versions and …
+device_lock  A kernel file lock per device: shared while images are sampled, exclusive while something is timed.
+memory       The most memory that something used while it ran, with a name that says what was counted.
+pieces       What a trajectory's time is made of, each piece alone and ready to run again and again.
+samples      Raw seconds of one measurement, as they are taken and as they are read back.
+stopwatch    Readings of the clock that mean something: nothing else of ours on the device, and the device's work all …
+throughput   How long schedules take: summed from the pieces of their plans for the search, and end to end for what …
+"""

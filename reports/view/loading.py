@@ -19,7 +19,8 @@ from ...backends.errors import printable
 from ...backends.quality.intervals import Distance, difference, estimate
 from ...backends.quality.names import TO_BASELINE
 from ...backends.timing.samples import Timing, environment_digest
-from ...studies.config.study import QualityConfig, StudyConfig, to_dict
+from ...studies.config.reading import to_dict
+from ...studies.config.study import QualityConfig, StudyConfig
 from ...studies.database.foreign import foreign_rows
 from ...studies.database.optuna.queries import study_attributes
 from ...studies.database.transactions import reading

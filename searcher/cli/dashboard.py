@@ -21,9 +21,10 @@ import click
 
 from ...backends.errors import InputError
 from ...studies.database.optuna.storage import optuna_storage
+from ...studies.database.urls import storage_url
 from ...studies.store.store import Store, open_store
 from ..monitoring.watch_output import until_signal
-from .flags.database import storage_flag, storage_url
+from .flags.database import storage_flag
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -13,9 +13,11 @@ from ...studies.database.engine import bare_engine
 from ...studies.database.errors import place, storage_errors
 from ...studies.database.foreign import foreign_rows
 from ...studies.database.transactions import reading
+from ...studies.database.urls import storage_url
+from ...studies.maintenance import upgrade as upgrading
 from ...studies.maintenance.backup import back_up_file
 from ...studies.maintenance.check import Finding, check_all, check_file
-from .flags.database import json_flag, storage_flag, storage_url
+from .flags.database import json_flag, storage_flag
 
 
 @click.group()
@@ -41,7 +43,7 @@ def check(context: click.Context, storage: str, quick: bool, as_json: bool) -> N
     engine = bare_engine(storage_url(storage), read_only=True)
     try:
         with storage_errors(engine), foreign_rows(place(engine)):
-            versions = schema.versions(engine)
+            versions = upgrading.versions(engine)
             current = versions.before == versions.after
             findings = check_all(engine, features=not quick) if current else _file_alone(engine)
     finally:
@@ -61,7 +63,7 @@ def _file_alone(engine: Engine) -> list[Finding]:
         return check_file(connection)
 
 
-def _show(engine: Engine, versions: schema.Upgrade, findings: list[Finding]) -> None:
+def _show(engine: Engine, versions: upgrading.Upgrade, findings: list[Finding]) -> None:
     click.echo(f"{place(engine)}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
     if versions.changed:
         click.echo(
@@ -96,7 +98,7 @@ def upgrade(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -
     try:
         with storage_errors(engine):
             made = None if no_backup else _backed_up(engine, backup)
-            done = schema.upgrade(engine)
+            done = upgrading.upgrade(engine)
     finally:
         engine.dispose()
     if as_json:
@@ -110,7 +112,7 @@ def upgrade(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -
 
 def _backed_up(engine: Engine, path: Path | None) -> Path | None:
     """The backup of an SQLite database that is about to be changed."""
-    versions = schema.versions(engine)
+    versions = upgrading.versions(engine)
     if engine.url.get_backend_name() != "sqlite" or not versions.changed:
         return None
     own = Path(place(engine))

@@ -26,7 +26,7 @@ from ...backends.networks.conformance.checks import Check, Failure, Kept, NotApp
 from ...backends.networks.conformance.suite import suite
 from ...backends.networks.registry import BUNDLED, NETWORKS, load
 from ...backends.timing.device import check_device, device_name
-from ...studies.config.study import parse_assignment
+from ...studies.config.reading import parse_assignment
 from .flags.database import json_flag
 from .flags.network import NETWORK_FLAGS, flags
 

@@ -25,7 +25,8 @@ from ...backends.sampling.loop import sample as sample_batches
 from ...backends.schedule import Schedule, dumps, load
 from ...reports.files.whole import write_whole
 from ...reports.view.interval import Interval, per_second
-from ...studies.config.study import StudyConfig, override
+from ...studies.config.reading import override
+from ...studies.config.study import StudyConfig
 from ...studies.interruption import interruptible
 from ..measuring.evaluate import Evaluation, remarks
 from ..measuring.evaluate import evaluate as measure

@@ -22,7 +22,9 @@ from ...reports.view.interval import per_second
 from ...reports.view.loading import load_view
 from ...reports.view.view import StudyView
 from ...studies.config.budget import Budget, parse_budget
-from ...studies.config.study import StudyConfig, override, refuse_difference
+from ...studies.config.reading import override, refuse_difference
+from ...studies.config.study import StudyConfig
+from ...studies.database.urls import is_default, storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.find import only_study, stored_config
 from ...studies.store.store import open_store
@@ -32,7 +34,7 @@ from ..measuring.setup import load_frames, resolve_device, set_up
 from ..search.estimate import Estimate, estimate, statement
 from ..search.loop import ladder
 from ..workers.launch import prepare, work_together
-from .flags.database import budget_flag, is_default, json_flag, storage_flag, storage_url, study_flag
+from .flags.database import budget_flag, json_flag, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import Telling, state, telling_flags
 from .flags.study import (

@@ -21,11 +21,13 @@ from ...reports.uncollected import uncollected
 from ...reports.view import selection
 from ...reports.view.loading import load_view
 from ...reports.view.view import Point, StudyView
-from ...studies.config.study import StudyConfig, override
+from ...studies.config.reading import override
+from ...studies.config.study import StudyConfig
 from ...studies.database.foreign import foreign_rows
+from ...studies.database.urls import storage_url
 from ...studies.store.find import only_study
 from ...studies.store.store import open_store
-from .flags.database import json_flag, storage_flag, storage_url, study_flag
+from .flags.database import json_flag, storage_flag, study_flag
 
 if TYPE_CHECKING:
     from ...reports.plots.samples import GridInfo

@@ -9,11 +9,12 @@ from ...backends.errors import json_text, printable
 from ...reports.view.loading import load_view
 from ...reports.view.view import StudyView
 from ...studies.database.foreign import foreign_rows
+from ...studies.database.urls import storage_url
 from ...studies.store.store import Store, open_store
 from ...studies.workers.status import standing
 from ..monitoring import watch_output
 from ..monitoring.watch import Watcher
-from .flags.database import json_flag, storage_flag, storage_url, study_flag
+from .flags.database import json_flag, storage_flag, study_flag
 
 LAST_ERRORS = 5
 

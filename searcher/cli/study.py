@@ -24,6 +24,7 @@ from ...reports.files.whole import write_whole
 from ...reports.terminal import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
 from ...studies.database.foreign import contradicted, foreign_rows
+from ...studies.database.urls import read_url, storage_url
 from ...studies.maintenance.backup import back_up
 from ...studies.maintenance.copy import copy_study
 from ...studies.maintenance.delete import Garbage, collect_garbage, delete_study, find_garbage
@@ -31,7 +32,7 @@ from ...studies.maintenance.list import Summary, summaries
 from ...studies.store.files import Kept
 from ...studies.store.store import Store, open_store
 from ...studies.workers.orders import give_order, withdraw_order
-from .flags.database import json_flag, read_url, storage_flag, storage_url
+from .flags.database import json_flag, storage_flag
 
 name_argument = click.argument("name")
 yes_flag = click.option("--yes", is_flag=True, help="Don't ask.")

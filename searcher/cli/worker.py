@@ -2,13 +2,14 @@
 
 import click
 
-from ...studies.config.study import parse_assignment
+from ...studies.config.reading import parse_assignment
+from ...studies.database.urls import storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.find import only_study
 from ..search.estimate import statement
 from ..search.session import Stopped
 from ..workers.join import join
-from .flags.database import storage_flag, storage_url, study_flag
+from .flags.database import storage_flag, study_flag
 from .flags.output import Telling, state, telling_flags
 
 

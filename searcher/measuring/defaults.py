@@ -13,7 +13,8 @@ from ...backends.networks.registry import BUNDLED
 from ...backends.quality.names import TO_BASELINE
 from ...backends.sampling.prompts import OWN
 from ...backends.user_code import own_source
-from ...studies.config.study import AUTO, SECTIONS, StudyConfig, override, says_nothing, settings
+from ...studies.config.reading import override, says_nothing, settings
+from ...studies.config.study import AUTO, SECTIONS, StudyConfig
 from ..spaces.full_schedule import settle
 
 DEFAULT_METRIC = "fd-efficientnet-lite0"

@@ -32,7 +32,8 @@ from ...backends.solvers.tables import find
 from ...backends.timing.device import check_device, device_id, environment
 from ...backends.timing.device_lock import DeviceLock
 from ...backends.timing.memory import keep_freed_memory
-from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig, override
+from ...studies.config.reading import override
+from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
 from ...studies.store.outlines import hold
 from ..spaces.baselines import Baseline, check_families
 from ..spaces.frame import Frame

@@ -13,16 +13,15 @@ from typing import NoReturn
 
 from ...backends.errors import Interrupted
 from ...backends.schedule import ExeuntError
-from ...reports.terminal import report
 from ...studies.config.budget import parse_budget
-from ...studies.config.study import from_dict
+from ...studies.config.reading import from_dict
 from ...studies.database.passwords import guard_output
 from ...studies.interruption import Interruption, interruptible
 from ..monitoring.endpoint import Endpoint
 from ..monitoring.json_lines import json_lines
 from ..monitoring.progress import Watch
 from ..monitoring.prometheus import metered
-from ..runner import begin, work
+from ..runner import begin, report, work
 from ..search.budget import Allowance
 from ..search.estimate import statement
 from ..search.opening import Arrival

@@ -5,9 +5,9 @@ from typing import Any
 
 import optuna
 
-from ...reports.terminal import report
 from ...studies.config.budget import parse_budget
-from ...studies.config.study import StudyConfig, override
+from ...studies.config.reading import override
+from ...studies.config.study import StudyConfig
 from ...studies.database.engine import optuna_storage
 from ...studies.database.foreign import foreign_rows
 from ...studies.interruption import Interruption
@@ -16,7 +16,7 @@ from ...studies.workers import shared_state
 from ...studies.workers.orders import order
 from ..measuring.setup import Laboratory, resolve_device, set_up
 from ..monitoring.progress import Watch
-from ..runner import work
+from ..runner import report, work
 from ..search.budget import Allowance
 from ..search.opening import Arrival, open_session
 from ..search.session import Stopped

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ...backends.errors import DeviceError
 from ...studies.config.budget import Budget, parse_budget
-from ...studies.config.study import StudyConfig, override, to_dict
+from ...studies.config.reading import override, to_dict
+from ...studies.config.study import StudyConfig
 from ...studies.interruption import Interruption
 from ...studies.store.find import stored_config
 from ...studies.store.store import open_store

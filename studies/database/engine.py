@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.exc import NoSuchModuleError
 
 from ...backends.errors import ExeuntError, InputError
-from . import passwords, schema
+from . import schema
 from .errors import place, storage_errors
 from .foreign import foreign_rows
 from .optuna.storage import optuna_storage
 from .transactions import READ_ONLY, open_transactions, pool_arguments, postgresql_arguments, sqlite_arguments
+from .urls import parse_url
 
 MOUNTS = Path("/proc/self/mounts")
 
@@ -83,9 +84,7 @@ def refuse_network(path: Path, mounts: Path) -> None:
         )
 
 
-__all__ = ["bare_engine", "open_engine", "optuna_storage", "parse_url"]
-
-KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+__all__ = ["bare_engine", "open_engine", "optuna_storage"]
 
 
 def open_engine(url: str, read_only: bool = False) -> Engine:
@@ -115,65 +114,6 @@ def bare_engine(url: str, read_only: bool = False) -> Engine:
     """
     parsed = parse_url(url)
     return _sqlite(parsed, read_only) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, read_only)
-
-
-def parse_url(url: str) -> URL:
-    """The URL of a database that studies can live in.
-
-    Raises:
-        InputError: it is no URL, names no file, or another kind of database.
-    """
-    _require_text(url)
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        fix = f"Write sqlite:///{url}." if url and ":" not in url else f"Write {KNOWN}."
-        raise InputError(f"storage: must be a URL, but got {_masked(url)}. {fix}") from None
-    passwords.remember(parsed)
-    shown = passwords.shown(parsed)
-    if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg2"):
-        fixed = passwords.shown(parsed.set(drivername="postgresql+psycopg"))
-        raise InputError(f"storage: the driver must be psycopg 3, but got {shown}. Write {fixed}.")
-    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise InputError(f"storage: must be {KNOWN}, but got {shown}. Use one of these.")
-    if parsed.drivername == "sqlite" and (parsed.query or parsed.database in (None, "", ":memory:")):
-        raise InputError(
-            f"storage: SQLite must name a file and nothing else, but got {shown}. Write sqlite:///exeunt.db."
-        )
-    if parsed.drivername == "sqlite":
-        _require_path(parsed.database or "")
-    return parsed
-
-
-def _require_text(url: str) -> None:
-    """Raises InputError for a file's name that is not UTF-8, which neither SQLite nor a URL can have."""
-    try:
-        url.encode()
-    except UnicodeEncodeError as error:
-        raise InputError("storage: a database's name must be UTF-8, but has other bytes. Rename the file.") from error
-
-
-def _require_path(text: str) -> None:
-    """Raises InputError for what can be no file's path: below nobody's home, too long, or out of reach."""
-    try:
-        Path(text).expanduser().stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return  # which is for those to say who need it
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        shown = text if len(text) <= 80 else f"{text[:77]}..."
-        raise InputError(
-            f"storage: must name a file, but {shown!r} can't be one ({reason}). Check the path."
-        ) from error
-
-
-def _masked(url: str) -> str:
-    """Text that is no URL, without what may be a password in it: whatever follows a colon."""
-    if ":" not in url:
-        return f"`{url}`"
-    scheme, _, rest = url.partition("://")
-    host = f"@{rest.rpartition('@')[2]}" if "@" in rest else ""
-    return f"`{scheme}://…{host}`" if rest else "`…`"
 
 
 def _sqlite(url: URL, read_only: bool) -> Engine:

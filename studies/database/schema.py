@@ -11,19 +11,18 @@ import fcntl
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, select, text
 
 from ...backends.errors import InputError, StorageError
-from ..store import outlines
 from . import passwords
 from .errors import place
-from .migrations import CURRENT, migrate
-from .optuna.storage import create_optuna_tables, upgradable_optuna, upgrade_optuna_tables
+from .migrations import CURRENT
+from .optuna.storage import create_optuna_tables
 from .tables import METADATA, VERSION
-from .transactions import clock, postgresql_arguments, reading, writing
+from .transactions import postgresql_arguments, reading, writing
 
 OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
 ADVISORY_LOCK = 0x657865756E74  # "exeunt"
@@ -80,83 +79,17 @@ def ensure(engine: Engine) -> None:
     sqlite = engine.url.get_backend_name() == "sqlite"
     if found.is_current and (not sqlite or _journal_mode(engine) == "wal"):
         return
-    with _creation_lock(engine):
+    with creation_lock(engine):
         if sqlite:
-            _use_wal(engine)
+            use_wal(engine)
         with writing(engine) as connection:
             if survey(connection).version == 0:
                 METADATA.create_all(connection)
-                _stamp(connection)
+                stamp(connection)
         create_optuna_tables(engine)
 
 
-@dataclass(frozen=True)
-class Upgrade:
-    """What an upgrade did: versions before and after, ours and Optuna's."""
-
-    before: int
-    after: int
-    optuna_before: str
-    optuna_after: str
-
-    @property
-    def changed(self) -> bool:
-        return (self.before, self.optuna_before) != (self.after, self.optuna_after)
-
-
-def versions(engine: Engine) -> Upgrade:
-    """What an upgrade would do.
-
-    Raises:
-        InputError: the database is newer than this Exeunt or this Optuna, belongs to something else, or is empty.
-    """
-    with reading(engine) as connection:
-        found = survey(connection)
-    _refuse_foreign(found, engine)
-    if found.version == 0 or not found.optuna:
-        raise InputError(f"storage: {place(engine)} holds no study yet. Start one with `exeunt optimize`.")
-    optuna = upgradable_optuna(engine)
-    return Upgrade(found.version, CURRENT, optuna.found, optuna.wanted)
-
-
-def upgrade(engine: Engine) -> Upgrade:
-    """Brings an older database to the current version, Optuna's tables too; a current one stays as it is.
-
-    Ours are changed in one transaction. Optuna changes its own, step by step, afterwards; what is cut off in between
-    goes on with the next call.
-
-    Raises:
-        InputError: it is newer than this Exeunt or this Optuna, belongs to something else, or workers are at it;
-            nothing was changed.
-    """
-    planned = versions(engine)
-    with _creation_lock(engine):
-        if engine.url.get_backend_name() == "sqlite":
-            _use_wal(engine)
-        with writing(engine, durable=True) as connection:
-            before = survey(connection).version
-            if before < CURRENT:
-                _refuse_workers(connection)
-                migrate(connection, before)
-                outlines.fill(connection)
-                _stamp(connection)
-        upgrade_optuna_tables(engine)
-    return replace(planned, before=before)
-
-
-def _refuse_workers(connection: Connection) -> None:
-    """An older Exeunt at work would go on with the tables that it knows."""
-    query = text("SELECT owner, heartbeat + lease_seconds FROM exeunt_workers WHERE ended IS NULL")
-    now = connection.execute(select(clock())).scalar_one()
-    alive = [owner for owner, until in connection.execute(query) if until > now]
-    if alive:
-        raise InputError(
-            f"storage: workers are at work on this database ({', '.join(alive[:3])}). Stop them with Ctrl-C, then "
-            "upgrade; one that was killed is waited for until its lease ends."
-        )
-
-
-def _stamp(connection: Connection) -> None:
+def stamp(connection: Connection) -> None:
     connection.execute(VERSION.delete())
     connection.execute(VERSION.insert().values(version=CURRENT))
 
@@ -168,8 +101,8 @@ def engine_url(engine: Engine) -> str:
 
 
 def _refuse(found: Survey, engine: Engine) -> None:
-    """Refuses what `_refuse_foreign` does, and an older version, which only `upgrade` may change."""
-    _refuse_foreign(found, engine)
+    """Refuses what `refuse_foreign` does, and an older version, which only `upgrade` may change."""
+    refuse_foreign(found, engine)
     if 0 < found.version < CURRENT:
         raise InputError(
             f"storage: this Exeunt works on databases of version {CURRENT}, but {place(engine)} has version "
@@ -177,7 +110,7 @@ def _refuse(found: Survey, engine: Engine) -> None:
         )
 
 
-def _refuse_foreign(found: Survey, engine: Engine) -> None:
+def refuse_foreign(found: Survey, engine: Engine) -> None:
     where = place(engine)
     if found.version > CURRENT:
         raise InputError(
@@ -196,7 +129,7 @@ def _refuse_foreign(found: Survey, engine: Engine) -> None:
 
 
 @contextmanager
-def _creation_lock(engine: Engine) -> Generator[None]:
+def creation_lock(engine: Engine) -> Generator[None]:
     """Keeps two processes from creating tables at once, for as long as the block lasts or its process lives.
 
     For SQLite the lock is on the folder: closing a second handle of the database file would drop SQLite's own locks.
@@ -227,7 +160,7 @@ def _journal_mode(engine: Engine, wanted: str = "") -> str:
         raw.close()
 
 
-def _use_wal(engine: Engine) -> None:
+def use_wal(engine: Engine) -> None:
     mode = _journal_mode(engine, "=WAL")
     if mode != "wal":
         raise StorageError(

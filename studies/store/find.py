@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ...backends.errors import InputError
 from ..config.study import StudyConfig
-from ..database.engine import parse_url
 from ..database.foreign import foreign_rows
 from ..database.schema import NoStudyYet
+from ..database.urls import parse_url
 from .store import open_store
 
 

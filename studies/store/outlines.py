@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, select
-
 from ...backends.plan import DECODE, SOLVER_STEP, compile_plan
 from ...backends.schedule import Schedule, block_evaluations, canonical, depths, parse
-from ..database.tables import SCHEDULES
 
 # Of how an outline is worked out, and of the names that plans give to kinds of calls. Others are worked out again.
 VERSION = 1
@@ -121,12 +118,3 @@ def stored_schedule(digest: str, text: str, stored: Mapping[str, Any] | None) ->
     if stored is not None and stored["version"] == VERSION:
         return StoredSchedule(from_json(digest, stored), text)
     return StoredSchedule(outline(parse(text)), text)
-
-
-def fill(connection: Connection) -> None:
-    """Works out the outlines that are missing, or were worked out in another way."""
-    rows = connection.execute(select(SCHEDULES)).all()
-    for row in rows:
-        if row.outline is None or row.outline["version"] != VERSION:
-            found = to_json(outline(parse(row.schedule)))
-            connection.execute(SCHEDULES.update().where(SCHEDULES.c.digest == row.digest).values(outline=found))

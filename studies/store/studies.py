@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Engine, distinct, func, select
 
 from ...backends.errors import InputError
 from ...backends.schedule import Schedule
+from ..config.reading import from_dict, refuse_difference, to_dict
 from ..config.rules import nearest
-from ..config.study import StudyConfig, from_dict, refuse_difference, to_dict
+from ..config.study import StudyConfig
 from ..database.errors import place
 from ..database.retries import patient
 from ..database.tables import CHUNKS, EVALUATIONS, MEMBERS, SCHEDULES, STUDIES, THROUGHPUTS, WORKERS

@@ -12,11 +12,13 @@ from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jsonschema
 import pytest
 from exeunt.backends import schedule as schedules
+from exeunt.backends.formats import ase
 from exeunt.backends.schedule import DROP, REUSE, RUN, Coefficients, Guidance, Schedule, ScheduleError, Step, forecast
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -531,63 +533,6 @@ def test_exits_must_fit(depths: list[int], identifier: str) -> None:
     assert refusal.value.identifier == identifier
 
 
-PUBLISHED = [28, 28, 24, 24, 20, 20, 16, 16, 12, 12]
-
-
-def test_ase_counts_from_the_data() -> None:
-    schedule = schedules.from_ase(PUBLISHED, staircase([999, 850.5, 800, 799, 100, 99.9, 0], num_blocks=28))
-    assert schedules.depths(schedule) == [12, 12, 12, 16, 28, 28, 28]
-    assert schedule.steps[0].blocks == (RUN,) * 12 + (DROP,) * 16
-
-
-def test_ase_converts_both_ways() -> None:
-    base = staircase([float(t) for t in range(999, -1, -37)], num_blocks=28)
-    assert schedules.to_ase(schedules.from_ase(PUBLISHED, base)) == PUBLISHED
-
-
-def test_a_tenth_that_no_step_visits_takes_its_neighbour_towards_the_data() -> None:
-    schedule = schedules.with_exits(staircase([950, 450], num_blocks=28), [12, 20])
-    assert schedules.to_ase(schedule) == [20, 20, 20, 20, 20, 20, 20, 20, 20, 12]
-
-
-def ase_schedule(**changes: Any) -> Schedule:
-    base = staircase([950, 940, 10])
-    step = {key: changes.pop(key) for key in ("unconditional", "guidance_at_step", "blocks") if key in changes}
-    if "guidance_at_step" in step:
-        step["guidance"] = step.pop("guidance_at_step")
-    first = replace(base.steps[0], **step)
-    return replace(base, steps=(first, *base.steps[1:]), **changes)
-
-
-TIMES_OF_SIGMA = schedules.Sampler("edm", "epsilon", "sigma", schedules.Noise("edm"))
-
-
-@pytest.mark.parametrize(
-    ("schedule", "identifier"),
-    [
-        (ase_schedule(blocks=(RUN,) * 6 + (REUSE,) * 6), "ase-action"),
-        (ase_schedule(blocks=(DROP,) * 6 + (RUN,) * 6), "ase-action"),
-        (ase_schedule(blocks=(RUN,) * 6 + (DROP,) * 6), "ase-depth-varies"),
-        (ase_schedule(guidance=Guidance(1.5), unconditional="skip"), "ase-guidance"),
-        (ase_schedule(guidance=Guidance(1.5), guidance_at_step=2.0), "ase-guidance"),
-        (ase_schedule(networks=staircase([9]).networks * 2), "ase-networks"),
-        (ase_schedule(networks=(schedules.NetworkSignature("DiT", "branch", (("branch", 12),)),)), "ase-granularity"),
-        (ase_schedule(sampler=TIMES_OF_SIGMA), "ase-time"),
-    ],
-)
-def test_what_ten_depths_cannot_say_is_refused(schedule: Schedule, identifier: str) -> None:
-    with pytest.raises(ScheduleError) as refusal:
-        schedules.to_ase(schedule)
-    assert refusal.value.identifier == identifier
-
-
-@pytest.mark.parametrize(("ten", "identifier"), [([28] * 9, "ase-count"), ([29] * 10, "exit-range")])
-def test_ten_depths_must_fit(ten: list[int], identifier: str) -> None:
-    with pytest.raises(ScheduleError) as refusal:
-        schedules.from_ase(ten, staircase([999, 0], num_blocks=28))
-    assert refusal.value.identifier == identifier
-
-
 # ---- the documentation -----------------------------------------------------------------------------------------------
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "schedule-format.md"
@@ -602,13 +547,17 @@ def test_documented_schedules_are_valid() -> None:
     assert schedules.parse(blocks[0]).digest in text
 
 
+def raised_by(module: ModuleType) -> set[str]:
+    return set(re.findall(r'_(?:fail|refuse)\(\s*"([a-z0-9-]+)"', Path(str(module.__file__)).read_text()))
+
+
 def test_every_identifier_is_documented() -> None:
-    raised = set(re.findall(r'_fail\(\s*"([a-z0-9-]+)"', Path(schedules.__file__).read_text()))
+    raised = {name for module in (schedules, ase) for name in raised_by(module)}
     assert raised <= set(re.findall(r"`([a-z0-9-]+)`", DOCUMENT.read_text()))
 
 
 def test_every_identifier_of_a_file_is_in_the_corpus() -> None:
-    raised = set(re.findall(r'_fail\(\s*"([a-z0-9-]+)"', Path(schedules.__file__).read_text()))
+    raised = raised_by(schedules)
     of_programs = {"exit-count", "unreadable", "too-large"}
     found = {path.name.split(".")[0] for path in BAD}
-    assert {name for name in raised - of_programs if not name.startswith("ase-")} == found
+    assert raised - of_programs == found

@@ -9,12 +9,13 @@ from click.testing import CliRunner
 from exeunt.backends import schedule
 from exeunt.backends.networks.registry import load
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.cli.flags.database import read_url, storage_url
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.measuring.setup import Laboratory, read_proposals, set_up
 from exeunt.studies.config.budget import parse_budget
-from exeunt.studies.config.study import StudyConfig, override, parse_assignment
-from exeunt.studies.database.engine import open_engine, parse_url
+from exeunt.studies.config.reading import override, parse_assignment
+from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.urls import parse_url, read_url, storage_url
 from exeunt.studies.store.find import is_there
 from hostile import bounded, damaged, mutated, quick, survives
 from hypothesis import given

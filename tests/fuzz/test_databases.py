@@ -19,7 +19,8 @@ from exeunt.reports.view.selection import Highlight
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.cli.main import cli
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.foreign import foreign_rows
 from exeunt.studies.database.tables import FILES
 from exeunt.studies.store.store import Store, open_store

@@ -10,7 +10,8 @@ from exeunt.backends.network import Network
 from exeunt.backends.networks.registry import load
 from exeunt.searcher.measuring.defaults import fit
 from exeunt.searcher.spaces.full_schedule import make_frame
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from hostile import ODD, damaged, mutated, quick, refuses, survives
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,7 +10,8 @@ from exeunt.backends.formats.registry import FORMATS, sniff
 from exeunt.backends.networks.registry import load
 from exeunt.backends.sampling import conditions, prompts
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.studies.config.study import StudyConfig, from_dict, from_toml, to_dict
+from exeunt.studies.config.reading import from_dict, from_toml, to_dict
+from exeunt.studies.config.study import StudyConfig
 from hostile import ODD, damaged, mutated, quick, refuses, survives, thorough
 from hypothesis import given
 from hypothesis import strategies as st

@@ -27,7 +27,8 @@ from exeunt.backends.timing.samples import environment_digest
 from exeunt.reports.view.interval import Interval
 from exeunt.reports.view.pareto import Score
 from exeunt.reports.view.view import Point, Quality, Spent, StudyView, Throughput
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.outlines import hold
 from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
 from exeunt.studies.store.store import Store, open_store

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from exeunt.backends.schedule import load
 from exeunt.reports.view.loading import load_view
 from exeunt.searcher.cli.main import cli
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.store import open_store
 
 

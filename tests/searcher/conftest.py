@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.networks.registry import load
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 
 
 @pytest.fixture(scope="session")

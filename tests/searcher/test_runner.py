@@ -12,7 +12,8 @@ from exeunt.searcher.monitoring.progress import Silent
 from exeunt.searcher.search.loop import FIRST_BASELINES
 from exeunt.searcher.search.promotion import WORST_EXCESS
 from exeunt.searcher.search.proposer import WORTHLESS
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.store import open_store

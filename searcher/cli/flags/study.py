@@ -10,7 +10,8 @@ from ....backends.errors import InputError
 from ....backends.networks.registry import BUNDLED
 from ....backends.solvers.spacings import SPACINGS
 from ....backends.solvers.tables import SOLVERS
-from ....studies.config.study import StudyConfig, from_toml, override, parse_assignment
+from ....studies.config.reading import from_toml, override, parse_assignment
+from ....studies.config.study import StudyConfig
 from ...search.proposer import SAMPLERS
 from ...spaces.registry import SPACES
 from .network import NETWORK_FLAGS

@@ -17,7 +17,8 @@ from ray.exceptions import RayError, RayTaskError
 from sqlalchemy import make_url
 
 from ....backends.errors import InputError
-from ....studies.config.study import AUTO, StudyConfig, override
+from ....studies.config.reading import override
+from ....studies.config.study import AUTO, StudyConfig
 from ..job import Job
 from ..launch import Hands
 from ..process import Event

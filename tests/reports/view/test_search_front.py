@@ -9,7 +9,8 @@ import pytest
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.search_front import FrontReader, SearchFront
 from exeunt.reports.view.view import Point
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.records import QualityRecord
 from exeunt.studies.store.store import Store, open_store
 from optuna._hypervolume import compute_hypervolume

@@ -12,7 +12,8 @@ from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.pareto import dominates, hypervolume
 from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import Point, StudyView, Throughput
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.store import Store, open_store
 
 

@@ -25,7 +25,8 @@ from exeunt.searcher.monitoring.watch import Glance, Watcher
 from exeunt.searcher.monitoring.watch_output import as_text, json_lines, left, values
 from exeunt.searcher.search.loop import ladder
 from exeunt.studies.config.budget import parse_budget
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.tables import WORKERS
 from exeunt.studies.database.transactions import writing
 from exeunt.studies.store.records import Claim, EvaluationKey, Member

@@ -7,7 +7,8 @@ from exeunt.backends.network import Network, UsualSampler
 from exeunt.backends.networks.registry import load
 from exeunt.searcher.measuring.defaults import adopt, fit
 from exeunt.searcher.spaces.full_schedule import make_frame
-from exeunt.studies.config.study import StudyConfig, from_dict, override, refuse_difference, to_dict
+from exeunt.studies.config.reading import from_dict, override, refuse_difference, to_dict
+from exeunt.studies.config.study import StudyConfig
 
 ELSEWHERE = {"checkpoint.path": "closed-form", "checkpoint.baseline_weights": ()}
 

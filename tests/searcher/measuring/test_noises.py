@@ -6,7 +6,8 @@ import pytest
 from exeunt.backends.schedule import parse
 from exeunt.reports.files.export import export
 from exeunt.searcher import runner
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 
 STUDIES = {
     "flow": {"checkpoint.options": {"noise": "flow"}, "baseline.spacing_options": {"shift": 3.0}},

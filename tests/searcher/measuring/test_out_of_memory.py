@@ -14,7 +14,8 @@ from exeunt.searcher.monitoring.progress import Silent
 from exeunt.searcher.search.budget import Allowance
 from exeunt.searcher.search.opening import open_session
 from exeunt.studies.config.budget import parse_budget
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.outlines import hold
 

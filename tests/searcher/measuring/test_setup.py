@@ -3,7 +3,8 @@
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.searcher.measuring.setup import set_up
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 
 
 @pytest.mark.parametrize("name", ["num_images", "final_images"])

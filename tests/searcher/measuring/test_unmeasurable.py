@@ -7,7 +7,8 @@ from exeunt.backends.sampling.loop import NonFiniteSamples
 from exeunt.backends.sampling.noise import initial_noise
 from exeunt.searcher import runner
 from exeunt.searcher.monitoring.progress import Silent
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.workers.status import standing_at
 
 NETWORK = f"{Path(__file__).parents[1] / 'fragile.py'}:Fragile"

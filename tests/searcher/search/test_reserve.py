@@ -16,7 +16,8 @@ from exeunt.searcher.search.opening import open_session
 from exeunt.searcher.search.reserve import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS, closing_seconds, reserve
 from exeunt.searcher.search.session import Session
 from exeunt.studies.config.budget import Budget, parse_budget
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.workers.status import standing_at
 

@@ -12,7 +12,8 @@ from exeunt.backends.networks.hf.load_pipeline import load_pipeline
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.measuring.defaults import executor
 from exeunt.searcher.measuring.setup import set_up
-from exeunt.studies.config.study import CheckpointConfig, QualityConfig, StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import CheckpointConfig, QualityConfig, StudyConfig
 from tiny_pipelines import tiny
 
 FEW = ["--num-steps", "6", "--num-images", "16", "--final-images", "24", "--batch-size", "16", "--device", "cpu"]

@@ -20,7 +20,8 @@ from exeunt.searcher.search.loop import ladder, measure_baselines, measure_propo
 from exeunt.searcher.search.opening import Arrival, open_session
 from exeunt.searcher.search.session import Session, Stopped, Unmanned, await_target
 from exeunt.studies.config.budget import parse_budget
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.outlines import hold
 from exeunt.studies.store.store import open_store

@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.studies.config.rules import defaults
-from exeunt.studies.config.study import (
-    FREE_SETTINGS,
-    SECTIONS,
-    QualityConfig,
-    StudyConfig,
+from exeunt.studies.config.reading import (
     difference,
     from_dict,
     from_toml,
@@ -23,6 +18,8 @@ from exeunt.studies.config.study import (
     settings,
     to_dict,
 )
+from exeunt.studies.config.rules import defaults
+from exeunt.studies.config.study import FREE_SETTINGS, SECTIONS, QualityConfig, StudyConfig
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 FOLDERS = ("studies", "searcher", "reports", "backends", "api")
-FILES = [path for folder in FOLDERS for path in sorted((Path(__file__).parents[3] / folder).glob("*.py"))]
+ROOT = Path(__file__).parents[3]
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")) if "assets" not in path.parts]
 # What hands text to a database. SQLite takes no parameters in a PRAGMA; the one word that is put in is a constant.
 SENDING = {"text", "exec_driver_sql", "execute", "executemany", "executescript", "DDL", "literal_column"}
 CONSTANT = {
-    ("studies/database/transactions.py", "PRAGMA busy_timeout={round(1000 * faults.BUSY_SECONDS)}"),
+    ("studies/database/transactions.py", "PRAGMA busy_timeout={round(1000 * errors.BUSY_SECONDS)}"),
     ("studies/database/schema.py", "PRAGMA journal_mode{wanted}"),
 }
 

@@ -13,6 +13,7 @@ from exeunt.studies.database import schema
 from exeunt.studies.database.engine import bare_engine, optuna_storage
 from exeunt.studies.database.migrations import CURRENT
 from exeunt.studies.database.transactions import reading
+from exeunt.studies.maintenance import upgrade as upgrading
 from exeunt.studies.store.store import open_store
 from optuna import load_study
 
@@ -39,7 +40,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def database(old: str) -> str:
     """A copy that was upgraded."""
     engine = bare_engine(f"sqlite:///{old}")
-    done = schema.upgrade(engine)
+    done = upgrading.upgrade(engine)
     engine.dispose()
     assert (done.before, done.after) == (1, CURRENT)
     return old

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Schedule
-from exeunt.studies.config.study import StudyConfig, override
+from exeunt.studies.config.reading import override
+from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.transactions import writing
 from exeunt.studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from exeunt.studies.store.leases import StaleClaim

@@ -1,0 +1,129 @@
+"""The URL of a study database: how it is written, where a command takes it from, what it must be."""
+
+import os
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from ...backends.errors import InputError
+from . import passwords
+
+KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+
+
+def parse_url(url: str) -> URL:
+    """The URL of a database that studies can live in.
+
+    Raises:
+        InputError: it is no URL, names no file, or another kind of database.
+    """
+    _require_text(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        fix = f"Write sqlite:///{url}." if url and ":" not in url else f"Write {KNOWN}."
+        raise InputError(f"storage: must be a URL, but got {_masked(url)}. {fix}") from None
+    passwords.remember(parsed)
+    shown = passwords.shown(parsed)
+    if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg2"):
+        fixed = passwords.shown(parsed.set(drivername="postgresql+psycopg"))
+        raise InputError(f"storage: the driver must be psycopg 3, but got {shown}. Write {fixed}.")
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise InputError(f"storage: must be {KNOWN}, but got {shown}. Use one of these.")
+    if parsed.drivername == "sqlite" and (parsed.query or parsed.database in (None, "", ":memory:")):
+        raise InputError(
+            f"storage: SQLite must name a file and nothing else, but got {shown}. Write sqlite:///exeunt.db."
+        )
+    if parsed.drivername == "sqlite":
+        _require_path(parsed.database or "")
+    return parsed
+
+
+def _require_text(url: str) -> None:
+    """Raises InputError for a file's name that is not UTF-8, which neither SQLite nor a URL can have."""
+    try:
+        url.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("storage: a database's name must be UTF-8, but has other bytes. Rename the file.") from error
+
+
+def _require_path(text: str) -> None:
+    """Raises InputError for what can be no file's path: below nobody's home, too long, or out of reach."""
+    try:
+        Path(text).expanduser().stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return  # which is for those to say who need it
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise InputError(
+            f"storage: must name a file, but {shown!r} can't be one ({reason}). Check the path."
+        ) from error
+
+
+def _masked(url: str) -> str:
+    """Text that is no URL, without what may be a password in it: whatever follows a colon."""
+    if ":" not in url:
+        return f"`{url}`"
+    scheme, _, rest = url.partition("://")
+    host = f"@{rest.rpartition('@')[2]}" if "@" in rest else ""
+    return f"`{scheme}://…{host}`" if rest else "`…`"
+
+
+DEFAULT_STORAGE = "sqlite:///exeunt.db"
+
+
+STORAGE = "EXEUNT_STORAGE"
+
+
+STORAGE_FILE = "EXEUNT_STORAGE_FILE"
+
+
+MAX_URL_BYTES = 10_000
+
+
+def storage_url(text: str) -> str:
+    """A database's URL; a file's name stands for an SQLite database there."""
+    return text if "://" in text else f"sqlite:///{text}"
+
+
+def unflagged_storage() -> str:
+    """The database that a command opens without any flag."""
+    if url := os.environ.get(STORAGE, "").strip():
+        return url
+    if path := os.environ.get(STORAGE_FILE):
+        return read_url(Path(path))
+    return DEFAULT_STORAGE
+
+
+def read_url(path: Path) -> str:
+    """The URL in the first line of a file.
+
+    Raises:
+        InputError: the file can't be read, or its first line is empty.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            url = file.readline(MAX_URL_BYTES).strip()
+    except OSError as error:
+        raise InputError(f"storage: the file {path} can't be read ({error.strerror}). Check the path.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"storage: the file {path} must have a URL in its first line, but isn't text.") from None
+    if not url:
+        raise InputError(f"storage: the file {path} must have a URL in its first line, but that is empty.")
+    return url
+
+
+def is_default(url: str) -> bool:
+    """Whether a command finds this database, whose URL has no password, without --storage."""
+    return _without_password(url) == _without_password(storage_url(unflagged_storage()))
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return str(Path(parsed.database or "").expanduser().absolute())
+    return passwords.typed(parsed)
