@@ -16,7 +16,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from exeunt.backends.networks.hf.live.apply import apply, call_arguments, remove
-    from exeunt.backends.networks.registry import load as load_network
+    from exeunt.backends.networks.registry import load_network as load_network
     from exeunt.backends.sampling.loop import sample
     from exeunt.backends.schedule import ExeuntError, Schedule, ScheduleError
     from exeunt.backends.schedule import load as load_schedule
@@ -53,7 +53,7 @@ _HOMES = {
     "apply": ("backends.networks.hf.live.apply", "apply"),
     "call_arguments": ("backends.networks.hf.live.apply", "call_arguments"),
     "evaluate": ("searcher.measuring.evaluate", "evaluate"),
-    "load_network": ("backends.networks.registry", "load"),
+    "load_network": ("backends.networks.registry", "load_network"),
     "load_schedule": ("backends.schedule", "load"),
     "optimize": ("searcher.runner", "optimize"),
     "override": ("studies.config.reading", "override"),

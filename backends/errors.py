@@ -54,7 +54,7 @@ REPLACEMENT = "?"  # which every font has
 # Control characters begin a terminal's commands, format characters turn the direction of writing round, and lone
 # surrogates can't be encoded. Joiners belong to some languages' words, and ends of lines to texts.
 STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-KEPT = frozenset("\n\t\u200c\u200d")
+_KEPT = frozenset("\n\t\u200c\u200d")
 
 
 def printable(text: str) -> str:
@@ -70,4 +70,4 @@ def json_text(value: Any, indent: int | None = 2) -> str:
 
 
 def _steering(text: str) -> list[str]:
-    return [each for each in set(text) if each not in KEPT and unicodedata.category(each) in STEERING]
+    return [each for each in set(text) if each not in _KEPT and unicodedata.category(each) in STEERING]

@@ -145,8 +145,8 @@ def _taylor(k: int, gaps: tuple[int, ...]) -> tuple[Fraction, ...]:
 # ---- what every block reads, and so which calls there are ------------------------------------------------------------
 
 Terms: TypeAlias = tuple[tuple[int, Fraction], ...]  # (step, weight), newest first
-Value: TypeAlias = tuple[int, Branch, int]  # the value that a block (last) stored at a step (first) in a branch
-Profile: TypeAlias = tuple[tuple[int, Branch, Fraction], ...]  # who reads a value: step, branch, weight
+StoredValue: TypeAlias = tuple[int, Branch, int]  # the value that a block (last) stored at a step (first) in a branch
+Readers: TypeAlias = tuple[tuple[int, Branch, Fraction], ...]  # who reads a value: step, branch, weight
 
 
 @dataclass
@@ -155,7 +155,7 @@ class _Draft:
 
     terms: list[dict[Branch, list[Terms]]]  # per step, branch, block
     joint: list[bool]  # whether a step's branches go in one call
-    profiles: dict[Value, list[tuple[int, Branch, Fraction]]]
+    profiles: dict[StoredValue, list[tuple[int, Branch, Fraction]]]
 
 
 def compile_plan(schedule: Schedule, *, joint: bool = True) -> Plan:
@@ -221,14 +221,14 @@ def _calls(draft: _Draft, s: int) -> list[tuple[Branch, ...]]:
     return [branches] if draft.joint[s] else [(branch,) for branch in branches]
 
 
-def _groups(schedule: Schedule, draft: _Draft) -> dict[Value, int]:
+def _groups(schedule: Schedule, draft: _Draft) -> dict[StoredValue, int]:
     """For every value that is read, the first block of the group that it is stored with."""
-    firsts: dict[Value, int] = {}
+    firsts: dict[StoredValue, int] = {}
     for s, step in enumerate(schedule.steps):
         kinds = schedule.networks[step.network].block_kinds
         fusible = fuses(kinds)
         for branches in _calls(draft, s):
-            before: tuple[Profile, ...] | None = None
+            before: tuple[Readers, ...] | None = None
             for j, kind in enumerate(kinds):
                 profile = tuple(tuple(draft.profiles.get((s, branch, j), ())) for branch in branches)
                 pair = fusible and j > 0 and kind == kinds[j - 1] == "residual"
@@ -245,9 +245,11 @@ def _groups(schedule: Schedule, draft: _Draft) -> dict[Value, int]:
 class _Emitter:
     """Walks the calls in order and hands out slots: a free one to each stored group, until its last read."""
 
-    def __init__(self, schedule: Schedule, draft: _Draft, firsts: dict[Value, int]) -> None:
+    def __init__(self, schedule: Schedule, draft: _Draft, firsts: dict[StoredValue, int]) -> None:
         self.schedule, self.draft, self.firsts = schedule, draft, firsts
-        self.slots: dict[Value, int] = {}  # by the group's first block; a joint call's group has one for both branches
+        self.slots: dict[
+            StoredValue, int
+        ] = {}  # by the group's first block; a joint call's group has one for both branches
         self.releases: dict[tuple[int, Branch], list[int]] = {}  # by the step and first branch of the last reading call
         self.free: list[int] = []
         self.num_slots = 0
@@ -307,7 +309,7 @@ class _Emitter:
     def _reads(self, s: int, branches: tuple[Branch, ...], span: Sequence[int]) -> tuple[Read, ...]:
         """One read a group, newest first: its blocks are neighbours that read alike, so all of them are in the span."""
         branch = branches[0]
-        found: dict[Value, Fraction] = {}
+        found: dict[StoredValue, Fraction] = {}
         for j in span:
             for r, weight in self.draft.terms[s][branch][j]:
                 found[r, branch, self.firsts[r, branch, j]] = weight

@@ -13,7 +13,7 @@ from typing import Any
 from .checkpoints.files import is_file
 from .errors import InputError, nearest
 
-SUFFIX = ".py"
+_SUFFIX = ".py"
 
 
 def own_class(name: str, base: type) -> Any:
@@ -69,8 +69,8 @@ def own_function(name: str, what: str) -> Callable[..., Any]:
 def own_source(name: str) -> bytes | None:
     """What the file behind "FILE.py:name" or an imported "module:name" holds; None where it has none."""
     source, _ = _parts(name)
-    path = source if source.endswith(SUFFIX) else getattr(sys.modules.get(source), "__file__", None)
-    return Path(path).read_bytes() if path and Path(path).suffix == SUFFIX and is_file(Path(path)) else None
+    path = source if source.endswith(_SUFFIX) else getattr(sys.modules.get(source), "__file__", None)
+    return Path(path).read_bytes() if path and Path(path).suffix == _SUFFIX and is_file(Path(path)) else None
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -81,7 +81,7 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _module(name: str, what: str, kind: str) -> ModuleType:
     source, _ = _parts(name)
-    if source.endswith(SUFFIX):
+    if source.endswith(_SUFFIX):
         return _from_file(Path(source), what, kind)
     return _from_module(source, name, what, kind)
 

@@ -38,7 +38,7 @@ from exeunt.backends.solvers.tables import make_schedule
 from exeunt.backends.timing.device import environment
 from exeunt.backends.timing.memory import keep_freed_memory
 from exeunt.backends.timing.samples import paired_ratio
-from exeunt.backends.timing.stopwatch import alone, room_for_another, seconds_of
+from exeunt.backends.timing.stopwatch import device_alone, room_for_another, time_run
 from torch import Tensor
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
@@ -150,7 +150,7 @@ def take(case: Case, device: torch.device, *, swapped: bool) -> dict[str, float]
     seconds = dict.fromkeys(ways, 0.0)
     for name in (first, second, second, first):
         ways[name](case)
-        seconds[name] += seconds_of(case.run, device)
+        seconds[name] += time_run(case.run, device)
     return seconds
 
 
@@ -188,7 +188,7 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     device, figures = torch.device(options.device), dict[str, float | bool]()
-    with alone(device):
+    with device_alone(device):
         cases = [dit(options), sd3(options)]
         equal = {case.name: equal_images(case) for case in cases}
         found = measure(cases, device, options)

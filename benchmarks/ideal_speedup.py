@@ -26,15 +26,15 @@ from statistics import fmean, median
 
 import torch
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.dit import PUBLIC_NOISE, SIZES, DiT, DiTNetwork
-from exeunt.backends.sampling.loop import run
+from exeunt.backends.networks.dit import DIT_SIZES, PUBLIC_NOISE, DiT, DiTNetwork
+from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.schedule import DROP, REUSE, Coefficients, Schedule, depths, with_exits
-from exeunt.backends.solvers.tables import make_schedule, rows
+from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from exeunt.backends.timing.device import environment
 from exeunt.backends.timing.memory import keep_freed_memory
 from exeunt.backends.timing.pieces import inputs
 from exeunt.backends.timing.samples import Ratio, paired_ratio
-from exeunt.backends.timing.stopwatch import alone, room_for_another, seconds_of
+from exeunt.backends.timing.stopwatch import device_alone, room_for_another, time_run
 from torch import Tensor
 
 TAILS = {"drop": DROP, "reuse": REUSE}
@@ -60,9 +60,9 @@ SETTINGS = {"dit-xl-2": Setting(batch_size=1, num_steps=3, rounds=11, mean_depth
 def load(name: str, device: str, dtype: torch.dtype) -> DiTNetwork:
     """A checkpoint, or random weights of a paper's shape: "dit-s-8" is DiT-S, patches of 8 on 32 × 32 × 4 latents."""
     size, _, patch = name.rpartition("-")
-    shapes = {key.lower(): shape for key, shape in SIZES.items()}
+    shapes = {key.lower(): shape for key, shape in DIT_SIZES.items()}
     if size not in shapes:
-        loaded = registry.load(name, device, dtype)
+        loaded = registry.load_network(name, device, dtype)
         assert isinstance(loaded, DiTNetwork), "the hand-written loop is a DiT's"
         return loaded
     depth, width, num_heads = shapes[size]
@@ -180,7 +180,7 @@ def cases(network: DiTNetwork, full: Schedule, start: Trajectory, setting: Setti
     """Every tail action at every mean depth, or as near to it as whole depths come."""
 
     def ours(schedule: Schedule) -> Callable[[], Tensor]:
-        return lambda: run([network], schedule, start.noise, (), start.labels)
+        return lambda: sample_batch([network], schedule, start.noise, (), start.labels)
 
     def case(tail: str, mean: int, exits: Sequence[int], evaluate: Evaluate) -> Case:
         schedule = with_exits(full, exits, TAILS[tail])
@@ -211,7 +211,7 @@ def trajectory(network: DiTNetwork, full: Schedule, batch_size: int) -> Trajecto
     assert given.conditions is not None
     noise = given.noise.to(network.device)
     times = [torch.full((batch_size,), step.time, device=network.device) for step in full.steps]
-    return Trajectory(noise, network.dtype, given.conditions.to(network.device), times, rows(full))
+    return Trajectory(noise, network.dtype, given.conditions.to(network.device), times, solver_rows(full))
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def take(case: Case, device: torch.device, *, swapped: bool) -> Times:
     order = ["full", *inner, *inner[::-1], "full"]
     seconds = dict.fromkeys(order, 0.0)
     for name in order:
-        seconds[name] += seconds_of(getattr(case, name), device)
+        seconds[name] += time_run(getattr(case, name), device)
     return Times(**seconds)
 
 
@@ -312,7 +312,7 @@ def main() -> None:
     start = trajectory(network, full, setting.batch_size)
     pairs = cases(network, full, start, setting)
     tolerance = 1e-3 if network.dtype == torch.float32 else 0.1  # halves round differently in another order
-    with alone(network.device):
+    with device_alone(network.device):
         for case in pairs:  # which also warms up
             torch.testing.assert_close(case.ours(), case.by_hand(), rtol=tolerance, atol=tolerance)
         pairs[0].full()

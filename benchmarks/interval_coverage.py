@@ -22,7 +22,15 @@ from math import sqrt
 
 import numpy as np
 from exeunt.backends.quality.frechet import ReferenceRoot, Spectrum, frechet
-from exeunt.backends.quality.intervals import LEVEL, Array, Distance, difference, estimate, t_quantile, variance
+from exeunt.backends.quality.intervals import (
+    LEVEL,
+    Distance,
+    FloatArray,
+    estimate_distance,
+    paired_difference,
+    t_quantile,
+    variance,
+)
 
 DECAY = 1.2
 CORRELATION = 0.98
@@ -36,7 +44,7 @@ class Schedule:
     offset: float
     variances: tuple[float, float]
 
-    def features(self, noise: Array, scales: Array) -> Array:
+    def features(self, noise: FloatArray, scales: FloatArray) -> FloatArray:
         """(n, D) features of noise (n, D); `scales` are the reference's deviations (D,)."""
         signs = np.where(np.arange(len(scales)) % 2, 1.0, -1.0)
         spread = np.sqrt(np.linspace(*self.variances, len(scales)))
@@ -49,7 +57,7 @@ CASES = {
 }
 
 
-def draws(case: str, num_images: int, dim: int, count: int, seed: int) -> Iterator[tuple[Array, Array]]:
+def draws(case: str, num_images: int, dim: int, count: int, seed: int) -> Iterator[tuple[FloatArray, FloatArray]]:
     """Features of both schedules on the same noises, `count` times."""
     generator = np.random.default_rng([seed, num_images, dim])
     scales = np.arange(1, dim + 1) ** (-DECAY / 2)
@@ -66,7 +74,7 @@ def reference_root(dim: int) -> ReferenceRoot:
     return ReferenceRoot(np.zeros(dim), np.diag(np.sqrt(values)), float(values.sum()))
 
 
-def influence_function_error(features: Array, root: ReferenceRoot) -> float:
+def influence_function_error(features: FloatArray, root: ReferenceRoot) -> float:
     """The standard error by the influence function, 2 C_i·(μ₁ − μ₂) + |C_i|² − √(n − 1) Σ_k U_ik² s_k."""
     mean = features.mean(axis=0)
     centred = features - mean
@@ -89,7 +97,7 @@ class Row:
 
 def summarise(distances: Sequence[Distance]) -> Row:
     """Coverage, and error, interval and jackknife beside the true deviation (roots of mean squares)."""
-    found = [estimate(distance) for distance in distances]
+    found = [estimate_distance(distance) for distance in distances]
     values = np.array([one.value for one in found])
     deviation = float(values.std(ddof=1))
     held = np.mean([one.lower <= values.mean() <= one.upper for one in found])
@@ -110,7 +118,7 @@ def measure(case: str, num_images: int, dim: int, count: int, seed: int) -> dict
             influence.append(influence_function_error(one, root) ** 2)
     rows = {
         "value": summarise(first),
-        "paired": summarise([difference(one, other) for one, other in zip(first, second, strict=True)]),
+        "paired": summarise([paired_difference(one, other) for one, other in zip(first, second, strict=True)]),
     }
     plain = sqrt(np.mean(influence)) / rows["value"].true_deviation
     figures = {f"influence_function_error_{case}_{dim}": plain}

@@ -30,13 +30,13 @@ from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import Schedule, block_evaluations, canonical
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.operations import keep_operations
-from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.search.proposer import WORTHLESS
 from exeunt.searcher.spaces.registry import make_space
 from exeunt.studies.database.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
 from exeunt.studies.database.transactions import insert_once, writing
 from exeunt.studies.maintenance.rows import optuna_tables
-from exeunt.studies.store.outlines import outline, to_json
+from exeunt.studies.store.outlines import summarize, summary_to_json
 from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord
 from exeunt.studies.store.store import Store, open_store
 from optuna.distributions import distribution_to_json
@@ -135,7 +135,7 @@ class Grown:
 def grow(store: Store, trials: int) -> None:
     """Brings the study to so many trials."""
     config = store.studies.config(STUDY)
-    laboratory = set_up(config)
+    laboratory = load_setup(config)
     space = make_space(config.search.space, laboratory.frame)
     full = block_evaluations(laboratory.frame.full)
     chance = random.Random(0)
@@ -190,7 +190,7 @@ def write(connection: Connection, like: Like, space: dict[str, Any], grown: list
     timed_kinds = set[str]()
     for number, each in enumerate(grown):
         digest, evaluation = each.schedule.digest, last + 1 + number
-        stored = {"schedule": canonical(each.schedule).decode(), "outline": to_json(outline(each.schedule))}
+        stored = {"schedule": canonical(each.schedule).decode(), "outline": summary_to_json(summarize(each.schedule))}
         connection.execute(SCHEDULES.insert().values(digest=digest, **stored))
         values = {**asdict(member), "label": f"trial {first + number}", "role": "trial", "family": ""}
         values |= {"schedule_digest": digest, "trial_number": first + number, "study": STUDY}

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/sampler_overhead.py [--repeats 24] [--device cpu]
 
-Three ways through the same trajectory take turns within one run, in every order: `sampling.run`, the network calls
+Three ways through the same trajectory take turns within one run, in every order: `sample_batch`, the network calls
 alone on the inputs recorded from it, and a loop over diffusers' DPMSolverMultistepScheduler with the same network. A
 ratio is between the means of the fastest quarters, since other work on the machine only ever adds time; the quartiles
 of the ratios of neighbours stand beside it. Then the network is replaced by one that returns a stored tensor, which
@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from diffusers import DPMSolverMultistepScheduler
 from exeunt.backends.network import Network
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling import loop as sampling
 from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import Schedule
@@ -64,7 +64,7 @@ def record(network: Network, schedule: Schedule, noise: Tensor, labels: Tensor) 
             found.append((x.clone(), rest[0], rest[1]))  # type: ignore[arg-type]
             return self.network.evaluate(x, *rest)  # type: ignore[arg-type]
 
-    sampling.run([Recorder(network)], schedule, noise, [], labels)  # type: ignore[list-item]
+    sampling.sample_batch([Recorder(network)], schedule, noise, [], labels)  # type: ignore[list-item]
     return found
 
 
@@ -133,17 +133,17 @@ def measure(network: Network, scale: float | None, repeats: int) -> dict[str, fl
     noise = draws.initial_noise(0, range(BATCH_SIZE), network.sample_shape).to(network.device)
     labels = (torch.arange(BATCH_SIZE) % (network.num_classes or 1)).to(network.device)
     calls = record(network, schedule, noise, labels)
-    ours = sampling.run([network], schedule, noise, [], labels)
+    ours = sampling.sample_batch([network], schedule, noise, [], labels)
     theirs = with_diffusers(network, schedule, noise, labels, scale)
     assert (ours - theirs).abs().max() < 1e-3 * ours.abs().max(), "both loops must sample the same images"
     still = Still(network)
     ways: dict[str, Callable[[], object]] = {
-        "ours": lambda: sampling.run([network], schedule, noise, [], labels),
+        "ours": lambda: sampling.sample_batch([network], schedule, noise, [], labels),
         "bare": lambda: bare(network, calls),
         "diffusers": lambda: with_diffusers(network, schedule, noise, labels, scale),
     }
     loops: dict[str, Callable[[], object]] = {
-        "ours": lambda: sampling.run([still], schedule, noise, [], labels),  # type: ignore[list-item]
+        "ours": lambda: sampling.sample_batch([still], schedule, noise, [], labels),  # type: ignore[list-item]
         "diffusers": lambda: with_diffusers(still, schedule, noise, labels, scale),  # type: ignore[arg-type]
     }
     found = interleaved(ways, repeats, network.device)
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="fashion-dit")
     options = parser.parse_args()
     keep_freed_memory()
-    network, figures = load(options.checkpoint, options.device), {}
+    network, figures = load_network(options.checkpoint, options.device), {}
     for name, scale in (("unguided", None), ("guided", 1.5)):
         found = measure(network, scale, options.repeats)
         figures |= {f"{name}_{key}": value for key, value in found.items()}

@@ -47,7 +47,9 @@ def random_times(count: int, source: random.Random) -> list[float]:
 
 @cache
 def model_of(noise: Noise, prediction: str, dtype: torch.dtype = torch.float32) -> Network:
-    return registry.load("closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype)
+    return registry.load_network(
+        "closed-form", components=3, num_blocks=2, prediction=prediction, noise=noise, dtype=dtype
+    )
 
 
 def schedule_of(case: Case, noise: Noise, prediction: str, steps: int | list[float]) -> Schedule:
@@ -117,7 +119,9 @@ def our_trajectory(model: Network, schedule: Schedule, noises: Tensor) -> Tensor
     found: list[Tensor] = []
     labels = torch.arange(noises.shape[1]) % 4  # 3 is the null label
     needed = noises[1 : loop.num_draws(schedule)]
-    loop.run([model], schedule, noises[0], needed, labels, observe=lambda s, values: found.append(values.x_next))
+    loop.sample_batch(
+        [model], schedule, noises[0], needed, labels, observe=lambda s, values: found.append(values.x_next)
+    )
     return torch.stack(found)
 
 

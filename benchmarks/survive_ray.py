@@ -27,7 +27,7 @@ os.environ["RAY_DISABLE_IMPORT_WARNING"] = "1"
 from exeunt.studies.database.engine import open_engine
 from exeunt.studies.database.tables import WORKERS
 from exeunt.studies.database.transactions import reading
-from exeunt.studies.workers.status import standing_at
+from exeunt.studies.workers.status import read_status
 from ray.cluster_utils import Cluster
 from sqlalchemy import select
 from survive_databases import Database, databases
@@ -108,7 +108,7 @@ def verdict(database: Database, observer: Observer, study: Study, log: Path) -> 
         "lost": len(observer.lost()),
         "duplicated": duplicated(engine),
         "zombies": len(zombies(engine)) + sum(Path(f"/proc/{pid}").exists() for pid, _ in workers),
-        "finished": standing_at(database.url, STUDY).finished,
+        "finished": read_status(database.url, STUDY).finished,
         "incomplete": incomplete(engine, study),
         "sound": checked.returncode == 0 and '"findings": []' in checked.stdout,
         "starts": len(workers),

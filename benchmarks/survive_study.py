@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import SUFFIX, Schedule, save, with_exits
 from exeunt.searcher.measuring.setup import load_frames
 from exeunt.studies.config.reading import override
@@ -143,7 +143,7 @@ def searched(folder: Path, seconds: float) -> Study:
 
 def write_reference(folder: Path) -> Path:
     """Real images of the closed-form network's mixture."""
-    network = load("closed-form")
+    network = load_network("closed-form")
     latents = torch.from_numpy(network.mixture.draw(1000, seed=1)).float().reshape(-1, *network.sample_shape)
     path = folder / "real.npz"
     np.savez(path, images=network.decode(latents).permute(0, 2, 3, 1).numpy())

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .files.tables import to_csv, to_json
+from .files.tables import report_to_json, to_csv
 from .files.whole import write_whole
 from .view.view import StudyView
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from .plots.samples import GridInfo
 
 
-T = TypeVar("T")
+_T = TypeVar("T")
 
 
-def meanwhile(work: Callable[[], T]) -> Callable[[], T]:
+def meanwhile(work: Callable[[], _T]) -> Callable[[], _T]:
     """Begins some work, and returns what waits for its result.
 
     A copy of this process does it, to which nothing has to be sent and which sends its result back. Where there can be
@@ -43,7 +43,7 @@ def meanwhile(work: Callable[[], T]) -> Callable[[], T]:
         process.start()
     sender.close()
 
-    def result() -> T:
+    def result() -> _T:
         try:
             return receiver.recv()
         except (EOFError, OSError):
@@ -55,7 +55,7 @@ def meanwhile(work: Callable[[], T]) -> Callable[[], T]:
     return result
 
 
-def _send(work: Callable[[], T], sender: Connection) -> None:
+def _send(work: Callable[[], _T], sender: Connection) -> None:
     with suppress(BaseException):  # whose message is the other process's to write; it sees that the pipe is closed
         sender.send(work())
 
@@ -78,7 +78,7 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
 
     drawn = figures(view, grid)
     plots = meanwhile(lambda: {f"{name}.{kind.__name__}": kind(drawn[name]) for name in drawn for kind in (png, pdf)})
-    texts = {PAGE: render(view, grid, drawn), "report.json": to_json(view), "report.csv": to_csv(view)}
+    texts = {PAGE: render(view, grid, drawn), "report.json": report_to_json(view), "report.csv": to_csv(view)}
     contents = {name: text.encode() for name, text in texts.items()} | plots()
     for name, content in contents.items():
         write_whole(folder / name, content)

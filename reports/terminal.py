@@ -9,25 +9,25 @@ from rich.table import Table
 
 from ..backends.errors import printable
 from ..studies.database.urls import is_default
-from .files.tables import to_json
+from .files.tables import report_to_json
 from .page.headline import details, headline, with_interval
 from .view.interval import per_second, spelled
-from .view.standard import Kind
+from .view.standard import QualityKind
 from .view.view import Point, StudyView
 
 TABLE_WIDTH = 140
 # The columns of quality, by how the study states it.
-QUALITY: dict[Kind, tuple[str, ...]] = {
+QUALITY: dict[QualityKind, tuple[str, ...]] = {
     "reference": ("excess distance", "× full's"),
     "baseline": ("distance to full", "of noise"),
     "score": ("score", "lost", "of noise"),
 }
 
 
-def show(view: StudyView, as_json: bool) -> None:
+def show_front(view: StudyView, as_json: bool) -> None:
     """Prints a study's result on standard output: as JSON what `exeunt report --json` prints, else as text."""
     if as_json:
-        click.echo(to_json(view), nl=False)
+        click.echo(report_to_json(view), nl=False)
         return
     click.echo()
     for sentence in (headline(view), *details(view)):

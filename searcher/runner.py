@@ -15,13 +15,13 @@ from ..studies.database.urls import DEFAULT_STORAGE, storage_url
 from ..studies.interruption import Interruption
 from ..studies.store.find import stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
-from .measuring.defaults import adopt
-from .measuring.setup import Laboratory, read_proposals, set_up
-from .monitoring.progress import Silent, Watch
-from .search.budget import Allowance, refuse_too_small
+from .measuring.defaults import keep_stored_defaults
+from .measuring.setup import StudySetup, load_setup, read_proposals
+from .monitoring.progress import ProgressListener, Silent
+from .search.budget import BudgetMeter, refuse_too_small
 from .search.front import measure_front
 from .search.loop import measure_baselines, measure_proposals
-from .search.opening import Arrival, open_session
+from .search.opening import WorkerRole, open_session
 from .search.peers import LOOK_SECONDS
 from .search.session import Session
 
@@ -32,9 +32,9 @@ def optimize(
     *,
     budget: Budget | None = None,
     proposals: Sequence[Path] = (),
-    watch: Watch | None = None,
+    watch: ProgressListener | None = None,
     interruption: Interruption | None = None,
-    announce: Callable[[Laboratory], object] | None = None,
+    announce: Callable[[StudySetup], object] | None = None,
 ) -> StudyView:
     """Search schedules, measure the front again on noises that no selection saw, and write the report.
 
@@ -54,19 +54,19 @@ def optimize(
         Interrupted: a signal came; everything committed is kept.
         StorageError: the database is out of reach.
     """
-    allowance = Allowance(refuse_too_small(budget or parse_budget(config.run.budget)))
+    allowance = BudgetMeter(refuse_too_small(budget or parse_budget(config.run.budget)))
     with begin(
         config,
         storage_url(storage),
         allowance,
-        Arrival(),
+        WorkerRole(),
         proposals=proposals,
         watch=watch or Silent(),
         interruption=interruption or Interruption(),
         announce=announce,
     ) as session:
-        work(session)
-        report(session)
+        spend_budget(session)
+        report_study(session)
         return load_view(session.store, session.name)
 
 
@@ -74,17 +74,17 @@ def optimize(
 def begin(
     config: StudyConfig,
     url: str,
-    allowance: Allowance,
-    arrival: Arrival,
+    allowance: BudgetMeter,
+    arrival: WorkerRole,
     *,
     proposals: Sequence[Path] = (),
-    watch: Watch,
+    watch: ProgressListener,
     interruption: Interruption,
-    announce: Callable[[Laboratory], object] | None = None,
+    announce: Callable[[StudySetup], object] | None = None,
 ) -> Generator[Session]:
-    """A session on a study with everything that a user gave it; see `optimize`, and `Arrival` for `arrival`."""
+    """A session on a study with everything that a user gave it; see `optimize`, and `WorkerRole` for `arrival`."""
     stored = stored_config(url, config.name)
-    laboratory = set_up(config if stored is None else adopt(config, stored))
+    laboratory = load_setup(config if stored is None else keep_stored_defaults(config, stored))
     given = read_proposals(proposals, laboratory)
     if announce is not None:
         announce(laboratory)
@@ -95,7 +95,7 @@ def begin(
         yield session
 
 
-def work(session: Session) -> None:
+def spend_budget(session: Session) -> None:
     """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
     with settled():
         if session.crew.others:
@@ -109,7 +109,7 @@ def work(session: Session) -> None:
             measure_front(session)
 
 
-def report(session: Session) -> list[Path]:
+def report_study(session: Session) -> list[Path]:
     """Writes the report of a study; the networks that are loaded already give sample images and operations."""
     laboratory, folder = session.laboratory, session.laboratory.config.run.report
     if folder is None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from exeunt.backends.network import ChainNetwork
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import save
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli.main import cli
@@ -67,8 +67,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "same-seeds.toml").write_text("[quality]\nsearch_seed = 3\nfinal_seed = 3\n")
     (folder / "latin.toml").write_bytes("name = 'études'".encode("latin-1"))
     (folder / "database.txt").write_text("This is no database. " * 300)
-    network = load("closed-form")
-    other = load("closed-form", num_blocks=5)
+    network = load_network("closed-form")
+    other = load_network("closed-form", num_blocks=5)
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=4)
     save(full, folder / "good.schedule.json")
     save(

@@ -10,7 +10,7 @@ import exeunt
 import numpy as np
 import pytest
 import torch
-from exeunt.backends.formats.onnx.export import SCHEDULE, export
+from exeunt.backends.formats.onnx.export import SCHEDULE, export_onnx
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.schedule import DROP, REUSE, RUN, Schedule
@@ -140,7 +140,7 @@ def test_same_images_in_the_numpy_sampler(
     schedule = make(bench)
     read = there_and_back(bench, name, schedule)
     network = bench.network.at(read.networks[0].granularity)
-    export([network], read, tmp_path / "out")
+    export_onnx([network], read, tmp_path / "out")
     assert_same_images([network], schedule, tmp_path / "out")
 
 
@@ -148,7 +148,7 @@ def test_same_images_in_the_numpy_sampler(
 @pytest.mark.parametrize("bench", ["dit", "pixart-alpha"], indirect=True)
 def test_the_schedule_of_an_onnx_folder_makes_its_images(bench: Bench, tmp_path: Path) -> None:
     schedule, full = cached_middle(bench), bench.schedule(NUM_STEPS)
-    export([bench.network], schedule, tmp_path / "out")
+    export_onnx([bench.network], schedule, tmp_path / "out")
     assert_same_images([bench.network], schedule, tmp_path / "out")
     read = exeunt.load_schedule(tmp_path / "out" / SCHEDULE)
     assert torch.equal(bench.sampled(read), bench.sampled(schedule))

@@ -17,7 +17,7 @@ from ..errors import InputError
 from .files import is_file, is_folder, read_object
 from .pickles import GIVE_WEIGHTS, read_torch, read_zip
 
-METADATA_KEY = "exeunt"
+ENTRY_METADATA = "exeunt"
 INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 MAX_INDEX_BYTES = 64_000_000
@@ -25,7 +25,7 @@ MAX_INDEX_BYTES = 64_000_000
 MOST_SHARING = 4
 
 # First bytes of what people give by mistake, with what it is and what to do.
-FOREIGN = (
+_FOREIGN = (
     (b"\x89PNG", "a PNG image", ""),
     (b"\xff\xd8\xff", "a JPEG image", ""),
     (b"GIF8", "a GIF image", ""),
@@ -111,14 +111,14 @@ def _in_folder(folder: Path) -> Path:
 
 def _is_known(start: bytes) -> bool:
     """Whether the first bytes are those of another kind of file."""
-    return start[:4] == b"PK\x03\x04" or any(start.lstrip().startswith(magic) for magic, _, _ in FOREIGN)
+    return start[:4] == b"PK\x03\x04" or any(start.lstrip().startswith(magic) for magic, _, _ in _FOREIGN)
 
 
 def _foreign(start: bytes, size: int) -> str:
     """What a file is that holds no weights, and what to give in its place."""
     if not size:
         return "empty. Download it again."
-    for magic, what, fix in FOREIGN:
+    for magic, what, fix in _FOREIGN:
         if start.lstrip().startswith(magic):
             return f"{what}. {fix or GIVE_WEIGHTS}"
     return f"neither a safetensors file nor one that torch.save wrote. {GIVE_WEIGHTS}"
@@ -140,11 +140,11 @@ def _read_safetensors(path: Path, shapes_only: bool) -> tuple[dict[str, Tensor],
             f"checkpoint: `{path}` is not a readable safetensors file ({error}). Download it again."
         ) from error
     try:
-        described = json.loads(metadata.get(METADATA_KEY, "{}"))
+        described = json.loads(metadata.get(ENTRY_METADATA, "{}"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"checkpoint: the `{METADATA_KEY}` metadata of `{path}` must be JSON ({error}).") from error
+        raise InputError(f"checkpoint: the `{ENTRY_METADATA}` metadata of `{path}` must be JSON ({error}).") from error
     if not isinstance(described, dict):
-        raise InputError(f"checkpoint: the `{METADATA_KEY}` metadata of `{path}` must be a JSON object.")
+        raise InputError(f"checkpoint: the `{ENTRY_METADATA}` metadata of `{path}` must be a JSON object.")
     return tensors, described
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..errors import InputError
-from .pickles import Arguments
+from .pickles import InertNamespace
 from .recognition import known_prefixes
 
 EMA = re.compile(r"(?<![a-z])ema(?![a-z])", re.IGNORECASE)
@@ -26,7 +26,7 @@ COUNTERS = {"n_averaged"}  # what AveragedModel keeps beside the weights
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenWeights:
     """One set of weights.
 
     Attributes:
@@ -40,7 +40,7 @@ class Choice:
     notes: tuple[str, ...]
 
 
-def choose(content: Any, weights_key: str | None, path: Path) -> Choice:
+def choose_weights(content: Any, weights_key: str | None, path: Path) -> ChosenWeights:
     """The set of weights that a key names, or the one that needs no key.
 
     Args:
@@ -60,19 +60,19 @@ def choose(content: Any, weights_key: str | None, path: Path) -> Choice:
     notes = [f"weights: `{key}` taken, of {_listed(found)}"] if others else []
     if key and not others:
         notes = [f"weights: `{key}` taken, the only set in the file"]
-    return Choice(key or None, chosen.tensors, (*notes, *chosen.notes))
+    return ChosenWeights(key or None, chosen.tensors, (*notes, *chosen.notes))
 
 
-def candidates(content: Any) -> dict[str, Choice]:
+def candidates(content: Any) -> dict[str, ChosenWeights]:
     """Every set of weights in a file by its key; "" is the file itself."""
-    found: dict[str, Choice] = {}
+    found: dict[str, ChosenWeights] = {}
     _refuse_branching(content)
     for name, tensors in _state_dicts("", content):
         bare, notes = _unwrap(tensors)
         prefixes = known_prefixes(bare)
         for prefix in prefixes if prefixes and "" not in prefixes else [""]:
             key = ".".join(part for part in (name, prefix.rstrip(".") if len(prefixes) > 1 else "") if part)
-            found[key] = Choice(key, *_behind(prefix, bare, notes))
+            found[key] = ChosenWeights(key, *_behind(prefix, bare, notes))
     return found
 
 
@@ -87,7 +87,7 @@ def _refuse_branching(content: Any) -> None:
             raise InputError(f"checkpoint: a file may hold at most {MOST_TABLES:,} tables in tables. Save the weights.")
 
 
-def _key(found: Mapping[str, Choice], wanted: str | None, path: Path) -> str:
+def _key(found: Mapping[str, ChosenWeights], wanted: str | None, path: Path) -> str:
     if wanted is not None:
         inside = [name for name in found if name == wanted or name.startswith(f"{wanted}.")]
         if len(inside) == 1 or wanted in found:
@@ -190,4 +190,4 @@ def arguments(content: Any) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         return {}
     values = cast(Mapping[Any, Any], content).values()
-    return {name: value for each in values if isinstance(each, Arguments) for name, value in vars(each).items()}
+    return {name: value for each in values if isinstance(each, InertNamespace) for name, value in vars(each).items()}

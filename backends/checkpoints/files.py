@@ -26,7 +26,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def is_there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether there is something, as `Path.exists`; False for names that nothing can have."""
     try:
         return path.exists()

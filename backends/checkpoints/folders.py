@@ -13,7 +13,7 @@ PIPELINE, MODEL = "model_index.json", "config.json"
 DENOISER = re.compile(r"(Transformer|UNet)\w*Model$")  # classes of diffusers that predict noise, by their names
 DENOISERS = ("transformer", "unet", "prior")  # where a pipeline keeps them
 DECODER = "vae"
-WEIGHTS = (f"*{INDEX_SUFFIX}", "*.safetensors", "*.bin")
+_WEIGHTS = (f"*{INDEX_SUFFIX}", "*.safetensors", "*.bin")
 MAX_JSON_BYTES = 8_000_000
 
 
@@ -84,7 +84,7 @@ def components(path: Path) -> dict[str, str]:
 
 def _refuse_empty(folder: Path) -> None:
     """A folder whose weights were left out of a download."""
-    if not any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
+    if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
         raise InputError(
             f"checkpoint: `{folder}` has no weights, neither .safetensors nor .bin. Download them into it."
         )
@@ -101,7 +101,7 @@ def _refuse_damaged(path: Path) -> None:
 
 def weights_in(folder: Path) -> Container | None:
     """A component's weights, in the first of diffusers' layouts that is there; None for schedulers and tokenizers."""
-    for pattern in WEIGHTS:
+    for pattern in _WEIGHTS:
         for file in sorted(folder.glob(pattern)):
             try:
                 return open_container(file, shapes_only=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from .containers import Container, open_container
-from .entries import Choice, arguments, candidates, choose
+from .entries import ChosenWeights, arguments, candidates, choose_weights
 from .folders import DENOISERS, PIPELINE, components, is_diffusers, recognise_folder, weights_in
-from .pickles import Arguments
+from .pickles import InertNamespace
 from .recognition import TELLING, Recognition, recognise
 
 
@@ -97,7 +97,7 @@ def identify(path: Path, weights_key: str | None = None) -> Recognition:
         found = recognise_folder(path)
     else:
         container = open_container(path, shapes_only=True)
-        found = recognise(choose(container.content, weights_key, container.path).tensors)
+        found = recognise(choose_weights(container.content, weights_key, container.path).tensors)
     if found.network is None:
         raise InputError(_unknown(path, found))
     return found
@@ -139,10 +139,10 @@ def _inspect_file(path: Path, weights_key: str | None) -> Contents:
     )
 
 
-def _load_dry(container: Container, key: str | None) -> tuple[Choice | None, Recognition | None, str | None]:
+def _load_dry(container: Container, key: str | None) -> tuple[ChosenWeights | None, Recognition | None, str | None]:
     """What would be chosen, what it is taken for, and why that fails."""
     try:
-        choice = choose(container.content, key, container.path)
+        choice = choose_weights(container.content, key, container.path)
     except InputError as error:
         return None, None, str(error)
     found = recognise(choice.tensors)
@@ -187,7 +187,7 @@ def _others(content: Any, entries: tuple[Entry, ...]) -> tuple[tuple[str, str], 
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, Arguments):
+    if isinstance(value, InertNamespace):
         return f"the training program's arguments, {len(vars(value))} of them"
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)}"

@@ -19,7 +19,7 @@ from ..errors import InputError
 GIVE_WEIGHTS = "Give a .safetensors or .pt file of a diffusion network's weights."
 
 
-class Arguments:
+class InertNamespace:
     """Stands for `argparse.Namespace` in a pickle: attributes, and nothing that can be called."""
 
 
@@ -54,7 +54,7 @@ def read_torch(path: Path, shapes_only: bool, mapped: bool) -> Any:
     where = "meta" if shapes_only else "cpu"
     _refuse_bytearrays(path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([(Arguments, "argparse.Namespace")]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(InertNamespace, "argparse.Namespace")]):
             # torch warns of pickle protocols other than its own; they load or fail below
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location=where, weights_only=True, mmap=mapped and not shapes_only)

@@ -18,17 +18,17 @@ TELLING: dict[str, tuple[str, ...]] = {
 }
 
 CONVERT = "Convert it with diffusers (`from_single_file`, then `save_pretrained`) and give the folder."
-OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
+_OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
 GIVE_DENOISER = "Give the weights of the diffusion network itself."
 
 # Weights that are no network of ours: a name that gives them away, what they are, what to do.
-FOREIGN = (
+_FOREIGN = (
     (r"\.lora_(A|B|up|down)\b|\.lora\.(up|down)\.", "a LoRA", "Merge it into its network, and give that."),
     (r"(^|\.)input_blocks\.0\.0\.weight$", "a U-Net in the layout of the original Stable Diffusion code", CONVERT),
     (r"(^|\.)joint_blocks\.0\.x_block\.", "Stable Diffusion 3 in its original layout", CONVERT),
     (r"(^|\.)double_blocks\.0\.img_attn\.", "FLUX in its original layout", CONVERT),
     (r"^y_embedder\.y_proj\.", "PixArt in its original layout", "Convert it with diffusers' script for PixArt."),
-    (r"(^|\.)enc\.\d+x\d+_\w+\.", "a network of the EDM code", OWN),
+    (r"(^|\.)enc\.\d+x\d+_\w+\.", "a network of the EDM code", _OWN),
     (r"(^|\.)decoder\.conv_in\.weight$|quant_conv\.weight$", "an autoencoder", GIVE_DENOISER),
     (
         r"^(transformer_blocks|single_transformer_blocks)\.\d+\.|^(down_blocks|up_blocks)\.\d+\.resnets\.",
@@ -63,12 +63,12 @@ def recognise(tensors: Mapping[str, Tensor]) -> Recognition:
     for network, telling in TELLING.items():
         if all(name in tensors for name in telling):
             return Recognition(network, f"a {network}", telling)
-    for pattern, what, fix in FOREIGN:
+    for pattern, what, fix in _FOREIGN:
         found = tuple(name for name in tensors if re.search(pattern, name))
         if found:
             return Recognition(None, what, found[:3], fix)
     first = tuple(f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
-    return Recognition(None, f"{len(tensors)} tensors of no network known here", first, OWN)
+    return Recognition(None, f"{len(tensors)} tensors of no network known here", first, _OWN)
 
 
 def known_prefixes(names: Iterable[str]) -> list[str]:

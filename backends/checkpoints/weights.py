@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .containers import SAFETENSORS_DTYPES, open_container
-from .entries import arguments, choose
+from .entries import arguments, choose_weights
 from .recognition import recognise
 
 MOST_NAMED = 3  # tensors named in a message
@@ -53,7 +53,7 @@ def read_checkpoint(path: Path, weights_key: str | None = None, *, shapes_only: 
         InputError: the file can't be read, holds code, or has no weights or several under the key.
     """
     container = open_container(path, shapes_only=shapes_only)
-    choice = choose(container.content, weights_key, container.path)
+    choice = choose_weights(container.content, weights_key, container.path)
     found = Checkpoint(
         container.path, choice.tensors, container.metadata, arguments(container.content), choice.notes
     )  # fmt: skip

@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from ..schedule import DROP, RUN, Schedule, ScheduleError, Step, with_exits
 from .masks import network_of
-from .parsing import numbers, refuse, show
+from .parsing import numbers, refuse, shortened
 
-NAME = "ase"
+_NAME = "ase"
 
 
 def write_ase(schedule: Schedule) -> str:
@@ -27,11 +27,11 @@ def read_ase(text: str, base: Schedule | None) -> Schedule:
         InputError: the text is not integers.
         ScheduleError: they are not ten, or do not fit the network or the times of `base`.
     """
-    base, _ = network_of(base, NAME)
+    base, _ = network_of(base, _NAME)
     depths = [depth for depth in numbers(text) or [] if isinstance(depth, int)]
     if not depths or len(depths) != len(numbers(text) or []):
-        got = show(text.strip())
-        refuse(NAME, "depths must be ten integers with commas, or a JSON list of them", got, "Write such as 28,28,24.")
+        got = shortened(text.strip())
+        refuse(_NAME, "depths must be ten integers with commas, or a JSON list of them", got, "Write such as 28,28,24.")
     return from_ase(depths, base)
 
 

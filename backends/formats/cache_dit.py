@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from ..schedule import Schedule
 from .masks import Mask, check_num_steps, mask_of, network_of, on_base
-from .parsing import MAX_CHARACTERS, bits, entry, integer, known_keys, mapping, refuse, show
+from .parsing import MAX_CHARACTERS, bits, entry, integer, known_keys, mapping, refuse, shortened
 
-NAME = "cache-dit"
+_NAME = "cache-dit"
 DEFAULT_FIRST, DEFAULT_LAST = 8, 0  # the package's own, for keys that a file leaves out
 # Keys that are never looked at where the policy is static: they govern decisions at run time.
 IDLE = (
@@ -47,10 +47,10 @@ def write_cache_dit(schedule: Schedule) -> str:
         InputError: the schedule says more than a mask over steps and the blocks between two ends; the message says
             what, and the way out.
     """
-    mask, signature = mask_of(schedule, NAME), schedule.networks[0]
+    mask, signature = mask_of(schedule, _NAME), schedule.networks[0]
     if signature.granularity != "block" or any(kind != "residual" for kind in signature.block_kinds):
         got = f'granularity "{signature.granularity}" with {", ".join(sorted({kind for kind, _ in signature.kinds}))}'
-        refuse(NAME, "the format is for chains of whole residual blocks", got, "Use the format exeunt.")
+        refuse(_NAME, "the format is for chains of whole residual blocks", got, "Use the format exeunt.")
     first, last = _ends(mask)
     steps = ", ".join(str(int(all(row))) for row in mask)
     return (
@@ -71,15 +71,15 @@ def _ends(mask: Mask) -> tuple[int, int]:
             continue
         ends = row.index(False), row[::-1].index(False)
         if ends[0] == 0:  # the package asserts Fn_compute_blocks >= 1
-            refuse(NAME, f"step {s}: the first block must run at every step", '"reuse"', 'Use "run" there.')
+            refuse(_NAME, f"step {s}: the first block must run at every step", '"reuse"', 'Use "run" there.')
         if any(row[ends[0] : len(row) - ends[1]]):
             inside = row.index(True, ends[0])
             rule = f"step {s}: the format reuses one span of blocks"
-            refuse(NAME, rule, f"block {inside} running inside of it", "Reuse blocks that stand side by side.")
+            refuse(_NAME, rule, f"block {inside} running inside of it", "Reuse blocks that stand side by side.")
         if found not in (None, ends):
             rule = f"step {s}: the format reuses the same blocks at every step that reuses any"
             got = f"blocks {ends[0]} to {len(row) - ends[1] - 1}"
-            refuse(NAME, rule, got, f"Reuse {found[0]} to {len(row) - found[1] - 1} there too." if found else "")
+            refuse(_NAME, rule, got, f"Reuse {found[0]} to {len(row) - found[1] - 1} there too." if found else "")
         found = ends
     return found or (1, 0)
 
@@ -91,18 +91,18 @@ def read_cache_dit(text: str, base: Schedule | None) -> Schedule:
         InputError: the file breaks its format, says more than a static mask, or does not fit `base`.
         ScheduleError: a step reuses before all blocks ran once.
     """
-    base, signature = network_of(base, NAME)
+    base, signature = network_of(base, _NAME)
     if signature.granularity != "block":
-        refuse(NAME, "--base must count whole blocks", f'"{signature.granularity}"', "Give one of whole blocks.")
+        refuse(_NAME, "--base must count whole blocks", f'"{signature.granularity}"', "Give one of whole blocks.")
     config = _config(parse_yaml(text))
     steps = _steps(config, base)
-    first = integer(config.get("Fn_compute_blocks", DEFAULT_FIRST), NAME, "Fn_compute_blocks", 1)
-    last = integer(config.get("Bn_compute_blocks", DEFAULT_LAST), NAME, "Bn_compute_blocks")
+    first = integer(config.get("Fn_compute_blocks", DEFAULT_FIRST), _NAME, "Fn_compute_blocks", 1)
+    last = integer(config.get("Bn_compute_blocks", DEFAULT_LAST), _NAME, "Bn_compute_blocks")
     if first + last > signature.num_blocks:
         rule = f"Fn_compute_blocks + Bn_compute_blocks must be at most {signature.num_blocks}, the blocks of --base"
-        refuse(NAME, rule, first + last, "Blocks would run twice.")
+        refuse(_NAME, rule, first + last, "Blocks would run twice.")
     if not steps[0]:
-        refuse(NAME, "the first step must compute: nothing is stored before it", 0, "Write 1 there.")
+        refuse(_NAME, "the first step must compute: nothing is stored before it", 0, "Write 1 there.")
     cached = [True] * first + [False] * (signature.num_blocks - first - last) + [True] * last
     return on_base(base, signature, [[True] * signature.num_blocks if run else cached for run in steps])
 
@@ -112,12 +112,12 @@ def parse_yaml(text: str) -> Any:
     import yaml  # a tenth of a second that other formats need not pay
 
     if len(text) > MAX_CHARACTERS:
-        refuse(NAME, f"a file must have at most {MAX_CHARACTERS} characters", len(text), "Give a schedule's file.")
+        refuse(_NAME, f"a file must have at most {MAX_CHARACTERS} characters", len(text), "Give a schedule's file.")
     try:
         _check_unique(yaml.compose(text, Loader=yaml.SafeLoader))
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        refuse(NAME, "the file must be YAML", str(error).partition("\n")[0], "Mend it there.")
+        refuse(_NAME, "the file must be YAML", str(error).partition("\n")[0], "Mend it there.")
 
 
 def _check_unique(node: Any, levels: int = 2) -> None:
@@ -126,38 +126,38 @@ def _check_unique(node: Any, levels: int = 2) -> None:
     keys = [str(key.value) for key, _ in pairs]
     for key in keys:
         if keys.count(key) > 1:
-            refuse(NAME, "the keys of an object must be unique", f"{show(key)} twice", "Remove one.")
+            refuse(_NAME, "the keys of an object must be unique", f"{shortened(key)} twice", "Remove one.")
     for _, value in pairs if levels > 1 else []:
         _check_unique(value, levels - 1)
 
 
 def _config(value: object) -> dict[str, Any]:
     """The keys of the cache, with those refused that a schedule has no place for."""
-    document = mapping(value, NAME, "the file")
+    document = mapping(value, _NAME, "the file")
     if "cache_config" in document:
-        known_keys(document, ("cache_config",), NAME, "the file")
-        document = mapping(document["cache_config"], NAME, "cache_config")
-    known_keys(document, (*OURS, *PLAIN, *IDLE), NAME, "cache_config")
+        known_keys(document, ("cache_config",), _NAME, "the file")
+        document = mapping(document["cache_config"], _NAME, "cache_config")
+    known_keys(document, (*OURS, *PLAIN, *IDLE), _NAME, "cache_config")
     if document.get("steps_computation_mask") is not None and "steps_computation_policy" not in document:
         rule = "steps_computation_policy must be static: by default the package decides at run time"
-        refuse(NAME, rule, "none", 'Write "steps_computation_policy: static".')
+        refuse(_NAME, rule, "none", 'Write "steps_computation_policy: static".')
     for key, allowed in PLAIN.items():
         if key in document and not any(document[key] is each or document[key] == each for each in allowed):
-            rule = f"{key} must be {show(allowed[0])}: a schedule says which blocks run, before anything runs"
-            refuse(NAME, rule, show(document[key]), "Change it, or leave it out.")
+            rule = f"{key} must be {shortened(allowed[0])}: a schedule says which blocks run, before anything runs"
+            refuse(_NAME, rule, shortened(document[key]), "Change it, or leave it out.")
     return document
 
 
 def _steps(config: dict[str, Any], base: Schedule) -> list[bool]:
     """Whether each step computes all blocks."""
-    mask = cast(object, entry(config, "steps_computation_mask", NAME, "cache_config"))
+    mask = cast(object, entry(config, "steps_computation_mask", _NAME, "cache_config"))
     if isinstance(mask, str):
         rule = "steps_computation_mask must be a list of 0 and 1"
-        fix = f"Write what `cache_dit.steps_mask(total_steps={base.num_steps}, mask_policy={show(mask)})` returns."
-        refuse(NAME, rule, f"the policy {show(mask)}", fix)
-    steps = bits(mask, NAME, "steps_computation_mask")
-    check_num_steps(len(steps), base, NAME, "steps_computation_mask")
+        fix = f"Write what `cache_dit.steps_mask(total_steps={base.num_steps}, mask_policy={shortened(mask)})` returns."
+        refuse(_NAME, rule, f"the policy {shortened(mask)}", fix)
+    steps = bits(mask, _NAME, "steps_computation_mask")
+    check_num_steps(len(steps), base, _NAME, "steps_computation_mask")
     stated = config.get("num_inference_steps")
     if stated is not None:
-        check_num_steps(integer(stated, NAME, "num_inference_steps", 1), base, NAME, "num_inference_steps")
+        check_num_steps(integer(stated, _NAME, "num_inference_steps", 1), base, _NAME, "num_inference_steps")
     return steps

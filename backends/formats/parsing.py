@@ -15,7 +15,7 @@ def refuse(name: str, rule: str, got: object, fix: str) -> NoReturn:
     raise InputError(f"{name}: {rule}, but got {got}. {fix}")
 
 
-def show(value: object) -> str:
+def shortened(value: object) -> str:
     """A value for a message, in at most 60 characters."""
     text = json.dumps(value) if isinstance(value, str | int | float | list | None) else type(value).__name__
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -30,7 +30,7 @@ def parse_json(text: str, name: str) -> Any:
         document, keys = dict(pairs), [key for key, _ in pairs]
         if len(document) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
-            refuse(name, "the keys of an object must be unique", f"{show(twice)} twice", "Remove one.")
+            refuse(name, "the keys of an object must be unique", f"{shortened(twice)} twice", "Remove one.")
         return document
 
     def constant(got: str) -> NoReturn:
@@ -45,7 +45,7 @@ def parse_json(text: str, name: str) -> Any:
 def mapping(value: object, name: str, where: str) -> dict[str, Any]:
     """An object with text keys."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in cast(dict[Any, Any], value)):
-        refuse(name, f"{where} must be an object", show(value), "Write {...}.")
+        refuse(name, f"{where} must be an object", shortened(value), "Write {...}.")
     return cast(dict[str, Any], value)
 
 
@@ -63,23 +63,23 @@ def known_keys(document: Iterable[str], known: Iterable[str], name: str, where: 
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.5)
             fix = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(known)}."
-            refuse(name, f"{where}: every key must be known", show(key), fix)
+            refuse(name, f"{where}: every key must be known", shortened(key), fix)
 
 
 def integer(value: object, name: str, where: str, low: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        refuse(name, f"{where} must be an integer of at least {low}", show(value), "Write one.")
+        refuse(name, f"{where} must be an integer of at least {low}", shortened(value), "Write one.")
     return value
 
 
 def bits(value: object, name: str, where: str) -> list[bool]:
     """A list of 0 and 1, 1 = compute."""
     if not isinstance(value, list) or not value:
-        refuse(name, f"{where} must be a list of 0 and 1", show(value), "Write such as [1, 0, 1].")
+        refuse(name, f"{where} must be a list of 0 and 1", shortened(value), "Write such as [1, 0, 1].")
     entries = cast(list[Any], value)
     for s, bit in enumerate(entries):
         if isinstance(bit, bool) or not isinstance(bit, int) or bit not in (0, 1):
-            refuse(name, f"{where}, step {s} must be 0 (reuse) or 1 (compute)", show(bit), "Write 0 or 1.")
+            refuse(name, f"{where}, step {s} must be 0 (reuse) or 1 (compute)", shortened(bit), "Write 0 or 1.")
     return [bit == 1 for bit in entries]
 
 

@@ -16,7 +16,7 @@ from ..solvers.tables import with_coefficients
 from .ase import read_ase, write_ase
 from .cache_dit import parse_yaml, read_cache_dit, write_cache_dit
 from .ecad import read_ecad, write_ecad
-from .parsing import numbers, show
+from .parsing import numbers, shortened
 from .smoothcache import read_smoothcache, write_smoothcache
 from .times import read_times, write_times
 
@@ -122,7 +122,8 @@ def sniff(text: str, base: Schedule | None = None) -> str:
     if keys and all(isinstance(value, list) for value in document.values()):
         return "smoothcache"
     raise InputError(
-        f"--from: the text is in no known format: {show(text.strip())}. Say which with --from: {', '.join(FORMATS)}."
+        f"--from: the text is in no known format: {shortened(text.strip())}. "
+        f"Say which with --from: {', '.join(FORMATS)}."
     )
 
 
@@ -143,5 +144,7 @@ def _depths_or_times(found: list[int | float], base: Schedule | None) -> str:
     depths = len(found) == 10 and all(isinstance(each, int) and each <= (num_blocks or each) for each in found)
     times = all(after < before for before, after in pairwise(found))
     if depths and times:
-        raise InputError(f"--from: {show(found)} may be ASE's depths or times. Add --from ase or --from timesteps.")
+        raise InputError(
+            f"--from: {shortened(found)} may be ASE's depths or times. Add --from ase or --from timesteps."
+        )
     return "ase" if depths else "timesteps"

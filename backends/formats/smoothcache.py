@@ -13,11 +13,11 @@ import re
 from ..schedule import REUSE, NetworkSignature, Schedule
 from .branches import at_branch, branches_of, num_transformer_blocks
 from .masks import Mask, check_num_steps, mask_of, network_of, on_base
-from .parsing import bits, mapping, parse_json, refuse, show
+from .parsing import bits, mapping, parse_json, refuse, shortened
 
-NAME = "smoothcache"
+_NAME = "smoothcache"
 # Networks that are called once a step: an entry is a call, so a second one would meet the next step's.
-ARCHITECTURES = ("DiT", "DiTTransformer2DModel", "PixArtTransformer2DModel")
+_ARCHITECTURES = ("DiT", "DiTTransformer2DModel", "PixArtTransformer2DModel")
 # The names in files that were made for facebookresearch/DiT, also on the same network under diffusers' names.
 GENERAL = {"attn": 0, "mlp": -1}
 
@@ -28,10 +28,10 @@ def write_smoothcache(schedule: Schedule) -> str:
     Raises:
         InputError: the schedule says more than that; the message says what, and the way out.
     """
-    mask, signature = mask_of(schedule, NAME), schedule.networks[0]
+    mask, signature = mask_of(schedule, _NAME), schedule.networks[0]
     branches = _branches(signature)
     if signature.granularity == "block":
-        check_no_block_reuse(schedule, NAME)
+        check_no_block_reuse(schedule, _NAME)
         mask = [[run for run in row for _ in branches] for row in mask]
     lists = {
         branch: [[int(row[j]) for row in mask] for j in range(index, len(mask[0]), len(branches))]
@@ -47,9 +47,9 @@ def write_smoothcache(schedule: Schedule) -> str:
 
 def _branches(signature: NetworkSignature) -> tuple[str, ...]:
     """The branches of a block of a network that SmoothCache runs."""
-    if signature.architecture not in ARCHITECTURES:
-        rule = f"the format is for {', '.join(ARCHITECTURES)}, called once a step"
-        refuse(NAME, rule, f"`{signature.architecture}`", "Use the format exeunt.")
+    if signature.architecture not in _ARCHITECTURES:
+        rule = f"the format is for {', '.join(_ARCHITECTURES)}, called once a step"
+        refuse(_NAME, rule, f"`{signature.architecture}`", "Use the format exeunt.")
     return branches_of(signature)
 
 
@@ -69,17 +69,17 @@ def read_smoothcache(text: str, base: Schedule | None) -> Schedule:
     Raises:
         InputError: the file breaks its format, or does not fit the network or the steps of `base`.
     """
-    base, signature = network_of(base, NAME)
+    base, signature = network_of(base, _NAME)
     branches = _branches(signature)
     signature, num_blocks = at_branch(signature), num_transformer_blocks(signature)
     general: dict[int, list[bool]] = {}
     own: dict[tuple[int, int], list[bool]] = {}
-    for key, value in mapping(parse_json(text, NAME), NAME, "the file").items():
+    for key, value in mapping(parse_json(text, _NAME), _NAME, "the file").items():
         branch, block = _place(key, branches, num_blocks)
-        column = bits(value, NAME, show(key))
-        check_num_steps(len(column), base, NAME, show(key))
+        column = bits(value, _NAME, shortened(key))
+        check_num_steps(len(column), base, _NAME, shortened(key))
         if (branch in general) if block is None else ((block, branch) in own):
-            refuse(NAME, "each branch must have one list", f"a second one, {show(key)}", "Remove one.")
+            refuse(_NAME, "each branch must have one list", f"a second one, {shortened(key)}", "Remove one.")
         if block is None:
             general[branch] = column
         else:
@@ -99,10 +99,10 @@ def _place(key: str, branches: tuple[str, ...], num_blocks: int) -> tuple[int, i
         place = GENERAL[branch] % len(branches)
     else:
         rule = f"keys must name a branch of the network ({', '.join(branches)})"
-        refuse(NAME, rule, show(key), f'Write such as "{branches[0]}-0".')
+        refuse(_NAME, rule, shortened(key), f'Write such as "{branches[0]}-0".')
     if key == branch:
         return place, None
     if not re.fullmatch("[0-9]{1,6}", index) or int(index) >= num_blocks:
-        rule = f"{show(key)}: the block must be from 0 to {num_blocks - 1}"
-        refuse(NAME, rule, show(index), "Is the file for another network?")
+        rule = f"{shortened(key)}: the block must be from 0 to {num_blocks - 1}"
+        refuse(_NAME, rule, shortened(index), "Is the file for another network?")
     return place, int(index)

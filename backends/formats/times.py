@@ -15,12 +15,12 @@ from itertools import pairwise
 
 from ..schedule import RUN, Sampler, Schedule, Step, validate
 from ..solvers.noise_schedules import marginal_at
-from ..solvers.tables import SOLVERS, rows, with_coefficients
+from ..solvers.tables import SOLVER_TABLE, solver_rows, with_coefficients
 from .masks import check_one_kind_of_step, network_of
-from .parsing import numbers, refuse, show
+from .parsing import numbers, refuse, shortened
 
-NAME = "timesteps"
-NAMED = f"Give one whose solver is {', '.join(SOLVERS)}, without coefficients."
+_NAME = "timesteps"
+_NAMED = f"Give one whose solver is {', '.join(SOLVER_TABLE)}, without coefficients."
 # What networks receive in place of a step's time: nothing else, ¼ ln σ (EDM), 1000 · t (flow-matching networks).
 NETWORK_TIMES: tuple[Callable[[float], float | None], ...] = (
     lambda time: None,
@@ -35,11 +35,11 @@ def write_times(schedule: Schedule) -> str:
     Raises:
         InputError: blocks do anything but run, or a step says more than its time.
     """
-    check_one_kind_of_step(schedule, NAME)
+    check_one_kind_of_step(schedule, _NAME)
     for s, step in enumerate(schedule.steps):
         other = next((action.kind for action in step.blocks if action != RUN), None)
         if other is not None:
-            refuse(NAME, f"step {s}: every block must run, for the format has times alone", f'"{other}"', 'Use "run".')
+            refuse(_NAME, f"step {s}: every block must run, for the format has times alone", f'"{other}"', 'Use "run".')
     times = _listed(schedule)
     _network_time(schedule)
     whole = schedule.sampler.time == "train-index"
@@ -50,11 +50,11 @@ def _listed(schedule: Schedule) -> list[float]:
     """The times, each once, from which the solver makes those of its evaluations."""
     sampler, evaluated = schedule.sampler, [step.time for step in schedule.steps]
     times = [time for s, time in enumerate(evaluated) if s == 0 or time != evaluated[s - 1]]
-    expanded = SOLVERS[sampler.name].expand(times, sampler) if sampler.name in SOLVERS else times
+    expanded = SOLVER_TABLE[sampler.name].expand(times, sampler) if sampler.name in SOLVER_TABLE else times
     if expanded != evaluated:
         got = ", ".join(f"{time:g}" for time in evaluated[:4])
         rule = f"times must be such as `{sampler.name}` evaluates of a list"
-        refuse(NAME, rule, f"{got}, …", "Use the format exeunt.")
+        refuse(_NAME, rule, f"{got}, …", "Use the format exeunt.")
     return times
 
 
@@ -65,7 +65,7 @@ def _network_time(schedule: Schedule) -> Callable[[float], float | None]:
     ]
     if not fitting:
         got = f"{schedule.steps[0].network_time} at {schedule.steps[0].time}"
-        refuse(NAME, "network_time must follow from time (itself, ¼ ln σ or 1000 · t)", got, "Use the format exeunt.")
+        refuse(_NAME, "network_time must follow from time (itself, ¼ ln σ or 1000 · t)", got, "Use the format exeunt.")
     return fitting[0]
 
 
@@ -82,13 +82,13 @@ def read_times(text: str, base: Schedule | None) -> Schedule:
         InputError: the text is no list of falling numbers, or `base` says more than the new steps can take over.
         ScheduleError: a time is out of the range of `base`.
     """
-    base, signature = network_of(base, NAME)
-    check_one_kind_of_step(base, f"{NAME}: --base")
-    if base.sampler.name not in SOLVERS:
+    base, signature = network_of(base, _NAME)
+    check_one_kind_of_step(base, f"{_NAME}: --base")
+    if base.sampler.name not in SOLVER_TABLE:
         got = f"`{base.sampler.name}`"
-        refuse(NAME, "--base must have a named solver, for its coefficients hold at its own times alone", got, NAMED)
+        refuse(_NAME, "--base must have a named solver, for its coefficients hold at its own times alone", got, _NAMED)
     network_time, times = _network_time(base), _times(text, base.sampler)
-    blocks, evaluated = (RUN,) * signature.num_blocks, SOLVERS[base.sampler.name].expand(times, base.sampler)
+    blocks, evaluated = (RUN,) * signature.num_blocks, SOLVER_TABLE[base.sampler.name].expand(times, base.sampler)
     steps = tuple(Step(time=time, blocks=blocks, network_time=network_time(time)) for time in evaluated)
     sampler = replace(base.sampler, initial_scale=_initial_scale(base, times[0]))
     schedule = replace(base, sampler=sampler, steps=steps, name=None, measured=(), provenance=None)
@@ -103,7 +103,7 @@ def _initial_scale(base: Schedule, first: float) -> float:
         return sampler.initial_scale
     if not math.isclose(sampler.initial_scale, marginal_at(sampler.noise, sampler.time, before).sigma):
         rule = f"the first time must be that of --base, {before:g}, because its initial_scale is not that time's σ"
-        refuse(NAME, rule, f"{first:g}", f"Begin with {before:g}.")
+        refuse(_NAME, rule, f"{first:g}", f"Begin with {before:g}.")
     return marginal_at(sampler.noise, sampler.time, first).sigma
 
 
@@ -111,14 +111,17 @@ def _times(text: str, sampler: Sampler) -> list[float]:
     found = numbers(text)
     if found is None:
         refuse(
-            NAME, "times must be numbers with commas, or a JSON list", show(text.strip()), "Write such as 999,500,0."
+            _NAME,
+            "times must be numbers with commas, or a JSON list",
+            shortened(text.strip()),
+            "Write such as 999,500,0.",
         )
     times = [float(time) for time in found]
     if sampler.time != "train-index" and len(times) > 1 and times[-1] == 0 and sampler.final == "zero":
         times.pop()
     for before, time in pairwise(times):
         if not time < before:
-            refuse(NAME, "times must fall", f"{time} after {before}", "Sort them from noise to data, each once.")
+            refuse(_NAME, "times must fall", f"{time} after {before}", "Sort them from noise to data, each once.")
     return times
 
 
@@ -126,7 +129,7 @@ def _recomputed(schedule: Schedule, base: Schedule) -> Schedule:
     """With the coefficients of the solver at the new times, if that solver is what gave the base its own."""
     bare = replace(base, steps=tuple(replace(step, coefficients=None) for step in base.steps))
     carried = [step.coefficients for step in base.steps]
-    if rows(bare) != carried:
+    if solver_rows(bare) != carried:
         rule = "--base must carry its solver's coefficients, for others hold at its own times alone"
-        refuse(NAME, rule, "coefficients of its own", NAMED)
+        refuse(_NAME, rule, "coefficients of its own", _NAMED)
     return with_coefficients(schedule)

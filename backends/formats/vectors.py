@@ -42,7 +42,7 @@ from ..schedule import (
 from ..solvers.tables import make_schedule, with_coefficients
 
 RESIDUAL = NetworkSignature("little", "block", (("residual", 4),))
-LINEAR = schedules.Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+_LINEAR = schedules.Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 F1, F2 = forecast(1), forecast(2)
 
 
@@ -55,7 +55,7 @@ def _with(schedule: Schedule, rows: list[tuple[Action, ...]], changes: Mapping[i
 
 def guided() -> Schedule:
     """Every action, and every way to treat the unconditional branch, under DDIM."""
-    base = make_schedule(RESIDUAL, LINEAR, "v", solver="ddim", num_steps=10, guidance=Guidance(1.5, 5))
+    base = make_schedule(RESIDUAL, _LINEAR, "v", solver="ddim", num_steps=10, guidance=Guidance(1.5, 5))
     rows = [(RUN,) * 4, (RUN, RUN, REUSE, REUSE), (RUN,) * 4, (RUN, F1, F1, DROP), (RUN, F2, RUN, RUN), (RUN,) * 4]
     rows += [(RUN, RUN, REUSE, F1), (REUSE, F2, F2, F2), (RUN, F2, F2, F1), (RUN, DROP, RUN, REUSE)]
     changes = {2: {"unconditional": "skip"}, 5: {"unconditional": "reuse"}, 6: {"guidance": 3.0}, 8: {"guidance": None}}
@@ -64,14 +64,14 @@ def guided() -> Schedule:
 
 def multistep() -> Schedule:
     """Exits with reused tails, and rows that look back one step, under DPM-Solver++ with clipping."""
-    base = make_schedule(RESIDUAL, LINEAR, "v", solver="dpmsolver++", num_steps=6, spacing="log-snr", clip=1.5)
+    base = make_schedule(RESIDUAL, _LINEAR, "v", solver="dpmsolver++", num_steps=6, spacing="log-snr", clip=1.5)
     depths = [4, 2, 1, 4, 2, 3]
     return _with(base, [(RUN,) * d + (REUSE,) * (4 - d) for d in depths], {})
 
 
 def stochastic() -> Schedule:
     """Noise in every step but the last, with two networks, under DDPM."""
-    base = make_schedule(RESIDUAL, LINEAR, "v", solver="ddpm", num_steps=6, guidance=2.0)
+    base = make_schedule(RESIDUAL, _LINEAR, "v", solver="ddpm", num_steps=6, guidance=2.0)
     second = NetworkSignature("little", "block", (("residual", 2),))
     rows = [(RUN,) * 4, (RUN, RUN), (RUN, REUSE, DROP, REUSE), (F1, RUN), (RUN, RUN, F2, F2), (REUSE, F1)]
     return _with(replace(base, networks=(RESIDUAL, second)), rows, {s: {"network": s % 2} for s in range(6)})
@@ -79,7 +79,7 @@ def stochastic() -> Schedule:
 
 def learned() -> Schedule:
     """A learned variance, whose channels guidance leaves alone, under DDPM."""
-    base = make_schedule(RESIDUAL, LINEAR, "v", solver="ddpm", num_steps=5, variance="learned-range", guidance=1.5)
+    base = make_schedule(RESIDUAL, _LINEAR, "v", solver="ddpm", num_steps=5, variance="learned-range", guidance=1.5)
     rows = [(RUN,) * 4, (RUN, RUN, REUSE, REUSE), (RUN,) * 4, (RUN, RUN, F1, F1), (RUN, RUN, RUN, DROP)]
     return _with(base, rows, {1: {"unconditional": "skip"}})
 
@@ -103,7 +103,7 @@ def _edm_step(now: float, after: float, blocks: tuple[Action, ...]) -> Step:
 
 def corrected() -> Schedule:
     """A predictor and its corrector in one row, which looks back three steps, under UniPC."""
-    base = make_schedule(RESIDUAL, LINEAR, "v", solver="unipc", order=3, num_steps=8, spacing="log-snr")
+    base = make_schedule(RESIDUAL, _LINEAR, "v", solver="unipc", order=3, num_steps=8, spacing="log-snr")
     depths = [4, 4, 1, 3, 4, 2, 2, 4]
     return _with(base, [(RUN,) * d + (REUSE,) * (4 - d) for d in depths], {})
 
@@ -117,7 +117,7 @@ def twice() -> Schedule:
 
 def warmed_up() -> Schedule:
     """Rows that undo a step, and that look back twelve, under PNDM with its Runge-Kutta steps."""
-    base = make_schedule(RESIDUAL, LINEAR, "v", solver="pndm", variant="prk", num_steps=6, spacing="leading")
+    base = make_schedule(RESIDUAL, _LINEAR, "v", solver="pndm", variant="prk", num_steps=6, spacing="leading")
     return _with(base, [(RUN,) * 4 if s % 3 == 0 else (RUN, RUN, REUSE, REUSE) for s in range(base.num_steps)], {})
 
 
@@ -144,14 +144,14 @@ CASES = {
 
 
 DIRECTORY = Path(__file__).parents[1] / "assets" / "vectors"
-TOLERANCE = 1e-6  # relative to the largest absolute value of a tensor
-CHANNELS = WIDTH = 8
+VECTOR_TOLERANCE = 1e-6  # relative to the largest absolute value of a tensor
+VECTOR_CHANNELS = WIDTH = 8
 NUM_IMAGES = 2
 NUM_CLASSES = 3
 
-Array: TypeAlias = npt.NDArray[Any]
-Tensors: TypeAlias = dict[str, Array]
-Stored: TypeAlias = list[tuple[int, Array]]  # (step, value) of the steps at which a block ran, newest first
+_Array: TypeAlias = npt.NDArray[Any]
+Tensors: TypeAlias = dict[str, _Array]
+StoredResiduals: TypeAlias = list[tuple[int, _Array]]  # (step, value) of the steps at which a block ran, newest first
 
 
 # ---- the little network ----------------------------------------------------------------------------------------------
@@ -163,17 +163,17 @@ class LittleNetwork:
     def __init__(self, kinds: tuple[str, ...], weights: Tensors) -> None:
         self.kinds, self.weights = kinds, weights
 
-    def embed(self, x: Array, time: float, labels: Array, guidance: float) -> Array:
+    def embed(self, x: _Array, time: float, labels: _Array, guidance: float) -> _Array:
         """(N, 8) samples, already scaled -> (N, 8) hidden states."""
         h = x @ self.weights["embed"].T + self.weights["label"][labels]
         return h + time / 1000 * self.weights["time"] + guidance * self.weights["guidance"]
 
-    def stored(self, j: int, h: Array) -> Array:
+    def stored(self, j: int, h: _Array) -> _Array:
         """What block j stores when it runs on `h`: its residual, branch output, residual part or output."""
         inner = self.linear(j, h) if self.kinds[j] == "merge" else h
         return np.tanh(inner @ self.weights[f"block.{j}.weight"].T + self.weights[f"block.{j}.bias"])
 
-    def apply(self, j: int, h: Array, value: Array | float, time: float) -> Array:
+    def apply(self, j: int, h: _Array, value: _Array | float, time: float) -> _Array:
         """The output of block j when it adds `value`, which is 0 where the block is dropped."""
         if self.kinds[j] == "replace":
             return np.asarray(value)
@@ -183,11 +183,11 @@ class LittleNetwork:
             return h + self.weights[f"block.{j}.gate"] * (1 + time / 1000) * value
         return h + value
 
-    def linear(self, j: int, h: Array) -> Array:
+    def linear(self, j: int, h: _Array) -> _Array:
         """The linear layer of a merge block, which stays when its residual part is left out."""
         return h @ self.weights[f"block.{j}.linear"].T
 
-    def head(self, h: Array) -> Array:
+    def head(self, h: _Array) -> _Array:
         """(N, 8) hidden states -> (N, 8) outputs, or (N, 16) with a learned variance."""
         return h @ self.weights["head"].T
 
@@ -195,7 +195,7 @@ class LittleNetwork:
 def random_weights(kinds: tuple[str, ...], outputs: int, rng: np.random.Generator) -> Tensors:
     """Weights that keep hidden states near 1, whatever stands in for a block."""
 
-    def matrix(rows: int) -> Array:
+    def matrix(rows: int) -> _Array:
         return rng.normal(size=(rows, WIDTH)) / np.sqrt(WIDTH)
 
     weights = {"embed": matrix(WIDTH), "head": matrix(outputs), "label": matrix(NUM_CLASSES + 1)}
@@ -212,7 +212,7 @@ def random_weights(kinds: tuple[str, ...], outputs: int, rng: np.random.Generato
 # ---- the interpreter -------------------------------------------------------------------------------------------------
 
 
-def stand_in(action: Action, s: int, stored: Stored) -> Array:
+def stand_in(action: Action, s: int, stored: StoredResiduals) -> _Array:
     """The format's definition: y0 for reuse, y0 + k d for order 1, and + k^2/2 (d - d')/(r0 - r1) for order 2."""
     (r0, y0), *older = stored
     k, order = s - r0, min(action.order, len(older))
@@ -229,15 +229,15 @@ def stand_in(action: Action, s: int, stored: Stored) -> Array:
 class Interpreter:
     """Samples the images of a test vector step by step; `found` collects every m, x and residual by its name."""
 
-    def __init__(self, schedule: Schedule, given: Mapping[str, Array]) -> None:
+    def __init__(self, schedule: Schedule, given: Mapping[str, _Array]) -> None:
         self.schedule, self.given = schedule, given
         self.networks = [
             LittleNetwork(signature.block_kinds, _without_prefix(given, f"network.{n}."))
             for n, signature in enumerate(schedule.networks)
         ]
-        self.stored: dict[tuple[int, Branch, int], Stored] = {}
-        self.unconditional: dict[int, Array] = {}
-        self.history: list[Array] = []  # of m, newest first
+        self.stored: dict[tuple[int, Branch, int], StoredResiduals] = {}
+        self.unconditional: dict[int, _Array] = {}
+        self.history: list[_Array] = []  # of m, newest first
         self.found: Tensors = {}
 
     def sample(self) -> Tensors:
@@ -248,12 +248,12 @@ class Interpreter:
             self.found |= {f"x.{s}": x, f"m.{s}": self.history[0]}
         return self.found
 
-    def advance(self, s: int, x: Array, row: Coefficients, output: Array, variance: Array) -> Array:
+    def advance(self, s: int, x: _Array, row: Coefficients, output: _Array, variance: _Array) -> _Array:
         """x <- a x + sum_j b_j m_(newest - j) + c xi."""
         m = row.model_x * x + row.model_f * output
         clip = self.schedule.sampler.clip
         self.history.insert(0, m if clip is None else np.clip(m, -clip, clip))
-        c: Array | float = row.c
+        c: _Array | float = row.c
         if row.log_variance is not None:
             low, high = row.log_variance
             w = (variance + 1) / 2
@@ -261,34 +261,34 @@ class Interpreter:
         past = zip(row.b, self.history, strict=False)
         return row.a * x + sum(b * value for b, value in past) + c * self.given["step_noise"][s]
 
-    def guided(self, s: int, step: Step, x: Array) -> tuple[Array, Array]:
+    def guided(self, s: int, step: Step, x: _Array) -> tuple[_Array, _Array]:
         """u + g (c - u) on the guided channels, c on the others, and c's channels after those of the sample."""
         c, scale = self.evaluate(s, step, "conditional", x), guidance_at(self.schedule, s)
         if scale is None or step.unconditional == "skip":
-            return c[:, :CHANNELS], c[:, CHANNELS:]
+            return c[:, :VECTOR_CHANNELS], c[:, VECTOR_CHANNELS:]
         if step.unconditional == "run":
             self.unconditional[step.network] = self.evaluate(s, step, "unconditional", x)
         assert isinstance(self.schedule.guidance, Guidance)
-        channels = CHANNELS if self.schedule.guidance.channels == "all" else self.schedule.guidance.channels
-        u, output = self.unconditional[step.network], c[:, :CHANNELS].copy()
+        channels = VECTOR_CHANNELS if self.schedule.guidance.channels == "all" else self.schedule.guidance.channels
+        u, output = self.unconditional[step.network], c[:, :VECTOR_CHANNELS].copy()
         output[:, :channels] = u[:, :channels] + scale * (c[:, :channels] - u[:, :channels])
-        return output, c[:, CHANNELS:]
+        return output, c[:, VECTOR_CHANNELS:]
 
-    def evaluate(self, s: int, step: Step, branch: Branch, x: Array) -> Array:
+    def evaluate(self, s: int, step: Step, branch: Branch, x: _Array) -> _Array:
         assert step.coefficients is not None
         network = self.networks[step.network]
         time = step.time if step.network_time is None else step.network_time
         labels = self.given["labels"] if branch == "conditional" else np.full(NUM_IMAGES, NUM_CLASSES)
         embedded = schedules.embedded_guidance_at(self.schedule, s) or 0.0
         h = network.embed(step.coefficients.input_scale * x, time, labels, embedded)
-        residuals: list[Array] = []
+        residuals: list[_Array] = []
         for j, action in enumerate(step.blocks):
             before, h = h, self.block(s, step, branch, j, action, h, time)
             residuals.append(h - before)
         self.found[f"residual.{s}.{branch}"] = np.stack(residuals)
         return network.head(h)
 
-    def block(self, s: int, step: Step, branch: Branch, j: int, action: Action, h: Array, time: float) -> Array:
+    def block(self, s: int, step: Step, branch: Branch, j: int, action: Action, h: _Array, time: float) -> _Array:
         network, stored = self.networks[step.network], self.stored.setdefault((step.network, branch, j), [])
         if action == RUN:
             stored.insert(0, (s, network.stored(j, h)))
@@ -296,19 +296,19 @@ class Interpreter:
         return network.apply(j, h, 0.0 if action == DROP else stand_in(action, s, stored), time)
 
 
-def _without_prefix(tensors: Mapping[str, Array], prefix: str) -> Tensors:
+def _without_prefix(tensors: Mapping[str, _Array], prefix: str) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def names() -> list[str]:
+def vector_names() -> list[str]:
     """The test vectors that ship with the package."""
     return sorted(path.name.removesuffix(SUFFIX) for path in DIRECTORY.glob(f"*{SUFFIX}"))
 
 
-def read(name: str) -> tuple[Schedule, Tensors]:
+def read_vector(name: str) -> tuple[Schedule, Tensors]:
     """A test vector: its schedule, and what is given and what must come out by name."""
     return schedules.load(DIRECTORY / f"{name}{SUFFIX}"), safetensors.load(
         (DIRECTORY / f"{name}.safetensors").read_bytes()
@@ -325,13 +325,13 @@ def refused() -> Iterator[tuple[str, str, bytes]]:
 def given(schedule: Schedule, seed: int) -> Tensors:
     """Weights, labels and noises for a schedule."""
     rng = np.random.default_rng(seed)
-    outputs = CHANNELS * (2 if schedule.sampler.variance == "learned-range" else 1)
+    outputs = VECTOR_CHANNELS * (2 if schedule.sampler.variance == "learned-range" else 1)
     tensors: Tensors = {"labels": np.arange(NUM_IMAGES)}
     for n, signature in enumerate(schedule.networks):
         weights = random_weights(signature.block_kinds, outputs, rng)
         tensors |= {f"network.{n}.{name}": tensor for name, tensor in weights.items()}
-    tensors["first_noise"] = rng.normal(size=(NUM_IMAGES, CHANNELS))
-    tensors["step_noise"] = rng.normal(size=(schedule.num_steps, NUM_IMAGES, CHANNELS))
+    tensors["first_noise"] = rng.normal(size=(NUM_IMAGES, VECTOR_CHANNELS))
+    tensors["step_noise"] = rng.normal(size=(schedule.num_steps, NUM_IMAGES, VECTOR_CHANNELS))
     return tensors
 
 

@@ -28,9 +28,9 @@ from ..solvers.path import check_prediction
 from ..solvers.tables import SIGMA_DATA
 from .linear_outcome import Array, linear_outcome
 
-LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
-NOISES = {
-    "linear": LINEAR,
+_LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+NAMED_NOISES = {
+    "linear": _LINEAR,
     "cosine": Noise("cosine", num_train_timesteps=1000),
     "vp": Noise("vp", beta_min=0.1, beta_max=20.0),
     "edm": Noise("edm"),
@@ -40,13 +40,13 @@ NOISES = {
 Levels = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
-def noise_of(name: Noise | str) -> Noise:
-    """A noise, by its name in `NOISES` or itself. Raises InputError, with the names, if there is none."""
+def named_noise(name: Noise | str) -> Noise:
+    """A noise, by its name in `NAMED_NOISES` or itself. Raises InputError, with the names, if there is none."""
     if isinstance(name, Noise):
         return name
-    if name not in NOISES:
-        raise InputError(f"noise: `{name}` is not known. Use one of {', '.join(NOISES)}.")
-    return NOISES[name]
+    if name not in NAMED_NOISES:
+        raise InputError(f"noise: `{name}` is not known. Use one of {', '.join(NAMED_NOISES)}.")
+    return NAMED_NOISES[name]
 
 
 def prediction_on(noise: Noise, prediction: str | None) -> str:
@@ -56,7 +56,7 @@ def prediction_on(noise: Noise, prediction: str | None) -> str:
     return chosen
 
 
-def levels(noise: Noise, device: torch.device | str) -> Levels:
+def signal_levels(noise: Noise, device: torch.device | str) -> Levels:
     """Network times (N,) -> α, σ and the noisiness, (N,) each in float64; noisiness is 0 at the data, 1 at noise."""
     if noise.kind == "edm":
         low, high = (math.log(sigma) for sigma in edm_range(noise))
@@ -174,13 +174,13 @@ class ClosedFormNetwork(ChainNetwork):
         *,
         num_blocks: int = 8,
         prediction: str | None = None,
-        noise: Noise | str = LINEAR,
+        noise: Noise | str = _LINEAR,
         seconds_per_block: float = 0.0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         name: str = "closed-form",
     ) -> None:
-        self.mixture, self.noise, self.name = mixture, noise_of(noise), name
+        self.mixture, self.noise, self.name = mixture, named_noise(noise), name
         self.prediction = prediction_on(self.noise, prediction)
         self.seconds_per_block = seconds_per_block
         self._num_components = len(mixture.means)
@@ -194,7 +194,7 @@ class ClosedFormNetwork(ChainNetwork):
         kinds = (("residual", num_blocks),)
         self.signature = NetworkSignature("closed-form", "block", kinds, weights_sha256(tensors))
         self._basis, self._means, self._variances = (value.to(device, dtype) for value in tensors.values())
-        self._levels = levels(self.noise, device)
+        self._levels = signal_levels(self.noise, device)
         # (K + 1, K): 0 where a label allows a component, else -inf; the null label allows all.
         own = torch.eye(self._num_components, dtype=dtype).log()
         self._log_priors = torch.cat([own, torch.zeros(1, self._num_components, dtype=dtype)]).to(device)

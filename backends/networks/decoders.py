@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.entries import choose
+from ..checkpoints.entries import choose_weights
 from ..checkpoints.files import is_file, read_object
 from ..checkpoints.folders import MAX_JSON_BYTES, weights_in
 from ..checkpoints.weights import load_strictly, read_weights, weights_sha256
@@ -21,7 +21,7 @@ from .autoencoder import Autoencoder, grey_to_rgb
 # Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
 CHUNK_PIXELS = 2**19
 # What an `AutoencoderKL` is made of, by the keys of its configuration.
-LAYERS = ("layers_per_block",)
+_LAYERS = ("layers_per_block",)
 IMAGE_CHANNELS = (1, 3)  # of samples that are images themselves
 CHANNELS = ("block_out_channels", "latent_channels", "in_channels", "out_channels", "norm_num_groups")
 
@@ -50,12 +50,12 @@ class Decoder(ABC):
         """Floating-point operations (2 per multiply-add) for one image."""
 
 
-def levels(images: Tensor) -> Tensor:
+def to_uint8(images: Tensor) -> Tensor:
     """Images in [-1, 1] -> uint8, rounded to the nearest level."""
     return torch.round((images.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
 
 
-class Pixels(Decoder):
+class PixelDecoder(Decoder):
     """Samples that are images: colour or grey, or latents for which no decoder was given.
 
     Args:
@@ -77,7 +77,7 @@ class Pixels(Decoder):
 
     def decode(self, x: Tensor) -> Tensor:
         self.check()
-        return grey_to_rgb(x) if self._channels == 1 else levels(x)
+        return grey_to_rgb(x) if self._channels == 1 else to_uint8(x)
 
     def flops(self) -> int:
         return 0
@@ -176,7 +176,7 @@ class KLDecoder(Decoder):
     def _decode(self, x: Tensor) -> Tensor:
         module: Any = self._module
         latents = x.to(module.dtype) * self._scale + self._shift
-        return levels(module.decode(latents, return_dict=False)[0])
+        return to_uint8(module.decode(latents, return_dict=False)[0])
 
     def flops(self) -> int:
         return self._flops
@@ -227,9 +227,9 @@ def _refuse_enormous(folder: Path, config: Mapping[str, Any]) -> None:
         raise InputError(
             f"vae: `{folder}` can't be loaded (it holds no weights that can be read). Download the whole folder again."
         )
-    shapes = [each.shape for each in choose(container.content, None, container.path).tensors.values()]
+    shapes = [each.shape for each in choose_weights(container.content, None, container.path).tensors.values()]
     widest = max(max(shape, default=1) for shape in shapes)
-    limits = dict.fromkeys(LAYERS, len(shapes)) | dict.fromkeys(CHANNELS, widest)
+    limits = dict.fromkeys(_LAYERS, len(shapes)) | dict.fromkeys(CHANNELS, widest)
     for key, most in limits.items():
         value = config.get(key, 0)
         sizes = value if isinstance(value, list) else [value]

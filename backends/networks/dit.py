@@ -18,14 +18,14 @@ from ..checkpoints.weights import Checkpoint, checked_shape, load_strictly, read
 from ..errors import InputError
 from ..network import Chain, ChainNetwork, Pass, ResidualChain, State
 from ..schedule import PREDICTIONS, NetworkSignature, Noise, noise_of
-from .decoders import BundledDecoder, Decoder, KLDecoder, Pixels
+from .decoders import BundledDecoder, Decoder, KLDecoder, PixelDecoder
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
-SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
-KINDS = {"block": ("residual", 1), "branch": ("branch", 2)}  # by granularity: the kind, and how many of it a block has
+DIT_SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
+_KINDS = {"block": ("residual", 1), "branch": ("branch", 2)}  # by granularity: the kind, and how many of it a block has
 PUBLIC_NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 # Tensors that tell a DiT's sizes, with their dimensions.
-TELLING = {
+_TELLING = {
     "x_embedder.proj.weight": 4,
     "pos_embed": 3,
     "y_embedder.embedding_table.weight": 2,
@@ -122,7 +122,7 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
 
 
-class Mlp(nn.Module):
+class TanhGeluMlp(nn.Module):
     """Two linear layers with a tanh-approximated GELU between."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -141,7 +141,7 @@ class DiTBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(width, num_heads)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(width, round(width * mlp_ratio))
+        self.mlp = TanhGeluMlp(width, round(width * mlp_ratio))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -297,13 +297,13 @@ class BranchChain(Chain):
         return cast(DiTBlock, self._blocks[number]).gate(branch, self._c)
 
 
-def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def dit_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """DiT's arguments as far as the shapes of a state dict tell them.
 
     Raises:
         InputError: a tensor that every DiT has is missing, or has a shape that no DiT gives it.
     """
-    _, _, rows, out = (checked_shape(tensors, name, ndim, "DiT") for name, ndim in TELLING.items())
+    _, _, rows, out = (checked_shape(tensors, name, ndim, "DiT") for name, ndim in _TELLING.items())
     width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
     side = math.isqrt(tensors["pos_embed"].shape[1])
     out_channels = out[0] // (patch * patch)
@@ -337,7 +337,7 @@ def heads_of(width: int, given: Any) -> int:
     Raises:
         InputError: it is no whole number that divides the width.
     """
-    paper = {wide: heads for _, wide, heads in SIZES.values()}
+    paper = {wide: heads for _, wide, heads in DIT_SIZES.values()}
     heads = paper.get(width, max(1, width // 64)) if given is None else given
     if type(heads) is not int or heads < 1 or width % heads:
         raise InputError(
@@ -366,7 +366,7 @@ class DiTNetwork(ChainNetwork):
         self.name, self.num_classes, self.prediction, self.noise = name, num_classes, prediction, noise
         self.guidance_channels, self.notes = guidance_channels, notes
         self.sample_shape = module.sample_shape
-        self.decoder = decoder or Pixels(module.sample_shape, name)
+        self.decoder = decoder or PixelDecoder(module.sample_shape, name)
         self.image_shape, self.decoder_sha256 = self.decoder.image_shape, self.decoder.sha256
         self.learned_range = module.out_channels == 2 * module.sample_shape[0]
         self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
@@ -403,7 +403,7 @@ class DiTNetwork(ChainNetwork):
             InputError: tensors are missing, are too many or have other shapes; or an argument does not fit.
         """
         found = read_checkpoint(path, weights_key)
-        arguments = shape_of(found.tensors)
+        arguments = dit_arguments(found.tensors)
         classes, has_null = _classes(found, arguments.pop("num_rows"), num_classes)
         heads = heads_of(arguments["width"], found.metadata.get("num_heads") if num_heads is None else num_heads)
         with torch.device("meta"):
@@ -445,9 +445,11 @@ class DiTNetwork(ChainNetwork):
         return Pass(h, chain, lambda value: self.module.head(value, c))
 
     def at(self, granularity: str) -> "DiTNetwork":
-        if granularity not in KINDS:
-            raise InputError(f"granularity: a DiT has {' and '.join(KINDS)}, but got `{granularity}`. Use one of them.")
-        kind, parts = KINDS[granularity]
+        if granularity not in _KINDS:
+            raise InputError(
+                f"granularity: a DiT has {' and '.join(_KINDS)}, but got `{granularity}`. Use one of them."
+            )
+        kind, parts = _KINDS[granularity]
         other = copy.copy(self)
         count = len(self.module.blocks) * parts
         other.signature = NetworkSignature("DiT", granularity, ((kind, count),), self.signature.weights_sha256)
@@ -517,4 +519,4 @@ def _decoder(found: Checkpoint, module: DiT, vae: str | None, name: str) -> Deco
         return BundledDecoder.from_file(found.path.parent / file, latent, device, dtype)
     if vae is not None:
         return KLDecoder.from_folder(Path(vae), module.sample_shape, device, dtype)
-    return Pixels(module.sample_shape, name)
+    return PixelDecoder(module.sample_shape, name)

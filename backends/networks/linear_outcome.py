@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..schedule import Action, Branch, Schedule, branches_at, guidance_at
-from ..solvers.tables import rows
+from ..solvers.tables import solver_rows
 
 Array = NDArray[np.float64]
 Blocks = Callable[[float, Array], Array]
@@ -32,7 +32,7 @@ def linear_outcome(schedule: Schedule, dim: int, predict_blocks: Blocks) -> tupl
     """
     if schedule.sampler.clip is not None or schedule.sampler.variance == "learned-range":
         raise InputError("sampler: sampling is linear without clip and without learned variance. Take them away.")
-    table = rows(schedule)
+    table = solver_rows(schedule)
     column = iter(range(1, 1 + sum(row.c != 0 for row in table)))  # of the next step's noise
     x = np.zeros((dim, 2 + sum(row.c != 0 for row in table)))
     x[:, 0] = schedule.sampler.initial_scale

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints.files import ASSETS, is_there
+from ..checkpoints.files import ASSETS, path_exists
 from ..checkpoints.inspect import identify
 from ..errors import InputError, nearest
 from ..network import Network
@@ -25,8 +25,8 @@ NETWORKS = {
     "closed-form": "closed_form:ClosedFormNetwork",
 }
 # What taking a value for something else raises.
-STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, OSError)
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+_STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, OSError)
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 MADE = ("closed-form",)  # those that make their own weights
 BUNDLED = {
     "fashion-dit": ("DiT", ASSETS / "fashion-dit" / "normal.safetensors"),
@@ -34,7 +34,7 @@ BUNDLED = {
 }
 
 
-def load(
+def load_network(
     checkpoint: str | Path | None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -59,27 +59,27 @@ def load(
     """
     target = check_device(device)
     name = str(checkpoint)
-    if checkpoint is None or (name in NETWORKS and not is_there(Path(name))):
+    if checkpoint is None or (name in NETWORKS and not path_exists(Path(name))):
         kind = network or name
         if kind in NETWORKS and kind not in MADE:
             raise InputError(f"checkpoint: `{kind}` needs weights. Give them with `--checkpoint FILE`.")
-        return _make(resolve(kind), None, options, device=target, dtype=dtype, name=kind)
+        return _make(network_class(kind), None, options, device=target, dtype=dtype, name=kind)
     if name in BUNDLED:
         return _make(_for_bundled(name, network), BUNDLED[name][1], options, device=target, dtype=dtype, name=name)
     path = Path(name)
-    if not is_there(path):
+    if not path_exists(path):
         names = [*BUNDLED, *MADE]
         hint = _from_hub(name) or nearest(name, names, f"Give a file, or one of: {', '.join(names)}.")
         raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is none. {hint}")
     kind = network or identify(path, options.get("weights_key")).network
     assert kind is not None, "what is none of them was refused"
-    return _make(resolve(kind), path, options, device=target, dtype=dtype, name=path.resolve().name)
+    return _make(network_class(kind), path, options, device=target, dtype=dtype, name=path.resolve().name)
 
 
 def _from_hub(name: str) -> str | None:
     """The way to what looks like a repository's name on the Hugging Face Hub, such as google/ddpm-cifar10-32."""
     found = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)", name)
-    if found is None or Path(name).suffix in SUFFIXES or is_there(Path(found[1])):
+    if found is None or Path(name).suffix in _SUFFIXES or path_exists(Path(found[1])):
         return None
     return f"Give a path. From the Hugging Face Hub it comes by `hf download {name} --local-dir {found[2]}`."
 
@@ -87,8 +87,8 @@ def _from_hub(name: str) -> str | None:
 def _for_bundled(name: str, network: str | None) -> Any:
     """The class for a bundled checkpoint, which a network of another kind can't hold."""
     kind = BUNDLED[name][0]
-    found = resolve(network or kind)
-    if not issubclass(found, resolve(kind)):
+    found = network_class(network or kind)
+    if not issubclass(found, network_class(kind)):
         raise InputError(
             f"network: the checkpoint `{name}` is a {kind}, which `{network}` is not. Give its own weights with "
             "`--checkpoint FILE`."
@@ -126,7 +126,7 @@ def _from_file(kind: Any, path: Path | None, options: Mapping[str, Any]) -> Netw
         return kind.from_checkpoint(path, **options)
     except ExeuntError:
         raise
-    except STRANGE as error:
+    except _STRANGE as error:
         if is_out_of_memory(error) or is_broken_device(error):
             raise
         reason = next(iter(str(error).splitlines()), "no reason given")
@@ -141,7 +141,7 @@ def _options(function: Callable[..., Any]) -> list[str]:
     return [name for name, each in signature(function).parameters.items() if each.kind is Parameter.KEYWORD_ONLY]
 
 
-def resolve(name: str) -> Any:
+def network_class(name: str) -> Any:
     """The class behind a name in `NETWORKS`, behind "FILE.py:Class" or behind "module:Class".
 
     Raises:

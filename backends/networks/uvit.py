@@ -24,13 +24,13 @@ from ..checkpoints.weights import checked_shape, load_strictly, read_checkpoint,
 from ..errors import InputError, nearest
 from ..network import Chain, ChainNetwork, Pass, State
 from ..schedule import NetworkSignature, Noise
-from .decoders import Decoder, KLDecoder, Pixels
+from .decoders import Decoder, KLDecoder, PixelDecoder
 from .dit import Attention, PatchEmbed, embedding, heads_of, timestep_embedding
 
-Branch: TypeAlias = Literal["attention", "mlp"]
+BranchKind: TypeAlias = Literal["attention", "mlp"]
 
 
-class Mlp(nn.Module):
+class GeluMlp(nn.Module):
     """Two linear layers with an exact GELU between."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -49,10 +49,10 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attn = Attention(width, num_heads, qkv_bias)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, hidden)
+        self.mlp = GeluMlp(width, hidden)
         self.skip_linear = nn.Linear(2 * width, width) if merges else None
 
-    def branch(self, name: Branch, x: Tensor) -> Tensor:
+    def branch(self, name: BranchKind, x: Tensor) -> Tensor:
         """What the attention or the MLP adds to x (N, T, D)."""
         return self.attn(self.norm1(x)) if name == "attention" else self.mlp(self.norm2(x))
 
@@ -133,7 +133,7 @@ class UViT(nn.Module):
         return self.final_layer(torch.einsum("nhwpqc->nchpwq", patches).reshape(n, self.channels, side * p, side * p))
 
 
-def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def uvit_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """UViT's arguments as far as the shapes of a state dict tell them: all but `num_heads`.
 
     Raises:
@@ -168,11 +168,11 @@ def shape_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 # Depth, width, heads (table 1 of the paper, and its public code); the number behind the slash is the patch size.
-SIZES = {"U-ViT-S": (13, 512, 8), "U-ViT-M": (17, 768, 12), "U-ViT-L": (21, 1024, 16), "U-ViT-H": (29, 1152, 16)}
+UVIT_SIZES = {"U-ViT-S": (13, 512, 8), "U-ViT-M": (17, 768, 12), "U-ViT-L": (21, 1024, 16), "U-ViT-H": (29, 1152, 16)}
 
 # Noise schedules of the public code, and how many of the network's time units one train index is: its VP-SDE receives
 # 999 · t where train index i is t = (i + 1) / 1000, and its discrete processes count from 1.
-NOISES = {
+UVIT_NOISES = {
     "vp": (Noise("vp", beta_min=0.1, beta_max=20.0), 0.999),
     "scaled-linear": (Noise("scaled-linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000), 1.0),
     "linear": (Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000), 1.0),
@@ -196,7 +196,7 @@ class Unit:
 
     kind: str
     block: Block
-    branches: tuple[Branch, ...]
+    branches: tuple[BranchKind, ...]
     hands_on: bool
 
 
@@ -270,7 +270,7 @@ class UViTNetwork(ChainNetwork):
         name: see `Network`.
         weights_sha256: of the state dict, or None.
         num_classes: how many of the label embedding's rows are classes; where one is left, it is the null label.
-        noise: a name in `NOISES`.
+        noise: a name in `UVIT_NOISES`.
         prediction: see `Network`.
         decoder: of the samples; they are images if not given.
         notes: see `Network`.
@@ -290,10 +290,10 @@ class UViTNetwork(ChainNetwork):
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         self.name, self.num_classes, self.prediction, self.notes = name, num_classes, prediction, notes
-        self.noise, self._time_scale = NOISES[noise]
+        self.noise, self._time_scale = UVIT_NOISES[noise]
         size = module.side * module.patch_size
         self.sample_shape = (module.channels, size, size)
-        self.decoder = decoder or Pixels(self.sample_shape, name)
+        self.decoder = decoder or PixelDecoder(self.sample_shape, name)
         self.image_shape, self.decoder_sha256 = self.decoder.image_shape, self.decoder.sha256
         self.learned_range = False
         self._see(module, "block", weights_sha256)
@@ -324,7 +324,7 @@ class UViTNetwork(ChainNetwork):
             InputError: tensors are missing, are too many or have other shapes, or a value is out of range.
         """
         found = read_checkpoint(path, weights_key)
-        arguments = shape_of(found.tensors)
+        arguments = uvit_arguments(found.tensors)
         channels, num_labels = arguments["channels"], arguments["num_labels"]
         if noise is None:
             noise = "vp" if channels in (1, 3) or (num_labels and arguments["conv"]) else "scaled-linear"
@@ -398,7 +398,7 @@ class UViTNetwork(ChainNetwork):
         ends = 2 * patches * width * outputs + sum(p.numel() for p in module.time_embed.parameters() if p.ndim == 2)
         if isinstance(module.final_layer, nn.Conv2d):
             ends += patches * module.patch_size**2 * module.final_layer.weight.numel()
-        cost: dict[Branch, int] = {
+        cost: dict[BranchKind, int] = {
             "attention": 4 * tokens * width * width + 2 * tokens * tokens * width,
             "mlp": 2 * tokens * width * module.mid_block.mlp.fc1.out_features,
         }
@@ -407,8 +407,8 @@ class UViTNetwork(ChainNetwork):
 
 
 def _check_names(noise: str, prediction: str) -> None:
-    if noise not in NOISES:
-        raise InputError(f"noise: `{noise}` is not known of a U-ViT. {nearest(noise, NOISES)}")
+    if noise not in UVIT_NOISES:
+        raise InputError(f"noise: `{noise}` is not known of a U-ViT. {nearest(noise, UVIT_NOISES)}")
     if prediction not in ("epsilon", "v", "sample"):
         raise InputError(f"prediction: must be epsilon, v or sample, but got `{prediction}`.")
 

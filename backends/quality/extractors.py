@@ -162,7 +162,7 @@ def refuse_weights(name: str, weights: Path | None) -> None:
 MOST_VALUES = 4096  # of an image that are features themselves: latents of 4 × 32 × 32
 
 
-class Pixels(Extractor):
+class PixelExtractor(Extractor):
     """The values of an image themselves: uint8 images divided by 255, floating-point samples as they are.
 
     For networks of few dimensions, whose distance is known exactly: at most 4,096 values an image.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .frechet import ReferenceRoot, Statistics, frechet, frechet_value
-from .intervals import Array, Distance, Floor, mean_of
+from .intervals import Distance, FloatArray, Floor, mean_of
 from .references import Reference
 
 MAX_DRAWS = 8
@@ -43,7 +43,7 @@ def kernel_floor(num_images: int) -> Floor:
     return Floor(0.0, 0.0, num_images, 0, KERNEL_SOURCE)
 
 
-def _draws(features: Array | np.ndarray, num_images: int, seed: int) -> Sequence[np.ndarray]:
+def _draws(features: FloatArray | np.ndarray, num_images: int, seed: int) -> Sequence[np.ndarray]:
     """Disjoint sets of `num_images` features, at most `MAX_DRAWS`."""
     order = np.random.default_rng(seed).permutation(len(features))
     number = min(MAX_DRAWS, len(features) // num_images)

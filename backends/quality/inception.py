@@ -23,7 +23,7 @@ class Inception(Extractor):
     preprocessing: ClassVar[dict[str, Any]] = {"network": "inception-v3-compat", "layer": "2048"}
 
     def __init__(self, *, weights: Path | None, device: torch.device) -> None:
-        tensors = download() if weights is None else read(weights)
+        tensors = download() if weights is None else read_inception(weights)
         self.digest = extractor_digest(self.preprocessing, tensors)
         self.device = device
         self.network = build(tensors, weights).to(device)
@@ -59,10 +59,10 @@ def download() -> dict[str, Tensor]:
                 "elsewhere and give the file as `inception=FILE`, or use `fd-efficientnet-lite0`, which needs no "
                 "download."
             ) from error
-    return read(path)
+    return read_inception(path)
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_inception(path: Path) -> dict[str, Tensor]:
     """The weights in a file. Raises InputError if it is missing, unreadable, or holds more than tensors."""
     if not is_file(path):
         raise InputError(f"extractor: the weights must be a file, but `{path}` is none. Check the path.")

@@ -25,7 +25,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 LEVEL = 0.90
 NUM_PAIR_ROWS = 32
@@ -75,20 +75,20 @@ class Distance:
     """
 
     value: float
-    influences: Array
-    pairs: Array
+    influences: FloatArray
+    pairs: FloatArray
 
     @property
     def num_images(self) -> int:
         return len(self.influences)
 
     @classmethod
-    def from_left_out(cls, value: float, left_out: Array, pairs: Array) -> Self:
+    def from_left_out(cls, value: float, left_out: FloatArray, pairs: FloatArray) -> Self:
         """From the distances without image i, (n,), and the first images' second differences Q_ij, (r, n)."""
         return cls(value, (len(left_out) - 1) * (left_out.mean() - left_out), _centred(pairs))
 
     @classmethod
-    def of_mean(cls, values: Array) -> Self:
+    def of_mean(cls, values: FloatArray) -> Self:
         """The mean of one value an image, (n,): images act one by one."""
         left_out = (values.sum() - values) / (len(values) - 1)
         return cls.from_left_out(float(values.mean()), left_out, np.zeros((0, len(values))))
@@ -104,7 +104,7 @@ class Distance:
         return cls(value, rows[0], rows[1:])
 
 
-def _centred(pairs: Array) -> Array:
+def _centred(pairs: FloatArray) -> FloatArray:
     """Second differences (r, n) without what depends on one of the two images alone; entry (i, i) means nothing."""
     rows = np.arange(len(pairs))
     kept = pairs.copy()
@@ -138,21 +138,21 @@ def standard_error(distance: Distance) -> float:
     return sqrt(variance(distance)[0])
 
 
-def estimate(distance: Distance, level: float = LEVEL) -> Estimate:
+def estimate_distance(distance: Distance, level: float = LEVEL) -> Estimate:
     """The distance with the interval for its expectation at this count, the reference fixed."""
     spread, degrees = variance(distance)
     return _interval(distance.value, spread, degrees, distance.num_images, level)
 
 
-def difference(distance: Distance, other: Distance) -> Distance:
-    """`distance` − `other`, image i of both from the same noise; its `estimate` has the paired interval."""
+def paired_difference(distance: Distance, other: Distance) -> Distance:
+    """`distance` − `other`, image i of both from the same noise; its `estimate_distance` has the paired interval."""
     assert distance.num_images == other.num_images, "distances are compared at equal counts only"
     rows = min(len(distance.pairs), len(other.pairs))
     pairs = distance.pairs[:rows] - other.pairs[:rows] if rows else _longer(distance.pairs, -other.pairs)
     return Distance(distance.value - other.value, distance.influences - other.influences, pairs)
 
 
-def _longer(pairs: Array, other: Array) -> Array:
+def _longer(pairs: FloatArray, other: FloatArray) -> FloatArray:
     """The second differences of the one that has any: the other's images act one by one, so its are 0."""
     return pairs if len(pairs) else other
 
@@ -175,7 +175,7 @@ def excess_ratio(distance: Distance, other: Distance, floor: Floor, level: float
     """
     assert distance.num_images == floor.num_images, "a floor holds at its own count only"
     (spread, degrees), (of_other, degrees_of_other) = variance(distance), variance(other)
-    joint = (spread + of_other - variance(difference(distance, other))[0]) / 2
+    joint = (spread + of_other - variance(paired_difference(distance, other))[0]) / 2
     known = floor.standard_error**2
     above, below = distance.value - floor.value, other.value - floor.value
     t = t_quantile(level, min(degrees, degrees_of_other))

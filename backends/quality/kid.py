@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frechet import check_features
-from .intervals import NUM_PAIR_ROWS, Array, Distance
+from .intervals import NUM_PAIR_ROWS, Distance, FloatArray
 
 ROWS_AT_ONCE = 2048
 
@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 2048
 class KernelReference:
     """Reference features (m, D), and the mean of the kernel over their pairs, worked out once."""
 
-    features: Array
+    features: FloatArray
     within: float
 
     @classmethod
@@ -33,12 +33,12 @@ class KernelReference:
         return cls(values, float(_sums(values, values, without_self=True).sum()) / (m * (m - 1)))
 
 
-def cubic_kernel(x: Array, y: Array) -> Array:
+def cubic_kernel(x: FloatArray, y: FloatArray) -> FloatArray:
     """k(x, y) = (x·y/D + 1)³ of rows (n, D) and (m, D): (n, m)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def _sums(x: Array, y: Array, without_self: bool = False) -> Array:
+def _sums(x: FloatArray, y: FloatArray, without_self: bool = False) -> FloatArray:
     """Σ_j k(x_i, y_j), (n,), without j = i where x and y are the same."""
     parts = [cubic_kernel(x[start : start + ROWS_AT_ONCE], y).sum(axis=1) for start in range(0, len(x), ROWS_AT_ONCE)]
     own = (np.einsum("ij,ij->i", x, x) / x.shape[1] + 1) ** 3 if without_self else 0.0

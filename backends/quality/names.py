@@ -9,7 +9,7 @@ from ..errors import InputError, nearest
 EXTRACTORS = {
     "efficientnet-lite0": "efficientnet:EfficientNetLite0",
     "inception": "inception:Inception",
-    "pixels": "extractors:Pixels",
+    "pixels": "extractors:PixelExtractor",
 }
 
 # The end of a metric's name that compares each image with the baseline's of the same noise.

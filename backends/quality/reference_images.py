@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -99,10 +99,10 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         InputError: there are none.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not files:
         raise InputError(
-            f"reference: a folder must hold images ({', '.join(sorted(SUFFIXES))}), but `{folder}` has none. "
+            f"reference: a folder must hold images ({', '.join(sorted(_SUFFIXES))}), but `{folder}` has none. "
             "Give the folder that has them."
         )
     return files

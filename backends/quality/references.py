@@ -26,12 +26,12 @@ from ..checkpoints.files import ASSETS, is_file, is_folder
 from ..errors import ExeuntError, InputError, nearest
 from .extractors import Extractor, FeatureArray
 from .frechet import MIN_IMAGES, ReferenceRoot, Statistics
-from .intervals import Array
+from .intervals import FloatArray
 from .kid import KernelReference
 from .reference_images import Preparation, batches_of_array, batches_of_files, image_files
 
 METADATA_KEY = "exeunt.reference"
-VERSION = 1
+_VERSION = 1
 # An .npz may unpack to so much for nothing, and to so many times its own size: more than images do.
 FREE_BYTES, MOST_INFLATION = 64_000_000, 100
 MALFORMED = (ValueError, TypeError, AttributeError)
@@ -113,9 +113,9 @@ def read_described(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]
             f"reference: `{path}` must be a reference that Exeunt wrote, but lacks or misstates {', '.join(wrong)}. "
             "Make it again."
         )
-    if found["version"] != VERSION:
+    if found["version"] != _VERSION:
         raise InputError(
-            f"reference: `{path}` must have version {VERSION}, but has {found['version']}. Install a newer Exeunt."
+            f"reference: `{path}` must have version {_VERSION}, but has {found['version']}. Install a newer Exeunt."
         )
     return tensors, found
 
@@ -142,8 +142,8 @@ class Reference:
     extractor: str
     extractor_digest: str | None
     count: int | None
-    mean: Array
-    covariance: Array
+    mean: FloatArray
+    covariance: FloatArray
     features: FeatureArray | None = None
     held_out: bool = False
     made: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -240,7 +240,7 @@ def save_reference(reference: Reference, path: Path) -> None:
     if reference.features is not None:
         tensors["features"] = reference.features.astype(np.float16)
     described = {
-        "version": VERSION,
+        "version": _VERSION,
         "extractor": reference.extractor,
         "extractor_digest": reference.extractor_digest,
         "count": reference.count,
@@ -301,7 +301,7 @@ def _features(name: str, tensors: Mapping[str, NDArray[Any]], dim: int) -> Featu
     return features
 
 
-def _check_moments(name: str, mean: Array, covariance: Array, extractor: Extractor) -> None:
+def _check_moments(name: str, mean: FloatArray, covariance: FloatArray, extractor: Extractor) -> None:
     """Raises InputError unless mean and covariance are those of a distribution of the extractor's features."""
     dim = extractor.dim if extractor.dim is not None else mean.size
     if not dim or mean.shape != (dim,) or covariance.shape != (dim, dim):
@@ -323,7 +323,7 @@ def _check_moments(name: str, mean: Array, covariance: Array, extractor: Extract
         )
 
 
-def _lowest_eigenvalue(covariance: Array, above: float) -> float:
+def _lowest_eigenvalue(covariance: FloatArray, above: float) -> float:
     """The lowest eigenvalue; or `above`, if none is lower, in half the time."""
     try:
         np.linalg.cholesky(covariance - above * np.eye(len(covariance)))

@@ -62,11 +62,11 @@ class OwnMetric:
         return self._call(noise.to(torch.uint8), {"prompts": ["a photograph"] * 2, "labels": [0, 0]}).ndim == 1
 
     def scores(self, images: Tensor, shown: Shown) -> FeatureArray:
-        """(N, 2) what keeps one score an image; see `unpack`."""
+        """(N, 2) what keeps one score an image; see `unpack_scores`."""
         values = self._call(images, shown)
         if values.ndim != 1:
             raise self._wrong(values.shape, len(images), "as before, (N,)")
-        return pack(values)
+        return pack_scores(values)
 
     def features(self, images: Tensor) -> FeatureArray:
         """(N, D) features."""
@@ -118,15 +118,15 @@ class OwnFeatures(Extractor):
         return torch.from_numpy(self._own.features(images))
 
 
-def pack(scores: NDArray[np.float64]) -> FeatureArray:
+def pack_scores(scores: NDArray[np.float64]) -> FeatureArray:
     """(N, 2) of scores (N,): each in half precision, and `REST` times what that lost."""
     with np.errstate(over="ignore", invalid="ignore"):  # what half precision can't hold is refused when it is stored
         whole = scores.astype(np.float16).astype(np.float64)
         return np.stack([whole, (scores - whole) * REST], axis=1).astype(np.float32)
 
 
-def unpack(packed: FeatureArray) -> NDArray[np.float64]:
-    """(N,) scores of (N, 2) that `pack` made, to 22 bits."""
+def unpack_scores(packed: FeatureArray) -> NDArray[np.float64]:
+    """(N,) scores of (N, 2) that `pack_scores` made, to 22 bits."""
     values = packed.astype(np.float64)
     return values[:, 0] + values[:, 1] / REST
 

@@ -11,7 +11,7 @@ from .conditions import Conditions
 def as_scheduled(network: Network, schedule: Schedule, index: int = 0) -> Network:
     """The network with its blocks counted as the schedule's network `index` counts them: by blocks or by branches.
 
-    A network of another architecture is left as it is, for `check` to name.
+    A network of another architecture is left as it is, for `check_schedule` to name.
 
     Raises:
         InputError: the network does not know that granularity.
@@ -21,7 +21,7 @@ def as_scheduled(network: Network, schedule: Schedule, index: int = 0) -> Networ
     return network.at(wanted.granularity) if same else network
 
 
-def check(networks: Sequence[Network], schedule: Schedule) -> None:
+def check_schedule(networks: Sequence[Network], schedule: Schedule) -> None:
     """Raise InputError unless these networks can run this schedule; their weights may be other ones."""
     if len(networks) != len(schedule.networks):
         raise InputError(

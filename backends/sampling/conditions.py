@@ -21,8 +21,8 @@ from ..checkpoints.files import read_text
 from ..errors import InputError
 from .noise import LABEL, generator
 
-MOST_LINES = 10_000_000
-MAX_BYTES = 100_000_000
+_MOST_LINES = 10_000_000
+MAX_LABEL_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def reference(probabilities: Sequence[float]) -> Conditions:
     return Conditions("reference", len(probabilities), probabilities=tuple(p / total for p in probabilities))
 
 
-def from_file(path: str | Path, num_classes: int) -> Conditions:
+def labels_from_file(path: str | Path, num_classes: int) -> Conditions:
     """Labels from a file: a line each, an integer or a JSON object `{"label": 3}`. Empty lines are left out.
 
     A file has at most 10,000,000 labels and 100,000,000 bytes.
@@ -97,12 +97,12 @@ def from_file(path: str | Path, num_classes: int) -> Conditions:
     Raises:
         InputError: the file can't be read, is empty, or a line is not a label of 0 … num_classes − 1.
     """
-    lines = read_text(Path(path), MAX_BYTES, "conditions").splitlines()
+    lines = read_text(Path(path), MAX_LABEL_BYTES, "conditions").splitlines()
     entries = tuple(
         _label(line, num_classes, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
     )
-    if not 0 < len(entries) <= MOST_LINES:
-        raise InputError(f"conditions: `{path}` must have 1 to {MOST_LINES} labels, but has {len(entries)}.")
+    if not 0 < len(entries) <= _MOST_LINES:
+        raise InputError(f"conditions: `{path}` must have 1 to {_MOST_LINES} labels, but has {len(entries)}.")
     return Conditions("file", num_classes, entries=entries)
 
 
@@ -126,7 +126,9 @@ def _label(line: str, num_classes: int, where: str) -> int:
     return value
 
 
-def load(spec: str | Path, num_classes: int | None, probabilities: Sequence[float] | None = None) -> Conditions:
+def load_conditions(
+    spec: str | Path, num_classes: int | None, probabilities: Sequence[float] | None = None
+) -> Conditions:
     """Conditions as the command line names them.
 
     Args:
@@ -143,7 +145,7 @@ def load(spec: str | Path, num_classes: int | None, probabilities: Sequence[floa
     if num_classes is None:
         raise InputError(f"conditions: this network takes none, but got `{spec}`. Leave `--conditions` away.")
     if spec != "reference":
-        return from_file(spec, num_classes)
+        return labels_from_file(spec, num_classes)
     if probabilities is None:
         raise InputError("conditions: the reference has no labels to follow. Use `uniform` or a file.")
     if len(probabilities) != num_classes:
@@ -172,7 +174,7 @@ def labels(conditions: Conditions, images: range, seed: int = 0) -> Tensor | Non
     return torch.tensor(values, dtype=torch.long)
 
 
-def shown(conditions: Conditions, images: range, seed: int = 0) -> dict[str, list[str] | list[int]]:
+def shown_condition(conditions: Conditions, images: range, seed: int = 0) -> dict[str, list[str] | list[int]]:
     """What images were asked to show, by its kind: `{"prompts": …}` or `{"labels": …}`, one an image, or nothing."""
     if conditions.prompts:
         return {"prompts": [conditions.prompts[image % len(conditions.prompts)] for image in images]}

@@ -16,8 +16,8 @@ from ..errors import ExeuntError, InputError
 from ..network import Network, Slots, State
 from ..plan import Call, Plan, compile_plan
 from ..schedule import Branch, Coefficients, Embedded, Guidance, Schedule, embedded_guidance_at, guidance_at
-from ..solvers.tables import rows
-from .compatibility import check, check_conditions
+from ..solvers.tables import solver_rows
+from .compatibility import check_conditions, check_schedule
 from .conditions import Conditions, labels
 from .noise import initial_noise, noises
 
@@ -25,12 +25,12 @@ __all__ = [
     "NonFiniteSamples",
     "Samples",
     "StepValues",
-    "check",
+    "check_schedule",
     "initial_noise",
     "labels",
     "num_draws",
-    "run",
     "sample",
+    "sample_batch",
 ]
 
 
@@ -93,7 +93,7 @@ class _Step:
 
 @lru_cache(maxsize=256)
 def _compiled(schedule: Schedule) -> tuple[Plan, tuple[Coefficients, ...]]:
-    return compile_plan(schedule), tuple(rows(schedule))
+    return compile_plan(schedule), tuple(solver_rows(schedule))
 
 
 def num_draws(schedule: Schedule) -> int:
@@ -106,7 +106,7 @@ def _is_random(row: Coefficients) -> bool:
 
 
 @torch.inference_mode()
-def run(
+def sample_batch(
     networks: Sequence[Network],
     schedule: Schedule,
     noise: Tensor,
@@ -270,14 +270,14 @@ def sample(
         images: indices of the images, consecutive.
         conditions: their labels, of as many classes as the networks have.
         batch_size: images a batch; the last batch may be smaller.
-        observe: see `run`; called for each batch.
+        observe: see `sample_batch`; called for each batch.
 
     Raises:
         InputError: the networks do not fit the schedule or the labels, or a value is out of range. Raised before any
             sampling.
         NonFiniteSamples: a batch ended with NaN or infinity.
     """
-    check(networks, schedule)
+    check_schedule(networks, schedule)
     check_conditions(networks, conditions)
     if batch_size < 1 or images.step != 1:
         raise InputError(f"batch_size: must be at least 1, and images consecutive, but got {batch_size} and {images}.")
@@ -295,7 +295,7 @@ def _sample_batch(
     observe: Observer | None,
 ) -> Samples:
     drawn = noises(seed, images, networks[0].sample_shape, num_draws(schedule)).to(networks[0].device)
-    latents = run(networks, schedule, drawn[0], drawn[1:], labels(conditions, images, seed), observe=observe)
+    latents = sample_batch(networks, schedule, drawn[0], drawn[1:], labels(conditions, images, seed), observe=observe)
     if not bool(torch.isfinite(latents).all()):
         raise NonFiniteSamples(
             f"samples: images {images.start} to {images.stop - 1} have NaN or infinite values. "

@@ -15,20 +15,20 @@ OWN = "prompts"  # the name of our own set on the command line
 OWN_FILE = ASSETS / "prompts.txt"
 MOST_PROMPTS = 100_000
 MOST_CHARACTERS = 20_000
-MAX_BYTES = 64_000_000
+MAX_PROMPT_BYTES = 64_000_000
 FIX = 'Write a prompt a line, as text or as {"prompt": "a red bicycle"}.'
 
 
-def load(spec: str | Path) -> Conditions:
+def load_prompts(spec: str | Path) -> Conditions:
     """Prompts as the command line names them: "prompts" for our own set, or a file's path.
 
     Raises:
-        InputError: the file is not usable; see `from_file`.
+        InputError: the file is not usable; see `prompts_from_file`.
     """
-    return from_file(OWN_FILE if spec == OWN else spec)
+    return prompts_from_file(OWN_FILE if spec == OWN else spec)
 
 
-def from_file(path: str | Path) -> Conditions:
+def prompts_from_file(path: str | Path) -> Conditions:
     """Prompts from a file: a line each, as text or as a JSON object `{"prompt": …}`. Empty lines are left out.
 
     A file has at most 100,000 prompts and 64,000,000 bytes, a prompt 20,000 characters.
@@ -36,7 +36,7 @@ def from_file(path: str | Path) -> Conditions:
     Raises:
         InputError: the file can't be read, has no prompts or too many, or a line is no prompt.
     """
-    lines = read_text(Path(path), MAX_BYTES, "conditions").split("\n")
+    lines = read_text(Path(path), MAX_PROMPT_BYTES, "conditions").split("\n")
     prompts = [_prompt(line.strip(), f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not 0 < len(prompts) <= MOST_PROMPTS:
         raise InputError(f"conditions: `{path}` must have 1 to {MOST_PROMPTS} prompts, but has {len(prompts)}. {FIX}")

@@ -20,7 +20,7 @@ History = Literal["x0", "epsilon", "velocity"]
 
 VARIANCE_PRESERVING = (*BETAS, "vp")
 # What networks predict on each kind of noise. v is α · ε − σ · x₀ with α² + σ² = 1.
-PREDICTIONS = {
+PREDICTION_CONVERSIONS = {
     **dict.fromkeys(VARIANCE_PRESERVING, ("epsilon", "v", "sample", "edm")),
     "edm": ("edm", "epsilon", "sample"),
     "flow": ("flow", "sample"),
@@ -85,7 +85,7 @@ def conversion(history: History, sampler: Sampler, point: Marginal) -> tuple[flo
 
 def check_prediction(prediction: str, noise: Noise) -> None:
     """Raise InputError unless a network on this noise can predict this."""
-    known = PREDICTIONS[noise.kind]
+    known = PREDICTION_CONVERSIONS[noise.kind]
     if prediction not in known:
         raise InputError(
             f"prediction: must be one of {', '.join(known)} on noise `{noise.kind}`, but got `{prediction}`. "

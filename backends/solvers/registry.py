@@ -7,12 +7,12 @@ from ..errors import InputError, nearest
 from ..schedule import Coefficients, Noise, Sampler
 from .dpm_solver import dpm_solver_plus_plus
 from .heun import heun, heun_times
-from .path import PREDICTIONS, VARIANCE_PRESERVING, Path, check_prediction
+from .path import PREDICTION_CONVERSIONS, VARIANCE_PRESERVING, Path, check_prediction
 from .pndm import pndm, pndm_times
 from .single_step import ddim, ddpm, euler, euler_maruyama, flow_euler
 from .unipc import unipc
 
-ANY_NOISE = tuple(PREDICTIONS)
+ANY_NOISE = tuple(PREDICTION_CONVERSIONS)
 
 
 def _once(times: Sequence[float], sampler: Sampler) -> list[float]:
@@ -50,10 +50,10 @@ class Solver:
     @property
     def predictions(self) -> tuple[str, ...]:
         """What networks may predict under this solver, on one of its kinds of noise."""
-        return tuple(dict.fromkeys(name for noise in self.noises for name in PREDICTIONS[noise]))
+        return tuple(dict.fromkeys(name for noise in self.noises for name in PREDICTION_CONVERSIONS[noise]))
 
 
-SOLVERS: dict[str, Solver] = {
+SOLVER_TABLE: dict[str, Solver] = {
     "ddpm": Solver(
         "the posterior of the respaced process, with noise in every step",
         ddpm, (1,), 1, VARIANCE_PRESERVING, True, variances=("fixed-small", "fixed-large", "learned-range"),
@@ -94,27 +94,29 @@ SOLVERS: dict[str, Solver] = {
 }  # fmt: skip
 
 
-def find(name: str) -> Solver:
+def find_solver(name: str) -> Solver:
     """The solver of a name. Raises InputError, with the nearest name, if there is none."""
-    if name in SOLVERS:
-        return SOLVERS[name]
-    raise InputError(f"solver: `{name}` is not known. {nearest(name, SOLVERS)} Or give coefficients in every step.")
+    if name in SOLVER_TABLE:
+        return SOLVER_TABLE[name]
+    raise InputError(
+        f"solver: `{name}` is not known. {nearest(name, SOLVER_TABLE)} Or give coefficients in every step."
+    )
 
 
-def custom(noise: Noise) -> str:
+def default_solver(noise: Noise) -> str:
     """The name of the solver that is customary on a noise."""
     return {"edm": "edm", "flow": "flow-euler"}.get(noise.kind, "dpmsolver++")
 
 
-def check(sampler: Sampler) -> Solver:
+def check_sampler(sampler: Sampler) -> Solver:
     """The sampler's solver.
 
     Raises:
         InputError: there is none of that name, or it has no such order, variance, variant, noise or prediction.
     """
-    solver = find(sampler.name)
+    solver = find_solver(sampler.name)
     if sampler.noise.kind not in solver.noises:
-        others = ", ".join(name for name, other in SOLVERS.items() if sampler.noise.kind in other.noises)
+        others = ", ".join(name for name, other in SOLVER_TABLE.items() if sampler.noise.kind in other.noises)
         raise InputError(f"noise: `{sampler.name}` has no table on noise `{sampler.noise.kind}`. Use {others}.")
     check_prediction(sampler.prediction, sampler.noise)
     if sampler.order not in solver.orders:

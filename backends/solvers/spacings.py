@@ -85,7 +85,7 @@ def times(
     Raises:
         InputError: an unknown name or parameter, another noise, or a number of steps that gives equal times.
     """
-    kind = find(spacing, noise)
+    kind = find_spacing(spacing, noise)
     most = most_steps(noise, include_zero=include_zero)
     if not 1 <= num_steps <= most:
         raise InputError(f"num_steps: must be between 1 and {most} on this noise schedule, but got {num_steps}.")
@@ -220,7 +220,7 @@ SPACINGS: dict[str, Spacing] = {
 }
 
 
-def find(spacing: str, noise: Noise) -> Spacing:
+def find_spacing(spacing: str, noise: Noise) -> Spacing:
     """The spacing of a name, for a noise. Raises InputError, with the near or the fitting names, if there is none."""
     if spacing not in SPACINGS:
         raise InputError(f"spacing: `{spacing}` is not known. {nearest(spacing, SPACINGS)}")
@@ -230,6 +230,6 @@ def find(spacing: str, noise: Noise) -> Spacing:
     return SPACINGS[spacing]
 
 
-def custom(noise: Noise) -> str:
+def default_spacing(noise: Noise) -> str:
     """The spacing that is customary on a noise: ln(α/σ) in equal steps, Karras's for EDM, `flow` for flow matching."""
     return {"edm": "karras", "flow": "flow"}.get(noise.kind, "log-snr")

@@ -1,7 +1,7 @@
 """Solvers as tables of coefficients, one row a step, worked out in float64 before sampling starts.
 
-`SOLVERS` says what each is and may be asked for, `make_schedule` makes the baseline with one, and `rows` gives the rows
-of a schedule. What a row does stands in `solver_rows.py`; the tables stand in the other `solver_*.py`.
+`SOLVER_TABLE` says what each is and may be asked for, `make_schedule` makes the baseline with one, and `solver_rows`
+gives the rows of a schedule. What a row does stands in `path.py`; the tables stand in the modules beside it.
 """
 
 import math
@@ -27,20 +27,20 @@ from ..schedule import (
 from . import spacings
 from .noise_schedules import CLEAN, marginal, marginal_at
 from .path import Path
-from .registry import SOLVERS, Solver, check, custom, find
+from .registry import SOLVER_TABLE, Solver, check_sampler, default_solver, find_solver
 from .single_step import ddim_table
 
 __all__ = [
-    "SOLVERS",
+    "SOLVER_TABLE",
     "Solver",
-    "check",
-    "custom",
-    "find",
+    "check_sampler",
+    "default_solver",
+    "find_solver",
     "make_schedule",
     "num_evaluations",
     "path",
     "respaced",
-    "rows",
+    "solver_rows",
     "with_coefficients",
 ]
 
@@ -48,7 +48,7 @@ SIGMA_DATA = 0.5  # of EDM's networks (Karras et al. 2022, table 1)
 UNITS = {"vp": "sigma", "edm": "sigma", "flow": "flow"}  # what a step's time is; elsewhere a train index
 
 
-def rows(schedule: Schedule) -> list[Coefficients]:
+def solver_rows(schedule: Schedule) -> list[Coefficients]:
     """One row of coefficients a step: those that the schedule carries, else its solver's table.
 
     Raises:
@@ -58,7 +58,7 @@ def rows(schedule: Schedule) -> list[Coefficients]:
     if carried:
         assert len(carried) == len(schedule.steps), "every step or none carries coefficients"
         return carried
-    solver = check(schedule.sampler)
+    solver = check_sampler(schedule.sampler)
     return solver.table(path(schedule.sampler, [step.time for step in schedule.steps]))
 
 
@@ -77,7 +77,9 @@ def path(sampler: Sampler, step_times: Sequence[float]) -> Path:
 
 def with_coefficients(schedule: Schedule) -> Schedule:
     """The same schedule with its rows written into its steps, for runtimes without solver code."""
-    steps = tuple(replace(step, coefficients=row) for step, row in zip(schedule.steps, rows(schedule), strict=True))
+    steps = tuple(
+        replace(step, coefficients=row) for step, row in zip(schedule.steps, solver_rows(schedule), strict=True)
+    )
     return replace(schedule, steps=steps)
 
 
@@ -107,7 +109,7 @@ def make_schedule(
 
     Args:
         signature, noise, prediction: the network's.
-        solver: a name in `SOLVERS`; the noise's custom if None.
+        solver: a name in `SOLVER_TABLE`; the noise's custom if None.
         order: of the solver; its custom if not given.
         variant: of the solver; its first if not given.
         num_steps: number of times of the spacing; a spacing by hand decides by itself. Solvers that evaluate twice at
@@ -131,9 +133,9 @@ def make_schedule(
     Raises:
         InputError: an unknown name, or values that do not go together.
     """
-    kind = find(solver or custom(noise))
+    kind = find_solver(solver or default_solver(noise))
     sampler = Sampler(
-        name=solver or custom(noise),
+        name=solver or default_solver(noise),
         prediction=prediction,
         time=UNITS.get(noise.kind, "train-index"),
         noise=noise,
@@ -145,10 +147,10 @@ def make_schedule(
         variance=variance or kind.variances[0],
         sigma_data=sigma_data if prediction == "edm" else None,
     )
-    check(sampler)
+    check_sampler(sampler)
     if spacing is None or isinstance(spacing, str):
         ends = kind.include_zero if include_zero is None else include_zero
-        chosen = spacing or spacings.custom(noise)
+        chosen = spacing or spacings.default_spacing(noise)
         times = spacings.times(chosen, num_steps, noise, include_zero=ends, **(spacing_parameters or {}))
     else:
         times = spacing
@@ -176,16 +178,16 @@ def respaced(full: Schedule, times: Sequence[float]) -> Schedule:
 
 def num_evaluations(sampler: Sampler, num_times: int) -> int | None:
     """How many steps a solver makes of so many times of a spacing; None where it can't do with so few."""
-    last = 0 if find(sampler.name).include_zero else 1
+    last = 0 if find_solver(sampler.name).include_zero else 1
     try:
-        return len(find(sampler.name).expand([float(last + i) for i in reversed(range(num_times))], sampler))
+        return len(find_solver(sampler.name).expand([float(last + i) for i in reversed(range(num_times))], sampler))
     except InputError:
         return None
 
 
 def _steps(sampler: Sampler, times: Sequence[float], blocks: tuple[Action, ...]) -> tuple[Step, ...]:
     """A step for each evaluation that the solver makes of a spacing's times."""
-    return tuple(_step(sampler.noise, time, blocks) for time in find(sampler.name).expand(times, sampler))
+    return tuple(_step(sampler.noise, time, blocks) for time in find_solver(sampler.name).expand(times, sampler))
 
 
 def _step(noise: Noise, time: float, blocks: tuple[Action, ...]) -> Step:

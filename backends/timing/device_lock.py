@@ -19,7 +19,7 @@ from typing import BinaryIO
 from ..errors import DeviceError
 
 PATIENCE_SECONDS = 600.0
-POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 # It depends on the user alone: a variable such as TMPDIR differs between the shells and batch jobs of one user, who
 # would then hold two locks for one device.
 FOLDER = Path("/tmp") / f"exeunt-{os.getuid()}"
@@ -87,7 +87,7 @@ class DeviceLock:
         while not _try_flock(file, mode):
             if time.monotonic() >= deadline:
                 raise DeviceError(self._refusal(file, mode))
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _refusal(self, file: BinaryIO, mode: int) -> str:
         use = "alone, to time it" if mode == fcntl.LOCK_EX else "to sample on it"

@@ -15,12 +15,12 @@ from ..plan import DECODE as DECODE
 from ..plan import SOLVER_STEP as SOLVER_STEP
 from ..plan import Add, Call, Run, compile_plan
 from ..sampling.conditions import labels, uniform
-from ..sampling.loop import num_draws, run
+from ..sampling.loop import num_draws, sample_batch
 from ..sampling.noise import noises
 from ..schedule import Branch, Schedule
 
 BOTH: tuple[Branch, ...] = ("conditional", "unconditional")
-SEED = 0
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Piece:
         network: index of the network whose timings it belongs to.
         kind: its name there.
         run: does it once.
-        parts: how many of it one `run` does, such as the steps of a trajectory.
+        parts: how many of it one `sample_batch` does, such as the steps of a trajectory.
     """
 
     network: int
     kind: str
-    run: Callable[[], object]
+    sample_batch: Callable[[], object]
     parts: int = 1
 
 
@@ -52,7 +52,7 @@ class Inputs:
 def inputs(network: Network, schedule: Schedule, batch_size: int) -> Inputs:
     """The first `batch_size` images' noises and labels."""
     images = range(batch_size)
-    drawn = noises(SEED, images, network.sample_shape, num_draws(schedule))
+    drawn = noises(_SEED, images, network.sample_shape, num_draws(schedule))
     return Inputs(drawn[0], drawn[1:], labels(uniform(network.num_conditions), images))
 
 
@@ -62,7 +62,7 @@ def trajectory(networks: Sequence[Network], schedule: Schedule, batch_size: int)
 
     @torch.inference_mode()
     def sample() -> Tensor:
-        latents = run(networks, schedule, given.noise, given.step_noise, given.conditions)
+        latents = sample_batch(networks, schedule, given.noise, given.step_noise, given.conditions)
         return networks[0].decode(latents.to(networks[0].dtype))
 
     return sample
@@ -87,13 +87,13 @@ def _call(
 ) -> Callable[[], Tensor]:
     # Released slots would be empty at the second repeat, and to release costs nothing.
     call, slots = replace(call, release=()), residuals.slots(call, moment)
-    return evaluate(network, call, slots, moment, batch_size)
+    return prepare_call(network, call, slots, moment, batch_size)
 
 
-def evaluate(network: Network, call: Call, slots: Slots, moment: float, batch_size: int) -> Callable[[], Tensor]:
+def prepare_call(network: Network, call: Call, slots: Slots, moment: float, batch_size: int) -> Callable[[], Tensor]:
     """A function that makes the call once, on noise that is on the device before."""
     images = range(batch_size)
-    noise = noises(SEED, images, network.sample_shape, 1)[0].to(network.device, network.dtype)
+    noise = noises(_SEED, images, network.sample_shape, 1)[0].to(network.device, network.dtype)
     x = torch.cat([noise] * len(call.branches))
     time = torch.full((x.shape[0],), moment, dtype=torch.float32, device=network.device)
     guidance = torch.ones_like(time) if network.takes_guidance else None
@@ -138,7 +138,7 @@ class StoredValues:
             store: Slots = [None]
             spans = [Run(0, first), Run(first, first + 1, store=0), Run(first + 1, self.network.num_blocks)]
             call = Call(branches, tuple(span for span in spans if span.start < span.stop), ())
-            evaluate(self.network, call, store, moment, self.batch_size)()
+            prepare_call(self.network, call, store, moment, self.batch_size)()
             assert store[0] is not None
             self._made[key] = store[0]
         return self._made[key]
@@ -146,7 +146,7 @@ class StoredValues:
 
 def decode_piece(network: Network, batch_size: int) -> Piece:
     """The decoder on one batch of noise."""
-    x = noises(SEED, range(batch_size), network.sample_shape, 1)[0].to(network.device, network.dtype)
+    x = noises(_SEED, range(batch_size), network.sample_shape, 1)[0].to(network.device, network.dtype)
     return Piece(0, DECODE, lambda: network.decode(x))
 
 
@@ -155,7 +155,7 @@ def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: in
     still, given = [_Still(network) for network in networks], inputs(networks[0], schedule, batch_size)
 
     def sample() -> Tensor:
-        return run(still, schedule, given.noise, given.step_noise, given.conditions)
+        return sample_batch(still, schedule, given.noise, given.step_noise, given.conditions)
 
     return Piece(0, SOLVER_STEP, sample, parts=schedule.num_steps)
 

@@ -41,7 +41,7 @@ class Timing:
         return self.batch_size / self.median
 
 
-LEVEL = 0.90
+TIMING_LEVEL = 0.90
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Ratio:
     num_pairs: int
 
 
-def paired_ratio(numerators: Sequence[float], denominators: Sequence[float], level: float = LEVEL) -> Ratio:
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float], level: float = TIMING_LEVEL) -> Ratio:
     """The median of numerators[i] ÷ denominators[i], each pair timed side by side, with its interval.
 
     Where the pairs suffice (five for 90 %, six for 95 %) the interval goes between two order statistics: with k pairs

@@ -17,13 +17,13 @@ LEAST_SAMPLE_SECONDS = 0.01  # shorter runs are repeated between two readings of
 
 
 @contextmanager
-def alone(device: torch.device) -> Generator[None]:
+def device_alone(device: torch.device) -> Generator[None]:
     """Hold the device's lock alone and record no gradients. Raises DeviceError when others keep the device."""
     with DeviceLock(device_id(device)).exclusive(), torch.inference_mode():
         yield
 
 
-def seconds_of(run: Callable[[], object], device: torch.device, times: int = 1) -> float:
+def time_run(run: Callable[[], object], device: torch.device, times: int = 1) -> float:
     """Seconds that one `run` takes, over `times` of them in a row, synchronised with the device on both sides."""
     _synchronize(device)
     begin = time.perf_counter()
@@ -52,7 +52,7 @@ def take_turns(
     for repeat in range(repeats):
         start = time.perf_counter()
         for i in range(len(runs)) if repeat % 2 == 0 else reversed(range(len(runs))):
-            samples[i].append(seconds_of(runs[i], device, times[i]))
+            samples[i].append(time_run(runs[i], device, times[i]))
         if not room_for_another(begin, start, max_seconds):
             break
     return [tuple(seconds) for seconds in samples]
@@ -66,9 +66,9 @@ def room_for_another(begin: float, start: float, max_seconds: float | None) -> b
 
 def _times(run: Callable[[], object], device: torch.device) -> int:
     """Warm up, and tell how many runs make a sample that is long beside the clock's own error."""
-    first = seconds_of(run, device)
+    first = time_run(run, device)
     # A cold run may take many times as long as the next one.
-    estimate = first if first > LEAST_SAMPLE_SECONDS * 10 else seconds_of(run, device)
+    estimate = first if first > LEAST_SAMPLE_SECONDS * 10 else time_run(run, device)
     return max(1, math.ceil(LEAST_SAMPLE_SECONDS / max(estimate, 1e-6)))
 
 

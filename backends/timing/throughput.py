@@ -16,8 +16,8 @@ from ..network import Network
 from ..plan import Call, Plan, Run, compile_plan
 from ..schedule import Schedule
 from .pieces import DECODE, SOLVER_STEP, call_pieces, decode_piece, solver_piece, trajectory
-from .samples import LEVEL, Ratio, Timing, paired_ratio
-from .stopwatch import alone, room_for_another, seconds_of, take_turns
+from .samples import TIMING_LEVEL, Ratio, Timing, paired_ratio
+from .stopwatch import device_alone, room_for_another, take_turns, time_run
 
 K = TypeVar("K")
 
@@ -26,7 +26,7 @@ GROUP = 4  # schedules between two runs of the baseline
 
 
 @dataclass(frozen=True)
-class Subject:
+class TimedSchedule:
     """A schedule and the networks that it runs on, in its order."""
 
     networks: tuple[Network, ...]
@@ -76,7 +76,7 @@ def time_calls(
     have = known[0].keys() if known else set[str]()
     if not any(wanted) and {DECODE, SOLVER_STEP} <= have:
         return timings
-    with alone(device):
+    with device_alone(device):
         pieces = [
             piece
             for index, kinds in enumerate(wanted)
@@ -106,7 +106,7 @@ def median_prediction_error(predicted: Sequence[float], measured: Sequence[float
 
 
 def time_schedules(
-    subjects: Mapping[K, Subject],
+    subjects: Mapping[K, TimedSchedule],
     baseline: K,
     *,
     batch_size: int,
@@ -135,7 +135,7 @@ def time_schedules(
         DeviceError: others keep the device.
     """
     rounds = _Rounds(subjects, baseline, batch_size, observe)
-    with alone(subjects[baseline].networks[0].device):
+    with device_alone(subjects[baseline].networks[0].device):
         begin = time.perf_counter()
         rounds.warm_up(batch_size)
         for repeat in range(repeats):
@@ -150,7 +150,11 @@ class _Rounds(Generic[K]):
     """The runs of some schedules in rounds, and what they took."""
 
     def __init__(
-        self, subjects: Mapping[K, Subject], baseline: K, batch_size: int, observe: Callable[[K, float], None] | None
+        self,
+        subjects: Mapping[K, TimedSchedule],
+        baseline: K,
+        batch_size: int,
+        observe: Callable[[K, float], None] | None,
     ) -> None:
         self.subjects, self.baseline, self.observe = subjects, baseline, observe
         self.device = subjects[baseline].networks[0].device
@@ -177,14 +181,14 @@ class _Rounds(Generic[K]):
         for group in reversed(self.groups) if backwards else self.groups:
             order = [*reversed(group), self.baseline] if backwards else [self.baseline, *group]
             for key in order:
-                self.seconds[key].append(seconds_of(self.runs[key], self.device))
+                self.seconds[key].append(time_run(self.runs[key], self.device))
                 if self.observe is not None:
                     self.observe(key, self.seconds[key][-1])
             for key in order:
                 self.beside[key].append(self.seconds[self.baseline][-1])
 
 
-def speedup(timing: Timing, level: float = LEVEL) -> Ratio:
+def speedup(timing: Timing, level: float = TIMING_LEVEL) -> Ratio:
     """How many times as fast as the baseline beside it, with an interval (see `paired_ratio`)."""
     return paired_ratio(timing.neighbours, timing.seconds, level)
 

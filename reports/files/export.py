@@ -44,7 +44,7 @@ def file_stem(view: StudyView, point: Point) -> str:
 NETWORK_ARGS = "x-network-args"  # in a file's provenance
 
 
-def portable(view: StudyView, point: Point) -> Schedule:
+def portable_schedule(view: StudyView, point: Point) -> Schedule:
     """The point's schedule with what was measured and where it came from.
 
     A file with coefficients has another digest than the study's schedule: they are part of its identity.
@@ -88,14 +88,14 @@ def _measurement(view: StudyView, point: Point, seeds: Seeds) -> Measurement | N
     )
 
 
-def export(view: StudyView, point: Point, name: str = "exeunt") -> str:
+def export_text(view: StudyView, point: Point, name: str = "exeunt") -> str:
     """The text of the point's file in a format.
 
     Raises:
         InputError, ScheduleError: there is no such format, or it can't express the schedule; the message says what
             stands in the way.
     """
-    return find_format(name).write(portable(view, point))
+    return find_format(name).write(portable_schedule(view, point))
 
 
 def default_path(view: StudyView, point: Point, name: str) -> Path:

@@ -13,10 +13,10 @@ from ..view.interval import Interval
 from ..view.pareto import Score
 from ..view.view import Point, Quality, Seeds, StudyView
 
-Cell = str | int | float | bool | None
+TableValue = str | int | float | bool | None
 
 
-def point_row(view: StudyView, point: Point) -> dict[str, Cell]:
+def point_row(view: StudyView, point: Point) -> dict[str, TableValue]:
     """Everything that is known of one point, under the names that the CSV and the JSON share."""
     throughput, speedup = point.throughput, view.speedup(point)
     return {
@@ -49,9 +49,9 @@ def point_row(view: StudyView, point: Point) -> dict[str, Cell]:
     }
 
 
-def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, Cell]:
+def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, TableValue]:
     quality = point.quality(seeds)
-    cells: dict[str, Cell] = {
+    cells: dict[str, TableValue] = {
         "metric": quality.metric if quality else None,
         "num_images": quality.num_images if quality else None,
         **_quality_values(quality),
@@ -63,7 +63,7 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, Cel
     return {f"{seeds}_{name}": cell for name, cell in cells.items()}
 
 
-def _score_values(view: StudyView, quality: Quality | None) -> dict[str, Cell]:
+def _score_values(view: StudyView, quality: Quality | None) -> dict[str, TableValue]:
     """A user's score with the sign that people know; no columns for distances."""
     if view.standard.kind != "score":
         return {}
@@ -72,7 +72,7 @@ def _score_values(view: StudyView, quality: Quality | None) -> dict[str, Cell]:
     return dict(zip(("score", "score_lower", "score_upper"), values, strict=True))
 
 
-def _kernel_values(kernel: Interval | None) -> dict[str, Cell]:
+def _kernel_values(kernel: Interval | None) -> dict[str, TableValue]:
     return {
         "kernel": kernel.value if kernel else None,
         "kernel_lower": kernel.lower if kernel else None,
@@ -80,7 +80,7 @@ def _kernel_values(kernel: Interval | None) -> dict[str, Cell]:
     }
 
 
-def _quality_values(quality: Quality | None) -> dict[str, Cell]:
+def _quality_values(quality: Quality | None) -> dict[str, TableValue]:
     names = ("distance", "distance_lower", "distance_upper", "floor", "excess")
     if quality is None:
         return dict.fromkeys(names)
@@ -101,18 +101,18 @@ def to_csv(view: StudyView) -> str:
     return buffer.getvalue()
 
 
-def _raw_cells(point: Point) -> dict[str, Cell]:
+def _raw_cells(point: Point) -> dict[str, TableValue]:
     timed = point.throughput.timed if point.throughput else ((), ())
     texts = [" ".join(f"{seconds:.6g}" for seconds in each) or None for each in timed]
     return {"seconds_raw": texts[0], "full_schedule_seconds_raw": texts[1]}
 
 
-def _inert(cell: Cell) -> Cell:
+def _inert(cell: TableValue) -> TableValue:
     """Text that a spreadsheet would take for a formula gets an apostrophe in front, which spreadsheets show as text."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
-def to_dict(view: StudyView) -> dict[str, Any]:
+def report_to_dict(view: StudyView) -> dict[str, Any]:
     """The whole report as plain values that JSON can hold; what is not known yet is null."""
     best, knee = view.best, view.knee("final")
     return {
@@ -170,9 +170,9 @@ def _reference(score: Score | None) -> dict[str, float] | None:
     return {"distance": score.quality, "images_per_second": score.speed} if score else None
 
 
-def to_json(view: StudyView) -> str:
-    """`to_dict` as strict JSON: an unbounded end of an interval is null."""
-    return json_text(_finite(to_dict(view))) + "\n"
+def report_to_json(view: StudyView) -> str:
+    """`report_to_dict` as strict JSON: an unbounded end of an interval is null."""
+    return json_text(_finite(report_to_dict(view))) + "\n"
 
 
 def _finite(value: Any) -> Any:

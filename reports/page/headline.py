@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..view.advantage import Advantage
-from ..view.interval import Interval, per_second, plain
+from ..view.interval import Interval, per_second, spelled_number
 from ..view.view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
 
 
@@ -46,7 +46,7 @@ def details(view: StudyView) -> list[str]:
         assert quality is not None
         noises = "noises that no selection saw" if seeds == "final" else "the search's own noises"
         sentences.append(
-            f"Quality is {quality.metric} on {plain(quality.num_images)} images of {noises}, as "
+            f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
     return [*sentences, *_text(view)]
@@ -91,9 +91,9 @@ def tiles(view: StudyView) -> list[Tile]:
         found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up within {view.standard.limit_words}, {close.label}"))
     measured = sum(point.search is not None for point in view.points)
     noun = "schedule" if measured == 1 else "schedules"
-    found.append(Tile(plain(measured), f"{noun} measured, {len(view.front('final'))} on the final front"))
+    found.append(Tile(spelled_number(measured), f"{noun} measured, {len(view.front('final'))} on the final front"))
     images, seconds = sum(entry.images for entry in view.spent), sum(entry.seconds for entry in view.spent)
-    found.append(Tile(plain(images), f"images sampled by the search, in {duration(seconds)} of device time"))
+    found.append(Tile(spelled_number(images), f"images sampled by the search, in {duration(seconds)} of device time"))
     return found
 
 

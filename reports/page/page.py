@@ -28,10 +28,10 @@ from ..plots import curves
 from ..plots.front import MARKS, draw_front
 from ..plots.front_info import FrontInfo, front_info
 from ..plots.maps import maps_info
-from ..plots.samples import GridInfo, Row, strip
+from ..plots.samples import GridInfo, ImageRow, strip
 from ..plots.style import inline_svg, png_of_pixels
 from ..view.definitions import definitions
-from ..view.interval import per_second, plain, spelled
+from ..view.interval import per_second, spelled, spelled_number
 from ..view.view import Point, Seeds, StudyView
 from .headline import details, headline, tiles
 from .point_table import columns, table_rows
@@ -54,7 +54,7 @@ def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, An
     title = f"Pareto front, {seeds} seeds"
     wide = inline_svg(figure, f"{seeds}-wide", title)
     narrow = inline_svg(draw_front(info, 3.8, 4.8), f"{seeds}-narrow", title) if seeds == "final" else None
-    count = f"{plain(info.num_images)} images, {seeds} seeds"
+    count = f"{spelled_number(info.num_images)} images, {seeds} seeds"
     return {
         "wide": _explained(wide, info, texts),
         "narrow": narrow and _explained(narrow, info, texts),
@@ -100,7 +100,7 @@ def _explained(svg: str, info: FrontInfo, texts: Callable[[int], str]) -> str:
     return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain_group, svg, flags=re.DOTALL)
 
 
-SECTIONS = {
+_SECTIONS = {
     "front": "The front",
     "export": "Export",
     "schedules": "Schedules",
@@ -171,7 +171,7 @@ def _plots(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, Any]:
         "schedules": {"schedules", "depth"} & drawn.keys(),
         "search": {"search", "hypervolume", "timing"} & drawn.keys(),
     }
-    sections = [{"id": name, "title": title} for name, title in SECTIONS.items() if there.get(name, True)]
+    sections = [{"id": name, "title": title} for name, title in _SECTIONS.items() if there.get(name, True)]
     return {**shown, "sections": sections}
 
 
@@ -208,7 +208,7 @@ def _samples(grid: GridInfo) -> dict[str, Any]:
     return {"rows": rows, "seed": grid.seed, "first": grid.first_image, "last": last}
 
 
-def _thumbnails(row: Row) -> NDArray[np.uint8]:
+def _thumbnails(row: ImageRow) -> NDArray[np.uint8]:
     """The row's strip, reduced where single images are larger than a page shows them."""
     whole = Image.fromarray(strip(row.images))
     scale = min(1.0, LARGEST_THUMBNAIL / whole.height)

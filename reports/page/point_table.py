@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..plots.style import THEME, look
-from ..view.interval import Interval, per_second, places, plain
-from ..view.standard import Kind
+from ..view.interval import Interval, per_second, places, spelled_number
+from ..view.standard import QualityKind
 from ..view.view import Point, Seeds, StudyView
 
 
@@ -40,7 +40,7 @@ class TableRow:
 
 
 # What stands for quality, by how the study states it.
-QUALITY_COLUMNS: dict[Kind, tuple[Column, ...]] = {
+QUALITY_COLUMNS: dict[QualityKind, tuple[Column, ...]] = {
     "reference": (
         Column("excess", "distance, interval"),
         Column("× full's", "excess"),
@@ -145,7 +145,9 @@ def _number(value: float | None, digits: int, unit: str = "") -> Cell:
     if value is None:
         return Cell("–", "")
     rounded = round(value, digits) + 0.0  # no "−0"
-    return Cell(f"{rounded:.{digits}f}{unit}" if abs(value) < 1e4 else f"{plain(value)}{unit}", repr(float(value)))
+    return Cell(
+        f"{rounded:.{digits}f}{unit}" if abs(value) < 1e4 else f"{spelled_number(value)}{unit}", repr(float(value))
+    )
 
 
 def _interval(interval: Interval | None, digits: int, unit: str = "") -> Cell:

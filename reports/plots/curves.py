@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ...backends.schedule import depths
-from ..view.interval import plain
-from ..view.pareto import Progress, hypervolume
+from ..view.interval import spelled_number
+from ..view.pareto import FrontProgress, hypervolume
 from ..view.selection import Highlight
 from ..view.view import StudyView
 from .style import (
@@ -25,7 +25,7 @@ from .style import (
     new_figure,
     padded,
     paper_style,
-    settle,
+    settle_layout,
     tick_text,
 )
 
@@ -34,7 +34,7 @@ from .style import (
 class ProgressInfo:
     """The hypervolume of the search values over images sampled; `baselines` is what the baselines alone reach."""
 
-    entries: tuple[Progress, ...]
+    entries: tuple[FrontProgress, ...]
     baselines: float
     reference: str
 
@@ -53,7 +53,7 @@ class PredictionInfo:
 
 
 @dataclass(frozen=True)
-class Profile:
+class DepthProfile:
     """One schedule's depth at each step."""
 
     name: str
@@ -65,7 +65,7 @@ class Profile:
 class DepthInfo:
     """How deep the chosen schedules run at each step, the full schedule first."""
 
-    profiles: tuple[Profile, ...]
+    profiles: tuple[DepthProfile, ...]
     num_blocks: int
     num_steps: int
 
@@ -76,7 +76,7 @@ def progress_info(view: StudyView) -> ProgressInfo | None:
     if reference is None or not view.progress:
         return None
     baselines = [view.score("search")(point) for point in view.measured("search") if point.role == "baseline"]
-    text = f"distance {plain(reference.quality)} at {plain(reference.speed)} images/s"
+    text = f"distance {spelled_number(reference.quality)} at {spelled_number(reference.speed)} images/s"
     return ProgressInfo(tuple(view.progress), hypervolume(baselines, reference), text)
 
 
@@ -95,7 +95,7 @@ def depth_info(highlights: Sequence[Highlight]) -> DepthInfo | None:
     points = [highlight.point for highlight in highlights]
     if len(points) < 2:
         return None
-    profiles = tuple(Profile(p.label, look(p.family).color, tuple(depths(p.schedule))) for p in points)
+    profiles = tuple(DepthProfile(p.label, look(p.family).color, tuple(depths(p.schedule))) for p in points)
     num_blocks = max(network.num_blocks for point in points for network in point.schedule.networks)
     return DepthInfo(profiles, num_blocks, max(point.schedule.num_steps for point in points))
 
@@ -123,7 +123,7 @@ def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -
             axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(FuncFormatter(tick_text))
         faint_grid(axes)
-        return settle(figure)
+        return settle_layout(figure)
 
 
 def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.1) -> Figure:
@@ -145,7 +145,7 @@ def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.
         note = f"median error {info.median_error:.1%}\nband: ± 5 %"
         axes.annotate(note, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)
         faint_grid(axes)
-        return settle(figure)
+        return settle_layout(figure)
 
 
 def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
@@ -168,4 +168,4 @@ def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
             axes.set_axisbelow(True)
         figure.supxlabel("step, from noise to data", fontsize=9)
         figure.supylabel("blocks that run", fontsize=9)
-        return settle(figure)
+        return settle_layout(figure)

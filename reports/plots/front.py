@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ..view.interval import Interval, plain
+from ..view.interval import Interval, spelled_number
 from .front_info import FrontInfo, Mark
-from .labels import Box, Label, place
+from .labels import Box, Label, place_labels
 from .style import (
     ACCENT,
-    FAMILIES,
+    FAMILY_LOOKS,
     INK,
     MUTED,
     PAPER,
@@ -34,7 +34,7 @@ from .style import (
     padded,
     paper_style,
     round_ticks,
-    settle,
+    settle_layout,
 )
 
 
@@ -54,7 +54,7 @@ def draw_names(axes: Axes, info: FrontInfo) -> None:
     labels = [Label(x, y, e.width + 2, e.height + 2) for (x, y), e in zip(spots, extents, strict=True)]
     frame = axes.get_window_extent()
     bounds = Box(frame.x0, frame.y0, frame.x1, frame.y1)
-    places = place(labels, _obstacles(axes, info, 4.2 * unit), bounds, gap=6 * unit)
+    places = place_labels(labels, _obstacles(axes, info, 4.2 * unit), bounds, gap=6 * unit)
     for text, label, box in zip(texts, labels, places, strict=True):
         text.set_in_layout(False)
         if box is None:
@@ -154,7 +154,7 @@ def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figu
         _draw_knee(axes, info)
         _draw_gap(axes, info)
         _draw_legend(figure, info, columns=max(2, int(width / 1.75)))
-        settle(figure)
+        settle_layout(figure)
         draw_names(axes, info)
         return figure
 
@@ -171,7 +171,7 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
         half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
     linear = "" if info.logarithmic else " (linear around zero)"
     name = fill(f"{info.metric}, {info.standard.excess_name}{linear}", LABEL_WIDTH, break_on_hyphens=False)
-    axes.set_ylabel(f"{name}\n{info.seeds} seeds, {plain(info.num_images)} images")
+    axes.set_ylabel(f"{name}\n{info.seeds} seeds, {spelled_number(info.num_images)} images")
     faint_grid(axes)
     if info.full_speed is not None:
         _speedup_axis(axes, info.full_speed)
@@ -190,7 +190,7 @@ def _speedup_axis(axes: Axes, full_speed: float) -> None:
 
 
 def _times(value: float, _position: int | None) -> str:
-    return f"{plain(value)} ×"
+    return f"{spelled_number(value)} ×"
 
 
 def _draw_lines(axes: Axes, info: FrontInfo) -> None:
@@ -264,7 +264,7 @@ def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
     entries = [(TRIAL, "searched, on the front", ACCENT, 1.0)] if "" in present else []
     if any(mark.is_faint for mark in info.marks):
         entries.append((TRIAL, "searched, dominated", MUTED, 0.4))
-    entries += [(style, style.name, style.color, 1.0) for name, style in FAMILIES.items() if name in present]
+    entries += [(style, style.name, style.color, 1.0) for name, style in FAMILY_LOOKS.items() if name in present]
     handles = [
         Line2D([], [], color=color, marker=style.marker, linestyle="", markersize=style.size, alpha=alpha, label=name)
         for style, name, color, alpha in entries

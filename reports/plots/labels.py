@@ -42,7 +42,7 @@ class Label:
 _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 247)
 
 
-def place(labels: Sequence[Label], obstacles: Sequence[Box], bounds: Box, gap: float) -> list[Box | None]:
+def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], bounds: Box, gap: float) -> list[Box | None]:
     """A place for each label, earlier ones first; None where every place within reach covers something.
 
     `gap` is the room between a point and its label at the nearest place; the farthest is five times as far.

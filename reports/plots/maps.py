@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..view.view import Point, Seeds, StudyView
 from .schedule_map import LOOKS, ScheduleMap, schedule_map
-from .style import INK, MUTED, PAPER, new_figure, paper_style, settle
+from .style import INK, MUTED, PAPER, new_figure, paper_style, settle_layout
 
 CONDITIONAL, UNCONDITIONAL = "#3d3d47", "#9d9daa"  # greys, as the matrix has the colours
 MOST_TICKS = 12
@@ -39,7 +39,7 @@ def draw(info: ScheduleMap) -> Figure:
         figure.suptitle(shorten(info.title, round(14 * width)), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         above.set_title(fill(info.words, round(15 * width)), fontsize=8, fontweight="normal", color=MUTED)
         figure.legend(handles=_handles(info), loc="outside lower center", ncols=4, handlelength=1.2)
-        return settle(figure)
+        return settle_layout(figure)
 
 
 def draw_matrix(axes: Axes, info: ScheduleMap, *, letters: bool = False) -> None:
@@ -189,7 +189,7 @@ def draw_maps(info: MapsInfo, width: float = 8.0, columns: int = 4) -> Figure:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.2)
         panels[-1, 0].set_xlabel("step, noise → data", fontsize=8)
         panels[-1, 0].set_ylabel("block", fontsize=8)
-        return settle(figure)
+        return settle_layout(figure)
 
 
 def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo) -> None:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...studies.artifacts.base import DamagedArtifact
-from ...studies.store.files import Kept
+from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
 from ..view.selection import Highlight
 from ..view.view import StudyView
-from .style import MUTED, new_figure, paper_style, settle
+from .style import MUTED, new_figure, paper_style, settle_layout
 
 if TYPE_CHECKING:
     from ...backends.network import Network
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One schedule's images, (N, H, W, 3) uint8, with what is written beside them."""
 
     title: str
@@ -40,7 +40,7 @@ class Row:
 class GridInfo:
     """Rows of images; images of one column come from the same noise and label. `seed` is that of the noises."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ImageRow, ...]
     seed: int
     first_image: int
 
@@ -60,7 +60,7 @@ def sample_grid(
     """
     from ...backends.sampling.loop import sample  # with torch, which a report without fresh samples does not need
 
-    rows: list[Row] = []
+    rows: list[ImageRow] = []
     for highlight in highlights:
         point = highlight.point
         batches = sample(
@@ -76,13 +76,13 @@ def sample_grid(
     return GridInfo(tuple(rows), seed, images.start)
 
 
-def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> Row:
+def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> ImageRow:
     """A schedule's images with why they are shown and what it is worth."""
     point = highlight.point
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     figures = [f"{speedup.value:.2f} × as fast"] if speedup else []
     figures += [view.standard.words(excess)] if excess is not None else []
-    return Row(point.label, (highlight.reason, *([", ".join(figures)] if figures else [])), images)
+    return ImageRow(point.label, (highlight.reason, *([", ".join(figures)] if figures else [])), images)
 
 
 def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
@@ -98,7 +98,7 @@ def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
             axes.axis("off")
             axes.set_title(row.title, fontsize=8.5, pad=3)
             axes.set_title("  ·  ".join(row.notes), loc="right", fontsize=7.5, fontweight="normal", color=MUTED, pad=3)
-        return settle(figure)
+        return settle_layout(figure)
 
 
 def strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -129,7 +129,7 @@ def kept_grid(view: StudyView, highlights: Sequence[Highlight], store: Store, *,
     return GridInfo(tuple(rows), seed, 0) if rows else None
 
 
-def _pictures(file: Kept, data: bytes) -> NDArray[np.uint8]:
+def _pictures(file: StudyFile, data: bytes) -> NDArray[np.uint8]:
     """(N, H, W, 3) images out of a picture that has them below each other.
 
     Raises:

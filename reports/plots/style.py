@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...backends.errors import printable
-from ..view.interval import plain
+from ..view.interval import spelled_number
 
 INK, MUTED, HAIRLINE, PAPER = "#1b1b1f", "#6b6b76", "#dcdce2", "#ffffff"
 ACCENT, BLUE, GREEN, ORANGE, PURPLE, SKY = "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
@@ -45,7 +45,7 @@ class Look:
 
 
 TRIAL = Look("searched", ACCENT, "o", 6.0)
-FAMILIES = {
+FAMILY_LOOKS = {
     "full": Look("full schedule", INK, "*", 10.0),
     "fewer-steps": Look("fewer steps", BLUE, "s", 5.0),
     "uniform-depth": Look("uniform depth", GREEN, "^", 6.0),
@@ -57,7 +57,7 @@ OTHER = Look("other baseline", SKY, "v", 6.0)
 
 def look(family: str) -> Look:
     """The look of a baseline's family; an empty family is the search's own."""
-    return FAMILIES.get(family, OTHER) if family else TRIAL
+    return FAMILY_LOOKS.get(family, OTHER) if family else TRIAL
 
 
 _SETTINGS: dict[Any, Any] = {
@@ -111,7 +111,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def settle(figure: Figure) -> Figure:
+def settle_layout(figure: Figure) -> Figure:
     """Lays the figure out once and for all, so that each file of it only has to be drawn."""
     layout = figure.get_layout_engine()
     assert layout is not None, "new_figure gives one"
@@ -199,7 +199,7 @@ def round_ticks(low: float, high: float) -> list[float]:
 
 def tick_text(value: float, _position: int | None) -> str:
     """A tick's label."""
-    return plain(value)
+    return spelled_number(value)
 
 
 def padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:

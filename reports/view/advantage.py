@@ -6,11 +6,11 @@ from typing import Generic, TypeVar
 
 from .interval import Interval
 
-T = TypeVar("T")
+_T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Advantage(Generic[T]):
+class Advantage(Generic[_T]):
     """One point against the baselines.
 
     `ratio` is the point's speed ÷ the speed of `baseline`, the fastest baseline of equal or better quality. `lower`
@@ -18,21 +18,21 @@ class Advantage(Generic[T]):
     quality; `contender` is the baseline it was reached against.
     """
 
-    point: T
-    baseline: T
+    point: _T
+    baseline: _T
     ratio: float
-    contender: T
+    contender: _T
     lower: float
 
 
 def advantage(
-    point: T,
-    baselines: Sequence[T],
+    point: _T,
+    baselines: Sequence[_T],
     *,
-    quality: Callable[[T], float],
-    speed_ratio: Callable[[T, T], Interval],
-    significantly_worse: Callable[[T, T], bool],
-) -> Advantage[T]:
+    quality: Callable[[_T], float],
+    speed_ratio: Callable[[_T, _T], Interval],
+    significantly_worse: Callable[[_T, _T], bool],
+) -> Advantage[_T]:
     """Compares a point with the baselines by final values at equal counts (a list that is not empty).
 
     `quality` is a distance. `speed_ratio(a, b)` is the speed of a ÷ the speed of b, from end-to-end timings that are
@@ -50,7 +50,7 @@ def advantage(
     return Advantage(point, fastest, speed_ratio(point, fastest).value, contender, speed_ratio(point, contender).lower)
 
 
-def best(advantages: Sequence[Advantage[T]]) -> Advantage[T] | None:
+def best(advantages: Sequence[Advantage[_T]]) -> Advantage[_T] | None:
     """The point with the largest lower bound (its `ratio` is `best_ratio`, its `lower` `best_ratio_lower`), or None.
 
     The largest ratio would be the wrong choice: a point that is a hair better than all fast baselines is compared with

@@ -1,24 +1,24 @@
 """What the report's words mean, printed with it so that nobody has to guess."""
 
-from .interval import plain
-from .standard import Kind
+from .interval import spelled_number
+from .standard import QualityKind
 from .view import BEST_RATIO_LEVEL, StudyView
 
-LOSSES: dict[Kind, str] = {
+LOSSES: dict[QualityKind, str] = {
     "reference": "excess distance",
     "baseline": "distance to the full schedule's images",
     "score": "loss of score",
 }
-NOISE = (
+_NOISE = (
     "the same measure between two of the full schedule's own images of one prompt or label, of the search's noise and "
     "of the final one. 0 is the full schedule's very image, and 100% is as different as another noise."
 )
-CORNERS: dict[Kind, str] = {
+CORNERS: dict[QualityKind, str] = {
     "reference": "its floor plus four times its excess distance",
     "baseline": "the distance between noises",
     "score": "its own value made worse by the difference between noises (scores of which more is better have a minus)",
 }
-QUALITIES: dict[Kind, tuple[str, str]] = {
+_QUALITIES: dict[QualityKind, tuple[str, str]] = {
     "reference": (
         "Excess distance",
         "The distance to the reference minus the floor, which is the distance between real images and real images "
@@ -28,12 +28,12 @@ QUALITIES: dict[Kind, tuple[str, str]] = {
     "baseline": (
         "Distance to the full schedule's images",
         "The mean over images of the squared distance between the features of an image and of the full schedule's "
-        f"image of the same noise. Loss is stated in parts of the distance between noises: {NOISE}",
+        f"image of the same noise. Loss is stated in parts of the distance between noises: {_NOISE}",
     ),
     "score": (
         "Score, and score lost",
         "The mean of the study's own score, and how much worse it is than the full schedule's on the same noises, with "
-        f"a paired interval. Loss is stated in parts of the difference between noises: {NOISE}",
+        f"a paired interval. Loss is stated in parts of the difference between noises: {_NOISE}",
     ),
 }
 
@@ -56,7 +56,7 @@ def best_ratio(view: StudyView) -> str:
 def definitions(view: StudyView) -> list[tuple[str, str]]:
     """(word, meaning) pairs."""
     found = [
-        QUALITIES[view.standard.kind],
+        _QUALITIES[view.standard.kind],
         (
             "Speed-up and acceleration",
             "t₀ / t and 1 − t/t₀, where t₀ is the full schedule's time for the same batch. Both are end to end "
@@ -75,7 +75,9 @@ def definitions(view: StudyView) -> list[tuple[str, str]]:
         ("best_ratio and best_ratio_lower", best_ratio(view)),
     ]
     if reference := view.reference_point:
-        corner = f"a distance of {plain(reference.quality)} at {plain(reference.speed)} images per second"
+        corner = (
+            f"a distance of {spelled_number(reference.quality)} at {spelled_number(reference.speed)} images per second"
+        )
         text = (
             f"The area (distance × images per second) that the search's front dominates, from {corner}: the full "
             f"schedule's speed, at {CORNERS[view.standard.kind]}, on search seeds."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...backends.timing.samples import paired_ratio
 
 
-def plain(value: float) -> str:
+def spelled_number(value: float) -> str:
     """A number as people write it: three significant digits, thousands set apart, no exponent for common sizes."""
     if value == 0 or not 1e-4 <= abs(value) < 1e7:
         return f"{value:.3g}"

@@ -16,15 +16,15 @@ import numpy as np
 from exeunt import __version__
 
 from ...backends.errors import printable
-from ...backends.quality.intervals import Distance, difference, estimate
+from ...backends.quality.intervals import Distance, estimate_distance, paired_difference
 from ...backends.quality.names import TO_BASELINE
 from ...backends.timing.samples import Timing, environment_digest
-from ...studies.config.reading import to_dict
+from ...studies.config.reading import config_to_dict
 from ...studies.config.study import QualityConfig, StudyConfig
-from ...studies.database.foreign import foreign_rows
+from ...studies.database.foreign import corrupt_rows
 from ...studies.database.optuna.queries import study_attributes
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import StoredSchedule, kind_key, seconds_of
+from ...studies.store.outlines import StoredSchedule, batch_seconds, kind_key
 from ...studies.store.records import (
     TEXT_ENCODING,
     EvaluationKey,
@@ -139,7 +139,7 @@ def load_view(store: Store, study: str) -> StudyView:
         InputError: there is no study of that name.
         StorageError: the database is out of reach, or holds what no Exeunt wrote.
     """
-    with foreign_rows(store.url), uncollected():
+    with corrupt_rows(store.url), uncollected():
         return _view(store, study, _Rows.read(store, study))
 
 
@@ -152,7 +152,7 @@ def _view(store: Store, study: str, rows: "_Rows") -> StudyView:
         normal_weights=rows.full.weights_name if rows.full else "",
         batch_size=config.throughput.batch_size,
         level=config.quality.level,
-        configuration=to_dict(config),
+        configuration=config_to_dict(config),
         conditions={
             name: printable(text) for name, text in conditions(config, rows.environment, rows.text_seconds).items()
         },
@@ -315,7 +315,7 @@ class _Rows:
             trial=member.trial_number,
             search=self.quality(key, "search"),
             final=self.quality(key, "final"),
-            predicted_seconds=seconds_of(stored.outline, self.medians),
+            predicted_seconds=batch_seconds(stored.outline, self.medians),
             throughput=self.throughputs.get(key),
             flops=operations.of(stored) if operations else None,
         )
@@ -381,7 +381,7 @@ def _differences(points: Sequence[Point], records: Mapping[Key, QualityRecord]) 
 
 def _difference(a: QualityRecord, b: QualityRecord, level: float) -> Interval:
     """The paired interval of a − b: image i of both came from the same noise."""
-    found = estimate(difference(_distance(a), _distance(b)), level)
+    found = estimate_distance(paired_difference(_distance(a), _distance(b)), level)
     return Interval(found.value, found.lower, found.upper)
 
 

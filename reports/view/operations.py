@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...studies.database.optuna.queries import system_attribute
 from ...studies.database.optuna.storage import optuna_storage
-from ...studies.database.retries import patiently
+from ...studies.database.retries import retry
 from ...studies.database.transactions import reading
 from ...studies.store.outlines import StoredSchedule, kind_key
 from ...studies.store.store import Store
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...backends.network import Network
 
 KEPT = "exeunt:operations"  # the attribute of Optuna's study that has them
-LARGEST = 2**63  # no schedule has as many, and whoever adds or divides them needs no care
+_LARGEST = 2**63  # no schedule has as many, and whoever adds or divides them needs no care
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Operations:
         if not calls or not calls.keys() <= self.calls.keys():
             return None
         total = int(self.decoding + sum(count * self.calls[key] for key, count in calls.items()))
-        if not 0 <= total < LARGEST:
+        if not 0 <= total < _LARGEST:
             raise ValueError(f"{total:g} operations")
         return total
 
@@ -105,5 +105,5 @@ def kept_operations(store: Store, study: str) -> dict[str, Operations]:
         with reading(store.engine) as connection:
             return system_attribute(connection, KEPT, study) or {}
 
-    kept = patiently(store.engine, ask)
+    kept = retry(store.engine, ask)
     return {name: Operations(each["decoding"], each["calls"]) for name, each in kept.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Progress:
+class FrontProgress:
     """The hypervolume reached once `cost` (images or seconds, running total) was spent."""
 
     cost: float
@@ -39,12 +39,12 @@ def dominates(a: Score, b: Score) -> bool:
     return a.quality <= b.quality and a.speed >= b.speed and a != b
 
 
-def front(items: Iterable[T], score: Callable[[T], Score]) -> list[T]:
+def front(items: Iterable[_T], score: Callable[[_T], Score]) -> list[_T]:
     """The items that no other item dominates, slowest (and best in quality) first.
 
     Items of equal score stand or fall together, as in `optuna.Study.best_trials`.
     """
-    kept: list[T] = []
+    kept: list[_T] = []
     best: Score | None = None
     for item in sorted(items, key=lambda item: (-score(item).speed, score(item).quality)):
         if best is None or score(item).quality < best.quality or score(item) == best:
@@ -53,7 +53,7 @@ def front(items: Iterable[T], score: Callable[[T], Score]) -> list[T]:
     return kept[::-1]
 
 
-def knee(items: Sequence[T], score: Callable[[T], Score]) -> T:
+def knee(items: Sequence[_T], score: Callable[[_T], Score]) -> _T:
     """The front's item farthest from the line between the front's ends, in log quality and log time, on the good side.
 
     Which item is farthest does not depend on the axes' scales or the logarithm's base. A front whose inner items all
@@ -87,19 +87,19 @@ def hypervolume(scores: Iterable[Score], reference: Score) -> float:
     return area
 
 
-def hypervolume_over_cost(spent: Iterable[tuple[float, Score | None]], reference: Score) -> list[Progress]:
+def hypervolume_over_cost(spent: Iterable[tuple[float, Score | None]], reference: Score) -> list[FrontProgress]:
     """The running hypervolume, one entry for each (cost of this evaluation, its score) in the order they were finished.
 
     A score of None (a failed evaluation) costs and gains nothing. Costs are what each evaluation took; entries carry
     totals.
     """
     frontier = _Frontier(reference)
-    total, progress = 0.0, list[Progress]()
+    total, progress = 0.0, list[FrontProgress]()
     for cost, score in spent:
         total += cost
         if score is not None:
             frontier.add(score)
-        progress.append(Progress(total, frontier.area))
+        progress.append(FrontProgress(total, frontier.area))
     return progress
 
 

@@ -10,7 +10,7 @@ from statistics import median
 
 from ...studies.database.transactions import reading
 from ...studies.store import scores
-from ...studies.store.outlines import Outline, kind_key, seconds_of
+from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key
 from ...studies.store.scores import Asked, Scored
 from ...studies.store.store import Store
 from .loading import timed_kinds
@@ -39,7 +39,7 @@ class FrontReader:
 
     def __init__(self, study: str) -> None:
         self._study = study
-        self._outlines: dict[str, Outline] = {}
+        self._outlines: dict[str, ScheduleSummary] = {}
 
     def read(self, store: Store) -> SearchFront:
         """The front at this moment, as `StudyView` has it."""
@@ -59,7 +59,7 @@ class FrontReader:
             reference=corner,
         )
 
-    def _known(self, store: Store, rows: Sequence[Scored]) -> Mapping[str, Outline]:
+    def _known(self, store: Store, rows: Sequence[Scored]) -> Mapping[str, ScheduleSummary]:
         """The outlines of all scored schedules, of which those that are new are read."""
         unknown = {row.schedule_digest for row in rows} - self._outlines.keys()
         if unknown:
@@ -84,9 +84,11 @@ def _values(store: Store, asked: Asked) -> tuple[list[Scored], float | None]:
     return list(largest.values()), noise
 
 
-def _score(row: Scored, known: Mapping[str, Outline], medians: Mapping[str, float], batch_size: int) -> Score | None:
+def _score(
+    row: Scored, known: Mapping[str, ScheduleSummary], medians: Mapping[str, float], batch_size: int
+) -> Score | None:
     """None while a kind of call that the schedule makes isn't timed."""
-    seconds = seconds_of(known[row.schedule_digest], medians)
+    seconds = batch_seconds(known[row.schedule_digest], medians)
     return Score(row.value, batch_size / seconds) if seconds else None
 
 

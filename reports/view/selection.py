@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ...backends.errors import InputError
-from .interval import plain
+from .interval import spelled_number
 from .view import Point, StudyView
 
 
@@ -90,8 +90,9 @@ def at_least(min_speedup: float) -> Choose:
             if speedup >= min_speedup:
                 return point
         raise InputError(
-            f"--min-speedup: no point of the front is {plain(min_speedup)} × as fast as the full schedule; the nearest "
-            f"is {front[-1].label} at {speedups[-1]:.2f} ×. Use --min-speedup {int(speedups[-1] * 100) / 100:g}."
+            f"--min-speedup: no point of the front is {spelled_number(min_speedup)} × as fast as the "
+            f"full schedule; the nearest is {front[-1].label} at {speedups[-1]:.2f} ×. "
+            f"Use --min-speedup {int(speedups[-1] * 100) / 100:g}."
         )
 
     return choose

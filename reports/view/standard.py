@@ -18,7 +18,7 @@ EXCESS_LIMIT = 1.5
 # and exits of 1.3 to 1.6 times the excess distance are at 0.20 to 0.26 of it, those of 1.1 times at 0.04 to 0.12.
 NOISE_LIMIT = 0.25
 
-Kind = Literal["reference", "baseline", "score"]
+QualityKind = Literal["reference", "baseline", "score"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Standard:
         higher_is_better: the direction of scores; None for distances.
     """
 
-    kind: Kind = "reference"
+    kind: QualityKind = "reference"
     noise: Interval | None = None
     higher_is_better: bool | None = None
 
@@ -57,7 +57,7 @@ class Standard:
     @property
     def excess_name(self) -> str:
         """What a schedule's `excess` is."""
-        names: dict[Kind, str] = {
+        names: dict[QualityKind, str] = {
             "reference": "excess over the floor",
             "baseline": "distance to the full schedule's images",
             "score": "score lost against the full schedule",
@@ -67,7 +67,7 @@ class Standard:
     @property
     def whole(self) -> str:
         """What relative excesses are parts of."""
-        names: dict[Kind, str] = {
+        names: dict[QualityKind, str] = {
             "reference": "the full schedule's excess",
             "baseline": "the distance between noises",
             "score": "the difference between noises",

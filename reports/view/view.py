@@ -15,7 +15,7 @@ from ...studies.store.outlines import StoredSchedule
 from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
-from .pareto import Progress, Score, front, hypervolume_over_cost, knee
+from .pareto import FrontProgress, Score, front, hypervolume_over_cost, knee
 from .standard import TO_REFERENCE, Standard
 
 Seeds = Literal["search", "final"]
@@ -338,7 +338,7 @@ class StudyView:
         return Score(quality.distance.value + beyond, speed)
 
     @cached_property
-    def progress(self) -> list[Progress]:
+    def progress(self) -> list[FrontProgress]:
         """The hypervolume of the search values over images spent; empty until the full schedule is measured."""
         if self.reference_point is None:
             return []

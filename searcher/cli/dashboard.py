@@ -26,7 +26,7 @@ from ...studies.store.store import Store, open_store
 from ..monitoring.watch_output import until_signal
 from .flags.database import storage_flag
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 ADDRESS = "127.0.0.1"
 OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
@@ -38,7 +38,7 @@ ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost alone."
 class ReadOnly:
     """Passes on requests that read and that were meant for this machine; a page elsewhere can't reach it by a name."""
 
-    def __init__(self, inner: Application) -> None:
+    def __init__(self, inner: WsgiApplication) -> None:
         self._inner = inner
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -55,7 +55,7 @@ def _refuse(start_response: Callable[..., Any], status: str, reason: str) -> lis
     return [body]
 
 
-def application(store: Store) -> Application:
+def application(store: Store) -> WsgiApplication:
     """The dashboard over a database that was opened read-only.
 
     Raises:
@@ -82,7 +82,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def served(app: Application, port: int) -> Generator[WSGIServer]:
+def served(app: WsgiApplication, port: int) -> Generator[WSGIServer]:
     """A server on this machine's own address; port 0 takes a free one. It answers within `serve_forever`.
 
     Raises:

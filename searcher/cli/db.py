@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 from ...backends.errors import printable
 from ...studies.database import schema
 from ...studies.database.engine import bare_engine
-from ...studies.database.errors import place, storage_errors
-from ...studies.database.foreign import foreign_rows
+from ...studies.database.errors import database_label, storage_errors
+from ...studies.database.foreign import corrupt_rows
 from ...studies.database.transactions import reading
 from ...studies.database.urls import storage_url
 from ...studies.maintenance import upgrade as upgrading
@@ -25,12 +25,12 @@ def db() -> None:
     """Check a database, or upgrade an older one."""
 
 
-@db.command()
+@db.command("check")
 @storage_flag
 @click.option("--quick", is_flag=True, help="Don't read all features, which takes about a second a gigabyte.")
 @json_flag
 @click.pass_context
-def check(context: click.Context, storage: str, quick: bool, as_json: bool) -> None:
+def check_command(context: click.Context, storage: str, quick: bool, as_json: bool) -> None:
     """Check a database without changing anything: versions, file, digests, and what must be true between its rows.
 
     The exit code is 1 where something is lost or wrong.
@@ -42,7 +42,7 @@ def check(context: click.Context, storage: str, quick: bool, as_json: bool) -> N
     """
     engine = bare_engine(storage_url(storage), read_only=True)
     try:
-        with storage_errors(engine), foreign_rows(place(engine)):
+        with storage_errors(engine), corrupt_rows(database_label(engine)):
             versions = upgrading.versions(engine)
             current = versions.before == versions.after
             findings = check_all(engine, features=not quick) if current else _file_alone(engine)
@@ -64,7 +64,7 @@ def _file_alone(engine: Engine) -> list[Finding]:
 
 
 def _show(engine: Engine, versions: upgrading.Upgrade, findings: list[Finding]) -> None:
-    click.echo(f"{place(engine)}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
+    click.echo(f"{database_label(engine)}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
     if versions.changed:
         click.echo(
             f"This Exeunt works on version {versions.after} with {versions.optuna_after}. Only the file was checked: "
@@ -76,14 +76,14 @@ def _show(engine: Engine, versions: upgrading.Upgrade, findings: list[Finding]) 
         click.echo("Nothing is lost or wrong." if findings else "Nothing was found.")
 
 
-@db.command()
+@db.command("upgrade")
 @storage_flag
 @click.option(
     "--backup", type=click.Path(path_type=Path), metavar="FILE", help="Where SQLite's backup goes; default: beside it."
 )
 @click.option("--no-backup", is_flag=True, help="Make none.")
 @json_flag
-def upgrade(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -> None:
+def upgrade_command(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -> None:
     """Bring an older database to this Exeunt's version, Optuna's tables too.
 
     No other command changes an existing database's tables, so workers need no right to. An SQLite database is backed
@@ -98,16 +98,16 @@ def upgrade(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -
     try:
         with storage_errors(engine):
             made = None if no_backup else _backed_up(engine, backup)
-            done = upgrading.upgrade(engine)
+            done = upgrading.upgrade_database(engine)
     finally:
         engine.dispose()
     if as_json:
         click.echo(json.dumps({**asdict(done), "backup": None if made is None else str(made)}, indent=2))
     elif not done.changed:
-        click.echo(f"{place(engine)} has version {done.after} already.")
+        click.echo(f"{database_label(engine)} has version {done.after} already.")
     else:
         kept = "" if made is None else f" What it was before: {made}."
-        click.echo(f"{place(engine)}: version {done.before} is version {done.after} now.{kept}")
+        click.echo(f"{database_label(engine)}: version {done.before} is version {done.after} now.{kept}")
 
 
 def _backed_up(engine: Engine, path: Path | None) -> Path | None:
@@ -115,7 +115,7 @@ def _backed_up(engine: Engine, path: Path | None) -> Path | None:
     versions = upgrading.versions(engine)
     if engine.url.get_backend_name() != "sqlite" or not versions.changed:
         return None
-    own = Path(place(engine))
+    own = Path(database_label(engine))
     path = path or own.with_name(f"{own.stem}.version-{versions.before}{own.suffix}")
     back_up_file(engine, path)
     return path

@@ -22,9 +22,9 @@ from exeunt import __version__
 from ...backends.checkpoints.inspect import Contents, Entry, Group, inspect, readable_bytes
 from ...backends.errors import InputError, json_text, printable
 from ...backends.network import Network
-from ...backends.networks.conformance.checks import Check, Failure, Kept, NotApplicable, Outcome, Subject
+from ...backends.networks.conformance.checks import Check, Failed, NetworkUnderTest, NotApplicable, Outcome, Passed
 from ...backends.networks.conformance.suite import suite
-from ...backends.networks.registry import BUNDLED, NETWORKS, load
+from ...backends.networks.registry import BUNDLED, NETWORKS, load_network
 from ...backends.timing.device import check_device, device_name
 from ...studies.config.reading import parse_assignment
 from .flags.database import json_flag
@@ -32,8 +32,8 @@ from .flags.network import NETWORK_FLAGS, flags
 
 PACKAGE = "exeunt"
 FOR_DEVELOPERS = ("dev", "test")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Requirement:
 
 def core() -> list[Requirement]:
     """What everything needs."""
-    return [_requirement(line) for line in _lines() if not EXTRA.search(line)]
+    return [_requirement(line) for line in _lines() if not _EXTRA.search(line)]
 
 
 def known_extras() -> dict[str, list[Requirement]]:
     """What single commands need, by the extra's name."""
     found: dict[str, list[Requirement]] = {}
     for line in _lines():
-        extra = EXTRA.search(line)
+        extra = _EXTRA.search(line)
         if extra and extra.group(1) not in FOR_DEVELOPERS:
             found.setdefault(extra.group(1), []).append(_requirement(line))
     return found
@@ -80,7 +80,7 @@ def _lines() -> list[str]:
 
 def _requirement(line: str) -> Requirement:
     specification = line.split(";")[0].strip()
-    found = NAME.match(specification)
+    found = _NAME.match(specification)
     assert found is not None, f"no package's name in {line!r}"
     wanted = re.sub(r"\[[^\]]*\]", "", specification[found.end() :]).strip().strip("()")
     return Requirement(found.group(), wanted, _version(found.group()))
@@ -94,7 +94,7 @@ def _version(name: str) -> str | None:
 
 
 BROKEN, UNUSABLE = 1, 2  # exit codes: a promise is broken; a checkpoint can't be loaded
-WORDS = {Kept: "kept", Failure: "BROKEN", NotApplicable: "does not apply"}
+WORDS = {Passed: "kept", Failed: "BROKEN", NotApplicable: "does not apply"}
 GROUPS_SHOWN = 40
 
 
@@ -136,7 +136,7 @@ def _maker(given: Mapping[str, Any]) -> Any:
         checkpoint = next(iter(BUNDLED))
 
     def make(device: torch.device, dtype: torch.dtype) -> Network:
-        return load(checkpoint, device, dtype, network=network, **options)
+        return load_network(checkpoint, device, dtype, network=network, **options)
 
     return make
 
@@ -150,11 +150,11 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
     if not as_json:
         click.echo(_title(network))
     found: list[tuple[Check, Outcome]] = []
-    for check, outcome in suite(Subject(network, make)):
+    for check, outcome in suite(NetworkUnderTest(network, make)):
         found.append((check, outcome))
         if not as_json:
             click.echo(_line(check, outcome))
-    broken = sum(isinstance(outcome, Failure) for _, outcome in found)
+    broken = sum(isinstance(outcome, Failed) for _, outcome in found)
     click.echo(_as_json(network, found) if as_json else _summary(found, broken))
     return BROKEN if broken else 0
 
@@ -172,13 +172,13 @@ def _title(network: Network) -> str:
 def _line(check: Check, outcome: Outcome) -> str:
     figures = {} if isinstance(outcome, NotApplicable) else outcome.figures
     shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
-    reason = "" if isinstance(outcome, Kept) else outcome.reason
+    reason = "" if isinstance(outcome, Passed) else outcome.reason
     return f"{check.name:16} {WORDS[type(outcome)]:15} {'; '.join(part for part in (reason, shown) if part)}".rstrip()
 
 
 def _summary(found: list[tuple[Check, Outcome]], broken: int) -> str:
-    kept = sum(isinstance(outcome, Kept) for _, outcome in found)
-    promises = [f"  {check.name}: {check.promise}" for check, outcome in found if isinstance(outcome, Failure)]
+    kept = sum(isinstance(outcome, Passed) for _, outcome in found)
+    promises = [f"  {check.name}: {check.promise}" for check, outcome in found if isinstance(outcome, Failed)]
     counts = f"\n{kept} promises kept, {broken} broken, {len(found) - kept - broken} do not apply."
     return "\n".join([counts, *(["What was promised:"] if promises else []), *promises])
 
@@ -188,8 +188,8 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
         {
             "name": check.name,
             "promise": check.promise,
-            "outcome": {Kept: "kept", Failure: "broken", NotApplicable: "not-applicable"}[type(outcome)],
-            "reason": None if isinstance(outcome, Kept) else outcome.reason,
+            "outcome": {Passed: "kept", Failed: "broken", NotApplicable: "not-applicable"}[type(outcome)],
+            "reason": None if isinstance(outcome, Passed) else outcome.reason,
             "figures": {} if isinstance(outcome, NotApplicable) else _finite(outcome.figures),
         }
         for check, outcome in found

@@ -18,8 +18,8 @@ from PIL import Image
 
 from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError
-from ...backends.formats.onnx.export import export
-from ...backends.sampling.compatibility import as_scheduled, check
+from ...backends.formats.onnx.export import export_onnx
+from ...backends.sampling.compatibility import as_scheduled, check_schedule
 from ...backends.sampling.loop import Samples, labels
 from ...backends.sampling.loop import sample as sample_batches
 from ...backends.schedule import Schedule, dumps, load
@@ -31,7 +31,7 @@ from ...studies.interruption import interruptible
 from ..measuring.evaluate import Evaluation, remarks
 from ..measuring.evaluate import evaluate as measure
 from ..measuring.setup import load_one, make_conditions, resolve_device
-from ..monitoring.progress import Watch, watching
+from ..monitoring.progress import ProgressListener, watching
 from ..spaces.full_schedule import make_frame
 from .flags.database import json_flag
 from .flags.study import (
@@ -50,7 +50,7 @@ OUTPUTS = (".png", ".npz")
 schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 
 
-@click.command()
+@click.command("sample")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS)
 @click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N")
@@ -60,7 +60,7 @@ schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("samples.png"), show_default=True)
 @json_flag
-def sample(
+def sample_command(
     schedule: Path, num_images: int, first_image: int, seed: int, output: Path, as_json: bool, **given: Any
 ) -> None:
     """Sample images with one schedule into a grid (.png) or an archive (.npz with `images` and `labels`).
@@ -76,7 +76,7 @@ def sample(
     check_output(output)
     plan = load(schedule)
     network = as_scheduled(load_one(config), plan)
-    check([network], plan)
+    check_schedule([network], plan)
     network.check_decodes()
     conditions = make_conditions(config, network)
     images = range(first_image, first_image + num_images)
@@ -111,7 +111,7 @@ def check_output(path: Path) -> None:
         raise InputError(f"output: the folder {path.parent} does not exist. Make it with `mkdir -p {path.parent}`.")
 
 
-def _pixels(batches: Iterator[Samples], watch: Watch) -> Iterator[NDArray[np.uint8]]:
+def _pixels(batches: Iterator[Samples], watch: ProgressListener) -> Iterator[NDArray[np.uint8]]:
     """(N, H, W, 3) uint8 a batch."""
     done = 0
     for batch in batches:
@@ -136,13 +136,13 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
     Image.fromarray(grid.reshape(rows * height, GRID_COLUMNS * width, channels)).save(path)
 
 
-@click.command()
+@click.command("evaluate")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, CONFIG_FLAGS)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
 @click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
 @json_flag
-def evaluate(
+def evaluate_command(
     schedule: Path,
     config_file: Path | None,
     assignments: tuple[str, ...],
@@ -161,7 +161,7 @@ def evaluate(
     plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
-    click.echo(json.dumps(as_dict(schedule, found), indent=2) if as_json else as_text(schedule, found))
+    click.echo(json.dumps(as_dict(schedule, found), indent=2) if as_json else evaluation_text(schedule, found))
 
 
 def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _with_text(found: Evaluation) -> str:
     return f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
 
 
-def as_text(file: Path, found: Evaluation) -> str:
+def evaluation_text(file: Path, found: Evaluation) -> str:
     """The figures a line each, with what they hold for."""
     quality, speed = found.quality, found.speed
     slow, fast = speed.speedup_interval
@@ -276,4 +276,4 @@ def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
     network = as_scheduled(load_one(config), schedule)
     make_conditions(config, network)  # a network of prompts carries what it has embedded into its graphs
     with watching() as watch:
-        return export([network], schedule, folder, observe=lambda file: watch.say(f"{folder}/{file}"))
+        return export_onnx([network], schedule, folder, observe=lambda file: watch.say(f"{folder}/{file}"))

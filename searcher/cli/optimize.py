@@ -17,7 +17,7 @@ from rich.table import Table
 from ...backends.errors import InputError, json_text
 from ...backends.schedule import block_evaluations
 from ...reports.report import write_report
-from ...reports.terminal import TABLE_WIDTH, show
+from ...reports.terminal import TABLE_WIDTH, show_front
 from ...reports.view.interval import per_second
 from ...reports.view.loading import load_view
 from ...reports.view.view import StudyView
@@ -28,15 +28,15 @@ from ...studies.database.urls import is_default, storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.find import only_study, stored_config
 from ...studies.store.store import open_store
-from ...studies.workers.status import standing_at
+from ...studies.workers.status import read_status
 from .. import runner
-from ..measuring.setup import load_frames, resolve_device, set_up
-from ..search.estimate import Estimate, estimate, statement
+from ..measuring.setup import load_frames, load_setup, resolve_device
+from ..search.estimate import BudgetEstimate, estimate_budget, statement
 from ..search.loop import ladder
 from ..workers.launch import prepare, work_together
 from .flags.database import budget_flag, json_flag, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
-from .flags.output import Telling, state, telling_flags
+from .flags.output import OutputOptions, output_options, print_statement
 from .flags.study import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
@@ -57,27 +57,27 @@ def go_on(
     proposals: Sequence[Path],
     *,
     as_json: bool,
-    telling: Telling,
+    telling: OutputOptions,
     engine: Engine,
 ) -> None:
     """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
-    stands = standing_at(url, config.name)
+    stands = read_status(url, config.name)
     if config.run.budget != stored.run.budget:
-        work(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
+        run_study(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
     elif stands.finished:
         show_finished(url, stored, as_json)
     else:
         left = stands.left(parse_budget(config.run.budget))
-        work(config, url, proposals, as_json=as_json, telling=telling, engine=engine, budget=left)
+        run_study(config, url, proposals, as_json=as_json, telling=telling, engine=engine, budget=left)
 
 
-def work(
+def run_study(
     config: StudyConfig,
     url: str,
     proposals: Sequence[Path],
     *,
     as_json: bool,
-    telling: Telling,
+    telling: OutputOptions,
     engine: Engine,
     budget: Budget | None = None,
 ) -> None:
@@ -91,16 +91,22 @@ def work(
         leave_to_others(config, url, proposals, budget, as_json)
         return
     if engine.is_this_process:
-        view = alone(config, url, proposals, budget, as_json=as_json, telling=telling)
+        view = work_in_process(config, url, proposals, budget, as_json=as_json, telling=telling)
     else:
-        view = together(config, url, proposals, engine, budget, as_json=as_json, telling=telling)
+        view = work_in_processes(config, url, proposals, engine, budget, as_json=as_json, telling=telling)
     if config.run.report is not None:
         click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
-    show(view, as_json)
+    show_front(view, as_json)
 
 
-def alone(
-    config: StudyConfig, url: str, proposals: Sequence[Path], budget: Budget | None, *, as_json: bool, telling: Telling
+def work_in_process(
+    config: StudyConfig,
+    url: str,
+    proposals: Sequence[Path],
+    budget: Budget | None,
+    *,
+    as_json: bool,
+    telling: OutputOptions,
 ) -> StudyView:
     """Does it in this process."""
     with telling.watch() as watch, interruptible() as interruption:
@@ -111,11 +117,11 @@ def alone(
             proposals=proposals,
             watch=watch,
             interruption=interruption,
-            announce=lambda laboratory: state(watch, statement(laboratory), err=as_json),
+            announce=lambda laboratory: print_statement(watch, statement(laboratory), err=as_json),
         )
 
 
-def together(
+def work_in_processes(
     config: StudyConfig,
     url: str,
     proposals: Sequence[Path],
@@ -123,7 +129,7 @@ def together(
     budget: Budget | None,
     *,
     as_json: bool,
-    telling: Telling,
+    telling: OutputOptions,
 ) -> StudyView:
     """Does it in several processes, wherever the engine has them."""
     if telling.metrics is not None and engine.is_here:
@@ -171,7 +177,7 @@ def show_finished(url: str, config: StudyConfig, as_json: bool) -> None:
     click.echo(f"Study `{config.name}` is finished: its budget of {config.run.budget} is spent.", err=as_json)
     with open_store(url, read_only=True) as store:
         view = load_view(store, config.name)
-    show(view, as_json)
+    show_front(view, as_json)
 
 
 artifacts_flag = click.option(
@@ -182,7 +188,7 @@ artifacts_flag = click.option(
 report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
 
 
-@click.command()
+@click.command("optimize")
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, GRANULARITY_FLAGS, SEARCH_FLAGS, CONFIG_FLAGS)
 @storage_flag
 @study_flag
@@ -198,16 +204,16 @@ report_flag = click.option("--report", metavar="FOLDER", help="Where the report 
 )
 @click.option("--dry-run", is_flag=True, help="Sample two batches and say what the budget buys.")
 @json_flag
-@telling_flags
+@output_options
 @engine_flags
-def optimize(
+def optimize_command(
     storage: str,
     config_file: Path | None,
     assignments: tuple[str, ...],
     proposals: tuple[Path, ...],
     dry_run: bool,
     as_json: bool,
-    telling: Telling,
+    telling: OutputOptions,
     engine: Engine,
     **given: Any,
 ) -> None:
@@ -232,7 +238,7 @@ def optimize(
     if dry_run:
         try_out(config, as_json)
     elif stored is None:
-        work(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
+        run_study(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
     else:
         refuse_difference(stored, config)
         go_on(config, stored, url, proposals, as_json=as_json, telling=telling, engine=engine)
@@ -245,7 +251,7 @@ def optimize(
 @report_flag
 @artifacts_flag
 @json_flag
-@telling_flags
+@output_options
 @engine_flags
 def resume(
     storage: str,
@@ -254,7 +260,7 @@ def resume(
     report: str | None,
     artifacts: str | None,
     as_json: bool,
-    telling: Telling,
+    telling: OutputOptions,
     engine: Engine,
 ) -> None:
     """Go on with a study from its database, with its own settings.
@@ -277,13 +283,13 @@ def resume(
     if budget is None:
         go_on(config, stored, url, (), as_json=as_json, telling=telling, engine=engine)
     else:
-        work(config, url, (), as_json=as_json, telling=telling, engine=engine)
+        run_study(config, url, (), as_json=as_json, telling=telling, engine=engine)
 
 
-@click.command()
+@click.command("baselines")
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
 @json_flag
-def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
+def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """List the schedules that every search is compared with, in the order in which they are measured.
 
     \b
@@ -314,12 +320,12 @@ def baselines(config_file: Path | None, assignments: tuple[str, ...], as_json: b
 
 def try_out(config: StudyConfig, as_json: bool) -> None:
     """Says what would be done and what the budget buys, and touches no database."""
-    laboratory = set_up(config)
+    laboratory = load_setup(config)
     click.echo(statement(laboratory), err=as_json)
-    show_estimate(estimate(laboratory, parse_budget(config.run.budget)), config, as_json)
+    show_estimate(estimate_budget(laboratory, parse_budget(config.run.budget)), config, as_json)
 
 
-def show_estimate(found: Estimate, config: StudyConfig, as_json: bool) -> None:
+def show_estimate(found: BudgetEstimate, config: StudyConfig, as_json: bool) -> None:
     """Prints what the budget buys."""
     if as_json:
         click.echo(json.dumps({"budget": config.run.budget, **asdict(found)}, indent=2))

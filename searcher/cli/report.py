@@ -12,8 +12,8 @@ import click
 from ...backends.errors import InputError, json_text, printable
 from ...backends.formats.registry import FORMATS, find_format, left_out
 from ...backends.schedule import ExeuntError
-from ...reports.files.export import default_path, file_stem, portable
-from ...reports.files.tables import to_csv, to_json
+from ...reports.files.export import default_path, file_stem, portable_schedule
+from ...reports.files.tables import report_to_json, to_csv
 from ...reports.files.whole import write_whole
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
@@ -23,7 +23,7 @@ from ...reports.view.loading import load_view
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
-from ...studies.database.foreign import foreign_rows
+from ...studies.database.foreign import corrupt_rows
 from ...studies.database.urls import storage_url
 from ...studies.store.find import only_study
 from ...studies.store.store import open_store
@@ -32,7 +32,7 @@ from .flags.database import json_flag, storage_flag, study_flag
 if TYPE_CHECKING:
     from ...reports.plots.samples import GridInfo
 
-ONNX = "onnx"
+_ONNX = "onnx"
 NO_SAMPLES = "Samples were left out (--no-samples)."
 
 
@@ -49,7 +49,7 @@ class Percentage(click.ParamType[float]):
         return float(found[1]) / (100 if found[2] else 1)
 
 
-@click.command()
+@click.command("report")
 @storage_flag
 @study_flag
 @click.option(
@@ -60,7 +60,9 @@ class Percentage(click.ParamType[float]):
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
 @uncollected()
-def report(storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool) -> None:
+def report_command(
+    storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool
+) -> None:
     """Write the report of a study as it stands: a page, plots, tables.
 
     With --json or --csv nothing is written: the figures go to standard output. A study that isn't finished is
@@ -74,7 +76,7 @@ def report(storage: str, study: str | None, output: Path, no_samples: bool, as_j
     """
     view, config = _open(storage, study)
     if as_json or as_csv:
-        click.echo(to_json(view) if as_json else to_csv(view), nl=False)
+        click.echo(report_to_json(view) if as_json else to_csv(view), nl=False)
         return
     view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config, storage_url(storage))
     files = write_report(view, output, grid)
@@ -88,9 +90,9 @@ def report(storage: str, study: str | None, output: Path, no_samples: bool, as_j
 def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     """The view of the named study, or of the only one, and its configuration."""
     url = storage_url(storage)
-    with foreign_rows("the database"):
+    with corrupt_rows("the database"):
         name = only_study(url, study)
-    with open_store(url, read_only=True) as store, foreign_rows(store.url):
+    with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         return load_view(store, name), store.studies.config(name)
 
 
@@ -117,7 +119,7 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
     from ...reports.plots.samples import kept_grid
 
     try:
-        with open_store(url, read_only=True) as store, foreign_rows(store.url):
+        with open_store(url, read_only=True) as store, corrupt_rows(store.url):
             return kept_grid(view, selection.highlights(view), store, seed=config.quality.final_seed)
     except ExeuntError as error:
         click.echo(f"The samples that the study kept can't be had: {error}", err=True)
@@ -145,7 +147,7 @@ def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]"
     return view, grid
 
 
-@click.command()
+@click.command("export")
 @storage_flag
 @study_flag
 @click.option("--trial", type=click.IntRange(0), metavar="N", help="The trial of that number.")
@@ -153,10 +155,10 @@ def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]"
 @click.option("--knee", is_flag=True, help="The front's knee.")
 @click.option("--max-loss", type=Percentage(), metavar="SHARE", help="The fastest that loses at most 5% in quality.")
 @click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best X times as fast.")
-@click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {ONNX}.")
+@click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {_ONNX}.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes.")
 @json_flag
-def export(
+def export_point(
     storage: str,
     study: str | None,
     trial: int | None,
@@ -190,14 +192,14 @@ def export(
         "--min-speedup": None if min_speedup is None else selection.at_least(min_speedup),
     }
     choose = _only(choices)
-    kind = None if format_name == ONNX else find_format(format_name, others=(ONNX,))
+    kind = None if format_name == _ONNX else find_format(format_name, others=(_ONNX,))
     view, config = _open(storage, study)
     point = choose(view)
-    schedule = portable(view, point)
+    schedule = portable_schedule(view, point)
     if kind is None:
         from .evaluate import write_onnx
 
-        path = output or Path(f"{file_stem(view, point)}-{ONNX}")
+        path = output or Path(f"{file_stem(view, point)}-{_ONNX}")
         write_onnx(schedule, _with_weights(config, point.weights), path)
     else:
         path = output or default_path(view, point, format_name)

@@ -22,7 +22,7 @@ from ...reports.plots.schedule_map import schedule_map, terminal
 from .flags.database import json_flag
 from .flags.network import NETWORK_FLAGS, flags
 
-ONNX = "onnx"  # a folder, and of a network: the one format that is no text
+_ONNX = "onnx"  # a folder, and of a network: the one format that is no text
 
 
 class _Commands(click.Group):
@@ -55,12 +55,12 @@ def schedule() -> None:
     """
 
 
-@schedule.command()
+@schedule.command("show")
 @click.argument("file", metavar="FILE")
 @click.option("--png", metavar="FILE", help="Also draw the matrix into a PNG file.")
 @click.option("--pdf", metavar="FILE", help="Also draw the matrix into a PDF file.")
 @json_flag
-def show(file: str, png: str | None, pdf: str | None, as_json: bool) -> None:
+def show_command(file: str, png: str | None, pdf: str | None, as_json: bool) -> None:
     """Draw the step × block matrix of FILE: what runs, is dropped, reused or forecast at every step.
 
     \b
@@ -101,10 +101,10 @@ def _description(shown: Schedule) -> dict[str, Any]:
     }
 
 
-@schedule.command()
+@schedule.command("validate")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @json_flag
-def validate(files: tuple[str, ...], as_json: bool) -> None:
+def validate_command(files: tuple[str, ...], as_json: bool) -> None:
     """Check FILEs against the format: one line each, and exit code 2 if one of them breaks a rule.
 
     \b
@@ -191,7 +191,7 @@ def convert(
       exeunt schedule convert 28,28,24,24,20,20,16,16,12,12 --base full.schedule.json
       exeunt schedule convert fast.schedule.json --to onnx --checkpoint DiT-XL-2.pt -o fast-onnx
     """
-    target = None if to_name == ONNX else find_format(to_name, "--to", others=(ONNX,))
+    target = None if to_name == _ONNX else find_format(to_name, "--to", others=(_ONNX,))
     _check_network_flags(to_name, output, network)
     frame = schedules.load(base) if base is not None else None
     name, read = _read(source, from_name, frame)
@@ -219,11 +219,11 @@ def convert(
 def _check_network_flags(to_name: str, output: str | None, network: Mapping[str, Any]) -> None:
     """Graphs are made of a network, and into a folder; nothing else needs one."""
     given = [name for name, value in network.items() if value]
-    if to_name == ONNX and output is None:
+    if to_name == _ONNX and output is None:
         raise InputError("--to onnx: writes a folder, but got none. Add -o FOLDER.")
-    if to_name == ONNX and "checkpoint" not in given:
+    if to_name == _ONNX and "checkpoint" not in given:
         raise InputError("--to onnx: writes the network's graphs, but got no network. Add --checkpoint FILE.")
-    if to_name != ONNX and given:
+    if to_name != _ONNX and given:
         flag = f"--{given[0].replace('_', '-').removesuffix('s')}"
         raise InputError(f"{flag}: is for --to onnx, but got --to {to_name}. Drop it.")
 
@@ -234,7 +234,7 @@ def _write_onnx(read: Schedule, folder: Path, network: Mapping[str, Any], as_jso
 
     manifest = write_onnx(read, study_config({**network, "reference": "none"}), folder)
     if as_json:
-        click.echo(json.dumps({"written": str(manifest), "to": ONNX, "digest": read.digest}))
+        click.echo(json.dumps({"written": str(manifest), "to": _ONNX, "digest": read.digest}))
     else:
         click.echo(f"wrote {manifest}; try: python {folder}/sample.py", err=True)
 

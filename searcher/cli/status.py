@@ -8,12 +8,12 @@ import click
 from ...backends.errors import json_text, printable
 from ...reports.view.loading import load_view
 from ...reports.view.view import StudyView
-from ...studies.database.foreign import foreign_rows
+from ...studies.database.foreign import corrupt_rows
 from ...studies.database.urls import storage_url
 from ...studies.store.store import Store, open_store
 from ...studies.workers.status import standing
 from ..monitoring import watch_output
-from ..monitoring.watch import Watcher
+from ..monitoring.watch import StatusReader
 from .flags.database import json_flag, storage_flag, study_flag
 
 LAST_ERRORS = 5
@@ -45,9 +45,9 @@ def status(storage: str, study: str | None, as_json: bool, watch: bool, interval
       exeunt status --watch --interval 2
     """
     if watch:
-        watch_output.watch(Watcher(storage_url(storage), study), interval, as_json=as_json)
+        watch_output.watch(StatusReader(storage_url(storage), study), interval, as_json=as_json)
         return
-    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
+    with open_store(storage_url(storage), read_only=True) as store, corrupt_rows(store.url):
         names = [store.studies.config(study).name] if study else store.studies.names()
         found = [describe(store, name) for name in names]
     if as_json:
@@ -56,7 +56,7 @@ def status(storage: str, study: str | None, as_json: bool, watch: bool, interval
     if not found:
         click.echo("No study yet. Start one with `exeunt optimize`.")
     for each in found:
-        click.echo(printable(as_text(each)))
+        click.echo(printable(status_text(each)))
 
 
 def describe(store: Store, study: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def describe(store: Store, study: str) -> dict[str, Any]:
         "worker_seconds": round(progress.worker_seconds, 1),
         "search_front_size": len(view.front("search")),
         "final_front_size": len(view.front("final")),
-        "hypervolume": hypervolume(view),
+        "hypervolume": search_hypervolume(view),
         "best_ratio": view.best.ratio if view.best else None,
         "best_ratio_lower": view.best.lower if view.best else None,
         "evaluations_failed": progress.evaluations_failed,
@@ -84,13 +84,13 @@ def describe(store: Store, study: str) -> dict[str, Any]:
     }
 
 
-def hypervolume(view: StudyView) -> float | None:
+def search_hypervolume(view: StudyView) -> float | None:
     """What the search's front dominates, from the view's reference point; None before there is one."""
     reached = view.progress[-1].hypervolume if view.progress else math.nan
     return reached if math.isfinite(reached) else None
 
 
-def as_text(found: dict[str, Any]) -> str:
+def status_text(found: dict[str, Any]) -> str:
     """The same, one line a figure; what is not known yet is left out."""
     trials = ", ".join(f"{count} {state}" for state, count in found["trials"].items()) or "none"
     lines = [

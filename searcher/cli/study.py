@@ -23,15 +23,15 @@ from ...backends.errors import InputError, json_text, printable
 from ...reports.files.whole import write_whole
 from ...reports.terminal import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
-from ...studies.database.foreign import contradicted, foreign_rows
+from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.urls import read_url, storage_url
 from ...studies.maintenance.backup import back_up
 from ...studies.maintenance.copy import copy_study
 from ...studies.maintenance.delete import Garbage, collect_garbage, delete_study, find_garbage
 from ...studies.maintenance.list import Summary, summaries
-from ...studies.store.files import Kept
+from ...studies.store.files import StudyFile
 from ...studies.store.store import Store, open_store
-from ...studies.workers.orders import give_order, withdraw_order
+from ...studies.workers.orders import request, withdraw_order
 from .flags.database import json_flag, storage_flag
 
 name_argument = click.argument("name")
@@ -78,8 +78,8 @@ def pause(name: str, storage: str, as_json: bool) -> None:
       exeunt study pause demo
       exeunt study unpause demo
     """
-    with open_store(storage_url(storage)) as store, foreign_rows(store.url):
-        give_order(store, name, "pause")
+    with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
+        request(store, name, "pause")
         _say_order(
             store, name, f"`{name}` pauses: its workers wait. Go on with `exeunt study unpause {name}`.", as_json
         )
@@ -97,8 +97,8 @@ def stop(name: str, storage: str, as_json: bool) -> None:
       exeunt study stop demo
       exeunt study unpause demo
     """
-    with open_store(storage_url(storage)) as store, foreign_rows(store.url):
-        give_order(store, name, "stop")
+    with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
+        request(store, name, "stop")
         _say_order(store, name, f"`{name}` stops: its workers end. Undo with `exeunt study unpause {name}`.", as_json)
 
 
@@ -113,7 +113,7 @@ def unpause(name: str, storage: str, as_json: bool) -> None:
     Examples:
       exeunt study unpause demo
     """
-    with open_store(storage_url(storage)) as store, foreign_rows(store.url):
+    with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
         store.studies.require(name)
         there = withdraw_order(store, name)
         said = f"`{name}` goes on." if there else f"`{name}` was neither paused nor stopped."
@@ -128,7 +128,7 @@ def _say_order(store: Store, name: str, said: str, as_json: bool) -> None:
         click.echo(said)
 
 
-MOST_LINES = 10
+_MOST_LINES = 10
 
 
 @click.command()
@@ -152,7 +152,7 @@ def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -
       exeunt study gc --yes
     """
     age = _age(older_than)
-    with open_store(storage_url(storage), read_only=dry_run) as store, foreign_rows(store.url):
+    with open_store(storage_url(storage), read_only=dry_run) as store, corrupt_rows(store.url):
         found = find_garbage(store, age)
         if not dry_run and not found.is_empty:
             if not as_json:
@@ -187,10 +187,10 @@ def _show_garbage(found: Garbage) -> None:
     if found.is_empty:
         click.echo("Everything belongs to a study.")
         return
-    for digest, (images, size) in list(found.evaluations.items())[:MOST_LINES]:
+    for digest, (images, size) in list(found.evaluations.items())[:_MOST_LINES]:
         click.echo(f"  evaluation {digest[:12]}  {images:,} images, {size_text(size)}")
-    if len(found.evaluations) > MOST_LINES:
-        click.echo(f"  and {len(found.evaluations) - MOST_LINES:,} more")
+    if len(found.evaluations) > _MOST_LINES:
+        click.echo(f"  and {len(found.evaluations) - _MOST_LINES:,} more")
     counts = found.rows | {"files": len(found.files)}
     rows = ", ".join(f"{count:,} {table.removeprefix('exeunt_')}" for table, count in counts.items() if count)
     click.echo(f"No study refers to {rows}: {_sizes(found)}.")
@@ -220,7 +220,7 @@ def list_studies(storage: str, as_json: bool) -> None:
       exeunt study list
       exeunt study list --storage runs/dit.db --json
     """
-    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
+    with open_store(storage_url(storage), read_only=True) as store, corrupt_rows(store.url):
         found = summaries(store)
     if as_json:
         print_json([{**asdict(each), "started": _moment(each.started)} for each in found])
@@ -273,9 +273,9 @@ def copy(
     if (to is None) == (to_file is None):
         raise InputError("study: say where to copy it, with --to or with --to-file.")
     target = storage_url(to) if to is not None else read_url(to_file or Path())
-    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
+    with open_store(storage_url(storage), read_only=True) as store, corrupt_rows(store.url):
         store.studies.require(name)
-        with open_store(target, artifacts=artifacts) as other, contradicted(store.url):
+        with open_store(target, artifacts=artifacts) as other, contradicting_rows(store.url):
             copied, where = copy_study(store, other, name, new_name), other.url
     if as_json:
         print_json({**asdict(copied), "storage": where})
@@ -300,7 +300,7 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
       exeunt study delete demo
       exeunt study delete demo --yes && exeunt study gc --yes
     """
-    with open_store(storage_url(storage)) as store, foreign_rows(store.url):
+    with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
         store.studies.require(name)
         confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
         deleted = delete_study(store, name)
@@ -326,7 +326,11 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
       exeunt study backup --storage-file url.txt --json
     """
     path = output or Path(f"exeunt-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
-    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url), contradicted(store.url):
+    with (
+        open_store(storage_url(storage), read_only=True) as store,
+        corrupt_rows(store.url),
+        contradicting_rows(store.url),
+    ):
         done = back_up(store, path)
     if as_json:
         print_json({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes})
@@ -347,7 +351,7 @@ def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
       exeunt study files demo
       exeunt study files demo -o front/
     """
-    with open_store(storage_url(storage), read_only=True) as store, foreign_rows(store.url):
+    with open_store(storage_url(storage), read_only=True) as store, corrupt_rows(store.url):
         found = {_file_name(store, each): each for each in store.kept.kept(store.studies.require(name))}
         for path, each in found.items() if output else ():
             write_whole((output or Path()) / path, store.kept.contents(each))
@@ -360,7 +364,7 @@ def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
     click.echo(f"{len(found)} files" + (f" in {output}." if output else "."))
 
 
-def _file_name(store: Store, file: Kept) -> str:
+def _file_name(store: Store, file: StudyFile) -> str:
     """A name for people: the label and the weights of the member that the file is about."""
     members = {
         (each.schedule_digest, each.weights_sha256): each for each in reversed(store.studies.members(file.study))

@@ -10,7 +10,7 @@ from ..search.estimate import statement
 from ..search.session import Stopped
 from ..workers.join import join
 from .flags.database import storage_flag, study_flag
-from .flags.output import Telling, state, telling_flags
+from .flags.output import OutputOptions, output_options, print_statement
 
 
 @click.command()
@@ -23,7 +23,7 @@ from .flags.output import Telling, state, telling_flags
 @click.option("--target", is_flag=True, help="Time the study on this device, unless a worker lives on its target.")
 @click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")
 @click.option("--artifacts", metavar="URL|FOLDER", help="Where the study's files are, seen from here.")
-@telling_flags
+@output_options
 def worker(
     storage: str,
     study: str | None,
@@ -32,7 +32,7 @@ def worker(
     target: bool,
     report: str | None,
     artifacts: str | None,
-    telling: Telling,
+    telling: OutputOptions,
 ) -> None:
     """Work on a study that is there, beside all its other workers, until its budget is spent.
 
@@ -58,7 +58,7 @@ def worker(
                 takes_target=target,
                 watch=watch,
                 interruption=interruption,
-                announce=lambda laboratory: state(watch, statement(laboratory), err=True),
+                announce=lambda laboratory: print_statement(watch, statement(laboratory), err=True),
             )
         except Stopped as error:
             # Whoever starts workers again when they were interrupted must not do so here.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import StoredSchedule, hold
+from ...studies.store.outlines import StoredSchedule, summarized
 from ..spaces.baselines import Baseline
 
 
@@ -41,4 +41,4 @@ class Candidate:
 def from_baseline(baseline: Baseline, study_weights: str) -> Candidate:
     """A baseline as a candidate; its label says on which weights it runs where they are not the study's."""
     label = baseline.label if baseline.weights == study_weights else f"{baseline.label} · {baseline.weights}"
-    return Candidate(label, "baseline", baseline.family, baseline.weights, hold(baseline.schedule))
+    return Candidate(label, "baseline", baseline.family, baseline.weights, summarized(baseline.schedule))

@@ -17,7 +17,7 @@ from ...backends.sampling.loop import Samples, sample
 from ...backends.timing.device import device_name
 from ...backends.timing.memory import free_cached_memory, is_broken_device, is_out_of_memory
 from .candidate import Candidate
-from .setup import Laboratory
+from .setup import StudySetup
 
 SHOWN_IMAGES = 12
 
@@ -55,7 +55,7 @@ class ChunkSampler:
         say: told of batches that did not fit.
     """
 
-    def __init__(self, laboratory: Laboratory, check: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(self, laboratory: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
         self._laboratory = laboratory
         self._check = check
         self._say = say

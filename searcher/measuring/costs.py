@@ -16,11 +16,11 @@ from ...backends.timing.memory import is_out_of_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import missing_kinds, time_calls
-from ...studies.store.outlines import Outline, StoredSchedule, kind_key, outline, seconds_of
+from ...studies.store.outlines import ScheduleSummary, StoredSchedule, batch_seconds, kind_key, summarize
 from ...studies.store.records import TEXT_ENCODING, TimingKey
 from ...studies.store.store import Store
 from .chunks import OutOfMemory
-from .setup import Laboratory, weights_digest
+from .setup import StudySetup, weights_digest
 
 
 class Untimed(ExeuntError):
@@ -38,7 +38,7 @@ class Costs:
         target: the environment that the study times in, as JSON has it; this process's own if not given.
     """
 
-    def __init__(self, laboratory: Laboratory, store: Store, target: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, laboratory: StudySetup, store: Store, target: Mapping[str, Any] | None = None) -> None:
         self.target = dict(laboratory.environment if target is None else target)
         # Environments are equal when their descriptions are, which are stored as JSON.
         self.can_time = environment_digest(self.target) == environment_digest(laboratory.environment)
@@ -48,7 +48,7 @@ class Costs:
         self._key = timing_key(laboratory, laboratory.network, self.target)
         self._timings: dict[str, Timing] = {}
         self._medians: dict[str, float] = {}
-        self._outlines: dict[str, Outline] = {}
+        self._outlines: dict[str, ScheduleSummary] = {}
         if self.can_time and laboratory.network.text_seconds is not None:
             # Kept beside them: no schedule's time includes it.
             encoding = {TEXT_ENCODING: [laboratory.network.text_seconds]}
@@ -68,7 +68,7 @@ class Costs:
 
     def images_per_second(self, stored: StoredSchedule) -> float:
         """The search's second objective: predicted from timed kinds of calls. Raises as `predicted_seconds` does."""
-        known = seconds_of(stored.outline, self._medians)
+        known = batch_seconds(stored.outline, self._medians)
         return self.batch_size / (self.predicted_seconds(stored.schedule) if known is None else known)
 
     def predicted_seconds(self, schedule: Schedule) -> float:
@@ -88,12 +88,12 @@ class Costs:
         """Seconds a batch, None while a kind of call isn't timed as far as was read."""
         found = self._outlines.get(schedule.digest)
         if found is None:
-            found = self._outlines[schedule.digest] = outline(schedule)
-        return seconds_of(found, self._medians)
+            found = self._outlines[schedule.digest] = summarize(schedule)
+        return batch_seconds(found, self._medians)
 
     def can_tell(self, stored: StoredSchedule) -> bool:
         """Whether `images_per_second` need not wait for another worker, as far as was read."""
-        return self.can_time or seconds_of(stored.outline, self._medians) is not None
+        return self.can_time or batch_seconds(stored.outline, self._medians) is not None
 
     def expected(self, schedule: Schedule) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
@@ -156,7 +156,7 @@ class Costs:
             self.refresh()
 
 
-def timing_key(laboratory: Laboratory, network: Network, target: Mapping[str, Any]) -> TimingKey:
+def timing_key(laboratory: StudySetup, network: Network, target: Mapping[str, Any]) -> TimingKey:
     """The conditions under which seconds of this network are measured in an environment."""
     config = laboratory.config
     return TimingKey(

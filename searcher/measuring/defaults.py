@@ -15,14 +15,14 @@ from ...backends.sampling.prompts import OWN
 from ...backends.user_code import own_source
 from ...studies.config.reading import override, says_nothing, settings
 from ...studies.config.study import AUTO, SECTIONS, StudyConfig
-from ..spaces.full_schedule import settle
+from ..spaces.full_schedule import resolve_baseline
 
 DEFAULT_METRIC = "fd-efficientnet-lite0"
 DEFAULT_PAIRED = "efficientnet-lite0-to-baseline"
 BUNDLED_REFERENCE = "fashion-mnist"
 
 
-def fit(config: StudyConfig, network: Network) -> StudyConfig:
+def resolve_defaults(config: StudyConfig, network: Network) -> StudyConfig:
     """The configuration with every `auto` replaced by what fits the network.
 
     Raises:
@@ -36,10 +36,10 @@ def fit(config: StudyConfig, network: Network) -> StudyConfig:
         "quality.conditions": OWN if network.condition_kind == "prompts" else "uniform",
     }
     config = override(config, {key: value for key, value in chosen.items() if _value(config, key) == AUTO})
-    return replace(config, baseline=settle(network, config.baseline))
+    return replace(config, baseline=resolve_baseline(network, config.baseline))
 
 
-def adopt(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
+def keep_stored_defaults(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
     """The configuration with what it leaves to the network taken from a study that is stored already."""
     left = [key for key in settings() if key != "name" and says_nothing(key, _value(config, key))]
     return override(config, {key: _value(stored, key) for key in left})

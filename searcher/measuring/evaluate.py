@@ -11,22 +11,22 @@ import numpy as np
 
 from ...backends.errors import printable
 from ...backends.network import Network
-from ...backends.networks.registry import BUNDLED, load
+from ...backends.networks.registry import BUNDLED, load_network
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.compatibility import as_scheduled
-from ...backends.sampling.loop import check, sample
+from ...backends.sampling.loop import check_schedule, sample
 from ...backends.schedule import Schedule, block_evaluations
 from ...backends.timing.memory import peak_memory
 from ...backends.timing.pieces import trajectory
-from ...backends.timing.throughput import Subject, flops, speedup, time_schedules
+from ...backends.timing.throughput import TimedSchedule, flops, speedup, time_schedules
 from ...reports.files.export import NETWORK_ARGS
 from ...reports.view.interval import Interval
 from ...reports.view.standard import Standard, standard_of
 from ...studies.config.study import StudyConfig
 from ...studies.store.records import QualityRecord
-from ..monitoring.progress import Silent, Watch
+from ..monitoring.progress import ProgressListener, Silent
 from .metric import Answer
-from .setup import Laboratory, set_up
+from .setup import StudySetup, load_setup
 
 
 def remarks(schedule: Schedule, network: Network, arguments: str = "") -> list[str]:
@@ -66,7 +66,7 @@ def _on_arguments(schedule: Schedule, have: str) -> str | None:
 
 
 def _weights(bundled: str) -> str | None:
-    return load(bundled).signature.weights_sha256
+    return load_network(bundled).signature.weights_sha256
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def evaluate(
     *,
     seed: int | None = None,
     repeats: int = 5,
-    watch: Watch | None = None,
+    watch: ProgressListener | None = None,
     check_interruption: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Measure a schedule on `config.quality.num_images` images and time it beside the full schedule.
@@ -141,7 +141,7 @@ def evaluate(
         InputError: an input is wrong; nothing was sampled.
         NonFiniteSamples: the schedule's samples are not finite.
     """
-    laboratory = set_up(config, lambda network: check([as_scheduled(network, schedule)], schedule))
+    laboratory = load_setup(config, lambda network: check_schedule([as_scheduled(network, schedule)], schedule))
     network, watch = as_scheduled(laboratory.network, schedule), watch or Silent()
     for note in remarks(schedule, network, laboratory.config.checkpoint.option_words):
         watch.say(note)
@@ -166,8 +166,8 @@ def evaluate(
 class _Sampler:
     """Samples and turns into features, telling the watch."""
 
-    laboratory: Laboratory
-    watch: Watch
+    laboratory: StudySetup
+    watch: ProgressListener
     check_interruption: Callable[[], None]
 
     def answer(self, network: Network, schedule: Schedule, seed: int, label: str) -> Answer:
@@ -195,7 +195,7 @@ class _Sampler:
 
 
 def _quality(
-    laboratory: Laboratory, sampler: _Sampler, network: Network, schedule: Schedule, seed: int
+    laboratory: StudySetup, sampler: _Sampler, network: Network, schedule: Schedule, seed: int
 ) -> tuple[QualityRecord, Standard]:
     """The value, and beside what it stands: the full schedule's own images, where there are no real ones."""
     metric, quality = laboratory.metric, laboratory.config.quality
@@ -209,11 +209,13 @@ def _quality(
     return metric.score(answer, baseline), standard_of(quality, Interval(noise.value, noise.lower, noise.upper))
 
 
-def _speed(laboratory: Laboratory, network: Network, schedule: Schedule, repeats: int, watch: Watch) -> Speed:
+def _speed(
+    laboratory: StudySetup, network: Network, schedule: Schedule, repeats: int, watch: ProgressListener
+) -> Speed:
     batch_size = laboratory.config.throughput.batch_size
     watch.phase("timing", 1.0)
-    full = Subject((laboratory.network,), laboratory.frame.full)
-    subjects = {"own": Subject((network,), schedule), "full": full}
+    full = TimedSchedule((laboratory.network,), laboratory.frame.full)
+    subjects = {"own": TimedSchedule((network,), schedule), "full": full}
     timing = time_schedules(subjects, "full", batch_size=batch_size, repeats=repeats)["own"]
     latency = time_schedules(subjects, "full", batch_size=1, repeats=repeats)["own"]
     with laboratory.lock.exclusive():

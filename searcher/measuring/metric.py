@@ -16,12 +16,12 @@ from ...backends.errors import InputError
 from ...backends.quality.extractors import Extractor, FeatureArray, load_extractor, refuse_weights
 from ...backends.quality.floors import frechet_floor, kernel_floor
 from ...backends.quality.frechet import check_features, frechet, paired_distance
-from ...backends.quality.intervals import Array, Distance, Floor, estimate
+from ...backends.quality.intervals import Distance, FloatArray, Floor, estimate_distance
 from ...backends.quality.kid import kid
 from ...backends.quality.names import TO_BASELINE, parse_metric
 from ...backends.quality.reference_images import Preparation
 from ...backends.quality.references import Reference, load_reference
-from ...backends.quality.user_metric import OwnFeatures, OwnMetric, Shown, unpack
+from ...backends.quality.user_metric import OwnFeatures, OwnMetric, Shown, unpack_scores
 from ...studies.config.study import QualityConfig
 from ...studies.store.records import QualityRecord
 
@@ -107,7 +107,7 @@ class Metric(ABC):
 
     def record(self, question: str, metric: str, reference: str, distance: Distance) -> QualityRecord:
         """A distance with its interval, as it is stored."""
-        found = estimate(distance, self.level)
+        found = estimate_distance(distance, self.level)
         return QualityRecord(
             evaluation=question,
             metric=metric,
@@ -159,7 +159,7 @@ class ReferenceMetric(Metric):
 
     def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
         distance = self.distance(answer.features)
-        influence = packed(distance) if keep_influence else ()
+        influence = packed_distance(distance) if keep_influence else ()
         found = self.record(answer.question, self.name, self.reference, distance)
         return replace(found, floor=self.floor(len(answer.features)).value, influence=influence)
 
@@ -204,7 +204,7 @@ class BaselineMetric(Metric):
         assert baseline is not None, "needs_baseline"
         distance = paired_distance(answer.features, baseline.features)
         found = self.record(answer.question, self.name, baseline.question, distance)
-        return replace(found, influence=packed(distance))
+        return replace(found, influence=packed_distance(distance))
 
     def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
         distance = paired_distance(other.features, baseline.features)
@@ -238,20 +238,20 @@ class ScoreMetric(Metric):
         assert baseline is not None, "needs_baseline"
         distance = Distance.of_mean(self._losses(answer))
         found = self.record(answer.question, self.name, baseline.question, distance)
-        return replace(found, floor=float(self._losses(baseline).mean()), influence=packed(distance))
+        return replace(found, floor=float(self._losses(baseline).mean()), influence=packed_distance(distance))
 
     def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
         distance = Distance.of_mean(np.abs(self._losses(other) - self._losses(baseline)))
         return self.record(other.question, self.name, baseline.question, distance)
 
-    def _losses(self, answer: Answer) -> Array:
+    def _losses(self, answer: Answer) -> FloatArray:
         """(N,) of which less is better."""
         check_features(answer.features, 2)
-        scores = unpack(answer.features)
+        scores = unpack_scores(answer.features)
         return -scores if self.upward else scores
 
 
-def packed(distance: Distance) -> tuple[float, ...]:
+def packed_distance(distance: Distance) -> tuple[float, ...]:
     """What a record keeps of a distance for paired intervals."""
     return tuple(distance.pack().ravel().tolist())
 

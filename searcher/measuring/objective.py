@@ -30,7 +30,7 @@ from .candidate import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
 from .metric import Answer
-from .setup import Laboratory, weights_digest
+from .setup import StudySetup, weights_digest
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Pace:
         return images * self.scoring_seconds
 
 
-LOG = logging.getLogger("exeunt.work")
+_LOG = logging.getLogger("exeunt.work")
 
 
 class ClaimedElsewhere(ExeuntError):
@@ -123,7 +123,7 @@ class Objective:
 
     def __init__(
         self,
-        laboratory: Laboratory,
+        laboratory: StudySetup,
         store: Store,
         worker: Worker,
         costs: Costs,
@@ -234,14 +234,14 @@ class Objective:
     def _chunk(self, candidate: Candidate, held: _Held, seed: int, images: range, *, last: bool) -> None:
         """Samples and commits one chunk; with the last one the claim is given back."""
         about = {"evaluation": held.claim.evaluation, "first": images.start, "images": len(images)}
-        LOG.info("sampling", extra={"about": about})
+        _LOG.info("sampling", extra={"about": about})
         found = self._sampler.chunk(candidate, seed, images)
         started = time.perf_counter()
         self.store.evaluations.commit_chunk(held.claim, images.start, found.features, found.seconds, last=last)
         held.given_back = last
         if self.laboratory.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
             keep_samples(self.store, self.laboratory.config.name, self.key(candidate, seed), found)
-        LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
+        _LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
         predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
         committing = time.perf_counter() - started
         self.pace.learn(len(images), predicted, found.sampling_seconds, found.feature_seconds + committing)
@@ -354,7 +354,7 @@ class Objective:
 
         Raises what `collect` raises.
         """
-        LOG.warning("%s It is sampled again.", error)
+        _LOG.warning("%s It is sampled again.", error)
         self._say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
         with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)

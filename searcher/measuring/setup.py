@@ -18,36 +18,36 @@ from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError, printable
 from ...backends.network import Network
 from ...backends.networks.hf.load_pipeline import load_pipeline
-from ...backends.networks.registry import load
+from ...backends.networks.registry import load_network
 from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.frechet import MIN_IMAGES
 from ...backends.quality.names import parse_metric
 from ...backends.sampling import conditions as condition_lists
 from ...backends.sampling import prompts
-from ...backends.sampling.conditions import Conditions, shown
-from ...backends.sampling.loop import Samples, check
+from ...backends.sampling.conditions import Conditions, shown_condition
+from ...backends.sampling.loop import Samples, check_schedule
 from ...backends.schedule import SUFFIX, Schedule
 from ...backends.schedule import load as load_schedule
-from ...backends.solvers.tables import find
+from ...backends.solvers.tables import find_solver
 from ...backends.timing.device import check_device, device_id, environment
 from ...backends.timing.device_lock import DeviceLock
 from ...backends.timing.memory import keep_freed_memory
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
-from ...studies.store.outlines import hold
+from ...studies.store.outlines import summarized
 from ..spaces.baselines import Baseline, check_families
-from ..spaces.frame import Frame
+from ..spaces.frame import FullSchedule
 from ..spaces.full_schedule import make_frame
 from ..spaces.registry import check_space
 from .candidate import Candidate, from_baseline
-from .defaults import fit
+from .defaults import resolve_defaults
 from .metric import Metric, load_metric
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Laboratory:
+class StudySetup:
     """What a study measures with.
 
     Attributes:
@@ -60,7 +60,7 @@ class Laboratory:
 
     config: StudyConfig
     networks: Mapping[str, Network]
-    frames: Mapping[str, Frame]
+    frames: Mapping[str, FullSchedule]
     conditions: Conditions
     metric: Metric
 
@@ -75,7 +75,7 @@ class Laboratory:
         return self.networks[self.weights]
 
     @property
-    def frame(self) -> Frame:
+    def frame(self) -> FullSchedule:
         """The full schedule of the study's own weights."""
         return self.frames[self.weights]
 
@@ -89,7 +89,7 @@ class Laboratory:
     def features(self, batches: Sequence[Samples], seed: int) -> FeatureArray:
         """(N, D) features of sampled batches; the metric may ask for the prompts or labels that they were given."""
         images = [range(batch.first, batch.first + len(batch.images)) for batch in batches]
-        given = [shown(self.conditions, each, seed) for each in images]
+        given = [shown_condition(self.conditions, each, seed) for each in images]
         return self.metric.features([batch.images for batch in batches], given)
 
     @cached_property
@@ -117,7 +117,7 @@ class Laboratory:
         }
 
 
-def set_up(config: StudyConfig, accept: Callable[[Network], None] = lambda network: None) -> Laboratory:
+def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda network: None) -> StudySetup:
     """Loads and checks everything that a study measures with.
 
     Args:
@@ -135,7 +135,7 @@ def set_up(config: StudyConfig, accept: Callable[[Network], None] = lambda netwo
     network = next(iter(networks.values()))
     accept(network)
     network.check_decodes()
-    config = fit(config, network)
+    config = resolve_defaults(config, network)
     _, height, width = network.image_shape
     metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
     _check_enough(config, metric)
@@ -143,7 +143,7 @@ def set_up(config: StudyConfig, accept: Callable[[Network], None] = lambda netwo
     conditions = make_conditions(config, network, metric)
     embed(networks.values(), conditions)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
-    return Laboratory(config, networks, frames, conditions, metric)
+    return StudySetup(config, networks, frames, conditions, metric)
 
 
 def _check_enough(config: StudyConfig, metric: Metric) -> None:
@@ -164,7 +164,7 @@ def _check_names(config: StudyConfig) -> None:
     if config.quality.metric != AUTO and ":" not in config.quality.metric:
         parse_metric(config.quality.metric)
     if config.baseline.solver is not None:
-        find(config.baseline.solver)
+        find_solver(config.baseline.solver)
 
 
 def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
@@ -175,8 +175,8 @@ def make_conditions(config: StudyConfig, network: Network, metric: Metric | None
     """
     spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
     if network.condition_kind != "prompts":
-        return condition_lists.load("uniform" if spec == AUTO else spec, network.num_classes, probabilities)
-    found = prompts.load(prompts.OWN if spec == AUTO else spec)
+        return condition_lists.load_conditions("uniform" if spec == AUTO else spec, network.num_classes, probabilities)
+    found = prompts.load_prompts(prompts.OWN if spec == AUTO else spec)
     embed([network], found)
     return found
 
@@ -241,7 +241,7 @@ def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
     if checkpoint.weights_key is not None:
         options["weights_key"] = checkpoint.weights_key
     dtype = DTYPES["float32" if checkpoint.dtype == AUTO else checkpoint.dtype]
-    return _ready(load(path, device, dtype, network=checkpoint.network, **options), checkpoint)
+    return _ready(load_network(path, device, dtype, network=checkpoint.network, **options), checkpoint)
 
 
 def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
@@ -276,10 +276,10 @@ def _check_same_network(first: Network, other: Network, path: str) -> None:
         )
 
 
-def load_frames(config: StudyConfig) -> dict[str, Frame]:
-    """The full schedule on each of the study's weights, the study's own first. Raises as `set_up` does."""
+def load_frames(config: StudyConfig) -> dict[str, FullSchedule]:
+    """The full schedule on each of the study's weights, the study's own first. Raises as `load_setup` does."""
     networks = load_networks(config)
-    baseline = fit(config, next(iter(networks.values()))).baseline
+    baseline = resolve_defaults(config, next(iter(networks.values()))).baseline
     return {name: make_frame(network, baseline) for name, network in networks.items()}
 
 
@@ -290,7 +290,7 @@ def weights_digest(network: Network) -> str:
     return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
 
 
-def read_proposals(paths: Sequence[Path], laboratory: Laboratory) -> list[Candidate]:
+def read_proposals(paths: Sequence[Path], laboratory: StudySetup) -> list[Candidate]:
     """The schedules in some files and folders, sorted by name within a folder, each once.
 
     Raises:
@@ -302,15 +302,15 @@ def read_proposals(paths: Sequence[Path], laboratory: Laboratory) -> list[Candid
         raise InputError(f"proposals: {', '.join(map(str, paths))} holds no file *{SUFFIX}. Give schedule files.")
     unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load_proposal(file, laboratory)]}
     return [
-        Candidate(file.name.removesuffix(SUFFIX), "trial", "", laboratory.weights, hold(schedule))
+        Candidate(file.name.removesuffix(SUFFIX), "trial", "", laboratory.weights, summarized(schedule))
         for file, schedule in unique.values()
     ]
 
 
-def _load_proposal(file: Path, laboratory: Laboratory) -> Schedule:
+def _load_proposal(file: Path, laboratory: StudySetup) -> Schedule:
     schedule = load_schedule(file)
     try:
-        check([laboratory.network], schedule)
+        check_schedule([laboratory.network], schedule)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     return schedule

@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from ...studies.database.passwords import redact
-from .progress import Watch
+from .progress import ProgressListener
 
 EVENTS = logging.getLogger("exeunt")
 
 
-class JsonLines(Watch):
+class JsonLines(ProgressListener):
     """Writes each event as a line `{"at": seconds since 1970, "event": …, …}`.
 
     Events are `say` (`text`), `phase` (`name`), `advance` (`share` of the budget that is gone, `images` more),
@@ -77,7 +77,7 @@ class _Handler(logging.Handler):
 
 
 @contextmanager
-def json_lines(stream: TextIO) -> Generator[JsonLines]:
+def log_json_lines(stream: TextIO) -> Generator[JsonLines]:
     """A watch that writes JSON lines, what the package logs among them."""
     lines = JsonLines(stream)
     handler, level, spreads = _Handler(lines), EVENTS.level, EVENTS.propagate

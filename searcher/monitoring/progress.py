@@ -16,7 +16,7 @@ from ...backends.errors import printable
 LINE_SECONDS = 15.0
 
 
-class Watch(ABC):
+class ProgressListener(ABC):
     """Somebody who is told what goes on. Telling costs nothing that a measurement could notice."""
 
     @abstractmethod
@@ -40,7 +40,7 @@ class Watch(ABC):
         return False
 
 
-class Silent(Watch):
+class Silent(ProgressListener):
     """Nobody watches."""
 
     def say(self, message: str) -> None:
@@ -53,7 +53,7 @@ class Silent(Watch):
         """Nothing."""
 
 
-class Lines(Watch):
+class Lines(ProgressListener):
     """Plain lines for logs: every message, and where a part stands every quarter of a minute."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class _Speed(ProgressColumn):
         return Text(f"{task.fields['speed']:.0f} images/s" if task.fields["speed"] else "", style="cyan")
 
 
-class Bar(Watch):
+class Bar(ProgressListener):
     """A bar for a terminal."""
 
     def __init__(self, progress: Progress) -> None:
@@ -112,7 +112,7 @@ class Bar(Watch):
 
 
 @contextmanager
-def watching(quiet: bool = False) -> Generator[Watch]:
+def watching(quiet: bool = False) -> Generator[ProgressListener]:
     """A bar where standard error is a terminal, lines where it is not, nothing if `quiet`."""
     if quiet:
         yield Silent()

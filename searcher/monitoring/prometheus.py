@@ -18,7 +18,7 @@ from ...backends.errors import InputError
 from ...studies.database import retries
 from ...studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .endpoint import Endpoint
-from .progress import Watch
+from .progress import ProgressListener
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 WORK = logging.getLogger("exeunt.work")
 STARTING = "starting"
-STATES = (STARTING, BASELINES, SEARCHING, FRONT)
+_STATES = (STARTING, BASELINES, SEARCHING, FRONT)
 # Seconds of a chunk: from a toy's to those of large networks.
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
-class Meter(Watch):
+class Meter(ProgressListener):
     """Counts what its process does, and passes on what the watch within is told."""
 
-    def __init__(self, inner: Watch) -> None:
+    def __init__(self, inner: ProgressListener) -> None:
         from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, ProcessCollector
 
         self.registry = CollectorRegistry()
@@ -42,7 +42,7 @@ class Meter(Watch):
         self._inner = inner
         # Registered once it is known: an empty one would be another series.
         self._info = Info("exeunt_worker", "The worker: its study, device, type and version.", registry=None)
-        self._state = Enum("exeunt_state", "What the worker is doing.", states=STATES, **known)
+        self._state = Enum("exeunt_state", "What the worker is doing.", states=_STATES, **known)
         self._budget = Gauge("exeunt_budget_spent_ratio", "The share of the study's budget that is gone.", **known)
         self._images = Counter("exeunt_images", "Images sampled and committed.", **known)
         self._trials = Counter("exeunt_trials", "Trials told, by what became of them.", ["state"], **known)
@@ -80,7 +80,7 @@ class Meter(Watch):
 
     def phase(self, name: str, total: float) -> None:
         """A part of the study is a state."""
-        if name in STATES:
+        if name in _STATES:
             self._state.state(name)
         self._inner.phase(name, total)
 
@@ -116,7 +116,7 @@ class _Events(logging.Handler):
 
 
 @contextmanager
-def metered(endpoint: Endpoint | None, watch: Watch) -> Generator[Watch]:
+def metered(endpoint: Endpoint | None, watch: ProgressListener) -> Generator[ProgressListener]:
     """A watch that also counts, with its figures served at an endpoint for as long as the block lasts.
 
     Without an endpoint it is the watch itself.

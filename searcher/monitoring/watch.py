@@ -15,12 +15,12 @@ from ...reports.view.loading import load_view
 from ...reports.view.search_front import FrontReader, SearchFront
 from ...studies.config.study import StudyConfig
 from ...studies.database.errors import Unreachable
-from ...studies.database.foreign import foreign_rows
+from ...studies.database.foreign import corrupt_rows
 from ...studies.database.transactions import reading
 from ...studies.store.scores import Asked, final_stamp
 from ...studies.store.store import Store, open_store
 from ...studies.workers.activity import Activity, activity
-from ...studies.workers.status import Standing, standing
+from ...studies.workers.status import StudyStatus, standing
 
 
 class Finals(NamedTuple):
@@ -37,7 +37,7 @@ class Finals(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Glance:
+class StudySnapshot:
     """One study at one moment.
 
     Attributes:
@@ -51,14 +51,14 @@ class Glance:
 
     study: str
     budget: str
-    stands: Standing
+    stands: StudyStatus
     activity: Activity
     front: SearchFront
     finals: Finals
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """What one look found.
 
     Attributes:
@@ -68,11 +68,11 @@ class Sight:
     """
 
     at: float
-    glances: tuple[Glance, ...]
+    glances: tuple[StudySnapshot, ...]
     outage: str | None = None
 
 
-class Watcher:
+class StatusReader:
     """Looks at one study of a database, or at all.
 
     Args:
@@ -83,11 +83,11 @@ class Watcher:
     def __init__(self, url: str, study: str | None) -> None:
         self._url = url
         self._study = study
-        self._last: tuple[Glance, ...] | None = None
+        self._last: tuple[StudySnapshot, ...] | None = None
         self._fronts: dict[str, FrontReader] = {}
         self._finals: dict[str, tuple[tuple[int, float], Finals]] = {}
 
-    def look(self) -> Sight:
+    def look(self) -> Snapshot:
         """The studies as they stand. A storage that is out of reach is told of and not raised.
 
         Raises:
@@ -95,20 +95,20 @@ class Watcher:
             StorageError: the database can't be read, and never could.
         """
         try:
-            with open_store(self._url, read_only=True) as store, foreign_rows(store.url):
+            with open_store(self._url, read_only=True) as store, corrupt_rows(store.url):
                 names = [store.studies.require(self._study)] if self._study else store.studies.names()
                 self._last = tuple(self._glance(store, name) for name in names)
         except StorageError as error:
             # What was read before will be readable again; what never was may be no study database at all.
             if self._last is None and not isinstance(error, Unreachable):
                 raise
-            return Sight(time.time(), self._last or (), str(error))
-        return Sight(time.time(), self._last)
+            return Snapshot(time.time(), self._last or (), str(error))
+        return Snapshot(time.time(), self._last)
 
-    def _glance(self, store: Store, study: str) -> Glance:
+    def _glance(self, store: Store, study: str) -> StudySnapshot:
         config = store.studies.config(study)
         front = self._fronts.setdefault(study, FrontReader(study))
-        return Glance(
+        return StudySnapshot(
             study=study,
             budget=config.run.budget,
             stands=standing(store, study),

@@ -21,22 +21,22 @@ from rich.text import Text
 from ...backends.errors import json_text, printable
 from ...reports.page.headline import duration
 from ...studies.config.budget import Budget
-from ...studies.workers.activity import LivingWorker, Mishap
-from .watch import Glance, Sight, Watcher
+from ...studies.workers.activity import Failure, LivingWorker
+from .watch import Snapshot, StatusReader, StudySnapshot
 
 MOST_WORKERS = 8  # shown by name
 ORDERED = {"pause": ", paused by `exeunt study pause`", "stop": ", stopped by `exeunt study stop`"}
 NO_STUDY = "No study yet. Start one with `exeunt optimize`."
 
 
-def json_lines(sight: Sight) -> list[str]:
+def snapshot_lines(sight: Snapshot) -> list[str]:
     """One line for each study, or for the outage."""
     if sight.outage is not None:
         return [json_text({"at": round(sight.at, 3), "storage_error": sight.outage}, indent=None)]
-    return [json_text(values(glance), indent=None) for glance in sight.glances]
+    return [json_text(snapshot_values(glance), indent=None) for glance in sight.glances]
 
 
-def values(glance: Glance) -> dict[str, Any]:
+def snapshot_values(glance: StudySnapshot) -> dict[str, Any]:
     """A study as plain values, with the names that `exeunt status --json` has."""
     stands, activity, front = glance.stands, glance.activity, glance.front
     progress, corner, rest = stands.progress, front.reference, stands.rest
@@ -81,13 +81,13 @@ def _worker_values(worker: LivingWorker) -> dict[str, Any]:
     }
 
 
-def heading(glance: Glance) -> str:
+def heading(glance: StudySnapshot) -> str:
     """What a study is doing."""
     order = ORDERED.get(glance.activity.order or "", "")
     return printable(f"{glance.study}: {glance.stands.state}{order} (budget {glance.budget})")
 
 
-def rows(glance: Glance) -> Iterator[tuple[str, str]]:
+def snapshot_rows(glance: StudySnapshot) -> Iterator[tuple[str, str]]:
     """The figures, each with its name."""
     activity, progress, front = glance.activity, glance.stands.progress, glance.front
     trials = ", ".join(f"{count} {state}" for state, count in glance.stands.trials.items()) or "none"
@@ -120,17 +120,18 @@ def left(rest: Budget | None) -> str:
     return ", ".join(parts)
 
 
-def as_text(sight: Sight) -> str:
+def snapshot_text(sight: Snapshot) -> str:
     """A block of plain lines."""
     blocks = [
-        "\n".join([heading(each), *(f"  {name:<16}{text}" for name, text in rows(each))]) for each in sight.glances
+        "\n".join([heading(each), *(f"  {name:<16}{text}" for name, text in snapshot_rows(each))])
+        for each in sight.glances
     ]
     if sight.outage is not None:
         blocks.append(outage(sight))
     return "\n".join(blocks or [NO_STUDY])
 
 
-def outage(sight: Sight) -> str:
+def outage(sight: Snapshot) -> str:
     """Why nothing new is shown."""
     return printable(f"{sight.outage} Waiting for it.")
 
@@ -153,14 +154,14 @@ def _pace(per_hour: float | None, seconds: float) -> str:
     return "" if per_hour is None else f"; {per_hour:,.0f} an hour over the last {duration(seconds)}"
 
 
-def _mishap(mishap: Mishap, now: float) -> str:
+def _mishap(mishap: Failure, now: float) -> str:
     return printable(f"{duration(max(0.0, now - mishap.at))} ago, {mishap.who}: {mishap.reason}")
 
 
-Show = Callable[[Sight], None]
+Show = Callable[[Snapshot], None]
 
 
-def watch(watcher: Watcher, interval: float, *, as_json: bool) -> None:
+def watch(watcher: StatusReader, interval: float, *, as_json: bool) -> None:
     """Looks every `interval` seconds; returns at Ctrl-C or SIGTERM. Raises what `Watcher.look` raises."""
     with until_signal(), _display(interval, as_json) as show:
         while True:
@@ -184,25 +185,25 @@ def until_signal() -> Generator[None]:
 @contextmanager
 def _display(interval: float, as_json: bool) -> Generator[Show]:
     if as_json:
-        yield lambda sight: click.echo("".join(f"{line}\n" for line in json_lines(sight)), nl=False)
+        yield lambda sight: click.echo("".join(f"{line}\n" for line in snapshot_lines(sight)), nl=False)
     elif not sys.stdout.isatty():
-        yield lambda sight: click.echo(f"{as_text(sight)}\n")
+        yield lambda sight: click.echo(f"{snapshot_text(sight)}\n")
     else:
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
             yield lambda sight: live.update(_frame(sight, interval), refresh=True)
 
 
-def _frame(sight: Sight, interval: float) -> RenderableType:
+def _frame(sight: Snapshot, interval: float) -> RenderableType:
     """Everything at once, as a terminal has it."""
     return Group(*_parts(sight), Text(f"every {interval:g} s; Ctrl-C ends it", style="dim"))
 
 
-def _parts(sight: Sight) -> Iterator[RenderableType]:
+def _parts(sight: Snapshot) -> Iterator[RenderableType]:
     if not sight.glances and sight.outage is None:
         yield Text(NO_STUDY)
     for glance in sight.glances:
         table = Table.grid(padding=(0, 2))
-        for name, text in rows(glance):
+        for name, text in snapshot_rows(glance):
             table.add_row(Text(f"  {name}", style="cyan"), Text(text, style="red" if name == "error" else ""))
         yield Text(heading(glance), style="bold")
         yield table

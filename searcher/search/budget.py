@@ -28,7 +28,7 @@ def refuse_too_small(budget: Budget) -> Budget:
     return budget
 
 
-class Allowance:
+class BudgetMeter:
     """Counts what is spent of a budget; each `…_left` is infinite where the budget does not limit it.
 
     Args:

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 CHECKED_IMAGES = 16
 MOST_FAILURES = 3
-# The root mean square difference of features, as a share of how far images are from each other; see `difference`.
+# The root mean square difference of features, as a share of how far images are from each other; see
+# `feature_difference`.
 # On the bundled checkpoint (20 steps, CPU) other batches and thread counts come to 0.0003 in float32, which is what
 # storing rounds, to 0.0003 in float16 and 0.04 in bfloat16; float16 is 0.02 and bfloat16 0.08 from float32, and other
 # images are at 1.5. Larger networks, longer trajectories and other devices get room.
 TOLERANCE = {"float32": 0.05, "float16": 0.2, "bfloat16": 0.4}
 
 
-def difference(found: FeatureArray, stored: FeatureArray) -> float:
+def feature_difference(found: FeatureArray, stored: FeatureArray) -> float:
     """How far features (N, D) are from stored ones of the same images: 0 if equal, 1.4 if they are of other images.
 
     It is √(mean ‖found − stored‖² ÷ mean ‖stored − their mean‖²); features that are all equal are compared with 0.
@@ -38,7 +39,7 @@ def difference(found: FeatureArray, stored: FeatureArray) -> float:
     return float(np.sqrt(np.square(found - wanted).sum() / scatter))
 
 
-class Trust:
+class DeviceCheck:
     """What one worker has shown of its device.
 
     Args:
@@ -110,7 +111,7 @@ def _objection(session: Session, stored: FeatureArray) -> str:
         found = session.objective.sample_again(laboratory.baseline, range(len(stored)))
     except (NonFiniteSamples, DeviceError) as error:
         return f"{len(stored)} images of the baseline failed: {error}"
-    limit, apart = TOLERANCE[laboratory.config.checkpoint.dtype], difference(found, stored)
+    limit, apart = TOLERANCE[laboratory.config.checkpoint.dtype], feature_difference(found, stored)
     if apart <= limit:
         return ""
     return (

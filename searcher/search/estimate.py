@@ -9,7 +9,7 @@ from ...backends.sampling.prompts import OWN
 from ...backends.schedule import Embedded, Guidance, Schedule
 from ...backends.timing.device import device_name
 from ...studies.config.budget import Budget
-from ..measuring.setup import Laboratory
+from ..measuring.setup import StudySetup
 from .front import LEAST_COMPARED
 from .loop import FIRST_BASELINES
 from .reserve import FRONT_SHARE, MARGIN, REPORT_SECONDS
@@ -19,7 +19,7 @@ TYPICAL_COST = 0.5
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BudgetEstimate:
     """What a budget buys.
 
     Attributes:
@@ -37,7 +37,7 @@ class Estimate:
     seconds: float
 
 
-def statement(laboratory: Laboratory) -> str:
+def statement(laboratory: StudySetup) -> str:
     """The baseline in one paragraph: network, steps, guidance, size, batch size, dtype, executor, device, metric."""
     config, network, schedule = laboratory.config, laboratory.network, laboratory.frame.full
     counted = "blocks" if network.signature.granularity == "block" else "branches"
@@ -68,13 +68,13 @@ def _guidance(schedule: Schedule) -> str:
             return f"guidance {scale:g} on {channels} channels"
 
 
-def _usual(laboratory: Laboratory) -> str:
+def _usual(laboratory: StudySetup) -> str:
     """Says where guidance came from, if nobody had to ask for it."""
     scale = laboratory.network.usual_guidance
     return ", its pipeline's default" if scale is not None and scale == laboratory.config.baseline.guidance else ""
 
 
-def _prompts(laboratory: Laboratory) -> str:
+def _prompts(laboratory: StudySetup) -> str:
     """What images show and what encoding it took, as a line; nothing without prompts."""
     count, seconds = len(laboratory.conditions.prompts), laboratory.network.text_seconds
     if not count:
@@ -84,7 +84,7 @@ def _prompts(laboratory: Laboratory) -> str:
     return f"Prompts:  {count} ({name}){encoding}.\n"
 
 
-def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:
+def estimate_budget(laboratory: StudySetup, budget: Budget) -> BudgetEstimate:
     """Samples one batch of the full schedule, with features, and says what the budget buys at that pace."""
     per_image = _seconds_per_image(laboratory)
     quality, typical = laboratory.config.quality, per_image * TYPICAL_COST
@@ -94,12 +94,14 @@ def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:
     if math.isinf(seconds):
         trials = budget.trials or 0
         front = 2 * LEAST_COMPARED * quality.final_images * typical
-        return Estimate(1 / per_image, FIRST_BASELINES, trials, quality.final_images, first + trials * one + front)
+        return BudgetEstimate(
+            1 / per_image, FIRST_BASELINES, trials, quality.final_images, first + trials * one + front
+        )
     front = FRONT_SHARE * seconds - REPORT_SECONDS - MARGIN * seconds
     proposals = max(0, math.floor(((1 - FRONT_SHARE) * seconds - first) / one))
     # Timing takes a good quarter of the front's share.
     final_images = max(0, math.floor(0.7 * front / (1.5 * LEAST_COMPARED * typical)))
-    return Estimate(
+    return BudgetEstimate(
         images_per_second=1 / per_image,
         baselines=FIRST_BASELINES,
         proposals=min(proposals, budget.trials or proposals),
@@ -108,7 +110,7 @@ def estimate(laboratory: Laboratory, budget: Budget) -> Estimate:
     )
 
 
-def _seconds_per_image(laboratory: Laboratory) -> float:
+def _seconds_per_image(laboratory: StudySetup) -> float:
     """Of the full schedule, features included, from the second of two batches: the first one warms up."""
     seconds = 0.0
     for _ in range(2):

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING
 from ...backends.timing.memory import peak_memory
 from ...backends.timing.pieces import trajectory
 from ...backends.timing.samples import Timing
-from ...backends.timing.throughput import Subject, time_schedules
+from ...backends.timing.throughput import TimedSchedule, time_schedules
 from ...studies.store.records import ThroughputRecord
 from ...studies.store.store import Store
 from ...studies.workers import shared_state
-from ...studies.workers.shared_state import Choice
-from ...studies.workers.turns import turn
+from ...studies.workers.shared_state import FrontChoice
+from ...studies.workers.turns import exclusive
 from ..measuring.candidate import Candidate
 from ..measuring.costs import timing_key
 from ..measuring.objective import AWAITED, UNMEASURABLE
@@ -137,14 +137,14 @@ def _is_over(session: Session) -> bool:
     return session.choice is None or session.choice.measured
 
 
-LOG = logging.getLogger("exeunt.work")
+_LOG = logging.getLogger("exeunt.work")
 
 
 def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
     """Times whole trajectories on the target device, unless all were timed there before or another worker is at it."""
     if not session.costs.can_time or are_timed(session, compared):
         return
-    with turn(session.store, f"timing {session.name}", session.crew.worker) as mine:
+    with exclusive(session.store, f"timing {session.name}", session.crew.worker) as mine:
         if mine and not are_timed(session, compared):
             _time(session, compared)
 
@@ -164,7 +164,7 @@ def are_timed(session: Session, compared: Sequence[Candidate]) -> bool:
 def _time(session: Session, compared: Sequence[Candidate]) -> None:
     laboratory, baseline = session.laboratory, compared[0]
     device = laboratory.network.device
-    subjects = {each.key: Subject((laboratory.networks[each.weights],), each.schedule) for each in compared}
+    subjects = {each.key: TimedSchedule((laboratory.networks[each.weights],), each.schedule) for each in compared}
     config = laboratory.config.throughput
     limit = timing_seconds(session, compared)
     timings = time_schedules(
@@ -201,7 +201,7 @@ def _put(
         )
     )
     seconds = round(sum(timing.seconds) + sum(latency.seconds), 4)
-    LOG.info("timed", extra={"about": {"label": candidate.label, "seconds": seconds}})
+    _LOG.info("timed", extra={"about": {"label": candidate.label, "seconds": seconds}})
 
 
 def keep_front(session: Session) -> None:
@@ -223,12 +223,12 @@ def keep_front(session: Session) -> None:
 
 def _keep_schedules(store: Store, view: StudyView, points: Sequence[Point]) -> None:
     """Keeps the schedule files of these points and of no others."""
-    from ...reports.files.export import export
+    from ...reports.files.export import export_text
 
     members = _members(store, view, points)
     for member, point in members.items():
         about = {"label": point.label, "weights": point.weights}
-        store.kept.keep(view.name, "schedule", member, about, export(view, point).encode())
+        store.kept.keep(view.name, "schedule", member, about, export_text(view, point).encode())
     store.kept.drop(view.name, "schedule", but=members)
 
 
@@ -256,10 +256,10 @@ def measure_front(session: Session) -> None:
     close(session, choice, rounds)
 
 
-def choose_front(session: Session) -> Choice:
+def choose_front(session: Session) -> FrontChoice:
     """What all workers compare: this one's choice, unless another one was first."""
     while True:
-        with turn(session.store, f"front {session.name}", session.crew.worker) as mine:
+        with exclusive(session.store, f"front {session.name}", session.crew.worker) as mine:
             if mine:
                 session.refresh(now=True)
                 session.choice = shared_state.choice_of(session.proposer.study) or _choose(session)
@@ -267,17 +267,17 @@ def choose_front(session: Session) -> Choice:
         session.wait()
 
 
-def _choose(session: Session) -> Choice:
+def _choose(session: Session) -> FrontChoice:
     compared = affordable(session, promoted(session))
-    choice = Choice(session.grant.id, tuple(each.key for each in compared))
-    shared_state.choose(session.proposer.study, choice)
+    choice = FrontChoice(session.grant.id, tuple(each.key for each in compared))
+    shared_state.publish_choice(session.proposer.study, choice)
     session.watch.say(
         f"comparing {len(compared)} schedules on final seeds: {', '.join(each.label for each in compared)}"
     )
     return choice
 
 
-def _chosen(session: Session, choice: Choice) -> list[Candidate]:
+def _chosen(session: Session, choice: FrontChoice) -> list[Candidate]:
     """The candidates of a choice, in its order."""
     known = {each.key: each for each in reversed(session.members())}
     return [known[key] for key in choice.compared]
@@ -301,16 +301,16 @@ def _is_affordable(session: Session, compared: Sequence[Candidate], count: int) 
     return seconds <= allowance.seconds_left and count * len(compared) <= allowance.images_left
 
 
-def close(session: Session, choice: Choice, rounds: Rounds) -> None:
+def close(session: Session, choice: FrontChoice, rounds: Rounds) -> None:
     """Works out the final values at one count, or waits until another worker has done so."""
     while session.choice == choice:
         if are_timed(session, rounds.left):
-            with turn(session.store, f"front {session.name}", session.crew.worker) as mine:
+            with exclusive(session.store, f"front {session.name}", session.crew.worker) as mine:
                 if mine and not shared_state.is_spent(session.proposer.study):
                     _score(session, rounds)
                     keep_front(session)
                     session.choice = replace(choice, measured=True)
-                    shared_state.choose(session.proposer.study, session.choice)
+                    shared_state.publish_choice(session.proposer.study, session.choice)
                     shared_state.enter(session.proposer.study, shared_state.FINISHED, beside_others=False)
                     return
         else:

@@ -7,12 +7,12 @@ where nothing else is left to do.
 from collections.abc import Collection, Mapping, Sequence
 
 from ...studies.config.study import SearchConfig
-from ...studies.store.outlines import hold
-from ...studies.workers.turns import turn
+from ...studies.store.outlines import summarized
+from ...studies.workers.turns import exclusive
 from ..measuring.candidate import Candidate, from_baseline
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..spaces.baselines import baselines, select
-from ..spaces.frame import Frame
+from ..spaces.baselines import list_baselines, select
+from ..spaces.frame import FullSchedule
 from .promotion import Measured, next_rival, violation, worst_excess
 from .proposer import Proposal, Values
 from .reserve import reserve
@@ -28,7 +28,7 @@ MOST_REPEATS = 200
 MOST_OPEN = 4
 
 
-def ladder(config: SearchConfig, frames: Mapping[str, Frame]) -> list[Candidate]:
+def ladder(config: SearchConfig, frames: Mapping[str, FullSchedule]) -> list[Candidate]:
     """All baselines of a study, in the order in which they are worth measuring.
 
     Args:
@@ -36,7 +36,7 @@ def ladder(config: SearchConfig, frames: Mapping[str, Frame]) -> list[Candidate]
         frames: by the name of the weights; the study's own come first.
     """
     (weights, frame), *others = frames.items()
-    rows = baselines(frame, weights, [(each, name) for name, each in others])
+    rows = list_baselines(frame, weights, [(each, name) for name, each in others])
     return [from_baseline(row, weights) for row in select(rows, config.baselines)]
 
 
@@ -83,7 +83,7 @@ def measure_baseline(session: Session, candidate: Candidate) -> bool:
 
 def tell_known(session: Session, candidate: Candidate, measured: Measured) -> None:
     """Lets the sampler learn from a schedule that it did not propose, once."""
-    session.proposer.tell_known(candidate.label, candidate.schedule, values(session, measured))
+    session.proposer.tell_known(candidate.label, candidate.schedule, told_values(session, measured))
 
 
 def measure_proposals(session: Session) -> None:
@@ -99,7 +99,7 @@ def search(session: Session) -> None:
     rungs, repeats, evaluations = _rungs(session), 0, 0
     while repeats < MOST_REPEATS and session.choice is None:
         session.refresh()
-        settle(session)
+        settle_proposals(session)
         if len(session.open) >= MOST_OPEN or not has_room(session):
             if not is_awaited(session):
                 break
@@ -114,7 +114,7 @@ def search(session: Session) -> None:
             repeats = repeats + 1 if len(session.measured) == known else 0
     while session.open:
         await_target(session)
-        settle(session)
+        settle_proposals(session)
 
 
 def is_awaited(session: Session) -> bool:
@@ -144,7 +144,7 @@ def next_proposal(session: Session) -> Proposal | None:
     """
     if session.crew.others == 0 or _has_plenty(session):
         return session.proposer.ask()
-    with turn(session.store, f"proposals {session.name}", session.crew.worker) as mine:
+    with exclusive(session.store, f"proposals {session.name}", session.crew.worker) as mine:
         if mine:
             session.refresh(now=True)
             if has_room(session):
@@ -196,13 +196,15 @@ def measure_given_one(session: Session, candidate: Candidate) -> bool:
 def measure_proposal(session: Session, proposal: Proposal) -> None:
     """Measures one proposal and tells its trial, once; a schedule whose samples are not finite fails its trial."""
     label = f"trial {proposal.number}"
-    candidate = Candidate(label, "trial", "", session.laboratory.weights, hold(proposal.schedule), proposal.number)
+    candidate = Candidate(
+        label, "trial", "", session.laboratory.weights, summarized(proposal.schedule), proposal.number
+    )
     session.open.append(candidate)
     session.allowance.trials += 1
-    settle(session)
+    settle_proposals(session)
 
 
-def settle(session: Session) -> None:
+def settle_proposals(session: Session) -> None:
     """Measures open proposals and tells their trials; those that another worker has to do its part for stay open."""
     session.open = [each for each in session.open if not _settled(session, each)]
 
@@ -210,7 +212,7 @@ def settle(session: Session) -> None:
 def _settled(session: Session, candidate: Candidate) -> bool:
     assert candidate.trial is not None, "a sampler's proposal"
     try:
-        session.proposer.tell(candidate.trial, values(session, session.measure(candidate)))
+        session.proposer.tell(candidate.trial, told_values(session, session.measure(candidate)))
     except AWAITED:
         return False
     except UNMEASURABLE as error:
@@ -220,7 +222,7 @@ def _settled(session: Session, candidate: Candidate) -> bool:
     return True
 
 
-def values(session: Session, measured: Measured) -> Values:
+def told_values(session: Session, measured: Measured) -> Values:
     """What Optuna is told of a schedule."""
     worst = worst_excess(session.results, session.noise)
     return Values(measured.quality, measured.speed, violation(measured, worst))

@@ -15,30 +15,30 @@ import torch
 from ...backends.errors import InputError, Interrupted, StorageError
 from ...reports.uncollected import uncollected
 from ...studies.database.engine import optuna_storage
-from ...studies.database.foreign import contradicted, foreign_rows
+from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state, spending
 from ...studies.workers.orders import withdraw_order
-from ...studies.workers.shared_state import Grant
+from ...studies.workers.shared_state import BudgetShare
 from ...studies.workers.target import Environment, take_target, target
 from ...studies.workers.trials import TrialKeeper
-from ...studies.workers.turns import turn
+from ...studies.workers.turns import exclusive
 from ...studies.workers.workers import Worker
 from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
-from ..measuring.setup import Laboratory
-from ..monitoring.progress import Watch
+from ..measuring.setup import StudySetup
+from ..monitoring.progress import ProgressListener
 from ..spaces.registry import make_space
-from .budget import Allowance
-from .device_check import Trust
-from .peers import Crew
+from .budget import BudgetMeter
+from .device_check import DeviceCheck
+from .peers import Peers
 from .proposer import Proposer, open_study
-from .session import Session, Unmanned
+from .session import NoTimingWorker, Session
 
 
-def take_grant(session: Session, *, joins: bool, budget_id: str | None) -> None:
+def join_budget(session: Session, *, joins: bool, budget_id: str | None) -> None:
     """Gives the session's budget to its study, or makes the session spend what the study was given before.
 
     Args:
@@ -47,7 +47,7 @@ def take_grant(session: Session, *, joins: bool, budget_id: str | None) -> None:
         budget_id: names the budget that several processes give together: the first of them gives it.
     """
     while True:
-        with turn(session.store, f"budget {session.name}", session.crew.worker) as mine:
+        with exclusive(session.store, f"budget {session.name}", session.crew.worker) as mine:
             if mine:
                 _take(session, joins, budget_id)
                 return
@@ -64,7 +64,7 @@ def _take(session: Session, joins: bool, budget_id: str | None) -> None:
             workers = f"{session.crew.others} other worker{'s' if session.crew.others > 1 else ''}"
             session.watch.say(f"joining {workers} on a budget of {found.budget}")
         return
-    session.grant = Grant(
+    session.grant = BudgetShare(
         id=budget_id or secrets.token_hex(8),
         budget=str(session.allowance.budget),
         started=spending.now(session.store) - session.allowance.seconds,
@@ -78,11 +78,11 @@ def _is_being_spent(session: Session, budget_id: str | None) -> bool:
     return budget_id is None and session.crew.others > 0 and not shared_state.is_spent(session.proposer.study)
 
 
-LOG = logging.getLogger("exeunt.work")
+_LOG = logging.getLogger("exeunt.work")
 
 
 @dataclass(frozen=True)
-class Arrival:
+class WorkerRole:
     """How a process comes to a study.
 
     Attributes:
@@ -106,12 +106,12 @@ class Arrival:
 
 @contextmanager
 def open_session(
-    laboratory: Laboratory,
+    laboratory: StudySetup,
     url: str,
-    allowance: Allowance,
-    watch: Watch,
+    allowance: BudgetMeter,
+    watch: ProgressListener,
     interruption: Interruption,
-    arrival: Arrival | None = None,
+    arrival: WorkerRole | None = None,
 ) -> Generator[Session]:
     """A session on the laboratory's study, which is made in the database if it is not there.
 
@@ -119,18 +119,18 @@ def open_session(
         InputError: the study is there and has other settings, or the database or its files can't be used.
         StorageError: the database is out of reach.
     """
-    config, arrival = laboratory.config, arrival or Arrival()
+    config, arrival = laboratory.config, arrival or WorkerRole()
     artifacts = config.run.artifacts
-    with open_store(url, artifacts=artifacts) as store, contradicted(store.url), storage_errors(store.engine):
-        with foreign_rows(store.url):
+    with open_store(url, artifacts=artifacts) as store, contradicting_rows(store.url), storage_errors(store.engine):
+        with corrupt_rows(store.url):
             _ = store.files.store  # this database's, which its marker proves
             _agree(store, laboratory, arrival)
         with Worker(store, config.name, config.run.lease_seconds, laboratory.environment) as worker:
-            with foreign_rows(store.url), uncollected():
+            with corrupt_rows(store.url), uncollected():
                 session = _session(laboratory, store, worker, allowance, watch, interruption, arrival)
             if arrival.works:
                 about = {"study": config.name, "worker": worker.owner, "device": laboratory.environment["device"]}
-                LOG.info("working", extra={"about": {**about, "dtype": config.checkpoint.dtype}})
+                _LOG.info("working", extra={"about": {**about, "dtype": config.checkpoint.dtype}})
             reason = None
             try:
                 yield session
@@ -141,7 +141,7 @@ def open_session(
                 _leave(session, reason)
 
 
-def _agree(store: Store, laboratory: Laboratory, arrival: Arrival) -> None:
+def _agree(store: Store, laboratory: StudySetup, arrival: WorkerRole) -> None:
     """Stores the study's settings, or checks that this laboratory measures what they say."""
     config = laboratory.config
     if not arrival.joins:
@@ -160,19 +160,19 @@ def _agree(store: Store, laboratory: Laboratory, arrival: Arrival) -> None:
 
 
 def _session(
-    laboratory: Laboratory,
+    laboratory: StudySetup,
     store: Store,
     worker: Worker,
-    allowance: Allowance,
-    watch: Watch,
+    allowance: BudgetMeter,
+    watch: ProgressListener,
     interruption: Interruption,
-    arrival: Arrival,
+    arrival: WorkerRole,
 ) -> Session:
     """Puts the parts together, and takes in what the study has."""
     name = laboratory.config.name
     study = open_study(optuna_storage(store.engine), name)
     keeper = TrialKeeper(store, study, worker)
-    crew = Crew(store, name, worker, keeper)
+    crew = Peers(store, name, worker, keeper)
     crew.look(now=True)
     proposer = _proposer(laboratory, study, keeper, crew, arrival)
 
@@ -186,15 +186,15 @@ def _session(
     if arrival.works and not costs.can_time:
         watch.say(_quality_alone(laboratory, costs))
     objective = Objective(laboratory, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
-    trust = Trust(doubted=arrival.is_one_of_many)
+    trust = DeviceCheck(doubted=arrival.is_one_of_many)
     session = Session(laboratory, store, objective, costs, proposer, crew, allowance, trust, watch, interruption.check)
     session.restore()
-    take_grant(session, joins=arrival.joins, budget_id=arrival.budget_id)
+    join_budget(session, joins=arrival.joins, budget_id=arrival.budget_id)
     return session
 
 
 def _proposer(
-    laboratory: Laboratory, study: optuna.Study, keeper: TrialKeeper, crew: Crew, arrival: Arrival
+    laboratory: StudySetup, study: optuna.Study, keeper: TrialKeeper, crew: Peers, arrival: WorkerRole
 ) -> Proposer:
     search = laboratory.config.search
     space = make_space(search.space, laboratory.frame)
@@ -202,7 +202,7 @@ def _proposer(
     return Proposer(study, space, search.sampler, search.seed, keeper.own, salt)
 
 
-def _target(laboratory: Laboratory, store: Store, worker: Worker, arrival: Arrival) -> Environment:
+def _target(laboratory: StudySetup, store: Store, worker: Worker, arrival: WorkerRole) -> Environment:
     """The environment that the study times in. A device of another kind than the study's can't be it by itself."""
     name, own = laboratory.config.name, laboratory.environment
     if not arrival.works:
@@ -210,14 +210,14 @@ def _target(laboratory: Laboratory, store: Store, worker: Worker, arrival: Arriv
     found = target(store, name)
     wanted = torch.device(store.studies.config(name).throughput.device).type
     if found is None and not arrival.takes_target and own["device_type"] != wanted:
-        raise Unmanned(
+        raise NoTimingWorker(
             f"study `{name}` is about a device of type {wanted}, and no worker has begun on one yet. Start one there "
             "first, or make this device the target: exeunt worker --target."
         )
     return take_target(store, name, own, worker.owner, move=arrival.takes_target)
 
 
-def _quality_alone(laboratory: Laboratory, costs: Costs) -> str:
+def _quality_alone(laboratory: StudySetup, costs: Costs) -> str:
     own = laboratory.environment
     different = [
         f"{key} is {own.get(key)} here and {value} there"

@@ -4,13 +4,13 @@ import time
 
 from ...studies.store.store import Store
 from ...studies.workers.orders import order
-from ...studies.workers.trials import TrialKeeper, survey
+from ...studies.workers.trials import TrialKeeper, peer_snapshot
 from ...studies.workers.workers import Worker
 
 LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
 
-class Crew:
+class Peers:
     """Looks around for one worker.
 
     Attributes:
@@ -40,7 +40,7 @@ class Crew:
         if not now and time.monotonic() - self._looked < LOOK_SECONDS:
             return False
         before = self.others
-        found = survey(self._store, self._study)
+        found = peer_snapshot(self._store, self._study)
         if found.dead or found.orphans:
             self.keeper.fail_dead()
         self.others = len(found.alive - {self.worker.owner})

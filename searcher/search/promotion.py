@@ -29,7 +29,7 @@ WORST_SHARE = 0.65
 # A search value a little beyond the limit may well be within it on other noises.
 SLACK = 1.15
 # Baselines closer in speed than this are as good as equal.
-MARGIN = 1.02
+_MARGIN = 1.02
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def next_rival(
     trials = _near(trials, limit(_full(measured), noise))
     for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
         known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
-        between = [(speed, candidate) for speed, candidate in left if known * MARGIN < speed < trial.speed]
+        between = [(speed, candidate) for speed, candidate in left if known * _MARGIN < speed < trial.speed]
         if between:
             # The slowest is the likeliest to be good enough.
             return min(between, key=lambda pair: pair[0])[1]

@@ -24,7 +24,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ...backends.schedule import Schedule
-from ...studies.database.foreign import strange_values
+from ...studies.database.foreign import corrupt_values
 from ...studies.database.optuna.storage import add_once, together
 from ...studies.workers.trials import RETRY_OF
 from ..spaces.base import Space
@@ -144,7 +144,7 @@ class Proposer:
         """
         have_read = self._trials is not None and time.monotonic() - self._looked < FRESH_SECONDS
         self._trials = None
-        with strange_values("the study's trials"), together(self.study, have_read=have_read):
+        with corrupt_values("the study's trials"), together(self.study, have_read=have_read):
             trial = self.study.ask(fixed_distributions=self.space.distributions())
             schedule = self.space.build(trial.params)
             self._own(trial)

@@ -19,20 +19,20 @@ from ...studies.store.outlines import StoredSchedule
 from ...studies.store.records import QualityRecord
 from ...studies.store.store import Store
 from ...studies.workers import shared_state, spending
-from ...studies.workers.shared_state import NOTHING, Choice, Grant
-from ...studies.workers.target import is_manned
+from ...studies.workers.shared_state import NOTHING, BudgetShare, FrontChoice
+from ...studies.workers.target import has_timing_worker
 from ..measuring.candidate import Candidate
 from ..measuring.costs import Costs
 from ..measuring.objective import AWAITED, UNMEASURABLE, Objective
-from ..measuring.setup import Laboratory
-from ..monitoring.progress import Watch
-from .budget import Allowance
-from .device_check import Trust
-from .peers import Crew
+from ..measuring.setup import StudySetup
+from ..monitoring.progress import ProgressListener
+from .budget import BudgetMeter
+from .device_check import DeviceCheck
+from .peers import Peers
 from .promotion import Measured
 from .proposer import Proposer
 
-LOG = logging.getLogger("exeunt.work")
+_LOG = logging.getLogger("exeunt.work")
 
 
 class TrialLog:
@@ -45,11 +45,11 @@ class TrialLog:
         """Logs a trial that was told."""
         now, storage = time.perf_counter(), seconds_spent()
         spent = {"seconds": round(now - self._at, 4), "storage_seconds": round(storage - self._storage, 4)}
-        LOG.info("trial", extra={"about": {"label": label, "state": "failed" if failed else "complete", **spent}})
+        _LOG.info("trial", extra={"about": {"label": label, "state": "failed" if failed else "complete", **spent}})
         self._at, self._storage = now, storage
 
 
-POLL_SECONDS = 0.25  # between two looks at what this worker waits for
+_POLL_SECONDS = 0.25  # between two looks at what this worker waits for
 
 
 class Stopped(Interrupted):
@@ -83,22 +83,22 @@ class Session:
         unmanned_since: when this worker found nobody on the target device, on `time.monotonic`'s clock.
     """
 
-    laboratory: Laboratory
+    laboratory: StudySetup
     store: Store
     objective: Objective
     costs: Costs
     proposer: Proposer
-    crew: Crew
-    allowance: Allowance
-    trust: Trust
-    watch: Watch
+    crew: Peers
+    allowance: BudgetMeter
+    trust: DeviceCheck
+    watch: ProgressListener
     check: Callable[[], None]
     measured: dict[tuple[str, str], Measured] = field(default_factory=dict[tuple[str, str], Measured])
     left_out: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     given: list[Candidate] = field(default_factory=list[Candidate])
     open: list[Candidate] = field(default_factory=list[Candidate])
-    grant: Grant = NOTHING
-    choice: Choice | None = None
+    grant: BudgetShare = NOTHING
+    choice: FrontChoice | None = None
     unmanned_since: float | None = None
     log: TrialLog = field(default_factory=TrialLog)
     _schedules: dict[str, StoredSchedule] = field(default_factory=dict[str, StoredSchedule])
@@ -175,7 +175,7 @@ class Session:
         if self.crew.others:
             self._count()
 
-    def spend(self, grant: Grant) -> None:
+    def spend(self, grant: BudgetShare) -> None:
         """Spends from now on what is left of a budget that all workers have."""
         self.grant, self.choice = grant, shared_state.choice_of(self.proposer.study)
         seconds = spending.seconds_at_work(self.store, self.name, grant.started)
@@ -191,13 +191,13 @@ class Session:
             if not said:
                 self.watch.say("paused by `exeunt study pause`")
             said = True
-            self.rest(POLL_SECONDS)
+            self.rest(_POLL_SECONDS)
         if said:
             self.watch.say("going on")
 
     def wait(self) -> None:
         """Waits a moment for others, and takes in what they did meanwhile."""
-        self.rest(POLL_SECONDS)
+        self.rest(_POLL_SECONDS)
         self.refresh()
 
     def rest(self, seconds: float) -> None:
@@ -205,7 +205,7 @@ class Session:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.check()
-            interruption.wait(min(left, POLL_SECONDS))
+            interruption.wait(min(left, _POLL_SECONDS))
 
     def restore(self) -> None:
         """Takes in what this study has measured on search seeds, in earlier sessions or beside this one."""
@@ -296,7 +296,7 @@ class Session:
         return f"{candidate.label}: {self.laboratory.metric.told(found.quality)}, {speed} images/s{origin}"
 
 
-class Unmanned(Interrupted):
+class NoTimingWorker(Interrupted):
     """No worker is left on the study's target device."""
 
     identifier = "no-target"
@@ -310,12 +310,12 @@ def await_target(session: Session) -> None:
     """
     session.wait()
     target, now = session.costs.target, time.monotonic()
-    if session.costs.can_time or is_manned(session.store, session.name, target):
+    if session.costs.can_time or has_timing_worker(session.store, session.name, target):
         session.unmanned_since = None
         return
     session.unmanned_since = session.unmanned_since or now
     if now - session.unmanned_since > session.laboratory.config.run.lease_seconds:
-        raise Unmanned(
+        raise NoTimingWorker(
             f"study `{session.name}` is timed on {target['device']}, where no worker is at work, and this worker has "
             "nothing left to do. Start one there, or make this device the target: exeunt worker --target."
         )

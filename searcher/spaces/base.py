@@ -22,8 +22,8 @@ from typing import Any, ClassVar
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ...backends.schedule import DROP, REUSE, Action, Schedule, forecast
-from .frame import Frame, leave_guidance
-from .rows import Order
+from .frame import FullSchedule, leave_guidance
+from .rows import BlockOrder
 
 Parameters = dict[str, Any]
 
@@ -41,7 +41,7 @@ class Space(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: FullSchedule) -> None:
         self.frame = frame
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Space(ABC):
         """The parameter that moves steps along the spacing; none where they must stay."""
         return {"spacing": spacing} if self.frame.warps else {}
 
-    def _order(self, parameters: Mapping[str, Any]) -> Order:
+    def _order(self, parameters: Mapping[str, Any]) -> BlockOrder:
         """The blocks in the order in which a depth adds them."""
         only = next(iter(self.frame.orders))
         return self.frame.orders[parameters.get("keep", only)]

@@ -14,10 +14,10 @@ from typing import TypeVar
 from ...backends.errors import InputError
 from ...backends.formats.ase import from_ase
 from ...backends.schedule import REUSE, Schedule
-from .frame import Frame
+from .frame import FullSchedule
 from .rows import exit_row, exit_rows, with_rows
 
-T = TypeVar("T")
+_T = TypeVar("T")
 
 # Moon et al. 2024 (arXiv 2408.05927): blocks of 28 for t in [0, 100), [100, 200), …; the only one that was published.
 PUBLISHED_STAIRCASE = (28, 28, 24, 24, 20, 20, 16, 16, 12, 12)
@@ -43,7 +43,9 @@ class Baseline:
     schedule: Schedule
 
 
-def baselines(frame: Frame, weights: str, others: Sequence[tuple[Frame, str]] = ()) -> list[Baseline]:
+def list_baselines(
+    frame: FullSchedule, weights: str, others: Sequence[tuple[FullSchedule, str]] = ()
+) -> list[Baseline]:
     """All baselines of a study, in the order in which they are worth measuring.
 
     The full schedules come first, those of the other weights leading: the first row is what every speed-up and excess
@@ -63,12 +65,12 @@ def baselines(frame: Frame, weights: str, others: Sequence[tuple[Frame, str]] = 
     return _without_repeats([*full, *_take_turns([*free[:2], exits, *free[2:]])])
 
 
-def _fewer_steps(frame: Frame, weights: str) -> list[Baseline]:
+def _fewer_steps(frame: FullSchedule, weights: str) -> list[Baseline]:
     made = [frame.steps(count) for count in _halving(range(frame.least_steps, frame.num_steps))]
     return [Baseline(f"{schedule.num_steps} steps", "fewer-steps", weights, schedule) for schedule in made]
 
 
-def _uniform_depths(frame: Frame, weights: str) -> list[Baseline]:
+def _uniform_depths(frame: FullSchedule, weights: str) -> list[Baseline]:
     if frame.replaces:
         return []
     order, depths = frame.orders["front"], _halving(range(1, frame.num_blocks))
@@ -76,7 +78,7 @@ def _uniform_depths(frame: Frame, weights: str) -> list[Baseline]:
     return [Baseline(f"exit {depth}", "uniform-depth", weights, schedule) for depth, schedule in made.items()]
 
 
-def _interval_reuse(frame: Frame, weights: str) -> list[Baseline]:
+def _interval_reuse(frame: FullSchedule, weights: str) -> list[Baseline]:
     """A whole step every k-th, and reuse between."""
     made: list[Baseline] = []
     for name, (keep, depth) in _kept(frame).items():
@@ -88,7 +90,7 @@ def _interval_reuse(frame: Frame, weights: str) -> list[Baseline]:
     return made
 
 
-def _kept(frame: Frame) -> dict[str, tuple[str, int]]:
+def _kept(frame: FullSchedule) -> dict[str, tuple[str, int]]:
     """What runs between two whole steps: an order and a depth, by the name that a baseline gets from it."""
     blocks = frame.num_blocks
     if frame.replaces:
@@ -97,7 +99,7 @@ def _kept(frame: Frame) -> dict[str, tuple[str, int]]:
     return {f"reuse from {depth}": ("front", depth) for depth in (blocks // 4, 0, blocks // 2)}
 
 
-def _published(frame: Frame, weights: str) -> list[Baseline]:
+def _published(frame: FullSchedule, weights: str) -> list[Baseline]:
     """The published staircase, rescaled; nothing where times are no train indices of a process of 1,000 steps, or where
     no block can be dropped."""
     sampler = frame.full.sampler
@@ -128,7 +130,7 @@ def _halving(values: range) -> list[int]:
     return ordered
 
 
-def _take_turns(rows: Iterable[Sequence[T]]) -> list[T]:
+def _take_turns(rows: Iterable[Sequence[_T]]) -> list[_T]:
     return [entry for entry in chain.from_iterable(zip_longest(*rows)) if entry is not None]
 
 

@@ -13,12 +13,12 @@ from ...backends.errors import InputError
 from ...backends.schedule import Noise, Schedule, guidance_at
 from ...backends.solvers.noise_schedules import marginal_at
 from ...backends.solvers.spacings import FLOW_END, most_steps, times
-from ...backends.solvers.tables import find, num_evaluations, respaced
-from .rows import Order, orders
+from ...backends.solvers.tables import find_solver, num_evaluations, respaced
+from .rows import BlockOrder, orders
 
 
 @dataclass(frozen=True)
-class Frame:
+class FullSchedule:
     """The full schedule, and the spacing that its times came from.
 
     Attributes:
@@ -54,7 +54,7 @@ class Frame:
         return "replace" in self.full.networks[0].block_kinds
 
     @property
-    def orders(self) -> dict[str, Order]:
+    def orders(self) -> dict[str, BlockOrder]:
         """The orders in which a depth adds blocks, by name; see `rows.orders`."""
         return orders(self.num_blocks, self.replaces)
 
@@ -96,7 +96,7 @@ class Frame:
             return self.full
         sampler = self.full.sampler
         num_times = max(count for count in range(1, num_steps + 1) if (self._made_of(count) or math.inf) <= num_steps)
-        include_zero = find(sampler.name).include_zero if self.include_zero is None else self.include_zero
+        include_zero = find_solver(sampler.name).include_zero if self.include_zero is None else self.include_zero
         return respaced(self.full, _warped(self.spacing, self.parameters, num_times, sampler.noise, include_zero, warp))
 
 

@@ -5,33 +5,33 @@ from typing import Literal
 
 from ...backends.errors import InputError
 from ...backends.network import Network, UsualSampler
-from ...backends.sampling.loop import check
+from ...backends.sampling.loop import check_schedule
 from ...backends.schedule import Embedded, Guidance, Schedule
-from ...backends.solvers.spacings import custom as custom_spacing
-from ...backends.solvers.tables import custom, find, make_schedule
+from ...backends.solvers.spacings import default_spacing as custom_spacing
+from ...backends.solvers.tables import default_solver, find_solver, make_schedule
 from ...studies.config.study import AUTO, BaselineConfig
-from .frame import Frame
+from .frame import FullSchedule
 
 
-def make_frame(network: Network, baseline: BaselineConfig) -> Frame:
+def make_frame(network: Network, baseline: BaselineConfig) -> FullSchedule:
     """The full schedule of a network as the configuration wants it.
 
     Raises:
         InputError: an unknown solver or spacing, or values that do not go together.
     """
-    settled = settle(network, baseline)
+    settled = resolve_baseline(network, baseline)
     if settled.guidance is not None and network.condition_kind == "none":
         raise InputError(
             f"guidance: `{network.name}` takes no conditions, so there is nothing to guide. Leave `--guidance` away."
         )
     full = _full(network, settled)
-    check([network], full)
+    check_schedule([network], full)
     assert settled.spacing is not None
     warps = _pipeline_s_own(network, settled) is None
-    return Frame(full, settled.spacing, settled.spacing_options, baseline.include_zero, warps)
+    return FullSchedule(full, settled.spacing, settled.spacing_options, baseline.include_zero, warps)
 
 
-def settle(network: Network, baseline: BaselineConfig) -> BaselineConfig:
+def resolve_baseline(network: Network, baseline: BaselineConfig) -> BaselineConfig:
     """The configuration with the customs of the network and of its pipeline written out where it says nothing."""
     usual = None if network.condition_kind == "none" else network.usual_guidance
     if own := _pipeline_s_own(network, baseline):
@@ -47,7 +47,7 @@ def settle(network: Network, baseline: BaselineConfig) -> BaselineConfig:
     spacing = baseline.spacing or custom_spacing(network.noise)
     return replace(
         baseline,
-        solver=baseline.solver or custom(network.noise),
+        solver=baseline.solver or default_solver(network.noise),
         spacing=spacing,
         spacing_options=_spacing_options(network, spacing, baseline),
         guidance=usual if baseline.guidance == AUTO else baseline.guidance,
@@ -118,5 +118,5 @@ def guidance_channels(network: Network, baseline: BaselineConfig) -> int | Liter
 def _variance(network: Network, settled: BaselineConfig) -> str | None:
     """The variance of the solver's noise: the network's own where it has learned one and nothing else is wanted."""
     assert settled.solver is not None
-    learned = network.learned_range and "learned-range" in find(settled.solver).variances
+    learned = network.learned_range and "learned-range" in find_solver(settled.solver).variances
     return "learned-range" if settled.variance is None and learned else settled.variance

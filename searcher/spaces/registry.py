@@ -3,13 +3,13 @@
 from ...backends.errors import InputError, nearest
 from .base import Space
 from .curves import Cache, Curve, Mixed, SnrCurve
-from .frame import Frame
+from .frame import FullSchedule
 from .segments import Segments, Staircase
 
 SPACES: dict[str, type[Space]] = {kind.name: kind for kind in (Mixed, Curve, SnrCurve, Cache, Staircase, Segments)}
 
 
-def make_space(name: str, frame: Frame) -> Space:
+def make_space(name: str, frame: FullSchedule) -> Space:
     """The space of that name for one study's frame. Raises InputError if there is no such space."""
     check_space(name)
     return SPACES[name](frame)

@@ -10,12 +10,12 @@ from functools import lru_cache
 
 from ...backends.schedule import DROP, RUN, Action, Schedule
 
-Row = tuple[Action, ...]
-Order = tuple[int, ...]  # all blocks; depth d runs the first d of them
+ActionRow = tuple[Action, ...]
+BlockOrder = tuple[int, ...]  # all blocks; depth d runs the first d of them
 
 
 @lru_cache(maxsize=64)
-def orders(num_blocks: int, replaces: bool) -> dict[str, Order]:
+def orders(num_blocks: int, replaces: bool) -> dict[str, BlockOrder]:
     """The orders in which a depth adds blocks, by name.
 
     Args:
@@ -35,28 +35,28 @@ def orders(num_blocks: int, replaces: bool) -> dict[str, Order]:
     return {"outside": tuple(inwards), "up": (*forward[first_up:][::-1], *forward[:first_up])}
 
 
-def with_rows(schedule: Schedule, rows: Sequence[Row], name: str | None = None) -> Schedule:
+def with_rows(schedule: Schedule, rows: Sequence[ActionRow], name: str | None = None) -> Schedule:
     """The schedule with these actions, one row a step and one action a block."""
     assert len(rows) == schedule.num_steps
     steps = tuple(replace(step, blocks=row) for step, row in zip(schedule.steps, rows, strict=True))
     return replace(schedule, steps=steps, name=name)
 
 
-def exit_row(order: Order, depth: int, tail: Action = DROP) -> Row:
+def exit_row(order: BlockOrder, depth: int, tail: Action = DROP) -> ActionRow:
     """Run the first `depth` blocks of an order; give the rest the tail action."""
     kept = set(order[:depth])
     return tuple(RUN if block in kept else tail for block in range(len(order)))
 
 
-def exit_rows(order: Order, depths: Sequence[int], tail: Action = DROP) -> list[Row]:
+def exit_rows(order: BlockOrder, depths: Sequence[int], tail: Action = DROP) -> list[ActionRow]:
     """A row per depth. With a tail that reads stored values the first step runs whole: nothing is stored before it."""
     rows = [exit_row(order, depth, tail) for depth in depths]
     return rows if tail == DROP else [exit_row(order, len(order)), *rows[1:]]
 
 
 def refreshed_rows(
-    order: Order, depths: Sequence[int], interval: int, shallow: int, tail: Action, *, droppable: bool = True
-) -> list[Row]:
+    order: BlockOrder, depths: Sequence[int], interval: int, shallow: int, tail: Action, *, droppable: bool = True
+) -> list[ActionRow]:
     """Every `interval`-th step runs to its depth; between, `shallow` blocks run and the tail stands in for the others.
 
     What no refresh ran is left out, so every value that is read was stored: at a step between two refreshes the blocks
@@ -72,7 +72,7 @@ def refreshed_rows(
         droppable: whether blocks can be dropped.
     """
     beyond = DROP if droppable else tail
-    rows: list[Row] = []
+    rows: list[ActionRow] = []
     reach = 0
     for index, depth in enumerate(depths):
         if index % interval == 0:

@@ -14,17 +14,17 @@ from typing import NoReturn
 from ...backends.errors import Interrupted
 from ...backends.schedule import ExeuntError
 from ...studies.config.budget import parse_budget
-from ...studies.config.reading import from_dict
+from ...studies.config.reading import config_from_dict
 from ...studies.database.passwords import guard_output
 from ...studies.interruption import Interruption, interruptible
 from ..monitoring.endpoint import Endpoint
-from ..monitoring.json_lines import json_lines
-from ..monitoring.progress import Watch
+from ..monitoring.json_lines import log_json_lines
+from ..monitoring.progress import ProgressListener
 from ..monitoring.prometheus import metered
-from ..runner import begin, report, work
-from ..search.budget import Allowance
+from ..runner import begin, report_study, spend_budget
+from ..search.budget import BudgetMeter
 from ..search.estimate import statement
-from ..search.opening import Arrival
+from ..search.opening import WorkerRole
 from .job import Job
 
 
@@ -43,32 +43,32 @@ class Child(Interruption):
             raise Interrupted("The process that started this worker is gone; what was committed is kept.")
 
 
-def run(job: Job, watch: Watch, interruption: Interruption) -> None:
+def do_job(job: Job, watch: ProgressListener, interruption: Interruption) -> None:
     """Does the job. Raises what `runner.optimize` raises."""
     with begin(
-        from_dict(job.config),
+        config_from_dict(job.config),
         job.url,
-        Allowance(parse_budget(job.budget, rest=True), time.monotonic() - (time.time() - job.began)),
-        Arrival(budget_id=job.budget_id),
+        BudgetMeter(parse_budget(job.budget, rest=True), time.monotonic() - (time.time() - job.began)),
+        WorkerRole(budget_id=job.budget_id),
         proposals=[Path(each) for each in job.proposals],
         watch=watch,
         interruption=Child(interruption, job.parent),
         announce=lambda laboratory: watch.event("baseline", text=statement(laboratory)),
     ) as session:
-        work(session)
+        spend_budget(session)
         if job.reports:
-            report(session)
+            report_study(session)
 
 
 def main() -> NoReturn:
     """Reads the job, does it, and ends with the exit code of what came of it."""
     guard_output()
     values = json.loads(sys.stdin.readline())
-    with json_lines(sys.stdout) as lines, interruptible() as interruption:
+    with log_json_lines(sys.stdout) as lines, interruptible() as interruption:
         try:
             job = Job(**values)
             with metered(Endpoint(*job.metrics) if job.metrics else None, lines) as watch:
-                run(job, watch, interruption)
+                do_job(job, watch, interruption)
         except ExeuntError as error:
             lines.emit("error", identifier=error.identifier, text=str(error))
             raise SystemExit(error.exit_code) from None

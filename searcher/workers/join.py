@@ -9,16 +9,16 @@ from ...studies.config.budget import parse_budget
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.database.engine import optuna_storage
-from ...studies.database.foreign import foreign_rows
+from ...studies.database.foreign import corrupt_rows
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state
 from ...studies.workers.orders import order
-from ..measuring.setup import Laboratory, resolve_device, set_up
-from ..monitoring.progress import Watch
-from ..runner import report, work
-from ..search.budget import Allowance
-from ..search.opening import Arrival, open_session
+from ..measuring.setup import StudySetup, load_setup, resolve_device
+from ..monitoring.progress import ProgressListener
+from ..runner import report_study, spend_budget
+from ..search.budget import BudgetMeter
+from ..search.opening import WorkerRole, open_session
 from ..search.session import Stopped
 
 
@@ -28,9 +28,9 @@ def join(
     changes: Mapping[str, Any],
     *,
     takes_target: bool,
-    watch: Watch,
+    watch: ProgressListener,
     interruption: Interruption,
-    announce: Callable[[Laboratory], object] | None = None,
+    announce: Callable[[StudySetup], object] | None = None,
 ) -> None:
     """Works on a study until its budget is spent and its front is measured, beside whoever else is at it.
 
@@ -49,21 +49,21 @@ def join(
         Interrupted: a signal came, or all workers of the study are to end; everything committed is kept.
         StorageError: the database is out of reach.
     """
-    with open_store(url, read_only=True) as store, foreign_rows(store.url):
+    with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         config, is_over = _config(store, study, changes), _is_over(store, study)
     if is_over and config.run.report is None:
         watch.say(
             f"study `{study}` is finished: its budget is spent. Give it another one with `exeunt resume --budget`."
         )
         return
-    laboratory = set_up(config)
+    laboratory = load_setup(config)
     if announce is not None:
         announce(laboratory)
-    allowance = Allowance(parse_budget(config.run.budget))
-    arrival = Arrival(joins=True, takes_target=takes_target)
+    allowance = BudgetMeter(parse_budget(config.run.budget))
+    arrival = WorkerRole(joins=True, takes_target=takes_target)
     with open_session(laboratory, url, allowance, watch, interruption, arrival) as session:
-        work(session)
-        report(session)
+        spend_budget(session)
+        report_study(session)
 
 
 def _config(store: Store, study: str, changes: Mapping[str, Any]) -> StudyConfig:

@@ -12,24 +12,24 @@ from typing import NamedTuple
 
 from ...backends.errors import DeviceError
 from ...studies.config.budget import Budget, parse_budget
-from ...studies.config.reading import override, to_dict
+from ...studies.config.reading import config_to_dict, override
 from ...studies.config.study import StudyConfig
 from ...studies.interruption import Interruption
 from ...studies.store.find import stored_config
 from ...studies.store.store import open_store
 from ...studies.workers.orders import withdraw_order
-from ..measuring.defaults import adopt
-from ..measuring.setup import Laboratory, read_proposals, set_up
+from ..measuring.defaults import keep_stored_defaults
+from ..measuring.setup import StudySetup, load_setup, read_proposals
 from ..monitoring.endpoint import Endpoint
-from ..monitoring.progress import Silent, Watch
-from ..search.budget import Allowance, process_age, refuse_too_small
-from ..search.opening import Arrival, open_session
+from ..monitoring.progress import ProgressListener, Silent
+from ..search.budget import BudgetMeter, process_age, refuse_too_small
+from ..search.opening import WorkerRole, open_session
 from .job import Job
-from .pool import Starter, Workers, draw_budget_id, environments
+from .pool import Workers, WorkerStarter, draw_budget_id, environments
 from .process import WorkerProcess
 
 
-class Hands(NamedTuple):
+class WorkerBackend(NamedTuple):
     """The workers that one command may start.
 
     Attributes:
@@ -41,22 +41,22 @@ class Hands(NamedTuple):
 
     url: str
     environments: list[dict[str, str]]
-    start: Starter
+    start: WorkerStarter
     writes_report: bool
 
 
-def processes(url: str, count: int, device: str) -> Hands:
+def processes(url: str, count: int, device: str) -> WorkerBackend:
     """So many processes here. Raises InputError as `environments` does."""
-    return Hands(url, environments(count, device), WorkerProcess, writes_report=True)
+    return WorkerBackend(url, environments(count, device), WorkerProcess, writes_report=True)
 
 
 def work_together(
     config: StudyConfig,
-    hands: Hands,
+    hands: WorkerBackend,
     *,
     budget: Budget | None = None,
     proposals: Sequence[Path] = (),
-    watch: Watch,
+    watch: ProgressListener,
     interruption: Interruption,
     announce: Callable[[str], None],
     metrics: Endpoint | None = None,
@@ -81,7 +81,7 @@ def work_together(
         with open_store(hands.url) as store:
             withdraw_order(store, config.name)
     job = Job(
-        config=to_dict(config),
+        config=config_to_dict(config),
         url=hands.url,
         budget=str(budget),
         budget_id=draw_budget_id(),
@@ -100,7 +100,7 @@ def prepare(
     *,
     budget: Budget | None = None,
     proposals: Sequence[Path] = (),
-    announce: Callable[[Laboratory], object],
+    announce: Callable[[StudySetup], object],
 ) -> str:
     """Makes a study, or gives one another budget, and leaves the work to workers wherever they are.
 
@@ -109,23 +109,23 @@ def prepare(
     Returns:
         The database's URL without a password.
     """
-    allowance = Allowance(refuse_too_small(budget or parse_budget(config.run.budget)))
+    allowance = BudgetMeter(refuse_too_small(budget or parse_budget(config.run.budget)))
     stored = stored_config(url, config.name)
-    laboratory = _laboratory(config if stored is None else adopt(config, stored))
+    laboratory = _laboratory(config if stored is None else keep_stored_defaults(config, stored))
     given = read_proposals(proposals, laboratory)
     announce(laboratory)
-    arrival = Arrival(takes_target=False, works=False)
+    arrival = WorkerRole(takes_target=False, works=False)
     with open_session(laboratory, url, allowance, Silent(), Interruption(), arrival) as session:
         for candidate in given:
             session.objective.register(candidate)
         return session.store.url
 
 
-def _laboratory(config: StudyConfig) -> Laboratory:
+def _laboratory(config: StudyConfig) -> StudySetup:
     """What the study measures with, on the CPU where its device is not here."""
     try:
-        return set_up(config)
+        return load_setup(config)
     except DeviceError:
-        here = set_up(override(config, {"throughput.device": "cpu"}))
+        here = load_setup(override(config, {"throughput.device": "cpu"}))
         named = override(here.config, {"throughput.device": config.throughput.device})
         return replace(here, config=named)

@@ -18,13 +18,13 @@ from ...backends.errors import DeviceError, InputError, Interrupted, StorageErro
 from ...backends.schedule import ExeuntError
 from ...studies.interruption import Interruption
 from ...studies.workers.shared_state import STATES
-from ..monitoring.progress import Watch
+from ..monitoring.progress import ProgressListener
 from .job import Job
 from .process import Event, WorkerProcess
 
-POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 MOST_LOSSES = 3  # in a row without a single chunk measured
-FIRST_PAUSE = 1.0  # before a lost worker is started again, doubled each time
+_FIRST_PAUSE = 1.0  # before a lost worker is started again, doubled each time
 # Exit codes after which the same worker would end the same way.
 ERRORS: dict[int, type[ExeuntError]] = {2: InputError, 70: DeviceError, 75: StorageError}
 
@@ -43,7 +43,7 @@ class RunningWorker(Protocol):
     def drain(self) -> None: ...
 
 
-class Starter(Protocol):
+class WorkerStarter(Protocol):
     """Starts one worker, which tells what it does to the queue."""
 
     def __call__(
@@ -94,9 +94,9 @@ class Workers:
         self,
         job: Job,
         environments: Sequence[dict[str, str]],
-        watch: Watch,
+        watch: ProgressListener,
         announce: Callable[[str], None],
-        start: Starter = WorkerProcess,
+        start: WorkerStarter = WorkerProcess,
     ) -> None:
         self.slots = [Slot(number, environment) for number, environment in enumerate(environments, 1)]
         self._job = job
@@ -171,7 +171,7 @@ class Workers:
             )
             self._watch.say(str(slot.error))
             return
-        pause = FIRST_PAUSE * 2 ** (slot.losses - 1)
+        pause = _FIRST_PAUSE * 2 ** (slot.losses - 1)
         slot.again = time.monotonic() + pause
         self._watch.say(f"worker {slot.number} was lost ({reason}); starting another one in {pause:g} s")
 
@@ -193,7 +193,7 @@ class Workers:
 
     def _show(self, *, wait: bool = True) -> None:
         """Shows what the workers have said, and waits a moment for more."""
-        end = time.monotonic() + (POLL_SECONDS if wait else 0.0)
+        end = time.monotonic() + (_POLL_SECONDS if wait else 0.0)
         while True:
             try:
                 event = self._events.get(timeout=max(0.0, end - time.monotonic()))

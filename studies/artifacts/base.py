@@ -20,7 +20,7 @@ KNOWN = "a folder, file:///FOLDER, or s3://BUCKET/PREFIX"
 MARKER = "exeunt-artifacts.json"
 NAME = re.compile(r"[0-9a-f]{64}\.[a-z0-9.]{1,20}")
 MAX_URL = 2000
-MOST_BYTES = 2**31  # of one file; a chunk of features has some hundred kilobytes
+_MOST_BYTES = 2**31  # of one file; a chunk of features has some hundred kilobytes
 
 
 class MissingArtifact(StorageError):
@@ -36,7 +36,7 @@ class DamagedArtifact(StorageError):
 
 
 @dataclass(frozen=True)
-class Stored:
+class ListedFile:
     """A file as its store lists it; `age_seconds` is the time since it was last written, on the store's clock."""
 
     name: str
@@ -74,7 +74,7 @@ class ArtifactStore(ABC):
         """Removes a file; one that is not there is no error."""
 
     @abstractmethod
-    def files(self) -> Iterator[Stored]:
+    def files(self) -> Iterator[ListedFile]:
         """What Exeunt wrote there, half-written files that their writers left among it, without the marker."""
 
 
@@ -169,14 +169,14 @@ def artifacts_url(key: str, value: object) -> str:
     return locate(value).url
 
 
-def digest_of(data: bytes) -> str:
+def sha256_of(data: bytes) -> str:
     """SHA-256 as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def put(store: ArtifactStore, data: bytes, suffix: str) -> str:
     """Writes a file under the digest of its contents, and returns its name."""
-    name = f"{digest_of(data)}.{suffix}"
+    name = f"{sha256_of(data)}.{suffix}"
     store.write(name, data)
     return name
 
@@ -190,8 +190,8 @@ def get(store: ArtifactStore, name: str, num_bytes: int) -> bytes:
     """
     if not NAME.fullmatch(name):
         raise DamagedArtifact(f"artifacts: {name[:80]!r} is no name of a file. Restore a backup of the database.")
-    data = store.read(name, min(max(num_bytes, 0), MOST_BYTES))
-    if len(data) != num_bytes or digest_of(data) != name.partition(".")[0]:
+    data = store.read(name, min(max(num_bytes, 0), _MOST_BYTES))
+    if len(data) != num_bytes or sha256_of(data) != name.partition(".")[0]:
         raise DamagedArtifact(
             f"artifacts: {name} in {store.url} must have the digest that it is named by, but its contents changed. "
             "Put the file back from a copy."

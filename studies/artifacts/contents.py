@@ -11,17 +11,17 @@ from typing import Any
 from sqlalchemy import Table
 
 from ..database.tables import CHUNKS, FILES
-from .base import DamagedArtifact, digest_of
-from .features import SUFFIX, chunk_bytes
+from .base import DamagedArtifact, sha256_of
+from .features import FEATURES_SUFFIX, chunk_bytes
 from .files import Files
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 # The columns that hold contents, or nothing where these are a file.
 CONTENTS = {CHUNKS.name: "features", FILES.name: "content"}
 
 
 @dataclass(frozen=True)
-class Carrier:
+class ContentMover:
     """Takes contents to where `there` keeps its own.
 
     Attributes:
@@ -34,7 +34,7 @@ class Carrier:
     there: Files
     packs: bool = False
 
-    def moved(self, table: Table, row: Row) -> Row:
+    def moved(self, table: Table, row: _Row) -> _Row:
         """The row as the other database has it, with its contents there for good.
 
         Raises:
@@ -48,14 +48,14 @@ class Carrier:
         self.there.put(data, suffix(table, row))
         return row | {CONTENTS[table.name]: b"" if table is CHUNKS else ""}
 
-    def arrived(self, table: Table, row: Row) -> Row:
+    def arrived(self, table: Table, row: _Row) -> _Row:
         """A row of the other database, with the digest of the contents that are there in place of the stated one."""
         if table.name not in CONTENTS:
             return row
-        return row | {"sha256": digest_of(contents(table, row, self.there))}
+        return row | {"sha256": sha256_of(contents(table, row, self.there))}
 
 
-def contents(table: Table, row: Row, files: Files) -> bytes:
+def contents(table: Table, row: _Row, files: Files) -> bytes:
     """What a row stands for, verified. Raises `MissingArtifact` or `DamagedArtifact`."""
     if table is CHUNKS:
         return chunk_bytes(SimpleNamespace(**row), files)
@@ -65,7 +65,7 @@ def contents(table: Table, row: Row, files: Files) -> bytes:
         data = base64.b64decode(row["content"], validate=True)
     except (binascii.Error, ValueError):
         data = b""
-    if digest_of(data) != row["sha256"]:
+    if sha256_of(data) != row["sha256"]:
         raise DamagedArtifact("its row changed. Restore a backup of the database.")
     return data
 
@@ -75,15 +75,15 @@ def in_row(table: Table, data: bytes) -> bytes | str:
     return data if table is CHUNKS else base64.b64encode(data).decode()
 
 
-def file_name(table: Table, row: Row) -> str:
+def file_name(table: Table, row: _Row) -> str:
     """The name of a row's file in the store."""
     return f"{row['sha256']}.{suffix(table, row)}"
 
 
-def suffix(table: Table, row: Row) -> str:
+def suffix(table: Table, row: _Row) -> str:
     """What ends it."""
-    return SUFFIX if table is CHUNKS else KINDS.get(row["kind"], "unknown")
+    return FEATURES_SUFFIX if table is CHUNKS else CONTENT_KINDS.get(row["kind"], "unknown")
 
 
 # What ends the names of a study's files, by their kinds.
-KINDS = {"samples": "png", "schedule": "schedule.json"}
+CONTENT_KINDS = {"samples": "png", "schedule": "schedule.json"}

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Row
 
 from ...backends.errors import ExeuntError
-from .base import DamagedArtifact, digest_of
+from .base import DamagedArtifact, sha256_of
 from .files import Files
 
 STORED = np.dtype("<f2")
-SUFFIX = "f16"
-LARGEST = float(np.finfo(np.float16).max)
+FEATURES_SUFFIX = "f16"
+_LARGEST = float(np.finfo(np.float16).max)
 
 
 class UnusableFeatures(ExeuntError):
@@ -24,7 +24,7 @@ class UnusableFeatures(ExeuntError):
     identifier = "unusable-features"
 
 
-def packed(features: NDArray[np.float32], first_image: int) -> bytes:
+def packed_features(features: NDArray[np.float32], first_image: int) -> bytes:
     """Features (n, D) of images from `first_image` on, as they are stored.
 
     Raises:
@@ -32,10 +32,10 @@ def packed(features: NDArray[np.float32], first_image: int) -> bytes:
     """
     assert features.ndim == 2
     assert features.size > 0
-    if not np.all(np.abs(features) <= LARGEST):  # NaN compares false
+    if not np.all(np.abs(features) <= _LARGEST):  # NaN compares false
         last = first_image + len(features) - 1
         raise UnusableFeatures(
-            f"features of images {first_image} to {last} must be finite and at most {LARGEST:g}, but some are not. "
+            f"features of images {first_image} to {last} must be finite and at most {_LARGEST:g}, but some are not. "
             "The network diverges with this schedule and dtype."
         )
     return np.ascontiguousarray(features, dtype=STORED).tobytes()
@@ -54,7 +54,7 @@ def chunk_bytes(row: Row[Any] | SimpleNamespace, files: Files) -> bytes:
     """
     data = bytes(row.features)
     if not data:
-        return files.get(str(row.sha256), SUFFIX, num_bytes(row.num_images, row.width))
-    if digest_of(data) != row.sha256:
+        return files.get(str(row.sha256), FEATURES_SUFFIX, num_bytes(row.num_images, row.width))
+    if sha256_of(data) != row.sha256:
         raise DamagedArtifact("their row changed. Restore a backup of the database.")
     return data

@@ -20,12 +20,12 @@ from typing import Any, cast, final
 from sqlalchemy import Connection, Engine, Row, func, select, text
 
 from ...backends.errors import InputError
-from ..database.errors import place
-from ..database.retries import patiently
+from ..database.errors import database_label
+from ..database.retries import retry
 from ..database.tables import ARTIFACTS, CHUNKS
 from ..database.transactions import clock, is_read_only, reading, writing
 from . import base
-from .base import MARKER, ArtifactStore, Location, MissingArtifact, Stored, locate
+from .base import MARKER, ArtifactStore, ListedFile, Location, MissingArtifact, locate
 from .folder import FolderStore
 
 VARIABLE = "EXEUNT_ARTIFACTS"
@@ -55,17 +55,17 @@ class Files:
             InputError: there is none, it can't be used, or its marker is not this database's.
             Unreachable: it is out of reach.
         """
-        row = patiently(self._engine, self._row)
+        row = retry(self._engine, self._row)
         if row is None and self._given is None:
             return self._beside()
         if row is None and not is_read_only(self._engine):
-            return patiently(self._engine, self._take)
-        return patiently(self._engine, lambda: self._proved(row))
+            return retry(self._engine, self._take)
+        return retry(self._engine, lambda: self._proved(row))
 
     @property
     def are_used(self) -> bool:
         """Whether the database has a store: one on a server that comes from an earlier version may have none yet."""
-        return not _is_server(self._engine) or patiently(self._engine, self._row) is not None
+        return not _is_server(self._engine) or retry(self._engine, self._row) is not None
 
     def find(self) -> None:
         """Finds the store, if the database has one, before a transaction begins in which it is needed."""
@@ -84,7 +84,7 @@ class Files:
         """Whether a file is there. Asked again before a row is committed, since old files are collected as garbage."""
         return self.store.holds(f"{digest}.{suffix}")
 
-    def listed(self) -> list[Stored]:
+    def listed(self) -> list[ListedFile]:
         """All files of the store, whether a row names them or not."""
         return list(self.store.files()) if self.are_used else []
 
@@ -96,13 +96,13 @@ class Files:
         if _is_server(self._engine):
             raise InputError(
                 f"artifacts: a database on a server must name a place for files that all workers can read, but "
-                f"{place(self._engine)} names none. Add --artifacts with {base.KNOWN}, or set {VARIABLE}."
+                f"{database_label(self._engine)} names none. Add --artifacts with {base.KNOWN}, or set {VARIABLE}."
             )
         folder = folder_beside(self._engine)
-        if not is_read_only(self._engine) and not folder.is_dir() and patiently(self._engine, self._has_files):
+        if not is_read_only(self._engine) and not folder.is_dir() and retry(self._engine, self._has_files):
             raise InputError(
-                f"artifacts: the files of {place(self._engine)} must be in {folder}, but that is not there. Move it "
-                "there. If it is lost, make it with mkdir: the search samples again what it needs."
+                f"artifacts: the files of {database_label(self._engine)} must be in {folder}, but that is not there. "
+                "Move it there. If it is lost, make it with mkdir: the search samples again what it needs."
             )
         return FolderStore(folder, makes=True)
 
@@ -155,15 +155,15 @@ class Files:
         if row is None or _token(store) != row.token:
             stated = "has none" if row is None else f"keeps its files in {row.url}"
             raise InputError(
-                f"artifacts: {store.url} does not have the marker of {place(self._engine)}, which {stated}. Mount that "
-                f"same place here and name it with --artifacts or {VARIABLE}, or leave these out."
+                f"artifacts: {store.url} does not have the marker of {database_label(self._engine)}, which {stated}. "
+                f"Mount that same place here and name it with --artifacts or {VARIABLE}, or leave these out."
             )
         return store
 
 
 def folder_beside(engine: Engine) -> Path:
     """The folder of an SQLite database's files, for as long as it names no other store."""
-    return Path(f"{place(engine)}-files")
+    return Path(f"{database_label(engine)}-files")
 
 
 def _is_server(engine: Engine) -> bool:
@@ -183,8 +183,8 @@ def _refuse_second(connection: Connection, engine: Engine) -> None:
     """A store that is named late would leave what is in the folder behind."""
     if _has_files(connection):
         raise InputError(
-            f"artifacts: {place(engine)} keeps its files in {folder_beside(engine)}. Leave --artifacts out, or copy "
-            "the study with `exeunt study copy NAME --to OTHER.db --artifacts PLACE`."
+            f"artifacts: {database_label(engine)} keeps its files in {folder_beside(engine)}. Leave --artifacts out, "
+            "or copy the study with `exeunt study copy NAME --to OTHER.db --artifacts PLACE`."
         )
 
 

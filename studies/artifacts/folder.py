@@ -13,10 +13,10 @@ from typing import final
 
 from ...backends.errors import ExeuntError, InputError
 from ..database.errors import NoRoom, Unreachable
-from .base import MARKER, NAME, ArtifactStore, MissingArtifact, Stored
+from .base import MARKER, NAME, ArtifactStore, ListedFile, MissingArtifact
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-REFUSED = (
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -91,7 +91,7 @@ class FolderStore(ArtifactStore):
         with self._explained():
             (self._folder / name).unlink(missing_ok=True)
 
-    def files(self) -> Iterator[Stored]:
+    def files(self) -> Iterator[ListedFile]:
         now = time.time()
         with self._explained():
             entries = list(os.scandir(self._folder)) if self._folder.is_dir() else []
@@ -99,7 +99,7 @@ class FolderStore(ArtifactStore):
             if NAME.fullmatch(entry.name) or (entry.name.startswith(".") and entry.name.endswith(DRAFT)):
                 with suppress(FileNotFoundError):
                     found = entry.stat(follow_symlinks=False)
-                    yield Stored(entry.name, found.st_size, now - found.st_mtime)
+                    yield ListedFile(entry.name, found.st_size, now - found.st_mtime)
 
     def make(self) -> None:
         """Makes the folder, for a database that is about to keep its files there."""
@@ -128,12 +128,12 @@ class FolderStore(ArtifactStore):
             raise self._explain(error) from error
 
     def _explain(self, error: OSError) -> ExeuntError:
-        if error.errno in FULL:
+        if error.errno in _FULL:
             return NoRoom(
                 f"artifacts: {self._folder} has no room left on its disk. Make room and run `exeunt resume`; nothing "
                 "committed is lost."
             )
-        if error.errno in REFUSED:
+        if error.errno in _REFUSED:
             return InputError(
                 f"artifacts: {self._folder} can't be used ({error.strerror}). Check its permissions and those of the "
                 "files in it."

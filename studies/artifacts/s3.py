@@ -19,11 +19,11 @@ from ...backends.errors import ExeuntError, InputError
 from ..database import passwords
 from ..database.errors import NoRoom, Unreachable
 from ..database.foreign import STRANGE
-from .base import NAME, ArtifactStore, Location, MissingArtifact, Stored
+from .base import NAME, ArtifactStore, ListedFile, Location, MissingArtifact
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and MinIO's and Ceph's for a full disk.
-FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
-REFUSED = frozenset(
+_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
+_REFUSED = frozenset(
     {
         "AccessDenied",
         "AllAccessDisabled",
@@ -87,7 +87,7 @@ class BucketStore(ArtifactStore):
         with self._explained():
             self._inner.remove(f"{self._prefix}{name}")
 
-    def files(self) -> Iterator[Stored]:
+    def files(self) -> Iterator[ListedFile]:
         with self._explained():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
             now = time.time()
@@ -95,7 +95,7 @@ class BucketStore(ArtifactStore):
                 for each in page.get("Contents", []):
                     name = str(each["Key"]).removeprefix(self._prefix)
                     if NAME.fullmatch(name):
-                        yield Stored(name, int(each["Size"]), now - each["LastModified"].timestamp())
+                        yield ListedFile(name, int(each["Size"]), now - each["LastModified"].timestamp())
 
     @contextmanager
     def _explained(self) -> Generator[None]:
@@ -128,7 +128,7 @@ class BucketStore(ArtifactStore):
             error = cause  # s3transfer's wrapper around it
         reason = passwords.redact(str(error).strip().split("\n")[0])
         code = _code(error)
-        if code in FULL:
+        if code in _FULL:
             return NoRoom(
                 f"artifacts: {self.url} has no room left ({reason}). Make room and run `exeunt resume`; nothing "
                 "committed is lost."
@@ -140,7 +140,7 @@ class BucketStore(ArtifactStore):
             exceptions.NoRegionError,
             exceptions.ParamValidationError,
         )
-        if code in REFUSED or isinstance(error, unusable):
+        if code in _REFUSED or isinstance(error, unusable):
             return InputError(
                 f"artifacts: {self.url} can't be used ({reason}). Check the bucket's name, and the keys and the region "
                 "that boto3 finds: AWS_ACCESS_KEY_ID and its like, or ~/.aws."

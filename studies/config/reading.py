@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, cast
 from ...backends.errors import InputError
 from .rules import (
     from_table,
-    nearest,
-    plain,
-    shown,
+    json_value,
+    nearest_setting,
+    shown_setting,
 )
 from .study import AUTO, FREE_SETTINGS, RESOLVED_SETTINGS, SECTIONS, StudyConfig
 
@@ -37,7 +37,7 @@ def from_toml(path: str | Path) -> StudyConfig:
         InputError: the file cannot be read, is not TOML, has an unknown key, or a value breaks its rule.
     """
     try:
-        return from_dict(_tables(_read(Path(path))))
+        return config_from_dict(_tables(_read(Path(path))))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -74,8 +74,8 @@ def _lower_first(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
 
 
-def from_dict(tables: Mapping[str, Any]) -> StudyConfig:
-    """The configuration from nested dicts, the inverse of `to_dict`; what is left out has its default."""
+def config_from_dict(tables: Mapping[str, Any]) -> StudyConfig:
+    """The configuration from nested dicts, the inverse of `config_to_dict`; what is left out has its default."""
     known = [each.name for each in fields(StudyConfig)]
     for key in tables:
         if key not in known:
@@ -87,13 +87,13 @@ def from_dict(tables: Mapping[str, Any]) -> StudyConfig:
 def _where(key: str, known: list[str]) -> str:
     """The section that has this setting, for a key that was written outside any; else the nearest name."""
     holders = [section for section, kind in SECTIONS.items() if key in {each.name for each in fields(kind)}]
-    return f"Write it under [{'] or ['.join(holders)}]." if holders else nearest(key, known)
+    return f"Write it under [{'] or ['.join(holders)}]." if holders else nearest_setting(key, known)
 
 
-def to_dict(config: StudyConfig) -> dict[str, Any]:
+def config_to_dict(config: StudyConfig) -> dict[str, Any]:
     """The configuration as JSON types, whole: defaults are written out, since a later version may have others."""
     sections = {
-        section: {each.name: plain(getattr(getattr(config, section), each.name)) for each in fields(kind)}
+        section: {each.name: json_value(getattr(getattr(config, section), each.name)) for each in fields(kind)}
         for section, kind in SECTIONS.items()
     }
     return {"name": config.name, **sections}
@@ -123,7 +123,7 @@ def settings() -> list[str]:
 def _nearest_setting(key: str) -> str:
     last = key.rsplit(".", 1)[-1]
     same = [each for each in settings() if each.rsplit(".", 1)[-1] == last]
-    return f"Did you mean `{same[0]}`?" if same else nearest(key, settings())
+    return f"Did you mean `{same[0]}`?" if same else nearest_setting(key, settings())
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -137,7 +137,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
-def difference(old: StudyConfig, new: StudyConfig, same: Collection[str] = ()) -> list[Difference]:
+def config_difference(old: StudyConfig, new: StudyConfig, same: Collection[str] = ()) -> list[Difference]:
     """The settings in which two configurations differ, those that change a number first.
 
     `same` names settings whose values differ in spelling only: a checkpoint that was moved and has the same digest.
@@ -157,16 +157,18 @@ def says_nothing(key: str, value: Any) -> bool:
 
 
 def _flat(config: StudyConfig) -> dict[str, Any]:
-    tables = to_dict(config)
+    tables = config_to_dict(config)
     inner = {f"{section}.{key}": value for section in SECTIONS for key, value in tables[section].items()}
     return {"name": tables["name"], **inner}
 
 
 def refuse_difference(stored: StudyConfig, given: StudyConfig, same: Collection[str] = ()) -> None:
     """Raises `InputError`, with the difference shown, where resuming with `given` would change a number."""
-    changed = [each for each in difference(stored, given, same) if not each.free]
+    changed = [each for each in config_difference(stored, given, same) if not each.free]
     if changed:
-        lines = "\n".join(f"  {each.key}: stored {shown(each.old)}, given {shown(each.new)}" for each in changed)
+        lines = "\n".join(
+            f"  {each.key}: stored {shown_setting(each.old)}, given {shown_setting(each.new)}" for each in changed
+        )
         raise InputError(
             f"study `{stored.name}` was started with another configuration; figures could not be compared:\n{lines}\n"
             f"Go on as stored with `exeunt resume --study {stored.name}`, or start another study with --study NAME."

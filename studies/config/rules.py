@@ -37,29 +37,29 @@ class Section:
             object.__setattr__(self, each.name, value)
 
 
-def shown(value: Any) -> str:
+def shown_setting(value: Any) -> str:
     """A value as a study file would spell it, for messages."""
     if value is None:
         return '"none"'
     try:
-        return json.dumps(plain(value))
+        return json.dumps(json_value(value))
     except (TypeError, ValueError):
         return repr(value)
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """The JSON form of a setting's value: tuples become lists."""
-    return [plain(each) for each in cast(Iterable[Any], value)] if isinstance(value, (list, tuple)) else value
+    return [json_value(each) for each in cast(Iterable[Any], value)] if isinstance(value, (list, tuple)) else value
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest_setting(name: str, known: list[str]) -> str:
     """`Did you mean …?` where something is close, and always the list of what is known."""
     close = get_close_matches(name, known, n=1)
     return (f"Did you mean `{close[0]}`? " if close else "") + f"Known: {', '.join(known)}."
 
 
 def _refuse(key: str, rule: str, value: Any, fix: str) -> InputError:
-    return InputError(f"{key} must be {rule}, but got {shown(value)}. {fix}")
+    return InputError(f"{key} must be {rule}, but got {shown_setting(value)}. {fix}")
 
 
 def _is_number(value: Any) -> bool:
@@ -116,9 +116,9 @@ def one_of(*known: Any) -> Rule:
 
     def rule(key: str, value: Any) -> Any:
         if not any(value == each and type(value) is type(each) for each in known):
-            listed = ", ".join(shown(each) for each in known)
+            listed = ", ".join(shown_setting(each) for each in known)
             close = get_close_matches(str(value), [str(each) for each in known], n=1)
-            fix = f"Did you mean {shown(close[0])}?" if close else f"Write {key} = {shown(known[0])}."
+            fix = f"Did you mean {shown_setting(close[0])}?" if close else f"Write {key} = {shown_setting(known[0])}."
             raise _refuse(key, f"one of {listed}", value, fix)
         return value
 
@@ -158,7 +158,7 @@ def many(rule: Rule, at_least: int = 0) -> Rule:
             raise _refuse(key, f"a list of at least {at_least}", value, f'Write {key} = ["…"].')
         twice = [each for each in taken if taken.count(each) > 1]
         if twice:
-            raise _refuse(key, "a list without repeats", value, f"Leave one {shown(twice[0])} out.")
+            raise _refuse(key, "a list without repeats", value, f"Leave one {shown_setting(twice[0])} out.")
         return taken
 
     return rules
@@ -190,13 +190,14 @@ def from_table(section: type[Section], table: Any) -> Section:
     """A section from a table of a study file, whose unknown keys are refused with the nearest known."""
     if not isinstance(table, Mapping):
         raise InputError(
-            f"{section.section} must be a table, but got {shown(table)}. Write [{section.section}] on its own line."
+            f"{section.section} must be a table, but got {shown_setting(table)}. "
+            f"Write [{section.section}] on its own line."
         )
     known = [each.name for each in fields(section)]
     values = cast(Mapping[str, Any], table)
     for key in values:
         if key not in known:
-            raise InputError(f"{section.section}.{key} is not a setting. {nearest(key, known)}")
+            raise InputError(f"{section.section}.{key} is not a setting. {nearest_setting(key, known)}")
     return section(**values)
 
 

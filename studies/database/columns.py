@@ -49,27 +49,27 @@ class _Checked(TypeDecorator[Any]):
         raise foreign("the database", f"in place of {self.rule} there is {value!r:.80}")
 
 
-class Words(_Checked):
+class CheckedString(_Checked):
     """Text; with a length, of at most so many characters."""
 
     impl, cache_ok = String, True
     rule, kinds = "text", (str,)
 
 
-class LongWords(Words):
+class CheckedText(CheckedString):
     """Text of any length."""
 
     impl, cache_ok = Text, True
 
 
-class Whole(_Checked):
+class CheckedInteger(_Checked):
     """A whole number, on PostgreSQL of 32 bits."""
 
     impl, cache_ok = Integer, True
     rule, kinds = "a whole number", (int,)
 
 
-class BigWhole(Whole):
+class BigWhole(CheckedInteger):
     """A whole number of 64 bits."""
 
     impl, cache_ok = BigInteger, True
@@ -82,7 +82,7 @@ class Number(_Checked):
     rule, kinds, below = "a finite number", (int, float), inf
 
 
-class Moment(Number):
+class Timestamp(Number):
     """A point in time on the database's clock, in seconds since 1970 and before the year 10000; or between two."""
 
     impl, cache_ok = Float, True

@@ -21,8 +21,8 @@ from sqlalchemy.exc import NoSuchModuleError
 
 from ...backends.errors import ExeuntError, InputError
 from . import schema
-from .errors import place, storage_errors
-from .foreign import foreign_rows
+from .errors import database_label, storage_errors
+from .foreign import corrupt_rows
 from .optuna.storage import optuna_storage
 from .transactions import READ_ONLY, open_transactions, pool_arguments, postgresql_arguments, sqlite_arguments
 from .urls import parse_url
@@ -98,8 +98,8 @@ def open_engine(url: str, read_only: bool = False) -> Engine:
     """
     engine = bare_engine(url, read_only)
     try:
-        with storage_errors(engine), foreign_rows(place(engine)):
-            schema.check(engine) if read_only else schema.ensure(engine)
+        with storage_errors(engine), corrupt_rows(database_label(engine)):
+            schema.check_tables(engine) if read_only else schema.ensure_tables(engine)
     except ExeuntError:
         engine.dispose()
         raise

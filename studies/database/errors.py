@@ -30,11 +30,11 @@ class NoRoom(Unreachable):
     identifier = "storage-full"
 
 
-def place(engine: Engine) -> str:
+def database_label(engine: Engine) -> str:
     """The database in words, without a password: a file's path, or a URL."""
     url = engine.url
     if url.get_backend_name() != "sqlite":
-        return passwords.shown(url)
+        return passwords.masked_url(url)
     database = str(url.database)
     return unquote(database.removeprefix("file:")) if database.startswith("file:") else database
 
@@ -50,7 +50,7 @@ def storage_errors(engine: Engine) -> Generator[None]:
     except IntegrityError:
         raise
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error) as error:
-        raise explained(error, place(engine)) from error
+        raise explained(error, database_label(engine)) from error
 
 
 def explained(error: BaseException, where: str) -> ExeuntError:

@@ -14,7 +14,7 @@ STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, 
 
 
 @contextmanager
-def contradicted(where: str) -> Generator[None]:
+def contradicting_rows(where: str) -> Generator[None]:
     """Within this block, which works on a study, rows that contradict what is written beside them raise `StorageError`.
 
     `where` is the database in words, without a password.
@@ -26,7 +26,7 @@ def contradicted(where: str) -> Generator[None]:
 
 
 @contextmanager
-def foreign_rows(where: str) -> Generator[None]:
+def corrupt_rows(where: str) -> Generator[None]:
     """Within this block rows that make no sense raise `StorageError` with what to do.
 
     It reads, or writes in transactions that such an error takes back.
@@ -42,7 +42,7 @@ def foreign_rows(where: str) -> Generator[None]:
 
 
 @contextmanager
-def strange_values(where: str) -> Generator[None]:
+def corrupt_values(where: str) -> Generator[None]:
     """Within this block, which reads rows, values that make no sense raise `StorageError`; a database's own errors
     stay what they are, since waiting may help with them."""
     try:

@@ -41,7 +41,7 @@ def redact(text: str) -> str:
     return text
 
 
-def shown(url: URL) -> str:
+def masked_url(url: URL) -> str:
     """A URL for messages, with `***` in place of its secrets."""
     return _without_secret_options(url, HIDDEN).render_as_string(hide_password=True)
 

@@ -20,10 +20,10 @@ from .errors import Unreachable
 from .transactions import is_read_only
 
 P = ParamSpec("P")
-R = TypeVar("R")
+_R = TypeVar("R")
 
-LOG = logging.getLogger("exeunt.storage")
-FIRST_PAUSE = 0.1
+_LOG = logging.getLogger("exeunt.storage")
+_FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 PATIENCE = 180.0  # seconds; a database server takes less to start again
 
@@ -34,17 +34,17 @@ class _HasEngine(Protocol):
     engine: Engine
 
 
-def patient(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    """Repeats a method of a store whose one transaction was cut off, as `patiently` does."""
+def retrying(method: Callable[Concatenate[Any, P], _R]) -> Callable[Concatenate[Any, P], _R]:
+    """Repeats a method of a store whose one transaction was cut off, as `retry` does."""
 
     @wraps(method)
-    def repeat(self: _HasEngine, *arguments: P.args, **options: P.kwargs) -> R:
-        return patiently(self.engine, lambda: method(self, *arguments, **options))
+    def repeat(self: _HasEngine, *arguments: P.args, **options: P.kwargs) -> _R:
+        return retry(self.engine, lambda: method(self, *arguments, **options))
 
     return repeat
 
 
-def patiently(engine: Engine, action: Callable[[], R]) -> R:
+def retry(engine: Engine, action: Callable[[], _R]) -> _R:
     """What the action returns; while the database is out of reach it is done again, with longer and longer pauses.
 
     An engine that is only read from is not waited for: whoever asks wants to know that it is out of reach.
@@ -65,7 +65,7 @@ def patiently(engine: Engine, action: Callable[[], R]) -> R:
             if is_read_only(engine) or pause > left:
                 raise
             _retried += 1
-            LOG.warning("%s Trying again in %.1f s, for %.0f s at most.", error, pause, left)
+            _LOG.warning("%s Trying again in %.1f s, for %.0f s at most.", error, pause, left)
             interruption.wait(pause)
         finally:
             _spent += time.perf_counter() - start
@@ -83,7 +83,7 @@ def retries() -> int:
 
 def _pauses() -> Iterator[float]:
     """Doubling, up to a limit, and drawn at random so that workers don't come back all at once."""
-    longest = FIRST_PAUSE
+    longest = _FIRST_PAUSE
     while True:
         yield random.uniform(longest / 2, longest)
         longest = min(2 * longest, LONGEST_PAUSE)

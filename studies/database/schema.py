@@ -18,10 +18,10 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, sel
 
 from ...backends.errors import InputError, StorageError
 from . import passwords
-from .errors import place
+from .errors import database_label
 from .migrations import CURRENT
 from .optuna.storage import create_optuna_tables
-from .tables import METADATA, VERSION
+from .tables import METADATA, VERSION_TABLE
 from .transactions import postgresql_arguments, reading, writing
 
 OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
@@ -35,7 +35,7 @@ class NoStudyYet(InputError):
 
 
 @dataclass(frozen=True)
-class Survey:
+class FoundTables:
     """What is in a database: its tables, our version (0 without our tables), and whether Optuna's are whole."""
 
     tables: frozenset[str]
@@ -47,34 +47,34 @@ class Survey:
         return self.version == CURRENT and self.optuna
 
 
-def survey(connection: Connection) -> Survey:
+def inspect_tables(connection: Connection) -> FoundTables:
     """Looks without changing anything."""
     tables = frozenset(inspect(connection).get_table_names())
-    version = connection.execute(select(VERSION.c.version)).scalar() if VERSION.name in tables else None
+    version = connection.execute(select(VERSION_TABLE.c.version)).scalar() if VERSION_TABLE.name in tables else None
     stamped = "alembic_version" in tables and connection.execute(text("SELECT 1 FROM alembic_version")).first()
-    return Survey(tables, version or 0, bool(stamped))
+    return FoundTables(tables, version or 0, bool(stamped))
 
 
-def check(engine: Engine) -> None:
+def check_tables(engine: Engine) -> None:
     """Raises `InputError` unless the database has our current tables and Optuna's; `NoStudyYet` if it has none."""
     with reading(engine) as connection:
-        found = survey(connection)
+        found = inspect_tables(connection)
     _refuse(found, engine)
     if not found.is_current:
         raise NoStudyYet(
-            f"storage: {place(engine)} holds no study yet. "
+            f"storage: {database_label(engine)} holds no study yet. "
             f"Start one with `exeunt optimize --storage {engine_url(engine)}`."
         )
 
 
-def ensure(engine: Engine) -> None:
+def ensure_tables(engine: Engine) -> None:
     """Makes the tables in an empty database.
 
     Raises:
         InputError: it has another version than this Exeunt, or belongs to something else; nothing was changed.
     """
     with reading(engine) as connection:
-        found = survey(connection)
+        found = inspect_tables(connection)
     _refuse(found, engine)
     sqlite = engine.url.get_backend_name() == "sqlite"
     if found.is_current and (not sqlite or _journal_mode(engine) == "wal"):
@@ -83,35 +83,35 @@ def ensure(engine: Engine) -> None:
         if sqlite:
             use_wal(engine)
         with writing(engine) as connection:
-            if survey(connection).version == 0:
+            if inspect_tables(connection).version == 0:
                 METADATA.create_all(connection)
                 stamp(connection)
         create_optuna_tables(engine)
 
 
 def stamp(connection: Connection) -> None:
-    connection.execute(VERSION.delete())
-    connection.execute(VERSION.insert().values(version=CURRENT))
+    connection.execute(VERSION_TABLE.delete())
+    connection.execute(VERSION_TABLE.insert().values(version=CURRENT))
 
 
 def engine_url(engine: Engine) -> str:
     """The URL that a user types for this engine, without a password."""
     sqlite = engine.url.get_backend_name() == "sqlite"
-    return f"sqlite:///{place(engine)}" if sqlite else passwords.typed(engine.url)
+    return f"sqlite:///{database_label(engine)}" if sqlite else passwords.typed(engine.url)
 
 
-def _refuse(found: Survey, engine: Engine) -> None:
+def _refuse(found: FoundTables, engine: Engine) -> None:
     """Refuses what `refuse_foreign` does, and an older version, which only `upgrade` may change."""
     refuse_foreign(found, engine)
     if 0 < found.version < CURRENT:
         raise InputError(
-            f"storage: this Exeunt works on databases of version {CURRENT}, but {place(engine)} has version "
+            f"storage: this Exeunt works on databases of version {CURRENT}, but {database_label(engine)} has version "
             f"{found.version}. Type `exeunt db upgrade --storage {engine_url(engine)}`; a backup is made before."
         )
 
 
-def refuse_foreign(found: Survey, engine: Engine) -> None:
-    where = place(engine)
+def refuse_foreign(found: FoundTables, engine: Engine) -> None:
+    where = database_label(engine)
     if found.version > CURRENT:
         raise InputError(
             f"storage: this Exeunt reads databases up to version {CURRENT}, but {where} has version {found.version}. "
@@ -135,7 +135,7 @@ def creation_lock(engine: Engine) -> Generator[None]:
     For SQLite the lock is on the folder: closing a second handle of the database file would drop SQLite's own locks.
     """
     if engine.url.get_backend_name() == "sqlite":
-        folder = os.open(Path(place(engine)).parent, os.O_RDONLY)
+        folder = os.open(Path(database_label(engine)).parent, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
@@ -164,6 +164,6 @@ def use_wal(engine: Engine) -> None:
     mode = _journal_mode(engine, "=WAL")
     if mode != "wal":
         raise StorageError(
-            f"storage: SQLite cannot keep a write-ahead log for {place(engine)} (its mode is {mode}), because the file "
-            "system does not share memory. Use a local folder."
+            f"storage: SQLite cannot keep a write-ahead log for {database_label(engine)} (its mode is {mode}), because "
+            "the file system does not share memory. Use a local folder."
         )

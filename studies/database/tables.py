@@ -16,46 +16,46 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from .columns import BigWhole, Bytes, LongWords, Moment, Number, Whole, Words
+from .columns import BigWhole, Bytes, CheckedInteger, CheckedString, CheckedText, Number, Timestamp
 
 METADATA = MetaData()
-DIGEST = Words(64)
-NAME = Words(512)
+DIGEST = CheckedString(64)
+_NAME = CheckedString(512)
 
 
 def _table(name: str, *contents: Column[object] | UniqueConstraint | Index) -> Table:
     return Table(f"exeunt_{name}", METADATA, *contents)
 
 
-VERSION = _table("version", Column("version", Whole, nullable=False))
+VERSION_TABLE = _table("version", Column("version", CheckedInteger, nullable=False))
 
 STUDIES = _table(
     "studies",
-    Column("name", NAME, primary_key=True),
+    Column("name", _NAME, primary_key=True),
     Column("config", JSON, nullable=False),
     Column("pins", JSON, nullable=False),
-    Column("created", Moment, nullable=False),
+    Column("created", Timestamp, nullable=False),
 )
 
 # `outline` is worked out of `schedule`, so that thousands can be listed without reading them; see `outlines.py`.
 SCHEDULES = _table(
     "schedules",
     Column("digest", DIGEST, primary_key=True),
-    Column("schedule", LongWords, nullable=False),
+    Column("schedule", CheckedText, nullable=False),
     Column("outline", JSON(none_as_null=True)),
 )
 
 MEMBERS = _table(
     "members",
-    Column("id", Whole, primary_key=True),
-    Column("study", NAME, ForeignKey("exeunt_studies.name"), nullable=False),
-    Column("label", NAME, nullable=False),
-    Column("role", NAME, nullable=False),
-    Column("family", NAME, nullable=False),
+    Column("id", CheckedInteger, primary_key=True),
+    Column("study", _NAME, ForeignKey("exeunt_studies.name"), nullable=False),
+    Column("label", _NAME, nullable=False),
+    Column("role", _NAME, nullable=False),
+    Column("family", _NAME, nullable=False),
     Column("schedule_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), nullable=False),
-    Column("weights_sha256", LongWords, nullable=False),
-    Column("weights_name", NAME, nullable=False),
-    Column("trial_number", Whole),
+    Column("weights_sha256", CheckedText, nullable=False),
+    Column("weights_name", _NAME, nullable=False),
+    Column("trial_number", CheckedInteger),
     UniqueConstraint("study", "label", "weights_sha256"),
     Index("exeunt_members_schedule", "schedule_digest"),
 )
@@ -63,27 +63,27 @@ MEMBERS = _table(
 # `digest` is that of the whole key; the key's parts stand beside it so that they can be selected by.
 EVALUATIONS = _table(
     "evaluations",
-    Column("id", Whole, primary_key=True),
+    Column("id", CheckedInteger, primary_key=True),
     Column("digest", DIGEST, nullable=False, unique=True),
     Column("schedule_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), nullable=False),
-    Column("weights_sha256", LongWords, nullable=False),
-    Column("conditions_digest", NAME, nullable=False),
+    Column("weights_sha256", CheckedText, nullable=False),
+    Column("conditions_digest", _NAME, nullable=False),
     Column("seed", BigWhole, nullable=False),
-    Column("extractor", NAME, nullable=False),
-    Column("dtype", NAME, nullable=False),
-    Column("executor", NAME, nullable=False),
+    Column("extractor", _NAME, nullable=False),
+    Column("dtype", _NAME, nullable=False),
+    Column("executor", _NAME, nullable=False),
     Column("failed", Boolean, nullable=False),
     Index("exeunt_evaluations_schedule", "schedule_digest"),
 )
 
 FAILURES = _table(
     "failures",
-    Column("id", Whole, primary_key=True),
-    Column("evaluation_id", Whole, ForeignKey("exeunt_evaluations.id"), nullable=False, index=True),
-    Column("owner", NAME, nullable=False),
-    Column("reason", LongWords, nullable=False),
-    Column("at", Moment, nullable=False),
-    Column("token", Whole),
+    Column("id", CheckedInteger, primary_key=True),
+    Column("evaluation_id", CheckedInteger, ForeignKey("exeunt_evaluations.id"), nullable=False, index=True),
+    Column("owner", _NAME, nullable=False),
+    Column("reason", CheckedText, nullable=False),
+    Column("at", Timestamp, nullable=False),
+    Column("token", CheckedInteger),
     # The same failure of the same claim is noted once, however often its transaction is repeated.
     Index("exeunt_failures_once", "evaluation_id", "owner", "token", unique=True),
 )
@@ -91,25 +91,25 @@ FAILURES = _table(
 # A lease stays when it is free, with its last token, so that tokens only rise. `expires` is on the database's clock.
 LEASES = _table(
     "leases",
-    Column("name", NAME, primary_key=True),
-    Column("owner", NAME, index=True),
-    Column("token", Whole, nullable=False),
-    Column("expires", Moment, nullable=False),
+    Column("name", _NAME, primary_key=True),
+    Column("owner", _NAME, index=True),
+    Column("token", CheckedInteger, nullable=False),
+    Column("expires", Timestamp, nullable=False),
 )
 
 # `features` is empty where they are a file of the artifact store, whose name is `sha256`; those of earlier versions and
 # of backups are here. They stand last: SQLite then reads the other columns without the pages that they overflow to.
 CHUNKS = _table(
     "chunks",
-    Column("id", Whole, primary_key=True),
-    Column("evaluation_id", Whole, ForeignKey("exeunt_evaluations.id"), nullable=False),
+    Column("id", CheckedInteger, primary_key=True),
+    Column("evaluation_id", CheckedInteger, ForeignKey("exeunt_evaluations.id"), nullable=False),
     Column("first_image", BigWhole, nullable=False),
-    Column("num_images", Whole, nullable=False),
-    Column("width", Whole, nullable=False),
+    Column("num_images", CheckedInteger, nullable=False),
+    Column("width", CheckedInteger, nullable=False),
     Column("seconds", Number, nullable=False),
-    Column("owner", NAME, nullable=False),
-    Column("study", NAME, index=True),
-    Column("committed", Moment, nullable=False),
+    Column("owner", _NAME, nullable=False),
+    Column("study", _NAME, index=True),
+    Column("committed", Timestamp, nullable=False),
     Column("sha256", DIGEST, nullable=False),
     Column("features", Bytes, nullable=False),
     UniqueConstraint("evaluation_id", "first_image"),
@@ -117,114 +117,114 @@ CHUNKS = _table(
 
 QUALITIES = _table(
     "qualities",
-    Column("id", Whole, primary_key=True),
-    Column("evaluation_id", Whole, ForeignKey("exeunt_evaluations.id"), nullable=False),
-    Column("metric", NAME, nullable=False),
-    Column("reference", NAME, nullable=False),
+    Column("id", CheckedInteger, primary_key=True),
+    Column("evaluation_id", CheckedInteger, ForeignKey("exeunt_evaluations.id"), nullable=False),
+    Column("metric", _NAME, nullable=False),
+    Column("reference", _NAME, nullable=False),
     Column("first_image", BigWhole, nullable=False),
-    Column("num_images", Whole, nullable=False),
+    Column("num_images", CheckedInteger, nullable=False),
     Column("value", Number, nullable=False),
     Column("lower", Number, nullable=False),
     Column("upper", Number, nullable=False),
     Column("standard_error", Number, nullable=False),
     Column("level", Number, nullable=False),
     Column("floor", Number),
-    Column("finished", Moment, nullable=False),
+    Column("finished", Timestamp, nullable=False),
     Column("influence", Bytes, nullable=False),
     UniqueConstraint("evaluation_id", "metric", "reference", "first_image", "num_images"),
 )
 
 TIMING_KEYS = _table(
     "timing_keys",
-    Column("id", Whole, primary_key=True),
+    Column("id", CheckedInteger, primary_key=True),
     Column("digest", DIGEST, nullable=False, unique=True),
-    Column("device", NAME, nullable=False),
-    Column("batch_size", Whole, nullable=False),
-    Column("executor", NAME, nullable=False),
-    Column("dtype", NAME, nullable=False),
-    Column("weights_sha256", LongWords, nullable=False),
-    Column("versions", LongWords, nullable=False),
+    Column("device", _NAME, nullable=False),
+    Column("batch_size", CheckedInteger, nullable=False),
+    Column("executor", _NAME, nullable=False),
+    Column("dtype", _NAME, nullable=False),
+    Column("weights_sha256", CheckedText, nullable=False),
+    Column("versions", CheckedText, nullable=False),
 )
 
 CALL_TIMINGS = _table(
     "call_timings",
-    Column("id", Whole, primary_key=True),
-    Column("timing_key_id", Whole, ForeignKey("exeunt_timing_keys.id"), nullable=False),
+    Column("id", CheckedInteger, primary_key=True),
+    Column("timing_key_id", CheckedInteger, ForeignKey("exeunt_timing_keys.id"), nullable=False),
     Column("kind_digest", DIGEST, nullable=False),
-    Column("kind", LongWords, nullable=False),
+    Column("kind", CheckedText, nullable=False),
     Column("seconds", JSON, nullable=False),
-    Column("measured", Moment, nullable=False),
+    Column("measured", Timestamp, nullable=False),
     UniqueConstraint("timing_key_id", "kind_digest"),
 )
 
 THROUGHPUTS = _table(
     "throughputs",
-    Column("id", Whole, primary_key=True),
-    Column("timing_key_id", Whole, ForeignKey("exeunt_timing_keys.id"), nullable=False),
+    Column("id", CheckedInteger, primary_key=True),
+    Column("timing_key_id", CheckedInteger, ForeignKey("exeunt_timing_keys.id"), nullable=False),
     Column("schedule_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), nullable=False, index=True),
     Column("baseline_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), nullable=False),
-    Column("baseline_weights_sha256", LongWords, nullable=False),
-    Column("purpose", NAME, nullable=False),
+    Column("baseline_weights_sha256", CheckedText, nullable=False),
+    Column("purpose", _NAME, nullable=False),
     Column("seconds", JSON, nullable=False),
     Column("baseline_seconds", JSON, nullable=False),
     Column("predicted_seconds", Number),
     Column("latency_seconds", JSON, nullable=False),
     Column("peak_memory_bytes", BigWhole),
-    Column("study", NAME, index=True),
-    Column("measured", Moment, nullable=False),
+    Column("study", _NAME, index=True),
+    Column("measured", Timestamp, nullable=False),
     # A name that is drawn for each timing, so that it is stored once, however often its transaction is repeated.
-    Column("entry", NAME),
+    Column("entry", _NAME),
     Index("exeunt_throughputs_once", "entry", unique=True),
 )
 
 # What proves on its own host that a process is gone: the boot, the process namespace and the process's start time.
 WORKERS = _table(
     "workers",
-    Column("owner", NAME, primary_key=True),
-    Column("study", NAME, index=True),
-    Column("host", NAME, nullable=False),
-    Column("pid", Whole, nullable=False),
-    Column("boot", NAME, nullable=False),
-    Column("namespace", NAME, nullable=False),
-    Column("process_started", NAME, nullable=False),
+    Column("owner", _NAME, primary_key=True),
+    Column("study", _NAME, index=True),
+    Column("host", _NAME, nullable=False),
+    Column("pid", CheckedInteger, nullable=False),
+    Column("boot", _NAME, nullable=False),
+    Column("namespace", _NAME, nullable=False),
+    Column("process_started", _NAME, nullable=False),
     Column("environment", JSON, nullable=False),
     Column("lease_seconds", Number, nullable=False),
-    Column("started", Moment, nullable=False),
-    Column("heartbeat", Moment, nullable=False),
-    Column("ended", Moment),
-    Column("reason", LongWords),
+    Column("started", Timestamp, nullable=False),
+    Column("heartbeat", Timestamp, nullable=False),
+    Column("ended", Timestamp),
+    Column("reason", CheckedText),
 )
 
 # What somebody wants of all workers of a study: "pause" or "stop". No row: that they work.
 ORDERS = _table(
     "orders",
-    Column("study", NAME, ForeignKey("exeunt_studies.name"), primary_key=True),
-    Column("wanted", NAME, nullable=False),
-    Column("since", Moment, nullable=False),
+    Column("study", _NAME, ForeignKey("exeunt_studies.name"), primary_key=True),
+    Column("wanted", _NAME, nullable=False),
+    Column("since", Timestamp, nullable=False),
 )
 
 # The one store of this database's files and the token in its marker, and the one that is being taken into use; see
 # `files.py`. No row: a folder beside an SQLite database.
 ARTIFACTS = _table(
     "artifacts",
-    Column("id", Whole, primary_key=True, autoincrement=False),
-    Column("url", LongWords, nullable=False),
-    Column("token", NAME, nullable=False),
-    Column("created", Moment, nullable=False),
+    Column("id", CheckedInteger, primary_key=True, autoincrement=False),
+    Column("url", CheckedText, nullable=False),
+    Column("token", _NAME, nullable=False),
+    Column("created", Timestamp, nullable=False),
 )
 
 # Files of a study beside features: sample images and schedules. `content` is empty where it is a file of the artifact
 # store, whose name is `sha256`; in backups it is here, in base64.
 FILES = _table(
     "files",
-    Column("study", NAME, ForeignKey("exeunt_studies.name"), primary_key=True),
-    Column("kind", NAME, primary_key=True),
+    Column("study", _NAME, ForeignKey("exeunt_studies.name"), primary_key=True),
+    Column("kind", _NAME, primary_key=True),
     Column("schedule_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), primary_key=True),
-    Column("weights_sha256", LongWords, primary_key=True),
+    Column("weights_sha256", CheckedText, primary_key=True),
     Column("about", JSON, nullable=False),
-    Column("created", Moment, nullable=False),
+    Column("created", Timestamp, nullable=False),
     Column("num_bytes", BigWhole, nullable=False),
     Column("sha256", DIGEST, nullable=False),
-    Column("content", LongWords, nullable=False),
+    Column("content", CheckedText, nullable=False),
     Index("exeunt_files_schedule", "schedule_digest"),
 )

@@ -23,7 +23,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from ...backends.errors import InputError
 from . import errors
-from .errors import place as place
+from .errors import database_label as place
 from .errors import storage_errors as storage_errors
 
 READ_ONLY = "exeunt_read_only"
@@ -54,7 +54,7 @@ def pool_arguments(url: URL) -> dict[str, Any]:
 
 
 # No value of ours is longer; one that is, in a file that somebody made, is refused before memory is taken for it.
-MOST_BYTES = 2**28
+_MOST_BYTES = 2**28
 
 
 class _Connection(sqlite3.Connection):
@@ -63,7 +63,7 @@ class _Connection(sqlite3.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.isolation_level = None
-        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
         self.execute("PRAGMA synchronous=NORMAL")
         self.execute("PRAGMA foreign_keys=ON")
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import ArgumentError
 from ...backends.errors import InputError
 from . import passwords
 
-KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+_KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 
 
 def parse_url(url: str) -> URL:
@@ -22,15 +22,15 @@ def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        fix = f"Write sqlite:///{url}." if url and ":" not in url else f"Write {KNOWN}."
+        fix = f"Write sqlite:///{url}." if url and ":" not in url else f"Write {_KNOWN}."
         raise InputError(f"storage: must be a URL, but got {_masked(url)}. {fix}") from None
     passwords.remember(parsed)
-    shown = passwords.shown(parsed)
+    shown = passwords.masked_url(parsed)
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg2"):
-        fixed = passwords.shown(parsed.set(drivername="postgresql+psycopg"))
+        fixed = passwords.masked_url(parsed.set(drivername="postgresql+psycopg"))
         raise InputError(f"storage: the driver must be psycopg 3, but got {shown}. Write {fixed}.")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise InputError(f"storage: must be {KNOWN}, but got {shown}. Use one of these.")
+        raise InputError(f"storage: must be {_KNOWN}, but got {shown}. Use one of these.")
     if parsed.drivername == "sqlite" and (parsed.query or parsed.database in (None, "", ":memory:")):
         raise InputError(
             f"storage: SQLite must name a file and nothing else, but got {shown}. Write sqlite:///exeunt.db."

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine, and_, func, select
 
-from ...backends.checkpoints.files import is_folder, is_there
+from ...backends.checkpoints.files import is_folder, path_exists
 from ...backends.errors import InputError, StorageError
 from ..artifacts.contents import CONTENTS, contents, in_row
 from ..artifacts.files import Files
-from ..database.errors import explained, place
+from ..database.errors import database_label, explained
 from ..database.tables import ARTIFACTS, CHUNKS, FILES
 from ..database.transactions import writing
 from ..store.store import Store, open_store
@@ -73,7 +73,7 @@ def _copy_file(engine: Engine, draft: Path) -> None:
             assert isinstance(source, sqlite3.Connection)
             source.backup(target)
     except sqlite3.Error as error:
-        raise explained(error, place(engine)) from error
+        raise explained(error, database_label(engine)) from error
     finally:
         raw.close()
 
@@ -97,7 +97,7 @@ def _pack(target: Store, files: Files) -> None:
 def _draft(path: Path) -> Generator[Path]:
     """A file beside `path` that takes its place once the block has ended and the file was checked."""
     path = path.absolute()
-    if is_there(path):
+    if path_exists(path):
         raise InputError(f"backup: {path} is there already. Choose another name.")
     if not is_folder(path.parent) or not os.access(path.parent, os.W_OK):
         raise InputError(f"backup: no file can be written in {path.parent}. Make the folder, or choose another one.")

@@ -16,11 +16,11 @@ from ..artifacts.files import Files
 from ..database.tables import CHUNKS, EVALUATIONS, FILES, LEASES, MEMBERS, SCHEDULES, STUDIES, WORKERS
 from ..database.transactions import clock, reading
 from ..store.records import EvaluationKey
-from ..workers.processes import Process
+from ..workers.processes import ProcessIdentity
 from .rows import optuna_tables
 
-BATCH = 100
-OWNER = "exeunt:owner"
+_BATCH = 100
+_OWNER = "exeunt:owner"
 MOST = 20  # findings of one kind, after which there is nothing to learn from more
 
 
@@ -81,7 +81,7 @@ def _file(connection: Connection) -> Iterator[Finding]:
 
 
 def _schedules(connection: Connection) -> Iterator[Finding]:
-    for row in connection.execute(select(SCHEDULES), execution_options={"yield_per": BATCH}):
+    for row in connection.execute(select(SCHEDULES), execution_options={"yield_per": _BATCH}):
         try:
             found = parse(row.schedule).digest
         except ExeuntError as error:
@@ -140,10 +140,10 @@ def _names(connection: Connection, files: Files, there: Collection[str]) -> Iter
 def _rows_with_contents(connection: Connection) -> Iterator[tuple[Table, dict[str, Any], str, str]]:
     """Each row of which contents are kept, with the kind and the words of a finding about it."""
     query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS, EVALUATIONS.c.id == CHUNKS.c.evaluation_id)
-    for row in connection.execute(query, execution_options={"yield_per": BATCH}).mappings():
+    for row in connection.execute(query, execution_options={"yield_per": _BATCH}).mappings():
         what = f"those from image {row['first_image']} of evaluation {row['digest'][:12]}"
         yield CHUNKS, dict(row), "features", what
-    for row in connection.execute(select(FILES), execution_options={"yield_per": BATCH}).mappings():
+    for row in connection.execute(select(FILES), execution_options={"yield_per": _BATCH}).mappings():
         yield FILES, dict(row), "files", f"{row['kind']} of {row['schedule_digest'][:12]} of study `{row['study']}`"
 
 
@@ -176,7 +176,7 @@ def _trials(connection: Connection) -> Iterator[Finding]:
     """A running trial whose worker is dead is a zombie until the next worker ends it."""
     tables = optuna_tables(connection)
     trials, attributes = tables["trials"], tables["trial_user_attributes"]
-    owner = (attributes.c.trial_id == trials.c.trial_id) & (attributes.c.key == OWNER)
+    owner = (attributes.c.trial_id == trials.c.trial_id) & (attributes.c.key == _OWNER)
     query = (
         select(trials.c.number, attributes.c.value_json).outerjoin(attributes, owner).where(trials.c.state == "RUNNING")
     )
@@ -189,6 +189,6 @@ def _trials(connection: Connection) -> Iterator[Finding]:
 def _alive(connection: Connection) -> Iterator[str]:
     silent = (clock() - WORKERS.c.heartbeat > WORKERS.c.lease_seconds).label("silent")
     for row in connection.execute(select(WORKERS, silent).where(WORKERS.c.ended.is_(None))):
-        process = Process(row.host, row.pid, row.boot, row.namespace, row.process_started)
+        process = ProcessIdentity(row.host, row.pid, row.boot, row.namespace, row.process_started)
         if not row.silent and not process.is_gone:
             yield row.owner

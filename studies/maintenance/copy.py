@@ -11,16 +11,28 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from ...backends.errors import InputError, StorageError
-from ..artifacts.contents import Carrier
-from ..database.errors import place
+from ..artifacts.contents import ContentMover
+from ..database.errors import database_label
 from ..database.tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
 from ..database.transactions import reading, writing
 from ..store.store import Store
 from .check import overlapping_chunks
-from .rows import BATCH, Part, Reference, Row, digest, digest_of, optuna_tables, parts, portable, read, trial_numbers
+from .rows import (
+    BATCH,
+    Row,
+    RowReference,
+    StudyRows,
+    optuna_tables,
+    portable_rows,
+    read_rows,
+    row_digest,
+    rows_digest,
+    rows_of_study,
+    trial_numbers,
+)
 
 # The columns that name a study, beside `study_id`, where its name stands for Optuna's identifier.
-NAMED = {
+_NAMED = {
     STUDIES.name: "name",
     MEMBERS.name: "study",
     CHUNKS.name: "study",
@@ -31,7 +43,7 @@ NAMED = {
     "studies": "study_name",
 }
 # The columns that name a row of one study in every database.
-OWN = {WORKERS.name: "owner", THROUGHPUTS.name: "entry"}
+_OWN = {WORKERS.name: "owner", THROUGHPUTS.name: "entry"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Copied:
     study: str
     rows: dict[str, int]
     there: int
-    digest: str
+    row_digest: str
 
 
 def copy_study(source: Store, target: Store, study: str, name: str | None = None, packs: bool = False) -> Copied:
@@ -64,13 +76,13 @@ def copy_study(source: Store, target: Store, study: str, name: str | None = None
     """
     name = name or study
     source.studies.require(study)
-    carrier = Carrier(source.files, target.files, packs)
+    carrier = ContentMover(source.files, target.files, packs)
     source.files.find()
     if not packs:
         _ = target.files.store  # what is wrong with it is said before anything is copied
     with reading(source.engine) as here, writing(target.engine, durable=True) as there:
-        _refuse_known(there, name, place(target.engine))
-        return _Copy(here, there, study, name, place(target.engine), carrier).run()
+        _refuse_known(there, name, database_label(target.engine))
+        return _Copy(here, there, study, name, database_label(target.engine), carrier).run()
 
 
 def _refuse_known(connection: Connection, name: str, where: str) -> None:
@@ -85,7 +97,7 @@ class _Copy:
     """One copy at work, between two open transactions."""
 
     def __init__(
-        self, here: Connection, there: Connection, study: str, name: str, where: str, carrier: Carrier
+        self, here: Connection, there: Connection, study: str, name: str, where: str, carrier: ContentMover
     ) -> None:
         self.here = here
         self.there = there
@@ -99,41 +111,41 @@ class _Copy:
         self.new: dict[str, Counter[str]] = {}
 
     def run(self) -> Copied:
-        sources = parts(self.here, self.study)
-        targets = {part.table.name: part for part in parts(self.there, self.name)}
+        sources = rows_of_study(self.here, self.study)
+        targets = {part.table.name: part for part in rows_of_study(self.there, self.name)}
         numbers = trial_numbers(self.here, self.study)
         for part in sources:
-            rows = portable(part, read(self.here, part.rows), numbers)
+            rows = portable_rows(part, read_rows(self.here, part.rows), numbers)
             self._put(targets[part.table.name], (self._renamed(part, row) for row in rows))
         self._compare(list(targets.values()))
-        return Copied(self.name, self.rows, self.there_already, digest_of(self.all))
+        return Copied(self.name, self.rows, self.there_already, rows_digest(self.all))
 
-    def _renamed(self, part: Part, row: Row) -> Row:
+    def _renamed(self, part: StudyRows, row: Row) -> Row:
         """The row under the copy's name. What is a study's own and known by a name everywhere gets another one too."""
-        column = NAMED.get(part.table.name, "study_id" if "study_id" in row else None)
+        column = _NAMED.get(part.table.name, "study_id" if "study_id" in row else None)
         if self.name == self.study or column is None or row[column] != self.study:
             return row
         row = row | {column: self.name}
         if part.table is STUDIES:
             row["config"] = row["config"] | {"name": self.name}
-        if own := OWN.get(part.table.name):
+        if own := _OWN.get(part.table.name):
             row[own] = f"{row[own]}#{self.name}"
         return row
 
-    def _put(self, part: Part, rows: Iterable[Row]) -> None:
+    def _put(self, part: StudyRows, rows: Iterable[Row]) -> None:
         """Inserts the rows of a table that are not there, with this database's identifiers."""
         there = self._there(part)
         known = {reference.column: self._identifiers(reference) for reference in part.references}
         numbers = {number: trial for trial, number in trial_numbers(self.there, self.name).items()}
         everything, new = list[str](), Counter[str]()
         for batch in _batches(rows):
-            everything += map(digest, batch)
+            everything += map(row_digest, batch)
             batch = [row for row in batch if not self._is_there(part, row, there)]
-            new.update(map(digest, batch))
+            new.update(map(row_digest, batch))
             values = [
                 self.carrier.moved(part.table, row)
                 | {column: identifiers[row[column]] for column, identifiers in known.items()}
-                for row in portable(part, batch, numbers)
+                for row in portable_rows(part, batch, numbers)
             ]
             if values:
                 self.there.execute(part.table.insert(), values)
@@ -141,13 +153,13 @@ class _Copy:
         self.rows[part.table.name] = new.total()
         self.there_already += len(everything) - new.total()
 
-    def _there(self, part: Part) -> dict[tuple[Any, ...], Row]:
+    def _there(self, part: StudyRows) -> dict[tuple[Any, ...], Row]:
         """The rows of other studies that this one may share."""
         if not part.shared:
             return {}
-        return {_values(row, part.key): row for row in read(self.there, part.all_rows)}
+        return {_values(row, part.key): row for row in read_rows(self.there, part.all_rows)}
 
-    def _is_there(self, part: Part, row: Row, there: dict[tuple[Any, ...], Row]) -> bool:
+    def _is_there(self, part: StudyRows, row: Row, there: dict[tuple[Any, ...], Row]) -> bool:
         key = _values(row, part.key)
         found = there.get(key) if part.key else None
         if found is None:
@@ -160,13 +172,13 @@ class _Copy:
             )
         return True
 
-    def _identifiers(self, reference: Reference) -> dict[Any, int]:
+    def _identifiers(self, reference: RowReference) -> dict[Any, int]:
         query = select(reference.name, reference.target).select_from(reference.name.table)
         # Evaluations and conditions are known by digests everywhere, trials by their numbers only within their study.
         query = query if reference.name.name == "digest" else query.where(reference.among)
         return dict(self.there.execute(query).all())
 
-    def _compare(self, targets: list[Part]) -> None:
+    def _compare(self, targets: list[StudyRows]) -> None:
         """Raises `StorageError` unless every row that was put there is read there again, features included."""
         overlap = overlapping_chunks(self.there)
         if overlap:
@@ -175,8 +187,8 @@ class _Copy:
             )
         numbers = trial_numbers(self.there, self.name)
         for part in targets:
-            rows = portable(part, read(self.there, part.rows), numbers)
-            found = Counter(digest(self.carrier.arrived(part.table, row)) for row in rows)
+            rows = portable_rows(part, read_rows(self.there, part.rows), numbers)
+            found = Counter(row_digest(self.carrier.arrived(part.table, row)) for row in rows)
             missing = self.new[part.table.name] - found
             if missing:
                 raise StorageError(

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, not_, or_, select, text, true
 
 from ...backends.errors import InputError
-from ..artifacts.contents import KINDS
-from ..artifacts.features import STORED, SUFFIX
+from ..artifacts.contents import CONTENT_KINDS
+from ..artifacts.features import FEATURES_SUFFIX, STORED
 from ..artifacts.files import Files
 from ..database.tables import (
     CALL_TIMINGS,
@@ -38,10 +38,10 @@ from ..database.tables import (
 from ..database.transactions import clock, reading, writing
 from ..store.store import Store
 from ..workers.workers import bury_dead_workers, living_workers
-from .rows import parts
+from .rows import rows_of_study
 
 OLD_ENOUGH = 86_400.0  # seconds
-BATCH = 100
+_BATCH = 100
 
 
 def named(connection: Connection, chunks: ColumnElement[bool] | None = None) -> set[str]:
@@ -58,7 +58,7 @@ def loose(files: Files, kept: Collection[str], forgotten: Collection[str], older
     }
 
 
-def sweep(store: Store, names: Collection[str]) -> list[str]:
+def remove_orphans(store: Store, names: Collection[str]) -> list[str]:
     """Removes those of some files that no row names, and returns their names."""
     removed: list[str] = []
     store.files.find()
@@ -78,16 +78,16 @@ def sweep(store: Store, names: Collection[str]) -> list[str]:
 
 def _chunk_files(connection: Connection, among: ColumnElement[bool] | None = None) -> Iterator[str]:
     query = select(CHUNKS.c.sha256).where(func.length(CHUNKS.c.features) == 0, true() if among is None else among)
-    return (f"{digest}.{SUFFIX}" for digest in connection.execute(query).scalars())
+    return (f"{digest}.{FEATURES_SUFFIX}" for digest in connection.execute(query).scalars())
 
 
 def _study_files(connection: Connection, among: ColumnElement[bool] | None = None) -> Iterator[str]:
     query = select(FILES.c.kind, FILES.c.sha256).where(FILES.c.content == "", true() if among is None else among)
-    return (f"{digest}.{KINDS[kind]}" for kind, digest in connection.execute(query) if kind in KINDS)
+    return (f"{digest}.{CONTENT_KINDS[kind]}" for kind, digest in connection.execute(query) if kind in CONTENT_KINDS)
 
 
 def _batches(values: list[str]) -> Iterator[list[str]]:
-    return (values[start : start + BATCH] for start in range(0, len(values), BATCH))
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
 def delete_study(store: Store, study: str) -> dict[str, int]:
@@ -107,7 +107,7 @@ def delete_study(store: Store, study: str) -> dict[str, int]:
             "delete it when they have ended."
         )
     with writing(store.engine, durable=True) as connection:
-        own = [part for part in parts(connection, study) if not part.shared]
+        own = [part for part in rows_of_study(connection, study) if not part.shared]
         return {part.table.name: _delete(connection, part.table, part.belongs) for part in reversed(own)}
 
 
@@ -161,7 +161,7 @@ def collect_garbage(store: Store, older_than: float = OLD_ENOUGH) -> Garbage:
             _delete(connection, table, condition)
         kept = named(connection)
     files = loose(store.files, kept, before - kept, older_than)
-    removed = sweep(store, files)
+    removed = remove_orphans(store, files)
     found = replace(found, files={name: files[name] for name in removed})
     if found.evaluations and store.engine.url.get_backend_name() == "sqlite":
         _shrink(store)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from ..database.optuna.queries import study_attributes, trial_counts
-from ..database.retries import patiently
+from ..database.retries import retry
 from ..database.tables import CHUNKS, MEMBERS, ORDERS, STUDIES, WORKERS
 from ..database.transactions import clock, reading
 from ..store.store import Store
@@ -45,7 +45,7 @@ def summaries(store: Store) -> list[Summary]:
         with reading(store.engine) as connection:
             return _summaries(connection)
 
-    return patiently(store.engine, ask)
+    return retry(store.engine, ask)
 
 
 def _summaries(connection: Connection) -> list[Summary]:

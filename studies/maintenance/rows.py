@@ -54,7 +54,7 @@ OPTUNA = (
 
 
 @dataclass(frozen=True)
-class Reference:
+class RowReference:
     """A column that holds a row's identifier in another table, where `name` tells the rows apart."""
 
     column: str
@@ -64,7 +64,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Part:
+class StudyRows:
     """The rows of one table that belong to a study.
 
     Attributes:
@@ -81,7 +81,7 @@ class Part:
     key: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
     shared: bool = False
-    references: tuple[Reference, ...] = ()
+    references: tuple[RowReference, ...] = ()
     left_out: str | None = None
 
     @property
@@ -109,12 +109,12 @@ class Part:
         return query
 
 
-def parts(connection: Connection, study: str) -> list[Part]:
+def rows_of_study(connection: Connection, study: str) -> list[StudyRows]:
     """What a study is made of, each after those that it refers to."""
     return [*_ours(study), *_optunas(connection, study)]
 
 
-def _ours(study: str) -> list[Part]:
+def _ours(study: str) -> list[StudyRows]:
     evaluations = belongs(study)
     known = select(EVALUATIONS.c.id).where(evaluations)
     weights = select(MEMBERS.c.weights_sha256).where(MEMBERS.c.study == study)
@@ -131,14 +131,14 @@ def _ours(study: str) -> list[Part]:
         SCHEDULES.c.digest.in_(select(THROUGHPUTS.c.schedule_digest).where(throughputs)),
         SCHEDULES.c.digest.in_(select(THROUGHPUTS.c.baseline_digest).where(throughputs)),
     )
-    evaluation = (Reference("evaluation_id", EVALUATIONS.c.id, EVALUATIONS.c.digest, evaluations),)
-    timing = (Reference("timing_key_id", TIMING_KEYS.c.id, TIMING_KEYS.c.digest, keys_too),)
+    evaluation = (RowReference("evaluation_id", EVALUATIONS.c.id, EVALUATIONS.c.digest, evaluations),)
+    timing = (RowReference("timing_key_id", TIMING_KEYS.c.id, TIMING_KEYS.c.digest, keys_too),)
     return [
-        Part(STUDIES, STUDIES.c.name == study, ("name",)),
-        Part(SCHEDULES, schedules, ("digest",), ("schedule",), shared=True),
-        Part(MEMBERS, MEMBERS.c.study == study, left_out="id"),
-        Part(EVALUATIONS, evaluations, ("digest",), ("failed",), shared=True, left_out="id"),
-        Part(
+        StudyRows(STUDIES, STUDIES.c.name == study, ("name",)),
+        StudyRows(SCHEDULES, schedules, ("digest",), ("schedule",), shared=True),
+        StudyRows(MEMBERS, MEMBERS.c.study == study, left_out="id"),
+        StudyRows(EVALUATIONS, evaluations, ("digest",), ("failed",), shared=True, left_out="id"),
+        StudyRows(
             FAILURES,
             FAILURES.c.evaluation_id.in_(known),
             ("evaluation_id", "owner", "token"),
@@ -147,7 +147,7 @@ def _ours(study: str) -> list[Part]:
             references=evaluation,
             left_out="id",
         ),
-        Part(
+        StudyRows(
             CHUNKS,
             CHUNKS.c.evaluation_id.in_(known),
             ("evaluation_id", "first_image"),
@@ -156,7 +156,7 @@ def _ours(study: str) -> list[Part]:
             references=evaluation,
             left_out="id",
         ),
-        Part(
+        StudyRows(
             QUALITIES,
             QUALITIES.c.evaluation_id.in_(known),
             ("evaluation_id", "metric", "reference", "first_image", "num_images"),
@@ -165,8 +165,8 @@ def _ours(study: str) -> list[Part]:
             references=evaluation,
             left_out="id",
         ),
-        Part(TIMING_KEYS, keys_too, ("digest",), shared=True, left_out="id"),
-        Part(
+        StudyRows(TIMING_KEYS, keys_too, ("digest",), shared=True, left_out="id"),
+        StudyRows(
             CALL_TIMINGS,
             CALL_TIMINGS.c.timing_key_id.in_(select(TIMING_KEYS.c.id).where(keys_too)),
             ("timing_key_id", "kind_digest"),
@@ -175,10 +175,10 @@ def _ours(study: str) -> list[Part]:
             references=timing,
             left_out="id",
         ),
-        Part(THROUGHPUTS, throughputs, ("entry",), ("seconds",), shared=True, references=timing, left_out="id"),
-        Part(WORKERS, WORKERS.c.study == study, ("owner",)),
-        Part(ORDERS, ORDERS.c.study == study, ("study",)),
-        Part(FILES, FILES.c.study == study),
+        StudyRows(THROUGHPUTS, throughputs, ("entry",), ("seconds",), shared=True, references=timing, left_out="id"),
+        StudyRows(WORKERS, WORKERS.c.study == study, ("owner",)),
+        StudyRows(ORDERS, ORDERS.c.study == study, ("study",)),
+        StudyRows(FILES, FILES.c.study == study),
     ]
 
 
@@ -192,22 +192,22 @@ def _schedules_of(study: str) -> Select[Any]:
     return select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
 
 
-def _optunas(connection: Connection, study: str) -> list[Part]:
+def _optunas(connection: Connection, study: str) -> list[StudyRows]:
     tables = optuna_tables(connection)
     studies, trials = tables["studies"], tables["trials"]
     named = studies.c.study_name == study
     mine = select(studies.c.study_id).where(named)
     of_mine = select(trials.c.trial_id).where(trials.c.study_id.in_(mine))
-    to_study = Reference("study_id", studies.c.study_id, studies.c.study_name, named)
-    to_trial = Reference("trial_id", trials.c.trial_id, trials.c.number, trials.c.study_id.in_(mine))
-    found = [Part(studies, named, ("study_name",), left_out="study_id")]
+    to_study = RowReference("study_id", studies.c.study_id, studies.c.study_name, named)
+    to_trial = RowReference("trial_id", trials.c.trial_id, trials.c.number, trials.c.study_id.in_(mine))
+    found = [StudyRows(studies, named, ("study_name",), left_out="study_id")]
     for name in OPTUNA[1:]:
         table = tables[name]
         own = next(iter(table.primary_key.columns)).name
         reference = to_study if "study_id" in table.columns else to_trial
         inside = table.c[reference.column].in_(mine if reference is to_study else of_mine)
         key = ("number",) if table is trials else ()
-        found.append(Part(table, inside, key, references=(reference,), left_out=own))
+        found.append(StudyRows(table, inside, key, references=(reference,), left_out=own))
     return found
 
 
@@ -219,13 +219,13 @@ def optuna_tables(connection: Connection) -> dict[str, Table]:
     return dict(metadata.tables)
 
 
-def read(connection: Connection, query: Select[Any]) -> Iterator[Row]:
+def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row]:
     """The rows of a query, some at a time, since features need not all fit into memory."""
     for row in connection.execute(query, execution_options={"yield_per": BATCH}).mappings():
         yield dict(row)
 
 
-def digest(row: Mapping[str, Any]) -> str:
+def row_digest(row: Mapping[str, Any]) -> str:
     """SHA-256 of a row's contents, the same on every database.
 
     Features and files are stood for by their own digests, and what was worked out of a schedule by the schedule.
@@ -244,15 +244,15 @@ def _plain(value: Any) -> str:
 def study_digest(connection: Connection, study: str) -> str:
     """One digest of all that a study is made of: equal in two databases exactly if its contents are."""
     trials = trial_numbers(connection, study)
-    return digest_of(
+    return rows_digest(
         {
-            part.table.name: [digest(row) for row in portable(part, read(connection, part.rows), trials)]
-            for part in parts(connection, study)
+            part.table.name: [row_digest(row) for row in portable_rows(part, read_rows(connection, part.rows), trials)]
+            for part in rows_of_study(connection, study)
         }
     )
 
 
-def digest_of(rows: Mapping[str, Iterable[str]]) -> str:
+def rows_digest(rows: Mapping[str, Iterable[str]]) -> str:
     """One digest of the digests of each table's rows, in whatever order these come."""
     whole = hashlib.sha256()
     for table, found in sorted(rows.items()):
@@ -269,7 +269,7 @@ def trial_numbers(connection: Connection, study: str) -> dict[int, int]:
     return dict(connection.execute(query.where(studies.c.study_name == study)).all())
 
 
-def portable(part: Part, rows: Iterable[Row], translated: Mapping[int, int]) -> Iterator[Row]:
+def portable_rows(part: StudyRows, rows: Iterable[Row], translated: Mapping[int, int]) -> Iterator[Row]:
     """Rows whose texts name trials by `translated` instead of their identifiers, or the other way round."""
     for row in rows:
         if part.table.name == "study_system_attributes" and PARENTS.fullmatch(row["key"]):

@@ -6,13 +6,13 @@ from sqlalchemy import Connection, Engine, select, text
 
 from ...backends.errors import InputError
 from ...backends.schedule import parse
-from ..database.errors import place
+from ..database.errors import database_label
 from ..database.migrations import CURRENT, migrate
 from ..database.optuna.storage import upgradable_optuna, upgrade_optuna_tables
-from ..database.schema import creation_lock, refuse_foreign, stamp, survey, use_wal
-from ..database.tables import SCHEDULES, VERSION
+from ..database.schema import creation_lock, inspect_tables, refuse_foreign, stamp, use_wal
+from ..database.tables import SCHEDULES, VERSION_TABLE
 from ..database.transactions import clock, reading, writing
-from ..store.outlines import outline, to_json
+from ..store.outlines import summarize, summary_to_json
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ def versions(engine: Engine) -> Upgrade:
         InputError: the database is newer than this Exeunt or this Optuna, belongs to something else, or is empty.
     """
     with reading(engine) as connection:
-        found = survey(connection)
+        found = inspect_tables(connection)
     refuse_foreign(found, engine)
     if found.version == 0 or not found.optuna:
-        raise InputError(f"storage: {place(engine)} holds no study yet. Start one with `exeunt optimize`.")
+        raise InputError(f"storage: {database_label(engine)} holds no study yet. Start one with `exeunt optimize`.")
     optuna = upgradable_optuna(engine)
     return Upgrade(found.version, CURRENT, optuna.found, optuna.wanted)
 
 
-def upgrade(engine: Engine) -> Upgrade:
+def upgrade_database(engine: Engine) -> Upgrade:
     """Brings an older database to the current version, Optuna's tables too; a current one stays as it is.
 
     Ours are changed in one transaction. Optuna changes its own, step by step, afterwards; what is cut off in between
@@ -59,7 +59,7 @@ def upgrade(engine: Engine) -> Upgrade:
         if engine.url.get_backend_name() == "sqlite":
             use_wal(engine)
         with writing(engine, durable=True) as connection:
-            before = survey(connection).version
+            before = inspect_tables(connection).version
             if before < CURRENT:
                 _refuse_workers(connection)
                 migrate(connection, before)
@@ -85,6 +85,6 @@ def fill(connection: Connection) -> None:
     """Works out the outlines that are missing, or were worked out in another way."""
     rows = connection.execute(select(SCHEDULES)).all()
     for row in rows:
-        if row.outline is None or row.outline["version"] != VERSION:
-            found = to_json(outline(parse(row.schedule)))
+        if row.outline is None or row.outline["version"] != VERSION_TABLE:
+            found = summary_to_json(summarize(parse(row.schedule)))
             connection.execute(SCHEDULES.update().where(SCHEDULES.c.digest == row.digest).values(outline=found))

@@ -14,13 +14,13 @@ from ..database.transactions import insert_once
 from . import outlines
 from .records import Claim, EvaluationKey, EvaluationRecord, Member
 
-FEW = 500  # how many values go into one IN, well under every database's limit
+_FEW = 500  # how many values go into one IN, well under every database's limit
 
 
 def schedule_row(schedule: Schedule) -> dict[str, Any]:
     """The columns of a stored schedule, without what doesn't belong to its digest."""
     bare = replace(schedule, name=None, measured=(), provenance=None)
-    outline = outlines.to_json(outlines.outline(bare))
+    outline = outlines.summary_to_json(outlines.summarize(bare))
     return {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
 
 
@@ -71,9 +71,9 @@ def held_schedules(connection: Connection, condition: ColumnElement[bool]) -> di
     return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
 
 
-def batches(values: list[Any]) -> Iterator[list[Any]]:
+def query_batches(values: list[Any]) -> Iterator[list[Any]]:
     """Parts that are few enough for one IN."""
-    return (values[start : start + FEW] for start in range(0, len(values), FEW))
+    return (values[start : start + _FEW] for start in range(0, len(values), _FEW))
 
 
 def is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
@@ -114,7 +114,7 @@ def chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:
 def reasons_of(connection: Connection, evaluations: Collection[int]) -> dict[int, tuple[str, ...]]:
     """Why evaluations failed, by their identifiers; those without failures are left out."""
     found: dict[int, tuple[str, ...]] = {}
-    for some in batches(list(evaluations)):
+    for some in query_batches(list(evaluations)):
         query = select(FAILURES).where(FAILURES.c.evaluation_id.in_(some)).order_by(FAILURES.c.id)
         for row in connection.execute(query):
             found[row.evaluation_id] = (*found.get(row.evaluation_id, ()), row.reason)

@@ -18,16 +18,15 @@ from sqlalchemy import Connection, Engine, Row, select, true
 from ...backends.errors import ExeuntError, StorageError
 from ...backends.schedule import Schedule, parse
 from ..artifacts.base import DamagedArtifact, MissingArtifact
-from ..artifacts.features import STORED, SUFFIX, UnusableFeatures, chunk_bytes, packed
+from ..artifacts.features import FEATURES_SUFFIX, STORED, UnusableFeatures, chunk_bytes, packed_features
 from ..artifacts.files import Files
 from ..database import passwords
 from ..database.errors import Unreachable
-from ..database.retries import patient
+from ..database.retries import retrying
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
 from ..database.transactions import clock, insert_once, reading, writing
 from . import leases, outlines
 from .evaluation_queries import (
-    batches,
     chunks_of,
     evaluation_id,
     evaluation_records,
@@ -38,6 +37,7 @@ from .evaluation_queries import (
     is_own,
     of_study,
     paid_by,
+    query_batches,
     reasons_of,
     schedule_row,
 )
@@ -78,7 +78,7 @@ class EvaluationStore:
         self.engine = engine
         self.files = files
 
-    @patient
+    @retrying
     def add_schedule(self, schedule: Schedule) -> str:
         """Stores what a schedule's digest is of, unless it is there, and returns the digest."""
         row = schedule_row(schedule)
@@ -90,33 +90,33 @@ class EvaluationStore:
         """The schedule with this digest, which must be there."""
         return self.schedules([digest])[digest]
 
-    @patient
+    @retrying
     def schedules(self, digests: Iterable[str]) -> dict[str, Schedule]:
         """The schedules with these digests, by digest; those that are not there are left out."""
         found: dict[str, Schedule] = {}
         with reading(self.engine) as connection:
-            for some in batches(sorted(set(digests))):
+            for some in query_batches(sorted(set(digests))):
                 rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(some)))
                 found |= {row.digest: parse(row.schedule) for row in rows}
         return found
 
-    @patient
+    @retrying
     def stored_schedules(self, study: str) -> dict[str, outlines.StoredSchedule]:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
         with reading(self.engine) as connection:
             return held_schedules(connection, SCHEDULES.c.digest.in_(members))
 
-    @patient
+    @retrying
     def held(self, digests: Iterable[str]) -> dict[str, outlines.StoredSchedule]:
         """The same of the schedules with these digests; those that are not there are left out."""
         found: dict[str, outlines.StoredSchedule] = {}
         with reading(self.engine) as connection:
-            for some in batches(sorted(set(digests))):
+            for some in query_batches(sorted(set(digests))):
                 found |= held_schedules(connection, SCHEDULES.c.digest.in_(some))
         return found
 
-    @patient
+    @retrying
     def claim(
         self,
         key: EvaluationKey,
@@ -142,7 +142,7 @@ class EvaluationStore:
             insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
             token = leases.take(connection, leases.lease_name(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
-            failed = row.failed or (token is not None and leases.is_lost_cause(connection, row.id))
+            failed = row.failed or (token is not None and leases.is_abandoned(connection, row.id))
             reason = reasons_of(connection, [row.id])[row.id][-1] if failed else None
             if failed and token is not None:
                 leases.free(connection, leases.lease_name(key.digest), owner, token)
@@ -150,19 +150,19 @@ class EvaluationStore:
             raise FailedEvaluation(f"evaluation {key.digest[:12]}: {reason}")
         return None if token is None else Claim(key.digest, owner, token, lease_seconds, study)
 
-    @patient
+    @retrying
     def renew(self, claim: Claim) -> None:
         """Starts the claim's lease again. Raises `StaleClaim` if another worker has taken it over."""
         with writing(self.engine) as connection:
             _hold(connection, claim)
 
-    @patient
+    @retrying
     def release(self, claim: Claim) -> None:
         """Gives the claim back, so that another worker need not wait for its lease to end. Again is no error."""
         with writing(self.engine) as connection:
             leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
 
-    @patient
+    @retrying
     def fail(self, claim: Claim, reason: str, final: bool = True) -> None:
         """Notes why the work failed, and gives the claim back. Unless `final`, the evaluation may be claimed again.
 
@@ -179,7 +179,7 @@ class EvaluationStore:
                 connection.execute(EVALUATIONS.update().where(EVALUATIONS.c.id == evaluation).values(failed=True))
             leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
 
-    @patient
+    @retrying
     def commit_chunk(
         self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float, *, last: bool = False
     ) -> None:
@@ -212,7 +212,7 @@ class EvaluationStore:
             if last:
                 leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
 
-    @patient
+    @retrying
     def mend(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
         """Puts features (n, D), sampled again, in the place of a committed chunk's that are damaged or gone.
 
@@ -231,18 +231,20 @@ class EvaluationStore:
 
     def _filed(self, features: NDArray[np.float32], first_image: int) -> dict[str, Any]:
         """The columns of a chunk whose features are a file, which is there for good afterwards."""
-        data = packed(features, first_image)
+        data = packed_features(features, first_image)
         return {
             "first_image": first_image, "num_images": features.shape[0], "width": features.shape[1],
-            "sha256": self.files.put(data, SUFFIX), "features": b"",
+            "sha256": self.files.put(data, FEATURES_SUFFIX), "features": b"",
         }  # fmt: skip
 
     def _require(self, digest: str) -> None:
         """A file without a row, such as this one was until now, may have been collected as garbage."""
-        if not self.files.holds(digest, SUFFIX):
-            raise Unreachable(f"artifacts: {digest}.{SUFFIX} was removed while it was committed. Trying again.")
+        if not self.files.holds(digest, FEATURES_SUFFIX):
+            raise Unreachable(
+                f"artifacts: {digest}.{FEATURES_SUFFIX} was removed while it was committed. Trying again."
+            )
 
-    @patient
+    @retrying
     def missing(self, key: EvaluationKey, images: range) -> list[range]:
         """The parts of `images` that no chunk holds, in order."""
         covered = CHUNKS.c.first_image, CHUNKS.c.num_images
@@ -256,7 +258,7 @@ class EvaluationStore:
             start = row.first_image + row.num_images
         return [*parts, range(start, images.stop)] if start < images.stop else parts
 
-    @patient
+    @retrying
     def features(self, key: EvaluationKey, images: range) -> NDArray[np.float32] | None:
         """The features (n, D) of `images` in order, or None if some are missing.
 
@@ -286,19 +288,19 @@ class EvaluationStore:
         start = max(images.start - row.first_image, 0)
         return stored[start : images.stop - row.first_image].astype(np.float32)
 
-    @patient
+    @retrying
     def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
         """One evaluation as it stands, or None if nobody ever claimed it."""
         with reading(self.engine) as connection:
             return next(evaluation_records(connection, EVALUATIONS.c.digest == key.digest), None)
 
-    @patient
+    @retrying
     def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
         """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
         with reading(self.engine) as connection:
             return list(evaluation_records(connection, of_study(study)))
 
-    @patient
+    @retrying
     def chunks(self, study: str | None = None) -> list[ChunkRecord]:
         """All committed chunks, or those that a study paid for, in the order of their commits."""
         query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(CHUNKS.c.id)
@@ -313,4 +315,4 @@ class EvaluationStore:
 
 
 def _hold(connection: Connection, claim: Claim) -> None:
-    leases.hold(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token, claim.lease_seconds)
+    leases.hold_lease(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token, claim.lease_seconds)

@@ -8,18 +8,18 @@ from typing import Any, Literal, final
 
 from sqlalchemy import Engine, select
 
-from ..artifacts.contents import KINDS, contents
+from ..artifacts.contents import CONTENT_KINDS, contents
 from ..artifacts.files import Files
 from ..database.errors import Unreachable
-from ..database.retries import patient
+from ..database.retries import retrying
 from ..database.tables import FILES
 from ..database.transactions import clock, reading, writing
 
-Kind = Literal["samples", "schedule"]
+FileKind = Literal["samples", "schedule"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class StudyFile:
     """One file of a study.
 
     Attributes:
@@ -44,21 +44,21 @@ class Kept:
     @property
     def suffix(self) -> str:
         """What ends its name."""
-        return KINDS.get(self.kind, "unknown")
+        return CONTENT_KINDS.get(self.kind, "unknown")
 
 
 @final
-class KeptStore:
+class FileStore:
     """Files of studies in the database of an engine, with their contents in its store of files."""
 
     def __init__(self, engine: Engine, files: Files) -> None:
         self.engine = engine
         self.files = files
 
-    @patient
-    def keep(self, study: str, kind: Kind, member: tuple[str, str], about: Mapping[str, Any], data: bytes) -> None:
+    @retrying
+    def keep(self, study: str, kind: FileKind, member: tuple[str, str], about: Mapping[str, Any], data: bytes) -> None:
         """Keeps a file about a member of a study, in place of the one of its kind that may be there."""
-        suffix = KINDS[kind]
+        suffix = CONTENT_KINDS[kind]
         digest = self.files.put(data, suffix)
         key = {"study": study, "kind": kind, "schedule_digest": member[0], "weights_sha256": member[1]}
         values = {"about": dict(about), "num_bytes": len(data), "sha256": digest, "content": ""}
@@ -68,17 +68,17 @@ class KeptStore:
             if not self.files.holds(digest, suffix):
                 raise Unreachable(f"artifacts: {digest}.{suffix} was removed while it was committed. Trying again.")
 
-    @patient
-    def kept(self, study: str, kind: Kind | None = None) -> list[Kept]:
+    @retrying
+    def kept(self, study: str, kind: FileKind | None = None) -> list[StudyFile]:
         """The files of a study, or those of a kind, oldest first."""
-        columns = [FILES.c[name] for name in Kept.__dataclass_fields__]
+        columns = [FILES.c[name] for name in StudyFile.__dataclass_fields__]
         query = select(*columns).where(FILES.c.study == study).order_by(FILES.c.created, FILES.c.schedule_digest)
         with reading(self.engine) as connection:
             rows = connection.execute(query if kind is None else query.where(FILES.c.kind == kind)).all()
-        return [Kept(*row) for row in rows]
+        return [StudyFile(*row) for row in rows]
 
-    @patient
-    def contents(self, file: Kept) -> bytes:
+    @retrying
+    def contents(self, file: StudyFile) -> bytes:
         """A file's contents. Raises `MissingArtifact` or `DamagedArtifact`."""
         key = {"study": file.study, "kind": file.kind}
         key |= {"schedule_digest": file.schedule_digest, "weights_sha256": file.weights_sha256}
@@ -86,8 +86,8 @@ class KeptStore:
             row = dict(connection.execute(select(FILES).filter_by(**key)).mappings().one())
         return contents(FILES, row, self.files)
 
-    @patient
-    def drop(self, study: str, kind: Kind, but: Collection[tuple[str, str]]) -> int:
+    @retrying
+    def drop(self, study: str, kind: FileKind, but: Collection[tuple[str, str]]) -> int:
         """Forgets the files of a kind about all other members, and returns how many; they are collected as garbage."""
         with writing(self.engine) as connection:
             dropped = 0

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from ...backends.errors import InputError
 from ..config.study import StudyConfig
-from ..database.foreign import foreign_rows
+from ..database.foreign import corrupt_rows
 from ..database.schema import NoStudyYet
 from ..database.urls import parse_url
 from .store import open_store
 
 
-def is_there(url: str) -> bool:
+def database_exists(url: str) -> bool:
     """Whether a database can be opened: an SQLite file that exists, or any server's.
 
     Raises:
@@ -26,10 +26,10 @@ def stored_config(url: str, study: str) -> StudyConfig | None:
     Raises:
         InputError: what the URL names is no study database.
     """
-    if not is_there(url):
+    if not database_exists(url):
         return None
     try:
-        with open_store(url, read_only=True) as store, foreign_rows(store.url):
+        with open_store(url, read_only=True) as store, corrupt_rows(store.url):
             return store.studies.config(study) if study in store.studies.names() else None
     except NoStudyYet:
         return None
@@ -41,7 +41,7 @@ def only_study(url: str, study: str | None) -> str:
     Raises:
         InputError: there is none of that name, or there are several and none was named.
     """
-    with open_store(url, read_only=True) as store, foreign_rows(store.url):
+    with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         if study is not None:
             return store.studies.config(study).name
         names = store.studies.names()

@@ -42,7 +42,7 @@ def take(connection: Connection, name: str, owner: str, seconds: float) -> int |
     return row.token + 1
 
 
-def hold(connection: Connection, name: str, owner: str, token: int, seconds: float) -> None:
+def hold_lease(connection: Connection, name: str, owner: str, token: int, seconds: float) -> None:
     """Extends a lease, and keeps it from changing hands until this transaction ends.
 
     Raises:
@@ -78,7 +78,7 @@ def lease_name(evaluation: str) -> str:
     return f"evaluation {evaluation}"
 
 
-def note_losses(connection: Connection, owner: str, reason: str) -> None:
+def note_abandoned(connection: Connection, owner: str, reason: str) -> None:
     """Notes at everything that a lost worker had claimed why it was lost."""
     for row in connection.execute(select(LEASES.c.name, LEASES.c.token).where(LEASES.c.owner == owner)).all():
         kind, _, digest = row.name.partition(" ")
@@ -88,7 +88,7 @@ def note_losses(connection: Connection, owner: str, reason: str) -> None:
             insert_once(connection, FAILURES, {"evaluation_id": found, **values})
 
 
-def is_lost_cause(connection: Connection, evaluation_id: int) -> bool:
+def is_abandoned(connection: Connection, evaluation_id: int) -> bool:
     """Whether an evaluation failed so often since its last chunk that nobody should try again; it has failed then."""
     last = select(func.coalesce(func.max(CHUNKS.c.committed), 0.0)).where(CHUNKS.c.evaluation_id == evaluation_id)
     failures = select(func.count()).where(FAILURES.c.evaluation_id == evaluation_id)

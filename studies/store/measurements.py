@@ -12,9 +12,9 @@ from uuid import uuid4
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, true
 
-from ..database.errors import place
-from ..database.foreign import strange_values
-from ..database.retries import patient
+from ..database.errors import database_label
+from ..database.foreign import corrupt_values
+from ..database.retries import retrying
 from ..database.tables import CALL_TIMINGS, EVALUATIONS, MEMBERS, QUALITIES, THROUGHPUTS, TIMING_KEYS
 from ..database.transactions import clock, insert_once, reading, writing
 from .evaluation_queries import of_study
@@ -30,7 +30,7 @@ class MeasurementStore:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    @patient
+    @retrying
     def put_quality(self, record: QualityRecord) -> None:
         """Stores a value of an evaluation that is there. A value at the same count replaces the one before."""
         numbers = (record.value, record.lower, record.upper, record.standard_error)
@@ -47,7 +47,7 @@ class MeasurementStore:
             connection.execute(QUALITIES.delete().where(*same))
             connection.execute(QUALITIES.insert().values(values))
 
-    @patient
+    @retrying
     def qualities(self, study: str | None = None, since: float = -math.inf) -> list[QualityRecord]:
         """All values, or those of a study's schedules on their weights, in the order in which they were finished.
 
@@ -55,12 +55,12 @@ class MeasurementStore:
         """
         query = select(QUALITIES, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(QUALITIES.c.id)
         query = query if math.isinf(since) else query.where(QUALITIES.c.finished >= since)
-        with strange_values(place(self.engine)):
+        with corrupt_values(database_label(self.engine)):
             with reading(self.engine) as connection:
                 rows = connection.execute(query.where(of_study(study))).all()
             return [_quality(row) for row in rows]
 
-    @patient
+    @retrying
     def put_call_timings(self, key: TimingKey, seconds: Mapping[str, Sequence[float]]) -> None:
         """Stores the raw seconds of kinds of calls. Kinds that are there stay as they are, so that costs don't move."""
         with writing(self.engine, durable=True) as connection:
@@ -70,11 +70,11 @@ class MeasurementStore:
                 values = {"timing_key_id": key_id, "kind_digest": digest, "kind": kind, "seconds": list(raw)}
                 insert_once(connection, CALL_TIMINGS, values | {"measured": clock()})
 
-    @patient
+    @retrying
     def call_timings(self, key: TimingKey) -> dict[str, tuple[float, ...]]:
         """The raw seconds of each kind that was timed under these conditions."""
         query = select(CALL_TIMINGS.c.kind, CALL_TIMINGS.c.seconds).join(TIMING_KEYS).order_by(CALL_TIMINGS.c.id)
-        with strange_values(place(self.engine)):
+        with corrupt_values(database_label(self.engine)):
             with reading(self.engine) as connection:
                 rows = connection.execute(query.where(TIMING_KEYS.c.digest == key.digest)).all()
             return {row.kind: _seconds(row.seconds) for row in rows}
@@ -83,19 +83,19 @@ class MeasurementStore:
         """Stores one end-to-end timing of stored schedules, beside earlier ones."""
         self._put_throughput(record, entry=uuid4().hex)
 
-    @patient
+    @retrying
     def _put_throughput(self, record: ThroughputRecord, entry: str) -> None:
         values = {name: value for name, value in asdict(record).items() if name != "key"}
         with writing(self.engine, durable=True) as connection:
             values |= {"timing_key_id": _timing_key(connection, record.key), "measured": clock(), "entry": entry}
             insert_once(connection, THROUGHPUTS, values)
 
-    @patient
+    @retrying
     def throughputs(self, study: str | None = None) -> list[ThroughputRecord]:
         """All end-to-end timings, or those of a study's schedules on their weights, oldest first."""
         key = [TIMING_KEYS.c[name] for name in TimingKey.__dataclass_fields__]
         query = select(THROUGHPUTS, *key).join(TIMING_KEYS).order_by(THROUGHPUTS.c.id)
-        with strange_values(place(self.engine)):
+        with corrupt_values(database_label(self.engine)):
             with reading(self.engine) as connection:
                 rows = connection.execute(query.where(_timed_for(study))).all()
             return [_throughput(row) for row in rows]

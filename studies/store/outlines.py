@@ -13,11 +13,11 @@ from ...backends.plan import DECODE, SOLVER_STEP, compile_plan
 from ...backends.schedule import Schedule, block_evaluations, canonical, depths, parse
 
 # Of how an outline is worked out, and of the names that plans give to kinds of calls. Others are worked out again.
-VERSION = 1
+_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Outline:
+class ScheduleSummary:
     """A schedule's costs.
 
     Attributes:
@@ -41,7 +41,7 @@ class Outline:
 class StoredSchedule:
     """A schedule in the database: its outline at once, and all of it when it is asked for."""
 
-    outline: Outline
+    summarize: ScheduleSummary
     text: str
 
     @cached_property
@@ -49,9 +49,9 @@ class StoredSchedule:
         return parse(self.text)
 
 
-def hold(schedule: Schedule) -> StoredSchedule:
+def summarized(schedule: Schedule) -> StoredSchedule:
     """A schedule as a database would have it."""
-    return StoredSchedule(outline(schedule), canonical(schedule).decode())
+    return StoredSchedule(summarize(schedule), canonical(schedule).decode())
 
 
 @cache
@@ -61,12 +61,12 @@ def kind_key(kind: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def outline(schedule: Schedule) -> Outline:
+def summarize(schedule: Schedule) -> ScheduleSummary:
     """The outline of a valid schedule; a study asks for those of its baselines again and again."""
     calls = [Counter[str]() for _ in schedule.networks]
     for step in compile_plan(schedule).steps:
         calls[step.network].update(kind_key(call.kind) for call in step.calls)
-    return Outline(
+    return ScheduleSummary(
         digest=schedule.digest,
         num_steps=schedule.num_steps,
         num_blocks=schedule.networks[0].num_blocks,
@@ -76,7 +76,7 @@ def outline(schedule: Schedule) -> Outline:
     )
 
 
-def seconds_of(found: Outline, medians: Mapping[str, float]) -> float | None:
+def batch_seconds(found: ScheduleSummary, medians: Mapping[str, float]) -> float | None:
     """Seconds per batch: the calls of a schedule on one network, the solver's arithmetic, and the decoder, added up.
 
     `medians` has the seconds of each timed kind of call by `kind_key`. None where a kind isn't timed.
@@ -89,10 +89,10 @@ def seconds_of(found: Outline, medians: Mapping[str, float]) -> float | None:
     return called + found.num_steps * medians[fixed[0]] + medians[fixed[1]]
 
 
-def to_json(found: Outline) -> dict[str, Any]:
+def summary_to_json(found: ScheduleSummary) -> dict[str, Any]:
     """As it is stored."""
     return {
-        "version": VERSION,
+        "version": _VERSION,
         "num_steps": found.num_steps,
         "num_blocks": found.num_blocks,
         "block_evaluations": found.block_evaluations,
@@ -101,9 +101,9 @@ def to_json(found: Outline) -> dict[str, Any]:
     }
 
 
-def from_json(digest: str, stored: Mapping[str, Any]) -> Outline:
-    """The inverse of `to_json`, for one of this version."""
-    return Outline(
+def summary_from_json(digest: str, stored: Mapping[str, Any]) -> ScheduleSummary:
+    """The inverse of `summary_to_json`, for one of this version."""
+    return ScheduleSummary(
         digest=digest,
         num_steps=stored["num_steps"],
         num_blocks=stored["num_blocks"],
@@ -115,6 +115,6 @@ def from_json(digest: str, stored: Mapping[str, Any]) -> Outline:
 
 def stored_schedule(digest: str, text: str, stored: Mapping[str, Any] | None) -> StoredSchedule:
     """A schedule as the database has it, with an outline of this version."""
-    if stored is not None and stored["version"] == VERSION:
-        return StoredSchedule(from_json(digest, stored), text)
-    return StoredSchedule(outline(parse(text)), text)
+    if stored is not None and stored["version"] == _VERSION:
+        return StoredSchedule(summary_from_json(digest, stored), text)
+    return StoredSchedule(summarize(parse(text)), text)

@@ -11,7 +11,7 @@ from ..artifacts.files import Files
 from ..database.engine import open_engine
 from ..database.schema import engine_url
 from .evaluations import EvaluationStore
-from .files import KeptStore
+from .files import FileStore
 from .measurements import MeasurementStore
 from .studies import StudyStore
 
@@ -25,7 +25,7 @@ class Store:
     measurements: MeasurementStore
     studies: StudyStore
     files: Files
-    kept: KeptStore
+    kept: FileStore
 
     @property
     def url(self) -> str:
@@ -58,5 +58,5 @@ def store_on(engine: Engine, artifacts: str | None = None) -> Store:
         measurements=MeasurementStore(engine),
         studies=StudyStore(engine),
         files=files,
-        kept=KeptStore(engine, files),
+        kept=FileStore(engine, files),
     )

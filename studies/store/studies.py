@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Engine, distinct, func, select
 
 from ...backends.errors import InputError
 from ...backends.schedule import Schedule
-from ..config.reading import from_dict, refuse_difference, to_dict
-from ..config.rules import nearest
+from ..config.reading import config_from_dict, config_to_dict, refuse_difference
+from ..config.rules import nearest_setting
 from ..config.study import StudyConfig
-from ..database.errors import place
-from ..database.retries import patient
+from ..database.errors import database_label
+from ..database.retries import retrying
 from ..database.tables import CHUNKS, EVALUATIONS, MEMBERS, SCHEDULES, STUDIES, THROUGHPUTS, WORKERS
 from ..database.transactions import clock, insert_once, reading, writing
 from .evaluation_queries import began, insert_member, of_study, paid_by, schedule_row
@@ -31,13 +31,13 @@ class StudyStore:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    @patient
+    @retrying
     def names(self) -> list[str]:
         """The names of all studies, oldest first."""
         with reading(self.engine) as connection:
             return list(connection.execute(select(STUDIES.c.name).order_by(STUDIES.c.created)).scalars())
 
-    @patient
+    @retrying
     def put_config(self, config: StudyConfig, pins: Mapping[str, str] | None = None) -> None:
         """Starts a study, or resumes one, whose settings may then differ only where no number depends on them.
 
@@ -48,48 +48,48 @@ class StudyStore:
             InputError: resuming with this would change a number; the message shows the differences.
         """
         pins = dict(pins or {})
-        values = {"config": to_dict(config), "pins": pins}
+        values = {"config": config_to_dict(config), "pins": pins}
         with writing(self.engine, durable=True) as connection:
             insert_once(connection, STUDIES, {"name": config.name, **values, "created": clock()})
             stored = connection.execute(_study(config.name).with_for_update()).one()
             _refuse_other_pins(config.name, stored.pins, pins)
             same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
-            refuse_difference(from_dict(stored.config), config, same)
+            refuse_difference(config_from_dict(stored.config), config, same)
             values["pins"] = stored.pins | pins
             connection.execute(STUDIES.update().where(STUDIES.c.name == config.name).values(values))
 
-    @patient
+    @retrying
     def check_config(self, config: StudyConfig, pins: Mapping[str, str], free: Collection[str] = ()) -> None:
         """Raises `InputError` unless a study's settings and their pins are these, but for settings named in `free`."""
         with reading(self.engine) as connection:
             stored = connection.execute(_study(config.name)).one()
         _refuse_other_pins(config.name, stored.pins, pins)
         same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
-        refuse_difference(from_dict(stored.config), config, [*same, *free])
+        refuse_difference(config_from_dict(stored.config), config, [*same, *free])
 
-    @patient
+    @retrying
     def config(self, study: str) -> StudyConfig:
         """The configuration of a study. Raises `InputError`, with the nearest name, if there is none of that name."""
         with reading(self.engine) as connection:
             row = connection.execute(_study(study)).one_or_none()
         if row is None:
-            raise _unknown(study, self.names(), place(self.engine))
-        return from_dict(row.config)
+            raise _unknown(study, self.names(), database_label(self.engine))
+        return config_from_dict(row.config)
 
     def require(self, study: str) -> str:
         """The study's name. Raises `InputError`, with the nearest name, if there is none of that name."""
         names = self.names()
         if study not in names:
-            raise _unknown(study, names, place(self.engine))
+            raise _unknown(study, names, database_label(self.engine))
         return study
 
-    @patient
+    @retrying
     def pins(self, study: str) -> dict[str, str]:
         """The digests of what the settings of a study name."""
         with reading(self.engine) as connection:
             return dict(connection.execute(_study(study)).one().pins)
 
-    @patient
+    @retrying
     def add_member(self, study: str, member: Member, schedule: Schedule | None = None) -> None:
         """Adds a schedule to a study, which must be stored, or is with `schedule`. The same again changes nothing."""
         row = None if schedule is None else schedule_row(schedule)
@@ -98,7 +98,7 @@ class StudyStore:
                 insert_once(connection, SCHEDULES, row)
             insert_member(connection, study, member)
 
-    @patient
+    @retrying
     def members(self, study: str) -> list[Member]:
         """The members of a study, in the order in which they were added."""
         columns = [MEMBERS.c[name] for name in Member.__dataclass_fields__]
@@ -106,7 +106,7 @@ class StudyStore:
             rows = connection.execute(select(*columns).where(MEMBERS.c.study == study).order_by(MEMBERS.c.id)).all()
         return [Member(*row) for row in rows]
 
-    @patient
+    @retrying
     def workers(self, study: str) -> list[WorkerRecord]:
         """The workers that a study has and had, oldest first."""
         columns = [WORKERS.c[name] for name in WorkerRecord.__dataclass_fields__]
@@ -116,7 +116,7 @@ class StudyStore:
             ).all()
         return [WorkerRecord(*row) for row in rows]
 
-    @patient
+    @retrying
     def environment(self, study: str) -> dict[str, str]:
         """What a study times in: device, versions, threads. Unless a worker said so, its newest one's; or empty."""
         query = select(WORKERS.c.environment).where(WORKERS.c.study == study).order_by(WORKERS.c.started.desc())
@@ -126,7 +126,7 @@ class StudyStore:
                 return json.loads(row.pins[TARGET])
             return dict(connection.execute(query).scalars().first() or {})
 
-    @patient
+    @retrying
     def progress(self, study: str) -> Progress:
         """What a study has spent and has, from its committed rows."""
         with reading(self.engine) as connection:
@@ -139,7 +139,7 @@ class StudyStore:
 
 
 def _unknown(study: str, names: list[str], where: str) -> InputError:
-    hint = nearest(study, names) if names else "It holds none yet: start one with `exeunt optimize`."
+    hint = nearest_setting(study, names) if names else "It holds none yet: start one with `exeunt optimize`."
     return InputError(f"study: `{study}` is not in {where}. {hint}")
 
 

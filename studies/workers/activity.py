@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, distinct, func, select
 
-from ..database.retries import patiently
+from ..database.retries import retry
 from ..database.tables import EVALUATIONS, FAILURES, LEASES, MEMBERS, ORDERS, QUALITIES, STUDIES, WORKERS
 from ..database.transactions import clock, reading
 from ..store.leases import lease_name
@@ -39,7 +39,7 @@ class LivingWorker:
 
 
 @dataclass(frozen=True)
-class Mishap:
+class Failure:
     """An evaluation that failed, or a worker that ended before its study did.
 
     Attributes:
@@ -73,7 +73,7 @@ class Activity:
     workers_lost: int
     trials_lately: int
     lately_seconds: float
-    mishaps: tuple[Mishap, ...]
+    mishaps: tuple[Failure, ...]
 
     @property
     def trials_per_hour(self) -> float | None:
@@ -88,7 +88,7 @@ def activity(store: Store, study: str, search_seed: int) -> Activity:
         with reading(store.engine) as connection:
             return _activity(connection, study, search_seed)
 
-    return patiently(store.engine, ask)
+    return retry(store.engine, ask)
 
 
 def _activity(connection: Connection, study: str, search_seed: int) -> Activity:
@@ -155,13 +155,13 @@ def _measured(connection: Connection, study: str, search_seed: int, since: float
     return connection.execute(query).scalar_one()
 
 
-def _mishaps(connection: Connection, study: str, dead: dict[str, str]) -> tuple[Mishap, ...]:
+def _mishaps(connection: Connection, study: str, dead: dict[str, str]) -> tuple[Failure, ...]:
     failures, workers = _failures(connection, study), _departures(connection, study, dead)
-    found = [Mishap(at, label, reason) for at, _, label, reason in failures]
+    found = [Failure(at, label, reason) for at, _, label, reason in failures]
     for at, owner, reason in workers:
         # What a worker was lost at, or left for, is said there already.
         if not any(owner == each and reason in said for _, each, _, said in failures):
-            found.append(Mishap(at, f"worker {owner}", reason))
+            found.append(Failure(at, f"worker {owner}", reason))
     return tuple(sorted(found, key=lambda each: each.at)[-LAST_MISHAPS:])
 
 

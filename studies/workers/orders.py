@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from sqlalchemy import select
 
-from ..database.retries import patiently
+from ..database.retries import retry
 from ..database.tables import ORDERS
 from ..database.transactions import clock, reading, writing
 from ..store.store import Store
@@ -16,7 +16,7 @@ Wanted = Literal["pause", "stop"]
 
 
 @dataclass(frozen=True)
-class Order:
+class ControlRequest:
     """Workers finish and commit what they are at, give back their claims, and then wait (`pause`) or end (`stop`).
 
     `since` is the database's clock in seconds since 1970.
@@ -26,7 +26,7 @@ class Order:
     since: float
 
 
-def give_order(store: Store, study: str, wanted: Wanted) -> None:
+def request(store: Store, study: str, wanted: Wanted) -> None:
     """Wants it of every worker that the study has or gets, in place of what was wanted before.
 
     Raises:
@@ -39,7 +39,7 @@ def give_order(store: Store, study: str, wanted: Wanted) -> None:
             connection.execute(ORDERS.insert().values(study=study, wanted=wanted, since=clock()))
 
     store.studies.require(study)
-    patiently(store.engine, give)
+    retry(store.engine, give)
 
 
 def withdraw_order(store: Store, study: str) -> bool:
@@ -49,15 +49,15 @@ def withdraw_order(store: Store, study: str) -> bool:
         with writing(store.engine, durable=True) as connection:
             return connection.execute(ORDERS.delete().where(ORDERS.c.study == study)).rowcount > 0
 
-    return patiently(store.engine, withdraw)
+    return retry(store.engine, withdraw)
 
 
-def order(store: Store, study: str) -> Order | None:
+def order(store: Store, study: str) -> ControlRequest | None:
     """What is wanted of a study's workers now; None: that they work."""
 
-    def ask() -> Order | None:
+    def ask() -> ControlRequest | None:
         with reading(store.engine) as connection:
             row = connection.execute(select(ORDERS).where(ORDERS.c.study == study)).one_or_none()
-        return None if row is None else Order(cast(Wanted, row.wanted), row.since)
+        return None if row is None else ControlRequest(cast(Wanted, row.wanted), row.since)
 
-    return patiently(store.engine, ask)
+    return retry(store.engine, ask)

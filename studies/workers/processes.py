@@ -18,7 +18,7 @@ ZOMBIE = "zombie"
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessIdentity:
     """A process of some machine. `boot`, `namespace` and `started` are empty where the system does not tell."""
 
     host: str
@@ -36,9 +36,9 @@ class Process:
         return not _exists(self.pid) or _start_time(self.pid) not in (self.started, UNKNOWN)
 
 
-def this_process() -> Process:
+def this_process() -> ProcessIdentity:
     """The process that asks."""
-    return Process(socket.gethostname(), os.getpid(), _boot(), _namespace(), _start_time(os.getpid()))
+    return ProcessIdentity(socket.gethostname(), os.getpid(), _boot(), _namespace(), _start_time(os.getpid()))
 
 
 @cache

@@ -16,7 +16,7 @@ STATES = (BASELINES, SEARCHING, FRONT, FINISHED)
 
 
 @dataclass(frozen=True)
-class Grant:
+class BudgetShare:
     """A budget that was given to a study at a moment.
 
     Attributes:
@@ -34,11 +34,11 @@ class Grant:
     images: int
 
 
-NOTHING = Grant("", "", 0.0, 0, 0)
+NOTHING = BudgetShare("", "", 0.0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Choice:
+class FrontChoice:
     """The schedules that are measured again at the end of a grant: digests and names of weights, the baseline first.
 
     `measured` says that the end is reached.
@@ -49,31 +49,31 @@ class Choice:
     measured: bool = False
 
 
-def grant_of(study: optuna.Study) -> Grant | None:
+def grant_of(study: optuna.Study) -> BudgetShare | None:
     """The newest budget that a study was given."""
     return grant_and_choice(study)[0]
 
 
-def grant_and_choice(study: optuna.Study) -> tuple[Grant | None, Choice | None]:
+def grant_and_choice(study: optuna.Study) -> tuple[BudgetShare | None, FrontChoice | None]:
     """The newest budget that a study was given, and what it compares in its end; None while it searches."""
     attributes = study.user_attrs
     if GRANT not in attributes:
         return None, None
-    return Grant(**attributes[GRANT]), _choice(attributes)
+    return BudgetShare(**attributes[GRANT]), _choice(attributes)
 
 
-def give(study: optuna.Study, grant: Grant) -> None:
+def give(study: optuna.Study, grant: BudgetShare) -> None:
     """Gives a study another budget, which it begins to spend."""
     study.set_user_attr(STATE, BASELINES)
     study.set_user_attr(GRANT, asdict(grant))
 
 
-def choice_of(study: optuna.Study) -> Choice | None:
+def choice_of(study: optuna.Study) -> FrontChoice | None:
     """What the study compares in the end of its newest budget; None while it searches."""
     return grant_and_choice(study)[1]
 
 
-def choose(study: optuna.Study, choice: Choice) -> None:
+def publish_choice(study: optuna.Study, choice: FrontChoice) -> None:
     """Says what is compared, or that it was measured."""
     study.set_user_attr(CHOICE, asdict(choice))
 
@@ -91,8 +91,10 @@ def enter(study: optuna.Study, state: str, *, beside_others: bool) -> None:
         study.set_user_attr(STATE, state)
 
 
-def _choice(attributes: dict[str, Any]) -> Choice | None:
+def _choice(attributes: dict[str, Any]) -> FrontChoice | None:
     found = attributes.get(CHOICE)
     if found is None or found["grant"] != attributes[GRANT]["id"]:
         return None
-    return Choice(found["grant"], tuple((digest, weights) for digest, weights in found["compared"]), found["measured"])
+    return FrontChoice(
+        found["grant"], tuple((digest, weights) for digest, weights in found["compared"]), found["measured"]
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import case, func, select
 
-from ..database.retries import patiently
+from ..database.retries import retry
 from ..database.tables import CHUNKS, WORKERS
 from ..database.transactions import clock, reading
 from ..store.evaluation_queries import paid_by
@@ -20,7 +20,7 @@ def now(store: Store) -> float:
         with reading(store.engine) as connection:
             return float(connection.execute(select(clock())).scalar_one())
 
-    return patiently(store.engine, read)
+    return retry(store.engine, read)
 
 
 def images_spent(store: Store, study: str) -> int:
@@ -31,7 +31,7 @@ def images_spent(store: Store, study: str) -> int:
         with reading(store.engine) as connection:
             return int(connection.execute(query).scalar_one())
 
-    return patiently(store.engine, read)
+    return retry(store.engine, read)
 
 
 def seconds_at_work(store: Store, study: str, since: float) -> float:
@@ -48,7 +48,7 @@ def seconds_at_work(store: Store, study: str, since: float) -> float:
         with reading(store.engine) as connection:
             return [(row[0], row[1]) for row in connection.execute(query)]
 
-    return covered(patiently(store.engine, read), since)
+    return covered(retry(store.engine, read), since)
 
 
 def covered(spans: Iterable[tuple[float, float]], since: float) -> float:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from ..config.budget import Budget, parse_budget
-from ..database.foreign import foreign_rows
+from ..database.foreign import corrupt_rows
 from ..database.optuna.queries import marked_trials, study_attributes, trial_counts
 from ..database.transactions import reading
 from ..store.records import Progress
 from ..store.store import Store, open_store
-from .shared_state import FINISHED, GRANT, STATE, Grant
+from .shared_state import FINISHED, GRANT, STATE, BudgetShare
 from .spending import seconds_at_work
 from .trials import RETRY_OF
 
@@ -17,7 +17,7 @@ LEAST_SHARE = 0.4
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyStatus:
     """How a study stands.
 
     Attributes:
@@ -53,7 +53,7 @@ class Standing:
         )
 
 
-def standing(store: Store, study: str) -> Standing:
+def standing(store: Store, study: str) -> StudyStatus:
     """How a study of an open database stands."""
     with reading(store.engine) as connection:
         trials, states = trial_counts(connection, study), study_attributes(connection, STATE, study)
@@ -61,11 +61,11 @@ def standing(store: Store, study: str) -> Standing:
         others = marked_trials(connection, "label", study) + marked_trials(connection, RETRY_OF, study)
     counts, progress = trials.get(study, {}), store.studies.progress(study)
     asked = sum(counts.values()) - counts.get("waiting", 0) - others
-    rest = _rest(store, study, Grant(**grants[study]), asked, progress.images) if study in grants else None
-    return Standing(str(states.get(study, "not started")), counts, progress, rest)
+    rest = _rest(store, study, BudgetShare(**grants[study]), asked, progress.images) if study in grants else None
+    return StudyStatus(str(states.get(study, "not started")), counts, progress, rest)
 
 
-def _rest(store: Store, study: str, grant: Grant, asked: int, images: int) -> Budget:
+def _rest(store: Store, study: str, grant: BudgetShare, asked: int, images: int) -> Budget:
     """What all workers together have left of a budget that was given."""
     budget, seconds = parse_budget(grant.budget, rest=True), seconds_at_work(store, study, grant.started)
     return Budget(
@@ -75,7 +75,7 @@ def _rest(store: Store, study: str, grant: Grant, asked: int, images: int) -> Bu
     )
 
 
-def standing_at(url: str, study: str) -> Standing:
+def read_status(url: str, study: str) -> StudyStatus:
     """How a study of a database at a URL stands, read without changing anything."""
-    with open_store(url, read_only=True) as store, foreign_rows(store.url):
+    with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         return standing(store, study)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ..database.retries import patiently
+from ..database.retries import retry
 from ..database.tables import STUDIES, WORKERS
 from ..database.transactions import reading, writing
 from ..store.store import Store
@@ -29,17 +29,17 @@ def target(store: Store, study: str) -> Environment | None:
         with reading(store.engine) as connection:
             return _pinned(_pins(connection, study))
 
-    return patiently(store.engine, read)
+    return retry(store.engine, read)
 
 
-def is_manned(store: Store, study: str, environment: Environment) -> bool:
+def has_timing_worker(store: Store, study: str, environment: Environment) -> bool:
     """Whether any worker of a study lives in an environment."""
 
     def read() -> bool:
         with reading(store.engine) as connection:
             return _is_manned(connection, study, environment, but="")
 
-    return patiently(store.engine, read)
+    return retry(store.engine, read)
 
 
 def take_target(store: Store, study: str, environment: Mapping[str, Any], owner: str, *, move: bool) -> Environment:
@@ -63,7 +63,7 @@ def take_target(store: Store, study: str, environment: Mapping[str, Any], owner:
             connection.execute(STUDIES.update().where(STUDIES.c.name == study).values(pins=pins))
             return dict(environment)
 
-    return patiently(store.engine, take)
+    return retry(store.engine, take)
 
 
 def _pins(connection: Connection, study: str, lock: bool = False) -> dict[str, str]:

@@ -17,10 +17,10 @@ from optuna import Study, Trial
 from optuna.trial import FrozenTrial, TrialState
 
 from ..database.optuna.queries import marks_of_running
-from ..database.retries import patiently
+from ..database.retries import retry
 from ..database.transactions import reading, storage_errors
 from ..store.store import Store
-from .turns import turn
+from .turns import exclusive
 from .workers import Worker, bury_dead_workers, living_workers, unended_workers
 
 OWNER = "exeunt:owner"
@@ -50,10 +50,10 @@ class TrialKeeper:
 
         Each one's parameters are enqueued again, up to three attempts; if another worker is at it, nothing is done.
         """
-        patiently(self._store.engine, lambda: bury_dead_workers(self._store))
+        retry(self._store.engine, lambda: bury_dead_workers(self._store))
         if not self._dead():
             return []
-        with turn(self._store, f"trials {self._study.study_name}", self._worker) as mine:
+        with exclusive(self._store, f"trials {self._study.study_name}", self._worker) as mine:
             dead = self._dead() if mine else []
             for trial in dead:
                 self._end(trial, trial.user_attrs.get(ATTEMPT, 1) + 1)
@@ -71,7 +71,7 @@ class TrialKeeper:
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if not running:
             return []
-        alive = patiently(self._store.engine, lambda: living_workers(self._store, self._study.study_name))
+        alive = retry(self._store.engine, lambda: living_workers(self._store, self._study.study_name))
         return [trial for trial in running if self._is_dead(trial, alive)]
 
     def _is_dead(self, trial: FrozenTrial, alive: list[str]) -> bool:
@@ -98,7 +98,7 @@ class TrialKeeper:
 
 
 @dataclass(frozen=True)
-class Survey:
+class PeerSnapshot:
     """What there was at one moment.
 
     Attributes:
@@ -112,15 +112,15 @@ class Survey:
     orphans: int
 
 
-def survey(store: Store, study: str) -> Survey:
+def peer_snapshot(store: Store, study: str) -> PeerSnapshot:
     """Looks at a study's workers and trials. Whoever asks for a trial is among the workers by then."""
 
-    def look() -> Survey:
+    def look() -> PeerSnapshot:
         with reading(store.engine) as connection:
             workers = unended_workers(connection)
             owners = marks_of_running(connection, OWNER, study)
         dead = frozenset(each.owner for each in workers if each.dead is not None)
         alive = frozenset(each.owner for each in workers if each.study == study) - dead
-        return Survey(alive, dead, sum(1 for owner in owners if owner not in alive))
+        return PeerSnapshot(alive, dead, sum(1 for owner in owners if owner not in alive))
 
-    return patiently(store.engine, look)
+    return retry(store.engine, look)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from ...backends.errors import StorageError
-from ..database.retries import patiently
+from ..database.retries import retry
 from ..database.transactions import writing
 from ..store import leases
 from ..store.store import Store
@@ -14,12 +14,12 @@ from .workers import Worker
 
 
 @contextmanager
-def turn(store: Store, name: str, worker: Worker) -> Generator[bool]:
+def exclusive(store: Store, name: str, worker: Worker) -> Generator[bool]:
     """Whether it is this worker's turn, for as long as the block lasts; False while another one has it.
 
     The worker's heartbeats keep the turn, and its death ends it. Not re-entrant: within the block it is taken.
     """
-    token = patiently(store.engine, lambda: _take(store, name, worker))
+    token = retry(store.engine, lambda: _take(store, name, worker))
     try:
         yield token is not None
     finally:

@@ -16,7 +16,7 @@ from ..database.tables import WORKERS
 from ..database.transactions import clock, reading, writing
 from ..store import leases
 from ..store.store import Store
-from .processes import Process, this_process
+from .processes import ProcessIdentity, this_process
 
 BEATS = 4  # heartbeats a lease: three may fail before others take over
 FINISHED = "finished"
@@ -146,8 +146,8 @@ def unended_workers(connection: Connection, lock: bool = False) -> list[Unended]
     ]
 
 
-def _process(row: Row[Any]) -> Process:
-    return Process(row.host, row.pid, row.boot, row.namespace, row.process_started)
+def _process(row: Row[Any]) -> ProcessIdentity:
+    return ProcessIdentity(row.host, row.pid, row.boot, row.namespace, row.process_started)
 
 
 def _end(connection: Connection, owner: str, reason: str) -> None:
@@ -155,6 +155,6 @@ def _end(connection: Connection, owner: str, reason: str) -> None:
     ended = WORKERS.c.heartbeat if reason in (GONE, SILENT) else clock()
     values = {"ended": ended, "reason": reason}
     if reason in (GONE, SILENT):
-        leases.note_losses(connection, owner, reason)
+        leases.note_abandoned(connection, owner, reason)
     connection.execute(WORKERS.update().where(WORKERS.c.owner == owner, WORKERS.c.ended.is_(None)).values(values))
     leases.free_all(connection, owner)

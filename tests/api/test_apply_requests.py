@@ -174,7 +174,9 @@ class OwnLoop:
             yield x
 
     def sampled(self, seed: int) -> Tensor:
-        return sampling.run([self.bench.network], self.schedule, self.bench.noise(seed), [], torch.tensor([0, 1]))
+        return sampling.sample_batch(
+            [self.bench.network], self.schedule, self.bench.noise(seed), [], torch.tensor([0, 1])
+        )
 
 
 def last(steps: Iterator[Tensor]) -> Tensor:

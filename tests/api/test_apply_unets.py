@@ -69,7 +69,7 @@ def piped(pipe: Any, network: DiffusersNetwork, seed: int, **arguments: Any) -> 
 def sampled(network: DiffusersNetwork, schedule: Schedule, seed: int) -> Tensor:
     noise = torch.randn(2, *network.sample_shape, generator=torch.Generator().manual_seed(seed))
     conditions = None if network.condition_kind == "none" else torch.tensor([0, 1])
-    latents = loop.run([network], schedule, noise, [], conditions)
+    latents = loop.sample_batch([network], schedule, noise, [], conditions)
     return latents if conditions is not None else (latents / 2 + 0.5).clamp(0, 1)
 
 

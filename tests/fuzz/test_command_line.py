@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from exeunt.backends import schedule
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli.main import cli
-from exeunt.searcher.measuring.setup import Laboratory, read_proposals, set_up
+from exeunt.searcher.measuring.setup import StudySetup, load_setup, read_proposals
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override, parse_assignment
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.engine import open_engine
 from exeunt.studies.database.urls import parse_url, read_url, storage_url
-from exeunt.studies.store.find import is_there
+from exeunt.studies.store.find import database_exists
 from hostile import bounded, damaged, mutated, quick, survives
 from hypothesis import given
 from hypothesis import strategies as st
 
-NETWORK = load("closed-form")
+NETWORK = load_network("closed-form")
 SCHEDULE = schedule.dumps(make_schedule(NETWORK.signature, NETWORK.noise, NETWORK.prediction, num_steps=4))
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 PARTS = st.lists(st.sampled_from(["4m", "1h", "-", ",", "100-trials", "20k-images", "9" * 400, "e", "nan", " "]))
@@ -65,19 +65,19 @@ def test_numbers_by_hand_are_taken_or_refused(numbers: str, tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> StudySetup:
     path = tmp_path_factory.mktemp("real") / "real.npz"
     np.savez(path, images=np.random.default_rng(0).integers(0, 255, (64, 4, 4, 3), np.uint8))
     settings = {
         "checkpoint.path": "closed-form", "quality.metric": "fd-pixels", "throughput.device": "cpu",
         "checkpoint.baseline_weights": (), "quality.reference": str(path),
     }  # fmt: skip
-    return set_up(override(StudyConfig(), settings))
+    return load_setup(override(StudyConfig(), settings))
 
 
 @quick(25)
 @given(data=st.data())
-def test_proposals_are_taken_or_refused(data: st.DataObject, laboratory: Laboratory, tmp_path: Path) -> None:
+def test_proposals_are_taken_or_refused(data: st.DataObject, laboratory: StudySetup, tmp_path: Path) -> None:
     (tmp_path / "good.schedule.json").write_text(SCHEDULE)
     document = data.draw(mutated(json.loads(SCHEDULE)))
     (tmp_path / "bad.schedule.json").write_text(json.dumps(document))
@@ -97,7 +97,7 @@ def test_files_with_a_url_are_read_or_refused(data: bytes, tmp_path: Path) -> No
     path=st.one_of(st.text(max_size=12), st.sampled_from(["~0", "~~", "a" * 300, "/a" * 5000, "/dev/null", "\udc80"]))
 )
 def test_paths_of_databases_are_looked_at_or_refused(path: str) -> None:
-    survives(lambda: is_there(storage_url(path)))
+    survives(lambda: database_exists(storage_url(path)))
     survives(lambda: open_engine(storage_url(path), read_only=True))
 
 

@@ -21,7 +21,7 @@ from exeunt.searcher import runner
 from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.foreign import foreign_rows
+from exeunt.studies.database.foreign import corrupt_rows
 from exeunt.studies.database.tables import FILES
 from exeunt.studies.store.store import Store, open_store
 from hostile import bounded, damaged, mutated, quick, survives, thorough
@@ -244,7 +244,7 @@ def show_kept(store: Store, view: StudyView, about: Any, picture: bytes) -> Grid
     store.kept.keep("small", "samples", (key[0], weights), {}, picture)
     with store.engine.begin() as connection:
         connection.execute(FILES.update().values(about=about))
-    with foreign_rows(store.url):
+    with corrupt_rows(store.url):
         grid = kept_grid(view, [Highlight("the full schedule", view.full)] if view.full else [], store, seed=7)
         if grid is not None:
             draw_samples(grid)

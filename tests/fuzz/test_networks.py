@@ -10,9 +10,9 @@ import torch
 from exeunt.backends.networks.autoencoder import Autoencoder
 from exeunt.backends.networks.decoders import KLDecoder
 from exeunt.backends.networks.dit import DiT
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.quality.extractors import load_extractor
-from exeunt.searcher.measuring.defaults import fit
+from exeunt.searcher.measuring.defaults import resolve_defaults
 from exeunt.searcher.spaces.full_schedule import make_frame
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -57,8 +57,8 @@ def write(folder: Path, described: Any) -> Path:
 
 def read(path: Path) -> None:
     """Loads a network, and makes its full schedule."""
-    network = load(str(path))
-    make_frame(network, fit(CONFIG, network).baseline)
+    network = load_network(str(path))
+    make_frame(network, resolve_defaults(CONFIG, network).baseline)
     network.check_decodes()
 
 
@@ -76,7 +76,7 @@ def test_mutated_metadata_is_read_or_refused(described: Any, folder: Path) -> No
 @pytest.mark.parametrize("name", ["../autoencoder.safetensors", "/etc/passwd", "", ".", 3, None, ["a"], "a\0"])
 def test_an_autoencoder_lies_beside_its_network(name: Any, folder: Path) -> None:
     path = write(folder, DESCRIBED | {"latent": DESCRIBED["latent"] | {"autoencoder": name}})
-    refuses(lambda: load(str(path)))
+    refuses(lambda: load_network(str(path)))
 
 
 def test_more_train_indices_than_memory_are_refused(folder: Path) -> None:

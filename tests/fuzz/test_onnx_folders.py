@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exeunt.backends.formats.onnx.export import export
-from exeunt.backends.networks.registry import load
+from exeunt.backends.formats.onnx.export import export_onnx
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import REUSE, RUN
 from exeunt.backends.solvers.tables import make_schedule
 from hostile import bounded, damaged, mutated, quick
@@ -27,12 +27,12 @@ pytestmark = pytest.mark.slow  # making the folder takes as long as all other fi
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A schedule of three steps that reuses what a block made, on the closed-form network."""
-    network = load("closed-form")
+    network = load_network("closed-form")
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=3)
     row = (*(RUN,) * (network.num_blocks - 1), REUSE)
     schedule = replace(full, steps=(full.steps[0], replace(full.steps[1], blocks=row), full.steps[2]))
     path = tmp_path_factory.mktemp("onnx") / "folder"
-    export([network], schedule, path)
+    export_onnx([network], schedule, path)
     return path
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny_pipelines
 from exeunt.backends.checkpoints.inspect import identify, inspect
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.quality.extractors import load_extractor
 from exeunt.backends.quality.reference_images import Preparation, read_image
 from exeunt.backends.quality.references import load_reference, reference_of_images, save_reference
@@ -210,7 +210,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_folder(folder: Path) -> None:
-    for read in (lambda: inspect(folder), lambda: identify(folder), lambda: load(str(folder))):
+    for read in (lambda: inspect(folder), lambda: identify(folder), lambda: load_network(str(folder))):
         survives(read)
 
 
@@ -264,7 +264,7 @@ ENORMOUS = [
 def test_a_network_of_absurd_size_is_refused(changes: dict[str, int], pipeline: Path) -> None:
     config = json.loads((pipeline / "transformer/config.json").read_text())
     data = json.dumps(config | changes).encode()
-    changed(pipeline, "transformer/config.json", data, lambda: refuses(lambda: load(str(pipeline))) and None)
+    changed(pipeline, "transformer/config.json", data, lambda: refuses(lambda: load_network(str(pipeline))) and None)
 
 
 def test_code_in_a_folder_is_not_run(pipeline: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.network import Network
-from exeunt.backends.networks.registry import load
-from exeunt.searcher.measuring.defaults import fit
+from exeunt.backends.networks.registry import load_network
+from exeunt.searcher.measuring.defaults import resolve_defaults
 from exeunt.searcher.spaces.full_schedule import make_frame
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -45,14 +45,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 
 def read(folder: Path) -> Network:
     """Loads a network, and makes its full schedule."""
-    network = load(str(folder), **SIZES.get(folder.name, {}))
-    make_frame(network, fit(CONFIG, network).baseline)
+    network = load_network(str(folder), **SIZES.get(folder.name, {}))
+    make_frame(network, resolve_defaults(CONFIG, network).baseline)
     network.check_decodes()
     return network
 
 
 def embed(folder: Path) -> None:
-    network = load(str(folder), **SIZES.get(folder.name, {}))
+    network = load_network(str(folder), **SIZES.get(folder.name, {}))
     network.embed(["a red bicycle", "b"])
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 DATA = b"features" * 100
-NAME = f"{base.digest_of(DATA)}.f16"
+NAME = f"{base.sha256_of(DATA)}.f16"
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from exeunt.backends import schedule
 from exeunt.backends.formats.registry import FORMATS, sniff
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling import conditions, prompts
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.studies.config.reading import from_dict, from_toml, to_dict
+from exeunt.studies.config.reading import config_from_dict, config_to_dict, from_toml
 from exeunt.studies.config.study import StudyConfig
 from hostile import ODD, damaged, mutated, quick, refuses, survives, thorough
 from hypothesis import given
 from hypothesis import strategies as st
 
-NETWORK = load("closed-form")
+NETWORK = load_network("closed-form")
 BASE = make_schedule(NETWORK.signature, NETWORK.noise, NETWORK.prediction, num_steps=4)
 BLOCKS, STEPS = NETWORK.num_blocks, BASE.num_steps
 SCHEDULE = schedule.dumps(BASE)
@@ -56,14 +56,14 @@ def read_any_format(text: str) -> None:
 def read_study(data: bytes, folder: Path) -> None:
     path = folder / "study.toml"
     path.write_bytes(data)
-    to_dict(from_toml(path))
+    config_to_dict(from_toml(path))
 
 
 def read_lines(data: bytes, folder: Path) -> None:
     path = folder / "lines.txt"
     path.write_bytes(data)
-    survives(lambda: conditions.from_file(path, 10).digest)
-    survives(lambda: prompts.from_file(path).digest)
+    survives(lambda: conditions.labels_from_file(path, 10).digest)
+    survives(lambda: prompts.prompts_from_file(path).digest)
 
 
 def toml(value: Any) -> str:
@@ -75,7 +75,7 @@ def toml(value: Any) -> str:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else json.dumps(value)
 
 
-STUDY = json.loads(json.dumps(to_dict(StudyConfig())))
+STUDY = json.loads(json.dumps(config_to_dict(StudyConfig())))
 STUDY_TEXT = "\n".join(
     [f"name = {toml(STUDY['name'])}"]
     + [f"[{key}]\n" + "\n".join(f"{name} = {toml(each)}" for name, each in table.items() if each is not None)
@@ -140,7 +140,7 @@ def test_a_good_study_is_read(tmp_path: Path) -> None:
 @given(mutated(STUDY))
 def test_a_mutated_study_is_read_or_refused(document: Any) -> None:
     if isinstance(document, dict):
-        survives(lambda: to_dict(from_dict(document)))
+        survives(lambda: config_to_dict(config_from_dict(document)))
 
 
 @quick(60)
@@ -183,16 +183,16 @@ def test_files_beyond_their_limit_are_refused_before_they_are_read(tmp_path: Pat
     huge = sparse(tmp_path / "huge", 2**40)
     assert "at most 8000000 bytes" in refuses(lambda: schedule.load(huge))
     assert "at most 1000000 bytes" in refuses(lambda: from_toml(huge))
-    assert "at most 100,000,000 bytes" in refuses(lambda: conditions.from_file(huge, 10))
-    assert "at most 64,000,000 bytes" in refuses(lambda: prompts.from_file(huge))
+    assert "at most 100,000,000 bytes" in refuses(lambda: conditions.labels_from_file(huge, 10))
+    assert "at most 64,000,000 bytes" in refuses(lambda: prompts.prompts_from_file(huge))
 
 
 def test_files_without_an_end_are_refused() -> None:
     endless = Path("/dev/zero")
     refuses(lambda: schedule.load(endless))
     refuses(lambda: from_toml(endless))
-    refuses(lambda: conditions.from_file(endless, 10))
-    refuses(lambda: prompts.from_file(endless))
+    refuses(lambda: conditions.labels_from_file(endless, 10))
+    refuses(lambda: prompts.prompts_from_file(endless))
 
 
 @pytest.mark.slow

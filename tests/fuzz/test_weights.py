@@ -13,7 +13,7 @@ import pytest
 import torch
 from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.checkpoints.weights import read_checkpoint, weights_sha256
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from hostile import ODD, damaged, mutated, quick, refuses, survives, thorough
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +39,7 @@ def read_all(path: Path) -> None:
     """Every way in which a file of weights is opened."""
     survives(lambda: inspect(path))
     survives(lambda: identify(path))
-    survives(lambda: load(str(path)))
+    survives(lambda: load_network(str(path)))
     survives(lambda: weights_sha256(read_checkpoint(path).tensors))
     survives(lambda: read_checkpoint(path, "ema"))
 
@@ -115,7 +115,7 @@ def test_shards_with_names_that_no_file_can_have_are_refused(tmp_path: Path) -> 
     index = put(tmp_path, "model.safetensors.index.json", json.dumps({"weight_map": {"x": "a" * 5000}}).encode())
     assert "shards" in refuses(lambda: inspect(index))
     assert "is not there" in refuses(lambda: inspect(tmp_path / ("a" * 5000)))
-    assert "must be a file" in refuses(lambda: load("a" * 5000))
+    assert "must be a file" in refuses(lambda: load_network("a" * 5000))
 
 
 @quick(60)

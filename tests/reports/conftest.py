@@ -29,7 +29,7 @@ from exeunt.reports.view.pareto import Score
 from exeunt.reports.view.view import Point, Quality, Spent, StudyView, Throughput
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.outlines import summarized
 from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
 from exeunt.studies.store.store import Store, open_store
 from exeunt.studies.workers.workers import Worker
@@ -123,7 +123,7 @@ def build(promoted: int = 16) -> StudyView:
             role,  # type: ignore[arg-type]
             family,
             weights,
-            hold(schedule),
+            summarized(schedule),
             int(label.split()[1]) if role == "trial" else None,
             search=quality(schedule, weights, "search", 256, random),
             predicted_seconds=seconds(schedule) * 0.985,

@@ -7,7 +7,7 @@ import pytest
 from exeunt.backends.errors import Interrupted
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
-from exeunt.searcher.measuring.setup import Laboratory
+from exeunt.searcher.measuring.setup import StudySetup
 from exeunt.searcher.monitoring.progress import Silent
 from exeunt.searcher.search.loop import FIRST_BASELINES
 from exeunt.searcher.search.promotion import WORST_EXCESS
@@ -17,7 +17,7 @@ from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.store import open_store
-from exeunt.studies.workers.status import standing_at
+from exeunt.studies.workers.status import read_status
 
 TRIALS = 12
 
@@ -40,7 +40,7 @@ def view(config: StudyConfig, url: str) -> StudyView:
 
 
 def test_the_study_finishes_with_its_trials_and_baselines(view: StudyView, url: str):
-    standing = standing_at(url, "small")
+    standing = read_status(url, "small")
     assert standing.finished
     trials = [point for point in view.points if point.role == "trial"]
     assert 0 < len(trials) <= TRIALS
@@ -138,10 +138,10 @@ def test_more_budget_goes_on_where_the_study_was(view: StudyView, config: StudyC
 
 
 def test_the_laboratory_is_announced_before_anything_is_spent(config: StudyConfig, tmp_path: Path):
-    seen: list[Laboratory] = []
+    seen: list[StudySetup] = []
     database = tmp_path / "study.db"
 
-    def announce(laboratory: Laboratory) -> None:
+    def announce(laboratory: StudySetup) -> None:
         seen.append(laboratory)
         assert not database.exists()
         raise Interrupted("enough")
@@ -167,7 +167,7 @@ def test_an_interrupted_study_says_what_it_was_doing_and_what_is_left(config: St
     interruption, url = Interruption(), f"sqlite:///{tmp_path / 'study.db'}"
     with pytest.raises(Interrupted, match="exeunt resume"):
         runner.optimize(config, url, watch=StopsAfter(interruption, FIRST_BASELINES + 3), interruption=interruption)
-    standing = standing_at(url, "small")
+    standing = read_status(url, "small")
     assert standing.state == "searching"
     assert not standing.finished
     assert standing.progress.schedules_measured >= FIRST_BASELINES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.network import Network
-from exeunt.backends.networks.hf.models.sd3_flux import pack, unpack
+from exeunt.backends.networks.hf.models.sd3_flux import pack_latents, unpack_latents
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Schedule, forecast
@@ -75,7 +75,7 @@ class Bench:
     def sampled(self, schedule: Schedule, seed: int = 0, count: int = 2) -> Tensor:
         """What `exeunt.sample` makes of a seed's noise, as `piped` does: latents, or images for DiT."""
         network = self.network.at(schedule.networks[0].granularity)
-        latents = loop.run([network], schedule, self.noise(seed, count), [], torch.arange(count) % 2)
+        latents = loop.sample_batch([network], schedule, self.noise(seed, count), [], torch.arange(count) % 2)
         return self._images(latents) if self.kind == "dit" else latents
 
     def piped(self, seed: int = 0, count: int = 2, pipe: Any = None, **arguments: Any) -> Tensor:
@@ -89,9 +89,9 @@ class Bench:
         if self.kind.startswith("pixart"):
             sizes["use_resolution_binning"] = False
         prompts, noise = [PROMPTS[i % 2] for i in range(count)], self.noise(seed, count)
-        latents = pack(noise) if self.kind == "flux" else noise
+        latents = pack_latents(noise) if self.kind == "flux" else noise
         made = pipe(prompts, latents=latents, output_type="latent", **sizes, **arguments)[0]
-        return unpack(made, *noise.shape[-2:]) if self.kind == "flux" else made
+        return unpack_latents(made, *noise.shape[-2:]) if self.kind == "flux" else made
 
     def _images(self, latents: Tensor) -> Tensor:
         vae = self.pipe.vae

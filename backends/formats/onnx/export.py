@@ -19,7 +19,7 @@ from ...checkpoints.files import ASSETS
 from ...errors import InputError
 from ...network import Network
 from ...plan import Add, Call, Plan, Run, compile_plan
-from ...sampling.compatibility import check
+from ...sampling.compatibility import check_schedule
 from ...schedule import SUFFIX, Schedule, dumps
 from ...solvers.tables import with_coefficients
 from .graphs import Graph, graph_of, trace_call, trace_decoder
@@ -31,7 +31,7 @@ MANIFEST, SCHEDULE, WEIGHTS, DECODER, SAMPLER = (
 )  # fmt: skip
 
 
-def export(
+def export_onnx(
     networks: Sequence[Network], schedule: Schedule, folder: Path, *, observe: Callable[[str], None] = lambda name: None
 ) -> Path:
     """Write the folder, whole or not at all, and return the manifest's path.
@@ -64,7 +64,7 @@ def _check(networks: Sequence[Network], schedule: Schedule, folder: Path) -> Non
         raise InputError(f"onnx: needs the package {missing[0]}. Run: pip install 'exeunt[onnx]'.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"onnx: the folder must be new or empty, but `{folder}` is not. Give another with -o.")
-    check(networks, schedule)
+    check_schedule(networks, schedule)
     if any(network.device.type != "cpu" for network in networks):
         raise InputError("onnx: graphs are made on the CPU, but a network is elsewhere. Load it with --device cpu.")
 

@@ -23,7 +23,7 @@ from ...network import Network
 from ...quality.extractors import Extractor, load_extractor
 from ...quality.floors import frechet_floor
 from ...quality.frechet import frechet
-from ...quality.intervals import estimate, excess
+from ...quality.intervals import estimate_distance, excess
 from ...quality.references import BUNDLED_REFERENCES, Reference, load_reference, reference_of_images, save_reference
 from ...sampling import conditions
 from ...sampling.loop import sample
@@ -33,10 +33,10 @@ from .. import registry
 from .data import DATA, NUM_TRAINING_IMAGES, held_out_images
 from .train import DIT
 
-FOLDER = ASSETS / "fashion-dit"
+_FOLDER = ASSETS / "fashion-dit"
 EXTRACTOR = "efficientnet-lite0"
 NUM_FEATURES = 2_000
-WEIGHTS = ("fashion-dit", "fashion-dit-exits")
+_WEIGHTS = ("fashion-dit", "fashion-dit-exits")
 DEPTHS = {"fashion-dit": (12, 9, 6, 3), "fashion-dit-exits": (12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)}
 LICENCES = "weights and statistics: Apache-2.0; Fashion-MNIST (Zalando Research): MIT"
 
@@ -77,7 +77,7 @@ def exit_table(weights: Network, reference: Reference, extractor: Extractor, num
             batch_size=100,
         )
         distance = frechet(np.concatenate([extractor(batch.images) for batch in batches]), reference.root)
-        value, beyond = estimate(distance), excess(distance, floor)
+        value, beyond = estimate_distance(distance), excess(distance, floor)
         rows.append(
             {
                 "exit": depth,
@@ -97,7 +97,7 @@ def make_card(runs: Path, num_images: int, notes: tuple[str, ...]) -> dict[str, 
     """The card's content: how the weights were made, and how good they are at every exit."""
     extractor = load_extractor(EXTRACTOR)
     reference = load_reference("fashion-mnist", extractor)
-    loaded = [registry.load(name) for name in WEIGHTS]
+    loaded = [registry.load_network(name) for name in _WEIGHTS]
     stages = ("autoencoder", "normal", "exits")
     return {
         "checkpoint": "fashion-dit",
@@ -201,8 +201,8 @@ def main(stage: str, data: Path, runs: Path, notes: tuple[str, ...], num_images:
         BUNDLED_REFERENCES["fashion-mnist"].chmod(0o644)
         return
     card = make_card(runs, num_images, notes)
-    (FOLDER / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    (FOLDER / "card.md").write_text(markdown(card))
+    (_FOLDER / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (_FOLDER / "card.md").write_text(markdown(card))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def held_out_images(data: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], np
     return np.concatenate(images), np.concatenate(labels)
 
 
-def batches(count: int, size: int, generator: torch.Generator, device: torch.device) -> Iterator[Tensor]:
+def index_batches(count: int, size: int, generator: torch.Generator, device: torch.device) -> Iterator[Tensor]:
     """Endless batches of row indices, each row once an epoch."""
     while True:
         order = torch.randperm(count, generator=generator, device=device)

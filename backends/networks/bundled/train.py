@@ -21,15 +21,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...checkpoints.containers import METADATA_KEY
+from ...checkpoints.containers import ENTRY_METADATA
 from ..autoencoder import Autoencoder
 from ..dit import DiT
-from .data import DATA, batches, training_images
+from .data import DATA, index_batches, training_images
 from .trainer import Recipe, Trainer
 
-NUM_CLASSES = 10
+_NUM_CLASSES = 10
 NUM_TIMESTEPS = 1_000
-NOISE = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": NUM_TIMESTEPS}
+_NOISE = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": NUM_TIMESTEPS}
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, arXiv 2303.09556
 DIT: dict[str, Any] = {
     "input_size": 8,
@@ -38,7 +38,7 @@ DIT: dict[str, Any] = {
     "width": 128,
     "depth": 12,
     "num_heads": 4,
-    "num_classes": NUM_CLASSES,
+    "num_classes": _NUM_CLASSES,
 }
 LABEL_DROPOUT = 0.1  # Ho & Salimans 2022
 
@@ -110,7 +110,7 @@ def train_autoencoder(
     images = training_images(data)[0].to(device)
     model = Autoencoder().to(device)
     trainer = Trainer(model, recipe, out / "autoencoder.state.pt")
-    rows = batches(len(images), recipe.batch_size, _generator(device, recipe.seed + trainer.step), device)
+    rows = index_batches(len(images), recipe.batch_size, _generator(device, recipe.seed + trainer.step), device)
     loss = torch.compile(autoencoder_loss) if compiled else autoencoder_loss
 
     def step() -> Tensor:
@@ -157,14 +157,14 @@ class LatentBatches:
         )
         self.labels, self.device, self.size = labels.to(device), device, recipe.batch_size
         self.alpha, self.sigma = alpha_sigma(device)
-        self.rows = batches(len(images), recipe.batch_size, _generator(device, recipe.seed + step), device)
+        self.rows = index_batches(len(images), recipe.batch_size, _generator(device, recipe.seed + step), device)
 
     def __call__(self) -> tuple[Tensor, ...]:
         rows, n, device = next(self.rows), self.size, self.device
         latents = self.mean[rows] + self.deviation[rows] * torch.randn_like(self.mean[rows])
         time = torch.randint(NUM_TIMESTEPS, (n,), device=device)
         dropped = torch.rand(n, device=device) < LABEL_DROPOUT
-        labels = torch.where(dropped, NUM_CLASSES, self.labels[rows])
+        labels = torch.where(dropped, _NUM_CLASSES, self.labels[rows])
         depth = torch.randint(1, DIT["depth"], (n,), device=device)
         x, target, weight = noised((latents - self.shift) / self.scale, time, self.alpha, self.sigma)
         return x, time.float(), labels, target, weight, depth
@@ -207,7 +207,7 @@ def _write_log(out: Path, stage: str, trainer: Trainer) -> None:
     click.echo(f"{stage}: {trainer.step} steps in {trainer.seconds:.0f} s")
 
 
-def export(data: Path, out: Path, assets: Path) -> None:
+def export_weights(data: Path, out: Path, assets: Path) -> None:
     """Half-precision safetensors with what surrounds the weights in their metadata."""
     assets.mkdir(parents=True, exist_ok=True)
     autoencoder = load_autoencoder(out)
@@ -219,9 +219,9 @@ def export(data: Path, out: Path, assets: Path) -> None:
         metadata = {
             "architecture": "DiT",
             "num_heads": DIT["num_heads"],
-            "num_classes": NUM_CLASSES,
+            "num_classes": _NUM_CLASSES,
             "prediction": "v",
-            "noise": NOISE,
+            "noise": _NOISE,
             "latent": {"autoencoder": "autoencoder.safetensors", **statistics},
         }
         _save_half(load_file(out / f"{stage}.fp32.safetensors"), assets / f"{stage}.safetensors", metadata)
@@ -229,7 +229,7 @@ def export(data: Path, out: Path, assets: Path) -> None:
 
 def _save_half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
     halves = {name: value.half().contiguous() for name, value in tensors.items()}
-    save_file(halves, path, {METADATA_KEY: json.dumps(metadata)})
+    save_file(halves, path, {ENTRY_METADATA: json.dumps(metadata)})
     path.chmod(0o644)
     click.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
@@ -256,7 +256,7 @@ def _save_half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any])
     "--assets",
     type=click.Path(path_type=Path),
     default=Path(__file__).parents[2] / "assets" / "fashion-dit",
-    help="Where `export` writes.",
+    help="Where `export_weights` writes.",
 )
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--num-steps", type=int, help="Other than the recipe's number of steps.")
@@ -276,7 +276,7 @@ def main(
 ) -> None:
     """Train one STAGE of the bundled Fashion-MNIST checkpoint, or export the trained weights."""
     if stage == "export":
-        return export(data, out, assets)
+        return export_weights(data, out, assets)
     out.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[stage]
     changes = {"num_steps": num_steps or recipe.num_steps, "batch_size": batch_size or recipe.batch_size}

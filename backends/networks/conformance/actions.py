@@ -9,7 +9,7 @@ from ...errors import InputError
 from ...network import Chain, ChainNetwork, Network, Slots, State, add
 from ...plan import Add, Call, Op, Read, Run, Skip, compile_plan
 from ...schedule import DROP, GRANULARITIES, REUSE, RUN, Branch, forecast
-from .checks import Check, Failure, Kept, NotApplicable, Outcome, Subject, difference, within, worst
+from .checks import Check, Failed, NetworkUnderTest, NotApplicable, Outcome, Passed, relative_difference, within, worst
 from .probe import (
     Outputs,
     Probe,
@@ -26,14 +26,14 @@ from .reference import slow_outputs, spelled_outputs
 SEEDS = range(3)
 
 
-def plan_of_everything(subject: Subject) -> Outcome:
+def plan_of_everything(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     given = probe(network, full_schedule(network, 1))
-    found = difference(next(planned_outputs(network, given))["conditional"], full_output(network, given))
+    found = relative_difference(next(planned_outputs(network, given))["conditional"], full_output(network, given))
     return within(found, 0.0, "a plan in which every block runs gives another output than no plan")
 
 
-def same_input(subject: Subject) -> Outcome:
+def same_input(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     schedule = full_schedule(network, 3)
     count = network.num_blocks
@@ -41,7 +41,7 @@ def same_input(subject: Subject) -> Outcome:
     given = probe(network, with_actions(schedule, columns))
     still = Probe(given.schedule, (given.xs[0],) * len(columns), (given.times[0],) * len(columns), *_rest(given))
     outputs = [step["conditional"] for step in planned_outputs(network, still)]
-    found = max(difference(outputs[0], other) for other in outputs[1:])
+    found = max(relative_difference(outputs[0], other) for other in outputs[1:])
     return within(found, subject.limit, "what a block stored is not what it added at that input")
 
 
@@ -49,17 +49,17 @@ def _rest(given: Probe) -> tuple[dict[Branch, Tensor | None], Tensor | None]:
     return given.conditions, given.guidance
 
 
-def reference_unguided(subject: Subject) -> Outcome:
+def reference_unguided(subject: NetworkUnderTest) -> Outcome:
     return _against_reference(subject, guided=False)
 
 
-def reference_guided(subject: Subject) -> Outcome:
+def reference_guided(subject: NetworkUnderTest) -> Outcome:
     if not can_be_guided(subject.network):
         return NotApplicable("it has no unconditional branch")
     return _against_reference(subject, guided=True)
 
 
-def _against_reference(subject: Subject, *, guided: bool) -> Outcome:
+def _against_reference(subject: NetworkUnderTest, *, guided: bool) -> Outcome:
     """Random action matrices at every granularity, against block by block arithmetic."""
     figures: dict[str, float] = {}
     for granularity, network in _views(subject.network):
@@ -67,8 +67,8 @@ def _against_reference(subject: Subject, *, guided: bool) -> Outcome:
         found = max(worst(planned_outputs(network, given), _reference(network, given)) for given in probes)
         figures |= {f"difference by {granularity}": found, "limit": subject.limit}
         if found > subject.limit:
-            return Failure(f"by {granularity}, random actions differ from the format's definitions", figures)
-    return Kept(figures)
+            return Failed(f"by {granularity}, random actions differ from the format's definitions", figures)
+    return Passed(figures)
 
 
 def _reference(network: Network, given: Probe) -> Iterator[Outputs]:
@@ -85,22 +85,22 @@ def _views(network: Network) -> Iterator[tuple[str, Network]]:
             continue
 
 
-def granularities(subject: Subject) -> Outcome:
+def granularities(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     views = dict(_views(network))
     if network.signature.granularity not in views:
-        return Failure(f"`at({network.signature.granularity!r})` must be the network itself")
+        return Failed(f"`at({network.signature.granularity!r})` must be the network itself")
     if len(views) == 1:
         return NotApplicable(f"it knows {network.signature.granularity} alone")
     wrong = [name for name, view in views.items() if view.signature.granularity != name]
     if wrong:
-        return Failure(f"`at({wrong[0]!r})` says another granularity in its signature")
+        return Failed(f"`at({wrong[0]!r})` says another granularity in its signature")
     outputs = [full_output(view, probe(view, full_schedule(view, 1))) for view in views.values()]
-    found = max(difference(outputs[0], other) for other in outputs[1:])
+    found = max(relative_difference(outputs[0], other) for other in outputs[1:])
     return within(found, subject.limit, "full depth differs from one granularity to another")
 
 
-def laws_of_kinds(subject: Subject) -> Outcome:
+def laws_of_kinds(subject: NetworkUnderTest) -> Outcome:
     """apply ∘ compute = run; nothing added is drop; what is added is linear in the stored value."""
     figures: dict[str, float] = {}
     for granularity, network in _views(subject.network):
@@ -110,8 +110,8 @@ def laws_of_kinds(subject: Subject) -> Outcome:
             figures[law] = max(figures.get(law, 0.0), found)
             if not found <= subject.limit:
                 kind = network.signature.block_kinds[index]
-                return Failure(f"by {granularity}, block {index} ({kind}): not so that {law}", figures)
-    return Kept({"difference": max(figures.values()), "limit": subject.limit})
+                return Failed(f"by {granularity}, block {index} ({kind}): not so that {law}", figures)
+    return Passed({"difference": max(figures.values()), "limit": subject.limit})
 
 
 def _laws_of_chain(network: ChainNetwork, given: Probe) -> Iterator[tuple[float, str]]:
@@ -131,11 +131,13 @@ def _laws_of_calls(network: Network, given: Probe) -> Iterator[tuple[float, str]
         slots: Slots = [None]
         whole = _with(network, given, Run(index, index + 1, 0), slots)
         again = _with(network, given, Add(index, index + 1, (Read(0, 1.0, "all"),)), slots)
-        laws = [(difference(again, whole), "applying what it computes is running it")]
+        laws = [(relative_difference(again, whole), "applying what it computes is running it")]
         if kind != "replace":
             nothing = Add(index, index + 1, (Read(0, 1.0, "all"), Read(0, -1.0, "all")))
             dropped = _with(network, given, Skip(index, index + 1), slots)
-            laws.append((difference(_with(network, given, nothing, slots), dropped), "adding nothing is dropping it"))
+            laws.append(
+                (relative_difference(_with(network, given, nothing, slots), dropped), "adding nothing is dropping it")
+            )
         yield max(laws)
 
 
@@ -150,25 +152,28 @@ def _with(network: Network, given: Probe, op: Op, slots: Slots) -> Tensor:
 def _worst_law(chain: Chain, index: int, h: State) -> tuple[float, str]:
     value, after = chain.compute(index, h), chain.run(index, h)
     laws = [
-        (difference(chain.apply(index, h, value), after), "applying what it computes is running it"),
+        (relative_difference(chain.apply(index, h, value), after), "applying what it computes is running it"),
         (_stored_apart(chain, index, h, value, after), "storing while running gives the same two"),
     ]
     if chain.kinds[index] != "replace":
         dropped = chain.skip(index, h)
         doubled = chain.apply(index, h, add(value, value))
         laws += [
-            (difference(chain.apply(index, h, add(value, value, -1.0)), dropped), "adding nothing is dropping it"),
-            (difference(add(doubled, dropped), add(after, after)), "twice the value adds twice as much"),
+            (
+                relative_difference(chain.apply(index, h, add(value, value, -1.0)), dropped),
+                "adding nothing is dropping it",
+            ),
+            (relative_difference(add(doubled, dropped), add(after, after)), "twice the value adds twice as much"),
         ]
     return max(laws)
 
 
 def _stored_apart(chain: Chain, index: int, h: State, value: State, after: State) -> float:
     other_after, other_value = chain.run_and_store(index, h)
-    return max(difference(other_value, value), difference(other_after, after))
+    return max(relative_difference(other_value, value), relative_difference(other_after, after))
 
 
-def blocks_count(subject: Subject) -> Outcome:
+def blocks_count(subject: NetworkUnderTest) -> Outcome:
     """What would be missing if a network ran its blocks elsewhere, or had weights that do nothing."""
     network = subject.network
     if "replace" in network.signature.block_kinds:
@@ -177,12 +182,12 @@ def blocks_count(subject: Subject) -> Outcome:
     given = probe(network, full)
     dropped = probe(network, with_actions(full, [[DROP] * network.num_blocks, *(s.blocks for s in full.steps[1:])]))
     whole, empty = full_output(network, given), next(planned_outputs(network, dropped))["conditional"]
-    found = difference(whole, empty)
+    found = relative_difference(whole, empty)
     reason = "dropping every block changes nothing: either blocks run outside the chain, or their weights are as new"
-    return Kept({"change": found}) if found > 0 else Failure(reason, {"change": found})
+    return Passed({"change": found}) if found > 0 else Failed(reason, {"change": found})
 
 
-def requests_apart(subject: Subject) -> Outcome:
+def requests_apart(subject: NetworkUnderTest) -> Outcome:
     """Two requests of different sizes step by step in turn, one aborted before, each as it would be alone."""
     network = subject.network
     schedules = [random_schedule(network, seed, guided=can_be_guided(network)) for seed in SEEDS]
@@ -201,7 +206,7 @@ def requests_apart(subject: Subject) -> Outcome:
     return within(found, subject.limit * 1e-2, "requests disturb each other: the network keeps state between calls")
 
 
-def slots_released(subject: Subject) -> Outcome:
+def slots_released(subject: NetworkUnderTest) -> Outcome:
     """A plan frees what nothing reads any more; an executor of its own must too."""
     network = subject.network
     schedule = random_schedule(network, 0, guided=False)
@@ -212,10 +217,10 @@ def slots_released(subject: Subject) -> Outcome:
             network.evaluate(given.xs[s], given.times[s], given.conditions["conditional"], call, slots, given.guidance)
     left = sum(slot is not None for slot in slots)
     reason = f"{left} of {len(slots)} stored values are left after the last step: `call.release` says which to free"
-    return Kept({"slots": len(slots)}) if not left else Failure(reason, {"left": left})
+    return Passed({"slots": len(slots)}) if not left else Failed(reason, {"left": left})
 
 
-CHECKS = (
+ACTION_CHECKS = (
     Check("whole plan", "a plan in which every block runs equals no plan, bit for bit", plan_of_everything),
     Check("blocks count", "dropping every block changes the output", blocks_count),
     Check("kinds", "each block does what its kind says when it runs, is dropped or is stood in for", laws_of_kinds),

@@ -19,7 +19,7 @@ Make: TypeAlias = Callable[[torch.device, torch.dtype], Network]
 
 
 @dataclass(frozen=True)
-class Subject:
+class NetworkUnderTest:
     """A network that is checked.
 
     Attributes:
@@ -37,14 +37,14 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Passed:
     """A promise that was kept; figures by name."""
 
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failed:
     """A promise that was broken: what was seen, what to look at, and the figures."""
 
     reason: str
@@ -58,7 +58,7 @@ class NotApplicable:
     reason: str
 
 
-Outcome: TypeAlias = Kept | Failure | NotApplicable
+Outcome: TypeAlias = Passed | Failed | NotApplicable
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Check:
 
     name: str
     promise: str
-    run: Callable[[Subject], Outcome]
+    run: Callable[[NetworkUnderTest], Outcome]
 
 
-def outcome(check: Check, subject: Subject) -> Outcome:
+def outcome(check: Check, subject: NetworkUnderTest) -> Outcome:
     """What a check finds; an exception of the network's own is a failure that says where it arose."""
     try:
         with torch.inference_mode():
@@ -84,22 +84,22 @@ def outcome(check: Check, subject: Subject) -> Outcome:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         lines = str(error).strip().splitlines() or ["no message"]
-        return Failure(f"{type(error).__name__} at line {last.lineno} of {Path(last.filename).name}: {lines[0]}")
+        return Failed(f"{type(error).__name__} at line {last.lineno} of {Path(last.filename).name}: {lines[0]}")
 
 
 def within(found: float, limit: float, reason: str) -> Outcome:
     """Kept where a difference is at most its limit."""
     figures = {"difference": found, "limit": limit}
-    return Kept(figures) if found <= limit else Failure(reason, figures)
+    return Passed(figures) if found <= limit else Failed(reason, figures)
 
 
-def difference(one: State, other: State) -> float:
+def relative_difference(one: State, other: State) -> float:
     """The largest difference, relative to the largest value; infinity where shapes differ or values are not finite."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return _difference(one, other)
     if isinstance(one, Tensor) or isinstance(other, Tensor) or len(one) != len(other):
         return math.inf
-    return max((difference(*parts) for parts in zip(one, other, strict=True)), default=0.0)
+    return max((relative_difference(*parts) for parts in zip(one, other, strict=True)), default=0.0)
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
@@ -119,5 +119,5 @@ def worst(ones: Iterable[Outputs], others: Iterable[Outputs]) -> float:
     for one, other in zip(ones, others, strict=True):
         if one.keys() != other.keys():
             return math.inf
-        found = max([found, *(difference(one[branch], other[branch]) for branch in one)])
+        found = max([found, *(relative_difference(one[branch], other[branch]) for branch in one)])
     return found

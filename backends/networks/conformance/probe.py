@@ -14,7 +14,7 @@ from ...sampling.noise import noises
 from ...schedule import DROP, REUSE, RUN, Action, Branch, Embedded, Schedule, Step, branches_at, forecast
 from ...solvers.tables import make_schedule
 
-SEED = 0
+_SEED = 0
 GUIDANCE = 2.0
 PROMPTS = ("a red bicycle", "two dogs on a beach", "a lighthouse at night")
 
@@ -72,7 +72,7 @@ def _action(kind: str, random: np.random.Generator) -> Action:
 
 def probe(network: Network, schedule: Schedule, num_images: int = 2) -> Probe:
     """Noises, times and conditions for each step of a schedule, on the network's device."""
-    drawn = noises(SEED, range(num_images), network.sample_shape, schedule.num_steps)
+    drawn = noises(_SEED, range(num_images), network.sample_shape, schedule.num_steps)
     given = [step.time if step.network_time is None else step.network_time for step in schedule.steps]
     guided = any("unconditional" in branches_at(schedule, s) for s in range(schedule.num_steps))
     conditions: dict[Branch, Tensor | None] = {"conditional": conditions_of(network, num_images)}

@@ -13,7 +13,7 @@ from ...plan import Add, Call, Op, Read, Run, Skip
 from ...schedule import Action, Branch, branches_at
 from .probe import Outputs, Probe
 
-History = list[tuple[int, State]]  # (step, value), newest first
+PastValues = list[tuple[int, State]]  # (step, value), newest first
 
 
 def slow_outputs(network: ChainNetwork, given: Probe) -> Iterator[Outputs]:
@@ -39,7 +39,7 @@ def slow_outputs(network: ChainNetwork, given: Probe) -> Iterator[Outputs]:
         yield outputs
 
 
-def taylor(s: int, history: History, order: int) -> State:
+def taylor(s: int, history: PastValues, order: int) -> State:
     """y0 + k·d + ½·k²·(d − d′)/(r0 − r1) at step `s`, with as many terms as the order and the history allow."""
     r0, y0 = history[0]
     k = s - r0

@@ -12,24 +12,35 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...errors import InputError
-from ...sampling.loop import num_draws, run
+from ...sampling.loop import num_draws, sample_batch
 from ...sampling.noise import noises
 from ...schedule import DROP, GRANULARITIES, KINDS, PREDICTIONS, RUN
-from .actions import CHECKS as ACTION_CHECKS
-from .checks import HALF, Check, Failure, Kept, NotApplicable, Outcome, Subject, difference, outcome, within
+from .actions import ACTION_CHECKS as ACTION_CHECKS
+from .checks import (
+    HALF,
+    Check,
+    Failed,
+    NetworkUnderTest,
+    NotApplicable,
+    Outcome,
+    Passed,
+    outcome,
+    relative_difference,
+    within,
+)
 from .probe import conditions_of, full_output, full_schedule, planned_outputs, probe, with_actions
 
 NUM_STEPS = 4
 CLOSE = 1e-3  # of outputs in single and double precision, or on two devices
 
 
-def suite(subject: Subject) -> Iterator[tuple[Check, Outcome]]:
+def suite(subject: NetworkUnderTest) -> Iterator[tuple[Check, Outcome]]:
     """Every check with its outcome, one after the other."""
     for check in CHECKS:
         yield check, outcome(check, subject)
 
 
-def describes_itself(subject: Subject) -> Outcome:
+def describes_itself(subject: NetworkUnderTest) -> Outcome:
     network, signature = subject.network, subject.network.signature
     digest = signature.weights_sha256 or ""
     rules = {
@@ -47,50 +58,50 @@ def describes_itself(subject: Subject) -> Outcome:
         "name must be text": bool(network.name),
     }
     broken = [rule for rule, kept in rules.items() if not kept]
-    return Failure("; ".join(broken)) if broken else Kept({"blocks": network.num_blocks})
+    return Failed("; ".join(broken)) if broken else Passed({"blocks": network.num_blocks})
 
 
 def _is_shape(shape: tuple[object, ...]) -> bool:
     return bool(shape) and all(isinstance(size, int) and size > 0 for size in shape)
 
 
-def output_shape(subject: Subject) -> Outcome:
+def output_shape(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     output = full_output(network, probe(network, full_schedule(network, 1)))
     channels = network.sample_shape[0] * (2 if network.learned_range else 1)
     wanted = (2, channels, *network.sample_shape[1:])
     if tuple(output.shape) != wanted:
-        return Failure(f"the output of 2 samples must be {wanted}, but is {tuple(output.shape)}")
+        return Failed(f"the output of 2 samples must be {wanted}, but is {tuple(output.shape)}")
     if output.dtype != network.dtype or output.device != network.device:
-        return Failure(
+        return Failed(
             f"the output must be {network.dtype} on {network.device}, but is {output.dtype} on {output.device}"
         )
     if not bool(torch.isfinite(output).all()):
-        return Failure("the output has NaN or infinite values")
-    return Kept({"largest": float(output.abs().max())})
+        return Failed("the output has NaN or infinite values")
+    return Passed({"largest": float(output.abs().max())})
 
 
-def repeats(subject: Subject) -> Outcome:
+def repeats(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     given = probe(network, full_schedule(network, 1))
-    found = difference(full_output(network, given), full_output(network, given))
+    found = relative_difference(full_output(network, given), full_output(network, given))
     limit = 0.0 if network.device.type == "cpu" else subject.limit
     return within(found, limit, "two equal calls differ: is the module in training mode, or does it draw noise?")
 
 
-def time_matters(subject: Subject) -> Outcome:
+def time_matters(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     given = probe(network, full_schedule(network, NUM_STEPS))
     x, conditions = given.xs[0], given.conditions["conditional"]
     early, late = (
         network.evaluate(x, t, conditions, None, [], given.guidance) for t in (given.times[0], given.times[-1])
     )
-    found = difference(early, late)
+    found = relative_difference(early, late)
     reason = "the first and the last time give the same output: the time is not used"
-    return Kept({"change": found}) if found > 0 else Failure(reason)
+    return Passed({"change": found}) if found > 0 else Failed(reason)
 
 
-def rows_independent(subject: Subject) -> Outcome:
+def rows_independent(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     given = probe(network, full_schedule(network, 3), num_images=3)
     times = torch.stack([given.times[s % len(given.times)][0] for s in range(3)])  # a different one in each row
@@ -101,11 +112,11 @@ def rows_independent(subject: Subject) -> Outcome:
         return network.evaluate(given.xs[0][rows], times[rows], own[0], None, [], own[1])
 
     together = evaluate(slice(3))
-    found = max(difference(evaluate(slice(i, i + 1)), together[i : i + 1]) for i in range(3))
+    found = max(relative_difference(evaluate(slice(i, i + 1)), together[i : i + 1]) for i in range(3))
     return within(found, subject.limit, "a row alone differs from the same row in a batch")
 
 
-def input_unmodified(subject: Subject) -> Outcome:
+def input_unmodified(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     given = probe(network, full_schedule(network, 1))
     inputs = [given.xs[0], given.times[0], given.conditions["conditional"], given.guidance]
@@ -117,10 +128,10 @@ def input_unmodified(subject: Subject) -> Outcome:
         for name, each, before in zip(names, inputs, kept, strict=True)
         if each is not None and before is not None and not torch.equal(each, before)
     ]
-    return Failure(f"evaluate changes its argument {changed[0]} in place") if changed else Kept()
+    return Failed(f"evaluate changes its argument {changed[0]} in place") if changed else Passed()
 
 
-def samples(subject: Subject) -> Outcome:
+def samples(subject: NetworkUnderTest) -> Outcome:
     """A short full schedule from noise to data, in one batch and image by image."""
     network = subject.network
     schedule = full_schedule(network, NUM_STEPS)
@@ -129,16 +140,16 @@ def samples(subject: Subject) -> Outcome:
 
     def sample(rows: slice) -> Tensor:
         own = None if conditions is None else conditions[rows]
-        return run([network], schedule, drawn[0][rows], [noise[rows] for noise in drawn[1:]], own)
+        return sample_batch([network], schedule, drawn[0][rows], [noise[rows] for noise in drawn[1:]], own)
 
     together = sample(slice(2))
     if not bool(torch.isfinite(together).all()):
-        return Failure(f"{schedule.num_steps} full steps end with NaN or infinite values")
-    found = difference(torch.cat([sample(slice(i, i + 1)) for i in range(2)]), together)
+        return Failed(f"{schedule.num_steps} full steps end with NaN or infinite values")
+    found = relative_difference(torch.cat([sample(slice(i, i + 1)) for i in range(2)]), together)
     return within(found, 10 * subject.limit, "an image sampled alone differs from the same image in a batch")
 
 
-def decodes(subject: Subject) -> Outcome:
+def decodes(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     x = noises(0, range(2), network.sample_shape, 1)[0].to(network.device, network.dtype)
     try:
@@ -147,36 +158,36 @@ def decodes(subject: Subject) -> Outcome:
         return NotApplicable(str(error))
     wanted = (2, *network.image_shape)
     if tuple(images.shape) != wanted or images.dtype != torch.uint8:
-        return Failure(f"decode must give uint8 {wanted}, but gives {images.dtype} {tuple(images.shape)}")
+        return Failed(f"decode must give uint8 {wanted}, but gives {images.dtype} {tuple(images.shape)}")
     alone = network.decode(x[1:])
     found = float((images[1:].int() - alone.int()).abs().max())
     if found > 1:
-        return Failure("an image decoded alone differs from the same image in a batch", {"difference": found})
-    return Kept({"difference": found, "flops": network.decode_flops()})
+        return Failed("an image decoded alone differs from the same image in a batch", {"difference": found})
+    return Passed({"difference": found, "flops": network.decode_flops()})
 
 
-def operations(subject: Subject) -> Outcome:
+def operations(subject: NetworkUnderTest) -> Outcome:
     """What `flops` says against the matrix products that torch counts, and that dropped blocks are not computed."""
     network = subject.network
     said = [network.flops(range(depth)) for depth in range(network.num_blocks + 1)]
     if any(more < less for less, more in pairwise(said)) or said[-1] <= said[0]:
-        return Failure("flops must grow with the blocks that run", {"none": said[0], "all": said[-1]})
+        return Failed("flops must grow with the blocks that run", {"none": said[0], "all": said[-1]})
     counted = _counted(subject, network.num_blocks)
     figures = {"said": float(said[-1]), "counted": float(counted)}
     if counted > 1.1 * said[-1]:
-        return Failure("torch counts more floating-point operations than flops says", figures)
+        return Failed("torch counts more floating-point operations than flops says", figures)
     droppable = next((j for j in range(network.num_blocks) if network.signature.block_kinds[j] != "replace"), None)
     if droppable is None or not counted:
-        return Kept(figures)
+        return Passed(figures)
     first = network.num_blocks - 1
     while first and network.signature.block_kinds[first - 1] != "replace":
         first -= 1
     fewer = _counted(subject, first)
     figures["dropped"] = float(fewer)
-    return Kept(figures) if fewer < counted else Failure("blocks that are dropped are computed all the same", figures)
+    return Passed(figures) if fewer < counted else Failed("blocks that are dropped are computed all the same", figures)
 
 
-def _counted(subject: Subject, depth: int) -> int:
+def _counted(subject: NetworkUnderTest, depth: int) -> int:
     """Floating-point operations of one image's evaluation with blocks[:depth], by torch's own count."""
     network = subject.network
     full = full_schedule(network, 1)
@@ -187,7 +198,7 @@ def _counted(subject: Subject, depth: int) -> int:
     return counter.get_total_flops()
 
 
-def other_types(subject: Subject) -> Outcome:
+def other_types(subject: NetworkUnderTest) -> Outcome:
     if subject.make is None:
         return NotApplicable("it can't be made again in another type")
     network = subject.network
@@ -195,15 +206,15 @@ def other_types(subject: Subject) -> Outcome:
     output, figures = full_output(network, given), dict[str, float]()
     for dtype, limit in ((torch.float64, max(CLOSE, subject.limit)), (torch.bfloat16, HALF)):
         other = subject.make(network.device, dtype)
-        found = difference(full_output(other, probe(other, full_schedule(other, 1))), output)
+        found = relative_difference(full_output(other, probe(other, full_schedule(other, 1))), output)
         name = str(dtype).removeprefix("torch.")
         figures |= {f"difference in {name}": found}
         if other.dtype != dtype or not found <= limit:
-            return Failure(f"made in {name}, its dtype is {other.dtype} and its output differs by {found:.2g}", figures)
-    return Kept(figures)
+            return Failed(f"made in {name}, its dtype is {other.dtype} and its output differs by {found:.2g}", figures)
+    return Passed(figures)
 
 
-def other_devices(subject: Subject) -> Outcome:
+def other_devices(subject: NetworkUnderTest) -> Outcome:
     if subject.make is None or not torch.cuda.is_available():
         return NotApplicable("there is no CUDA device here" if subject.make else "it can't be made again elsewhere")
     network = subject.network
@@ -211,11 +222,11 @@ def other_devices(subject: Subject) -> Outcome:
     other = subject.make(target, network.dtype)
     outputs = [full_output(each, probe(each, full_schedule(each, 1))) for each in (network, other)]
     if other.device != target:
-        return Failure(f"made for {target}, it says that it is on {other.device}")
-    return within(difference(*outputs), max(CLOSE, subject.limit), f"its output on {target} differs")
+        return Failed(f"made for {target}, it says that it is on {other.device}")
+    return within(relative_difference(*outputs), max(CLOSE, subject.limit), f"its output on {target} differs")
 
 
-def no_synchronisation(subject: Subject) -> Outcome:
+def no_synchronisation(subject: NetworkUnderTest) -> Outcome:
     network = subject.network
     if network.device.type != "cuda":
         return NotApplicable("it is not on a CUDA device")
@@ -227,7 +238,7 @@ def no_synchronisation(subject: Subject) -> Outcome:
         full_output(network, given)
     finally:
         torch.cuda.set_sync_debug_mode(mode)
-    return Kept()
+    return Passed()
 
 
 CHECKS = (

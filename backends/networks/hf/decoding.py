@@ -11,7 +11,7 @@ from torch import Tensor
 from ...checkpoints.folders import MODEL
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError
-from ..decoders import Decoder, KLDecoder, Pixels, decoding_flops, levels
+from ..decoders import Decoder, KLDecoder, PixelDecoder, decoding_flops, to_uint8
 from .loading import DAMAGED, Folder, read_json, reason
 from .models.base import Architecture, Size
 from .optional import diffusers
@@ -57,7 +57,7 @@ def decoder_from(
     """
     if len(shape) == 3:
         if autoencoder is None:
-            return Pixels((shape[0], shape[1], shape[2]), name)
+            return PixelDecoder((shape[0], shape[1], shape[2]), name)
         return KLDecoder.from_folder(autoencoder, (shape[0], shape[1], shape[2]), device, dtype)
     if autoencoder is None:
         raise InputError(f"vae: `{name}` samples latents of videos. Give the pipeline's folder, or `--vae FOLDER`.")
@@ -78,7 +78,7 @@ def live_decoder(autoencoder: Any, shape: tuple[int, ...], name: str) -> Decoder
     if len(shape) == 4:
         return VideoDecoder(autoencoder, shape)
     images = (shape[0], shape[1], shape[2])
-    return Pixels(images, name) if autoencoder is None else KLDecoder(autoencoder, images)
+    return PixelDecoder(images, name) if autoencoder is None else KLDecoder(autoencoder, images)
 
 
 class VideoDecoder(Decoder):
@@ -106,7 +106,7 @@ class VideoDecoder(Decoder):
         # One at a time, for memory; a graph takes batches of any size, and its runtime chooses.
         batches = (latents,) if torch.compiler.is_exporting() else latents.split(1)
         videos = torch.cat([self._module.decode(batch, return_dict=False)[0] for batch in batches])
-        return levels(videos).permute(0, 1, 3, 2, 4).flatten(3)  # (N, 3, T, H, W) -> (N, 3, H, T · W)
+        return to_uint8(videos).permute(0, 1, 3, 2, 4).flatten(3)  # (N, 3, T, H, W) -> (N, 3, H, T · W)
 
     def flops(self) -> int:
         return self._flops

@@ -20,10 +20,10 @@ from ...network import Slots, State, add, combined, stored
 from ...plan import Add, Call, Op, Read, Run, fuses
 from .optional import HookRegistry, ModelHook
 
-F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("F", bound=Callable[..., Any])
 
 
-def uncompiled(function: F, *, recursive: bool = True) -> F:
+def uncompiled(function: _F, *, recursive: bool = True) -> _F:
     """The same function kept out of compiled code, and with `recursive` all that it calls."""
     disable: Any = torch.compiler.disable  # declared without types in torch
     return disable(function, recursive=recursive)

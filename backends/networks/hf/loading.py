@@ -21,7 +21,13 @@ from .optional import diffusers
 from .text_encoders import refuse_enormous_encoders
 
 DAMAGED = Exception  # files that no program wrote make diffusers raise anything
-LAYERS = ("num_layers", "num_single_layers", "layers_per_block", "num_attention_blocks", "transformer_layers_per_block")
+_LAYERS = (
+    "num_layers",
+    "num_single_layers",
+    "layers_per_block",
+    "num_attention_blocks",
+    "transformer_layers_per_block",
+)
 # Position tables of this many squared, at the widths that there are, take about 2 GB.
 SIZES, MOST_PIXELS = ("sample_size", "pos_embed_max_size", "rope_max_seq_len"), 1024
 HEADS = ("num_attention_heads", "attention_head_dim")  # whose product is the width, which some weight has
@@ -138,7 +144,7 @@ def _refuse_enormous(folder: Folder) -> None:
     """Refuses a configuration of more layers than there are weights, or of sizes that would fill the memory alone."""
     weights = [each for file in _files(folder) for each in open_container(file, shapes_only=True).content.values()]
     widest = max((size for each in weights for size in each.shape), default=0)
-    limits = dict.fromkeys(LAYERS, len(weights)) | dict.fromkeys(SIZES, MOST_PIXELS) | dict.fromkeys(HEADS, widest)
+    limits = dict.fromkeys(_LAYERS, len(weights)) | dict.fromkeys(SIZES, MOST_PIXELS) | dict.fromkeys(HEADS, widest)
     stated = read_json(folder.denoiser / MODEL)
     for key, value in [(key, stated[key]) for key in stated if key in limits]:
         for each in value if isinstance(value, list) else [value]:
@@ -156,7 +162,7 @@ def _refuse_beyond(folder: Folder, key: str, value: object, most: int) -> None:
         )
 
 
-def digest(folder: Folder) -> str:
+def denoiser_digest(folder: Folder) -> str:
     """The SHA-256 of the denoiser's weights as they stand in their files."""
     return weights_sha256(
         {name: value for file in _files(folder) for name, value in open_container(file).content.items()}

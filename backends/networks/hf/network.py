@@ -25,11 +25,11 @@ from ..decoders import Decoder
 from .decoding import autoencoder_folder, decoder_from, live_decoder, sized
 from .flops import Flops, count
 from .hooks import attach, detach
-from .loading import digest, free_text, load_denoiser, load_text, open_folder, read_json, scheduler_config
+from .loading import denoiser_digest, free_text, load_denoiser, load_text, open_folder, read_json, scheduler_config
 from .models.base import Architecture, architecture_class, architecture_of
 from .optional import diffusers
 from .pipelines import bare, default_guidance, denoiser_of, with_text
-from .scheduler_config import Process, process, usual_sampler
+from .scheduler_config import TrainedProcess, process, usual_sampler
 from .text_encoders import gathered, refusing
 
 PROMPTS_AT_ONCE = 16
@@ -72,7 +72,7 @@ class DiffusersNetwork(Network):
         self,
         architecture: Architecture,
         *,
-        process: Process,
+        process: TrainedProcess,
         decoder: Decoder,
         sample_shape: tuple[int, ...],
         weights_sha256: str,
@@ -133,7 +133,7 @@ class DiffusersNetwork(Network):
         model = load_denoiser(folder, dtype).to(device)
         architecture = architecture_class(folder.class_name)(model)
         config = scheduler_config(folder, Path(scheduler) if scheduler else None)
-        given = process(config) if config else Process(architecture.prediction, architecture.noise)
+        given = process(config) if config else TrainedProcess(architecture.prediction, architecture.noise)
         autoencoder = autoencoder_folder(folder, vae)
         shape = architecture.sample_shape(
             sized(architecture, autoencoder and read_json(autoencoder / MODEL), height, width, num_frames)
@@ -144,7 +144,7 @@ class DiffusersNetwork(Network):
             process=given,
             decoder=decoder_from(autoencoder, shape, device, dtype, name),
             sample_shape=shape,
-            weights_sha256=digest(folder),
+            weights_sha256=denoiser_digest(folder),
             name=name,
             text=lambda: load_text(folder, model, device, dtype),
             usual_guidance=default_guidance(architecture, kind),

@@ -15,12 +15,12 @@ from ...errors import InputError
 from ...network import UsualSampler
 from ...schedule import Noise, noise_of
 
-PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample", "flow_prediction": "flow"}
+_PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample", "flow_prediction": "flow"}
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
 
 
 @dataclass(frozen=True)
-class Process:
+class TrainedProcess:
     """What a network was trained on.
 
     Attributes:
@@ -34,7 +34,7 @@ class Process:
     shift: float | None = None
 
 
-def process(config: Mapping[str, Any]) -> Process:
+def process(config: Mapping[str, Any]) -> TrainedProcess:
     """The process that a scheduler's configuration describes.
 
     Raises:
@@ -43,14 +43,14 @@ def process(config: Mapping[str, Any]) -> Process:
     if _is_flow(config):
         dynamic = config.get("use_dynamic_shifting", False)
         shift = config.get("flow_shift", config.get("shift"))
-        return Process("flow", Noise("flow"), None if dynamic or shift is None else float(shift))
+        return TrainedProcess("flow", Noise("flow"), None if dynamic or shift is None else float(shift))
     prediction = config.get("prediction_type", "epsilon")
-    if prediction not in PREDICTIONS:
+    if prediction not in _PREDICTIONS:
         raise InputError(
-            f"scheduler: prediction_type must be one of {', '.join(PREDICTIONS)}, but got `{prediction}`. "
+            f"scheduler: prediction_type must be one of {', '.join(_PREDICTIONS)}, but got `{prediction}`. "
             "Correct scheduler_config.json."
         )
-    return Process(PREDICTIONS[prediction], _betas(config))
+    return TrainedProcess(_PREDICTIONS[prediction], _betas(config))
 
 
 def _is_flow(config: Mapping[str, Any]) -> bool:
@@ -86,7 +86,7 @@ def _betas(config: Mapping[str, Any]) -> Noise:
 
 
 STRIDES = ("leading", "trailing")  # of DDIM and DDPM in diffusers: equal ones, whatever the times are
-VARIANCES = {"fixed_small": "fixed-small", "fixed_large": "fixed-large"}
+_VARIANCES = {"fixed_small": "fixed-small", "fixed_large": "fixed-large"}
 
 
 def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampler | None:
@@ -116,7 +116,7 @@ def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampl
     clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
     if kind == "DDIMScheduler":
         return UsualSampler("ddim", spacing, options, clip=clip)
-    variance = VARIANCES.get(config.get("variance_type", "fixed_small"))
+    variance = _VARIANCES.get(config.get("variance_type", "fixed_small"))
     return UsualSampler("ddpm", spacing, options, clip=clip, variance=variance, by_default=False)
 
 

@@ -21,7 +21,7 @@ from ...timing.memory import is_broken_device, is_out_of_memory
 
 # What is described may have twice the weights that are stored, such as embeddings that are tied, and some more.
 MOST_TIMES, SPARE = 2, 2**20
-LAYERS = ("layers", "n_layer", "depth")  # how the names of settings end that count parts of a network
+_LAYERS = ("layers", "n_layer", "depth")  # how the names of settings end that count parts of a network
 LABELS, MOST_LABELS = ("num_labels",), 10_000  # of each of which transformers makes a name
 
 
@@ -52,7 +52,7 @@ def _refuse_enormous(folder: Path, name: str) -> None:
     stated = read_object(folder / MODEL, MAX_JSON_BYTES, "checkpoint")
     _refuse_beyond(folder, _counts(stated, LABELS), MOST_LABELS)
     config: Any = kind.config_class.from_dict(stated)
-    _refuse_beyond(folder, _counts(config.to_dict(), LAYERS), len(weights))
+    _refuse_beyond(folder, _counts(config.to_dict(), _LAYERS), len(weights))
     with torch.device("meta"):
         described = sum(each.numel() for each in kind(config).parameters())
     stored = sum(map(math.prod, weights))

@@ -9,7 +9,7 @@ import click
 from ....backends.errors import InputError
 from ....studies.database.urls import DEFAULT_STORAGE, STORAGE, STORAGE_FILE, read_url, unflagged_storage
 
-F = TypeVar("F", bound=Callable[..., Any])
+Decorated = TypeVar("F", bound=Callable[..., Any])
 
 
 def _file_flag(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -28,7 +28,7 @@ def _storage_flag(context: click.Context, _: click.Parameter, url: str | None) -
     return url
 
 
-def storage_flag(command: F) -> F:
+def storage_flag(command: Decorated) -> Decorated:
     """`--storage` and `--storage-file`, as the parameter `storage`: text that `storage_url` takes."""
     url = click.option(
         "--storage",

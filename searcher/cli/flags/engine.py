@@ -12,7 +12,7 @@ import click
 from ....backends.errors import InputError
 from ....studies.config.study import StudyConfig
 from ...measuring.setup import resolve_device
-from ...workers.launch import Hands, processes
+from ...workers.launch import WorkerBackend, processes
 
 AUTO_ADDRESS = "auto"
 
@@ -66,12 +66,12 @@ class Engine:
             return config  # Who leaves the work to others need not have their device.
         if self.name != "ray" or self.waits:
             return resolve_device(config)
-        from ...workers.ray.engine import resolve
+        from ...workers.ray.engine import resolve_cluster_device
 
-        return resolve(config, self.address or AUTO_ADDRESS, self.gpus)
+        return resolve_cluster_device(config, self.address or AUTO_ADDRESS, self.gpus)
 
     @contextmanager
-    def hands(self, config: StudyConfig, url: str) -> Generator[Hands]:
+    def hands(self, config: StudyConfig, url: str) -> Generator[WorkerBackend]:
         """The workers, for as long as the block lasts. Raises InputError where there can't be so many."""
         if self.name != "ray":
             yield processes(url, self.workers or 1, config.throughput.device)

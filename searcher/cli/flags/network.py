@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+NetworkDecorated = TypeVar("F", bound=Callable[..., Any])
 
 NETWORK_FLAGS = (
     click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
@@ -16,10 +16,12 @@ NETWORK_FLAGS = (
 )
 
 
-def flags(*groups: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
+def flags(
+    *groups: tuple[Callable[[NetworkDecorated], NetworkDecorated], ...],
+) -> Callable[[NetworkDecorated], NetworkDecorated]:
     """A decorator that adds groups of flags, in their order."""
 
-    def add(command: F) -> F:
+    def add(command: NetworkDecorated) -> NetworkDecorated:
         for group in reversed(groups):
             for flag in reversed(group):
                 command = flag(command)

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from ...monitoring.endpoint import LOCAL, Endpoint
-from ...monitoring.json_lines import json_lines
-from ...monitoring.progress import Watch, watching
+from ...monitoring.json_lines import log_json_lines
+from ...monitoring.progress import ProgressListener, watching
 from ...monitoring.prometheus import metered, require_client
 
 
 @dataclass(frozen=True)
-class Telling:
+class OutputOptions:
     """How a command tells what it does.
 
     Attributes:
@@ -30,29 +30,29 @@ class Telling:
     metrics: Endpoint | None
 
     @contextmanager
-    def watch(self) -> Generator[Watch]:
+    def watch(self) -> Generator[ProgressListener]:
         """The watch of a process that works. Raises InputError where its figures can't be served."""
         with self.shown() as shown, metered(self.metrics, shown) as watch:
             yield watch
 
     @contextmanager
-    def shown(self) -> Generator[Watch]:
+    def shown(self) -> Generator[ProgressListener]:
         """The watch of a process whose workers serve their own figures."""
         if self.as_lines:
-            with json_lines(sys.stderr) as lines:
+            with log_json_lines(sys.stderr) as lines:
                 yield lines
         else:
             with watching(self.quiet) as watch:
                 yield watch
 
 
-def state(watch: Watch, text: str, *, err: bool) -> None:
+def print_statement(watch: ProgressListener, text: str, *, err: bool) -> None:
     """Tells the statement of the baseline, before anything is spent: as an event, or as text on either stream."""
     if not watch.event("baseline", text=text):
         click.echo(text, err=err)
 
 
-def telling_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The flags, as the parameter `telling`."""
 
     @wraps(command)
@@ -60,7 +60,7 @@ def telling_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         endpoint = None if metrics_port is None else Endpoint(metrics_address, metrics_port)
         if endpoint is not None:
             require_client()
-        return command(telling=Telling(quiet, log_format == "json", endpoint), **rest)
+        return command(telling=OutputOptions(quiet, log_format == "json", endpoint), **rest)
 
     for option in reversed(_OPTIONS):
         gathered = option(gathered)

@@ -9,7 +9,7 @@ import click
 from ....backends.errors import InputError
 from ....backends.networks.registry import BUNDLED
 from ....backends.solvers.spacings import SPACINGS
-from ....backends.solvers.tables import SOLVERS
+from ....backends.solvers.tables import SOLVER_TABLE
 from ....studies.config.reading import from_toml, override, parse_assignment
 from ....studies.config.study import StudyConfig
 from ...search.proposer import SAMPLERS
@@ -90,7 +90,7 @@ GRANULARITY_FLAGS = (
     ),
 )
 BASELINE_FLAGS = (
-    click.option("--solver", metavar="NAME", help=f"Solver of the full schedule: {', '.join(SOLVERS)}."),
+    click.option("--solver", metavar="NAME", help=f"Solver of the full schedule: {', '.join(SOLVER_TABLE)}."),
     click.option("--spacing", metavar="NAME", help=f"Where its steps stand: {', '.join(SPACINGS)}."),
     click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
     click.option("--guidance", type=Scale(), metavar="SCALE|none", help="Default: the pipeline's own, or none."),

@@ -40,7 +40,7 @@ class Heard:
     complaint: str = ""
 
 
-def place(folder: str | None = None) -> dict[str, Any]:
+def worker_place(folder: str | None = None) -> dict[str, Any]:
     """Where this process runs and with what, in types that every version can read.
 
     Args:
@@ -62,8 +62,8 @@ class Actor:
         self._events: SimpleQueue[Event] = SimpleQueue()
 
     def look(self, folder: str | None) -> dict[str, Any]:
-        """As `place`."""
-        return place(folder)
+        """As `worker_place`."""
+        return worker_place(folder)
 
     def begin(self, number: int, job: Job, age: float, environment: Mapping[str, str], home: str) -> None:
         """Starts the process.

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sqlalchemy import make_url
 
 from ....backends.errors import InputError
-from .actor import place
+from .actor import worker_place
 
 REACH_SECONDS = 5.0
 PROBE_SECONDS = 60.0  # a node starts a process for the first probe, which takes some seconds
@@ -141,7 +141,7 @@ class Needs:
     Attributes:
         url: the study's database.
         folder: the one that holds the database, if it is a file.
-        here: what `place` says of this process.
+        here: what `worker_place` says of this process.
     """
 
     url: str
@@ -153,7 +153,7 @@ class Needs:
         """Those of workers on a database."""
         parsed = make_url(url)
         folder = os.path.dirname(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
-        return cls(url, folder, place(folder))
+        return cls(url, folder, worker_place(folder))
 
     def check(self, there: dict[str, Any]) -> None:
         """Raises InputError if a worker can't start at a place."""

@@ -20,7 +20,7 @@ from ....backends.errors import InputError
 from ....studies.config.reading import override
 from ....studies.config.study import AUTO, StudyConfig
 from ..job import Job
-from ..launch import Hands
+from ..launch import WorkerBackend
 from ..process import Event
 from .actor import Actor, Heard
 from .cluster import Needs, Share, check_places, connect, count_workers, has_gpus, nodes
@@ -29,10 +29,10 @@ PENDING_SECONDS = 15.0  # without a place on the cluster, after which that is sa
 LOST = 75  # the exit code of a worker that its machine took along: the same command goes on
 # What libpq and S3 clients read; the rest of the environment belongs to each machine.
 CARRIED = ("PG", "AWS_", "EXEUNT_")
-OWN = ("EXEUNT_STORAGE", "EXEUNT_STORAGE_FILE")  # the URL goes with the job
+_OWN = ("EXEUNT_STORAGE", "EXEUNT_STORAGE_FILE")  # the URL goes with the job
 
 
-def resolve(config: StudyConfig, address: str, gpus: float | None) -> StudyConfig:
+def resolve_cluster_device(config: StudyConfig, address: str, gpus: float | None) -> StudyConfig:
     """The configuration with `auto` replaced by the device that the cluster's workers get.
 
     Raises:
@@ -50,7 +50,7 @@ def resolve(config: StudyConfig, address: str, gpus: float | None) -> StudyConfi
 @contextmanager
 def hands(
     config: StudyConfig, url: str, workers: int | None, *, address: str, cpus: float, gpus: float | None
-) -> Generator[Hands]:
+) -> Generator[WorkerBackend]:
     """Room for workers on a cluster, which is left in the end.
 
     Args:
@@ -64,7 +64,7 @@ def hands(
     Raises:
         InputError: the cluster does not answer, has no room, or can't work on this study.
     """
-    config = resolve(config, address, gpus)
+    config = resolve_cluster_device(config, address, gpus)
     share = Share(cpus, _gpus(config, gpus))
     if share.gpus == 0 and config.throughput.device == "cuda":
         raise InputError("engine: --gpus-per-worker must be above 0 for a study on cuda, but got 0. Leave it away.")
@@ -75,7 +75,7 @@ def hands(
         needs = Needs.of(url)
         check_places([node for node in found if share.room(node)], needs)
         crew = RayCrew(share, needs)
-        yield Hands(url, [_environment(share)] * count, crew.start, writes_report=False)
+        yield WorkerBackend(url, [_environment(share)] * count, crew.start, writes_report=False)
     finally:
         ray.shutdown()
 
@@ -96,7 +96,7 @@ def _from_anywhere(url: str) -> str:
 
 def _environment(share: Share) -> dict[str, str]:
     """The variables of a worker. They go with its job: all users of a cluster can see an actor's."""
-    carried = {name: value for name, value in os.environ.items() if name.startswith(CARRIED) and name not in OWN}
+    carried = {name: value for name, value in os.environ.items() if name.startswith(CARRIED) and name not in _OWN}
     return {**carried, "OMP_NUM_THREADS": str(max(1, int(share.cpus))), "OMP_WAIT_POLICY": "PASSIVE"}
 
 

@@ -32,7 +32,7 @@ _TRIALS = table(
 _NOTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
 INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 Parts: TypeAlias = "dict[int, list[Row[*tuple[Any, ...]]]]"
-FEW = 500  # how many identifiers go into one IN; for more, all of the study are read
+_FEW = 500  # how many identifiers go into one IN; for more, all of the study are read
 
 
 def read_trials(
@@ -52,7 +52,7 @@ def read_trials(
         KeyError: there is no such study.
     """
     wanted = _TRIALS.c.study_id == study_id
-    if after >= 0 and len(among) <= FEW:
+    if after >= 0 and len(among) <= _FEW:
         wanted &= (_TRIALS.c.trial_id > after) | _TRIALS.c.trial_id.in_(sorted(among))
     found = _read(connection, wanted, running)
     if not found:
@@ -100,7 +100,7 @@ def _whole(
         return {}
 
     def parts(name: str, order: str, *columns: str) -> Parts:
-        few = [row.trial_id for row in rows] if len(rows) <= FEW else None
+        few = [row.trial_id for row in rows] if len(rows) <= _FEW else None
         return _parts(connection, wanted, few, name, order, columns)
 
     parameters = parts("trial_params", "param_id", "param_name", "param_value", "distribution_json")

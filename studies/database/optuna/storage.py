@@ -23,9 +23,9 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from ....backends.errors import InputError
-from ..errors import Unreachable, explained, place, storage_errors
-from ..foreign import strange_values
-from ..retries import patiently
+from ..errors import Unreachable, database_label, explained, storage_errors
+from ..foreign import corrupt_values
+from ..retries import retry
 from ..transactions import (
     READ_ONLY,
     is_read_only,
@@ -68,7 +68,8 @@ def _checked(engine: Engine) -> RDBStorage:
         return storage
     fix = "Type `exeunt db upgrade`." if found in known else "Install a newer Optuna."
     raise InputError(
-        f"storage: Optuna {optuna.__version__} needs tables of version {wanted}, but {place(engine)} has {found}. {fix}"
+        f"storage: Optuna {optuna.__version__} needs tables of version {wanted}, but "
+        f"{database_label(engine)} has {found}. {fix}"
     )
 
 
@@ -94,8 +95,8 @@ def upgradable_optuna(engine: Engine) -> OptunaVersions:
         found, wanted = storage.get_current_version(), storage.get_head_version()
         if found not in storage.get_all_versions():
             raise InputError(
-                f"storage: Optuna {optuna.__version__} knows tables up to version {wanted}, but {place(engine)} has "
-                f"{found}. Install a newer Optuna: pip install --upgrade optuna."
+                f"storage: Optuna {optuna.__version__} knows tables up to version {wanted}, but "
+                f"{database_label(engine)} has {found}. Install a newer Optuna: pip install --upgrade optuna."
             )
     return OptunaVersions(found, wanted)
 
@@ -317,7 +318,7 @@ class _PatientStorage(RDBStorage):
             if block.have_read and (after >= 0 or among):  # which Optuna's cache has
                 return []
             block.have_read = True
-        with strange_values(place(self.engine)), self.engine.begin() as connection:
+        with corrupt_values(database_label(self.engine)), self.engine.begin() as connection:
             found = read_trials(connection, study_id, after=after, among=among, running=self._running)
         # `together` stores parameters with all notes of a trial, which only its own worker changes from then on, when
         # it ends. One that was queued has some notes before, but not its worker's name yet.
@@ -334,14 +335,14 @@ def _repeated(method: Callable[..., R], *, reads: bool) -> Callable[..., R]:
             try:
                 return method(self, *arguments, **options)
             except (SQLAlchemyError, StorageInternalError) as error:
-                if not isinstance(found := explained(error, place(self.engine)), Unreachable):
+                if not isinstance(found := explained(error, database_label(self.engine)), Unreachable):
                     raise
                 self.remove_session()
                 raise found from error
             finally:
                 _only_reads.reset(token)
 
-        return patiently(self.engine, attempt)
+        return retry(self.engine, attempt)
 
     return repeat
 

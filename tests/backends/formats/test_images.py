@@ -18,7 +18,7 @@ from exeunt.backends.formats.branches import by_branch
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.networks.hf.network import DiffusersNetwork
-from exeunt.backends.sampling.loop import run
+from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import REUSE, RUN, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
@@ -72,7 +72,7 @@ def foreign_images(module: DiT, times: list[int] = TIMES, before: Callable[[int]
 
 def our_images(network: DiTNetwork, schedule: Schedule) -> Tensor:
     seen = network.at(schedule.networks[0].granularity)
-    return run([seen], schedule, noises(0, range(3), (4, 8, 8), 1)[0], [], LABELS)
+    return sample_batch([seen], schedule, noises(0, range(3), (4, 8, 8), 1)[0], [], LABELS)
 
 
 def assert_same(ours: Tensor, foreign: Tensor, full: Tensor) -> None:
@@ -169,7 +169,9 @@ def test_ecad() -> None:
         network.signature, network.noise, "epsilon", solver="dpmsolver++", order=2, spacing=TIMES, guidance=GUIDANCE
     )
     schedule = FORMATS["ecad"].read(text, base)
-    ours = run([network.at("branch")], schedule, noises(0, range(3), network.sample_shape, 1)[0], [], torch.arange(3))
+    ours = sample_batch(
+        [network.at("branch")], schedule, noises(0, range(3), network.sample_shape, 1)[0], [], torch.arange(3)
+    )
 
     full = pixart_images(pipe)
     for j, block in enumerate(pipe.transformer.transformer_blocks):

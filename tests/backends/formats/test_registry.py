@@ -26,7 +26,7 @@ from exeunt.backends.schedule import (
     forecast,
     parse,
 )
-from exeunt.backends.solvers.tables import make_schedule, rows
+from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,7 +127,7 @@ def test_our_own_files_read_back(rows_: list[list[Action]], name: str) -> None:
     bare = replace(read, steps=tuple(replace(step, coefficients=None) for step in read.steps))
     assert bare == schedule
     carried = [step.coefficients for step in read.steps]
-    assert carried == (rows(schedule) if name == "exeunt" else [None] * 4)
+    assert carried == (solver_rows(schedule) if name == "exeunt" else [None] * 4)
 
 
 # ---- SmoothCache -----------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def test_times_keep_solver_and_guidance_and_count_anew() -> None:
     assert (read.sampler, read.guidance, read.networks) == (base.sampler, base.guidance, base.networks)
     with_rows_of_the_solver = parse(FORMATS["exeunt"].write(base))
     again = FORMATS["timesteps"].read("[999, 500.5, 20]", with_rows_of_the_solver)
-    assert [step.coefficients for step in again.steps] == rows(read)
+    assert [step.coefficients for step in again.steps] == solver_rows(read)
 
 
 def test_times_of_networks_that_receive_something_else() -> None:

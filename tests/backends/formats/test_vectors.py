@@ -12,7 +12,7 @@ import pytest
 import torch
 from exeunt.backends import schedule
 from exeunt.backends.formats import vectors
-from exeunt.backends.formats.vectors import CHANNELS, NUM_CLASSES, NUM_IMAGES, LittleNetwork
+from exeunt.backends.formats.vectors import NUM_CLASSES, NUM_IMAGES, VECTOR_CHANNELS, LittleNetwork
 from exeunt.backends.network import Chain, ChainNetwork, Pass
 from exeunt.backends.plan import Add, Call, Read, Run, StepPlan, compile_plan
 from exeunt.backends.sampling import loop
@@ -24,7 +24,7 @@ CORPUS = Path(__file__).parents[1] / "bad_schedules"
 
 def assert_close(got: np.ndarray, wanted: np.ndarray, name: str) -> None:
     error = np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-300)
-    assert error <= vectors.TOLERANCE, f"{name}: relative error {error:.2e}"
+    assert error <= vectors.VECTOR_TOLERANCE, f"{name}: relative error {error:.2e}"
 
 
 # ---- plans, on every kind of block -----------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ class PlanReplay:
     """Samples a test vector as an executor of plans would: fused residuals, joint calls, slots."""
 
     def __init__(self, name: str) -> None:
-        self.schedule, self.file = vectors.read(name)
+        self.schedule, self.file = vectors.read_vector(name)
         self.plan = compile_plan(self.schedule)
         self.slots: list[np.ndarray | None] = [None] * self.plan.num_slots
         self.networks = [self.network(n) for n in range(len(self.schedule.networks))]
@@ -71,12 +71,12 @@ class PlanReplay:
             self.unconditional[planned.network] = outputs["unconditional"]
         c, scale = outputs["conditional"], schedule.guidance_at(self.schedule, s)
         if scale is None or self.schedule.steps[s].unconditional == "skip":
-            return c[:, :CHANNELS], c[:, CHANNELS:]
+            return c[:, :VECTOR_CHANNELS], c[:, VECTOR_CHANNELS:]
         assert isinstance(self.schedule.guidance, Guidance)
         channels = self.schedule.guidance.channels
-        guided = np.arange(CHANNELS) < (CHANNELS if channels == "all" else channels)
-        u, f = self.unconditional[planned.network][:, :CHANNELS], c[:, :CHANNELS]
-        return np.where(guided, u + scale * (f - u), f), c[:, CHANNELS:]
+        guided = np.arange(VECTOR_CHANNELS) < (VECTOR_CHANNELS if channels == "all" else channels)
+        u, f = self.unconditional[planned.network][:, :VECTOR_CHANNELS], c[:, :VECTOR_CHANNELS]
+        return np.where(guided, u + scale * (f - u), f), c[:, VECTOR_CHANNELS:]
 
     def call(self, s: int, index: int, call: Call, x: np.ndarray) -> np.ndarray:
         step, network = self.schedule.steps[s], self.networks[index]
@@ -152,7 +152,7 @@ class LittleChain(Chain):
 class TorchLittleNetwork(ChainNetwork):
     """The little network as a native one."""
 
-    image_shape, sample_shape, num_classes, name = (3, 1, 1), (CHANNELS, 1, 1), NUM_CLASSES, "little"
+    image_shape, sample_shape, num_classes, name = (3, 1, 1), (VECTOR_CHANNELS, 1, 1), NUM_CLASSES, "little"
 
     def __init__(self, whole: Schedule, n: int, tensors: dict[str, np.ndarray]) -> None:
         prefix = f"network.{n}."
@@ -188,7 +188,7 @@ class TorchLittleNetwork(ChainNetwork):
         return x[:, :3].to(torch.uint8)
 
     def flops(self, blocks: Sequence[int]) -> int:
-        return 2 * CHANNELS * CHANNELS * len(blocks)
+        return 2 * VECTOR_CHANNELS * VECTOR_CHANNELS * len(blocks)
 
     def decode_flops(self) -> int:
         return 0
@@ -196,9 +196,9 @@ class TorchLittleNetwork(ChainNetwork):
 
 @pytest.mark.parametrize("name", vectors.CASES)
 def test_the_sampling_loop_replays_the_vectors(name: str) -> None:
-    whole, tensors = vectors.read(name)
+    whole, tensors = vectors.read_vector(name)
     networks = [TorchLittleNetwork(whole, n, tensors) for n in range(len(whole.networks))]
-    loop.check(networks, whole)
+    loop.check_schedule(networks, whole)
     noises = [torch.from_numpy(noise)[:, :, None, None] for noise in tensors["step_noise"]]
     random = [noise for noise, step in zip(noises, whole.steps, strict=True) if adds_noise(step)]
     seen: list[int] = []
@@ -209,7 +209,7 @@ def test_the_sampling_loop_replays_the_vectors(name: str) -> None:
         seen.append(s)
 
     first, labels = torch.from_numpy(tensors["first_noise"])[:, :, None, None], torch.from_numpy(tensors["labels"])
-    loop.run(networks, whole, first, random, labels, observe=observe)
+    loop.sample_batch(networks, whole, first, random, labels, observe=observe)
     assert seen == list(range(whole.num_steps))
 
 
@@ -222,7 +222,7 @@ def adds_noise(step: schedule.Step) -> bool:
 
 @pytest.mark.parametrize("name", vectors.CASES)
 def test_the_interpreter_still_finds_what_is_on_file(name: str) -> None:
-    whole, tensors = vectors.read(name)
+    whole, tensors = vectors.read_vector(name)
     found = vectors.Interpreter(whole, tensors).sample()
     assert {key for key in tensors if key.startswith(("m.", "x.", "residual."))} == found.keys()
     for key, value in found.items():
@@ -230,12 +230,12 @@ def test_the_interpreter_still_finds_what_is_on_file(name: str) -> None:
 
 
 def test_every_vector_ships_and_all_are_small() -> None:
-    assert vectors.names() == sorted(vectors.CASES)
+    assert vectors.vector_names() == sorted(vectors.CASES)
     assert sum(path.stat().st_size for path in vectors.DIRECTORY.iterdir()) < 250_000
 
 
 def test_the_vectors_cover_the_format() -> None:
-    schedules = [vectors.read(name)[0] for name in vectors.names()]
+    schedules = [vectors.read_vector(name)[0] for name in vectors.vector_names()]
     steps = [step for whole in schedules for step in whole.steps]
     assert {(action.kind, action.order) for step in steps for action in step.blocks} == {
         ("run", 0),
@@ -281,6 +281,6 @@ def test_vectors_can_be_written_again(tmp_path: Path) -> None:
         path.name for path in vectors.DIRECTORY.iterdir()
     }
     assert (tmp_path / "vectors" / "refused.json").read_text() == (vectors.DIRECTORY / "refused.json").read_text()
-    for name in vectors.names():
-        again, shipped = schedule.load(tmp_path / "vectors" / f"{name}{schedule.SUFFIX}"), vectors.read(name)[0]
+    for name in vectors.vector_names():
+        again, shipped = schedule.load(tmp_path / "vectors" / f"{name}{schedule.SUFFIX}"), vectors.read_vector(name)[0]
         assert [step.blocks for step in again.steps] == [step.blocks for step in shipped.steps]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.closed_form import Mixture, shares
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.plan import Call, Run, Skip
 from exeunt.backends.sampling import conditions, loop
 from exeunt.backends.schedule import DROP, REUSE, RUN, Schedule, depths, forecast, validate, with_exits
@@ -44,7 +44,7 @@ def sampled_weights(network, schedule: Schedule) -> tuple[np.ndarray, np.ndarray
     for draw in range(count):
         noises[draw, draw + 1] = unit
     labels = torch.zeros(count + 1, dtype=torch.long)
-    found = loop.run([network], schedule, noises[0], noises[1:], labels).reshape(count + 1, dim).numpy()
+    found = loop.sample_batch([network], schedule, noises[0], noises[1:], labels).reshape(count + 1, dim).numpy()
     along = found @ network.mixture.basis
     return along[0], (along[1:] - along[0]).T
 
@@ -60,7 +60,7 @@ def sampled_weights(network, schedule: Schedule) -> tuple[np.ndarray, np.ndarray
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
 def test_exact_moments_are_what_the_sampling_loop_does(arguments: dict, prediction: str) -> None:
     """Two ways that share no code: plans on tensors, and the format's definitions on weights of noises."""
-    network = load("closed-form", dtype=torch.float64, dim=6, num_blocks=4, prediction=prediction)
+    network = load_network("closed-form", dtype=torch.float64, dim=6, num_blocks=4, prediction=prediction)
     for seed in range(2):
         schedule = random_actions(baseline(network, **arguments), seed)
         mean, weights = sampled_weights(network, schedule)
@@ -72,7 +72,7 @@ def test_exact_moments_are_what_the_sampling_loop_does(arguments: dict, predicti
 
 
 def test_sampled_moments_converge_to_the_exact_ones() -> None:
-    network = load("closed-form", num_blocks=4)
+    network = load_network("closed-form", num_blocks=4)
     schedule = with_exits(baseline(network, solver="ddim", eta=0.5), [3] * 10)
     batches = loop.sample(
         [network], schedule, seed=1, images=range(8000), conditions=conditions.uniform(1), batch_size=4000
@@ -85,7 +85,7 @@ def test_sampled_moments_converge_to_the_exact_ones() -> None:
 
 
 def test_exact_frechet_is_the_frechet_distance() -> None:
-    network = load("closed-form")
+    network = load_network("closed-form")
     schedule = with_exits(baseline(network), [5] * 10)
     (mean, covariance), (data_mean, data_covariance) = network.exact_moments(schedule), network.mixture.moments()
     root = sqrtm(covariance @ data_covariance).real
@@ -94,7 +94,7 @@ def test_exact_frechet_is_the_frechet_distance() -> None:
 
 
 def test_distance_falls_with_steps_and_depth() -> None:
-    network = load("closed-form")
+    network = load_network("closed-form")
     by_steps = [network.exact_frechet(baseline(network, num_steps=num_steps)) for num_steps in (3, 5, 10, 20)]
     assert by_steps == sorted(by_steps, reverse=True)
     by_depth = [network.exact_frechet(with_exits(baseline(network, num_steps=40), [depth] * 40)) for depth in range(9)]
@@ -110,7 +110,7 @@ def test_distance_falls_with_steps_and_depth() -> None:
 
 @pytest.mark.parametrize("time", [0.0, 250.5, 999.0])
 def test_exit_depth_has_the_known_error(time: float) -> None:
-    network = load("closed-form", components=3, dtype=torch.float64)
+    network = load_network("closed-form", components=3, dtype=torch.float64)
     x = torch.randn(5, *network.sample_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     times, labels = torch.full((5,), time, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 3])
     exact = network.evaluate(x, times, labels, None, [])
@@ -128,7 +128,7 @@ def test_exit_depth_has_the_known_error(time: float) -> None:
 @pytest.mark.parametrize("time", [0.0, 100.0, 700.0, 999.0])
 def test_prediction_is_the_score_by_finite_differences(prediction: str, time: float) -> None:
     """epsilon = -sigma * gradient of log density (Tweedie), the density by summing the mixture's Gaussians."""
-    network = load("closed-form", components=3, dim=4, dtype=torch.float64, prediction=prediction)
+    network = load_network("closed-form", components=3, dim=4, dtype=torch.float64, prediction=prediction)
     point, mixture = marginal(network.noise, time), network.mixture
 
     def log_density(x: np.ndarray, component: int | None) -> float:
@@ -149,7 +149,7 @@ def test_prediction_is_the_score_by_finite_differences(prediction: str, time: fl
 
 
 def test_full_sampling_gives_the_mixture() -> None:
-    network = load("closed-form", components=4)
+    network = load_network("closed-form", components=4)
     batches = loop.sample(
         [network],
         baseline(network, num_steps=25),
@@ -172,7 +172,7 @@ def test_drawn_data_has_the_stated_moments() -> None:
 
 
 def test_decode_is_grey() -> None:
-    network = load("closed-form", dim=6)
+    network = load_network("closed-form", dim=6)
     x = torch.tensor([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0]).reshape(1, *network.sample_shape)
     images = network.decode(x)
     assert tuple(images.shape[1:]) == network.image_shape == (3, 2, 3)
@@ -180,7 +180,7 @@ def test_decode_is_grey() -> None:
 
 
 def test_cost_is_proportional_to_depth() -> None:
-    network = load("closed-form", num_blocks=8)
+    network = load_network("closed-form", num_blocks=8)
     base = network.flops(())
     one = network.flops((0,)) - base
     assert [network.flops(range(d)) - base for d in range(9)] == [d * one for d in range(9)]
@@ -190,10 +190,10 @@ def test_cost_is_proportional_to_depth() -> None:
 def test_bad_arguments_are_told() -> None:
     for name in ("components", "dim", "num_blocks"):
         with pytest.raises(InputError, match=f"{name}: must be at least 1"):
-            load("closed-form", **{name: 0})
-    network = load("closed-form", components=2)
+            load_network("closed-form", **{name: 0})
+    network = load_network("closed-form", components=2)
     with pytest.raises(InputError, match="linear for 1 alone"):
         network.exact_moments(baseline(network))
-    single = load("closed-form")
+    single = load_network("closed-form")
     with pytest.raises(InputError, match="without clip"):
         single.exact_moments(baseline(single, clip=1.0))

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks import decoders
-from exeunt.backends.networks.decoders import KLDecoder, Pixels
+from exeunt.backends.networks.decoders import KLDecoder, PixelDecoder
 from torch import Tensor
 
 CPU = torch.device("cpu")
@@ -135,8 +135,8 @@ def test_refused_folders(folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_pixels() -> None:
     ramp = torch.linspace(-1.2, 1.2, 3 * 4).view(1, 3, 2, 2)
-    assert torch.equal(Pixels((3, 2, 2), "rgb").decode(ramp), as_saved(ramp))
-    assert Pixels((1, 2, 2), "grey").decode(ramp[:, :1]).shape == (1, 3, 2, 2)
-    Pixels((3, 2, 2), "rgb").check()
+    assert torch.equal(PixelDecoder((3, 2, 2), "rgb").decode(ramp), as_saved(ramp))
+    assert PixelDecoder((1, 2, 2), "grey").decode(ramp[:, :1]).shape == (1, 3, 2, 2)
+    PixelDecoder((3, 2, 2), "rgb").check()
     with pytest.raises(InputError, match=r"latents of 4 channels.*--vae"):
-        Pixels((4, 2, 2), "latent").check()
+        PixelDecoder((4, 2, 2), "latent").check()

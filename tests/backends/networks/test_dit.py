@@ -13,14 +13,14 @@ import torch
 from diffusers import AutoencoderKL
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.conformance.checks import Check, Kept, NotApplicable, Subject, outcome
+from exeunt.backends.networks.conformance.checks import Check, NetworkUnderTest, NotApplicable, Passed, outcome
 from exeunt.backends.networks.conformance.suite import CHECKS
-from exeunt.backends.networks.dit import SIZES, DiT, DiTNetwork, heads_of, sincos_positions
+from exeunt.backends.networks.dit import DIT_SIZES, DiT, DiTNetwork, heads_of, sincos_positions
 from exeunt.backends.plan import compile_plan
-from exeunt.backends.sampling.loop import run
+from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
-from exeunt.backends.solvers.tables import make_schedule, rows
+from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,7 +52,7 @@ def as_network(module: DiT, num_classes: int = 7) -> DiTNetwork:
 
 
 def paper_size(name: str, patch_size: int, *, device: str = "meta") -> DiT:
-    depth, width, heads = SIZES[name]
+    depth, width, heads = DIT_SIZES[name]
     with torch.device(device):
         return DiT(
             input_size=32, patch_size=patch_size, channels=4, width=width, depth=depth, num_heads=heads,
@@ -129,10 +129,10 @@ def test_guided_samples_of_the_public_code() -> None:
         spacing=[249.0, 187.0, 124.0, 62.0, 0.0], guidance=Guidance(4.0, 3),
     )  # fmt: skip
     labels = torch.tensor([0, 3, 6])
-    found = run([network], schedule, wave(0), [wave(number) for number in range(1, 5)], labels)
+    found = sample_batch([network], schedule, wave(0), [wave(number) for number in range(1, 5)], labels)
     assert found.flatten()[::53].tolist() == pytest.approx(golden, abs=2e-5)
     all_channels = replace(schedule, guidance=Guidance(4.0))
-    other = run([network], all_channels, wave(0), [wave(number) for number in range(1, 5)], labels)
+    other = sample_batch([network], all_channels, wave(0), [wave(number) for number in range(1, 5)], labels)
     assert (other - found).abs().max() > 0.1
 
 
@@ -174,7 +174,7 @@ def save(tmp_path: Path, network: DiTNetwork, **entries: object) -> Path:
 
 def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
     module = small_dit(learned_range=True).module
-    loaded = registry.load(save(tmp_path, as_network(module)), num_heads=3)
+    loaded = registry.load_network(save(tmp_path, as_network(module)), num_heads=3)
     assert (loaded.num_blocks, loaded.learned_range, loaded.num_classes) == (6, True, 7)
     assert loaded.guidance_channels == 3
     x, time, labels = inputs(loaded)
@@ -187,7 +187,7 @@ def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
 )
 def test_sizes_come_from_the_shapes(tmp_path: Path, size: dict[str, int]) -> None:
     network = small_dit(**size) if "depth" in size else small_dit(2, **size)
-    loaded = registry.load(save(tmp_path, network), num_heads=3)
+    loaded = registry.load_network(save(tmp_path, network), num_heads=3)
     x, time, labels = inputs(network)
     with torch.inference_mode():
         expected = network.evaluate(x, time, labels, None, [])
@@ -200,19 +200,19 @@ def test_the_training_programs_arguments_say_how_many_classes_there_are(tmp_path
     """Without label dropout the public code makes no null label, and only `args` can tell."""
     network = small_dit(2, num_classes=8, has_null=False)
     arguments = argparse.Namespace(num_classes=8, model="DiT-S/2", image_size=64, vae="ema")
-    loaded = registry.load(save(tmp_path, network, args=arguments), num_heads=3)
+    loaded = registry.load_network(save(tmp_path, network, args=arguments), num_heads=3)
     assert loaded.num_classes == 8
     with pytest.raises(InputError, match="without a null label"):
         loaded.null_conditions(1)
     path = save(tmp_path, network)
-    assert registry.load(path, num_heads=3).num_classes == 7
-    assert registry.load(path, num_heads=3, num_classes=8).num_classes == 8
+    assert registry.load_network(path, num_heads=3).num_classes == 7
+    assert registry.load_network(path, num_heads=3, num_classes=8).num_classes == 8
     with pytest.raises(InputError, match=r"8 label embeddings, so it must be 7 with a null label or 8 without.*got 5"):
-        registry.load(path, num_heads=3, num_classes=5)
+        registry.load_network(path, num_heads=3, num_classes=5)
 
 
 def test_heads_are_the_papers_where_nobody_says_otherwise() -> None:
-    assert {heads_of(width, None) == heads for _, width, heads in SIZES.values()} == {True}
+    assert {heads_of(width, None) == heads for _, width, heads in DIT_SIZES.values()} == {True}
     assert heads_of(256, None) == 4
     for wrong in (5, 0, -3, "3", 3.0, True):
         with pytest.raises(InputError, match="num_heads: must divide the width 48"):
@@ -235,7 +235,7 @@ def test_foreign_shapes_are_refused_by_name(tmp_path: Path, name: str, shape: tu
     state[name] = torch.zeros(shape)
     torch.save(state, tmp_path / "foreign.pt")
     with pytest.raises(InputError, match=words):
-        registry.load(tmp_path / "foreign.pt", network="DiT", num_heads=3)
+        registry.load_network(tmp_path / "foreign.pt", network="DiT", num_heads=3)
 
 
 def test_latents_are_decoded_by_the_given_autoencoder(tmp_path: Path) -> None:
@@ -243,20 +243,20 @@ def test_latents_are_decoded_by_the_given_autoencoder(tmp_path: Path) -> None:
                         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4)  # fmt: skip
     vae.save_pretrained(tmp_path / "vae")
     path = save(tmp_path, small_dit(2))
-    loaded = registry.load(path, num_heads=3, vae=str(tmp_path / "vae"))
+    loaded = registry.load_network(path, num_heads=3, vae=str(tmp_path / "vae"))
     loaded.check_decodes()
     assert loaded.image_shape == (3, 16, 16)
     assert loaded.decode_flops() > 0
     assert loaded.decoder_sha256 is not None
     assert loaded.at("branch").decode(torch.zeros(2, 4, 8, 8)).shape == (2, 3, 16, 16)
     with pytest.raises(InputError, match="--vae FOLDER"):
-        registry.load(path, num_heads=3).check_decodes()
+        registry.load_network(path, num_heads=3).check_decodes()
     with pytest.raises(InputError, match="autoencoder of its own"):
-        registry.load("fashion-dit", vae=str(tmp_path / "vae"))
+        registry.load_network("fashion-dit", vae=str(tmp_path / "vae"))
 
 
 def test_the_bundled_checkpoint_decodes_to_grey_images() -> None:
-    network = registry.load("fashion-dit")
+    network = registry.load_network("fashion-dit")
     images = network.decode(torch.zeros(2, *network.sample_shape))
     assert images.shape == (2, 3, 28, 28)
     assert torch.equal(images[:, 0], images[:, 1])
@@ -398,12 +398,12 @@ def assert_samples_equal_a_cache_by_hand(network: DiTNetwork, fresh: list[list[b
     x, history = noise, []
     both = torch.cat([labels, torch.full((3,), 7)])
     with torch.inference_mode():
-        for step, row, chosen in zip(schedule.steps, rows(schedule), fresh, strict=True):
+        for step, row, chosen in zip(schedule.steps, solver_rows(schedule), fresh, strict=True):
             output = cached(network.module, torch.cat([x, x]), torch.full((6,), step.time), both, chosen, cache)
             c, u = output.chunk(2)
             history.insert(0, row.model_x * x + row.model_f * (u + 2.0 * (c - u)))
             x = row.a * x + sum(b * m for b, m in zip(row.b, history, strict=False))
-    found = run([network.at("branch")], schedule, noise, [], labels)
+    found = sample_batch([network.at("branch")], schedule, noise, [], labels)
     torch.testing.assert_close(found, x, rtol=1e-4, atol=1e-4)
 
 
@@ -474,5 +474,5 @@ def test_actions_at_full_size(full_size: DiTNetwork, granularity: str) -> None:
     "check", [check for check in CHECKS if check.name not in LONGEST], ids=lambda check: check.name
 )
 def test_promises_at_full_size(full_size: DiTNetwork, check: Check) -> None:
-    found = outcome(check, Subject(full_size))
-    assert isinstance(found, Kept | NotApplicable), found
+    found = outcome(check, NetworkUnderTest(full_size))
+    assert isinstance(found, Passed | NotApplicable), found

@@ -30,22 +30,22 @@ class TestNames:
     )
     def test_unknown_checkpoints_name_the_known_ones(self, name: str, fix: str) -> None:
         with pytest.raises(InputError, match=fix):
-            registry.load(name)
+            registry.load_network(name)
 
     def test_unknown_networks_name_the_known_ones(self) -> None:
         with pytest.raises(InputError, match="DiT"):
-            registry.resolve("Dit")
+            registry.network_class("Dit")
         with pytest.raises(InputError, match="can't be imported"):
-            registry.resolve("nowhere.at.all:Network")
+            registry.network_class("nowhere.at.all:Network")
 
     def test_networks_without_weights_ask_for_them(self) -> None:
         for name in ("DiT", "U-ViT"):
             with pytest.raises(InputError, match=f"`{name}` needs weights.*--checkpoint FILE"):
-                registry.load(name)
+                registry.load_network(name)
 
     def test_a_bundled_checkpoint_is_no_other_network(self) -> None:
         with pytest.raises(InputError, match="is a DiT, which `closed-form` is not"):
-            registry.load("fashion-dit", network="closed-form")
+            registry.load_network("fashion-dit", network="closed-form")
 
     def test_devices(self) -> None:
         with pytest.raises(InputError, match="cuda:N"):
@@ -58,20 +58,20 @@ class TestNames:
 class TestFiles:
     def test_a_dit_is_known_by_its_names(self, tmp_path: Path) -> None:
         torch.save({"model": dit_state(), "ema": {f"module.{n}": t for n, t in dit_state().items()}}, tmp_path / "a.pt")
-        network = registry.load(tmp_path / "a.pt", num_heads=3)
+        network = registry.load_network(tmp_path / "a.pt", num_heads=3)
         assert (network.signature.architecture, network.num_blocks, network.name) == ("DiT", 3, "a.pt")
         assert network.notes == ("weights: `ema` taken, of `model`, `ema`", "weights: `module.` removed from 42 names")
 
     def test_a_u_vit_is_known_by_its_names(self, tmp_path: Path) -> None:
         torch.save(UViT(**SMALL_UVIT).state_dict(), tmp_path / "nnet_ema.pth")  # type: ignore[arg-type]
-        network = registry.load(tmp_path / "nnet_ema.pth", num_heads=3)
+        network = registry.load_network(tmp_path / "nnet_ema.pth", num_heads=3)
         assert (network.signature.architecture, network.num_blocks, network.notes) == ("U-ViT", 3, ())
 
     def test_another_entry_is_another_network(self, tmp_path: Path) -> None:
         other = {name: value + 1 for name, value in dit_state().items()}
         torch.save({"model": other, "ema": dit_state()}, tmp_path / "a.pt")
         digests = {
-            registry.load(tmp_path / "a.pt", num_heads=3, **key).signature.weights_sha256
+            registry.load_network(tmp_path / "a.pt", num_heads=3, **key).signature.weights_sha256
             for key in ({}, {"weights_key": "ema"}, {"weights_key": "model"})
         }
         assert len(digests) == 2
@@ -84,8 +84,8 @@ class TestFiles:
         mapping = {name: file for file, part in halves.items() for name in part}
         (tmp_path / "dit.safetensors.index.json").write_text(json.dumps({"weight_map": mapping}))
         torch.save(state, tmp_path.parent / "whole.pt")
-        whole = registry.load(tmp_path.parent / "whole.pt", num_heads=3)
-        assert registry.load(tmp_path, num_heads=3).signature == whole.signature
+        whole = registry.load_network(tmp_path.parent / "whole.pt", num_heads=3)
+        assert registry.load_network(tmp_path, num_heads=3).signature == whole.signature
 
     @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04]"])
     @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -93,34 +93,34 @@ class TestFiles:
         path = tmp_path / f"broken{suffix}"
         path.write_bytes(content)
         with pytest.raises(InputError, match="checkpoint"):
-            registry.load(path)
+            registry.load_network(path)
 
     def test_missing_and_misshapen_tensors_are_named(self, tmp_path: Path) -> None:
         state = dit_state()
         short = {name: value for name, value in state.items() if name != "blocks.2.mlp.fc1.weight"}
         torch.save(short, tmp_path / "short.pt")
         with pytest.raises(InputError, match=r"blocks\.2\.mlp\.fc1\.weight"):
-            registry.load(tmp_path / "short.pt", num_heads=3)
+            registry.load_network(tmp_path / "short.pt", num_heads=3)
         state["blocks.1.attn.proj.bias"] = torch.zeros(5)
         torch.save(state, tmp_path / "wrong.pt")
         with pytest.raises(InputError, match=r"blocks\.1\.attn\.proj\.bias.*\(48,\).*\(5,\)"):
-            registry.load(tmp_path / "wrong.pt", num_heads=3)
+            registry.load_network(tmp_path / "wrong.pt", num_heads=3)
         with pytest.raises(InputError, match="divide the width"):
-            registry.load(tmp_path / "short.pt", num_heads=5)
+            registry.load_network(tmp_path / "short.pt", num_heads=5)
 
     def test_what_is_no_diffusion_network_is_named(self, tmp_path: Path) -> None:
         names = ["model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "lm_head.weight"]
         save_file({name: torch.ones(4, 4) for name in names}, tmp_path / "llama.safetensors")
         with pytest.raises(InputError, match=r"a language model.*`model\.embed_tokens\.weight`"):
-            registry.load(tmp_path / "llama.safetensors")
+            registry.load_network(tmp_path / "llama.safetensors")
         Image.new("RGB", (4, 4)).save(tmp_path / "photo.jpg")
         with pytest.raises(InputError, match="a JPEG image"):
-            registry.load(tmp_path / "photo.jpg")
+            registry.load_network(tmp_path / "photo.jpg")
         torch.save({"net.0.weight": torch.ones(5, 3)}, tmp_path / "own.pt")
         with pytest.raises(
             InputError, match=r"`net\.0\.weight \(5, 3\)`.*Known are DiT, U-ViT.*--network FILE\.py:Class"
         ):
-            registry.load(tmp_path / "own.pt")
+            registry.load_network(tmp_path / "own.pt")
 
 
 class TestFolders:
@@ -134,7 +134,7 @@ class TestFolders:
     def test_a_missing_component_is_named(self, tmp_path: Path) -> None:
         self.pipeline(tmp_path, transformer=["diffusers", "DiTTransformer2DModel"], feature_extractor=[None, None])
         with pytest.raises(InputError, match="names `transformer`, but that folder is missing"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     def test_a_missing_shard_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "transformer").mkdir()
@@ -143,7 +143,7 @@ class TestFolders:
         (tmp_path / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
         save_file({"a": torch.ones(2)}, tmp_path / "transformer" / "model-1.safetensors")
         with pytest.raises(InputError, match=r"1 of the 2 shards.*model-2\.safetensors"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     def test_a_cut_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
@@ -151,7 +151,7 @@ class TestFolders:
         save_file({"a": torch.ones(20)}, file)
         file.write_bytes(file.read_bytes()[:-8])
         with pytest.raises(InputError, match=r"diffusion_pytorch_model\.safetensors` is cut off"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     @pytest.mark.parametrize(
         ("config", "words"),
@@ -163,21 +163,21 @@ class TestFolders:
     def test_models_that_denoise_nothing_are_named(self, tmp_path: Path, config: dict[str, object], words: str) -> None:
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match=words):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     def test_a_pipeline_without_a_network_is_named(self, tmp_path: Path) -> None:
         self.pipeline(tmp_path, vae=["diffusers", "AutoencoderKL"])
         with pytest.raises(InputError, match="DiTPipeline without transformer, unet, prior"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     def test_a_folder_without_weights(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="holds no weights"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     def test_broken_json(self, tmp_path: Path) -> None:
         (tmp_path / "model_index.json").write_text("{")
         with pytest.raises(InputError, match=r"model_index\.json` must be JSON"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
 
 OWN = """
@@ -201,21 +201,21 @@ class TestOwn:
         return tmp_path / "own.py"
 
     def test_a_class_from_a_file(self, file: Path) -> None:
-        network = registry.load(None, network=f"{file}:Own", num_classes=37)
+        network = registry.load_network(None, network=f"{file}:Own", num_classes=37)
         assert (network.num_classes, network.num_blocks) == (37, 5)
 
     def test_its_code_is_told_apart(self, file: Path) -> None:
-        first, again = (registry.load(None, network=f"{file}:Own", num_classes=2) for _ in range(2))
+        first, again = (registry.load_network(None, network=f"{file}:Own", num_classes=2) for _ in range(2))
         file.write_text(f"{OWN}\n# another line\n")
-        changed = registry.load(None, network=f"{file}:Own", num_classes=2)
+        changed = registry.load_network(None, network=f"{file}:Own", num_classes=2)
         assert first.code_sha256 == again.code_sha256 != changed.code_sha256
-        assert registry.load("closed-form").code_sha256 is None
+        assert registry.load_network("closed-form").code_sha256 is None
 
     def test_arguments_are_asked_for_by_name(self, file: Path) -> None:
         with pytest.raises(InputError, match=r"needs `num_classes`\. Add `--network-arg num_classes=VALUE`"):
-            registry.load(None, network=f"{file}:Own")
+            registry.load_network(None, network=f"{file}:Own")
         with pytest.raises(InputError, match=r"no argument `num_class`\. Did you mean `num_classes`"):
-            registry.load(None, network=f"{file}:Own", num_class=3)
+            registry.load_network(None, network=f"{file}:Own", num_class=3)
 
     @pytest.mark.parametrize(
         ("name", "words"),
@@ -223,11 +223,11 @@ class TestOwn:
     )
     def test_other_classes_are_refused(self, file: Path, name: str, words: str) -> None:
         with pytest.raises(InputError, match=words):
-            registry.load(None, network=f"{file}:{name}")
+            registry.load_network(None, network=f"{file}:{name}")
 
     def test_a_missing_file(self) -> None:
         with pytest.raises(InputError, match=r"`nowhere/own\.py` is not there"):
-            registry.load(None, network="nowhere/own.py:Own")
+            registry.load_network(None, network="nowhere/own.py:Own")
 
     @pytest.mark.parametrize(
         ("line", "words"),
@@ -236,7 +236,7 @@ class TestOwn:
     def test_files_that_fail_say_where(self, tmp_path: Path, line: str, words: str) -> None:
         (tmp_path / "bad.py").write_text(f"import torch\n{line}\n")
         with pytest.raises(InputError, match=words):
-            registry.load(None, network=f"{tmp_path / 'bad.py'}:Own")
+            registry.load_network(None, network=f"{tmp_path / 'bad.py'}:Own")
 
     def test_half_a_network_lists_what_it_lacks(self, tmp_path: Path) -> None:
         (tmp_path / "half.py").write_text(
@@ -245,4 +245,4 @@ class TestOwn:
         with pytest.raises(
             InputError, match="lacks begin, decode, decode_flops, device, dtype, flops, null_conditions"
         ):
-            registry.load(None, network=f"{tmp_path / 'half.py'}:N")
+            registry.load_network(None, network=f"{tmp_path / 'half.py'}:N")

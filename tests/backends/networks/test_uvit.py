@@ -8,7 +8,7 @@ import pytest
 import torch
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.uvit import NOISES, SIZES, UViT, UViTNetwork
+from exeunt.backends.networks.uvit import UVIT_NOISES, UVIT_SIZES, UViT, UViTNetwork
 from exeunt.backends.plan import Add, Call, Op, Read, Run, Skip
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -86,7 +86,7 @@ class TestPublicCode:
         self, name: str, input_size: int, patch_size: int, channels: int, num_labels: int, conv: bool, millions: int
     ) -> None:
         """Parameters in millions, table 1 of arXiv 2209.12152."""
-        depth, width, num_heads = SIZES[name]
+        depth, width, num_heads = UVIT_SIZES[name]
         with torch.device("meta"):
             module = UViT(
                 input_size=input_size, patch_size=patch_size, channels=channels, width=width, depth=depth,
@@ -198,14 +198,14 @@ class TestLabels:
 
     @pytest.mark.parametrize(("rows", "given", "expected"), [(1001, None, 1000), (10, None, 10), (11, 10, 10)])
     def test_how_many_are_classes(self, tmp_path: Path, rows: int, given: int | None, expected: int) -> None:
-        loaded = registry.load(save(tmp_path, num_labels=rows), num_heads=3, num_classes=given)
+        loaded = registry.load_network(save(tmp_path, num_labels=rows), num_heads=3, num_classes=given)
         assert loaded.num_classes == expected
 
     def test_other_numbers_of_classes_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="must be 10, or 9"):
-            registry.load(save(tmp_path, num_labels=10), num_heads=3, num_classes=5)
+            registry.load_network(save(tmp_path, num_labels=10), num_heads=3, num_classes=5)
         with pytest.raises(InputError, match="takes no labels"):
-            registry.load(save(tmp_path), num_heads=3, num_classes=5)
+            registry.load_network(save(tmp_path), num_heads=3, num_classes=5)
 
 
 def save(folder: Path, **changes: int | bool) -> Path:
@@ -222,7 +222,7 @@ class TestLoading:
         [{}, {"depth": 1}, {"num_labels": 4, "time_mlp": True}, {"qkv_bias": True, "conv": False, "patch_size": 4}],
     )
     def test_shapes_tell_the_configuration(self, tmp_path: Path, changes: dict[str, int | bool]) -> None:
-        loaded = registry.load(save(tmp_path, **changes), num_heads=3)
+        loaded = registry.load_network(save(tmp_path, **changes), num_heads=3)
         made = UViT(**{**SMALL, **changes})  # type: ignore[arg-type]
         fill(made)
         assert isinstance(loaded, UViTNetwork)
@@ -244,26 +244,26 @@ class TestLoading:
     )
     def test_noise_by_what_it_samples(self, tmp_path: Path, changes: dict[str, int | bool], kind: str) -> None:
         path = save(tmp_path, **changes)
-        assert registry.load(path, num_heads=3).noise == NOISES[kind][0]
-        assert registry.load(path, num_heads=3, noise="linear").noise.kind == "linear"
+        assert registry.load_network(path, num_heads=3).noise == UVIT_NOISES[kind][0]
+        assert registry.load_network(path, num_heads=3, noise="linear").noise.kind == "linear"
         with pytest.raises(InputError, match="scaled-linear"):
-            registry.load(path, num_heads=3, noise="scaled_linear")
+            registry.load_network(path, num_heads=3, noise="scaled_linear")
 
     def test_other_predictions(self, tmp_path: Path) -> None:
         path = save(tmp_path)
-        assert registry.load(path, num_heads=3, prediction="sample").prediction == "sample"
+        assert registry.load_network(path, num_heads=3, prediction="sample").prediction == "sample"
         with pytest.raises(InputError, match="epsilon, v or sample"):
-            registry.load(path, num_heads=3, prediction="noise")
+            registry.load_network(path, num_heads=3, prediction="noise")
 
     def test_heads_are_those_of_the_public_code(self, tmp_path: Path) -> None:
         for width, heads in ((512, 8), (1152, 16)):
             path = save(tmp_path, width=width, hidden=8, depth=1, num_heads=1)
-            assert registry.load(path).module.mid_block.attn.num_heads == heads  # type: ignore[attr-defined]
+            assert registry.load_network(path).module.mid_block.attn.num_heads == heads  # type: ignore[attr-defined]
         with pytest.raises(InputError, match="divide the width"):
-            registry.load(path, num_heads=5)
+            registry.load_network(path, num_heads=5)
 
     def test_latents_need_a_decoder(self, tmp_path: Path) -> None:
-        network = registry.load(save(tmp_path, channels=4), num_heads=3)
+        network = registry.load_network(save(tmp_path, channels=4), num_heads=3)
         with pytest.raises(InputError, match="--vae"):
             network.check_decodes()
 
@@ -272,7 +272,7 @@ class TestLoading:
         state = torch.load(path) | {"context_embed.weight": torch.zeros(48, 768), "context_embed.bias": torch.zeros(48)}
         torch.save(state, path)
         with pytest.raises(InputError, match="text-to-image U-ViT"):
-            registry.load(path)
+            registry.load_network(path)
 
     @pytest.mark.parametrize(
         ("name", "shape", "rule"),
@@ -289,22 +289,22 @@ class TestLoading:
         path = save(tmp_path)
         torch.save(torch.load(path) | {name: torch.zeros(shape)}, path)
         with pytest.raises(InputError, match=rule):
-            registry.load(path, num_heads=3)
+            registry.load_network(path, num_heads=3)
 
     def test_missing_and_misshapen_tensors_are_named(self, tmp_path: Path) -> None:
         path = save(tmp_path)
         state = torch.load(path)
         torch.save({name: value for name, value in state.items() if name != "out_blocks.1.skip_linear.weight"}, path)
         with pytest.raises(InputError, match=r"out_blocks\.1\.skip_linear\.weight"):
-            registry.load(path, num_heads=3)
+            registry.load_network(path, num_heads=3)
         torch.save(state | {"norm.bias": torch.zeros(5)}, path)
         with pytest.raises(InputError, match=r"norm\.bias.*\(48,\).*\(5,\)"):
-            registry.load(path, num_heads=3)
+            registry.load_network(path, num_heads=3)
 
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.bfloat16, 0.1)])
     def test_moves_to_other_types(self, tmp_path: Path, dtype: torch.dtype, tolerance: float) -> None:
         path = save(tmp_path)
-        single, other = registry.load(path, num_heads=3), registry.load(path, dtype=dtype, num_heads=3)
+        single, other = registry.load_network(path, num_heads=3), registry.load_network(path, dtype=dtype, num_heads=3)
         x, time = waves(2, (3, 8, 8)), torch.tensor([3.0, 500.0])
         output = other.evaluate(x.to(dtype), time, None, None, [])
         assert output.dtype == other.dtype == dtype

@@ -218,7 +218,10 @@ class TestRegistry:
             extractors.load_extractor(name)
 
     def test_a_class_of_the_users_own(self) -> None:
-        assert extractors.resolve_extractor("exeunt.backends.quality.extractors:Pixels") is extractors.Pixels
+        assert (
+            extractors.resolve_extractor("exeunt.backends.quality.extractors:PixelExtractor")
+            is extractors.PixelExtractor
+        )
 
     def test_metrics(self) -> None:
         assert names.parse_metric("fid") == ("inception", "frechet")

@@ -135,7 +135,7 @@ class TestCollapse:
         found = frechet.frechet(features, root)
         step = features[0] - root.mean
         assert found.value == pytest.approx(float(step @ step) + root.trace)
-        assert intervals.estimate(found).standard_error == pytest.approx(0, abs=1e-6)
+        assert intervals.estimate_distance(found).standard_error == pytest.approx(0, abs=1e-6)
 
     @pytest.mark.parametrize("dim", [4, 40])
     def test_some_images_twice(self, dim: int) -> None:

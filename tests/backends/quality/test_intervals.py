@@ -43,7 +43,7 @@ class TestQuantile:
 class TestEstimate:
     def test_of_a_mean_is_the_textbooks(self) -> None:
         values = np.random.default_rng(0).standard_normal(200)
-        found = intervals.estimate(mean_of(values), 0.9)
+        found = intervals.estimate_distance(mean_of(values), 0.9)
         assert found.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(200))
         expected = stats.norm.interval(0.9, values.mean(), found.standard_error)
         assert (found.lower, found.upper) == pytest.approx(expected, abs=0.03 * found.standard_error)
@@ -72,21 +72,21 @@ class TestEstimate:
 
 class TestPairs:
     def test_a_schedule_does_not_differ_from_itself(self, two: tuple[Distance, Distance]) -> None:
-        found = intervals.estimate(intervals.difference(two[0], two[0]))
+        found = intervals.estimate_distance(intervals.paired_difference(two[0], two[0]))
         assert (found.value, found.lower, found.upper) == (0, 0, 0)
 
     def test_same_noises_make_it_narrower(self, two: tuple[Distance, Distance]) -> None:
-        paired = intervals.standard_error(intervals.difference(*two))
+        paired = intervals.standard_error(intervals.paired_difference(*two))
         assert paired < 0.5 * math.hypot(*(intervals.standard_error(one) for one in two))
 
     def test_a_mean_beside_a_distance(self, two: tuple[Distance, Distance]) -> None:
         other = mean_of(np.random.default_rng(1).standard_normal(60))
-        for found in (intervals.difference(two[0], other), intervals.difference(other, two[0])):
+        for found in (intervals.paired_difference(two[0], other), intervals.paired_difference(other, two[0])):
             np.testing.assert_allclose(np.abs(found.pairs), np.abs(two[0].pairs))
 
     def test_unequal_counts_are_a_bug(self, two: tuple[Distance, Distance]) -> None:
         with pytest.raises(AssertionError, match="equal counts"):
-            intervals.difference(two[0], mean_of(np.zeros(10)))
+            intervals.paired_difference(two[0], mean_of(np.zeros(10)))
 
 
 class TestExcess:

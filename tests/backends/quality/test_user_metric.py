@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.errors import InputError
-from exeunt.backends.quality.user_metric import OwnFeatures, OwnMetric, pack, unpack
+from exeunt.backends.quality.user_metric import OwnFeatures, OwnMetric, pack_scores, unpack_scores
 
 SOURCE = """
 import torch
@@ -60,11 +60,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_function_gets_what_its_parameters_name(file: Path) -> None:
     shown = {"prompts": ["a", "bcd", "ef"], "labels": [5, 6, 7]}
-    assert unpack(OwnMetric(f"{file}:length", "cpu").scores(IMAGES, shown)).tolist() == [1.0, 3.0, 2.0]
-    assert unpack(OwnMetric(f"{file}:label", "cpu").scores(IMAGES, shown)).tolist() == [5.0, 6.0, 7.0]
+    assert unpack_scores(OwnMetric(f"{file}:length", "cpu").scores(IMAGES, shown)).tolist() == [1.0, 3.0, 2.0]
+    assert unpack_scores(OwnMetric(f"{file}:label", "cpu").scores(IMAGES, shown)).tolist() == [5.0, 6.0, 7.0]
     found = OwnMetric(f"{file}:brightness", "cpu")
     assert found.higher_is_better is True
-    assert unpack(found.scores(IMAGES, {})) == pytest.approx(IMAGES.float().mean(dim=(1, 2, 3)).numpy())
+    assert unpack_scores(found.scores(IMAGES, {})) == pytest.approx(IMAGES.float().mean(dim=(1, 2, 3)).numpy())
 
 
 def test_features_are_an_extractors(file: Path) -> None:
@@ -77,10 +77,10 @@ def test_features_are_an_extractors(file: Path) -> None:
 
 def test_scores_keep_22_bits_in_half_precision() -> None:
     scores = np.random.default_rng(0).normal(30, 5, size=1000)
-    stored = pack(scores).astype(np.float16).astype(np.float32)
-    assert np.abs(unpack(stored) - scores).max() <= np.abs(scores).max() * 2**-22
+    stored = pack_scores(scores).astype(np.float16).astype(np.float32)
+    assert np.abs(unpack_scores(stored) - scores).max() <= np.abs(scores).max() * 2**-22
     assert np.abs(stored[:, 0] - scores).max() > 1e-3
-    assert not np.isfinite(pack(np.array([1e6])).astype(np.float16)).all()
+    assert not np.isfinite(pack_scores(np.array([1e6])).astype(np.float16)).all()
 
 
 def test_the_digest_is_that_of_the_file_the_function_and_its_version(file: Path, tmp_path: Path) -> None:

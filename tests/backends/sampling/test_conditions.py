@@ -34,7 +34,7 @@ def test_reference_follows_the_probabilities_and_the_image_alone() -> None:
 def test_a_file_has_integers_and_objects_and_goes_round(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text('3\n{"label": 1}\n\n0\n')
-    loaded = conditions.load(path, 4)
+    loaded = conditions.load_conditions(path, 4)
     found = conditions.labels(loaded, range(1, 6))
     assert found is not None
     assert found.tolist() == [1, 0, 3, 1, 0]
@@ -49,12 +49,12 @@ def test_digests_tell_conditions_apart(tmp_path: Path) -> None:
         conditions.uniform(None),
         conditions.reference([1, 1]),
         conditions.reference([1, 2]),
-        conditions.from_file(path, 2),
+        conditions.labels_from_file(path, 2),
     ]
     assert len({value.digest for value in made}) == len(made)
     assert conditions.reference([2, 4]).digest == conditions.reference([1, 2]).digest
     path.write_text('{"label": 0}\n\n1')
-    assert conditions.from_file(path, 2).digest == made[-1].digest
+    assert conditions.labels_from_file(path, 2).digest == made[-1].digest
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_bad_file_is_told_with_its_line(tmp_path: Path, text: str, message: st
     path = tmp_path / "labels.txt"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        conditions.load(path, 10)
+        conditions.load_conditions(path, 10)
 
 
 def test_other_bad_input_is_told(tmp_path: Path) -> None:
@@ -92,4 +92,4 @@ def test_other_bad_input_is_told(tmp_path: Path) -> None:
         ("reference", None, [0.5, 0.5], "takes none"),
     ):
         with pytest.raises(InputError, match=message):
-            conditions.load(spec, num_classes, probabilities)
+            conditions.load_conditions(spec, num_classes, probabilities)

@@ -12,11 +12,11 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.network import Network
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.dit import DiT, DiTNetwork
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling import conditions, loop
 from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Noise, Schedule, forecast, validate
-from exeunt.backends.solvers.tables import make_schedule, rows
+from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor
 
 LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
@@ -67,7 +67,7 @@ def test_learned_variance_equals_diffusers() -> None:
     schedule = schedule_of(network, solver="ddpm", variance="learned-range", num_steps=10, spacing="leading")
     noises = draws.noises(0, range(4), network.sample_shape, loop.num_draws(schedule))
     labels, found = torch.tensor([0, 1, 2, 5]), []
-    loop.run([network], schedule, noises[0], noises[1:], labels, observe=lambda s, v: found.append(v.x_next))
+    loop.sample_batch([network], schedule, noises[0], noises[1:], labels, observe=lambda s, v: found.append(v.x_next))
     scheduler = DDPMScheduler(variance_type="learned_range", clip_sample=False, prediction_type="v_prediction")
     # In its own float32, 1 - 0.9999 at train index 0 has an error of 3e-4, and ln β̃ with it.
     scheduler.alphas_cumprod = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(dim=0)
@@ -90,10 +90,10 @@ def test_guidance_equals_two_evaluations_by_hand(channels: int | str, learned_ra
     schedule = replace(schedule, steps=(replace(schedule.steps[0], guidance=0.5), *schedule.steps[1:]))
     noise, labels = draws.initial_noise(0, range(3), network.sample_shape), torch.tensor([0, 2, 4])
     found: list[Tensor] = []
-    loop.run([network], schedule, noise, [], labels, observe=lambda s, v: found.append(v.output))
+    loop.sample_batch([network], schedule, noise, [], labels, observe=lambda s, v: found.append(v.output))
     x, history = noise, []
     with torch.inference_mode():
-        for s, (step, row) in enumerate(zip(schedule.steps, rows(schedule), strict=True)):
+        for s, (step, row) in enumerate(zip(schedule.steps, solver_rows(schedule), strict=True)):
             time, null = torch.full((3,), step.time), torch.full((3,), 5)
             c, u = (network.evaluate(x, time, y, None, [])[:, :3] for y in (labels, null))
             scale, count = 0.5 if s == 0 else 2.5, 3 if channels == "all" else 2
@@ -128,7 +128,7 @@ def test_the_scales_of_a_schedule_are_applied() -> None:
     """input_scale and initial_scale: sampling sigma-scaled samples with folded coefficients gives the same data."""
     network = small_dit()
     schedule = schedule_of(network, order=1)
-    table = rows(schedule)
+    table = solver_rows(schedule)
     scale = 7.0
     steps = tuple(
         replace(
@@ -145,7 +145,7 @@ def test_the_scales_of_a_schedule_are_applied() -> None:
 
 def every_kind() -> Iterator[tuple[str, Network, Schedule]]:
     plain, learned = small_dit(), small_dit(learned_range=True)
-    mixture = load("closed-form", components=3, num_blocks=4)
+    mixture = load_network("closed-form", components=3, num_blocks=4)
     for name, network in (("dit", plain), ("mixture", mixture)):
         yield f"{name}, plain", network, schedule_of(network)
         yield f"{name}, every action", network, staircase(schedule_of(network, guidance=1.5))
@@ -162,7 +162,7 @@ def test_images_agree_across_batch_sizes(network: Network, schedule: Schedule) -
 
 
 def test_bundled_images_agree_across_batch_sizes() -> None:
-    network = load("fashion-dit-exits")
+    network = load_network("fashion-dit-exits")
     schedule = schedule_of(network, num_steps=4)
     whole, parts = latents(network, schedule, 10), latents(network, schedule, 4)
     assert (parts - whole).abs().max() <= 1e-4
@@ -172,13 +172,13 @@ def test_the_loop_leaves_its_inputs_alone() -> None:
     network = small_dit()
     noise = draws.initial_noise(0, range(2), network.sample_shape)
     before = noise.clone()
-    loop.run([network], schedule_of(network), noise, [], torch.tensor([0, 1]))
+    loop.sample_batch([network], schedule_of(network), noise, [], torch.tensor([0, 1]))
     assert torch.equal(noise, before)
 
 
 def test_half_precision_keeps_its_state_in_float32() -> None:
-    network = load("closed-form", dtype=torch.bfloat16, num_blocks=4)
-    exact = load("closed-form", num_blocks=4)
+    network = load_network("closed-form", dtype=torch.bfloat16, num_blocks=4)
+    exact = load_network("closed-form", num_blocks=4)
     found = latents(network, schedule_of(network), 5)
     assert found.dtype == torch.float32
     assert (found - latents(exact, schedule_of(exact), 5)).abs().max() < 0.1
@@ -198,7 +198,7 @@ def test_observing_changes_nothing_and_sees_every_step() -> None:
 
 
 def test_several_networks_take_turns() -> None:
-    first, second = small_dit(), load("closed-form", components=5, num_blocks=2, dim=3 * 8 * 8)
+    first, second = small_dit(), load_network("closed-form", components=5, num_blocks=2, dim=3 * 8 * 8)
     second.sample_shape = (3, 8, 8)
     schedule = schedule_of(first)
     steps = [step if s < 3 else replace(step, network=1, blocks=(RUN,) * 2) for s, step in enumerate(schedule.steps)]
@@ -219,7 +219,7 @@ def other_weights(network: Network) -> Network:
 
 
 def test_other_weights_are_allowed() -> None:
-    network = load("closed-form", num_blocks=4)
+    network = load_network("closed-form", num_blocks=4)
     other = other_weights(network)
     assert other.signature.weights_sha256 != network.signature.weights_sha256
     latents(other, schedule_of(network), 10)
@@ -237,13 +237,13 @@ def test_a_sampler_that_does_not_fit_is_told(change: dict[str, object], message:
     network = small_dit()
     schedule = schedule_of(network)
     with pytest.raises(InputError, match=message):
-        loop.check([network], replace(schedule, sampler=replace(schedule.sampler, **change)))
+        loop.check_schedule([network], replace(schedule, sampler=replace(schedule.sampler, **change)))
 
 
 def test_what_does_not_fit_is_told_before_sampling() -> None:
-    network, other = small_dit(), load("closed-form", num_blocks=4)
+    network, other = small_dit(), load_network("closed-form", num_blocks=4)
     schedule = schedule_of(network)
-    deep = schedule_of(load("closed-form", num_blocks=5))
+    deep = schedule_of(load_network("closed-form", num_blocks=5))
     without_null = small_dit(has_null=False)
     options = {"seed": 0, "images": range(4), "conditions": conditions.uniform(5), "batch_size": 2}
     for networks, given, changes, message in (
@@ -297,7 +297,7 @@ def test_labels_that_do_not_fit_are_told_before_sampling(network: Network, given
 
 
 def test_every_network_of_a_schedule_must_take_the_labels() -> None:
-    first, second = small_dit(), load("closed-form", components=4, num_blocks=2, dim=3 * 8 * 8)
+    first, second = small_dit(), load_network("closed-form", components=4, num_blocks=2, dim=3 * 8 * 8)
     schedule = schedule_of(first)
     last = replace(schedule.steps[-1], network=1, blocks=(RUN,) * 2)
     mixed = replace(schedule, networks=(first.signature, second.signature), steps=(*schedule.steps[:-1], last))
@@ -327,9 +327,9 @@ def test_nothing_synchronises_inside_the_loop(solver: str) -> None:
     noises = draws.noises(0, range(4), network.sample_shape, loop.num_draws(schedule)).cuda()
     labels = torch.tensor([0, 1, 2, 3]).cuda()
     # Times and null labels are uploaded before the first step; from there on a synchronisation is an error.
-    loop.run([network], schedule, noises[0], noises[1:], labels)
+    loop.sample_batch([network], schedule, noises[0], noises[1:], labels)
     try:
-        whole = loop.run(
+        whole = loop.sample_batch(
             [network],
             schedule,
             noises[0],
@@ -345,6 +345,6 @@ def test_nothing_synchronises_inside_the_loop(solver: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_same_images() -> None:
-    on_cpu, on_gpu = load("fashion-dit"), load("fashion-dit", "cuda")
+    on_cpu, on_gpu = load_network("fashion-dit"), load_network("fashion-dit", "cuda")
     schedule = schedule_of(on_cpu, guidance=1.5)
     assert (latents(on_gpu, schedule, 10).cpu() - latents(on_cpu, schedule, 10)).abs().max() < 5e-3

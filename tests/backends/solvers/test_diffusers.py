@@ -59,7 +59,7 @@ def test_trajectories_equal_diffusers(index: int) -> None:
 
 def test_every_solver_is_held_against_diffusers_or_its_authors() -> None:
     held = {case.solver.split()[0].rstrip(",") for case in CASES}
-    assert held | {"edm"} == set(tables.SOLVERS)
+    assert held | {"edm"} == set(tables.SOLVER_TABLE)
 
 
 @pytest.mark.parametrize("name", ["dpmsolver++ 2 midpoint, zero", "unipc 2 bh2, zero", "euler", "heun"])
@@ -72,7 +72,7 @@ def test_float32_alone_sets_cosine_epsilon_apart(name: str) -> None:
 def _samples(made: schedule.Schedule, model: Callable[[float, float], float], x: float, noises: Sequence[float]):
     """x after each step, for a network F = model(input, network time)."""
     history, found, x, draws = [], [], x * made.sampler.initial_scale, iter(noises)
-    for step, row in zip(made.steps, tables.rows(made), strict=True):
+    for step, row in zip(made.steps, tables.solver_rows(made), strict=True):
         time = step.time if step.network_time is None else step.network_time
         history.insert(0, row.model_x * x + row.model_f * model(row.input_scale * x, time))
         x = row.a * x + sum(b * m for b, m in zip(row.b, history, strict=False)) + (row.c and row.c * next(draws))
@@ -133,7 +133,7 @@ def _error(made: schedule.Schedule, end: float) -> float:
     path = tables.path(sampler, times)
     path = replace(path, points=(*path.points[:-1], marginal_at(sampler.noise, sampler.time, end)))
     x, history = 1.3, []
-    for row, point in zip(tables.SOLVERS[sampler.name].table(path), path.points, strict=False):
+    for row, point in zip(tables.SOLVER_TABLE[sampler.name].table(path), path.points, strict=False):
         history.insert(0, row.model_x * x + row.model_f * _exact_model(sampler.prediction, row.input_scale * x, point))
         x = row.a * x + sum(b * m for b, m in zip(row.b, history, strict=False))
     return abs(x - _exact_flow(1.3, path.points[0], path.points[-1]))
@@ -196,7 +196,7 @@ def test_the_third_order_errs_less_than_the_second(noise: Noise) -> None:
 
 @pytest.mark.parametrize("variance", ["fixed-small", "fixed-large"])
 def test_ddpm_converges_to_the_data(variance: str) -> None:
-    model = registry.load("closed-form", num_blocks=1)
+    model = registry.load_network("closed-form", num_blocks=1)
     distances = [
         model.exact_frechet(
             tables.make_schedule(model.signature, LINEAR, "v", solver="ddpm", variance=variance, num_steps=num_steps)

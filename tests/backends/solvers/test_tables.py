@@ -27,13 +27,13 @@ SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),))
 def test_ddim_equals_dpm_solver_of_order_one() -> None:
     ours = solvers.make_schedule(SIGNATURE, LINEAR, "v", solver="ddim", spacing="log-snr", include_zero=False)
     other = solvers.make_schedule(SIGNATURE, LINEAR, "v", order=1)
-    for a, b in zip(solvers.rows(ours), solvers.rows(other), strict=True):
+    for a, b in zip(solvers.solver_rows(ours), solvers.solver_rows(other), strict=True):
         assert (a.a, *a.b) == pytest.approx((b.a, *b.b), rel=1e-9, abs=1e-15)
 
 
 def test_ddim_with_eta_one_equals_ddpm_with_the_small_variance() -> None:
     pair = [
-        solvers.rows(solvers.make_schedule(SIGNATURE, LINEAR, "v", solver=solver, eta=eta))
+        solvers.solver_rows(solvers.make_schedule(SIGNATURE, LINEAR, "v", solver=solver, eta=eta))
         for solver, eta in (("ddim", 1.0), ("ddpm", None))
     ]
     for a, b in zip(*pair, strict=True):
@@ -42,7 +42,7 @@ def test_ddim_with_eta_one_equals_ddpm_with_the_small_variance() -> None:
 
 def test_learned_range_brackets_the_fixed_variances() -> None:
     tables = {
-        variance: solvers.rows(solvers.make_schedule(SIGNATURE, LINEAR, "v", solver="ddpm", variance=variance))
+        variance: solvers.solver_rows(solvers.make_schedule(SIGNATURE, LINEAR, "v", solver="ddpm", variance=variance))
         for variance in ("fixed-small", "fixed-large", "learned-range")
     }
     for small, large, learned in list(zip(*tables.values(), strict=True))[:-1]:
@@ -52,12 +52,12 @@ def test_learned_range_brackets_the_fixed_variances() -> None:
     assert all(table[-1].c == 0 for table in tables.values())
 
 
-@pytest.mark.parametrize("solver", solvers.SOLVERS)
+@pytest.mark.parametrize("solver", solvers.SOLVER_TABLE)
 def test_the_last_step_to_zero_is_the_predicted_data(solver: str) -> None:
-    for noise in (noise for noise in (LINEAR, VP, EDM, FLOW) if noise.kind in solvers.SOLVERS[solver].noises):
+    for noise in (noise for noise in (LINEAR, VP, EDM, FLOW) if noise.kind in solvers.SOLVER_TABLE[solver].noises):
         prediction = {"edm": "edm", "flow": "flow"}.get(noise.kind, "v")
         made = solvers.make_schedule(SIGNATURE, noise, prediction, solver=solver)
-        row = solvers.rows(made)[-1]
+        row = solvers.solver_rows(made)[-1]
         # x = α · x₀ + σ · ε with F the exact prediction and an exact history.
         point = solvers.path(made.sampler, [step.time for step in made.steps]).points[-2]
         x0, epsilon = 0.3, -1.7
@@ -69,9 +69,9 @@ def test_the_last_step_to_zero_is_the_predicted_data(solver: str) -> None:
             assert row.a * x + sum(row.b) * m == pytest.approx(x0, abs=1e-9)
 
 
-@pytest.mark.parametrize("solver", solvers.SOLVERS)
+@pytest.mark.parametrize("solver", solvers.SOLVER_TABLE)
 def test_every_solver_survives_its_file(solver: str) -> None:
-    kind = solvers.SOLVERS[solver]
+    kind = solvers.SOLVER_TABLE[solver]
     for noise in (noise for noise in (LINEAR, VP, EDM, FLOW) if noise.kind in kind.noises):
         for variant, order in itertools.product(kind.variants or (None,), kind.orders):
             prediction = {"edm": "edm", "flow": "flow"}.get(noise.kind, "epsilon")
@@ -79,21 +79,21 @@ def test_every_solver_survives_its_file(solver: str) -> None:
                 SIGNATURE, noise, prediction, solver=solver, variant=variant, order=order, num_steps=7
             )
             read = schedule.parse(schedule.dumps(made))
-            assert solvers.rows(read) == solvers.rows(made)
+            assert solvers.solver_rows(read) == solvers.solver_rows(made)
             carried = schedule.parse(schedule.dumps(solvers.with_coefficients(made)))
-            assert solvers.rows(carried) == solvers.rows(made)
-            assert len(solvers.rows(made)) == solvers.num_evaluations(made.sampler, 7) == made.num_steps
+            assert solvers.solver_rows(carried) == solvers.solver_rows(made)
+            assert len(solvers.solver_rows(made)) == solvers.num_evaluations(made.sampler, 7) == made.num_steps
 
 
 def test_unipc_looks_back_one_more_than_its_order() -> None:
     for order in (1, 2, 3):
         made = solvers.make_schedule(SIGNATURE, LINEAR, "v", solver="unipc", order=order)
-        assert max(len(row.b) for row in solvers.rows(made)) == order + 1
+        assert max(len(row.b) for row in solvers.solver_rows(made)) == order + 1
 
 
 def test_pndm_looks_back_over_the_stages_of_its_warm_up() -> None:
     made = solvers.make_schedule(SIGNATURE, LINEAR, "epsilon", solver="pndm", variant="prk", num_steps=10)
-    rows = solvers.rows(made)
+    rows = solvers.solver_rows(made)
     assert [len(row.b) for row in rows[:4]] == [1, 2, 2, 4]
     assert [index for index, weight in enumerate(rows[12].b) if weight] == [0, 4, 8, 12]
     assert [index for index, weight in enumerate(rows[15].b) if weight] == [0, 1, 2, 3]
@@ -111,7 +111,7 @@ def test_other_times_than_the_solver_evaluates_at_are_refused(
         if solver == "pndm" and gone > (12 if extra else 2):
             break  # from there on any time will do
         with pytest.raises(InputError, match=f"times: `{solver}`.* or give coefficients"):
-            solvers.rows(replace(made, steps=made.steps[:gone] + made.steps[gone + 1 :]))
+            solvers.solver_rows(replace(made, steps=made.steps[:gone] + made.steps[gone + 1 :]))
 
 
 @pytest.mark.parametrize(("solver", "noise", "prediction", "spacing", "scale"), [
@@ -144,7 +144,7 @@ def test_other_times_keep_the_solvers_pattern() -> None:
     full = solvers.make_schedule(SIGNATURE, LINEAR, "v", solver="heun", num_steps=9)
     fewer = solvers.respaced(full, [900.0, 500.0, 100.0])
     assert [step.time for step in fewer.steps] == [900, 500, 500, 100, 100]
-    solvers.rows(fewer)
+    solvers.solver_rows(fewer)
     assert solvers.num_evaluations(full.sampler, 3) == 5
     prk = solvers.make_schedule(SIGNATURE, LINEAR, "v", solver="pndm", variant="prk", num_steps=5).sampler
     assert [solvers.num_evaluations(prk, count) for count in (3, 4, 5)] == [None, 13, 14]
@@ -155,29 +155,29 @@ def test_other_times_keep_the_solvers_pattern() -> None:
 ])  # fmt: skip
 def test_the_last_order_is_lowered_as_in_diffusers(num_steps: int, final: str, lower: bool, entries: int) -> None:
     made = solvers.make_schedule(SIGNATURE, LINEAR, "v", num_steps=num_steps, final=final, lower_order_final=lower)
-    assert len(solvers.rows(made)[-1].b) == entries
+    assert len(solvers.solver_rows(made)[-1].b) == entries
 
 
 def test_coefficients_that_are_carried_decide() -> None:
     made = solvers.make_schedule(SIGNATURE, LINEAR, "epsilon", num_steps=7)
     written = schedule.parse(schedule.dumps(solvers.with_coefficients(made)))
-    assert solvers.rows(written) == solvers.rows(made)
+    assert solvers.solver_rows(written) == solvers.solver_rows(made)
     renamed = replace(written, sampler=replace(written.sampler, name="my-own"))
-    assert solvers.rows(renamed) == solvers.rows(made)
+    assert solvers.solver_rows(renamed) == solvers.solver_rows(made)
 
 
 def test_a_vp_schedule_names_steps_by_sigma() -> None:
     made = solvers.make_schedule(SIGNATURE, VP, "v", num_steps=5)
     assert made.sampler.time == "sigma"
     assert next(step.network_time for step in made.steps) == pytest.approx(999)
-    assert solvers.rows(schedule.parse(schedule.dumps(made))) == solvers.rows(made)
+    assert solvers.solver_rows(schedule.parse(schedule.dumps(made))) == solvers.solver_rows(made)
     assert solvers.path(made.sampler, [made.steps[0].time]).points[-1] == CLEAN
 
 
 def test_times_by_hand() -> None:
     made = solvers.make_schedule(SIGNATURE, LINEAR, "v", spacing=[900, 500.5, 20])
     assert [step.time for step in made.steps] == [900, 500.5, 20]
-    assert [len(row.b) for row in solvers.rows(made)] == [1, 2, 1]
+    assert [len(row.b) for row in solvers.solver_rows(made)] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ def test_tables_refuse_what_they_do_not_know() -> None:
         (replace(made.sampler, variant="bh1"), "variant"),
     ):
         with pytest.raises(InputError, match=message):
-            solvers.rows(replace(made, sampler=sampler))
+            solvers.solver_rows(replace(made, sampler=sampler))
     equal = replace(made, steps=(made.steps[0], *made.steps))
     with pytest.raises(InputError, match="strictly falling"):
-        solvers.rows(equal)
+        solvers.solver_rows(equal)
 
 
 def test_a_list_that_repeats_a_time_is_refused_by_the_format() -> None:
@@ -260,7 +260,7 @@ def test_lists_of_sigmas_are_taken_as_they_are() -> None:
 def test_the_page_states_what_each_solver_has() -> None:
     page = (Path(__file__).parents[3] / "docs" / "solvers.md").read_text(encoding="utf-8")
     rows = {cells[1].strip(" `"): cells for line in page.splitlines() if len(cells := line.split("|")) > 5}
-    for name, kind in solvers.SOLVERS.items():
+    for name, kind in solvers.SOLVER_TABLE.items():
         custom = kind.default_order if len(kind.orders) > 1 else None
         orders = ", ".join(f"**{order}**" if order == custom else str(order) for order in kind.orders)
         assert rows[name][2].strip() == orders

@@ -10,14 +10,14 @@ import pytest
 import torch
 from exeunt.backends.network import Network
 from exeunt.backends.networks.dit import DiT, DiTNetwork
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.schedule import REUSE, Schedule, block_evaluations, forecast, with_exits
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.backends.timing import device_lock
 from exeunt.backends.timing.pieces import trajectory
 from exeunt.backends.timing.throughput import (
-    Subject,
+    TimedSchedule,
     flops,
     median_prediction_error,
     missing_kinds,
@@ -38,14 +38,14 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def sleeper() -> Network:
-    return load("closed-form", num_blocks=NUM_BLOCKS, components=3, seconds_per_block=SECONDS_PER_BLOCK)
+    return load_network("closed-form", num_blocks=NUM_BLOCKS, components=3, seconds_per_block=SECONDS_PER_BLOCK)
 
 
 @pytest.fixture(scope="module")
 def dit() -> DiTNetwork:
     torch.manual_seed(0)
     module = DiT(input_size=4, patch_size=2, channels=1, width=16, depth=4, num_heads=2, num_classes=3)
-    noise = load("closed-form").noise
+    noise = load_network("closed-form").noise
     return DiTNetwork(module, name="tiny", weights_sha256=None, num_classes=3, prediction="epsilon", noise=noise)
 
 
@@ -90,7 +90,10 @@ def test_predicted_and_measured_seconds_agree_and_hold_the_known_cost(sleeper: N
     schedules = {"full": base, "exit 2": with_exits(base, [2] * 4), "reuse": with_exits(base, [4, 1, 4, 1], REUSE)}
     timings = time_calls([sleeper], list(schedules.values()), batch_size=BATCH, repeats=3)
     measured = time_schedules(
-        {key: Subject((sleeper,), schedule) for key, schedule in schedules.items()}, "full", batch_size=BATCH, repeats=3
+        {key: TimedSchedule((sleeper,), schedule) for key, schedule in schedules.items()},
+        "full",
+        batch_size=BATCH,
+        repeats=3,
     )
     predicted = {key: predict_seconds(compile_plan(schedule), timings) for key, schedule in schedules.items()}
     for key, schedule in schedules.items():
@@ -102,8 +105,8 @@ def test_predicted_and_measured_seconds_agree_and_hold_the_known_cost(sleeper: N
 
 def test_rounds_go_forwards_and_backwards_with_the_baseline_in_every_group(sleeper: Network) -> None:
     base = full(sleeper)
-    subjects = {name: Subject((sleeper,), with_exits(base, [1] * 4)) for name in "abcdef"} | {
-        "B": Subject((sleeper,), base)
+    subjects = {name: TimedSchedule((sleeper,), with_exits(base, [1] * 4)) for name in "abcdef"} | {
+        "B": TimedSchedule((sleeper,), base)
     }
     order: list[str] = []
     timings = time_schedules(subjects, "B", batch_size=1, repeats=2, observe=lambda key, seconds: order.append(key))
@@ -116,7 +119,7 @@ def test_rounds_go_forwards_and_backwards_with_the_baseline_in_every_group(sleep
 
 def test_a_speed_up_is_a_ratio_of_neighbours(sleeper: Network) -> None:
     base = full(sleeper)
-    subjects = {"full": Subject((sleeper,), base), "exit 1": Subject((sleeper,), with_exits(base, [1] * 4))}
+    subjects = {"full": TimedSchedule((sleeper,), base), "exit 1": TimedSchedule((sleeper,), with_exits(base, [1] * 4))}
     timings = time_schedules(subjects, "full", batch_size=BATCH, repeats=3)
     timing, ratio = timings["exit 1"], speedup(timings["exit 1"])
     ratios = sorted(b / a for a, b in zip(timing.seconds, timing.neighbours, strict=True))
@@ -128,7 +131,7 @@ def test_a_speed_up_is_a_ratio_of_neighbours(sleeper: Network) -> None:
 
 
 def test_the_budget_ends_whole_rounds_but_never_before_the_third(sleeper: Network) -> None:
-    subjects = {"full": Subject((sleeper,), full(sleeper))}
+    subjects = {"full": TimedSchedule((sleeper,), full(sleeper))}
     spent = time_schedules(subjects, "full", batch_size=1, repeats=20, max_seconds=0.0)
     assert len(spent["full"].seconds) == 3
     short = time_schedules(subjects, "full", batch_size=1, repeats=2, max_seconds=0.0)
@@ -136,7 +139,7 @@ def test_the_budget_ends_whole_rounds_but_never_before_the_third(sleeper: Networ
 
 
 def test_timing_waits_until_samplers_are_done(sleeper: Network) -> None:
-    subjects, runs = {"full": Subject((sleeper,), full(sleeper))}, []
+    subjects, runs = {"full": TimedSchedule((sleeper,), full(sleeper))}, []
     with device_lock.DeviceLock("cpu").shared():
         timer = threading.Thread(
             target=time_schedules,
@@ -197,9 +200,9 @@ def test_flops_count_blocks_branches_and_the_decoder(dit: DiTNetwork) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_both_measurements_run_on_cuda() -> None:
-    network = load("closed-form", "cuda", components=3)
+    network = load_network("closed-form", "cuda", components=3)
     base = full(network, 2.0)
-    subjects = {"full": Subject((network,), base), "exit 2": Subject((network,), with_exits(base, [2] * 4))}
+    subjects = {"full": TimedSchedule((network,), base), "exit 2": TimedSchedule((network,), with_exits(base, [2] * 4))}
     timings = time_calls([network], [subject.schedule for subject in subjects.values()], batch_size=8)
     measured = time_schedules(subjects, "full", batch_size=8)
     assert all(len(timing.seconds) == 5 and timing.median > 0 for timing in measured.values())

@@ -13,11 +13,11 @@ from exeunt.backends.formats.ase import from_ase
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.schedule import RUN, ScheduleError, dumps, parse
 from exeunt.backends.solvers import tables
-from exeunt.reports.files.export import default_path, export, file_stem, portable
+from exeunt.reports.files.export import default_path, export_text, file_stem, portable_schedule
 from exeunt.reports.files.whole import write_whole
 from exeunt.reports.report import write_report
 from exeunt.reports.view.view import Point, StudyView
-from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.outlines import summarized
 
 SCHEMA = Path(tables.__file__).parent / "assets" / "schedule.schema.json"
 
@@ -30,8 +30,8 @@ def knee(view: StudyView) -> Point:
 
 
 def test_a_file_reads_back_as_the_schedule_with_its_coefficients(view: StudyView, knee: Point) -> None:
-    found = parse(export(view, knee))
-    assert [step.coefficients for step in found.steps] == tables.rows(knee.schedule)
+    found = parse(export_text(view, knee))
+    assert [step.coefficients for step in found.steps] == tables.solver_rows(knee.schedule)
     bare = replace(found, steps=tuple(replace(step, coefficients=None) for step in found.steps))
     assert bare.digest == knee.schedule.digest
     assert dumps(parse(dumps(found))) == dumps(found)
@@ -40,11 +40,11 @@ def test_a_file_reads_back_as_the_schedule_with_its_coefficients(view: StudyView
 def test_every_point_of_the_front_makes_a_file_that_keeps_the_schema(view: StudyView) -> None:
     schema = json.loads(SCHEMA.read_text())
     for point in view.front("final"):
-        jsonschema.validate(json.loads(export(view, point)), schema)
+        jsonschema.validate(json.loads(export_text(view, point)), schema)
 
 
 def test_what_was_measured_and_where_it_came_from_stand_in_the_file(view: StudyView, knee: Point) -> None:
-    found = portable(view, knee)
+    found = portable_schedule(view, knee)
     final, search = found.measured
     assert (final.seeds, search.seeds) == ("final", "search")
     assert knee.final is not None
@@ -65,28 +65,28 @@ def test_what_was_measured_and_where_it_came_from_stand_in_the_file(view: StudyV
 
 def test_what_the_network_s_constructor_was_given_stands_in_the_file(view: StudyView, knee: Point) -> None:
     given = replace(view, conditions={**view.conditions, "network_args": "num_heads=4"})
-    origin = parse(export(given, knee)).provenance
+    origin = parse(export_text(given, knee)).provenance
     assert origin is not None
     assert origin.extras == (("x-network-args", '"num_heads=4"'),)
-    assert portable(given, knee).digest == portable(view, knee).digest
+    assert portable_schedule(given, knee).digest == portable_schedule(view, knee).digest
 
 
 def test_ten_depths_convert_both_ways(view: StudyView) -> None:
     ten = [12, 12, 10, 10, 8, 8, 6, 6, 5, 5]
     assert view.full is not None
-    point = replace(view.full, stored=hold(from_ase(ten, view.full.schedule)))
-    assert json.loads(export(view, point, "ase")) == ten
+    point = replace(view.full, stored=summarized(from_ase(ten, view.full.schedule)))
+    assert json.loads(export_text(view, point, "ase")) == ten
 
 
 def test_a_format_that_cannot_say_a_schedule_refuses_it_by_name(view: StudyView) -> None:
     cached = next(point for point in view.points if point.family == "interval-reuse")
     with pytest.raises(ScheduleError, match='ASE can only run leading blocks and drop the rest, but got "reuse"'):
-        export(view, cached, "ase")
+        export_text(view, cached, "ase")
 
 
 def test_an_unknown_format_names_the_nearest(view: StudyView, knee: Point) -> None:
     with pytest.raises(InputError, match="Use --format exeunt"):
-        export(view, knee, "exunt")
+        export_text(view, knee, "exunt")
 
 
 def test_default_names_are_plain_and_say_the_format(view: StudyView, knee: Point) -> None:
@@ -98,18 +98,18 @@ def test_default_names_are_plain_and_say_the_format(view: StudyView, knee: Point
 
 def test_every_other_format_says_a_point_or_names_what_it_cannot_say(view: StudyView) -> None:
     assert view.full is not None
-    assert json.loads(export(view, view.full, "timesteps")) == [step.time for step in view.full.schedule.steps]
+    assert json.loads(export_text(view, view.full, "timesteps")) == [step.time for step in view.full.schedule.steps]
     cached = next(point for point in view.points if point.family == "interval-reuse")
-    config = yaml.safe_load(export(view, cached, "cache-dit"))["cache_config"]
+    config = yaml.safe_load(export_text(view, cached, "cache-dit"))["cache_config"]
     depths = [sum(action == RUN for action in step.blocks) for step in cached.schedule.steps]
     assert config["steps_computation_mask"] == [int(depth == max(depths)) for depth in depths]
     assert config["Fn_compute_blocks"] == min(depths)
     with pytest.raises(InputError, match="--granularity branch"):
-        export(view, cached, "smoothcache")
+        export_text(view, cached, "smoothcache")
 
 
 def test_the_schedule_file_without_coefficients_is_the_study_s_own(view: StudyView, knee: Point) -> None:
-    assert parse(export(view, knee, "schedule")).digest == knee.schedule.digest
+    assert parse(export_text(view, knee, "schedule")).digest == knee.schedule.digest
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 
 import pytest
 from exeunt.reports.files.export import export_command
-from exeunt.reports.files.tables import to_csv, to_json
+from exeunt.reports.files.tables import report_to_json, to_csv
 from exeunt.reports.page.page import render
 from exeunt.reports.plots.figures import figures
 from exeunt.reports.view.view import StudyView
@@ -163,7 +163,7 @@ def test_an_empty_study_has_a_page(view: StudyView) -> None:
 
 
 def test_json_is_strict_and_has_the_figures(view: StudyView) -> None:
-    found = json.loads(to_json(view), parse_constant=pytest.fail)
+    found = json.loads(report_to_json(view), parse_constant=pytest.fail)
     assert view.best is not None
     assert (found["best_ratio"], found["best_ratio_lower"]) == (view.best.ratio, view.best.lower)
     assert [row["label"] for row in found["front"]] == [point.label for point in view.front("final")]

@@ -13,7 +13,7 @@ from exeunt.reports.plots.front import draw_front
 from exeunt.reports.plots.front_info import front_info
 from exeunt.reports.plots.maps import MOST_MAPS, maps_info
 from exeunt.reports.plots.style import THEME, inline_svg, pdf, png, round_ticks
-from exeunt.reports.view.interval import Interval, plain
+from exeunt.reports.view.interval import Interval, spelled_number
 from exeunt.reports.view.selection import highlights
 from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import StudyView
@@ -157,7 +157,7 @@ def test_a_plot_on_a_page_has_the_themes_colours_and_ids_of_its_own(drawn: Mappi
     ("value", "text"), [(0, "0"), (1024, "1 024"), (0.0123, "0.0123"), (-2.5, "−2.5"), (1e9, "1e+09"), (99.96, "100")]
 )
 def test_numbers_are_plain(value: float, text: str) -> None:
-    assert plain(value) == text
+    assert spelled_number(value) == text
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 1000), (48, 260), (0.9, 1.2), (97, 103), (2, 3)])

@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from exeunt.reports.plots.labels import Box, Label, place
+from exeunt.reports.plots.labels import Box, Label, place_labels
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,16 +14,16 @@ places = st.tuples(st.floats(0, 400), st.floats(0, 300))
 def test_labels_stay_inside_and_cover_neither_each_other_nor_points(points: list[tuple[float, float]]) -> None:
     labels = [Label(x, y, 50, 10) for x, y in points]
     obstacles = [Box(x - 4, y - 4, x + 4, y + 4) for x, y in points]
-    boxes = [box for box in place(labels, obstacles, BOUNDS, gap=6) if box]
+    boxes = [box for box in place_labels(labels, obstacles, BOUNDS, gap=6) if box]
     assert all(BOUNDS.holds(box) for box in boxes)
     assert not any(a.overlap(b) for a, b in combinations(boxes, 2))
     assert not any(box.overlap(obstacle) for box in boxes for obstacle in obstacles)
 
 
 def test_a_free_label_goes_to_the_right_of_its_point() -> None:
-    (box,) = place([Label(100, 100, 50, 10)], [], BOUNDS, gap=6)
+    (box,) = place_labels([Label(100, 100, 50, 10)], [], BOUNDS, gap=6)
     assert box == Box(106, 95, 156, 105)
 
 
 def test_a_label_without_room_is_left_out() -> None:
-    assert place([Label(5, 5, 50, 50)], [], Box(0, 0, 10, 10), gap=6) == [None]
+    assert place_labels([Label(5, 5, 50, 50)], [], Box(0, 0, 10, 10), gap=6) == [None]

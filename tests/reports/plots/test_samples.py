@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exeunt.backends.network import Network
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import with_exits
@@ -14,20 +14,22 @@ from exeunt.reports.plots.samples import GridInfo, draw_samples, sample_grid, st
 from exeunt.reports.plots.style import png
 from exeunt.reports.view.selection import Highlight, highlights
 from exeunt.reports.view.view import StudyView
-from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.outlines import summarized
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return load("closed-form", dim=64, num_blocks=4, components=3)
+    return load_network("closed-form", dim=64, num_blocks=4, components=3)
 
 
 @pytest.fixture(scope="module")
 def toy(view: StudyView, network: Network) -> StudyView:
     """The full schedule of the toy network and one that leaves early, in place of the view's first two points."""
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=4)
-    early = replace(view.points[0], label="exit 2", family="", role="trial", stored=hold(with_exits(full, [2] * 4)))
-    return replace(view, points=(replace(view.points[0], label="full", stored=hold(full)), early))
+    early = replace(
+        view.points[0], label="exit 2", family="", role="trial", stored=summarized(with_exits(full, [2] * 4))
+    )
+    return replace(view, points=(replace(view.points[0], label="full", stored=summarized(full)), early))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from exeunt.backends.errors import StorageError
 from exeunt.backends.network import Network
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.timing.throughput import flops
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.operations import KEPT, keep_operations, with_flops
@@ -22,7 +22,7 @@ NAME = "fashion-dit-exits"
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return load(NAME)
+    return load_network(NAME)
 
 
 @pytest.fixture

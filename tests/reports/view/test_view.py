@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.reports.files.tables import to_dict
+from exeunt.reports.files.tables import report_to_dict
 from exeunt.reports.view.interval import Interval
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.pareto import dominates, hypervolume
@@ -104,7 +104,7 @@ def test_an_empty_study_says_what_is_missing(tmp_path: Path) -> None:
         found = load_view(store, StudyConfig().name)
     assert (found.points, found.front("final"), found.front("search"), found.best) == ((), [], [], None)
     assert len(found.missing) == 3
-    assert to_dict(found)["best_ratio"] is None
+    assert report_to_dict(found)["best_ratio"] is None
 
 
 def test_another_studys_values_on_the_same_schedules_stay_out(recorded: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import save
@@ -19,7 +19,7 @@ from PIL import Image
 def schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A schedule file for the closed-form network of three components, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    network = load("closed-form", components=3)
+    network = load_network("closed-form", components=3)
     save(make_schedule(network.signature, network.noise, network.prediction, num_steps=4), "a.schedule.json")
     return "a.schedule.json"
 
@@ -36,7 +36,7 @@ def test_an_archive_has_the_images_of_the_indices_and_their_labels(schedule: str
     assert found.exit_code == 0, found.output
     said = json.loads(found.stdout)
     assert (said["output"], said["first_image"], said["num_images"], said["seed"]) == ("a.npz", 2, 6, 1)
-    network = load("closed-form", components=3)
+    network = load_network("closed-form", components=3)
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=4)
     assert said["digest"] == full.digest
     (wanted,) = sample([network], full, seed=1, images=range(2, 8), conditions=uniform(3), batch_size=6)
@@ -79,7 +79,7 @@ def test_a_network_of_other_arguments_than_the_study_s_is_remarked(schedule: str
 
 @pytest.mark.parametrize("command", ["sample", "evaluate"])
 def test_another_network_than_the_schedule_s_is_refused_before_anything_else(schedule: str, command: str):
-    network = load("closed-form", num_blocks=5)
+    network = load_network("closed-form", num_blocks=5)
     save(make_schedule(network.signature, network.noise, network.prediction, num_steps=4), "five.schedule.json")
     missing = ["--metric", "fd-pixels", "--reference", "nowhere"] if command == "evaluate" else []
     found = run(command, "five.schedule.json", *CLOSED_FORM, *missing)
@@ -90,7 +90,7 @@ def test_another_network_than_the_schedule_s_is_refused_before_anything_else(sch
 
 
 def test_the_bundled_weights_that_a_schedule_names_are_offered(tmp_path: Path):
-    network = load("fashion-dit")
+    network = load_network("fashion-dit")
     path = tmp_path / "normal.schedule.json"
     save(make_schedule(network.signature, network.noise, network.prediction, num_steps=2), path)
     found = run("sample", str(path), "--num-images", "1", "--device", "cpu", "-o", str(tmp_path / "a.png"))

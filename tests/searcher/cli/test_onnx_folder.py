@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import load as load_schedule
@@ -34,7 +34,7 @@ def drawn_by(folder: Path) -> np.ndarray:
 
 
 def drawn_here(schedule: Path) -> np.ndarray:
-    network, plan = load("closed-form"), load_schedule(schedule)
+    network, plan = load_network("closed-form"), load_schedule(schedule)
     conditions = uniform(network.num_classes)
     batches = sample([network], plan, seed=SEED, images=range(NUM_IMAGES), conditions=conditions, batch_size=NUM_IMAGES)
     return next(iter(batches)).images.numpy()

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import DROP, save, with_exits
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.studies.workers.status import standing_at
+from exeunt.studies.workers.status import read_status
 
 NUM_PROPOSALS = 8
 # Slow enough that a signal finds the study at work: 32 images take a tenth of a second.
@@ -21,7 +21,7 @@ SLOW = ["--network-arg", "seconds_per_block=0.00005"]
 @pytest.fixture(scope="module")
 def proposals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of schedule files: exits at growing depths."""
-    network, folder = load("closed-form"), tmp_path_factory.mktemp("proposals")
+    network, folder = load_network("closed-form"), tmp_path_factory.mktemp("proposals")
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
     for number in range(NUM_PROPOSALS):
         depths = [min(network.num_blocks, number + step) or 1 for step in range(full.num_steps)]
@@ -101,4 +101,4 @@ def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_f
     assert after[: len(kept)] == kept
     assert len({(evaluation, first) for evaluation, _, first, _, _ in after}) == len(after)
     assert searched(broken) == searched(whole)
-    assert standing_at(f"sqlite:///{broken / 'exeunt.db'}", "closed-form").finished
+    assert read_status(f"sqlite:///{broken / 'exeunt.db'}", "closed-form").finished

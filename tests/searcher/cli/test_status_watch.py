@@ -21,8 +21,8 @@ from exeunt.backends.schedule import Schedule
 from exeunt.searcher import runner
 from exeunt.searcher.cli.status import describe
 from exeunt.searcher.measuring.setup import load_frames, resolve_device
-from exeunt.searcher.monitoring.watch import Glance, Watcher
-from exeunt.searcher.monitoring.watch_output import as_text, json_lines, left, values
+from exeunt.searcher.monitoring.watch import StatusReader, StudySnapshot
+from exeunt.searcher.monitoring.watch_output import left, snapshot_lines, snapshot_text, snapshot_values
 from exeunt.searcher.search.loop import ladder
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
@@ -31,7 +31,7 @@ from exeunt.studies.database.tables import WORKERS
 from exeunt.studies.database.transactions import writing
 from exeunt.studies.store.records import Claim, EvaluationKey, Member
 from exeunt.studies.store.store import Store, open_store
-from exeunt.studies.workers.orders import give_order
+from exeunt.studies.workers.orders import request
 from exeunt.studies.workers.workers import GONE, Worker
 from sqlalchemy import make_url
 
@@ -46,8 +46,8 @@ def finished(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> st
     return url
 
 
-def look(url: str) -> Glance:
-    sight = Watcher(url, None).look()
+def look(url: str) -> StudySnapshot:
+    sight = StatusReader(url, None).look()
     assert sight.outage is None
     (glance,) = sight.glances
     return glance
@@ -57,7 +57,7 @@ def look(url: str) -> Glance:
 
 
 def test_figures_are_those_of_status(finished: str) -> None:
-    found = values(look(finished))
+    found = snapshot_values(look(finished))
     with open_store(finished, read_only=True) as store:
         wanted = describe(store, "small")
     del wanted["last_errors"]
@@ -71,7 +71,7 @@ def test_figures_are_those_of_status(finished: str) -> None:
 
 
 def test_trials_an_hour_are_those_of_the_studys_life(finished: str) -> None:
-    sight = Watcher(finished, "small").look()
+    sight = StatusReader(finished, "small").look()
     (found,) = sight.glances
     with open_store(finished, read_only=True) as store:
         trials = [member for member in store.studies.members("small") if member.role == "trial"]
@@ -79,7 +79,7 @@ def test_trials_an_hour_are_those_of_the_studys_life(finished: str) -> None:
     assert 0 < found.activity.lately_seconds < 3600
     expected = 3600 * found.activity.trials_lately / found.activity.lately_seconds
     assert found.activity.trials_per_hour == pytest.approx(expected)
-    assert f"{expected:,.0f} an hour" in as_text(sight)
+    assert f"{expected:,.0f} an hour" in snapshot_text(sight)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def troubled(small: StudyConfig, schedules: list[Schedule], tmp_path: Path) -> I
 
 
 def test_workers_are_named_with_what_they_measure_and_errors_with_their_reasons(troubled: Troubled) -> None:
-    sight = Watcher(troubled.store.url, "small").look()
-    (line,) = json_lines(sight)
+    sight = StatusReader(troubled.store.url, "small").look()
+    (line,) = snapshot_lines(sight)
     found = json.loads(line)
     assert (found["workers_alive"], found["workers_lost"]) == (2, 1)
     assert [(each["owner"], each["device"], each["measures"]) for each in found["workers"]] == [
@@ -142,7 +142,7 @@ def test_workers_are_named_with_what_they_measure_and_errors_with_their_reasons(
         (f"worker {troubled.gone.owner}", GONE),
         ("trial 7", "samples are not finite"),
     }
-    text = as_text(sight)
+    text = snapshot_text(sight)
     assert "\x1b" not in text + line
     assert "2 alive, 1 lost so far" in text
     assert f"{troubled.one.owner} on cpu one" in text
@@ -152,11 +152,11 @@ def test_workers_are_named_with_what_they_measure_and_errors_with_their_reasons(
 
 def test_orders_and_further_studies_are_shown(troubled: Troubled, small: StudyConfig) -> None:
     troubled.store.studies.put_config(override(small, {"name": "other"}), {})
-    give_order(troubled.store, "small", "pause")
-    watcher = Watcher(troubled.store.url, None)
-    found = [json.loads(line) for line in json_lines(watcher.look())]
+    request(troubled.store, "small", "pause")
+    watcher = StatusReader(troubled.store.url, None)
+    found = [json.loads(line) for line in snapshot_lines(watcher.look())]
     assert [(each["study"], each["order"]) for each in found] == [("small", "pause"), ("other", None)]
-    assert "paused by `exeunt study pause`" in as_text(watcher.look())
+    assert "paused by `exeunt study pause`" in snapshot_text(watcher.look())
 
 
 @pytest.mark.parametrize(
@@ -176,12 +176,12 @@ def test_what_is_left_begins_with_time(rest: str, words: str) -> None:
 
 def test_what_is_not_there_is_told_at_once(finished: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no database at"):
-        Watcher(f"sqlite:///{tmp_path / 'none.db'}", None).look()
+        StatusReader(f"sqlite:///{tmp_path / 'none.db'}", None).look()
     with pytest.raises(InputError, match="Did you mean `small`"):
-        Watcher(finished, "smal").look()
+        StatusReader(finished, "smal").look()
     (tmp_path / "other.db").write_bytes(b"no database " * 100)
     with pytest.raises(InputError, match="another kind of file"):
-        Watcher(f"sqlite:///{tmp_path / 'other.db'}", None).look()
+        StatusReader(f"sqlite:///{tmp_path / 'other.db'}", None).look()
 
 
 @pytest.mark.postgres
@@ -191,16 +191,16 @@ def test_a_server_that_stops_is_waited_for(small: StudyConfig) -> None:
         with server.database() as url:
             with open_store(url) as store:
                 store.studies.put_config(small, {})
-            watcher = Watcher(url, "small")
+            watcher = StatusReader(url, "small")
             before = watcher.look()
             server.stop()
             during = watcher.look()
-            (line,) = json_lines(during)
+            (line,) = snapshot_lines(during)
             assert during.outage is not None
             assert during.glances == before.glances
             assert "out of reach" in json.loads(line)["storage_error"]
-            assert as_text(during).endswith("Waiting for it.")
-            never = Watcher(url, "small").look()
+            assert snapshot_text(during).endswith("Waiting for it.")
+            never = StatusReader(url, "small").look()
             assert (never.glances, never.outage is None) == ((), False)
             server.start()
             assert watcher.look().outage is None
@@ -212,7 +212,7 @@ def test_it_takes_one_connection_and_leaves_none(postgres_url: str, small: Study
         store.studies.put_config(small, {})
     plain = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
     mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    watcher, seen = Watcher(postgres_url, "small"), list[int]()
+    watcher, seen = StatusReader(postgres_url, "small"), list[int]()
     with psycopg.connect(plain, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:
         looks = pool.submit(lambda: [watcher.look() for _ in range(5)])
         while not looks.done():

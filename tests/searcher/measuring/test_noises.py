@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from exeunt.backends.schedule import parse
-from exeunt.reports.files.export import export
+from exeunt.reports.files.export import export_text
 from exeunt.searcher import runner
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -35,5 +35,5 @@ def test_a_study_goes_from_search_to_export(name: str, small: StudyConfig, tmp_p
     solver, spacing, time = CUSTOMS[name]
     assert f"{solver}, 8 steps, {spacing}" in view.conditions["full_schedule"]
     for point in view.points:
-        sampler = parse(export(view, point)).sampler
+        sampler = parse(export_text(view, point)).sampler
         assert (sampler.name, sampler.time) == (solver, time)

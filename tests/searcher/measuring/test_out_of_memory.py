@@ -9,15 +9,15 @@ from exeunt.backends.schedule import DROP, with_exits
 from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
 from exeunt.searcher.measuring.candidate import Candidate
 from exeunt.searcher.measuring.chunks import OutOfMemory
-from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import Silent
-from exeunt.searcher.search.budget import Allowance
+from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.opening import open_session
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.outlines import summarized
 
 NETWORK = f"{Path(__file__).parents[1] / 'narrow.py'}:Narrow"
 
@@ -32,10 +32,10 @@ class Noted(Silent):
 
 def features(config: StudyConfig, url: str, depth: int, watch: Silent) -> np.ndarray:
     """The features of one depth's images, measured in a study of its own."""
-    laboratory = set_up(config)
+    laboratory = load_setup(config)
     schedule = with_exits(laboratory.frame.full, [depth] * laboratory.frame.num_steps, DROP)
-    candidate = Candidate(f"exit {depth}", "trial", "", laboratory.weights, hold(schedule))
-    with open_session(laboratory, url, Allowance(parse_budget("1h")), watch, Interruption()) as session:
+    candidate = Candidate(f"exit {depth}", "trial", "", laboratory.weights, summarized(schedule))
+    with open_session(laboratory, url, BudgetMeter(parse_budget("1h")), watch, Interruption()) as session:
         session.measure(candidate)
         found = session.store.evaluations.features(session.objective.key(candidate, 0), range(32))
     assert found is not None
@@ -58,10 +58,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_moves_rounding_alone(
 
 
 def test_what_does_not_fit_at_all_fails_with_its_reason_and_may_be_tried_elsewhere(narrow: StudyConfig, tmp_path: Path):
-    laboratory, url = set_up(narrow), f"sqlite:///{tmp_path / 'study.db'}"
+    laboratory, url = load_setup(narrow), f"sqlite:///{tmp_path / 'study.db'}"
     schedule = with_exits(laboratory.frame.full, [2] * laboratory.frame.num_steps, DROP)
-    candidate = Candidate("exit 2", "trial", "", laboratory.weights, hold(schedule))
-    with open_session(laboratory, url, Allowance(parse_budget("1h")), Silent(), Interruption()) as session:
+    candidate = Candidate("exit 2", "trial", "", laboratory.weights, summarized(schedule))
+    with open_session(laboratory, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as session:
         laboratory.network.MOST_ROWS = 0
         with pytest.raises(OutOfMemory, match="one image of exit 2") as error:
             session.objective.collect(candidate, 0, range(32))

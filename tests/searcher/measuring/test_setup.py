@@ -2,7 +2,7 @@
 
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.measuring.setup import load_setup
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 
@@ -10,5 +10,5 @@ from exeunt.studies.config.study import StudyConfig
 @pytest.mark.parametrize("name", ["num_images", "final_images"])
 def test_too_few_images_for_a_distance_are_refused(name: str, small: StudyConfig) -> None:
     with pytest.raises(InputError, match=rf"quality\.{name}: a distance needs 8 or more, but got 7\. Add --{name[:3]}"):
-        set_up(override(small, {f"quality.{name}": 7}))
-    assert set_up(override(small, {f"quality.{name}": 8})).network.name == "closed-form"
+        load_setup(override(small, {f"quality.{name}": 7}))
+    assert load_setup(override(small, {f"quality.{name}": 8})).network.name == "closed-form"

@@ -9,7 +9,7 @@ from exeunt.searcher import runner
 from exeunt.searcher.monitoring.progress import Silent
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.workers.status import standing_at
+from exeunt.studies.workers.status import read_status
 
 NETWORK = f"{Path(__file__).parents[1] / 'fragile.py'}:Fragile"
 
@@ -45,11 +45,11 @@ def test_the_search_leaves_out_what_is_not_finite_and_so_does_the_front(fragile:
     assert late.failed, "a point of the front, on final noises"
     assert view.front("final")
     assert not {point.label for point in view.points if point.final} & set(watch.failed)
-    assert standing_at(url, "small").finished
+    assert read_status(url, "small").finished
 
     again = Noted()
     more = runner.optimize(override(fragile, {"run.budget": "2-trials"}), url, watch=again)
-    assert standing_at(url, "small").finished
+    assert read_status(url, "small").finished
     assert len(more.points) >= len(view.points)
 
 

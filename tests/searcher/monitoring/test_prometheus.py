@@ -20,7 +20,7 @@ from exeunt.searcher.cli.main import cli
 from exeunt.searcher.monitoring.endpoint import Endpoint
 from exeunt.searcher.monitoring.progress import Silent
 from exeunt.searcher.monitoring.prometheus import metered
-from exeunt.studies.workers.status import standing_at
+from exeunt.studies.workers.status import read_status
 from prometheus_client.parser import text_string_to_metric_families
 
 STUDY = "closed-form"
@@ -95,7 +95,7 @@ def test_a_worker_is_scraped_while_it_works(tmp_path: Path, closed_form: list[st
     events = [json.loads(line) for line in err.splitlines()]
     assert any(f"metrics: http://127.0.0.1:{port}/metrics" in event.get("text", "") for event in events)
     check_counts(last, events)
-    progress = standing_at(f"sqlite:///{tmp_path / 'exeunt.db'}", STUDY).progress
+    progress = read_status(f"sqlite:///{tmp_path / 'exeunt.db'}", STUDY).progress
     committed = [event for event in events if event["event"] == "committed"]
     assert sum(event["images"] for event in committed) == progress.images
     seconds = sum(event["seconds"] for event in events if event["event"] in ("committed", "timed"))
@@ -146,7 +146,7 @@ def test_each_of_several_workers_has_the_next_port_and_its_events_a_number(tmp_p
     assert sorted(working.values()) == [1, 2]
     assert any(event["event"] == "baseline" for event in events)
     images = sum(event["images"] for event in events if event["event"] == "committed")
-    assert images == standing_at(f"sqlite:///{tmp_path / 'exeunt.db'}", STUDY).progress.images
+    assert images == read_status(f"sqlite:///{tmp_path / 'exeunt.db'}", STUDY).progress.images
 
 
 @pytest.mark.parametrize("words", [["worker"], ["optimize", "--workers", "2"], ["optimize"]])

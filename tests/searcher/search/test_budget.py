@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from exeunt.searcher.search.budget import Allowance, process_age
+from exeunt.searcher.search.budget import BudgetMeter, process_age
 from exeunt.studies.config.budget import parse_budget
 
 
@@ -20,7 +20,7 @@ class Clock:
 
 def test_time_counts_from_the_start_of_the_process():
     clock = Clock()
-    allowance = Allowance(parse_budget("4m"), started=90.0, clock=clock)
+    allowance = BudgetMeter(parse_budget("4m"), started=90.0, clock=clock)
     assert allowance.seconds_left == 230.0
     clock.now = 340.0
     assert allowance.seconds_left == -10.0
@@ -28,7 +28,7 @@ def test_time_counts_from_the_start_of_the_process():
 
 
 def test_what_a_budget_does_not_limit_is_without_end():
-    allowance = Allowance(parse_budget("100-trials"), started=0.0, clock=Clock())
+    allowance = BudgetMeter(parse_budget("100-trials"), started=0.0, clock=Clock())
     assert allowance.seconds_left == allowance.images_left == math.inf
     allowance.trials += 25
     assert allowance.trials_left == 75
@@ -36,7 +36,7 @@ def test_what_a_budget_does_not_limit_is_without_end():
 
 
 def test_the_nearest_limit_decides():
-    allowance = Allowance(parse_budget("400s,20k-images"), started=0.0, clock=Clock())
+    allowance = BudgetMeter(parse_budget("400s,20k-images"), started=0.0, clock=Clock())
     allowance.images += 15_000
     assert allowance.images_left == 5_000
     assert allowance.share_spent == 0.75

@@ -18,10 +18,10 @@ from exeunt.searcher.search.promotion import (
     violation,
     worst_excess,
 )
-from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.outlines import summarized
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
-SCHEDULE = hold(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4))
+SCHEDULE = summarized(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4))
 
 
 def measured(label: str, excess: float, speed: float, role: str = "trial", family: str = "") -> Measured:

@@ -6,13 +6,13 @@ from pathlib import Path
 import optuna
 import pytest
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.searcher.search.promotion import WORST_EXCESS
 from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, Values, open_study
-from exeunt.searcher.spaces.frame import Frame
+from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.registry import make_space
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.store.store import open_store
@@ -20,7 +20,7 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy import Connection, event
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 6),), None)
-FRAME = Frame(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=10), "log-snr")
+FRAME = FullSchedule(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=10), "log-snr")
 
 COUNTS = "SELECT (SELECT count(*) FROM trial_params), (SELECT count(*) FROM trial_user_attributes)"
 
@@ -141,7 +141,7 @@ def reached(network: ClosedFormNetwork, sampler: str, seed: int, *, constrained:
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
     worst, cost = WORST_EXCESS * network.exact_frechet(full), block_evaluations(full)
     study = open_study(optuna.storages.InMemoryStorage(), "study")
-    asking = Proposer(study, make_space("mixed", Frame(full, "log-snr")), sampler, seed, own=lambda trial: None)
+    asking = Proposer(study, make_space("mixed", FullSchedule(full, "log-snr")), sampler, seed, own=lambda trial: None)
     asking.warm_start()
     if constrained:
         asking.tell_known("full", full, Values(worst / WORST_EXCESS, 1.0, 1 / WORST_EXCESS - 1))
@@ -160,7 +160,7 @@ def reached(network: ClosedFormNetwork, sampler: str, seed: int, *, constrained:
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "seeds", "gain"), [("tpe", 6, 1.5), ("nsga2", 20, 1.05)])
 def test_the_constraint_gives_more_hypervolume_where_anyone_wants_it(sampler: str, seeds: int, gain: float):
-    network = load("closed-form")
+    network = load_network("closed-form")
     assert isinstance(network, ClosedFormNetwork)
     free, kept = (
         sum(reached(network, sampler, seed, constrained=constrained) for seed in range(seeds))

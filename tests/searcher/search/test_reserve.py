@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from exeunt.searcher.measuring.objective import Pace
-from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import Silent
-from exeunt.searcher.search.budget import Allowance
+from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.loop import measure_baselines
 from exeunt.searcher.search.opening import open_session
 from exeunt.searcher.search.reserve import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS, closing_seconds, reserve
@@ -19,15 +19,15 @@ from exeunt.studies.config.budget import Budget, parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.workers.status import standing_at
+from exeunt.studies.workers.status import read_status
 
 
 @pytest.fixture(scope="module")
 def session(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """A study of the closed-form network whose first baselines were measured."""
     url = f"sqlite:///{tmp_path_factory.mktemp('study') / 'study.db'}"
-    laboratory = set_up(override(small, {"run.report": "some-folder"}))
-    with open_session(laboratory, url, Allowance(parse_budget("1h")), Silent(), Interruption()) as opened:
+    laboratory = load_setup(override(small, {"run.report": "some-folder"}))
+    with open_session(laboratory, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as opened:
         measure_baselines(opened)
         yield opened
 
@@ -85,5 +85,5 @@ def test_a_budget_of_time_is_kept_from_the_first_import_to_the_report(tmp_path: 
     seconds = time.monotonic() - started
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "exeunt-report" / "index.html").exists()
-    assert standing_at(f"sqlite:///{tmp_path / 'exeunt.db'}", "closed-form").finished
+    assert read_status(f"sqlite:///{tmp_path / 'exeunt.db'}", "closed-form").finished
     assert 10 < seconds < 30

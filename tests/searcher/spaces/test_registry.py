@@ -6,10 +6,10 @@ from itertools import product
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, RUN, NetworkSignature, Noise, Schedule, depths, dumps, parse, validate
-from exeunt.backends.solvers.spacings import custom
-from exeunt.backends.solvers.tables import make_schedule, rows
+from exeunt.backends.solvers.spacings import default_spacing
+from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from exeunt.searcher.spaces.base import TAILS, Space
-from exeunt.searcher.spaces.frame import Frame
+from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.registry import SPACES, make_space
 from exeunt.searcher.spaces.rows import orders, refreshed_rows
 from hypothesis import given, settings
@@ -26,12 +26,14 @@ def frame(
     noise: Noise = NOISE,
     warps: bool = True,
     **options,
-) -> Frame:
+) -> FullSchedule:
     signature = NetworkSignature("DiT", "block", ((kind, num_blocks),), None)
     prediction = {"edm": "edm", "flow": "flow"}.get(noise.kind, "epsilon")
     full = make_schedule(signature, noise, prediction, num_steps=num_steps, **options)
     parameters = tuple(options.get("spacing_parameters", {}).items())
-    return Frame(full, options.get("spacing", custom(noise)), parameters, options.get("include_zero"), warps)
+    return FullSchedule(
+        full, options.get("spacing", default_spacing(noise)), parameters, options.get("include_zero"), warps
+    )
 
 
 FRAMES = [
@@ -218,7 +220,7 @@ def test_any_number_of_steps_is_one_that_the_solver_can_have(number: int):
     for count in range(whole.least_steps, whole.num_steps + 1):
         for warp in (0.7, 1.0, 1.4):
             made = whole.steps(count, warp)
-            assert len(rows(made)) == made.num_steps
+            assert len(solver_rows(made)) == made.num_steps
             assert count - 1 <= made.num_steps <= count
             assert made.sampler == whole.full.sampler
 

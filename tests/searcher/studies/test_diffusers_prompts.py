@@ -11,7 +11,7 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.networks.hf.load_pipeline import load_pipeline
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.measuring.defaults import executor
-from exeunt.searcher.measuring.setup import set_up
+from exeunt.searcher.measuring.setup import load_setup
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import CheckpointConfig, QualityConfig, StudyConfig
 from tiny_pipelines import tiny
@@ -109,7 +109,7 @@ def test_type_and_device_are_the_pipelines_own(folder: Path) -> None:
         checkpoint=CheckpointConfig(pipeline="served.py:half", baseline_weights=()),
         quality=QualityConfig(metric="pixels-to-baseline"),
     )
-    laboratory = set_up(config)
+    laboratory = load_setup(config)
     assert laboratory.network.dtype == torch.bfloat16
     assert laboratory.config.checkpoint.dtype == "bfloat16"
     assert laboratory.config.throughput.device == "cpu"
@@ -119,7 +119,7 @@ def test_type_and_device_are_the_pipelines_own(folder: Path) -> None:
     assert laboratory.conditions.kind == "prompts"
     assert laboratory.pins["checkpoint.path"] == laboratory.network.signature.weights_sha256
     with pytest.raises(InputError, match=r"checkpoint\.dtype: the pipeline is measured as it is served, with bfloat16"):
-        set_up(override(config, {"checkpoint.dtype": "float32"}))
+        load_setup(override(config, {"checkpoint.dtype": "float32"}))
 
 
 @pytest.mark.parametrize(

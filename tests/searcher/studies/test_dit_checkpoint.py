@@ -121,7 +121,7 @@ def by_branch(files: Path) -> Schedule:
     """A schedule that reuses every MLP at every second step."""
     from dataclasses import replace
 
-    from exeunt.backends.networks.registry import load as load_network
+    from exeunt.backends.networks.registry import load_network as load_network
 
     network = load_network(files / "0400000.pt", num_heads=4).at("branch")
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=4)

@@ -7,7 +7,7 @@ import numpy as np
 import prompted
 import pytest
 from click.testing import CliRunner, Result
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.quality.extractors import load_extractor
 from exeunt.backends.sampling import prompts
 from exeunt.backends.sampling.loop import sample
@@ -76,7 +76,7 @@ def test_the_full_schedule_loses_nothing_and_others_do(view: StudyView) -> None:
 
 
 def test_values_are_the_mean_squares_of_pixels_between_images_of_one_noise(view: StudyView) -> None:
-    network, given = load("closed-form", network=NETWORK, **ARGUMENTS), prompts.load("prompts")
+    network, given = load_network("closed-form", network=NETWORK, **ARGUMENTS), prompts.load_prompts("prompts")
     network.embed(given.prompts)
     point = next(point for point in view.measured("final") if point is not view.full)
     assert view.full is not None

@@ -9,7 +9,7 @@ import prompted
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling import prompts
 from exeunt.backends.sampling.loop import sample
 from exeunt.reports.view.loading import load_view
@@ -79,7 +79,7 @@ def clip_scores(folder: Path, images: torch.Tensor, texts: list[str]) -> np.ndar
 
 
 def test_the_value_is_the_mean_clip_score_of_the_images_and_their_prompts(view: StudyView, folder: Path) -> None:
-    network, given = load("closed-form", network=NETWORK, **ARGUMENTS), prompts.load("prompts")
+    network, given = load_network("closed-form", network=NETWORK, **ARGUMENTS), prompts.load_prompts("prompts")
     network.embed(given.prompts)
     assert view.full is not None
     assert view.full.final is not None

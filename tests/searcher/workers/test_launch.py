@@ -10,28 +10,35 @@ import numpy as np
 import pytest
 from exeunt.backends.errors import DeviceError
 from exeunt.searcher.measuring.objective import ClaimedElsewhere, DivergedDistance, Paused
-from exeunt.searcher.measuring.setup import Laboratory, set_up
+from exeunt.searcher.measuring.setup import StudySetup, load_setup
 from exeunt.searcher.monitoring.progress import Silent
-from exeunt.searcher.runner import work
-from exeunt.searcher.search.budget import Allowance
-from exeunt.searcher.search.device_check import TOLERANCE, difference
+from exeunt.searcher.runner import spend_budget
+from exeunt.searcher.search.budget import BudgetMeter
+from exeunt.searcher.search.device_check import TOLERANCE, feature_difference
 from exeunt.searcher.search.front import Rounds, choose_front, measure_front
-from exeunt.searcher.search.loop import ladder, measure_baselines, measure_proposal, search, settle, tell_known
-from exeunt.searcher.search.opening import Arrival, open_session
-from exeunt.searcher.search.session import Session, Stopped, Unmanned, await_target
+from exeunt.searcher.search.loop import (
+    ladder,
+    measure_baselines,
+    measure_proposal,
+    search,
+    settle_proposals,
+    tell_known,
+)
+from exeunt.searcher.search.opening import WorkerRole, open_session
+from exeunt.searcher.search.session import NoTimingWorker, Session, Stopped, await_target
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.store.outlines import hold
+from exeunt.studies.store.outlines import summarized
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers import shared_state
-from exeunt.studies.workers.orders import give_order, withdraw_order
+from exeunt.studies.workers.orders import request, withdraw_order
 from exeunt.studies.workers.status import standing
 from exeunt.studies.workers.target import target
 
 BUDGET = "6-trials"
-TOGETHER = Arrival(budget_id="together")
+TOGETHER = WorkerRole(budget_id="together")
 
 
 class Noted(Silent):
@@ -47,11 +54,11 @@ class Noted(Silent):
 class Team:
     """Opens workers on one study, all at once, in one process."""
 
-    def __init__(self, laboratory: Laboratory, url: str, stack: ExitStack) -> None:
+    def __init__(self, laboratory: StudySetup, url: str, stack: ExitStack) -> None:
         self.laboratory, self.url, self.stack = laboratory, url, stack
 
-    def worker(self, arrival: Arrival = TOGETHER, laboratory: Laboratory | None = None) -> Session:
-        laboratory, allowance = laboratory or self.laboratory, Allowance(parse_budget(BUDGET))
+    def worker(self, arrival: WorkerRole = TOGETHER, laboratory: StudySetup | None = None) -> Session:
+        laboratory, allowance = laboratory or self.laboratory, BudgetMeter(parse_budget(BUDGET))
         opened = open_session(laboratory, self.url, allowance, Noted(), Interruption(), arrival)
         return self.stack.enter_context(opened)
 
@@ -62,12 +69,12 @@ def config(small: StudyConfig) -> StudyConfig:
 
 
 @pytest.fixture(scope="module")
-def laboratory(config: StudyConfig) -> Laboratory:
-    return set_up(config)
+def laboratory(config: StudyConfig) -> StudySetup:
+    return load_setup(config)
 
 
 @pytest.fixture(scope="module")
-def measured(laboratory: Laboratory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured(laboratory: StudySetup, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database in which one worker has measured the baselines."""
     path = tmp_path_factory.mktemp("measured") / "study.db"
     with ExitStack() as stack:
@@ -76,7 +83,7 @@ def measured(laboratory: Laboratory, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def team(laboratory: Laboratory, tmp_path: Path) -> Iterator[Team]:
+def team(laboratory: StudySetup, tmp_path: Path) -> Iterator[Team]:
     with ExitStack() as stack:
         yield Team(laboratory, f"sqlite:///{tmp_path / 'study.db'}", stack)
 
@@ -140,7 +147,7 @@ def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Ses
     proposal = second.proposer.ask()
     store, seed = first.store.evaluations, first.laboratory.config.quality.search_seed
     store.add_schedule(proposal.schedule)
-    candidate = replace(first.laboratory.baseline, stored=hold(proposal.schedule))
+    candidate = replace(first.laboratory.baseline, stored=summarized(proposal.schedule))
     claim = store.claim(first.objective.key(candidate, seed), first.crew.worker.owner, 60.0, first.name)
     assert claim is not None
     measure_proposal(second, proposal)
@@ -148,7 +155,7 @@ def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Ses
     with pytest.raises(ClaimedElsewhere):
         second.measure(second.open[0])
     store.release(claim)
-    settle(second)
+    settle_proposals(second)
     assert second.open == []
     assert second.proposer.unfinished == []
 
@@ -156,7 +163,7 @@ def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Ses
 def test_who_leaves_gives_back_what_was_not_measured(team: Team):
     first = team.worker()
     with ExitStack() as stack:
-        proposal = Team(team.laboratory, team.url, stack).worker(Arrival(joins=True)).proposer.ask()
+        proposal = Team(team.laboratory, team.url, stack).worker(WorkerRole(joins=True)).proposer.ask()
     states = [trial.state.name for trial in first.proposer.study.trials]
     assert states[proposal.number] == "FAIL"
     assert "RUNNING" not in states
@@ -176,7 +183,7 @@ def test_they_compare_one_choice_and_one_of_them_closes_it(both: tuple[Session, 
     measure_front(first)
     assert first.choice is not None
     assert first.choice.measured
-    work(second)
+    spend_budget(second)
     assert "comparing" in " ".join(second.watch.said)
     assert "comparing" not in " ".join(first.watch.said)
     assert len(first.store.measurements.throughputs(first.name)) == len(choice.compared)
@@ -189,7 +196,7 @@ def test_images_of_a_claimed_point_are_left_to_its_owner(both: tuple[Session, Se
     seed = first.laboratory.config.quality.final_seed
     claim = first.store.evaluations.claim(first.objective.key(compared[0], seed), first.crew.worker.owner, 60.0)
     assert claim is not None
-    second.choice = shared_state.Choice(second.grant.id, tuple(each.key for each in compared))
+    second.choice = shared_state.FrontChoice(second.grant.id, tuple(each.key for each in compared))
     rounds = Rounds(second, compared)
     for _ in range(4):
         rounds._step()
@@ -199,7 +206,7 @@ def test_images_of_a_claimed_point_are_left_to_its_owner(both: tuple[Session, Se
 # ---- a study's target device -----------------------------------------------------------------------------------------
 
 
-def elsewhere(laboratory: Laboratory) -> Laboratory:
+def elsewhere(laboratory: StudySetup) -> StudySetup:
     """The laboratory as if on another device."""
     vars(laboratory)["environment"] = {**laboratory.environment, "device": "another device"}
     return laboratory
@@ -207,7 +214,7 @@ def elsewhere(laboratory: Laboratory) -> Laboratory:
 
 def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, Session], team: Team):
     first, _ = both
-    third = team.worker(Arrival(joins=True, takes_target=False), elsewhere(set_up(team.laboratory.config)))
+    third = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.laboratory.config)))
     assert not third.costs.can_time
     assert "measures quality alone" in third.watch.said[0]
     assert "device is another device here" in third.watch.said[0]
@@ -219,7 +226,7 @@ def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, 
     assert set(timed(first.costs._key)) == known
     first.refresh(now=True)
     third.refresh(now=True)
-    settle(third)
+    settle_proposals(third)
     assert third.open == []
     assert len(third.store.measurements.throughputs(third.name)) == 0
 
@@ -227,22 +234,22 @@ def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, 
 def test_a_target_moves_to_whoever_resumes_where_nobody_lives(team: Team):
     with ExitStack() as stack:
         Team(team.laboratory, team.url, stack).worker()
-        lonely = team.worker(Arrival(joins=True, takes_target=False), elsewhere(set_up(team.laboratory.config)))
+        lonely = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.laboratory.config)))
         assert not lonely.costs.can_time
     lonely.unmanned_since = 1e-9
-    with pytest.raises(Unmanned, match="worker --target"):
+    with pytest.raises(NoTimingWorker, match="worker --target"):
         await_target(lonely)
-    moved = team.worker(Arrival(), elsewhere(set_up(team.laboratory.config)))
+    moved = team.worker(WorkerRole(), elsewhere(load_setup(team.laboratory.config)))
     assert moved.costs.can_time
     assert (target(moved.store, moved.name) or {})["device"] == "another device"
 
 
 def test_a_study_for_another_kind_of_device_waits_for_one(team: Team):
-    team.worker(Arrival(works=False, takes_target=False), set_up(team.laboratory.config)).store.close()
-    other = set_up(team.laboratory.config)
+    team.worker(WorkerRole(works=False, takes_target=False), load_setup(team.laboratory.config)).store.close()
+    other = load_setup(team.laboratory.config)
     vars(other)["environment"] = {**other.environment, "device_type": "cuda"}
-    with pytest.raises(Unmanned, match="no worker has begun"):
-        team.worker(Arrival(joins=True, takes_target=False), other)
+    with pytest.raises(NoTimingWorker, match="no worker has begun"):
+        team.worker(WorkerRole(joins=True, takes_target=False), other)
 
 
 # ---- trust -----------------------------------------------------------------------------------------------------------
@@ -250,20 +257,20 @@ def test_a_study_for_another_kind_of_device_waits_for_one(team: Team):
 
 def test_features_are_compared_with_how_far_images_are_apart():
     stored = np.random.default_rng(0).normal(5.0, 2.0, (16, 40)).astype(np.float16)
-    assert difference(stored.astype(np.float32), stored) == 0.0
-    assert difference(stored * np.float32(1.001), stored) < TOLERANCE["float32"]
-    assert difference(np.roll(stored, 1, axis=0), stored) == pytest.approx(1.4, abs=0.1)
-    assert difference(np.full((16, 1), 3.0, np.float32), np.full((16, 1), 3.0, np.float16)) == 0.0
+    assert feature_difference(stored.astype(np.float32), stored) == 0.0
+    assert feature_difference(stored * np.float32(1.001), stored) < TOLERANCE["float32"]
+    assert feature_difference(np.roll(stored, 1, axis=0), stored) == pytest.approx(1.4, abs=0.1)
+    assert feature_difference(np.full((16, 1), 3.0, np.float32), np.full((16, 1), 3.0, np.float16)) == 0.0
 
 
 def test_a_device_that_makes_other_images_is_left(both: tuple[Session, Session], team: Team):
-    broken = set_up(team.laboratory.config)
+    broken = load_setup(team.laboratory.config)
     broken.network.seconds_per_block = 0.0
     broken.network._means += 0.3
-    joins = team.worker(Arrival(joins=True), broken)
+    joins = team.worker(WorkerRole(joins=True), broken)
     before = len(joins.store.evaluations.chunks())
     with pytest.raises(DeviceError, match="3 times in a row") as found:
-        work(joins)
+        spend_budget(joins)
     assert found.value.exit_code == 70
     assert sum("check of this device" in said for said in joins.watch.said) == 3
     assert len(joins.store.evaluations.chunks()) == before
@@ -274,7 +281,7 @@ def test_a_device_that_makes_other_images_is_left(both: tuple[Session, Session],
 
 def test_all_stop_between_two_chunks(both: tuple[Session, Session]):
     first, _ = both
-    give_order(first.store, first.name, "stop")
+    request(first.store, first.name, "stop")
     for each in both:
         each.crew._asked = float("-inf")
         with pytest.raises(Stopped, match="exeunt resume"):
@@ -284,7 +291,7 @@ def test_all_stop_between_two_chunks(both: tuple[Session, Session]):
 
 def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, Session]):
     first, _ = both
-    give_order(first.store, first.name, "pause")
+    request(first.store, first.name, "pause")
     first.crew._asked = float("-inf")
     last = ladder(first.laboratory.config.search, first.laboratory.frames)[-1]
     measured = override(first.laboratory.config, {"run.chunk_images": 8})
@@ -305,11 +312,11 @@ def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, S
 
 
 def test_a_distance_that_is_no_number_fails_with_its_reason(team: Team):
-    broken = set_up(team.laboratory.config)
+    broken = load_setup(team.laboratory.config)
     vars(broken.metric.source)["root"] = replace(broken.metric.source.root, trace=np.nan)
     session = team.worker(laboratory=broken)
     with pytest.raises(DivergedDistance, match="diverges"):
-        work(session)
+        spend_budget(session)
     with open_store(team.url, read_only=True) as store:
         (record,) = [each for each in store.evaluations.evaluations() if each.failed]
     assert "fd-pixels is nan" in record.failures[0]

@@ -17,7 +17,7 @@ from exeunt.searcher.cli.main import cli
 from exeunt.searcher.workers.pool import environments
 from exeunt.studies.database.engine import optuna_storage
 from exeunt.studies.store.store import open_store
-from exeunt.studies.workers.status import standing_at
+from exeunt.studies.workers.status import read_status
 
 # Slow enough that a signal finds a worker at work: 32 images take a fifth of a second.
 SLOW = ["--network-arg", "seconds_per_block=0.0001"]
@@ -68,7 +68,7 @@ def check_whole(folder: Path) -> None:
         assert all(worker.ended for worker in store.studies.workers(STUDY))
     assert rows(folder, "select name from exeunt_leases where owner is not null") == []
     assert rows(folder, "pragma integrity_check") == [("ok",)]
-    assert standing_at(url, STUDY).finished
+    assert read_status(url, STUDY).finished
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_a_study_is_left_to_a_worker_which_then_has_nothing_more_to_do(prepared:
     assert committed(prepared) == set()
     done = worker("--quiet")
     assert done.exit_code == 0, done.output
-    assert standing_at(f"sqlite:///{prepared / 'exeunt.db'}", STUDY).finished
+    assert read_status(f"sqlite:///{prepared / 'exeunt.db'}", STUDY).finished
     before = committed(prepared)
     again = worker()
     assert again.exit_code == 0

@@ -70,7 +70,7 @@ class ArtifactConformance:
 
     def test_files_come_back(self, store: ArtifactStore) -> None:
         name = base.put(store, DATA, "f16")
-        assert name == f"{base.digest_of(DATA)}.f16"
+        assert name == f"{base.sha256_of(DATA)}.f16"
         assert base.get(store, name, len(DATA)) == DATA
         assert store.holds(name)
 

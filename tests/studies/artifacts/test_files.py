@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
 from exeunt.searcher.cli.main import cli
-from exeunt.studies.artifacts.base import MARKER, MissingArtifact, Stored
+from exeunt.studies.artifacts.base import MARKER, ListedFile, MissingArtifact
 from exeunt.studies.artifacts.files import VARIABLE
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.engine import optuna_storage
@@ -365,5 +365,5 @@ def test_the_command_lists_files_before_it_removes_them(study: Store, database: 
 
 def test_what_a_store_lists_is_no_more_than_names_sizes_and_ages(study: Store) -> None:
     for stored in study.files.listed():
-        assert stored == Stored(stored.name, 96, stored.age_seconds)
+        assert stored == ListedFile(stored.name, 96, stored.age_seconds)
         assert 0.0 <= stored.age_seconds < 60.0

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.studies.config.reading import (
-    difference,
-    from_dict,
+    config_difference,
+    config_from_dict,
+    config_to_dict,
     from_toml,
     override,
     parse_assignment,
     refuse_difference,
     settings,
-    to_dict,
 )
 from exeunt.studies.config.rules import defaults
 from exeunt.studies.config.study import FREE_SETTINGS, SECTIONS, QualityConfig, StudyConfig
@@ -98,7 +98,7 @@ def test_refuses_a_bad_study_file_with_the_fix(case: str, tmp_path: Path) -> Non
 
 @given(st.text(max_size=40), st.dictionaries(st.sampled_from(settings()), scalars | st.lists(scalars, max_size=3)))
 def test_nothing_but_input_errors_whatever_is_given(text: str, values: dict[str, object]) -> None:
-    for attempt in (lambda: from_dict({text: text}), lambda: override(StudyConfig(), values)):
+    for attempt in (lambda: config_from_dict({text: text}), lambda: override(StudyConfig(), values)):
         with contextlib.suppress(InputError):
             attempt()
 
@@ -131,7 +131,7 @@ def test_a_study_file_fills_in_defaults(tmp_path: Path) -> None:
 
 
 def test_none_can_be_written_in_a_study_file() -> None:
-    assert from_dict({"baseline": {"guidance": "none"}}).baseline.guidance is None
+    assert config_from_dict({"baseline": {"guidance": "none"}}).baseline.guidance is None
     assert override(StudyConfig(), {"baseline.guidance": 2}).baseline.guidance == 2.0
 
 
@@ -139,13 +139,13 @@ def test_json_and_pickle_give_the_same_configuration_back(tmp_path: Path) -> Non
     path = tmp_path / "study.toml"
     path.write_text(GOOD)
     for config in (StudyConfig(), from_toml(path)):
-        assert from_dict(json.loads(json.dumps(to_dict(config), allow_nan=False))) == config
+        assert config_from_dict(json.loads(json.dumps(config_to_dict(config), allow_nan=False))) == config
         assert pickle.loads(pickle.dumps(config)) == config
-        assert hash(config) == hash(from_dict(to_dict(config)))
+        assert hash(config) == hash(config_from_dict(config_to_dict(config)))
 
 
 def test_what_is_stored_is_whole() -> None:
-    stored = to_dict(StudyConfig())
+    stored = config_to_dict(StudyConfig())
     for section, kind in SECTIONS.items():
         assert stored[section].keys() == defaults(kind).keys()
 
@@ -195,15 +195,15 @@ def test_sections_made_in_python_are_checked_too() -> None:
 def test_difference_names_what_changes_a_number_first() -> None:
     old = StudyConfig()
     new = override(old, {"run.budget": "1h", "quality.num_images": 512, "checkpoint.path": "moved.pt"})
-    changed = difference(old, new)
+    changed = config_difference(old, new)
     assert [(each.key, each.free) for each in changed] == [
         ("checkpoint.path", False),
         ("quality.num_images", False),
         ("run.budget", True),
     ]
     assert (changed[1].old, changed[1].new) == (256, 512)
-    assert difference(old, new, same=["checkpoint.path"])[0].key == "quality.num_images"
-    assert difference(old, old) == []
+    assert config_difference(old, new, same=["checkpoint.path"])[0].key == "quality.num_images"
+    assert config_difference(old, old) == []
 
 
 def test_resuming_is_refused_only_where_a_number_would_change() -> None:

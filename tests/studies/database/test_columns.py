@@ -5,26 +5,34 @@ from typing import Any
 
 import pytest
 from exeunt.backends.errors import StorageError
-from exeunt.studies.database.columns import BigWhole, Bytes, LongWords, Moment, Number, Whole, Words
+from exeunt.studies.database.columns import (
+    BigWhole,
+    Bytes,
+    CheckedInteger,
+    CheckedString,
+    CheckedText,
+    Number,
+    Timestamp,
+)
 from sqlalchemy import Column, MetaData, Table, create_engine, select
 
 VALUES: dict[Any, list[Any]] = {
-    Words(8): ["", "text"],
-    LongWords: ["", "text"],
-    Whole: [0, -1, 2**31 - 1],
+    CheckedString(8): ["", "text"],
+    CheckedText: ["", "text"],
+    CheckedInteger: [0, -1, 2**31 - 1],
     BigWhole: [0, 2**62],
     Number: [0.0, -1.5, 2],
-    Moment: [0.0, 1.8e9],
+    Timestamp: [0.0, 1.8e9],
     Bytes: [b"", b"\x00\xff"],
 }
 ODD: list[Any] = ["text", b"\xc1\x04", 2.5, 3, math.inf, 2**62]
 WRONG: dict[Any, list[Any]] = {
-    Words(8): [b"\xc1\x04"],  # whatever else there is, SQLite makes text of it
-    LongWords: [b"\xc1\x04"],
-    Whole: ["text", b"\xc1\x04", 2.5, math.inf],
+    CheckedString(8): [b"\xc1\x04"],  # whatever else there is, SQLite makes text of it
+    CheckedText: [b"\xc1\x04"],
+    CheckedInteger: ["text", b"\xc1\x04", 2.5, math.inf],
     BigWhole: ["text", b"\xc1\x04", 2.5, math.inf],
     Number: ["text", b"\xc1\x04", math.inf],
-    Moment: ["text", b"\xc1\x04", math.inf, 2**62],
+    Timestamp: ["text", b"\xc1\x04", math.inf, 2**62],
     Bytes: ["text", 2.5, 3, math.inf, 2**62],
 }
 

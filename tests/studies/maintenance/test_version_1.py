@@ -40,7 +40,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def database(old: str) -> str:
     """A copy that was upgraded."""
     engine = bare_engine(f"sqlite:///{old}")
-    done = upgrading.upgrade(engine)
+    done = upgrading.upgrade_database(engine)
     engine.dispose()
     assert (done.before, done.after) == (1, CURRENT)
     return old
@@ -100,7 +100,7 @@ def test_it_is_resumed_where_it_was(database: str, study: str):
     with open_store(f"sqlite:///{database}") as store:
         after, now = store.evaluations.chunks(), store.studies.config(study)
         with reading(store.engine) as connection:
-            assert schema.survey(connection).is_current
+            assert schema.inspect_tables(connection).is_current
         trials = load_study(study_name=study, storage=optuna_storage(store.engine)).get_trials()
     assert after[: len(before)] == before
     assert len({(chunk.evaluation, chunk.first_image) for chunk in after}) == len(after) > len(before)

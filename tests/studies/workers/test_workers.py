@@ -13,7 +13,7 @@ from exeunt.studies.database.transactions import clock, writing
 from exeunt.studies.store.leases import StaleClaim
 from exeunt.studies.store.records import EvaluationKey
 from exeunt.studies.store.store import Store
-from exeunt.studies.workers.processes import Process, this_process
+from exeunt.studies.workers.processes import ProcessIdentity, this_process
 from exeunt.studies.workers.workers import Worker, bury_dead_workers, living_workers
 
 MakeKey = Callable[..., EvaluationKey]
@@ -35,7 +35,9 @@ with open_store(sys.argv[1]) as store, Worker(store, "demo", lease_seconds=3600.
 """
 
 
-def pretend(store: Store, owner: str, process: Process, silent_for: float = 0.0, lease_seconds: float = 60.0) -> None:
+def pretend(
+    store: Store, owner: str, process: ProcessIdentity, silent_for: float = 0.0, lease_seconds: float = 60.0
+) -> None:
     """A worker's row, as that process would have left it."""
     row = {
         "owner": owner, "study": "demo", "host": process.host, "pid": process.pid, "boot": process.boot,

@@ -25,19 +25,19 @@ from ..models.base import Architecture, architecture_of
 from ..optional import HookRegistry, ModelHook, is_pipeline
 from ..pipelines import bare, denoiser_of
 from .guidance import call_guidance, corrections, is_uniform
-from .requests import Arguments, GuidedBatch, GuidedCalls, Part, Request, Source, Stream
-from .schedulers import Fit, fit, network_times, solver_difference
+from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestPart, Source, Stream
+from .schedulers import Fit, fit_scheduler, network_times, solver_difference
 from .tracking import Requests
 
-F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("F", bound=Callable[..., Any])
 
-NAME = "exeunt.apply"
+_NAME = "exeunt.apply"
 
 # The pipelines that schedules are on, for `call_arguments`.
-_APPLIED: MutableMapping[Any, "Application"] = weakref.WeakKeyDictionary()
+_APPLIED: MutableMapping[Any, "AppliedSchedule"] = weakref.WeakKeyDictionary()
 
 
-class Application:
+class AppliedSchedule:
     """A schedule on a model.
 
     Attributes:
@@ -80,7 +80,7 @@ class Application:
             order = "unconditional", "conditional"
         return GuidedBatch(self.hooks, self._plan, rows, source, changes, order, self.architecture.unbatched)
 
-    def begin_call(self, args: tuple[Any, ...], kwargs: Arguments) -> tuple[Request, list[Part]]:
+    def begin_call(self, args: tuple[Any, ...], kwargs: CallArguments) -> tuple[Request, list[RequestPart]]:
         """The request that a call of the model belongs to, and what the model has to be called with for it."""
         arguments = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
         for name, what in self.architecture.refused.items():
@@ -100,19 +100,19 @@ class Application:
 
 
 # As in `BlockHook`, nothing but the model's own forward may be compiled.
-_begin_call, _end_call = uncompiled(Application.begin_call), uncompiled(Application.end_call)
+_begin_call, _end_call = uncompiled(AppliedSchedule.begin_call), uncompiled(AppliedSchedule.end_call)
 _enter, _leave, _release = uncompiled(Hooks.enter), uncompiled(leave), uncompiled(release)
 _is_planned, _forget = uncompiled(is_planned), uncompiled(Requests.forget)
 
 
-def _uncompiled_but_forward(function: F) -> F:
+def _uncompiled_but_forward(function: _F) -> _F:
     return uncompiled(function, recursive=False)
 
 
 class ModelCall(ModelHook):
     """Stands before a whole model and finds out which step of which request a call is."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: AppliedSchedule) -> None:
         super().__init__()
         self.application = application
 
@@ -154,9 +154,9 @@ def apply(pipe_or_model: Any, schedule: Schedule) -> None:
         _warn(pipeline, schedule, _fitting(pipeline, architecture, schedule, None, None))
     present = _application_on(model)
     if present is None or present.schedule.digest != schedule.digest:
-        application = Application(architecture, schedule)
+        application = AppliedSchedule(architecture, schedule)
         remove(model)
-        register(model, ModelCall(application), NAME)
+        register(model, ModelCall(application), _NAME)
         present = application
     if pipeline is not None:
         _APPLIED[pipeline] = present
@@ -167,7 +167,7 @@ def remove(pipe_or_model: Any) -> None:
     pipeline, model = _parts(pipe_or_model)
     present = _application_on(model)
     if present is not None:
-        unregister(model, NAME)
+        unregister(model, _NAME)
         detach(present.hooks)
         for other in [key for key, value in _APPLIED.items() if value is present]:
             del _APPLIED[other]
@@ -214,9 +214,9 @@ def _parts(pipe_or_model: Any) -> tuple[Any, nn.Module]:
     )
 
 
-def _application_on(model: nn.Module) -> Application | None:
+def _application_on(model: nn.Module) -> AppliedSchedule | None:
     registry: HookRegistry | None = getattr(model, "_diffusers_hook", None)
-    hook = None if registry is None else registry.get_hook(NAME)
+    hook = None if registry is None else registry.get_hook(_NAME)
     return hook.application if isinstance(hook, ModelCall) else None
 
 
@@ -250,7 +250,7 @@ def _fitting(
         vae = getattr(pipeline, "vae", None)
         size = sized(architecture, None if vae is None else dict(vae.config), height, width, None)
         tokens = architecture.num_image_tokens(architecture.sample_shape(size))
-    return fit(pipeline, architecture, schedule, tokens)
+    return fit_scheduler(pipeline, architecture, schedule, tokens)
 
 
 def _taken(pipeline: Any, arguments: dict[str, Any]) -> dict[str, Any]:

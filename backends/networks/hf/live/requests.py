@@ -16,8 +16,8 @@ from ....schedule import Branch
 from ..hooks import Hooks
 from .guidance import Correction, flipped, part_of, sample_of, with_sample
 
-Arguments: TypeAlias = Mapping[str, Any]
-Part: TypeAlias = tuple[Call, Arguments]
+CallArguments: TypeAlias = Mapping[str, Any]
+RequestPart: TypeAlias = tuple[Call, CallArguments]
 UNCHANGED = Correction(1.0, None)
 
 
@@ -93,7 +93,7 @@ class Request(ABC):
         return False
 
     @abstractmethod
-    def parts(self, arguments: Arguments) -> list[Part]:
+    def parts(self, arguments: CallArguments) -> list[RequestPart]:
         """What the model has to be called with for the request's next call: not at all, once or twice."""
 
     @abstractmethod
@@ -112,7 +112,7 @@ class Stream(Request):
         super().__init__(hooks, plan, rows, source)
         self._scales = scales
 
-    def parts(self, arguments: Arguments) -> list[Part]:
+    def parts(self, arguments: CallArguments) -> list[RequestPart]:
         (call,) = self.plan.steps[self.step].calls
         if self._scales is not None:
             scale = torch.full_like(arguments["guidance"], self._scales[self.step])
@@ -149,11 +149,11 @@ class GuidedBatch(Request):
         self._halves: dict[Branch, slice] = dict(zip(order, halves, strict=True))
         self._unconditional: Tensor | None = None
 
-    def parts(self, arguments: Arguments) -> list[Part]:
+    def parts(self, arguments: CallArguments) -> list[RequestPart]:
         calls = self.plan.steps[self.step].calls
         return [(self._ordered(call), self._rows_of(call, arguments)) for call in calls]
 
-    def _rows_of(self, call: Call, arguments: Arguments) -> Arguments:
+    def _rows_of(self, call: Call, arguments: CallArguments) -> CallArguments:
         """The arguments for the branches of a call."""
         if len(call.branches) == 2:
             return arguments
@@ -197,7 +197,7 @@ class GuidedCalls(Request):
     def awaits_second(self) -> bool:
         return self._first is not None
 
-    def parts(self, arguments: Arguments) -> list[Part]:
+    def parts(self, arguments: CallArguments) -> list[RequestPart]:
         wanted: Branch = "unconditional" if self.awaits_second else "conditional"
         return [(call, arguments) for call in self.plan.steps[self.step].calls if wanted in call.branches]
 

@@ -20,13 +20,13 @@ from ..scheduler_config import process
 # flow matching; times of other schedulers must be the same.
 ROUNDED, SAME = 0.999, 0.05
 # Each spacing of diffusers, and what may be said beside it.
-SPACINGS: tuple[tuple[Any, ...], ...] = (
+_SPACINGS: tuple[tuple[Any, ...], ...] = (
     ("leading", {}, {"steps_offset": 0}, {"steps_offset": 1}),
     ("trailing", {}),
     ("linspace", {}),
 )
 SHIFTS = (1.0, 3.0, 5.0, 6.0, 7.0, 8.0, 12.0)
-SOLVERS = {
+_SOLVERS = {
     "DDIMScheduler": "ddim",
     "DDPMScheduler": "ddpm",
     "DPMSolverMultistepScheduler": "dpmsolver++",
@@ -66,7 +66,7 @@ def distance(times: Sequence[float], wanted: Sequence[float]) -> float:
     return found if found <= limit + 1e-6 else math.inf
 
 
-def fit(pipeline: Any, architecture: Architecture, schedule: Schedule, tokens: int) -> Fit:
+def fit_scheduler(pipeline: Any, architecture: Architecture, schedule: Schedule, tokens: int) -> Fit:
     """How to call a pipeline so that its scheduler visits the schedule's times.
 
     Args:
@@ -160,7 +160,7 @@ def _refusal(pipeline: Any, architecture: Architecture, schedule: Schedule, toke
             options = "".join(f", {name}={value!r}" for name, value in way[1].items())
             return f"{rule} Set `pipe.scheduler = {way[0]}.from_config(pipe.scheduler.config{options})`."
     spacing = "flow" if schedule.sampler.time == "flow" else "leading`, `trailing` or `linspace"
-    solver = f"--solver {SOLVERS[kind]} " if kind in SOLVERS else ""
+    solver = f"--solver {_SOLVERS[kind]} " if kind in _SOLVERS else ""
     return f"{rule} It takes no list of times, so use a schedule that was made with `{solver}--spacing {spacing}`."
 
 
@@ -174,7 +174,7 @@ def _ways_out(pipeline: Any, schedule: Schedule) -> Iterator[tuple[str, dict[str
         return
     order = {"ddim": 1, "dpmsolver++": sampler.order}.get(sampler.name, 2)
     options = {"solver_order": order, "final_sigmas_type": "zero" if sampler.final == "zero" else "sigma_min"}
-    spacings = [{"timestep_spacing": name, **offset} for name, *offsets in SPACINGS for offset in offsets]
+    spacings = [{"timestep_spacing": name, **offset} for name, *offsets in _SPACINGS for offset in offsets]
     if own != "DDIMScheduler" or _strides_as_ddim(schedule):
         yield from ((own, spacing) for spacing in spacings)
     yield from (("DPMSolverMultistepScheduler", {**options, **spacing}) for spacing in ({}, *spacings))
@@ -196,7 +196,7 @@ def _other(scheduler: Any, kind: str, options: Mapping[str, Any]) -> Any:
 def solver_difference(scheduler: Any, schedule: Schedule) -> str | None:
     """How the scheduler's solver differs from the schedule's, in words; None where it is the same."""
     kind, sampler = type(scheduler).__name__, schedule.sampler
-    own, order = SOLVERS.get(kind), scheduler.config.get("solver_order", sampler.order)
+    own, order = _SOLVERS.get(kind), scheduler.config.get("solver_order", sampler.order)
     if own == "ddim" and not _strides_as_ddim(schedule):
         return f"{kind}, which takes equal strides whatever its times are,"
     if own == "dpmsolver++" and order == 1 and sampler.name == "ddim":
@@ -206,7 +206,7 @@ def solver_difference(scheduler: Any, schedule: Schedule) -> str | None:
     return f"{kind}{f' of order {order}' if 'solver_order' in scheduler.config else ''}"
 
 
-def names(times: Iterable[float]) -> str:
+def shown_times(times: Iterable[float]) -> str:
     """Times for a message."""
     shown = [f"{time:g}" for time in times]
     return ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")

@@ -18,8 +18,8 @@ from ....errors import InputError
 from ..models.base import Architecture
 from ..optional import is_pipeline
 from .guidance import check_called
-from .requests import Arguments, Request, Source
-from .schedulers import ROUNDED, distance, names
+from .requests import CallArguments, Request, Source
+from .schedulers import ROUNDED, distance, shown_times
 
 WAY_OUT = "Call it with `**exeunt.call_arguments(schedule)`."
 
@@ -48,7 +48,7 @@ class Requests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def begin_call(self, arguments: Arguments) -> Request:
+    def begin_call(self, arguments: CallArguments) -> Request:
         """The request that a call of the model belongs to.
 
         Raises:
@@ -63,7 +63,7 @@ class Requests:
         if request.is_over:
             self.forget(request)
 
-    def _find(self, arguments: Arguments) -> Request:
+    def _find(self, arguments: CallArguments) -> Request:
         condition = arguments.get(self._architecture.condition or "")
         mine = [request for request in list(self._open) if request.thread == threading.get_ident()]
         scheduler = _calling_scheduler() if condition is None else None
@@ -84,14 +84,14 @@ class Requests:
             self._open.append(request)
         return request
 
-    def _is_turn(self, request: Request, arguments: Arguments) -> bool:
+    def _is_turn(self, request: Request, arguments: CallArguments) -> bool:
         """Whether a call is at the time of the request's next step."""
         timestep = arguments["timestep"]
         if request.source is not None and isinstance(timestep, Tensor) and timestep.device.type != "cpu":
             return True  # the scheduler's list was compared when it began, and reading this would wait for the device
         return self._is_at(request.step, arguments)
 
-    def _by_turn(self, mine: list[Request], arguments: Arguments) -> Request | None:
+    def _by_turn(self, mine: list[Request], arguments: CallArguments) -> Request | None:
         """The request of this thread that this call can be the next of, though its tensor is another one: the second
         call of a step, or conditions that are changed or copied on the way. A pipeline's calls come in the same order
         at every step, so that of several the one that has waited longest is meant; without a pipeline nothing says so.
@@ -112,14 +112,14 @@ class Requests:
             )
         return min(found, key=lambda request: request.turn, default=None)
 
-    def _is_at(self, step: int, arguments: Arguments) -> bool:
+    def _is_at(self, step: int, arguments: CallArguments) -> bool:
         """Whether a call is at a step's time, as far as the type of its time tells."""
         timestep = self._architecture.train_time(arguments["timestep"])
         single = isinstance(timestep, Tensor) and timestep.is_floating_point()
         precision = torch.finfo(timestep.dtype).eps if single else 0.0
         return abs(_first(timestep) - self._times[step]) <= ROUNDED + 2 * precision * self._times[step]
 
-    def _check_first(self, arguments: Arguments, known: Request | None) -> None:
+    def _check_first(self, arguments: CallArguments, known: Request | None) -> None:
         """Raise InputError unless a call is at the schedule's first time."""
         if not self._is_at(0, arguments):
             due = f"{self._times[0]:g}" if known is None else f"{self._times[known.step]:g}, of its step {known.step}"
@@ -128,7 +128,7 @@ class Requests:
                 f"times: the schedule's next time is {due}, but the model was called at {time:g}. {WAY_OUT}"
             )
 
-    def _new(self, arguments: Arguments) -> Request:
+    def _new(self, arguments: CallArguments) -> Request:
         """A request at its first call.
 
         Raises:
@@ -158,7 +158,7 @@ class Requests:
             self._open = [other for other in self._open if other is not request]
 
 
-def _rows(arguments: Arguments) -> int:
+def _rows(arguments: CallArguments) -> int:
     """The batch of the model's first argument."""
     return len(next(iter(arguments.values())))
 
@@ -177,7 +177,8 @@ def check_times(times: list[float], wanted: list[float], pipeline: Any) -> None:
         shifted = pipeline.scheduler.config.get("use_dynamic_shifting")
         way_out = f"{WAY_OUT[:-3]}, height=…, width=…)`: its times depend on the size." if shifted else WAY_OUT
         raise InputError(
-            f"times: the schedule's are {names(wanted)}, but {title}'s scheduler goes to {names(times)}. {way_out}"
+            f"times: the schedule's are {shown_times(wanted)}, but {title}'s scheduler goes to "
+            f"{shown_times(times)}. {way_out}"
         )
 
 

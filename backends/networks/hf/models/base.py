@@ -18,8 +18,8 @@ from ....schedule import Noise
 from ..hooks import Socket
 
 # Each class of diffusers with the module and class here that know it.
-ARCHITECTURES = {
-    "DiTTransformer2DModel": "dit_pixart:DiT",
+_ARCHITECTURES = {
+    "DiTTransformer2DModel": "dit_pixart:DiTTransformer",
     "PixArtTransformer2DModel": "dit_pixart:PixArt",
     "SD3Transformer2DModel": "sd3_flux:SD3",
     "FluxTransformer2DModel": "sd3_flux:Flux",
@@ -28,7 +28,7 @@ ARCHITECTURES = {
     "UNet2DConditionModel": "unet:UNet2DCondition",
 }
 
-LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+_LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 FLOW = Noise("flow")
 
 Layout = Literal["conditional-first", "unconditional-first", "two-calls"]
@@ -69,7 +69,7 @@ class Architecture(ABC):
 
     layout: ClassVar[Layout] = "unconditional-first"
     prediction: ClassVar[str] = "epsilon"
-    noise: ClassVar[Noise] = LINEAR
+    noise: ClassVar[Noise] = _LINEAR
     factor: ClassVar[int] = 8
     num_tokens: ClassVar[int] = 300
     unbatched: ClassVar[frozenset[str]] = frozenset()
@@ -170,14 +170,14 @@ def architecture_of(model: nn.Module) -> Architecture:
 
 def architecture_class(name: str) -> type[Architecture]:
     """The architecture for a class of diffusers. Raises InputError if there is none."""
-    if name not in ARCHITECTURES:
-        near = get_close_matches(name, ARCHITECTURES, n=1)
+    if name not in _ARCHITECTURES:
+        near = get_close_matches(name, _ARCHITECTURES, n=1)
         hint = f"The nearest is {near[0]}. " if near else ""
         raise InputError(
-            f"network: blocks of {', '.join(ARCHITECTURES)} can be left out, but got {name}. {hint}"
+            f"network: blocks of {', '.join(_ARCHITECTURES)} can be left out, but got {name}. {hint}"
             "Describe yours in a file, with `--network FILE.py:Class` (docs/own-network.md)."
         )
-    module, _, attribute = ARCHITECTURES[name].partition(":")
+    module, _, attribute = _ARCHITECTURES[name].partition(":")
     return getattr(importlib.import_module(f".{module}", __package__), attribute)
 
 

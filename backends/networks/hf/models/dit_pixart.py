@@ -49,7 +49,7 @@ def block_sockets(blocks: Sequence[Any], granularity: str) -> list[Socket]:
     return [tensor_socket(part, "branch") for part in parts]
 
 
-class DiT(Architecture):
+class DiTTransformer(Architecture):
     """`DiTTransformer2DModel`, class-conditional (Peebles & Xie 2023)."""
 
     layout: ClassVar[Layout] = "conditional-first"

@@ -106,7 +106,7 @@ class Flux(Architecture):
     ) -> dict[str, Any]:
         tokens = given["encoder_hidden_states"].shape[1]
         return {
-            "hidden_states": pack(x),
+            "hidden_states": pack_latents(x),
             "timestep": time.to(x.dtype) / 1000,  # rounded as in the pipeline
             "guidance": None if guidance is None else guidance.float(),
             "txt_ids": x.new_zeros(tokens, 3),
@@ -127,7 +127,7 @@ class Flux(Architecture):
         return grid.flatten(1).T.to(x.dtype)
 
     def output(self, output: Tensor, x: Tensor) -> Tensor:
-        return unpack(output, x.shape[-2], x.shape[-1])
+        return unpack_latents(output, x.shape[-2], x.shape[-1])
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, pooled, _ = pipeline.encode_prompt(
@@ -149,13 +149,13 @@ def _blank(config: Any, num_tokens: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def pack(x: Tensor) -> Tensor:
+def pack_latents(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, H/2 · W/2, 4 C)."""
     n, c, h, w = x.shape
     return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, h * w // 4, 4 * c)
 
 
-def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+def unpack_latents(tokens: Tensor, height: int, width: int) -> Tensor:
     """(N, H/2 · W/2, 4 C) -> (N, C, H, W)."""
     n, _, c = tokens.shape
     grid = tokens.view(n, height // 2, width // 2, c // 4, 2, 2)

@@ -18,7 +18,7 @@ from .base import Architecture, Size, only_blocks
 from .dit_pixart import latent_grid
 
 TIME_IDS = 6  # SDXL is told original size, crop and target size, two numbers each
-OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
+_OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
 
 
 def stage_sockets(model: Any) -> list[Socket]:
@@ -51,7 +51,7 @@ class UNet2D(Architecture):
         _refuse("class_embed_type", config.class_embed_type, (None,))
         for name in (*config.down_block_types, *config.up_block_types):
             if "Skip" in name:
-                raise InputError(f"network: `{name}` hands on images beside hidden states, which is not known. {OWN}")
+                raise InputError(f"network: `{name}` hands on images beside hidden states, which is not known. {_OWN}")
         _refuse_channels(self.model, (1, 2))
 
     @property
@@ -167,7 +167,7 @@ def _refuse(name: str, value: Any, known: Sequence[Any]) -> None:
     """Refuse a model whose configuration asks for an input that nothing here makes."""
     if value not in known:
         raise InputError(
-            f"network: {name} of the U-Net must be {' or '.join(map(str, known))}, but config.json says {value}. {OWN}"
+            f"network: {name} of the U-Net must be {' or '.join(map(str, known))}, but config.json says {value}. {_OWN}"
         )
 
 
@@ -177,5 +177,5 @@ def _refuse_channels(model: Any, factors: Sequence[int]) -> None:
     if given not in [taken * factor for factor in factors]:
         raise InputError(
             f"network: the U-Net takes {taken} channels and gives {given}, so it has another input than the noisy "
-            f"sample, or another output than its noise. {OWN}"
+            f"sample, or another output than its noise. {_OWN}"
         )

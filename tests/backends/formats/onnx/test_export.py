@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from exeunt.backends.errors import InputError
-from exeunt.backends.formats.onnx.export import export
+from exeunt.backends.formats.onnx.export import export_onnx
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
@@ -51,7 +51,7 @@ def test_every_action_with_guidance(tmp_path: Path) -> None:
     skipping = replace(schedule.steps[2], unconditional="skip")
     reusing = replace(schedule.steps[3], unconditional="reuse", guidance=1.2)
     schedule = replace(schedule, steps=(*schedule.steps[:2], skipping, reusing, schedule.steps[4]))
-    export([network], schedule, tmp_path / "out")
+    export_onnx([network], schedule, tmp_path / "out")
     assert_same_images([network], schedule, tmp_path / "out")
 
 
@@ -60,7 +60,7 @@ def test_branches_and_a_learned_variance(tmp_path: Path) -> None:
     network = small_dit(learned_range=True).at("branch")
     schedule = make_schedule(network.signature, LINEAR, "epsilon", solver="ddpm", num_steps=3, variance="learned-range")
     schedule = with_blocks(schedule, [[RUN] * 6, [RUN, REUSE] * 3, [REUSE, RUN, DROP] * 2])
-    export([network], schedule, tmp_path / "out")
+    export_onnx([network], schedule, tmp_path / "out")
     assert_same_images([network], schedule, tmp_path / "out")
 
 
@@ -70,7 +70,7 @@ def test_two_networks_take_turns(tmp_path: Path) -> None:
     base = make_schedule(networks[0].signature, LINEAR, "epsilon", solver="ddim", num_steps=3)
     steps = (replace(base.steps[0], network=1), *base.steps[1:])
     schedule = replace(base, networks=(base.networks[0], networks[1].signature), steps=steps)
-    export(networks, schedule, tmp_path / "out")
+    export_onnx(networks, schedule, tmp_path / "out")
     assert_same_images(networks, schedule, tmp_path / "out")
 
 
@@ -80,8 +80,8 @@ def test_graphs_are_shared_and_so_are_weights(tmp_path: Path) -> None:
     network = small_dit()
     full = make_schedule(network.signature, LINEAR, "epsilon", num_steps=4, guidance=2.0)
     once, twice = tmp_path / "one", tmp_path / "two"
-    export([network], full, once)
-    export([network], with_blocks(full, [[RUN] * 3, [RUN, RUN, DROP], [RUN] * 3, [RUN, RUN, DROP]]), twice)
+    export_onnx([network], full, once)
+    export_onnx([network], with_blocks(full, [[RUN] * 3, [RUN, RUN, DROP], [RUN] * 3, [RUN, RUN, DROP]]), twice)
     graphs = [json.loads((folder / "manifest.json").read_text())["graphs"] for folder in (once, twice)]
     assert [[entry["blocks"] for entry in entries] for entries in graphs] == [[[0, 1, 2]], [[0, 1, 2], [0, 1]]]
     assert (once / "weights.bin").stat().st_size == (twice / "weights.bin").stat().st_size
@@ -90,10 +90,10 @@ def test_graphs_are_shared_and_so_are_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_bundled_checkpoint_with_its_decoder(tmp_path: Path) -> None:
-    network = registry.load("fashion-dit-exits")
+    network = registry.load_network("fashion-dit-exits")
     schedule = make_schedule(network.signature, network.noise, network.prediction, num_steps=4, guidance=1.5)
     schedule = with_blocks(schedule, [[RUN] * depth + [DROP] * (12 - depth) for depth in (3, 9, 12, 12)])
-    export([network], schedule, tmp_path / "out")
+    export_onnx([network], schedule, tmp_path / "out")
     assert_same_images([network], schedule, tmp_path / "out")
 
 
@@ -102,11 +102,11 @@ class TestBadInput:
         (tmp_path / "mine.txt").write_text("kept")
         network = small_dit()
         with pytest.raises(InputError, match="new or empty"):
-            export([network], make_schedule(network.signature, LINEAR, "epsilon", num_steps=2), tmp_path)
+            export_onnx([network], make_schedule(network.signature, LINEAR, "epsilon", num_steps=2), tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
     def test_another_networks_schedule_leaves_nothing_behind(self, tmp_path: Path) -> None:
-        other = registry.load("closed-form")
+        other = registry.load_network("closed-form")
         with pytest.raises(InputError, match="the schedule is for"):
-            export([small_dit()], make_schedule(other.signature, other.noise, "v", num_steps=2), tmp_path / "out")
+            export_onnx([small_dit()], make_schedule(other.signature, other.noise, "v", num_steps=2), tmp_path / "out")
         assert list(tmp_path.iterdir()) == []

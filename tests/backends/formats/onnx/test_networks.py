@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from exeunt.backends.formats.onnx.export import export
+from exeunt.backends.formats.onnx.export import export_onnx
 from exeunt.backends.network import Network
-from exeunt.backends.networks.registry import load
+from exeunt.backends.networks.registry import load_network
 from exeunt.backends.networks.uvit import UViT
 from exeunt.backends.schedule import REUSE, RUN, Embedded, Schedule
 from exeunt.backends.solvers.tables import make_schedule
@@ -40,7 +40,7 @@ def reusing(network: Network) -> Schedule:
 
 def assert_exports(network: Network, folder: Path) -> None:
     schedule = reusing(network)
-    export([network], schedule, folder)
+    export_onnx([network], schedule, folder)
     assert_same_images([network], schedule, folder)
 
 
@@ -52,7 +52,7 @@ def test_u_vit_and_its_long_skips(tmp_path: Path) -> None:
         qkv_bias=True, time_mlp=True, conv=False,
     )  # fmt: skip
     torch.save(module.state_dict(), tmp_path / "uvit.pth")
-    assert_exports(load(tmp_path / "uvit.pth", num_heads=2, num_classes=6), tmp_path / "out")
+    assert_exports(load_network(tmp_path / "uvit.pth", num_heads=2, num_classes=6), tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_u_vit_and_its_long_skips(tmp_path: Path) -> None:
 def test_networks_of_diffusers(kind: str, tmp_path: Path) -> None:
     pipeline = tiny_unet(kind) if kind in UNETS else tiny(kind)
     pipeline.save_pretrained(tmp_path / "pipe")
-    network = load(tmp_path / "pipe", **PIPELINES[kind])
+    network = load_network(tmp_path / "pipe", **PIPELINES[kind])
     if network.condition_kind == "prompts":
         network.embed(PROMPTS)
     assert_exports(network, tmp_path / "out")

@@ -67,7 +67,7 @@ def test_all_stages_from_data_to_a_checkpoint_that_loads(data: Path, tmp_path: P
     assert not torch.equal(normal["blocks.0.mlp.fc1.weight"], exits["blocks.0.mlp.fc1.weight"])
 
     run("export", *common, "--assets", tmp_path / "assets")
-    loaded = registry.load(tmp_path / "assets" / "exits.safetensors")
+    loaded = registry.load_network(tmp_path / "assets" / "exits.safetensors")
     assert (loaded.num_blocks, loaded.prediction, loaded.num_classes) == (12, "v", 10)
     assert (tmp_path / "assets" / "exits.safetensors").stat().st_size <= 8e6
     assert loaded.decode(torch.zeros(1, *loaded.sample_shape)).shape == (1, 3, 28, 28)

@@ -11,7 +11,7 @@ import torch
 from exeunt.backends.network import Chain, Network, Pass, ResidualChain, Slots, State
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
-from exeunt.backends.networks.conformance.checks import Check, Failure, Kept, NotApplicable, Subject, outcome
+from exeunt.backends.networks.conformance.checks import Check, Failed, NetworkUnderTest, NotApplicable, Passed, outcome
 from exeunt.backends.networks.conformance.suite import CHECKS, suite
 from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.uvit import UViT
@@ -94,7 +94,7 @@ class ReadsOnce(Unchained):
 
 
 def from_file(path: str | Path | None, **options: object) -> Load:
-    return lambda device, dtype: registry.load(path, device, dtype, **options)  # type: ignore[arg-type]
+    return lambda device, dtype: registry.load_network(path, device, dtype, **options)  # type: ignore[arg-type]
 
 
 def unchained(load: Load) -> Load:
@@ -155,20 +155,20 @@ WITHOUT: dict[str, set[str]] = {
 
 
 @pytest.fixture(scope="module")
-def subject_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Subject]:
+def subject_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], NetworkUnderTest]:
     folder = tmp_path_factory.mktemp("checkpoints")
 
     @functools.cache
-    def make(name: str) -> Subject:
+    def make(name: str) -> NetworkUnderTest:
         load = MAKERS[name](folder)
-        return Subject(load(CPU, torch.float32), load)
+        return NetworkUnderTest(load(CPU, torch.float32), load)
 
     return make
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 @pytest.mark.parametrize("name", MAKERS)
-def test_networks_keep_their_promises(name: str, check: Check, subject_of: Callable[[str], Subject]) -> None:
+def test_networks_keep_their_promises(name: str, check: Check, subject_of: Callable[[str], NetworkUnderTest]) -> None:
     found = outcome(check, subject_of(name))
     if check.name in WITHOUT[name]:
         assert isinstance(found, NotApplicable), found
@@ -176,15 +176,15 @@ def test_networks_keep_their_promises(name: str, check: Check, subject_of: Calla
         assert check.name in ("devices", "synchronisation"), found
         assert not torch.cuda.is_available()
     else:
-        assert isinstance(found, Kept), found
+        assert isinstance(found, Passed), found
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", MAKERS)
 def test_networks_keep_their_promises_on_cuda(name: str, tmp_path: Path) -> None:
     load = MAKERS[name](tmp_path)
-    found = dict(suite(Subject(load(torch.device("cuda:0"), torch.float32), load)))
-    assert not {check.name: each for check, each in found.items() if isinstance(each, Failure)}
+    found = dict(suite(NetworkUnderTest(load(torch.device("cuda:0"), torch.float32), load)))
+    assert not {check.name: each for check, each in found.items() if isinstance(each, Failed)}
 
 
 # ---- the suite finds what is wrong -----------------------------------------------------------------------------------
@@ -339,19 +339,19 @@ class HasNoDigest(Broken):
 )
 def test_broken_networks_fail(broken: type[Broken], name: str, words: str) -> None:
     check = next(check for check in CHECKS if check.name == name)
-    found = outcome(check, Subject(broken.make(CPU, torch.float32), broken.make))
-    assert isinstance(found, Failure), found
+    found = outcome(check, NetworkUnderTest(broken.make(CPU, torch.float32), broken.make))
+    assert isinstance(found, Failed), found
     assert re.search(words, found.reason), found
 
 
 @pytest.mark.parametrize(("name", "words"), [("actions", "format's definitions"), ("kinds", "adding nothing")])
 def test_broken_networks_without_a_chain_fail(name: str, words: str) -> None:
     check = next(check for check in CHECKS if check.name == name)
-    found = outcome(check, Subject(ReadsOnce(registry.load("closed-form", num_blocks=4))))
-    assert isinstance(found, Failure), found
+    found = outcome(check, NetworkUnderTest(ReadsOnce(registry.load_network("closed-form", num_blocks=4))))
+    assert isinstance(found, Failed), found
     assert words in found.reason
 
 
 def test_the_whole_network_that_the_broken_ones_are_of_is_whole() -> None:
-    found = dict(suite(Subject(Broken.make(CPU, torch.float32), Broken.make)))
-    assert not [each for each in found.values() if isinstance(each, Failure)]
+    found = dict(suite(NetworkUnderTest(Broken.make(CPU, torch.float32), Broken.make)))
+    assert not [each for each in found.values() if isinstance(each, Failed)]

@@ -15,7 +15,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistep
 from exeunt.backends.checkpoints.weights import weights_sha256
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.hf.models.sd3_flux import pack, unpack
+from exeunt.backends.networks.hf.models.sd3_flux import pack_latents, unpack_latents
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.networks.hf.scheduler_config import process
 from exeunt.backends.plan import compile_plan
@@ -45,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 def load(folders: Mapping[str, Path], kind: str, **options: Any) -> DiffusersNetwork:
     """The network of a folder, its prompts embedded."""
-    network = registry.load(folders[kind], **SIZES.get(kind, {}), **options)
+    network = registry.load_network(folders[kind], **SIZES.get(kind, {}), **options)
     assert isinstance(network, DiffusersNetwork)
     if network.condition_kind == "prompts":
         network.embed(PROMPTS)
@@ -66,7 +66,7 @@ def recorded(bench: Bench, **arguments: Any) -> list[tuple[dict[str, Any], Tenso
 
 
 def as_samples(tensor: Tensor, kind: str) -> Tensor:
-    return unpack(tensor, 16, 16) if kind == "flux" else tensor
+    return unpack_latents(tensor, 16, 16) if kind == "flux" else tensor
 
 
 class TestAgainstDiffusers:
@@ -113,7 +113,7 @@ class TestAgainstDiffusers:
             {"use_resolution_binning": False} if "pixart" in kind else {}
         )
         noise = torch.randn(2, *network.sample_shape)
-        given = {"latents": pack(noise) if kind == "flux" else noise, "num_inference_steps": 2, **sizes}
+        given = {"latents": pack_latents(noise) if kind == "flux" else noise, "num_inference_steps": 2, **sizes}
         latents = pipe(list(PROMPTS), output_type="latent", **given).images
         images = pipe(list(PROMPTS), output_type="pt", **given).images
         with torch.no_grad():
@@ -262,12 +262,12 @@ class TestLoading:
         self, folders: Mapping[str, Path], tmp_path: Path
     ) -> None:
         shutil.copytree(folders["dit"] / "transformer", tmp_path / "model")
-        network = registry.load(tmp_path / "model")
+        network = registry.load_network(tmp_path / "model")
         assert network.signature == load(folders, "dit").signature
         assert (network.prediction, network.noise.kind, network.noise.beta_end) == ("epsilon", "linear", 0.02)
         with pytest.raises(InputError, match="--vae"):
             network.decode(torch.zeros(1, 4, 8, 8))
-        other = registry.load(
+        other = registry.load_network(
             tmp_path / "model", vae=str(folders["dit"] / "vae"), scheduler=str(folders["wan"] / "scheduler")
         )
         assert other.decode(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 16, 16)
@@ -275,7 +275,7 @@ class TestLoading:
 
     def test_prompts_need_text_encoders(self, folders: Mapping[str, Path], tmp_path: Path) -> None:
         shutil.copytree(folders["sd3"] / "transformer", tmp_path / "model")
-        network = registry.load(tmp_path / "model")
+        network = registry.load_network(tmp_path / "model")
         with pytest.raises(InputError, match=r"model alone.*whole pipeline"):
             network.embed(PROMPTS)
         with pytest.raises(InputError, match="embedded no prompts yet"):
@@ -305,13 +305,13 @@ class TestLoading:
 
     def test_labels_are_no_prompts(self, folders: Mapping[str, Path]) -> None:
         with pytest.raises(InputError, match="takes no prompts"):
-            registry.load(folders["dit"]).embed(PROMPTS)
+            registry.load_network(folders["dit"]).embed(PROMPTS)
 
     def test_old_folders_of_dit_name_another_class(self, folders: Mapping[str, Path], tmp_path: Path) -> None:
         shutil.copytree(folders["dit"], tmp_path / "old")
         edit(tmp_path / "old" / "transformer" / "config.json", _class_name="Transformer2DModel")
         edit(tmp_path / "old" / "model_index.json", transformer=["diffusers", "Transformer2DModel"])
-        assert registry.load(tmp_path / "old").signature == load(folders, "dit").signature
+        assert registry.load_network(tmp_path / "old").signature == load(folders, "dit").signature
 
     @pytest.mark.parametrize("layout", ["shards", "pickle", "fp16"])
     def test_weights_have_one_digest_in_every_layout(
@@ -331,14 +331,14 @@ class TestLoading:
                 model.half().save_pretrained(folder, variant="fp16")
                 wanted = model.state_dict()
         options = {"variant": "fp16"} if layout == "fp16" else {}
-        network = registry.load(tmp_path / "pipe", **options)
+        network = registry.load_network(tmp_path / "pipe", **options)
         assert network.signature.weights_sha256 == weights_sha256(wanted)
         assert network.dtype == torch.float32
 
     def test_sizes_are_in_pixels(self, folders: Mapping[str, Path]) -> None:
-        assert registry.load(folders["sd3"], height=12, width=8).sample_shape == (4, 6, 4)
-        assert registry.load(folders["flux"], height=32, width=64).sample_shape == (4, 16, 32)
-        wan = registry.load(folders["wan"], height=32, width=48, num_frames=9)
+        assert registry.load_network(folders["sd3"], height=12, width=8).sample_shape == (4, 6, 4)
+        assert registry.load_network(folders["flux"], height=32, width=64).sample_shape == (4, 16, 32)
+        wan = registry.load_network(folders["wan"], height=32, width=48, num_frames=9)
         assert (wan.sample_shape, wan.image_shape) == ((4, 3, 4, 6), (3, 32, 9 * 48))
 
 
@@ -397,12 +397,12 @@ def test_bad_folders_are_refused_with_the_way_out(case: str, folders: Mapping[st
     shutil.copytree(folders[kind], tmp_path / "pipe")
     spoil(tmp_path / "pipe")
     with pytest.raises(InputError, match=message):
-        registry.load(tmp_path / "pipe", **{**SIZES.get(kind, {}), **options})
+        registry.load_network(tmp_path / "pipe", **{**SIZES.get(kind, {}), **options})
 
 
 def test_a_part_of_a_pipeline_is_refused_with_its_whole(folders: Mapping[str, Path]) -> None:
     with pytest.raises(InputError, match=rf"part of the pipeline `dit`.*Give `{folders['dit']}`"):
-        registry.load(folders["dit"] / "transformer")
+        registry.load_network(folders["dit"] / "transformer")
 
 
 def test_broken_text_encoders_are_refused(folders: Mapping[str, Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
 from exeunt.searcher.cli.main import cli
-from exeunt.searcher.workers.ray.actor import place
+from exeunt.searcher.workers.ray.actor import worker_place
 from exeunt.searcher.workers.ray.cluster import Needs, Node, Share, count_workers
 from exeunt.studies.store.store import open_store
 from sqlalchemy import make_url
@@ -47,7 +47,7 @@ def test_workers_are_as_many_as_fit(wanted: int | None, share: Share, count: int
 
 def test_machines_must_have_what_workers_need(tmp_path: Path):
     needs = Needs.of(f"sqlite:///{tmp_path / 'exeunt.db'}")
-    here = place(str(tmp_path))
+    here = worker_place(str(tmp_path))
     needs.check(here)
     for other in ({"kernel": "another"}, {"folder": (0, 1)}, {"folder": None}):
         with pytest.raises(InputError, match=f"can't share the SQLite file in {tmp_path}"):

@@ -13,12 +13,12 @@ from diffusers import DDIMScheduler
 from exeunt.backends.errors import InputError
 from exeunt.backends.network import Network
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.conformance.checks import Failure, Subject
+from exeunt.backends.networks.conformance.checks import Failed, NetworkUnderTest
 from exeunt.backends.networks.conformance.suite import suite
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.sampling.conditions import uniform
-from exeunt.backends.sampling.loop import StepValues, run, sample
+from exeunt.backends.sampling.loop import StepValues, sample, sample_batch
 from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Schedule, ScheduleError, forecast
 from exeunt.backends.solvers.tables import make_schedule
@@ -129,7 +129,7 @@ def ddim(x: Tensor, times: Sequence[float], epsilon: Callable[[int, Tensor, Tens
 class TestFullDepth:
     @pytest.mark.parametrize("kind", STAGES)
     def test_describes_itself(self, folders: dict[str, Path], kind: str) -> None:
-        network = registry.load(folders[kind])
+        network = registry.load_network(folders[kind])
         name = "UNet2DModel" if kind == "ddpm" else "UNet2DConditionModel"
         assert network.signature.architecture == name
         assert network.signature.kinds == (("replace", STAGES[kind]),)
@@ -141,7 +141,7 @@ class TestFullDepth:
 
     @torch.inference_mode()
     def test_equals_diffusers_bit_for_bit(self, folders: dict[str, Path]) -> None:
-        network, model = registry.load(folders["ddpm"]), tiny_unet("ddpm").unet
+        network, model = registry.load_network(folders["ddpm"]), tiny_unet("ddpm").unet
         x, time = torch.randn(3, 3, 16, 16), torch.tensor([0.0, 499.0, 999.0])
         expected = model(x, time).sample
         assert torch.equal(network.evaluate(x, time, None, None, []), expected)
@@ -160,20 +160,20 @@ class TestFullDepth:
         theirs = pipeline(
             PROMPTS, latents=drawn, num_inference_steps=5, guidance_scale=4.0, height=16, width=16, output_type="latent"
         ).images
-        network = registry.load(folders[kind])
+        network = registry.load_network(folders[kind])
         network.embed(PROMPTS)
         times = [float(time) for time in pipeline.scheduler.timesteps]
         schedule = schedule_of(network, 5, spacing=times, final="train-0", guidance=4.0)
-        ours = run([network], schedule, drawn, [], torch.arange(2))
+        ours = sample_batch([network], schedule, drawn, [], torch.arange(2))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.parametrize("kind", STAGES)
     def test_promises_are_kept(self, folders: dict[str, Path], kind: str) -> None:
         def load(device: torch.device, dtype: torch.dtype) -> Network:
-            return registry.load(folders[kind], device, dtype)
+            return registry.load_network(folders[kind], device, dtype)
 
-        found = dict(suite(Subject(load(torch.device("cpu"), torch.float32), load)))
-        assert not {check.name: each for check, each in found.items() if isinstance(each, Failure)}
+        found = dict(suite(NetworkUnderTest(load(torch.device("cpu"), torch.float32), load)))
+        assert not {check.name: each for check, each in found.items() if isinstance(each, Failed)}
 
 
 # ---- what stands in for stages ---------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class TestActions:
     @torch.inference_mode()
     @pytest.mark.parametrize("seed", range(3))
     def test_random_actions_equal_the_stages_written_out(self, folders: dict[str, Path], seed: int) -> None:
-        network, model, history = registry.load(folders["ddpm"]), tiny_unet("ddpm").unet, dict[int, Any]()
+        network, model, history = registry.load_network(folders["ddpm"]), tiny_unet("ddpm").unet, dict[int, Any]()
         rows = random_rows(7, 6, seed)
         plan = compile_plan(with_rows(schedule_of(network, 6), rows))
         slots: list = [None] * plan.num_slots
@@ -198,7 +198,7 @@ class TestActions:
     @pytest.mark.parametrize("seed", range(3))
     def test_each_guidance_branch_has_its_own_cache(self, folders: dict[str, Path], seed: int) -> None:
         """Prompts and guidance, with the unconditional pass left out at one step, so that the branches part."""
-        network, pipeline = registry.load(folders["sd"]), tiny_unet("sd")
+        network, pipeline = registry.load_network(folders["sd"]), tiny_unet("sd")
         network.embed(PROMPTS)
         texts = pipeline.encode_prompt([*PROMPTS, ""], "cpu", 1, False)[0]
         rows = random_rows(5, 6, seed)
@@ -224,7 +224,7 @@ class TestActions:
             torch.testing.assert_close(values.output, expected, rtol=1e-3, atol=1e-4)
 
         drawn = noises(0, range(2), (4, 8, 8), 1)[0].float()
-        run([network], schedule, drawn, [], torch.arange(2), observe=compare)
+        sample_batch([network], schedule, drawn, [], torch.arange(2), observe=compare)
         assert caches["conditional"].keys() == caches["unconditional"].keys() == set(range(5))
 
     @torch.inference_mode()
@@ -274,7 +274,7 @@ class TestActions:
     def assert_same_images(
         self, folder: Path, rows: Sequence[Sequence[Action]], slow: Callable[[int, Tensor, Tensor], Tensor]
     ) -> None:
-        network = registry.load(folder)
+        network = registry.load_network(folder)
         schedule = with_rows(schedule_of(network, 8), rows)
         (made,) = sample([network], schedule, seed=0, images=range(2), conditions=uniform(None), batch_size=2)
         times, drawn = [step.time for step in schedule.steps], noises(0, range(2), (3, 16, 16), 1)[0]
@@ -286,7 +286,7 @@ class TestActions:
 
     @torch.inference_mode()
     def test_stages_that_stand_in_are_not_computed(self, folders: dict[str, Path]) -> None:
-        network = registry.load(folders["ddpm"])
+        network = registry.load_network(folders["ddpm"])
         assert isinstance(network, DiffusersNetwork)
         plan = compile_plan(with_rows(schedule_of(network, 2), [[RUN] * 7, [RUN, *[REUSE] * 5, RUN]]))
         ran: list[str] = []
@@ -302,7 +302,7 @@ class TestActions:
         assert ran == ["down_blocks.0", "up_blocks.2"]
 
     def test_dropped_stages_and_branches_are_refused(self, folders: dict[str, Path]) -> None:
-        network = registry.load(folders["ddpm"])
+        network = registry.load_network(folders["ddpm"])
         with pytest.raises(ScheduleError, match="replace"):
             compile_plan(with_rows(schedule_of(network, 2), [[RUN] * 7, [RUN] * 6 + [DROP]]))
         with pytest.raises(InputError, match="Use block"):
@@ -315,7 +315,7 @@ class TestActions:
 class TestLoading:
     def test_labels(self, tmp_path: Path) -> None:
         tiny_unet("ddpm", num_class_embeds=5).save_pretrained(tmp_path)
-        network, model = registry.load(tmp_path), tiny_unet("ddpm", num_class_embeds=5).unet
+        network, model = registry.load_network(tmp_path), tiny_unet("ddpm", num_class_embeds=5).unet
         assert (network.condition_kind, network.num_classes) == ("labels", 5)
         x, time, labels = torch.randn(2, 3, 16, 16), torch.tensor([3.0, 500.0]), torch.tensor([0, 4])
         with torch.inference_mode():
@@ -325,17 +325,17 @@ class TestLoading:
 
     def test_learned_variance(self, tmp_path: Path) -> None:
         tiny_unet("ddpm", out_channels=6).save_pretrained(tmp_path)
-        assert registry.load(tmp_path).learned_range
+        assert registry.load_network(tmp_path).learned_range
 
     def test_sizes(self, folders: dict[str, Path]) -> None:
-        assert registry.load(folders["ddpm"], height=32, width=8).sample_shape == (3, 32, 8)
-        assert registry.load(folders["sd"], height=10, width=24).sample_shape == (4, 5, 12)
+        assert registry.load_network(folders["ddpm"], height=32, width=8).sample_shape == (3, 32, 8)
+        assert registry.load_network(folders["sd"], height=10, width=24).sample_shape == (4, 5, 12)
         with pytest.raises(InputError, match=r"multiple of 4 pixels, but got 18\. Use 16"):
-            registry.load(folders["ddpm"], height=18)
+            registry.load_network(folders["ddpm"], height=18)
 
     def test_empty_prompts_are_zeros_for_xl(self, folders: dict[str, Path]) -> None:
         """As its pipeline guides where no negative prompt is given."""
-        network = registry.load(folders["sdxl"])
+        network = registry.load_network(folders["sdxl"])
         network.embed(PROMPTS)
         x, time = torch.randn(1, 4, 8, 8), torch.tensor([500.0])
         model = tiny_unet("sdxl").unet
@@ -363,7 +363,7 @@ class TestLoading:
     ) -> None:
         tiny_unet(kind, **changes).unet.save_pretrained(tmp_path)
         with pytest.raises(InputError, match=rule):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     def test_stages_that_hand_on_images_are_refused(self, tmp_path: Path) -> None:
         changes = {
@@ -372,7 +372,7 @@ class TestLoading:
         }
         tiny_unet("ddpm", **changes).unet.save_pretrained(tmp_path)
         with pytest.raises(InputError, match="SkipDownBlock2D"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
 
     def test_quantised_latents_are_refused(self, tmp_path: Path, folders: dict[str, Path]) -> None:
         tiny_unet("ddpm").save_pretrained(tmp_path)
@@ -381,4 +381,4 @@ class TestLoading:
         (tmp_path / "vqvae").mkdir()
         (tmp_path / "vqvae" / "config.json").write_text('{"_class_name": "VQModel"}')
         with pytest.raises(InputError, match="VQModel"):
-            registry.load(tmp_path)
+            registry.load_network(tmp_path)
