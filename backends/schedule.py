@@ -504,7 +504,7 @@ def _decode(text: str | bytes) -> Json:
     except UnicodeError as error:
         _fail("not-utf8", "a schedule file must be UTF-8", error, "Give a schedule file, saved as UTF-8.")
     except json.JSONDecodeError as error:
-        _fail("not-json", "a schedule file must be JSON", error, "Mend it there.")
+        _fail("not-json", "a schedule file must be JSON", error, "Fix it there.")
     except RecursionError:
         _fail_nesting()
     _check_nesting(value)

@@ -135,9 +135,9 @@ class Grown:
 def grow(store: Store, trials: int) -> None:
     """Brings the study to so many trials."""
     config = store.studies.config(STUDY)
-    laboratory = load_setup(config)
-    space = make_space(config.search.space, laboratory.frame)
-    full = block_evaluations(laboratory.frame.full)
+    study_setup = load_setup(config)
+    space = make_space(config.search.space, study_setup.frame)
+    full = block_evaluations(study_setup.frame.full)
     chance = random.Random(0)
     seen, grown = {member.schedule_digest for member in store.studies.members(STUDY)}, list[Grown]()
     while len(seen) < trials:
@@ -146,11 +146,11 @@ def grow(store: Store, trials: int) -> None:
         if schedule.digest not in seen:
             seen.add(schedule.digest)
             grown.append(made_up(parameters, schedule, full, chance))
-    member = next(each for each in store.studies.members(STUDY) if each.weights_name == laboratory.weights)
+    member = next(each for each in store.studies.members(STUDY) if each.weights_name == study_setup.weights)
     quality, key = neighbour(store, member.weights_sha256)
     with writing(store.engine) as connection:
         write(connection, Like(member, quality, key), space.distributions(), grown)
-    keep_operations(store, load_view(store, STUDY), laboratory.networks)
+    keep_operations(store, load_view(store, STUDY), study_setup.networks)
 
 
 def draw(distribution: Any, chance: random.Random) -> Any:

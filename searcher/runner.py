@@ -54,11 +54,11 @@ def optimize(
         Interrupted: a signal came; everything committed is kept.
         StorageError: the database is out of reach.
     """
-    allowance = BudgetMeter(refuse_too_small(budget or parse_budget(config.run.budget)))
+    meter = BudgetMeter(refuse_too_small(budget or parse_budget(config.run.budget)))
     with begin(
         config,
         storage_url(storage),
-        allowance,
+        meter,
         WorkerRole(),
         proposals=proposals,
         watch=watch or Silent(),
@@ -74,7 +74,7 @@ def optimize(
 def begin(
     config: StudyConfig,
     url: str,
-    allowance: BudgetMeter,
+    meter: BudgetMeter,
     arrival: WorkerRole,
     *,
     proposals: Sequence[Path] = (),
@@ -84,11 +84,11 @@ def begin(
 ) -> Generator[Session]:
     """A session on a study with everything that a user gave it; see `optimize`, and `WorkerRole` for `arrival`."""
     stored = stored_config(url, config.name)
-    laboratory = load_setup(config if stored is None else keep_stored_defaults(config, stored))
-    given = read_proposals(proposals, laboratory)
+    study_setup = load_setup(config if stored is None else keep_stored_defaults(config, stored))
+    given = read_proposals(proposals, study_setup)
     if announce is not None:
-        announce(laboratory)
-    with open_session(laboratory, url, allowance, watch, interruption, arrival) as session:
+        announce(study_setup)
+    with open_session(study_setup, url, meter, watch, interruption, arrival) as session:
         for candidate in given:
             session.objective.register(candidate)
         session.restore()
@@ -98,7 +98,7 @@ def begin(
 def spend_budget(session: Session) -> None:
     """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
     with settled():
-        if session.crew.others:
+        if session.peers.others:
             session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
         while session.choice is None or not session.choice.measured:
             session.enter(BASELINES)
@@ -111,18 +111,18 @@ def spend_budget(session: Session) -> None:
 
 def report_study(session: Session) -> list[Path]:
     """Writes the report of a study; the networks that are loaded already give sample images and operations."""
-    laboratory, folder = session.laboratory, session.laboratory.config.run.report
+    study_setup, folder = session.study_setup, session.study_setup.config.run.report
     if folder is None:
         return []
     from ..reports.plots.samples import sample_grid
     from ..reports.view.operations import with_flops
 
-    view = with_flops(load_view(session.store, session.name), laboratory.networks)
+    view = with_flops(load_view(session.store, session.name), study_setup.networks)
     grid = sample_grid(
         view,
         highlights(view),
-        lambda weights: [laboratory.networks[weights]],
-        laboratory.conditions,
-        seed=laboratory.config.quality.final_seed,
+        lambda weights: [study_setup.networks[weights]],
+        study_setup.conditions,
+        seed=study_setup.config.quality.final_seed,
     )
     return write_report(view, Path(folder), grid)

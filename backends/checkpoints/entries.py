@@ -94,7 +94,7 @@ def _key(found: Mapping[str, ChosenWeights], wanted: str | None, path: Path) -> 
             return wanted if wanted in found else inside[0]
         near = get_close_matches(wanted, found, n=1)
         hint = f"Did you mean `{near[0]}`? " if near and near[0] else ""
-        listed = _listed(inside or [name for name in found if name]) or "no entries, only the weights: leave it away"
+        listed = _listed(inside or [name for name in found if name]) or "no entries, only the weights: omit it"
         raise InputError(f"weights_key: `{path}` has no one set of weights `{wanted}`. {hint}It has: {listed}.")
     if len(found) == 1:
         return next(iter(found))

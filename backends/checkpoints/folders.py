@@ -78,7 +78,7 @@ def components(path: Path) -> dict[str, str]:
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
     outside = next((name for name in pairs if PurePath(name).name != name), None)
     if outside is not None:
-        raise InputError(f"checkpoint: `{path / PIPELINE}` names `{outside}`, which is no folder beside it. Mend it.")
+        raise InputError(f"checkpoint: `{path / PIPELINE}` names `{outside}`, which is no folder beside it. Fix it.")
     return {name: str(kind) for name, (_, kind) in pairs.items() if kind is not None}
 
 

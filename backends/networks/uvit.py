@@ -372,7 +372,7 @@ class UViTNetwork(ChainNetwork):
 
     def null_conditions(self, num_images: int) -> Tensor:
         if self.num_classes is None or self.module.label_emb is None:
-            raise InputError(f"guidance: `{self.name}` takes no labels, so it can't be guided. Leave it away.")
+            raise InputError(f"guidance: `{self.name}` takes no labels, so it can't be guided. Omit it.")
         if self.num_classes == self.module.label_emb.num_embeddings:
             raise InputError(
                 f"guidance: all {self.num_classes} labels of `{self.name}` are taken for classes, so it can't be "
@@ -417,7 +417,7 @@ def _num_classes(num_labels: int, given: int | None) -> int | None:
     """How many labels are classes, all of them or all but the last."""
     if not num_labels:
         if given is not None:
-            raise InputError(f"num_classes: this U-ViT takes no labels, but got {given}. Leave it away.")
+            raise InputError(f"num_classes: this U-ViT takes no labels, but got {given}. Omit it.")
         return None
     count = given or (num_labels - 1 if num_labels == IMAGENET_WITH_NULL else num_labels)
     if count not in (num_labels, num_labels - 1):

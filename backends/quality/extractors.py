@@ -53,7 +53,7 @@ class Extractor(ABC):
 
     @abstractmethod
     def __init__(self, *, weights: Path | None, device: torch.device) -> None:
-        """Load the weights, from the file if one is given. Raises InputError if they can't be had or don't fit."""
+        """Load the weights, from the file if one is given. Raises InputError if they are not available or don't fit."""
 
     @abstractmethod
     def extract(self, images: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ class OwnFeatures(Extractor):
         if own.takes:
             raise InputError(
                 f"metric: `{own.name}` gives features, which must be of images alone, but asks for "
-                f"{', '.join(own.takes)}. Leave that away, or return one score an image."
+                f"{', '.join(own.takes)}. Omit that, or return one score an image."
             )
         self._own, self.name, self.digest, self.device = own, own.name, own.digest, own.device
 

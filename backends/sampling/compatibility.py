@@ -46,11 +46,7 @@ def _check_embedded(network: Network, schedule: Schedule) -> None:
     """Embedded guidance is for networks that take it, and for each of their steps."""
     if isinstance(schedule.guidance, Embedded) != network.takes_guidance:
         takes = "takes `embedded` guidance" if network.takes_guidance else "can't take `embedded` guidance"
-        fix = (
-            '"guidance": {"embedded": 3.5}'
-            if network.takes_guidance
-            else '"guidance": {"scale": 1.5}, or leave it away'
-        )
+        fix = '"guidance": {"embedded": 3.5}' if network.takes_guidance else '"guidance": {"scale": 1.5}, or omit it'
         raise InputError(f"guidance: `{network.name}` {takes}, but the schedule has other. Write {fix}.")
     if network.takes_guidance and any(step.guidance is None for step in schedule.steps):
         raise InputError(f"guidance: `{network.name}` takes guidance at every step. Write no null there.")

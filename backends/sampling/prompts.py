@@ -63,8 +63,8 @@ def _of_object(line: str, where: str) -> str:
     keys = cast("dict[str, Any]", value)
     if "negative" in keys or "negative_prompt" in keys:
         raise InputError(
-            f"{where}: `negative` can't be had, because the unconditional pass is the same for all images of a study "
-            "and has the empty prompt. Leave it out."
+            f"{where}: `negative` is not available, because the unconditional pass is the same for all images of a "
+            "study and has the empty prompt. Leave it out."
         )
     if set(keys) != {"prompt"}:
         raise InputError(

@@ -124,8 +124,8 @@ def check_sampler(sampler: Sampler) -> Solver:
         raise InputError(f"order: `{sampler.name}` has {known}, but got {sampler.order}. Use {solver.default_order}.")
     if sampler.variance not in solver.variances:
         known = ", ".join(solver.variances)
-        raise InputError(f"variance: `{sampler.name}` has {known}, but got `{sampler.variance}`. Leave it away.")
+        raise InputError(f"variance: `{sampler.name}` has {known}, but got `{sampler.variance}`. Omit it.")
     if sampler.variant not in (None, *solver.variants):
         known = ", ".join(solver.variants) or "none"
-        raise InputError(f"variant: `{sampler.name}` has {known}, but got `{sampler.variant}`. Leave it away.")
+        raise InputError(f"variant: `{sampler.name}` has {known}, but got `{sampler.variant}`. Omit it.")
     return solver

@@ -92,7 +92,7 @@ def times(
     for name in parameters:
         if name not in kind.parameters:
             takes = ", ".join(kind.parameters) or "no parameters"
-            raise InputError(f"spacing: `{spacing}` takes {takes}, but got `{name}`. Leave it away.")
+            raise InputError(f"spacing: `{spacing}` takes {takes}, but got `{name}`. Omit it.")
     intervals = num_steps - 1 if include_zero else num_steps
     result = kind.times(num_steps, intervals, stretch(noise), **parameters)
     if any(after >= before for before, after in pairwise(result)):
@@ -182,7 +182,7 @@ def _flow(
     last = end if end is not None else _shifted(over.end, shift) if spent else 0.0
     if not 0 <= last < start <= 1 or (spent and last == 0):
         low = "above 0" if spent else "at least 0"
-        raise InputError(f"end: must be {low} and below start, at most 1, but got {last} and {start}. Leave it away.")
+        raise InputError(f"end: must be {low} and below start, at most 1, but got {last} and {start}. Omit it.")
     shares = [i / max(intervals, 1) for i in range(count)]
     return [_shifted((1 - share) * start + share * last, shift) for share in shares]
 

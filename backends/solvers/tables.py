@@ -210,7 +210,7 @@ def _with_eta(schedule: Schedule, eta: float) -> Schedule:
     """The same schedule sampled with DDIM's η."""
     sampler = schedule.sampler
     if sampler.name != "ddim" or not 0 <= eta <= 1:
-        raise InputError(f"eta: is DDIM's, between 0 and 1, but got {eta} with `{sampler.name}`. Leave it away.")
+        raise InputError(f"eta: is DDIM's, between 0 and 1, but got {eta} with `{sampler.name}`. Omit it.")
     if eta in (0.0, 1.0):
         return replace(schedule, sampler=replace(sampler, variance="fixed-small" if eta else "none"))
     table = ddim_table(path(sampler, [step.time for step in schedule.steps]), eta)

@@ -86,13 +86,14 @@ def served(app: WsgiApplication, port: int) -> Generator[WSGIServer]:
     """A server on this machine's own address; port 0 takes a free one. It answers within `serve_forever`.
 
     Raises:
-        InputError: the port can't be had.
+        InputError: the port is not available.
     """
     try:
         server = make_server(ADDRESS, port, app, server_class=_Server, handler_class=_Quiet)
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"dashboard: port {port} of {ADDRESS} can't be had ({error}). Choose another one with --port, or 0 for any."
+            f"dashboard: port {port} of {ADDRESS} is not available ({error}). "
+            "Choose another one with --port, or 0 for any."
         ) from None
     with server, _first_lines():
         yield server

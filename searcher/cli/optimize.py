@@ -85,7 +85,7 @@ def run_study(
     if engine.waits:
         if telling.metrics is not None:
             raise InputError(
-                "metrics-port: must be given to who works, and `--workers 0` works nothing. "
+                "metrics-port: must be given to who works, and `--workers 0` starts no worker. "
                 "Give it to `exeunt worker` instead."
             )
         leave_to_others(config, url, proposals, budget, as_json)
@@ -117,7 +117,7 @@ def work_in_process(
             proposals=proposals,
             watch=watch,
             interruption=interruption,
-            announce=lambda laboratory: print_statement(watch, statement(laboratory), err=as_json),
+            announce=lambda study_setup: print_statement(watch, statement(study_setup), err=as_json),
         )
 
 
@@ -162,7 +162,7 @@ def leave_to_others(
         url,
         budget=budget,
         proposals=proposals,
-        announce=lambda laboratory: click.echo(statement(laboratory), err=as_json),
+        announce=lambda study_setup: click.echo(statement(study_setup), err=as_json),
     )
     storage = [] if is_default(where) else ["--storage", where]
     command = shlex.join(["exeunt", "worker", *storage, "--study", config.name])
@@ -320,9 +320,9 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
 
 def try_out(config: StudyConfig, as_json: bool) -> None:
     """Says what would be done and what the budget buys, and touches no database."""
-    laboratory = load_setup(config)
-    click.echo(statement(laboratory), err=as_json)
-    show_estimate(estimate_budget(laboratory, parse_budget(config.run.budget)), config, as_json)
+    study_setup = load_setup(config)
+    click.echo(statement(study_setup), err=as_json)
+    show_estimate(estimate_budget(study_setup, parse_budget(config.run.budget)), config, as_json)
 
 
 def show_estimate(found: BudgetEstimate, config: StudyConfig, as_json: bool) -> None:

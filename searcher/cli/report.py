@@ -122,7 +122,7 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
         with open_store(url, read_only=True) as store, corrupt_rows(store.url):
             return kept_grid(view, selection.highlights(view), store, seed=config.quality.final_seed)
     except ExeuntError as error:
-        click.echo(f"The samples that the study kept can't be had: {error}", err=True)
+        click.echo(f"The samples that the study kept are not available: {error}", err=True)
         return None
 
 

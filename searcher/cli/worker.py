@@ -58,7 +58,7 @@ def worker(
                 takes_target=target,
                 watch=watch,
                 interruption=interruption,
-                announce=lambda laboratory: print_statement(watch, statement(laboratory), err=True),
+                announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
             )
         except Stopped as error:
             # Whoever starts workers again when they were interrupted must not do so here.

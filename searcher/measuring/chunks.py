@@ -50,16 +50,16 @@ class ChunkSampler:
     """Samples chunks for one study.
 
     Args:
-        laboratory: what to measure with.
+        study_setup: what to measure with.
         check: raises to stop; called at every step of sampling.
         say: told of batches that did not fit.
     """
 
-    def __init__(self, laboratory: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._laboratory = laboratory
+    def __init__(self, study_setup: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._laboratory = study_setup
         self._check = check
         self._say = say
-        self.batch_size = laboratory.config.quality.batch_size
+        self.batch_size = study_setup.config.quality.batch_size
 
     def begin(self) -> None:
         """Another schedule may need less memory: batches are whole again."""
@@ -82,19 +82,19 @@ class ChunkSampler:
             self._halve(candidate, min(self.batch_size, len(images)), reason)
 
     def _sample(self, candidate: Candidate, seed: int, images: range) -> Chunk:
-        laboratory, started = self._laboratory, time.perf_counter()
+        study_setup, started = self._laboratory, time.perf_counter()
         batches = sample(
-            [laboratory.networks[candidate.weights]],
+            [study_setup.networks[candidate.weights]],
             candidate.schedule,
             seed=seed,
             images=images,
-            conditions=laboratory.conditions,
+            conditions=study_setup.conditions,
             batch_size=self.batch_size,
             observe=lambda _step, _values: self._check(),
         )
         found = list(batches)
         sampled = time.perf_counter()
-        features = laboratory.features(found, seed)
+        features = study_setup.features(found, seed)
         return Chunk(features, _first(found), sampled - started, time.perf_counter() - sampled)
 
     def _explain(self, error: BaseException, candidate: Candidate) -> str:

@@ -33,25 +33,25 @@ class Costs:
     """The timed kinds of calls of one study, and what schedules take by them.
 
     Args:
-        laboratory: what to measure with.
+        study_setup: what to measure with.
         store: where timings are kept.
         target: the environment that the study times in, as JSON has it; this process's own if not given.
     """
 
-    def __init__(self, laboratory: StudySetup, store: Store, target: Mapping[str, Any] | None = None) -> None:
-        self.target = dict(laboratory.environment if target is None else target)
+    def __init__(self, study_setup: StudySetup, store: Store, target: Mapping[str, Any] | None = None) -> None:
+        self.target = dict(study_setup.environment if target is None else target)
         # Environments are equal when their descriptions are, which are stored as JSON.
-        self.can_time = environment_digest(self.target) == environment_digest(laboratory.environment)
-        self._laboratory = laboratory
+        self.can_time = environment_digest(self.target) == environment_digest(study_setup.environment)
+        self._laboratory = study_setup
         self._store = store
         # Other weights of the network take the same time.
-        self._key = timing_key(laboratory, laboratory.network, self.target)
+        self._key = timing_key(study_setup, study_setup.network, self.target)
         self._timings: dict[str, Timing] = {}
         self._medians: dict[str, float] = {}
         self._outlines: dict[str, ScheduleSummary] = {}
-        if self.can_time and laboratory.network.text_seconds is not None:
+        if self.can_time and study_setup.network.text_seconds is not None:
             # Kept beside them: no schedule's time includes it.
-            encoding = {TEXT_ENCODING: [laboratory.network.text_seconds]}
+            encoding = {TEXT_ENCODING: [study_setup.network.text_seconds]}
             store.measurements.put_call_timings(self._key, encoding)
         self.refresh()
 
@@ -156,9 +156,9 @@ class Costs:
             self.refresh()
 
 
-def timing_key(laboratory: StudySetup, network: Network, target: Mapping[str, Any]) -> TimingKey:
+def timing_key(study_setup: StudySetup, network: Network, target: Mapping[str, Any]) -> TimingKey:
     """The conditions under which seconds of this network are measured in an environment."""
-    config = laboratory.config
+    config = study_setup.config
     return TimingKey(
         device=target["device"],
         batch_size=config.throughput.batch_size,

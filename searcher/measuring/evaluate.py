@@ -141,24 +141,24 @@ def evaluate(
         InputError: an input is wrong; nothing was sampled.
         NonFiniteSamples: the schedule's samples are not finite.
     """
-    laboratory = load_setup(config, lambda network: check_schedule([as_scheduled(network, schedule)], schedule))
-    network, watch = as_scheduled(laboratory.network, schedule), watch or Silent()
-    for note in remarks(schedule, network, laboratory.config.checkpoint.option_words):
+    study_setup = load_setup(config, lambda network: check_schedule([as_scheduled(network, schedule)], schedule))
+    network, watch = as_scheduled(study_setup.network, schedule), watch or Silent()
+    for note in remarks(schedule, network, study_setup.config.checkpoint.option_words):
         watch.say(note)
-    seed = laboratory.config.quality.final_seed if seed is None else seed
-    sampler = _Sampler(laboratory, watch, check_interruption)
-    quality, standard = _quality(laboratory, sampler, network, schedule, seed)
+    seed = study_setup.config.quality.final_seed if seed is None else seed
+    sampler = _Sampler(study_setup, watch, check_interruption)
+    quality, standard = _quality(study_setup, sampler, network, schedule, seed)
     return Evaluation(
         schedule_digest=schedule.digest,
-        weights=laboratory.weights,
+        weights=study_setup.weights,
         quality=quality,
         standard=standard,
-        speed=_speed(laboratory, network, schedule, repeats, watch),
-        full_steps=laboratory.frame.num_steps,
-        device=laboratory.environment["device"],
-        dtype=laboratory.config.checkpoint.dtype,
-        executor=laboratory.config.throughput.executor,
-        text_seconds=laboratory.network.text_seconds,
+        speed=_speed(study_setup, network, schedule, repeats, watch),
+        full_steps=study_setup.frame.num_steps,
+        device=study_setup.environment["device"],
+        dtype=study_setup.config.checkpoint.dtype,
+        executor=study_setup.config.throughput.executor,
+        text_seconds=study_setup.network.text_seconds,
     )
 
 
@@ -166,39 +166,39 @@ def evaluate(
 class _Sampler:
     """Samples and turns into features, telling the watch."""
 
-    laboratory: StudySetup
+    study_setup: StudySetup
     watch: ProgressListener
     check_interruption: Callable[[], None]
 
     def answer(self, network: Network, schedule: Schedule, seed: int, label: str) -> Answer:
         """The features of a schedule's first images."""
-        quality, found = self.laboratory.config.quality, list[FeatureArray]()
+        quality, found = self.study_setup.config.quality, list[FeatureArray]()
         self.watch.phase(f"sampling {label}", quality.num_images)
-        with self.laboratory.lock.shared():
+        with self.study_setup.lock.shared():
             for batch in sample(
                 [network],
                 schedule,
                 seed=seed,
                 images=range(quality.num_images),
-                conditions=self.laboratory.conditions,
+                conditions=self.study_setup.conditions,
                 batch_size=quality.batch_size,
                 observe=lambda _step, _values: self.check_interruption(),
             ):
-                found.append(self.laboratory.features([batch], seed))
+                found.append(self.study_setup.features([batch], seed))
                 self.watch.advance(batch.first + len(batch.images), len(batch.images))
         return Answer(label, np.concatenate(found))
 
     def baseline(self, seed: int, label: str) -> Answer:
         """Those of what everything is stated against."""
-        baseline = self.laboratory.baseline
-        return self.answer(self.laboratory.networks[baseline.weights], baseline.schedule, seed, label)
+        baseline = self.study_setup.baseline
+        return self.answer(self.study_setup.networks[baseline.weights], baseline.schedule, seed, label)
 
 
 def _quality(
-    laboratory: StudySetup, sampler: _Sampler, network: Network, schedule: Schedule, seed: int
+    study_setup: StudySetup, sampler: _Sampler, network: Network, schedule: Schedule, seed: int
 ) -> tuple[QualityRecord, Standard]:
     """The value, and beside what it stands: the full schedule's own images, where there are no real ones."""
-    metric, quality = laboratory.metric, laboratory.config.quality
+    metric, quality = study_setup.metric, study_setup.config.quality
     answer = sampler.answer(network, schedule, seed, "the schedule")
     if not metric.needs_baseline:
         return metric.score(answer, None), standard_of(quality, None)
@@ -210,15 +210,15 @@ def _quality(
 
 
 def _speed(
-    laboratory: StudySetup, network: Network, schedule: Schedule, repeats: int, watch: ProgressListener
+    study_setup: StudySetup, network: Network, schedule: Schedule, repeats: int, watch: ProgressListener
 ) -> Speed:
-    batch_size = laboratory.config.throughput.batch_size
+    batch_size = study_setup.config.throughput.batch_size
     watch.phase("timing", 1.0)
-    full = TimedSchedule((laboratory.network,), laboratory.frame.full)
+    full = TimedSchedule((study_setup.network,), study_setup.frame.full)
     subjects = {"own": TimedSchedule((network,), schedule), "full": full}
     timing = time_schedules(subjects, "full", batch_size=batch_size, repeats=repeats)["own"]
     latency = time_schedules(subjects, "full", batch_size=1, repeats=repeats)["own"]
-    with laboratory.lock.exclusive():
+    with study_setup.lock.exclusive():
         memory = peak_memory(trajectory([network], schedule, batch_size), network.device)
     ratio = speedup(timing)
     return Speed(

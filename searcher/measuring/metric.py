@@ -346,5 +346,5 @@ def _refuse_direction(config: QualityConfig) -> None:
     if config.higher_is_better is not None:
         raise InputError(
             f"quality.higher_is_better: is for a function of your own that gives scores, but the metric is "
-            f"`{config.metric}`, a distance. Leave it away."
+            f"`{config.metric}`, a distance. Omit it."
         )

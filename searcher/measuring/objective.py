@@ -112,7 +112,7 @@ class Objective:
     """Measures candidates for one study. `refresh` reads the values that there are.
 
     Args:
-        laboratory: what to measure with.
+        study_setup: what to measure with.
         store: where it is kept.
         worker: in whose name evaluations are claimed.
         costs: says what schedules take.
@@ -123,7 +123,7 @@ class Objective:
 
     def __init__(
         self,
-        laboratory: StudySetup,
+        study_setup: StudySetup,
         store: Store,
         worker: Worker,
         costs: Costs,
@@ -132,14 +132,14 @@ class Objective:
         spent: Callable[[int], None],
         say: Callable[[str], None],
     ) -> None:
-        self.laboratory = laboratory
+        self.study_setup = study_setup
         self.store = store
         self.worker = worker
         self.costs = costs
         self.pace = Pace()
         self._say = say
-        self._final_seed = laboratory.config.quality.final_seed
-        self._sampler = ChunkSampler(laboratory, check, say)
+        self._final_seed = study_setup.config.quality.final_seed
+        self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
         self._newest = -math.inf
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
@@ -147,26 +147,26 @@ class Objective:
     def refresh(self) -> None:
         """Reads the values that were worked out since the last time, by whichever worker."""
         since = self._newest - OVERLAP_SECONDS
-        for record in self.store.measurements.qualities(self.laboratory.config.name, since):
+        for record in self.store.measurements.qualities(self.study_setup.config.name, since):
             self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
             self._newest = max(self._newest, record.finished or -math.inf)
 
     def key(self, candidate: Candidate, seed: int) -> EvaluationKey:
         """The question whose answer are the features of a candidate's images on one set of noises."""
-        laboratory = self.laboratory
+        study_setup = self.study_setup
         return EvaluationKey(
             schedule_digest=candidate.key[0],
-            weights_sha256=weights_digest(laboratory.networks[candidate.weights]),
-            conditions_digest=laboratory.conditions.digest,
+            weights_sha256=weights_digest(study_setup.networks[candidate.weights]),
+            conditions_digest=study_setup.conditions.digest,
             seed=seed,
-            extractor=laboratory.metric.extractor_digest,
-            dtype=laboratory.config.checkpoint.dtype,
-            executor=laboratory.config.throughput.executor,
+            extractor=study_setup.metric.extractor_digest,
+            dtype=study_setup.config.checkpoint.dtype,
+            executor=study_setup.config.throughput.executor,
         )
 
     def register(self, candidate: Candidate) -> None:
         """Makes the candidate a member of the study, unless it is one."""
-        self.store.studies.add_member(self.laboratory.config.name, self._member(candidate), candidate.schedule)
+        self.store.studies.add_member(self.study_setup.config.name, self._member(candidate), candidate.schedule)
 
     def _member(self, candidate: Candidate) -> Member:
         return Member(
@@ -174,7 +174,7 @@ class Objective:
             role=candidate.role,
             family=candidate.family,
             schedule_digest=candidate.key[0],
-            weights_sha256=weights_digest(self.laboratory.networks[candidate.weights]),
+            weights_sha256=weights_digest(self.study_setup.networks[candidate.weights]),
             weights_name=candidate.weights,
             trial_number=candidate.trial,
         )
@@ -200,7 +200,7 @@ class Objective:
         with self._sampling(candidate, key, register=register) as held:
             # Asked again: another worker may have sampled them and left before the claim was given.
             missing = self.store.evaluations.missing(key, images)
-            chunks = list(_chunks(missing, self.laboratory.config.run.chunk_images))
+            chunks = list(_chunks(missing, self.study_setup.config.run.chunk_images))
             for chunk in chunks:
                 self._chunk(candidate, held, seed, chunk, last=chunk is chunks[-1])
             return sum(map(len, chunks))
@@ -224,7 +224,7 @@ class Objective:
                 self.store.evaluations.release(claim)
 
     def _claim(self, candidate: Candidate, key: EvaluationKey, *, register: bool = False) -> Claim:
-        lease, study = self.laboratory.config.run.lease_seconds, self.laboratory.config.name
+        lease, study = self.study_setup.config.run.lease_seconds, self.study_setup.config.name
         member = self._member(candidate) if register else None
         claim = self.store.evaluations.claim(key, self.worker.owner, lease, study, candidate.schedule, member)
         if claim is None:
@@ -239,8 +239,8 @@ class Objective:
         started = time.perf_counter()
         self.store.evaluations.commit_chunk(held.claim, images.start, found.features, found.seconds, last=last)
         held.given_back = last
-        if self.laboratory.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
-            keep_samples(self.store, self.laboratory.config.name, self.key(candidate, seed), found)
+        if self.study_setup.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
+            keep_samples(self.store, self.study_setup.config.name, self.key(candidate, seed), found)
         _LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
         predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
         committing = time.perf_counter() - started
@@ -250,7 +250,7 @@ class Objective:
     def sample_again(self, candidate: Candidate, images: range) -> FeatureArray:
         """Features (N, D) of images on search seeds, sampled whether they are stored or not, and not committed."""
         self._sampler.begin()
-        return self._sampler.chunk(candidate, self.laboratory.config.quality.search_seed, images).features
+        return self._sampler.chunk(candidate, self.study_setup.config.quality.search_seed, images).features
 
     def reached(self, candidate: Candidate, seed: int, count: int) -> int:
         """How many of a candidate's first images are there without a gap, of at most `count`."""
@@ -264,8 +264,8 @@ class Objective:
 
     def scored(self, candidate: Candidate, seed: int, count: int) -> QualityRecord | None:
         """The value of a candidate's first images, if it was worked out before."""
-        metric = self.laboratory.metric
-        reference = metric.reference_of(self.key(self.laboratory.baseline, seed).digest)
+        metric = self.study_setup.metric
+        reference = metric.reference_of(self.key(self.study_setup.baseline, seed).digest)
         return self._qualities.get((self.key(candidate, seed).digest, metric.name, reference, count))
 
     def score(self, candidate: Candidate, seed: int, count: int) -> QualityRecord:
@@ -278,9 +278,9 @@ class Objective:
         """
         found = self.scored(candidate, seed, count)
         if found is None:
-            metric = self.laboratory.metric
-            baseline = self._sampled(self.laboratory.baseline, seed, count) if metric.needs_baseline else None
-            final = seed == self.laboratory.config.quality.final_seed
+            metric = self.study_setup.metric
+            baseline = self._sampled(self.study_setup.baseline, seed, count) if metric.needs_baseline else None
+            final = seed == self.study_setup.config.quality.final_seed
             answer = self._answer(candidate, seed, count)
             started = time.perf_counter()
             found = self._value(candidate, seed, answer, baseline, keep_influence=final)
@@ -293,12 +293,12 @@ class Objective:
     ) -> QualityRecord:
         """The metric's value, which must be a number."""
         try:
-            found = self.laboratory.metric.score(answer, baseline, keep_influence=keep_influence)
+            found = self.study_setup.metric.score(answer, baseline, keep_influence=keep_influence)
             if all(map(math.isfinite, (found.value, found.lower, found.upper, found.standard_error))):
                 return found
             reason = f"{candidate.label} diverges: its {found.metric} is {found.value:g}."
         except np.linalg.LinAlgError as error:
-            reason = f"{candidate.label} diverges: its features have no {self.laboratory.metric.name} ({error})."
+            reason = f"{candidate.label} diverges: its features have no {self.study_setup.metric.name} ({error})."
         self.store.evaluations.fail(self._claim(candidate, self.key(candidate, seed)), reason)
         raise DivergedDistance(reason)
 
@@ -307,8 +307,8 @@ class Objective:
 
         The other noises are the final ones. Nothing is selected by it: it is one scale for all schedules.
         """
-        quality, baseline = self.laboratory.config.quality, self.laboratory.baseline
-        metric, count = self.laboratory.metric, quality.num_images
+        quality, baseline = self.study_setup.config.quality, self.study_setup.baseline
+        metric, count = self.study_setup.metric, quality.num_images
         if not metric.needs_baseline:
             return None
         own, other = (self.key(baseline, seed).digest for seed in (quality.search_seed, quality.final_seed))
@@ -322,11 +322,11 @@ class Objective:
 
     def score_beside(self, candidate: Candidate, seed: int, count: int) -> None:
         """Works out and keeps what stands beside a candidate's value; the baseline must have its first images too."""
-        baseline = self._answer(self.laboratory.baseline, seed, count)
+        baseline = self._answer(self.study_setup.baseline, seed, count)
         question = self.key(candidate, seed).digest
         if any(key[0] == question and key[2:] == (baseline.question, count) for key in self._qualities):
             return
-        for record in self.laboratory.metric.score_beside(self._answer(candidate, seed, count), baseline):
+        for record in self.study_setup.metric.score_beside(self._answer(candidate, seed, count), baseline):
             self._keep(record)
 
     def _sampled(self, candidate: Candidate, seed: int, count: int) -> Answer:

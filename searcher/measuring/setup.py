@@ -290,7 +290,7 @@ def weights_digest(network: Network) -> str:
     return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
 
 
-def read_proposals(paths: Sequence[Path], laboratory: StudySetup) -> list[Candidate]:
+def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candidate]:
     """The schedules in some files and folders, sorted by name within a folder, each once.
 
     Raises:
@@ -300,17 +300,17 @@ def read_proposals(paths: Sequence[Path], laboratory: StudySetup) -> list[Candid
     files = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if is_folder(path) else [path])]
     if paths and not files:
         raise InputError(f"proposals: {', '.join(map(str, paths))} holds no file *{SUFFIX}. Give schedule files.")
-    unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load_proposal(file, laboratory)]}
+    unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load_proposal(file, study_setup)]}
     return [
-        Candidate(file.name.removesuffix(SUFFIX), "trial", "", laboratory.weights, summarized(schedule))
+        Candidate(file.name.removesuffix(SUFFIX), "trial", "", study_setup.weights, summarized(schedule))
         for file, schedule in unique.values()
     ]
 
 
-def _load_proposal(file: Path, laboratory: StudySetup) -> Schedule:
+def _load_proposal(file: Path, study_setup: StudySetup) -> Schedule:
     schedule = load_schedule(file)
     try:
-        check_schedule([laboratory.network], schedule)
+        check_schedule([study_setup.network], schedule)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
     return schedule

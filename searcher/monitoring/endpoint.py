@@ -22,7 +22,7 @@ class Endpoint:
         return self if self.port == 0 else Endpoint(self.address, self.port + number - 1)
 
     def require_free(self, count: int) -> None:
-        """Raises InputError if one of the ports of so many workers can't be had."""
+        """Raises InputError if one of the ports of so many workers is not available."""
         for number in range(1, count + 1):
             self.of_worker(number)._listening().close()
 
@@ -36,7 +36,7 @@ class Endpoint:
     def taken(self, error: Exception) -> InputError:
         """What a user is told when there can be no server here."""
         fix = "Choose another --metrics-port, or 0 for any that is free."
-        return InputError(f"metrics-port: {self} can't be had ({error}). {fix}")
+        return InputError(f"metrics-port: {self} is not available ({error}). {fix}")
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address

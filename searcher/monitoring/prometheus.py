@@ -122,7 +122,7 @@ def metered(endpoint: Endpoint | None, watch: ProgressListener) -> Generator[Pro
     Without an endpoint it is the watch itself.
 
     Raises:
-        InputError: prometheus-client is not installed, or the port can't be had.
+        InputError: prometheus-client is not installed, or the port is not available.
     """
     if endpoint is None:
         yield watch

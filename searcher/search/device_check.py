@@ -6,7 +6,7 @@ of theirs must not be mixed with those of the study. So a joining worker shows f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import NonFiniteSamples
 from ...backends.timing.device import device_name
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation
-
-if TYPE_CHECKING:
-    from .session import Session
+from ..measuring.objective import Objective
 
 CHECKED_IMAGES = 16
 MOST_FAILURES = 3
@@ -43,36 +41,42 @@ class DeviceCheck:
     """What one worker has shown of its device.
 
     Args:
+        objective: measures the study's candidates on this device.
+        say: is told what was found.
+        check: raises to stop.
         doubted: whether it has to show anything: not where one process makes a study alone.
     """
 
-    def __init__(self, doubted: bool) -> None:
+    def __init__(
+        self, objective: Objective, say: Callable[[str], object], check: Callable[[], None], *, doubted: bool
+    ) -> None:
+        self._objective, self._say, self._check = objective, say, check
         self._doubted = doubted
         self._failures = 0
 
-    def earn(self, session: Session) -> None:
+    def pass_once(self) -> None:
         """Samples the baseline's first images again, up to three times, unless this worker need not.
 
         Raises:
             DeviceError: each time they were others than those that are stored.
         """
-        stored = self._stored(session) if self._doubted else None
+        stored = self._stored() if self._doubted else None
         if stored is None:
             return
         reason = ""
         for _ in range(MOST_FAILURES):
-            session.check()
-            reason = _objection(session, stored)
+            self._check()
+            reason = self._objection(stored)
             if not reason:
                 return
-            session.watch.say(f"check of this device: {reason}")
-        device = device_name(session.laboratory.network.device)
+            self._say(f"check of this device: {reason}")
+        device = device_name(self._objective.study_setup.network.device)
         raise DeviceError(
             f"{device} can't be trusted: {MOST_FAILURES} times in a row {reason}. "
             "Check the device, its driver and the versions of torch here and where the study began."
         )
 
-    def failed(self, session: Session, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """Notes a schedule that could not be measured; after three in a row the device itself is checked again.
 
         Raises:
@@ -83,38 +87,35 @@ class DeviceCheck:
         self._failures += 1
         if self._failures == MOST_FAILURES:
             self._failures = 0
-            self.earn(session)
+            self.pass_once()
 
     def succeeded(self, sampled: int) -> None:
         """Notes that so many images could be sampled."""
         if sampled:
             self._failures = 0
 
-    def _stored(self, session: Session) -> FeatureArray | None:
+    def _stored(self) -> FeatureArray | None:
         """(N, D) features of the baseline's first images, if the study has them whole."""
-        key = session.objective.key(session.laboratory.baseline, session.laboratory.config.quality.search_seed)
+        setup = self._objective.study_setup
+        quality = setup.config.quality
+        key = self._objective.key(setup.baseline, quality.search_seed)
         try:
-            return session.store.evaluations.features(key, range(_count(session)))
+            return self._objective.store.evaluations.features(key, range(min(CHECKED_IMAGES, quality.num_images)))
         except DamagedFeatures as error:
-            session.watch.say(f"this device can't be checked, as what it would be compared with is lost. {error}")
+            self._say(f"this device can't be checked, as what it would be compared with is lost. {error}")
             return None
 
-
-def _count(session: Session) -> int:
-    return min(CHECKED_IMAGES, session.laboratory.config.quality.num_images)
-
-
-def _objection(session: Session, stored: FeatureArray) -> str:
-    """Why images sampled again are not those that are stored; empty if they are."""
-    laboratory = session.laboratory
-    try:
-        found = session.objective.sample_again(laboratory.baseline, range(len(stored)))
-    except (NonFiniteSamples, DeviceError) as error:
-        return f"{len(stored)} images of the baseline failed: {error}"
-    limit, apart = TOLERANCE[laboratory.config.checkpoint.dtype], feature_difference(found, stored)
-    if apart <= limit:
-        return ""
-    return (
-        f"features of {len(stored)} images of the baseline are {apart:.3g} of the images' own spread from the stored "
-        f"ones (at most {limit:g})"
-    )
+    def _objection(self, stored: FeatureArray) -> str:
+        """Why images sampled again are not those that are stored; empty if they are."""
+        setup = self._objective.study_setup
+        try:
+            found = self._objective.sample_again(setup.baseline, range(len(stored)))
+        except (NonFiniteSamples, DeviceError) as error:
+            return f"{len(stored)} images of the baseline failed: {error}"
+        limit, apart = TOLERANCE[setup.config.checkpoint.dtype], feature_difference(found, stored)
+        if apart <= limit:
+            return ""
+        return (
+            f"features of {len(stored)} images of the baseline are {apart:.3g} of the images' own spread from the "
+            f"stored ones (at most {limit:g})"
+        )

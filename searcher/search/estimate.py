@@ -37,20 +37,20 @@ class BudgetEstimate:
     seconds: float
 
 
-def statement(laboratory: StudySetup) -> str:
+def statement(study_setup: StudySetup) -> str:
     """The baseline in one paragraph: network, steps, guidance, size, batch size, dtype, executor, device, metric."""
-    config, network, schedule = laboratory.config, laboratory.network, laboratory.frame.full
+    config, network, schedule = study_setup.config, study_setup.network, study_setup.frame.full
     counted = "blocks" if network.signature.granularity == "block" else "branches"
-    weights = f"{laboratory.weights}" + "".join(f", beside {name}" for name in list(laboratory.networks)[1:])
+    weights = f"{study_setup.weights}" + "".join(f", beside {name}" for name in list(study_setup.networks)[1:])
     _, height, width = network.image_shape
     against = config.quality.reference or "the full schedule's images of the same noises"
     return (
         f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
         f"{schedule.sampler.name} (order {schedule.sampler.order}, {config.baseline.spacing_words} spacing), "
-        f"{_guidance(schedule)}{_usual(laboratory)}.\n"
+        f"{_guidance(schedule)}{_usual(study_setup)}.\n"
         f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
-        f"{_prompts(laboratory)}"
-        f"Measured: {laboratory.metric.name} against {against}; batch {config.throughput.batch_size}, "
+        f"{_prompts(study_setup)}"
+        f"Measured: {study_setup.metric.name} against {against}; batch {config.throughput.batch_size}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."
     )
 
@@ -68,26 +68,26 @@ def _guidance(schedule: Schedule) -> str:
             return f"guidance {scale:g} on {channels} channels"
 
 
-def _usual(laboratory: StudySetup) -> str:
+def _usual(study_setup: StudySetup) -> str:
     """Says where guidance came from, if nobody had to ask for it."""
-    scale = laboratory.network.usual_guidance
-    return ", its pipeline's default" if scale is not None and scale == laboratory.config.baseline.guidance else ""
+    scale = study_setup.network.usual_guidance
+    return ", its pipeline's default" if scale is not None and scale == study_setup.config.baseline.guidance else ""
 
 
-def _prompts(laboratory: StudySetup) -> str:
+def _prompts(study_setup: StudySetup) -> str:
     """What images show and what encoding it took, as a line; nothing without prompts."""
-    count, seconds = len(laboratory.conditions.prompts), laboratory.network.text_seconds
+    count, seconds = len(study_setup.conditions.prompts), study_setup.network.text_seconds
     if not count:
         return ""
     encoding = "" if seconds is None else f", encoded once in {1000 * seconds:.3g} ms each"
-    name = "our own set" if laboratory.config.quality.conditions == OWN else laboratory.config.quality.conditions
+    name = "our own set" if study_setup.config.quality.conditions == OWN else study_setup.config.quality.conditions
     return f"Prompts:  {count} ({name}){encoding}.\n"
 
 
-def estimate_budget(laboratory: StudySetup, budget: Budget) -> BudgetEstimate:
+def estimate_budget(study_setup: StudySetup, budget: Budget) -> BudgetEstimate:
     """Samples one batch of the full schedule, with features, and says what the budget buys at that pace."""
-    per_image = _seconds_per_image(laboratory)
-    quality, typical = laboratory.config.quality, per_image * TYPICAL_COST
+    per_image = _seconds_per_image(study_setup)
+    quality, typical = study_setup.config.quality, per_image * TYPICAL_COST
     first = quality.num_images * FIRST_BASELINES * per_image * 0.75
     one = quality.num_images * typical
     seconds = min(budget.seconds or math.inf, (budget.images or math.inf) * typical)
@@ -110,20 +110,20 @@ def estimate_budget(laboratory: StudySetup, budget: Budget) -> BudgetEstimate:
     )
 
 
-def _seconds_per_image(laboratory: StudySetup) -> float:
+def _seconds_per_image(study_setup: StudySetup) -> float:
     """Of the full schedule, features included, from the second of two batches: the first one warms up."""
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
-        size = laboratory.config.quality.batch_size
+        size = study_setup.config.quality.batch_size
         batches = sample(
-            [laboratory.network],
-            laboratory.frame.full,
-            seed=laboratory.config.quality.search_seed,
+            [study_setup.network],
+            study_setup.frame.full,
+            seed=study_setup.config.quality.search_seed,
             images=range(size),
-            conditions=laboratory.conditions,
+            conditions=study_setup.conditions,
             batch_size=size,
         )
-        laboratory.features(list(batches), laboratory.config.quality.search_seed)
+        study_setup.features(list(batches), study_setup.config.quality.search_seed)
         seconds = (time.perf_counter() - started) / size
     return seconds

@@ -57,7 +57,7 @@ class Rounds:
         self.left = list(compared)
         self._session = session
         self._baseline = compared[0]
-        self._quality = session.laboratory.config.quality
+        self._quality = session.study_setup.config.quality
         self._busy: set[tuple[str, str]] = set()
         self._counts: dict[tuple[str, str], int] = {}
         self.read()
@@ -73,7 +73,7 @@ class Rounds:
         """Adds images while the budget lasts, or until another worker has done the rest."""
         while not _is_over(self._session) and self._step():
             self._session.refresh()
-            if self._session.crew.others:
+            if self._session.peers.others:
                 self.read()
 
     def _step(self) -> bool:
@@ -124,7 +124,7 @@ class Rounds:
         wanted = [(each, session.objective.missing(each, seed, target)) for each in self.left]
         seconds = sampling_seconds(session, wanted) + closing_seconds(session, len(self.left), target)
         images = sum(count for _, count in wanted)
-        return seconds <= session.allowance.seconds_left and images <= session.allowance.images_left
+        return seconds <= session.meter.seconds_left and images <= session.meter.images_left
 
     def read(self) -> None:
         """Reads how many images each one has."""
@@ -144,15 +144,15 @@ def time_end_to_end(session: Session, compared: Sequence[Candidate]) -> None:
     """Times whole trajectories on the target device, unless all were timed there before or another worker is at it."""
     if not session.costs.can_time or are_timed(session, compared):
         return
-    with exclusive(session.store, f"timing {session.name}", session.crew.worker) as mine:
+    with exclusive(session.store, f"timing {session.name}", session.peers.worker) as mine:
         if mine and not are_timed(session, compared):
             _time(session, compared)
 
 
 def are_timed(session: Session, compared: Sequence[Candidate]) -> bool:
     """Whether this study has timed all of them on its target."""
-    laboratory, target = session.laboratory, session.costs.target
-    keys = {timing_key(laboratory, network, target): name for name, network in laboratory.networks.items()}
+    study_setup, target = session.study_setup, session.costs.target
+    keys = {timing_key(study_setup, network, target): name for name, network in study_setup.networks.items()}
     found = {
         (record.schedule_digest, keys[record.key])
         for record in session.store.measurements.throughputs(session.name)
@@ -162,17 +162,17 @@ def are_timed(session: Session, compared: Sequence[Candidate]) -> bool:
 
 
 def _time(session: Session, compared: Sequence[Candidate]) -> None:
-    laboratory, baseline = session.laboratory, compared[0]
-    device = laboratory.network.device
-    subjects = {each.key: TimedSchedule((laboratory.networks[each.weights],), each.schedule) for each in compared}
-    config = laboratory.config.throughput
+    study_setup, baseline = session.study_setup, compared[0]
+    device = study_setup.network.device
+    subjects = {each.key: TimedSchedule((study_setup.networks[each.weights],), each.schedule) for each in compared}
+    config = study_setup.config.throughput
     limit = timing_seconds(session, compared)
     timings = time_schedules(
         subjects,
         baseline.key,
         batch_size=config.batch_size,
         repeats=config.repeats,
-        max_seconds=None if math.isinf(session.allowance.seconds_left) else limit,
+        max_seconds=None if math.isinf(session.meter.seconds_left) else limit,
         observe=lambda _key, _seconds: session.check(),
     )
     latencies = time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * limit)
@@ -184,11 +184,11 @@ def _time(session: Session, compared: Sequence[Candidate]) -> None:
 def _put(
     session: Session, candidate: Candidate, baseline: Candidate, timing: Timing, latency: Timing, peak: int
 ) -> None:
-    networks = session.laboratory.networks
+    networks = session.study_setup.networks
     session.store.measurements.put_throughput(
         ThroughputRecord(
             schedule_digest=candidate.schedule.digest,
-            key=timing_key(session.laboratory, networks[candidate.weights], session.costs.target),
+            key=timing_key(session.study_setup, networks[candidate.weights], session.costs.target),
             baseline_digest=baseline.schedule.digest,
             baseline_weights_sha256=weights_digest(networks[baseline.weights]),
             purpose="final",
@@ -210,8 +210,8 @@ def keep_front(session: Session) -> None:
     from ...reports.view.operations import keep_operations
     from ...reports.view.selection import highlights
 
-    view, store, keep = load_view(session.store, session.name), session.store, session.laboratory.config.run.keep
-    keep_operations(store, view, session.laboratory.networks)
+    view, store, keep = load_view(session.store, session.name), session.store, session.study_setup.config.run.keep
+    keep_operations(store, view, session.study_setup.networks)
     if keep == "none":
         return
     front = [*view.front("final"), *([view.full] if view.full else [])]
@@ -259,7 +259,7 @@ def measure_front(session: Session) -> None:
 def choose_front(session: Session) -> FrontChoice:
     """What all workers compare: this one's choice, unless another one was first."""
     while True:
-        with exclusive(session.store, f"front {session.name}", session.crew.worker) as mine:
+        with exclusive(session.store, f"front {session.name}", session.peers.worker) as mine:
             if mine:
                 session.refresh(now=True)
                 session.choice = shared_state.choice_of(session.proposer.study) or _choose(session)
@@ -285,7 +285,7 @@ def _chosen(session: Session, choice: FrontChoice) -> list[Candidate]:
 
 def affordable(session: Session, ranked: Sequence[Candidate]) -> list[Candidate]:
     """As many of them as can be measured at the full final count; a few even if at no more than the search's."""
-    quality = session.laboratory.config.quality
+    quality = session.study_setup.config.quality
     least = min(quality.num_images, quality.final_images)
     counts = range(min(len(ranked), MOST_COMPARED), 0, -1)
     whole = next((n for n in counts if _is_affordable(session, ranked[:n], quality.final_images)), 0)
@@ -297,15 +297,15 @@ def _is_affordable(session: Session, compared: Sequence[Candidate], count: int) 
     """Whether what is left buys timing these and bringing each to that many images."""
     seconds = timing_seconds(session, compared) + closing_seconds(session, len(compared), count)
     seconds += sampling_seconds(session, [(each, count) for each in compared])
-    allowance = session.allowance
-    return seconds <= allowance.seconds_left and count * len(compared) <= allowance.images_left
+    meter = session.meter
+    return seconds <= meter.seconds_left and count * len(compared) <= meter.images_left
 
 
 def close(session: Session, choice: FrontChoice, rounds: Rounds) -> None:
     """Works out the final values at one count, or waits until another worker has done so."""
     while session.choice == choice:
         if are_timed(session, rounds.left):
-            with exclusive(session.store, f"front {session.name}", session.crew.worker) as mine:
+            with exclusive(session.store, f"front {session.name}", session.peers.worker) as mine:
                 if mine and not shared_state.is_spent(session.proposer.study):
                     _score(session, rounds)
                     keep_front(session)
@@ -322,7 +322,7 @@ def close(session: Session, choice: FrontChoice, rounds: Rounds) -> None:
 
 def _score(session: Session, rounds: Rounds) -> None:
     rounds.read()
-    seed, count = session.laboratory.config.quality.final_seed, rounds.count
+    seed, count = session.study_setup.config.quality.final_seed, rounds.count
     for candidate in rounds.left:
         session.objective.score(candidate, seed, count)
         session.objective.score_beside(candidate, seed, count)

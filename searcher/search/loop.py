@@ -51,7 +51,7 @@ def measure_baselines(session: Session) -> None:
         session.costs.time_kinds([each.schedule for each in (first, *rungs)])
     while not session.is_stated and not measure_baseline(session, first):
         await_target(session)
-    session.trust.earn(session)
+    session.trust.pass_once()
     for candidate in rungs[: FIRST_BASELINES - 1]:
         session.refresh()
         if not has_room(session, candidate):
@@ -76,7 +76,7 @@ def measure_baseline(session: Session, candidate: Candidate) -> bool:
             raise
         session.leave_out(candidate, error)
         return True
-    if candidate.weights == session.laboratory.weights:
+    if candidate.weights == session.study_setup.weights:
         tell_known(session, candidate, measured)
     return True
 
@@ -119,7 +119,7 @@ def search(session: Session) -> None:
 
 def is_awaited(session: Session) -> bool:
     """Whether proposals are being measured, of which one may yet fail and leave its share of the budget."""
-    return bool(session.open) or (session.crew.others > 0 and session.proposer.asked_elsewhere() > 0)
+    return bool(session.open) or (session.peers.others > 0 and session.proposer.asked_elsewhere() > 0)
 
 
 def measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
@@ -127,7 +127,7 @@ def measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
     busy: set[tuple[str, str]] = set()
     if all(session.is_done(each) for each in rungs):
         return False
-    if session.crew.others:
+    if session.peers.others:
         session.refresh(now=True)
     while candidate := _contested(session, rungs, busy):
         if measure_baseline(session, candidate):
@@ -142,9 +142,9 @@ def next_proposal(session: Session) -> Proposal | None:
     Returns:
         None where it is another worker's turn, or the budget has no room any more.
     """
-    if session.crew.others == 0 or _has_plenty(session):
+    if session.peers.others == 0 or _has_plenty(session):
         return session.proposer.ask()
-    with exclusive(session.store, f"proposals {session.name}", session.crew.worker) as mine:
+    with exclusive(session.store, f"proposals {session.name}", session.peers.worker) as mine:
         if mine:
             session.refresh(now=True)
             if has_room(session):
@@ -155,9 +155,9 @@ def next_proposal(session: Session) -> Proposal | None:
 
 def _has_plenty(session: Session) -> bool:
     """Whether there is room for two more proposals of every worker."""
-    allowance, config, spare = session.allowance, session.laboratory.config, 2 * session.crew.size
-    images = allowance.images_left - reserve(session).images
-    trials = min(allowance.trials_left, config.search.max_trials - session.proposer.num_trials)
+    meter, config, spare = session.meter, session.study_setup.config, 2 * session.peers.size
+    images = meter.images_left - reserve(session).images
+    trials = min(meter.trials_left, config.search.max_trials - session.proposer.num_trials)
     return trials > spare and images > spare * config.quality.num_images
 
 
@@ -166,13 +166,13 @@ def measure_given(session: Session) -> None:
     while left := [each for each in session.given if not session.is_done(each)]:
         waits = True
         # The same ones for all workers, who together measure no more than the budget has.
-        for candidate in left[: round(min(session.allowance.trials_left, len(left)))]:
+        for candidate in left[: round(min(session.meter.trials_left, len(left)))]:
             session.refresh()
             if not has_room(session, candidate):
                 return
             if not session.is_done(candidate) and measure_given_one(session, candidate):
                 waits = False
-        if session.allowance.trials_left <= 0:
+        if session.meter.trials_left <= 0:
             return
         if waits:
             await_target(session)
@@ -188,7 +188,7 @@ def measure_given_one(session: Session, candidate: Candidate) -> bool:
         session.leave_out(candidate, error)
     else:
         tell_known(session, candidate, measured)
-    session.allowance.trials += 1
+    session.meter.trials += 1
     session.log.done(candidate.label, failed=session.is_left_out(candidate))
     return True
 
@@ -197,10 +197,10 @@ def measure_proposal(session: Session, proposal: Proposal) -> None:
     """Measures one proposal and tells its trial, once; a schedule whose samples are not finite fails its trial."""
     label = f"trial {proposal.number}"
     candidate = Candidate(
-        label, "trial", "", session.laboratory.weights, summarized(proposal.schedule), proposal.number
+        label, "trial", "", session.study_setup.weights, summarized(proposal.schedule), proposal.number
     )
     session.open.append(candidate)
-    session.allowance.trials += 1
+    session.meter.trials += 1
     settle_proposals(session)
 
 
@@ -235,15 +235,15 @@ def has_room(session: Session, candidate: Candidate | None = None) -> bool:
         session: the study at work.
         candidate: what would be measured; a proposal, whose cost nobody knows yet, counts as half the full schedule.
     """
-    allowance, config = session.allowance, session.laboratory.config
+    meter, config = session.meter, session.study_setup.config
     kept, images = reserve(session), config.quality.num_images
-    schedule = candidate.schedule if candidate else session.laboratory.frame.full
+    schedule = candidate.schedule if candidate else session.study_setup.frame.full
     seconds = session.objective.seconds(schedule, images) * (1.0 if candidate else 0.5)
     return (
-        allowance.trials_left > 0
+        meter.trials_left > 0
         and session.proposer.num_trials < config.search.max_trials
-        and allowance.seconds_left > kept.seconds + seconds
-        and allowance.images_left >= kept.images + images
+        and meter.seconds_left > kept.seconds + seconds
+        and meter.images_left >= kept.images + images
     )
 
 
@@ -256,4 +256,4 @@ def _contested(session: Session, rungs: Sequence[Candidate], busy: Collection[tu
 
 
 def _rungs(session: Session) -> list[Candidate]:
-    return ladder(session.laboratory.config.search, session.laboratory.frames)
+    return ladder(session.study_setup.config.search, session.study_setup.frames)

@@ -42,12 +42,12 @@ def join_budget(session: Session, *, joins: bool, budget_id: str | None) -> None
     """Gives the session's budget to its study, or makes the session spend what the study was given before.
 
     Args:
-        session: whose allowance is what its command may spend.
+        session: whose meter is what its command may spend.
         joins: whether a budget that is there holds, spent or not.
         budget_id: names the budget that several processes give together: the first of them gives it.
     """
     while True:
-        with exclusive(session.store, f"budget {session.name}", session.crew.worker) as mine:
+        with exclusive(session.store, f"budget {session.name}", session.peers.worker) as mine:
             if mine:
                 _take(session, joins, budget_id)
                 return
@@ -60,14 +60,14 @@ def _take(session: Session, joins: bool, budget_id: str | None) -> None:
     found = shared_state.grant_of(study)
     if found is not None and (joins or found.id == budget_id or _is_being_spent(session, budget_id)):
         session.spend(found)
-        if session.crew.others and budget_id is None:
-            workers = f"{session.crew.others} other worker{'s' if session.crew.others > 1 else ''}"
+        if session.peers.others and budget_id is None:
+            workers = f"{session.peers.others} other worker{'s' if session.peers.others > 1 else ''}"
             session.watch.say(f"joining {workers} on a budget of {found.budget}")
         return
     session.grant = BudgetShare(
         id=budget_id or secrets.token_hex(8),
-        budget=str(session.allowance.budget),
-        started=spending.now(session.store) - session.allowance.seconds,
+        budget=str(session.meter.budget),
+        started=spending.now(session.store) - session.meter.seconds,
         trials=session.trials_spent(),
         images=spending.images_spent(session.store, session.name),
     )
@@ -75,7 +75,7 @@ def _take(session: Session, joins: bool, budget_id: str | None) -> None:
 
 
 def _is_being_spent(session: Session, budget_id: str | None) -> bool:
-    return budget_id is None and session.crew.others > 0 and not shared_state.is_spent(session.proposer.study)
+    return budget_id is None and session.peers.others > 0 and not shared_state.is_spent(session.proposer.study)
 
 
 _LOG = logging.getLogger("exeunt.work")
@@ -106,30 +106,30 @@ class WorkerRole:
 
 @contextmanager
 def open_session(
-    laboratory: StudySetup,
+    study_setup: StudySetup,
     url: str,
-    allowance: BudgetMeter,
+    meter: BudgetMeter,
     watch: ProgressListener,
     interruption: Interruption,
     arrival: WorkerRole | None = None,
 ) -> Generator[Session]:
-    """A session on the laboratory's study, which is made in the database if it is not there.
+    """A session on the study, which is made in the database if it is not there.
 
     Raises:
         InputError: the study is there and has other settings, or the database or its files can't be used.
         StorageError: the database is out of reach.
     """
-    config, arrival = laboratory.config, arrival or WorkerRole()
+    config, arrival = study_setup.config, arrival or WorkerRole()
     artifacts = config.run.artifacts
     with open_store(url, artifacts=artifacts) as store, contradicting_rows(store.url), storage_errors(store.engine):
         with corrupt_rows(store.url):
             _ = store.files.store  # this database's, which its marker proves
-            _agree(store, laboratory, arrival)
-        with Worker(store, config.name, config.run.lease_seconds, laboratory.environment) as worker:
+            _agree(store, study_setup, arrival)
+        with Worker(store, config.name, config.run.lease_seconds, study_setup.environment) as worker:
             with corrupt_rows(store.url), uncollected():
-                session = _session(laboratory, store, worker, allowance, watch, interruption, arrival)
+                session = _session(study_setup, store, worker, meter, watch, interruption, arrival)
             if arrival.works:
-                about = {"study": config.name, "worker": worker.owner, "device": laboratory.environment["device"]}
+                about = {"study": config.name, "worker": worker.owner, "device": study_setup.environment["device"]}
                 _LOG.info("working", extra={"about": {**about, "dtype": config.checkpoint.dtype}})
             reason = None
             try:
@@ -141,70 +141,70 @@ def open_session(
                 _leave(session, reason)
 
 
-def _agree(store: Store, laboratory: StudySetup, arrival: WorkerRole) -> None:
-    """Stores the study's settings, or checks that this laboratory measures what they say."""
-    config = laboratory.config
+def _agree(store: Store, study_setup: StudySetup, arrival: WorkerRole) -> None:
+    """Stores the study's settings, or checks that this worker measures what they say."""
+    config = study_setup.config
     if not arrival.joins:
-        store.studies.put_config(config, laboratory.pins)
+        store.studies.put_config(config, study_setup.pins)
         if arrival.budget_id is None:
             withdraw_order(store, config.name)
         return
-    store.studies.check_config(config, laboratory.pins, free=("throughput.device",))
+    store.studies.check_config(config, study_setup.pins, free=("throughput.device",))
     members = store.studies.members(config.name)
     full = next((each.schedule_digest for each in members if each.family == "full"), None)
-    if full not in (None, laboratory.baseline.schedule.digest):
+    if full not in (None, study_setup.baseline.schedule.digest):
         raise InputError(
             f"study `{config.name}`: its full schedule is {str(full)[:12]}, but this machine works it out as "
-            f"{laboratory.baseline.schedule.digest[:12]}. Install the versions of exeunt and numpy that it began with."
+            f"{study_setup.baseline.schedule.digest[:12]}. Install the versions of exeunt and numpy that it began with."
         )
 
 
 def _session(
-    laboratory: StudySetup,
+    study_setup: StudySetup,
     store: Store,
     worker: Worker,
-    allowance: BudgetMeter,
+    meter: BudgetMeter,
     watch: ProgressListener,
     interruption: Interruption,
     arrival: WorkerRole,
 ) -> Session:
     """Puts the parts together, and takes in what the study has."""
-    name = laboratory.config.name
+    name = study_setup.config.name
     study = open_study(optuna_storage(store.engine), name)
     keeper = TrialKeeper(store, study, worker)
-    crew = Peers(store, name, worker, keeper)
-    crew.look(now=True)
-    proposer = _proposer(laboratory, study, keeper, crew, arrival)
+    peers = Peers(store, name, worker, keeper)
+    peers.look(now=True)
+    proposer = _proposer(study_setup, study, keeper, peers, arrival)
 
     def spent(images: int) -> None:
-        allowance.images += images
-        watch.advance(allowance.share_spent, images)
-        if crew.wanted() is not None:
-            raise Paused(f"study `{name}` is to {crew.wanted()}.")
+        meter.images += images
+        watch.advance(meter.share_spent, images)
+        if peers.wanted() is not None:
+            raise Paused(f"study `{name}` is to {peers.wanted()}.")
 
-    costs = Costs(laboratory, store, _target(laboratory, store, worker, arrival))
+    costs = Costs(study_setup, store, _target(study_setup, store, worker, arrival))
     if arrival.works and not costs.can_time:
-        watch.say(_quality_alone(laboratory, costs))
-    objective = Objective(laboratory, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
-    trust = DeviceCheck(doubted=arrival.is_one_of_many)
-    session = Session(laboratory, store, objective, costs, proposer, crew, allowance, trust, watch, interruption.check)
+        watch.say(_quality_alone(study_setup, costs))
+    objective = Objective(study_setup, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
+    trust = DeviceCheck(objective, watch.say, interruption.check, doubted=arrival.is_one_of_many)
+    session = Session(study_setup, store, objective, costs, proposer, peers, meter, trust, watch, interruption.check)
     session.restore()
     join_budget(session, joins=arrival.joins, budget_id=arrival.budget_id)
     return session
 
 
 def _proposer(
-    laboratory: StudySetup, study: optuna.Study, keeper: TrialKeeper, crew: Peers, arrival: WorkerRole
+    study_setup: StudySetup, study: optuna.Study, keeper: TrialKeeper, peers: Peers, arrival: WorkerRole
 ) -> Proposer:
-    search = laboratory.config.search
-    space = make_space(search.space, laboratory.frame)
-    salt = secrets.randbits(32) if arrival.is_one_of_many or crew.others else None
+    search = study_setup.config.search
+    space = make_space(search.space, study_setup.frame)
+    salt = secrets.randbits(32) if arrival.is_one_of_many or peers.others else None
     return Proposer(study, space, search.sampler, search.seed, keeper.own, salt)
 
 
-def _target(laboratory: StudySetup, store: Store, worker: Worker, arrival: WorkerRole) -> Environment:
+def _target(study_setup: StudySetup, store: Store, worker: Worker, arrival: WorkerRole) -> Environment:
     """The environment that the study times in. A device of another kind than the study's can't be it by itself."""
-    name, own = laboratory.config.name, laboratory.environment
+    name, own = study_setup.config.name, study_setup.environment
     if not arrival.works:
         return {"device": "a device that works on the study"}
     found = target(store, name)
@@ -217,8 +217,8 @@ def _target(laboratory: StudySetup, store: Store, worker: Worker, arrival: Worke
     return take_target(store, name, own, worker.owner, move=arrival.takes_target)
 
 
-def _quality_alone(laboratory: StudySetup, costs: Costs) -> str:
-    own = laboratory.environment
+def _quality_alone(study_setup: StudySetup, costs: Costs) -> str:
+    own = study_setup.environment
     different = [
         f"{key} is {own.get(key)} here and {value} there"
         for key, value in costs.target.items()
@@ -237,6 +237,6 @@ def _leave(session: Session, reason: str | None = None) -> None:
             if reason is not None:
                 with storage_errors(session.store.engine):
                     session.proposer.note(number, reason)
-            session.crew.keeper.give_back(number)
+            session.peers.keeper.give_back(number)
     except (StorageError, Interrupted):
         return

@@ -42,7 +42,7 @@ class Reserve:
 
 def reserve(session: Session) -> Reserve:
     """What is set aside for the front as it looks now, at most a share of the budget, and for the end."""
-    budget, final_images = session.allowance.budget, session.laboratory.config.quality.final_images
+    budget, final_images = session.meter.budget, session.study_setup.config.quality.final_images
     compared = promoted(session)[:MOST_COMPARED]
     seconds = sampling_seconds(session, [(each, final_images) for each in compared])
     seconds += timing_seconds(session, compared) + closing_seconds(session, len(compared), final_images)
@@ -61,7 +61,7 @@ def promoted(session: Session) -> list[Candidate]:
 def sampling_seconds(session: Session, wanted: Sequence[tuple[Candidate, int]]) -> float:
     """What sampling that many images of each candidate takes, with all workers that can be at it at a time."""
     seconds = sum(session.objective.seconds(each.schedule, images) for each, images in wanted)
-    return seconds / max(1, min(session.crew.size, len(wanted)))
+    return seconds / max(1, min(session.peers.size, len(wanted)))
 
 
 def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:
@@ -77,8 +77,8 @@ def closing_seconds(session: Session, compared: int, images: int) -> float:
         compared: how many schedules are scored.
         images: on how many images each.
     """
-    pace, config = session.objective.pace, session.laboratory.config
+    pace, config = session.objective.pace, session.study_setup.config
     scores = SCORES * compared * pace.score_seconds(images)
     report = REPORT_SECONDS if config.run.report is not None else 0.0
     stretch = min(max(1.0, pace.stretch), MOST_STRETCH)
-    return stretch * (scores + report) + MARGIN * (session.allowance.budget.seconds or 0.0)
+    return stretch * (scores + report) + MARGIN * (session.meter.budget.seconds or 0.0)

@@ -63,14 +63,14 @@ class Session:
     """Holds the parts together, and what has been measured on search seeds so far.
 
     Attributes:
-        laboratory: what to measure with.
+        study_setup: what to measure with.
         store: the study database.
         objective: measures candidates.
         costs: what schedules take.
         proposer: the dialogue with Optuna.
-        crew: the other workers of the study.
+        peers: the other workers of the study.
         grant: the budget that they spend together.
-        allowance: what is left of it.
+        meter: what is left of it.
         trust: whether this worker's device can be relied on.
         watch: who is told.
         check: raises to stop.
@@ -83,13 +83,13 @@ class Session:
         unmanned_since: when this worker found nobody on the target device, on `time.monotonic`'s clock.
     """
 
-    laboratory: StudySetup
+    study_setup: StudySetup
     store: Store
     objective: Objective
     costs: Costs
     proposer: Proposer
-    crew: Peers
-    allowance: BudgetMeter
+    peers: Peers
+    meter: BudgetMeter
     trust: DeviceCheck
     watch: ProgressListener
     check: Callable[[], None]
@@ -106,17 +106,17 @@ class Session:
     @property
     def name(self) -> str:
         """The study's name."""
-        return self.laboratory.config.name
+        return self.study_setup.config.name
 
     @property
     def is_stated(self) -> bool:
         """Whether the schedule that everything is stated against has been measured."""
-        return self.laboratory.baseline.key in self.measured
+        return self.study_setup.baseline.key in self.measured
 
     @property
     def results(self) -> list[Measured]:
         """What has been measured, the schedule that everything is stated against first."""
-        first = self.laboratory.baseline.key
+        first = self.study_setup.baseline.key
         return sorted(self.measured.values(), key=lambda each: each.candidate.key != first)
 
     @cached_property
@@ -139,7 +139,7 @@ class Session:
         """
         self.check()
         if candidate.key not in self.measured:
-            quality = self.laboratory.config.quality
+            quality = self.study_setup.config.quality
             sampled = self.collect(candidate, quality.search_seed, range(quality.num_images), register=True)
             record = self.objective.score(candidate, quality.search_seed, quality.num_images)
             self._remember(candidate, record)
@@ -151,7 +151,7 @@ class Session:
         try:
             sampled = self.objective.collect(candidate, seed, images, register=register)
         except UNMEASURABLE as error:
-            self.trust.failed(self, error)
+            self.trust.failed(error)
             raise
         self.trust.succeeded(sampled)
         return sampled
@@ -169,23 +169,23 @@ class Session:
         """
         self.check()
         self.heed()
-        if self.crew.look(now=now):
+        if self.peers.look(now=now):
             self._take_grant()
             self.restore()
-        if self.crew.others:
+        if self.peers.others:
             self._count()
 
     def spend(self, grant: BudgetShare) -> None:
         """Spends from now on what is left of a budget that all workers have."""
         self.grant, self.choice = grant, shared_state.choice_of(self.proposer.study)
         seconds = spending.seconds_at_work(self.store, self.name, grant.started)
-        self.allowance.restart(parse_budget(grant.budget, rest=True), seconds)
+        self.meter.restart(parse_budget(grant.budget, rest=True), seconds)
         self._count()
 
     def heed(self) -> None:
         """Waits for as long as all workers are to pause."""
         said = False
-        while (wanted := self.crew.wanted()) is not None:
+        while (wanted := self.peers.wanted()) is not None:
             if wanted == "stop":
                 raise Stopped("Stopped by `exeunt study stop`; what was committed is kept. Go on with `exeunt resume`.")
             if not said:
@@ -243,7 +243,7 @@ class Session:
 
     def enter(self, state: str) -> None:
         """Begins a part of the work, and notes it where `exeunt status` reads it."""
-        shared_state.enter(self.proposer.study, state, beside_others=self.crew.others > 0)
+        shared_state.enter(self.proposer.study, state, beside_others=self.peers.others > 0)
         self.watch.phase(state, 1.0)
 
     def _take_grant(self) -> None:
@@ -257,10 +257,10 @@ class Session:
         """Counts what all workers have spent of the grant, and what they are about to spend."""
         self.proposer.look()
         running = self.proposer.asked_elsewhere()
-        self.allowance.trials = self.trials_spent() - self.grant.trials
-        if self.allowance.budget.images is not None:
+        self.meter.trials = self.trials_spent() - self.grant.trials
+        if self.meter.budget.images is not None:
             spent = spending.images_spent(self.store, self.name) - self.grant.images
-            self.allowance.images = spent + running * self.laboratory.config.quality.num_images
+            self.meter.images = spent + running * self.study_setup.config.quality.num_images
 
     def trials_spent(self) -> int:
         """Proposals of the study that were measured, could not be, or are being measured; a user's among them."""
@@ -275,7 +275,7 @@ class Session:
         return candidate.key in self.left_out
 
     def _scored(self, candidate: Candidate) -> QualityRecord | None:
-        quality = self.laboratory.config.quality
+        quality = self.study_setup.config.quality
         return self.objective.scored(candidate, quality.search_seed, quality.num_images)
 
     def _learn(self, candidate: Candidate, record: QualityRecord) -> None:
@@ -293,7 +293,7 @@ class Session:
         found = self.measured[candidate.key]
         origin = "" if sampled else " (looked up)"
         speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
-        return f"{candidate.label}: {self.laboratory.metric.told(found.quality)}, {speed} images/s{origin}"
+        return f"{candidate.label}: {self.study_setup.metric.told(found.quality)}, {speed} images/s{origin}"
 
 
 class NoTimingWorker(Interrupted):
@@ -314,7 +314,7 @@ def await_target(session: Session) -> None:
         session.unmanned_since = None
         return
     session.unmanned_since = session.unmanned_since or now
-    if now - session.unmanned_since > session.laboratory.config.run.lease_seconds:
+    if now - session.unmanned_since > session.study_setup.config.run.lease_seconds:
         raise NoTimingWorker(
             f"study `{session.name}` is timed on {target['device']}, where no worker is at work, and this worker has "
             "nothing left to do. Start one there, or make this device the target: exeunt worker --target."

@@ -53,7 +53,7 @@ def do_job(job: Job, watch: ProgressListener, interruption: Interruption) -> Non
         proposals=[Path(each) for each in job.proposals],
         watch=watch,
         interruption=Child(interruption, job.parent),
-        announce=lambda laboratory: watch.event("baseline", text=statement(laboratory)),
+        announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
     ) as session:
         spend_budget(session)
         if job.reports:

@@ -56,12 +56,12 @@ def join(
             f"study `{study}` is finished: its budget is spent. Give it another one with `exeunt resume --budget`."
         )
         return
-    laboratory = load_setup(config)
+    study_setup = load_setup(config)
     if announce is not None:
-        announce(laboratory)
-    allowance = BudgetMeter(parse_budget(config.run.budget))
+        announce(study_setup)
+    meter = BudgetMeter(parse_budget(config.run.budget))
     arrival = WorkerRole(joins=True, takes_target=takes_target)
-    with open_session(laboratory, url, allowance, watch, interruption, arrival) as session:
+    with open_session(study_setup, url, meter, watch, interruption, arrival) as session:
         spend_budget(session)
         report_study(session)
 

@@ -109,13 +109,13 @@ def prepare(
     Returns:
         The database's URL without a password.
     """
-    allowance = BudgetMeter(refuse_too_small(budget or parse_budget(config.run.budget)))
+    meter = BudgetMeter(refuse_too_small(budget or parse_budget(config.run.budget)))
     stored = stored_config(url, config.name)
-    laboratory = _laboratory(config if stored is None else keep_stored_defaults(config, stored))
-    given = read_proposals(proposals, laboratory)
-    announce(laboratory)
+    study_setup = _laboratory(config if stored is None else keep_stored_defaults(config, stored))
+    given = read_proposals(proposals, study_setup)
+    announce(study_setup)
     arrival = WorkerRole(takes_target=False, works=False)
-    with open_session(laboratory, url, allowance, Silent(), Interruption(), arrival) as session:
+    with open_session(study_setup, url, meter, Silent(), Interruption(), arrival) as session:
         for candidate in given:
             session.objective.register(candidate)
         return session.store.url

@@ -38,7 +38,7 @@ class ContentMover:
         """The row as the other database has it, with its contents there for good.
 
         Raises:
-            MissingArtifact, DamagedArtifact: the contents can't be had.
+            MissingArtifact, DamagedArtifact: the contents are not available.
         """
         if table.name not in CONTENTS:
             return row

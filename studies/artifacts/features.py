@@ -50,7 +50,7 @@ def chunk_bytes(row: Row[Any] | SimpleNamespace, files: Files) -> bytes:
     """A chunk's features as they were committed, from its row or its file.
 
     Raises:
-        MissingArtifact, DamagedArtifact: they can't be had.
+        MissingArtifact, DamagedArtifact: they are not available.
     """
     data = bytes(row.features)
     if not data:

@@ -65,7 +65,7 @@ def _tables(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
-        raise InputError(f"a study file must be TOML, but {_lower_first(str(error))}. Mend that.") from error
+        raise InputError(f"a study file must be TOML, but {_lower_first(str(error))}. Fix that.") from error
     except RecursionError as error:
         raise InputError("a study file must not nest this deeply. Tables in tables are not needed.") from error
 

@@ -224,7 +224,7 @@ class EvaluationStore:
             evaluation = evaluation_id(connection, claim.evaluation)
             same = (CHUNKS.c.evaluation_id == evaluation) & (CHUNKS.c.first_image == first_image)
             row = connection.execute(select(CHUNKS.c.num_images, CHUNKS.c.width).where(same)).one()
-            assert tuple(row) == (values["num_images"], values["width"]), "a chunk is mended whole"
+            assert tuple(row) == (values["num_images"], values["width"]), "a chunk is fixed whole"
             values["seconds"] = CHUNKS.c.seconds + seconds
             connection.execute(CHUNKS.update().where(same).values(values))
             self._require(values["sha256"])

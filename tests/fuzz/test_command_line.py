@@ -65,7 +65,7 @@ def test_numbers_by_hand_are_taken_or_refused(numbers: str, tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def laboratory(tmp_path_factory: pytest.TempPathFactory) -> StudySetup:
+def study_setup(tmp_path_factory: pytest.TempPathFactory) -> StudySetup:
     path = tmp_path_factory.mktemp("real") / "real.npz"
     np.savez(path, images=np.random.default_rng(0).integers(0, 255, (64, 4, 4, 3), np.uint8))
     settings = {
@@ -77,11 +77,11 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> StudySetup:
 
 @quick(25)
 @given(data=st.data())
-def test_proposals_are_taken_or_refused(data: st.DataObject, laboratory: StudySetup, tmp_path: Path) -> None:
+def test_proposals_are_taken_or_refused(data: st.DataObject, study_setup: StudySetup, tmp_path: Path) -> None:
     (tmp_path / "good.schedule.json").write_text(SCHEDULE)
     document = data.draw(mutated(json.loads(SCHEDULE)))
     (tmp_path / "bad.schedule.json").write_text(json.dumps(document))
-    survives(lambda: read_proposals([tmp_path], laboratory))
+    survives(lambda: read_proposals([tmp_path], study_setup))
 
 
 @quick(60)

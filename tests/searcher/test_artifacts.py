@@ -203,7 +203,7 @@ def test_samples_that_are_damaged_or_gone_are_made_afresh_and_said(
     view, fresh = grid_now()
     assert isinstance(fresh, GridInfo)
     assert [row.title for row in fresh.rows] == [each.point.label for each in highlights(view)]
-    assert "The samples that the study kept can't be had: " in capsys.readouterr().err
+    assert "The samples that the study kept are not available: " in capsys.readouterr().err
     monkeypatch.setattr(setup, "load_networks", gone)
     assert grid_now()[1] == "There are no samples, because the network could not run here. checkpoint: it is elsewhere."
 

@@ -141,8 +141,8 @@ def test_the_laboratory_is_announced_before_anything_is_spent(config: StudyConfi
     seen: list[StudySetup] = []
     database = tmp_path / "study.db"
 
-    def announce(laboratory: StudySetup) -> None:
-        seen.append(laboratory)
+    def announce(study_setup: StudySetup) -> None:
+        seen.append(study_setup)
         assert not database.exists()
         raise Interrupted("enough")
 

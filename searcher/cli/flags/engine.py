@@ -39,7 +39,7 @@ class Engine:
         given = {"--address": self.address, "--cpus-per-worker": self.cpus, "--gpus-per-worker": self.gpus}
         alone = [flag for flag, value in given.items() if value is not None]
         if self.name != "ray" and alone:
-            raise InputError(f"engine: {alone[0]} is about a Ray cluster. Add --engine ray, or leave it away.")
+            raise InputError(f"engine: {alone[0]} is about a Ray cluster. Add --engine ray, or omit it.")
 
     @property
     def waits(self) -> bool:

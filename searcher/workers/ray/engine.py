@@ -67,15 +67,15 @@ def hands(
     config = resolve_cluster_device(config, address, gpus)
     share = Share(cpus, _gpus(config, gpus))
     if share.gpus == 0 and config.throughput.device == "cuda":
-        raise InputError("engine: --gpus-per-worker must be above 0 for a study on cuda, but got 0. Leave it away.")
+        raise InputError("engine: --gpus-per-worker must be above 0 for a study on cuda, but got 0. Omit it.")
     try:
         found = nodes()
         count = count_workers(workers, share, found)
         url = _from_anywhere(url)
         needs = Needs.of(url)
         check_places([node for node in found if share.room(node)], needs)
-        crew = RayCrew(share, needs)
-        yield WorkerBackend(url, [_environment(share)] * count, crew.start, writes_report=False)
+        peers = RayCrew(share, needs)
+        yield WorkerBackend(url, [_environment(share)] * count, peers.start, writes_report=False)
     finally:
         ray.shutdown()
 
@@ -131,7 +131,7 @@ class RayWorker:
 
     def __init__(
         self,
-        crew: RayCrew,
+        peers: RayCrew,
         actor: Any,
         number: int,
         job: Job,
@@ -141,12 +141,12 @@ class RayWorker:
         self.measured = False
         self.error: tuple[str, str] = ("", "")
         self.complaint = ""
-        self._crew, self._actor, self._number = crew, actor, number
+        self._crew, self._actor, self._number = peers, actor, number
         self._job, self._environment, self._events = job, environment, events
         self._code: int | None = None
         self._is_placed = self._is_mentioned = False
         self._created = time.monotonic()
-        self._open: Any = actor.look.remote(crew.needs.folder)
+        self._open: Any = actor.look.remote(peers.needs.folder)
         self._then: Callable[[Any], None] = self._begin
 
     def ended(self) -> int | None:

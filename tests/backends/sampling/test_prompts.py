@@ -64,7 +64,7 @@ def test_labels_keep_the_digests_of_studies_that_are_stored() -> None:
     ("text", "message"),
     [
         ("", "must have 1 to 100000 prompts, but has 0"),
-        ('{"prompt": "a", "negative": "ugly"}\n', "line 1: `negative` can't be had"),
+        ('{"prompt": "a", "negative": "ugly"}\n', "line 1: `negative` is not available"),
         ('fine\n{"text": "a"}\n', "line 2: must have `prompt` alone, but has text"),
         ('{"prompt": 3}\n', "must be text"),
         ('{"prompt": "  "}\n', "1 to 20000 characters"),

@@ -32,10 +32,10 @@ class Noted(Silent):
 
 def features(config: StudyConfig, url: str, depth: int, watch: Silent) -> np.ndarray:
     """The features of one depth's images, measured in a study of its own."""
-    laboratory = load_setup(config)
-    schedule = with_exits(laboratory.frame.full, [depth] * laboratory.frame.num_steps, DROP)
-    candidate = Candidate(f"exit {depth}", "trial", "", laboratory.weights, summarized(schedule))
-    with open_session(laboratory, url, BudgetMeter(parse_budget("1h")), watch, Interruption()) as session:
+    study_setup = load_setup(config)
+    schedule = with_exits(study_setup.frame.full, [depth] * study_setup.frame.num_steps, DROP)
+    candidate = Candidate(f"exit {depth}", "trial", "", study_setup.weights, summarized(schedule))
+    with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), watch, Interruption()) as session:
         session.measure(candidate)
         found = session.store.evaluations.features(session.objective.key(candidate, 0), range(32))
     assert found is not None
@@ -58,15 +58,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_moves_rounding_alone(
 
 
 def test_what_does_not_fit_at_all_fails_with_its_reason_and_may_be_tried_elsewhere(narrow: StudyConfig, tmp_path: Path):
-    laboratory, url = load_setup(narrow), f"sqlite:///{tmp_path / 'study.db'}"
-    schedule = with_exits(laboratory.frame.full, [2] * laboratory.frame.num_steps, DROP)
-    candidate = Candidate("exit 2", "trial", "", laboratory.weights, summarized(schedule))
-    with open_session(laboratory, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as session:
-        laboratory.network.MOST_ROWS = 0
+    study_setup, url = load_setup(narrow), f"sqlite:///{tmp_path / 'study.db'}"
+    schedule = with_exits(study_setup.frame.full, [2] * study_setup.frame.num_steps, DROP)
+    candidate = Candidate("exit 2", "trial", "", study_setup.weights, summarized(schedule))
+    with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as session:
+        study_setup.network.MOST_ROWS = 0
         with pytest.raises(OutOfMemory, match="one image of exit 2") as error:
             session.objective.collect(candidate, 0, range(32))
         (record,) = session.store.evaluations.evaluations()
-        laboratory.network.MOST_ROWS = 1000
+        study_setup.network.MOST_ROWS = 1000
         assert session.objective.collect(candidate, 0, range(32)) == 32
     assert error.value.exit_code == 70
     assert not record.failed

@@ -162,7 +162,7 @@ def test_a_port_that_is_taken_is_told_before_anything_begins(
         flags = closed_form if words[0] == "optimize" else []
         done = CliRunner().invoke(cli, [*words, *flags, "--metrics-port", str(port)])
     assert done.exit_code == 2
-    assert re.search(r"metrics-port: 127\.0\.0\.1:\d+ can't be had .* or 0 for any that is free", done.output)
+    assert re.search(r"metrics-port: 127\.0\.0\.1:\d+ is not available .* or 0 for any that is free", done.output)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -186,7 +186,7 @@ def test_the_package_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch):
 
 def test_an_address_that_is_not_this_machines_is_refused():
     with (
-        pytest.raises(InputError, match=r"192\.0\.2\.1:9100 can't be had"),
+        pytest.raises(InputError, match=r"192\.0\.2\.1:9100 is not available"),
         metered(Endpoint("192.0.2.1", 9100), Silent()),
     ):
         pass

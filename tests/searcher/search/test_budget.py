@@ -20,26 +20,26 @@ class Clock:
 
 def test_time_counts_from_the_start_of_the_process():
     clock = Clock()
-    allowance = BudgetMeter(parse_budget("4m"), started=90.0, clock=clock)
-    assert allowance.seconds_left == 230.0
+    meter = BudgetMeter(parse_budget("4m"), started=90.0, clock=clock)
+    assert meter.seconds_left == 230.0
     clock.now = 340.0
-    assert allowance.seconds_left == -10.0
-    assert allowance.share_spent == 1.0
+    assert meter.seconds_left == -10.0
+    assert meter.share_spent == 1.0
 
 
 def test_what_a_budget_does_not_limit_is_without_end():
-    allowance = BudgetMeter(parse_budget("100-trials"), started=0.0, clock=Clock())
-    assert allowance.seconds_left == allowance.images_left == math.inf
-    allowance.trials += 25
-    assert allowance.trials_left == 75
-    assert allowance.share_spent == 0.25
+    meter = BudgetMeter(parse_budget("100-trials"), started=0.0, clock=Clock())
+    assert meter.seconds_left == meter.images_left == math.inf
+    meter.trials += 25
+    assert meter.trials_left == 75
+    assert meter.share_spent == 0.25
 
 
 def test_the_nearest_limit_decides():
-    allowance = BudgetMeter(parse_budget("400s,20k-images"), started=0.0, clock=Clock())
-    allowance.images += 15_000
-    assert allowance.images_left == 5_000
-    assert allowance.share_spent == 0.75
+    meter = BudgetMeter(parse_budget("400s,20k-images"), started=0.0, clock=Clock())
+    meter.images += 15_000
+    assert meter.images_left == 5_000
+    assert meter.share_spent == 0.75
 
 
 def test_the_age_of_a_process_includes_its_imports():

@@ -26,8 +26,8 @@ from exeunt.studies.workers.status import read_status
 def session(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """A study of the closed-form network whose first baselines were measured."""
     url = f"sqlite:///{tmp_path_factory.mktemp('study') / 'study.db'}"
-    laboratory = load_setup(override(small, {"run.report": "some-folder"}))
-    with open_session(laboratory, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as opened:
+    study_setup = load_setup(override(small, {"run.report": "some-folder"}))
+    with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as opened:
         measure_baselines(opened)
         yield opened
 
@@ -35,9 +35,9 @@ def session(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def budget(session: Session) -> Iterator[Budget]:
     """Puts the session's own budget back, and its pace."""
-    before, stretch = session.allowance.budget, session.objective.pace.stretch
+    before, stretch = session.meter.budget, session.objective.pace.stretch
     yield before
-    session.allowance.budget, session.objective.pace.stretch = before, stretch
+    session.meter.budget, session.objective.pace.stretch = before, stretch
 
 
 def test_scores_take_what_earlier_ones_took():
@@ -71,9 +71,9 @@ def test_a_busy_machine_keeps_more_but_not_everything(session: Session, budget: 
 
 
 def test_a_budget_without_time_keeps_images_alone(session: Session, budget: Budget):
-    session.allowance.budget = parse_budget("1k-images")
+    session.meter.budget = parse_budget("1k-images")
     assert reserve(session).images <= FRONT_SHARE * 1000
-    session.allowance.budget = parse_budget("30s")
+    session.meter.budget = parse_budget("30s")
     assert reserve(session).seconds <= FRONT_SHARE * 30
 
 

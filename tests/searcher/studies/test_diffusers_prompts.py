@@ -109,15 +109,15 @@ def test_type_and_device_are_the_pipelines_own(folder: Path) -> None:
         checkpoint=CheckpointConfig(pipeline="served.py:half", baseline_weights=()),
         quality=QualityConfig(metric="pixels-to-baseline"),
     )
-    laboratory = load_setup(config)
-    assert laboratory.network.dtype == torch.bfloat16
-    assert laboratory.config.checkpoint.dtype == "bfloat16"
-    assert laboratory.config.throughput.device == "cpu"
-    assert laboratory.config.throughput.executor == executor("served.py:half")
-    assert laboratory.config.baseline.guidance == 7.0
-    assert dict(laboratory.config.baseline.spacing_options) == {"shift": 3.0}
-    assert laboratory.conditions.kind == "prompts"
-    assert laboratory.pins["checkpoint.path"] == laboratory.network.signature.weights_sha256
+    study_setup = load_setup(config)
+    assert study_setup.network.dtype == torch.bfloat16
+    assert study_setup.config.checkpoint.dtype == "bfloat16"
+    assert study_setup.config.throughput.device == "cpu"
+    assert study_setup.config.throughput.executor == executor("served.py:half")
+    assert study_setup.config.baseline.guidance == 7.0
+    assert dict(study_setup.config.baseline.spacing_options) == {"shift": 3.0}
+    assert study_setup.conditions.kind == "prompts"
+    assert study_setup.pins["checkpoint.path"] == study_setup.network.signature.weights_sha256
     with pytest.raises(InputError, match=r"checkpoint\.dtype: the pipeline is measured as it is served, with bfloat16"):
         load_setup(override(config, {"checkpoint.dtype": "float32"}))
 

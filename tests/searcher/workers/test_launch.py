@@ -54,12 +54,12 @@ class Noted(Silent):
 class Team:
     """Opens workers on one study, all at once, in one process."""
 
-    def __init__(self, laboratory: StudySetup, url: str, stack: ExitStack) -> None:
-        self.laboratory, self.url, self.stack = laboratory, url, stack
+    def __init__(self, study_setup: StudySetup, url: str, stack: ExitStack) -> None:
+        self.study_setup, self.url, self.stack = study_setup, url, stack
 
-    def worker(self, arrival: WorkerRole = TOGETHER, laboratory: StudySetup | None = None) -> Session:
-        laboratory, allowance = laboratory or self.laboratory, BudgetMeter(parse_budget(BUDGET))
-        opened = open_session(laboratory, self.url, allowance, Noted(), Interruption(), arrival)
+    def worker(self, arrival: WorkerRole = TOGETHER, study_setup: StudySetup | None = None) -> Session:
+        study_setup, meter = study_setup or self.study_setup, BudgetMeter(parse_budget(BUDGET))
+        opened = open_session(study_setup, self.url, meter, Noted(), Interruption(), arrival)
         return self.stack.enter_context(opened)
 
 
@@ -69,23 +69,23 @@ def config(small: StudyConfig) -> StudyConfig:
 
 
 @pytest.fixture(scope="module")
-def laboratory(config: StudyConfig) -> StudySetup:
+def study_setup(config: StudyConfig) -> StudySetup:
     return load_setup(config)
 
 
 @pytest.fixture(scope="module")
-def measured(laboratory: StudySetup, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def measured(study_setup: StudySetup, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database in which one worker has measured the baselines."""
     path = tmp_path_factory.mktemp("measured") / "study.db"
     with ExitStack() as stack:
-        measure_baselines(Team(laboratory, f"sqlite:///{path}", stack).worker())
+        measure_baselines(Team(study_setup, f"sqlite:///{path}", stack).worker())
     return path
 
 
 @pytest.fixture
-def team(laboratory: StudySetup, tmp_path: Path) -> Iterator[Team]:
+def team(study_setup: StudySetup, tmp_path: Path) -> Iterator[Team]:
     with ExitStack() as stack:
-        yield Team(laboratory, f"sqlite:///{tmp_path / 'study.db'}", stack)
+        yield Team(study_setup, f"sqlite:///{tmp_path / 'study.db'}", stack)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_one_has_measured_the_other_looks_up(both: tuple[Session, Session])
     measure_baselines(second)
     assert owners(second) == before
     assert len(before) == 1
-    assert second.results[0].candidate.key == first.laboratory.baseline.key
+    assert second.results[0].candidate.key == first.study_setup.baseline.key
 
 
 def test_what_is_known_is_told_once(both: tuple[Session, Session]):
@@ -127,12 +127,12 @@ def test_they_spend_one_budget(both: tuple[Session, Session]):
     for _ in range(2):
         measure_proposal(first, first.proposer.ask())
     second.refresh(now=True)
-    assert second.allowance.trials_left == 4
+    assert second.meter.trials_left == 4
     search(second)
     search(first)
     assert first.proposer.asked() == 6
     owner = [trial.user_attrs.get("exeunt:owner") for trial in first.proposer.study.trials]
-    assert {each.crew.worker.owner for each in both} == set(filter(None, owner))
+    assert {each.peers.worker.owner for each in both} == set(filter(None, owner))
     assert standing(first.store, first.name).left(parse_budget(BUDGET)).trials == 0
 
 
@@ -145,10 +145,10 @@ def test_they_propose_apart(both: tuple[Session, Session]):
 def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Session, Session]):
     first, second = both
     proposal = second.proposer.ask()
-    store, seed = first.store.evaluations, first.laboratory.config.quality.search_seed
+    store, seed = first.store.evaluations, first.study_setup.config.quality.search_seed
     store.add_schedule(proposal.schedule)
-    candidate = replace(first.laboratory.baseline, stored=summarized(proposal.schedule))
-    claim = store.claim(first.objective.key(candidate, seed), first.crew.worker.owner, 60.0, first.name)
+    candidate = replace(first.study_setup.baseline, stored=summarized(proposal.schedule))
+    claim = store.claim(first.objective.key(candidate, seed), first.peers.worker.owner, 60.0, first.name)
     assert claim is not None
     measure_proposal(second, proposal)
     assert [each.trial for each in second.open] == [proposal.number]
@@ -163,7 +163,7 @@ def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Ses
 def test_who_leaves_gives_back_what_was_not_measured(team: Team):
     first = team.worker()
     with ExitStack() as stack:
-        proposal = Team(team.laboratory, team.url, stack).worker(WorkerRole(joins=True)).proposer.ask()
+        proposal = Team(team.study_setup, team.url, stack).worker(WorkerRole(joins=True)).proposer.ask()
     states = [trial.state.name for trial in first.proposer.study.trials]
     assert states[proposal.number] == "FAIL"
     assert "RUNNING" not in states
@@ -193,8 +193,8 @@ def test_they_compare_one_choice_and_one_of_them_closes_it(both: tuple[Session, 
 def test_images_of_a_claimed_point_are_left_to_its_owner(both: tuple[Session, Session]):
     first, second = both
     compared = list({each.key: each for each in first.members()}.values())[:3]
-    seed = first.laboratory.config.quality.final_seed
-    claim = first.store.evaluations.claim(first.objective.key(compared[0], seed), first.crew.worker.owner, 60.0)
+    seed = first.study_setup.config.quality.final_seed
+    claim = first.store.evaluations.claim(first.objective.key(compared[0], seed), first.peers.worker.owner, 60.0)
     assert claim is not None
     second.choice = shared_state.FrontChoice(second.grant.id, tuple(each.key for each in compared))
     rounds = Rounds(second, compared)
@@ -206,15 +206,15 @@ def test_images_of_a_claimed_point_are_left_to_its_owner(both: tuple[Session, Se
 # ---- a study's target device -----------------------------------------------------------------------------------------
 
 
-def elsewhere(laboratory: StudySetup) -> StudySetup:
-    """The laboratory as if on another device."""
-    vars(laboratory)["environment"] = {**laboratory.environment, "device": "another device"}
-    return laboratory
+def elsewhere(study_setup: StudySetup) -> StudySetup:
+    """The setup as if on another device."""
+    vars(study_setup)["environment"] = {**study_setup.environment, "device": "another device"}
+    return study_setup
 
 
 def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, Session], team: Team):
     first, _ = both
-    third = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.laboratory.config)))
+    third = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.study_setup.config)))
     assert not third.costs.can_time
     assert "measures quality alone" in third.watch.said[0]
     assert "device is another device here" in third.watch.said[0]
@@ -233,20 +233,20 @@ def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, 
 
 def test_a_target_moves_to_whoever_resumes_where_nobody_lives(team: Team):
     with ExitStack() as stack:
-        Team(team.laboratory, team.url, stack).worker()
-        lonely = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.laboratory.config)))
+        Team(team.study_setup, team.url, stack).worker()
+        lonely = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.study_setup.config)))
         assert not lonely.costs.can_time
     lonely.unmanned_since = 1e-9
     with pytest.raises(NoTimingWorker, match="worker --target"):
         await_target(lonely)
-    moved = team.worker(WorkerRole(), elsewhere(load_setup(team.laboratory.config)))
+    moved = team.worker(WorkerRole(), elsewhere(load_setup(team.study_setup.config)))
     assert moved.costs.can_time
     assert (target(moved.store, moved.name) or {})["device"] == "another device"
 
 
 def test_a_study_for_another_kind_of_device_waits_for_one(team: Team):
-    team.worker(WorkerRole(works=False, takes_target=False), load_setup(team.laboratory.config)).store.close()
-    other = load_setup(team.laboratory.config)
+    team.worker(WorkerRole(works=False, takes_target=False), load_setup(team.study_setup.config)).store.close()
+    other = load_setup(team.study_setup.config)
     vars(other)["environment"] = {**other.environment, "device_type": "cuda"}
     with pytest.raises(NoTimingWorker, match="no worker has begun"):
         team.worker(WorkerRole(joins=True, takes_target=False), other)
@@ -264,7 +264,7 @@ def test_features_are_compared_with_how_far_images_are_apart():
 
 
 def test_a_device_that_makes_other_images_is_left(both: tuple[Session, Session], team: Team):
-    broken = load_setup(team.laboratory.config)
+    broken = load_setup(team.study_setup.config)
     broken.network.seconds_per_block = 0.0
     broken.network._means += 0.3
     joins = team.worker(WorkerRole(joins=True), broken)
@@ -283,7 +283,7 @@ def test_all_stop_between_two_chunks(both: tuple[Session, Session]):
     first, _ = both
     request(first.store, first.name, "stop")
     for each in both:
-        each.crew._asked = float("-inf")
+        each.peers._asked = float("-inf")
         with pytest.raises(Stopped, match="exeunt resume"):
             each.refresh()
     withdraw_order(first.store, first.name)
@@ -292,17 +292,17 @@ def test_all_stop_between_two_chunks(both: tuple[Session, Session]):
 def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, Session]):
     first, _ = both
     request(first.store, first.name, "pause")
-    first.crew._asked = float("-inf")
-    last = ladder(first.laboratory.config.search, first.laboratory.frames)[-1]
-    measured = override(first.laboratory.config, {"run.chunk_images": 8})
-    first.objective.laboratory = replace(first.laboratory, config=measured)
+    first.peers._asked = float("-inf")
+    last = ladder(first.study_setup.config.search, first.study_setup.frames)[-1]
+    measured = override(first.study_setup.config, {"run.chunk_images": 8})
+    first.objective.study_setup = replace(first.study_setup, config=measured)
     first.open = []
     with pytest.raises(Paused):
         first.measure(last)
     seed = measured.quality.search_seed
     assert first.objective.reached(last, seed, 32) == 8
     withdraw_order(first.store, first.name)
-    first.crew._asked = float("-inf")
+    first.peers._asked = float("-inf")
     first.heed()
     first.measure(last)
     assert first.objective.reached(last, seed, 32) == 32
@@ -312,9 +312,9 @@ def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, S
 
 
 def test_a_distance_that_is_no_number_fails_with_its_reason(team: Team):
-    broken = load_setup(team.laboratory.config)
+    broken = load_setup(team.study_setup.config)
     vars(broken.metric.source)["root"] = replace(broken.metric.source.root, trace=np.nan)
-    session = team.worker(laboratory=broken)
+    session = team.worker(study_setup=broken)
     with pytest.raises(DivergedDistance, match="diverges"):
         spend_budget(session)
     with open_store(team.url, read_only=True) as store:

@@ -86,7 +86,7 @@ class AppliedSchedule:
         for name, what in self.architecture.refused.items():
             if arguments.get(name) is not None:
                 raise InputError(
-                    f"{name}: {what} changes what blocks do, so nothing stored stands in for them. Leave it away, or "
+                    f"{name}: {what} changes what blocks do, so nothing stored stands in for them. Omit it, or "
                     "call `exeunt.remove(pipe)` first."
                 )
         request = self.requests.begin_call(arguments)

@@ -109,7 +109,7 @@ def check_called(wanted: Mapping[str, Any], called: Mapping[str, Any], pipeline:
     if "true_cfg_scale" not in wanted and called.get("do_true_cfg", False):
         raise InputError(
             f"guidance: the schedule is not guided by a second pass, but {type(pipeline).__name__} was called with "
-            "true_cfg_scale and a negative prompt. Leave them away."
+            "true_cfg_scale and a negative prompt. Omit them."
         )
 
 
