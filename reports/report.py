@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .plots.samples import GridInfo
 
 
-_T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def meanwhile(work: Callable[[], _T]) -> Callable[[], _T]:

@@ -78,8 +78,8 @@ def test_the_command_runs_from_elsewhere(site: Path) -> None:
 
 def test_the_bundled_checkpoints_load_from_the_wheel(site: Path) -> None:
     program = (
-        "from exeunt.backends import loading;"
-        "print(*[loading.load(name).num_blocks for name in ('fashion-dit', 'fashion-dit-exits')], loading.__file__)"
+        "from exeunt.backends.networks import registry;"
+        "print(*[registry.load_network(name).num_blocks for name in ('fashion-dit', 'fashion-dit-exits')], registry.__file__)"
     )
     *depths, file = run(site, sys.executable, "-c", program).split()
     assert depths == ["12", "12"]

@@ -36,7 +36,7 @@ class Piece:
 
     network: int
     kind: str
-    sample_batch: Callable[[], object]
+    run: Callable[[], object]
     parts: int = 1
 
 

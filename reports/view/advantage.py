@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from .interval import Interval
 
-_T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ...backends.schedule import REUSE, Schedule
 from .frame import FullSchedule
 from .rows import exit_row, exit_rows, with_rows
 
-_T = TypeVar("T")
+_T = TypeVar("_T")
 
 # Moon et al. 2024 (arXiv 2408.05927): blocks of 28 for t in [0, 100), [100, 200), …; the only one that was published.
 PUBLISHED_STAIRCASE = (28, 28, 24, 24, 20, 20, 16, 16, 12, 12)

@@ -20,7 +20,7 @@ from .errors import Unreachable
 from .transactions import is_read_only
 
 P = ParamSpec("P")
-_R = TypeVar("R")
+_R = TypeVar("_R")
 
 _LOG = logging.getLogger("exeunt.storage")
 _FIRST_PAUSE = 0.1

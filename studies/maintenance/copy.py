@@ -60,7 +60,7 @@ class Copied:
     study: str
     rows: dict[str, int]
     there: int
-    row_digest: str
+    digest: str
 
 
 def copy_study(source: Store, target: Store, study: str, name: str | None = None, packs: bool = False) -> Copied:

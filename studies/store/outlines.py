@@ -41,7 +41,7 @@ class ScheduleSummary:
 class StoredSchedule:
     """A schedule in the database: its outline at once, and all of it when it is asked for."""
 
-    summarize: ScheduleSummary
+    outline: ScheduleSummary
     text: str
 
     @cached_property

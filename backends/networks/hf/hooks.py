@@ -20,7 +20,7 @@ from ...network import Slots, State, add, combined, stored
 from ...plan import Add, Call, Op, Read, Run, fuses
 from .optional import HookRegistry, ModelHook
 
-_F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def uncompiled(function: _F, *, recursive: bool = True) -> _F:

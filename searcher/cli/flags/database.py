@@ -9,7 +9,7 @@ import click
 from ....backends.errors import InputError
 from ....studies.database.urls import DEFAULT_STORAGE, STORAGE, STORAGE_FILE, read_url, unflagged_storage
 
-Decorated = TypeVar("F", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def _file_flag(context: click.Context, _: click.Parameter, path: Path | None) -> None:

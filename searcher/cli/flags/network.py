@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-NetworkDecorated = TypeVar("F", bound=Callable[..., Any])
+NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
 
 NETWORK_FLAGS = (
     click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),

@@ -19,7 +19,7 @@ from exeunt.reports.report import write_report
 from exeunt.reports.view.view import Point, StudyView
 from exeunt.studies.store.outlines import summarized
 
-SCHEMA = Path(tables.__file__).parent / "assets" / "schedule.schema.json"
+SCHEMA = Path(tables.__file__).parents[1] / "assets" / "schedule.schema.json"
 
 
 @pytest.fixture(scope="module")

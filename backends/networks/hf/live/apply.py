@@ -29,7 +29,7 @@ from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestP
 from .schedulers import Fit, fit_scheduler, network_times, solver_difference
 from .tracking import Requests
 
-_F = TypeVar("F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _NAME = "exeunt.apply"
 

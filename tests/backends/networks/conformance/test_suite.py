@@ -332,7 +332,7 @@ class HasNoDigest(Broken):
         (HoldsOn, "slots", "call.release"),
         (Understates, "operations", "more floating-point operations"),
         (DecodesToFloats, "decoding", "uint8"),
-        (Raises, "decoding", "KeyError at line .* of test_conformance.py"),
+        (Raises, "decoding", "KeyError at line .* of test_suite.py"),
         (StaysInSingle, "types", "its dtype is torch.float32"),
         (HasNoDigest, "description", "weights_sha256"),
     ],
