@@ -15,8 +15,9 @@ import yaml
 from exeunt.searcher.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PATH = re.compile(r"`((?:\.ci|api|backends|benchmarks|docs|reports|searcher|studies|tests)/[^\s`]*)`")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -114,6 +115,14 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)", BLOCK.sub("", page.read_text())):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_exist(page: Path) -> None:
+    """Those in the text; listings of the history have former ones. `NAME` stands for what is to be written."""
+    named = PATH.findall(BLOCK.sub("", page.read_text()))
+    existing = {path: re.sub(r"[^/]*NAME.*", "", path) for path in named}
+    assert [path for path, there in existing.items() if not (ROOT / there).exists()] == []
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

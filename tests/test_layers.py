@@ -1,6 +1,7 @@
 """The import rules that keep the five folders in their order, and the package list that a wheel is built from."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -94,6 +95,18 @@ def test_a_folder_stands_as_the_picture_shows(folder: str) -> None:
         if own != other and own != "__init__" and height[other] >= height[own]
     ]
     assert not upward
+
+
+@pytest.mark.parametrize("folder", HOUSE)
+def test_the_picture_in_the_documentation_is_this_one(folder: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = re.search(rf"subgraph {folder}\b.*?\n  end$", page, re.DOTALL | re.MULTILINE)
+    assert drawn is not None
+    lines = [box.split(", ") for box in re.findall(r'\w\d\["(.*?)"\]', drawn[0])]
+    shown = [
+        [f"{entry}/" if (ROOT / folder / entry).is_dir() else f"{entry}.py" for entry in line] for line in HOUSE[folder]
+    ]
+    assert lines[::-1] == shown
 
 
 def test_no_two_neighbours_import_each_other() -> None:
