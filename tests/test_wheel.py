@@ -79,7 +79,8 @@ def test_the_command_runs_from_elsewhere(site: Path) -> None:
 def test_the_bundled_checkpoints_load_from_the_wheel(site: Path) -> None:
     program = (
         "from exeunt.backends.networks import registry;"
-        "print(*[registry.load_network(name).num_blocks for name in ('fashion-dit', 'fashion-dit-exits')], registry.__file__)"
+        "depths = [registry.load_network(name).num_blocks for name in ('fashion-dit', 'fashion-dit-exits')];"
+        "print(*depths, registry.__file__)"
     )
     *depths, file = run(site, sys.executable, "-c", program).split()
     assert depths == ["12", "12"]

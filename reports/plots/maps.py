@@ -182,7 +182,7 @@ def draw_maps(info: MapsInfo, width: float = 8.0, columns: int = 4) -> Figure:
             if each is None:
                 axes.remove()
                 continue
-            _draw_map(axes, each, info)
+            _draw_map(axes, each, info, room=int(12 * width / columns))
             axes.tick_params(labelbottom=index + columns >= len(info.maps))
         used = {look.letter for each in info.maps for look in each.map.looks}
         handles = [Patch(facecolor=look.color, label=look.name) for look in LOOKS.values() if look.letter in used]
@@ -192,9 +192,11 @@ def draw_maps(info: MapsInfo, width: float = 8.0, columns: int = 4) -> Figure:
         return settle_layout(figure)
 
 
-def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo) -> None:
+def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo, room: int) -> None:
+    """`room` is how many letters stand side by side above the map; a name that needs more would squeeze the maps."""
     draw_matrix(axes, each.map)
-    axes.set_title(each.name, fontsize=8)
+    left = max(room - len(each.note), 8)
+    axes.set_title(each.name if len(each.name) <= left else f"{each.name[: left - 1]}…", fontsize=8)
     axes.set_title(each.note, loc="right", fontsize=7, fontweight="normal")
     axes.set(xlabel="", ylabel="", xlim=(-0.5, info.num_steps - 0.5), ylim=(-0.5, info.num_blocks - 0.5))
     for which, count in (("x", info.num_steps), ("y", info.num_blocks)):

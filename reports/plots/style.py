@@ -61,8 +61,9 @@ def look(family: str) -> Look:
 
 
 _SETTINGS: dict[Any, Any] = {
+    # The first comes with matplotlib, so that figures are laid out alike on every machine; a page may show the others.
     "font.family": "sans-serif",
-    "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.sans-serif": ["DejaVu Sans", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans"],
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 COMMAND = (
-    "import sys; from exeunt.studies import patience; patience.PATIENCE = float(sys.argv.pop(1)); "
+    "import sys; from exeunt.studies.database import retries; retries.PATIENCE = float(sys.argv.pop(1)); "
     "from exeunt.searcher.cli.main import main; main()"
 )
 STUDY = """

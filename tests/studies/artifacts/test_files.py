@@ -260,7 +260,7 @@ def test_half_a_file_that_a_dead_worker_left_is_collected(study: Store, database
 KILLED = """
 import os, signal, sys
 import numpy as np
-from exeunt.studies import evaluations
+from exeunt.studies.store import evaluations
 from exeunt.studies.store.store import open_store
 with open_store(sys.argv[1]) as store:
     key = store.evaluations.evaluations()[0].key

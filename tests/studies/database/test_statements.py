@@ -36,7 +36,7 @@ def is_built(argument: ast.expr) -> bool:
 
 def built(path: Path) -> Iterator[tuple[str, str]]:
     """The built texts that a module sends to a database."""
-    relative = f"{path.parent.name}/{path.name}"
+    relative = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
     for name, call in calls(ast.parse(path.read_text(encoding="utf-8"))):
         for argument in call.args[:1] if name in SENDING else []:
             if is_built(argument):

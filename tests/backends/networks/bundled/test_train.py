@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_idx(folder / f"{name}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{name}-labels-idx1-ubyte.gz", labels)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def precision_afterwards() -> Iterator[None]:
+    """The program sets the precision of its whole process, and other tests run in this one."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 def run(*arguments: object) -> str:

@@ -344,7 +344,9 @@ class TestLoading:
             expected = model(
                 x, time, torch.zeros(1, 24, 32), added_cond_kwargs={"text_embeds": torch.zeros(1, 16), "time_ids": ids}
             ).sample
-            assert torch.equal(network.evaluate(x, time, network.null_conditions(1), None, []), expected)
+            actual = network.evaluate(x, time, network.null_conditions(1), None, [])
+        # Zeros that are expanded and zeros that are stored have other strides, so that other kernels may run.
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
     @pytest.mark.parametrize(
         ("kind", "changes", "rule"),
