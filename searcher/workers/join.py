@@ -5,7 +5,6 @@ from typing import Any
 
 import optuna
 
-from ...studies.config.budget import parse_budget
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.database.engine import optuna_storage
@@ -14,11 +13,10 @@ from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state
 from ...studies.workers.orders import order
-from ..measuring.setup import StudySetup, load_setup, resolve_device
+from ..measuring.setup import StudySetup, resolve_device
 from ..monitoring.progress import ProgressListener
-from ..runner import report_study, spend_budget
-from ..search.budget import BudgetMeter
-from ..search.opening import WorkerRole, open_session
+from ..runner import StudyRequest, work
+from ..search.opening import WorkerRole
 from ..search.session import Stopped
 
 
@@ -30,7 +28,7 @@ def join(
     takes_target: bool,
     watch: ProgressListener,
     interruption: Interruption,
-    announce: Callable[[StudySetup], object] | None = None,
+    announce: Callable[[StudySetup], object],
 ) -> None:
     """Works on a study until its budget is spent and its front is measured, beside whoever else is at it.
 
@@ -56,14 +54,8 @@ def join(
             f"study `{study}` is finished: its budget is spent. Give it another one with `exeunt resume --budget`."
         )
         return
-    study_setup = load_setup(config)
-    if announce is not None:
-        announce(study_setup)
-    meter = BudgetMeter(parse_budget(config.run.budget))
-    arrival = WorkerRole(joins=True, takes_target=takes_target)
-    with open_session(study_setup, url, meter, watch, interruption, arrival) as session:
-        spend_budget(session)
-        report_study(session)
+    role = WorkerRole(joins=True, takes_target=takes_target)
+    work(StudyRequest(config, url, role=role, watch=watch, interruption=interruption, announce=announce))
 
 
 def _config(store: Store, study: str, changes: Mapping[str, Any]) -> StudyConfig:

@@ -6,7 +6,6 @@ it is told to end. It touches no device itself.
 """
 
 import os
-import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -222,11 +221,6 @@ class Workers:
                 self._announce(values["text"])
             case _:
                 pass
-
-
-def draw_budget_id() -> str:
-    """A name for a budget that several processes give together."""
-    return secrets.token_hex(8)
 
 
 def _reason(code: int) -> str:
