@@ -33,18 +33,12 @@ from .search.session import Session
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """One command's or worker's part of a study.
+    """What one command or worker does for a study.
 
     Attributes:
-        config: the study.
-        url: its database, which is made if it is not there.
-        budget: what to spend; the configuration's if not given.
-        proposals: schedule files, or folders of them, to measure in place of what a sampler would propose.
+        config, url, budget, proposals, watch, interruption, announce: as for `optimize`.
         role: how this process comes to the study.
         began: when the budget's time began, on `time.monotonic`'s clock; with this process if not given.
-        watch: who is told what goes on.
-        interruption: stops the work at the next step once a signal came.
-        announce: called with what will be measured with, before anything is spent.
     """
 
     config: StudyConfig

@@ -1,14 +1,10 @@
-"""Studies that several processes share: `exeunt optimize --workers N`, with N processes here, or none.
-
-Who does the work of `exeunt optimize`: processes on this machine, or what another engine starts elsewhere.
-"""
+"""Studies that several processes share: `exeunt optimize --workers N`, with N processes here, on a cluster, or none."""
 
 import os
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from ...studies.config.reading import config_to_dict
 from ...studies.store.find import stored_config
@@ -19,29 +15,7 @@ from ..runner import StudyRequest, open_study
 from ..search.budget import process_age
 from ..search.opening import WorkerRole
 from .job import Job
-from .pool import Workers, WorkerStarter, environments
-from .process import WorkerProcess
-
-
-class WorkerBackend(NamedTuple):
-    """The workers that one command may start.
-
-    Attributes:
-        url: the study's database, as they reach it.
-        environments: the variables of each, which also say how many there are.
-        start: starts one.
-        writes_report: whether one of them writes the report, since they see this machine's folders.
-    """
-
-    url: str
-    environments: list[dict[str, str]]
-    start: WorkerStarter
-    writes_report: bool
-
-
-def processes(url: str, count: int, device: str) -> WorkerBackend:
-    """So many processes here. Raises InputError as `environments` does."""
-    return WorkerBackend(url, environments(count, device), WorkerProcess, writes_report=True)
+from .pool import WorkerBackend, Workers
 
 
 def work_together(
@@ -50,7 +24,7 @@ def work_together(
     """Does what `runner.work` does, in several processes.
 
     Args:
-        request: what they do together; its interruption lets them finish what they are at once a signal came.
+        request: what they do together; once its interruption has received a signal, they finish their step and end.
         hands: who works, and where the database is.
         announce: called with the statement of the baseline before anything is spent.
         metrics: where the first of them serves its figures, and each of the others at the next port.
@@ -72,7 +46,7 @@ def work_together(
     if stored_config(hands.url, request.config.name) is not None:
         with open_store(hands.url) as store:
             withdraw_order(store, request.config.name)
-    Workers(job, hands.environments, request.watch, announce, hands.start).run(request.interruption)
+    Workers(job, hands, request.watch, announce).run(request.interruption)
 
 
 def prepare(request: StudyRequest) -> str:

@@ -12,7 +12,7 @@ import click
 from ....backends.errors import InputError
 from ....studies.config.study import StudyConfig
 from ...measuring.setup import resolve_device
-from ...workers.launch import WorkerBackend, processes
+from ...workers.pool import WorkerBackend, processes
 
 AUTO_ADDRESS = "auto"
 
