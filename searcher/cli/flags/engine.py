@@ -15,7 +15,7 @@ from ....backends.errors import InputError
 from ....studies.config.study import StudyConfig
 
 if TYPE_CHECKING:
-    from ...workers.launch import WorkerBackend
+    from ...workers.pool import WorkerBackend
 
 AUTO_ADDRESS = "auto"
 
@@ -79,7 +79,7 @@ class Engine:
     def hands(self, config: StudyConfig, url: str) -> Generator[WorkerBackend]:
         """The workers, for as long as the block lasts. Raises InputError where there can't be so many."""
         if self.name != "ray":
-            from ...workers.launch import processes
+            from ...workers.pool import processes
 
             yield processes(url, self.workers or 1, config.throughput.device)
             return
