@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..view.interval import Interval, spelled_number
-from .front_info import FrontInfo, Mark
+from .figures import ReportFigure
+from .front_info import FrontInfo, Mark, front_info
 from .labels import Box, Label, place_labels
 from .style import (
     ACCENT,
@@ -275,3 +276,9 @@ def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
         )
         handles.append(hollow)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.3, columnspacing=1.2)
+
+
+FIGURES = (
+    ReportFigure("front", "Pareto front, final seeds", partial(front_info, seeds="final"), draw_front),
+    ReportFigure("search", "Pareto front, search seeds", partial(front_info, seeds="search"), draw_front),
+)

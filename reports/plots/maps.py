@@ -1,6 +1,8 @@
 """The front's schedules side by side: one small step × block map each, all at one scale.
 
 A schedule's step × block matrix as a picture: steps to the right from noise to data, blocks upwards.
+
+How deep a few schedules run at each step.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ...backends.schedule import depths
+from ..view.selection import highlights
 from ..view.view import Point, Seeds, StudyView
+from .figures import ReportFigure
 from .schedule_map import LOOKS, ScheduleMap, schedule_map
-from .style import INK, MUTED, PAPER, new_figure, paper_style, settle_layout
+from .style import INK, MUTED, PAPER, look, new_figure, paper_style, settle_layout
 
 CONDITIONAL, UNCONDITIONAL = "#3d3d47", "#9d9daa"  # greys, as the matrix has the colours
 MOST_TICKS = 12
@@ -202,3 +207,76 @@ def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo, room: int) -> None:
     for which, count in (("x", info.num_steps), ("y", info.num_blocks)):
         ends = [0, count - 1]
         axes.set(**{f"{which}ticks": ends, f"{which}ticklabels": [str(end) for end in ends]})
+
+
+@dataclass(frozen=True)
+class DepthProfile:
+    """One schedule's depth at each step."""
+
+    name: str
+    color: str
+    depths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DepthInfo:
+    """How deep the chosen schedules run at each step, the full schedule first."""
+
+    profiles: tuple[DepthProfile, ...]
+    num_blocks: int
+    num_steps: int
+
+
+def depth_info(view: StudyView) -> DepthInfo | None:
+    """None while there is nothing beside the full schedule."""
+    points = [highlight.point for highlight in highlights(view)]
+    if len(points) < 2:
+        return None
+    profiles = tuple(DepthProfile(p.label, look(p.family).color, tuple(depths(p.schedule))) for p in points)
+    num_blocks = max(network.num_blocks for point in points for network in point.schedule.networks)
+    return DepthInfo(profiles, num_blocks, max(point.schedule.num_steps for point in points))
+
+
+def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
+    """Blocks that run at each step, from noise to data, one panel a schedule."""
+    rows = math.ceil(len(info.profiles) / columns)
+    with paper_style():
+        figure = new_figure(width, 0.45 + 1.35 * rows)
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, profile in zip_longest(panels.flat, info.profiles):
+            if profile is None:
+                axes.remove()
+                continue
+            num_steps = len(profile.depths)
+            axes.bar(range(num_steps), profile.depths, width=0.82, color=profile.color)
+            axes.set_title(profile.name, fontsize=8)
+            axes.set(xlim=(-0.6, info.num_steps - 0.4), ylim=(0, info.num_blocks * 1.06))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.grid(visible=True, axis="y")
+            axes.set_axisbelow(True)
+        figure.supxlabel("step, from noise to data", fontsize=9)
+        figure.supylabel("blocks that run", fontsize=9)
+        return settle_layout(figure)
+
+
+FIGURES = (
+    ReportFigure(
+        name="schedules",
+        title="What happens to each block at each step",
+        info=maps_info,
+        draw=draw_maps,
+        section="schedules",
+        note=lambda info: f"{info.left_out} more points of the front are left out here." if info.left_out else "",
+        wide=True,
+    ),
+    ReportFigure(
+        name="depth",
+        title="Blocks that run at each step",
+        info=depth_info,
+        draw=draw_depth,
+        section="schedules",
+        note=lambda _: "Blocks that run at each step.",
+        wide=True,
+    ),
+)

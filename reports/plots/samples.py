@@ -20,6 +20,7 @@ from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
 from ..view.selection import Highlight
 from ..view.view import StudyView
+from .figures import ReportFigure
 from .style import MUTED, new_figure, paper_style, settle_layout
 
 if TYPE_CHECKING:
@@ -146,3 +147,6 @@ def _pictures(file: StudyFile, data: bytes) -> NDArray[np.uint8]:
         raise DamagedArtifact(
             f"artifacts: samples {file.sha256[:12]} are no pictures ({error}). Remove them."
         ) from None
+
+
+FIGURES = (ReportFigure("samples", "Sample images", lambda _: None, draw_samples),)
