@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..plots.style import THEME, look
+from ..plots.style import look
 from ..view.interval import Interval, per_second, places, spelled_number
 from ..view.standard import QualityKind
 from ..view.view import Point, Seeds, StudyView
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One point; `id` is the row's in the page, `color` a name in the page's theme."""
+    """One point; `id` is the row's in the page, `color` a name of the palette."""
 
     id: str
     color: str
@@ -78,7 +78,7 @@ def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: s
     return [
         TableRow(
             f"{prefix}-{index}",
-            THEME[look(points[index].family).color],
+            look(points[index].family).color,
             points[index] in front,
             _badges(view, points[index], seeds),
             tuple(_cells(view, points[index], seeds)),

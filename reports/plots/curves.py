@@ -15,6 +15,7 @@ from .style import (
     BLUE,
     HAIRLINE,
     MUTED,
+    PALETTE,
     faint_grid,
     logarithmic,
     look,
@@ -108,7 +109,9 @@ def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.
         )
         for family, predicted, measured in info.pairs:
             style = look(family)
-            axes.plot(measured, predicted, style.marker, color=style.color, markersize=style.size * 0.7, alpha=0.85)
+            axes.plot(
+                measured, predicted, style.marker, color=PALETTE[style.color], markersize=style.size * 0.7, alpha=0.85
+            )
         axes.set(xlabel=f"measured, seconds a batch of {info.batch_size}", ylabel="predicted, seconds")
         note = f"median error {info.median_error:.1%}\nband: ± 5 %"
         axes.annotate(note, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)

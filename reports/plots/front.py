@@ -16,15 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ...studies.config.families import FAMILIES
 from ..view.interval import Interval, spelled_number
 from .figures import ReportFigure
 from .front_info import FrontInfo, Mark, front_info
 from .labels import Box, Label, place_labels
 from .style import (
     ACCENT,
-    FAMILY_LOOKS,
     INK,
     MUTED,
+    PALETTE,
     PAPER,
     TRIAL,
     faint_grid,
@@ -218,7 +219,7 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], name: str) -> None:
     """Draws marks that look the same in one piece, called `name` in an SVG; its markers stand in their order."""
     first, style = marks[0], look(marks[0].family)
     faint = first.is_faint
-    color = MUTED if faint else style.color
+    color = MUTED if faint else PALETTE[style.color]
     drawn = axes.errorbar(
         [mark.speed.value for mark in marks],
         [mark.excess.value for mark in marks],
@@ -265,7 +266,7 @@ def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
     entries = [(TRIAL, "searched, on the front", ACCENT, 1.0)] if "" in present else []
     if any(mark.is_faint for mark in info.marks):
         entries.append((TRIAL, "searched, dominated", MUTED, 0.4))
-    entries += [(style, style.name, style.color, 1.0) for name, style in FAMILY_LOOKS.items() if name in present]
+    entries += [(style, style.label, PALETTE[style.color], 1.0) for name, style in FAMILIES.items() if name in present]
     handles = [
         Line2D([], [], color=color, marker=style.marker, linestyle="", markersize=style.size, alpha=alpha, label=name)
         for style, name, color, alpha in entries

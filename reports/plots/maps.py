@@ -25,7 +25,7 @@ from ..view.selection import highlights
 from ..view.view import Point, Seeds, StudyView
 from .figures import ReportFigure
 from .schedule_map import LOOKS, ScheduleMap, schedule_map
-from .style import INK, MUTED, PAPER, look, new_figure, paper_style, settle_layout
+from .style import INK, MUTED, PALETTE, PAPER, look, new_figure, paper_style, settle_layout
 
 CONDITIONAL, UNCONDITIONAL = "#3d3d47", "#9d9daa"  # greys, as the matrix has the colours
 MOST_TICKS = 12
@@ -232,7 +232,7 @@ def depth_info(view: StudyView) -> DepthInfo | None:
     points = [highlight.point for highlight in highlights(view)]
     if len(points) < 2:
         return None
-    profiles = tuple(DepthProfile(p.label, look(p.family).color, tuple(depths(p.schedule))) for p in points)
+    profiles = tuple(DepthProfile(p.label, PALETTE[look(p.family).color], tuple(depths(p.schedule))) for p in points)
     num_blocks = max(network.num_blocks for point in points for network in point.schedule.networks)
     return DepthInfo(profiles, num_blocks, max(point.schedule.num_steps for point in points))
 

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from html import escape
 from io import BytesIO, StringIO
 from typing import Any, Literal
@@ -22,42 +21,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...backends.errors import printable
+from ...studies.config.families import FAMILIES, Family
 from ..view.interval import spelled_number
 
-INK, MUTED, HAIRLINE, PAPER = "#1b1b1f", "#6b6b76", "#dcdce2", "#ffffff"
-ACCENT, BLUE, GREEN, ORANGE, PURPLE, SKY = "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
-
-# What the page calls each colour, so that a plot follows its light or dark theme.
-THEME = {
-    INK: "--ink", MUTED: "--muted", HAIRLINE: "--hairline", PAPER: "--paper", ACCENT: "--accent", BLUE: "--blue",
-    GREEN: "--green", ORANGE: "--orange", PURPLE: "--purple", SKY: "--sky",
+PALETTE = {
+    "ink": "#1b1b1f", "muted": "#6b6b76", "hairline": "#dcdce2", "paper": "#ffffff", "accent": "#d55e00",
+    "blue": "#0072b2", "green": "#009e73", "orange": "#e69f00", "purple": "#cc79a7", "sky": "#56b4e9",
 }  # fmt: skip
+INK, MUTED, HAIRLINE, PAPER, ACCENT, BLUE, *_ = PALETTE.values()
+# The page has a variable for each colour, so that a plot follows its light or dark theme.
+THEME = {color: f"--{name}" for name, color in PALETTE.items()}
+
+TRIAL = Family("searched", "accent", "o", 6.0)
+OTHER = Family("other baseline", "sky", "v", 6.0)
 
 
-@dataclass(frozen=True)
-class Look:
-    """How one family of points is drawn and called."""
-
-    name: str
-    color: str
-    marker: str
-    size: float
-
-
-TRIAL = Look("searched", ACCENT, "o", 6.0)
-FAMILY_LOOKS = {
-    "full": Look("full schedule", INK, "*", 10.0),
-    "fewer-steps": Look("fewer steps", BLUE, "s", 5.0),
-    "uniform-depth": Look("uniform depth", GREEN, "^", 6.0),
-    "staircase": Look("published staircase", PURPLE, "P", 6.5),
-    "interval-reuse": Look("fixed-interval reuse", ORANGE, "D", 5.0),
-}
-OTHER = Look("other baseline", SKY, "v", 6.0)
-
-
-def look(family: str) -> Look:
-    """The look of a baseline's family; an empty family is the search's own."""
-    return FAMILY_LOOKS.get(family, OTHER) if family else TRIAL
+def look(family: str) -> Family:
+    """How a baseline's family is drawn; an empty family is the search's own."""
+    return FAMILIES.get(family, OTHER) if family else TRIAL
 
 
 _SETTINGS: dict[Any, Any] = {
