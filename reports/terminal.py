@@ -65,8 +65,8 @@ def _cells(view: StudyView, point: Point) -> list[str]:
         *_quality_cells(view, point),
         with_interval(speedup, " ×") if speedup else "–",
         per_second(speed) if speed else "–",
-        str(point.num_steps),
-        f"{point.mean_depth:.1f}",
+        str(point.outline.num_steps),
+        f"{point.outline.mean_depth:.1f}",
     ]
 
 

@@ -66,14 +66,14 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = point.quality(seeds), view.speed(point, seeds)
     assert quality is not None
     assert speed is not None, point.label
-    excess, relative = quality.excess, view.relative_excess(point, seeds)
+    costs, relative = point.outline, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
-        f"{view.standard.excess_name}: {spelled(excess)}"
+        f"{view.standard.excess_name}: {spelled(quality.excess)}"
         + (f", {view.standard.brief(relative)}" if relative is not None else ""),
         f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
-        f"{point.num_steps} steps, mean depth {point.mean_depth:.1f} of {point.num_blocks}",
+        f"{costs.num_steps} steps, mean depth {costs.mean_depth:.1f} of {costs.num_blocks}",
         f"weights {point.weights}",
     ]
     return "\n".join(lines)
@@ -158,7 +158,7 @@ def _plots(view: StudyView, drawn: Mapping[str, Drawn]) -> dict[str, Any]:
             if each.figure.section
         ],
         "commands": [
-            {"label": point.label, "note": _gains(view, point), "text": export_command(view, point)}
+            {"label": point.label, "note": ", ".join(view.gains(point)), "text": export_command(view, point)}
             for point in view.front("final")
         ],
     }
@@ -171,12 +171,6 @@ def _plots(view: StudyView, drawn: Mapping[str, Drawn]) -> dict[str, Any]:
     }
     sections = [{"id": name, "title": title} for name, title in _SECTIONS.items() if there.get(name, True)]
     return {**shown, "sections": sections}
-
-
-def _gains(view: StudyView, point: Point) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
-    parts = [f"{speedup.value:.2f} ×"] if speedup else []
-    return ", ".join([*parts, view.standard.brief(excess)] if excess is not None else parts)
 
 
 def _samples(grid: GridInfo) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def progress_info(view: StudyView) -> ProgressInfo | None:
 def prediction_info(view: StudyView) -> PredictionInfo | None:
     """None until a schedule was both predicted and timed end to end."""
     pairs = tuple(
-        (point.family, point.predicted_seconds, point.throughput.median_seconds)
+        (point.family, point.predicted_seconds, point.throughput.median)
         for point in view.points
         if point.predicted_seconds and point.throughput
     )

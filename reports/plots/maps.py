@@ -149,7 +149,11 @@ def maps_info(view: StudyView) -> MapsInfo | None:
     if not points:
         return None
     kept = [point for point in spread(points, view.knee(seeds)) if point in points]
-    maps = tuple(FrontMap(point.label, _note(view, point, seeds), schedule_map(point.schedule)) for point in kept)
+
+    def note(point: Point) -> str:
+        return ", ".join([*(["knee"] if point is view.knee(seeds) else []), *view.gains(point, seeds)])
+
+    maps = tuple(FrontMap(point.label, note(point), schedule_map(point.schedule)) for point in kept)
     return MapsInfo(
         maps,
         num_steps=max(len(each.map.steps) for each in maps),
@@ -167,13 +171,6 @@ def spread(points: list[Point], always: Point | None) -> list[Point]:
         inner = kept - {0, len(points) - 1}
         kept = kept - {min(inner, key=lambda each: abs(each - index))} | {index}
     return [points[index] for index in sorted(kept)]
-
-
-def _note(view: StudyView, point: Point, seeds: Seeds) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, seeds)
-    parts = [f"{speedup.value:.2f} ×"] if speedup and seeds == "final" else []
-    parts += [view.standard.brief(excess)] if excess is not None else []
-    return ", ".join(["knee", *parts] if point is view.knee(seeds) else parts)
 
 
 def draw_maps(info: MapsInfo, width: float = 8.0, columns: int = 4) -> Figure:

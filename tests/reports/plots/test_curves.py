@@ -111,7 +111,7 @@ def test_progress_ends_at_the_views_hypervolume(view: StudyView) -> None:
 def test_the_prediction_error_is_a_median_of_ratios(view: StudyView) -> None:
     info = curves.prediction_info(view)
     assert info is not None
-    pairs = [(p.predicted_seconds, p.throughput.median_seconds) for p in view.points if p.throughput]
+    pairs = [(p.predicted_seconds, p.throughput.median) for p in view.points if p.throughput]
     assert info.median_error == pytest.approx(
         median(abs((predicted or 0) / measured - 1) for predicted, measured in pairs)
     )
