@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..plots.style import look
+from ..plots.style import family_look
 from ..view.interval import Interval, per_second, places, spelled_number
 from ..view.standard import QualityKind
 from ..view.view import Point, Seeds, StudyView
@@ -78,7 +78,7 @@ def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: s
     return [
         TableRow(
             f"{prefix}-{index}",
-            look(points[index].family).color,
+            family_look(points[index].family).color,
             points[index] in front,
             _badges(view, points[index], seeds),
             tuple(_cells(view, points[index], seeds)),

@@ -16,13 +16,11 @@ from .style import (
     HAIRLINE,
     MUTED,
     PALETTE,
+    drawing,
     faint_grid,
+    family_look,
     logarithmic,
-    look,
-    new_figure,
     padded,
-    paper_style,
-    settle_layout,
     tick_text,
 )
 
@@ -71,8 +69,7 @@ def prediction_info(view: StudyView) -> PredictionInfo | None:
 
 def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -> Figure:
     """Hypervolume over images; the dots are evaluations that moved the front."""
-    with paper_style():
-        figure = new_figure(width, height)
+    with drawing(width, height) as figure:
         axes = figure.add_subplot()
         costs = [0.0, *(entry.cost for entry in info.entries)]
         areas = [0.0, *(entry.hypervolume for entry in info.entries)]
@@ -82,23 +79,18 @@ def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -
         axes.axhline(info.baselines, color=BLUE, linewidth=0.9, linestyle=(0, (5, 3)))
         note = axes.annotate("all baselines alone", (0, info.baselines), (3, 2), textcoords="offset points")
         note.set(color=BLUE, fontsize=7.5, va="bottom")
-        axes.set(
-            xlabel="images sampled by the search",
-            ylabel="hypervolume, distance × images/s",
-            xlim=(0, None),
-            ylim=(0, None),
-        )
+        axes.set(xlabel="images sampled by the search", xlim=(0, None))
+        axes.set(ylabel="hypervolume, distance × images/s", ylim=(0, None))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(FuncFormatter(tick_text))
         faint_grid(axes)
-        return settle_layout(figure)
+    return figure
 
 
 def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.1) -> Figure:
     """Predicted against measured seconds on the diagonal's band of ± 5 %."""
-    with paper_style():
-        figure = new_figure(width, height)
+    with drawing(width, height) as figure:
         axes = figure.add_subplot()
         low, high = padded([seconds for _, *pair in info.pairs for seconds in pair])
         for which in ("x", "y"):
@@ -108,7 +100,7 @@ def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.
             [low, high], [low * 0.95, high * 0.95], [low * 1.05, high * 1.05], color=HAIRLINE, alpha=0.6, linewidth=0
         )
         for family, predicted, measured in info.pairs:
-            style = look(family)
+            style = family_look(family)
             axes.plot(
                 measured, predicted, style.marker, color=PALETTE[style.color], markersize=style.size * 0.7, alpha=0.85
             )
@@ -116,7 +108,7 @@ def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.
         note = f"median error {info.median_error:.1%}\nband: ± 5 %"
         axes.annotate(note, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)
         faint_grid(axes)
-        return settle_layout(figure)
+    return figure
 
 
 FIGURES = (

@@ -28,15 +28,14 @@ from .style import (
     PALETTE,
     PAPER,
     TRIAL,
+    drawing,
     faint_grid,
+    family_look,
     half_logarithmic,
     logarithmic,
-    look,
-    new_figure,
     padded,
     paper_style,
     round_ticks,
-    settle_layout,
 )
 
 
@@ -118,8 +117,7 @@ def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figu
 
     `width` and `height` are in inches; a narrow figure leaves out the labels that find no room.
     """
-    with paper_style():
-        figure = new_figure(width, height)
+    with drawing(width, height) as figure:
         axes = figure.add_subplot()
         _scale(axes, info)
         _draw_lines(axes, info)
@@ -127,9 +125,9 @@ def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figu
             _draw_marks(axes, [info.marks[member] for member in members], f"{MARKS}{index}")
         _draw_knee_and_gap(axes, info)
         _draw_legend(figure, info, columns=max(2, int(width / 1.75)))
-        settle_layout(figure)
+    with paper_style():
         draw_names(axes, info)
-        return figure
+    return figure
 
 
 def _scale(axes: Axes, info: FrontInfo) -> None:
@@ -184,7 +182,7 @@ def _draw_lines(axes: Axes, info: FrontInfo) -> None:
 
 def _draw_marks(axes: Axes, marks: Sequence[Mark], name: str) -> None:
     """Draws marks that look the same in one piece, called `name` in an SVG; its markers stand in their order."""
-    first, style = marks[0], look(marks[0].family)
+    first, style = marks[0], family_look(marks[0].family)
     faint = first.is_faint
     color = MUTED if faint else PALETTE[style.color]
     drawn = axes.errorbar(

@@ -12,7 +12,7 @@ from exeunt.reports.plots.figures import Drawn, figures, report_figures
 from exeunt.reports.plots.front import draw_front
 from exeunt.reports.plots.front_info import front_info
 from exeunt.reports.plots.maps import MOST_MAPS, depth_info, maps_info
-from exeunt.reports.plots.style import PALETTE, THEME, inline_svg, look, pdf, png, round_ticks
+from exeunt.reports.plots.style import PALETTE, THEME, family_look, inline_svg, pdf, png, round_ticks
 from exeunt.reports.view.interval import Interval, spelled_number
 from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import StudyView
@@ -146,7 +146,7 @@ def test_files_are_what_they_say_and_equal_figures_are_equal_files(drawn: Mappin
 
 
 def test_every_family_has_a_colour_of_the_palette_and_a_look_of_its_own() -> None:
-    looks = [look(name) for name in ("", "another", *FAMILIES)]
+    looks = [family_look(name) for name in ("", "another", *FAMILIES)]
     assert {each.color for each in looks} <= PALETTE.keys()
     for told_apart in ("label", "color", "marker"):
         assert len({getattr(each, told_apart) for each in looks}) == len(looks)
