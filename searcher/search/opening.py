@@ -14,8 +14,8 @@ import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
 from ...reports.uncollected import uncollected
-from ...studies.database.engine import optuna_storage
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
+from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
@@ -34,7 +34,7 @@ from ..spaces.registry import make_space
 from .budget import BudgetMeter
 from .device_check import DeviceCheck
 from .peers import Peers
-from .proposer import Proposer, open_study
+from .proposer import Proposer, optuna_study
 from .session import NoTimingWorker, Session
 
 
@@ -170,7 +170,7 @@ def _session(
 ) -> Session:
     """Puts the parts together, and takes in what the study has."""
     name = study_setup.config.name
-    study = open_study(optuna_storage(store.engine), name)
+    study = optuna_study(optuna_storage(store.engine), name)
     keeper = TrialKeeper(store, study, worker)
     peers = Peers(store, name, worker, keeper)
     peers.look(now=True)

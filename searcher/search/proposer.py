@@ -69,7 +69,7 @@ class Proposal:
     schedule: Schedule
 
 
-def open_study(storage: BaseStorage, name: str) -> optuna.Study:
+def optuna_study(storage: BaseStorage, name: str) -> optuna.Study:
     """Optuna's study of that name, made if it is not there."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
@@ -84,7 +84,7 @@ class Proposer:
     """One study's dialogue with Optuna.
 
     Args:
-        study: see `open_study`.
+        study: see `optuna_study`.
         space: what parameters mean.
         sampler: a name in `SAMPLERS`.
         seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not

@@ -11,10 +11,10 @@ from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_ev
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.searcher.search.promotion import WORST_EXCESS
-from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, Values, open_study
+from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, Values, optuna_study
 from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.registry import make_space
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Connection, event
@@ -27,7 +27,7 @@ COUNTS = "SELECT (SELECT count(*) FROM trial_params), (SELECT count(*) FROM tria
 
 def proposer(storage=None, sampler: str = "random", seed: int = 0) -> Proposer:
     space = make_space("mixed", FRAME)
-    study = open_study(storage or optuna.storages.InMemoryStorage(), "study")
+    study = optuna_study(storage or optuna.storages.InMemoryStorage(), "study")
     return Proposer(study, space, sampler, seed, own=lambda trial: None)
 
 
@@ -62,7 +62,7 @@ def test_a_resumed_study_proposes_anew():
 def test_every_trial_is_noted_as_its_workers():
     owned: list[int] = []
     space = make_space("mixed", FRAME)
-    study = open_study(optuna.storages.InMemoryStorage(), "study")
+    study = optuna_study(optuna.storages.InMemoryStorage(), "study")
     asking = Proposer(study, space, "random", 0, own=lambda trial: owned.append(trial.number))
     assert [asking.ask().number, asking.ask().number] == owned == [0, 1]
 
@@ -80,7 +80,7 @@ def test_a_proposal_is_stored_at_once(tmp_path: Path, sampler: str):
 
     with open_store(f"sqlite:///{file}") as store:
         storage = optuna_storage(store.engine)
-        study = open_study(storage, "study")
+        study = optuna_study(storage, "study")
         space = make_space("mixed", FRAME)
         asking = Proposer(study, space, sampler, 0, own=lambda trial: trial.set_user_attr("owner", "me"))
         event.listen(storage.engine, "commit", look)
@@ -140,7 +140,7 @@ def reached(network: ClosedFormNetwork, sampler: str, seed: int, *, constrained:
     """The exact hypervolume within the worst excess distance after some trials, for a full schedule of 8 steps."""
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
     worst, cost = WORST_EXCESS * network.exact_frechet(full), block_evaluations(full)
-    study = open_study(optuna.storages.InMemoryStorage(), "study")
+    study = optuna_study(optuna.storages.InMemoryStorage(), "study")
     asking = Proposer(study, make_space("mixed", FullSchedule(full, "log-snr")), sampler, seed, own=lambda trial: None)
     asking.warm_start()
     if constrained:
