@@ -20,7 +20,7 @@ from ...backends.errors import InputError, StorageError
 from . import passwords
 from .errors import database_label
 from .migrations import CURRENT
-from .optuna.storage import create_optuna_tables
+from .optuna.backend import create_optuna_tables
 from .tables import METADATA, VERSION_TABLE
 from .transactions import postgresql_arguments, reading, writing
 
