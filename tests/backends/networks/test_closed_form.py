@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.errors import InputError
+from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks.closed_form import Mixture, shares
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.plan import Call, Run, Skip
@@ -113,11 +114,11 @@ def test_exit_depth_has_the_known_error(time: float) -> None:
     network = load_network("closed-form", components=3, dtype=torch.float64)
     x = torch.randn(5, *network.sample_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     times, labels = torch.full((5,), time, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 3])
-    exact = network.evaluate(x, times, labels, None, [])
+    exact = network.evaluate(NetworkInput(x, times, labels), None, [])
     errors = []
     for depth in range(9):
         spans = [op for op in (Run(0, depth), Skip(depth, 8)) if op.start < op.stop]
-        found = network.evaluate(x, times, labels, Call(("conditional",), tuple(spans), ()), [])
+        found = network.evaluate(NetworkInput(x, times, labels), Call(("conditional",), tuple(spans), ()), [])
         left = 1 - shares(8, time / 999)[:depth].sum()
         assert torch.allclose(found, (1 - left) * exact, atol=1e-12)
         errors.append(float((found - exact).abs().max()))
@@ -144,7 +145,9 @@ def test_prediction_is_the_score_by_finite_differences(prediction: str, time: fl
         data = (x - point.sigma * epsilon) / point.alpha
         wanted = {"epsilon": epsilon, "sample": data, "v": point.alpha * epsilon - point.sigma * data}[prediction]
         given = torch.from_numpy(x).reshape(1, *network.sample_shape)
-        found = network.evaluate(given, torch.tensor([time], dtype=torch.float64), torch.tensor([label]), None, [])
+        found = network.evaluate(
+            NetworkInput(given, torch.tensor([time], dtype=torch.float64), torch.tensor([label])), None, []
+        )
         assert found.flatten().numpy() == pytest.approx(wanted, abs=1e-6 / point.alpha)
 
 
