@@ -35,10 +35,6 @@ class Graph:
     ops: tuple[Op, ...]
     num_reads: int
 
-    @property
-    def num_stores(self) -> int:
-        return sum(isinstance(op, Run) and op.store is not None for op in self.ops)
-
 
 def graph_of(network: int, call: Call) -> Graph:
     """The graph that makes a call: two calls that differ in slots, weights and branches alone have the same."""
