@@ -146,6 +146,12 @@ def network_class(name: str) -> Any:
         module, _, attribute = NETWORKS[name].home.partition(":")
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
     if ":" in name:
-        return own_class(name, Network)
+        found = own_class(name, Network)
+        if "time" in signature(found.evaluate).parameters:
+            raise InputError(
+                f"network: `{found.__name__}.evaluate` must take (self, inputs, call, slots), but takes "
+                f"{signature(found.evaluate)}. Read x, time, conditions and guidance from `inputs`."
+            )
+        return found
     hint = nearest(name, NETWORKS, f"Known: {', '.join(NETWORKS)}; or give FILE.py:Class.")
     raise InputError(f"network: `{name}` is not known. {hint}")

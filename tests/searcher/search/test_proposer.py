@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exact_outcome import exact_frechet
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
@@ -143,7 +144,7 @@ def reached(
 ) -> float:
     """The exact hypervolume within the worst excess distance after some trials, for a full schedule of 8 steps."""
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
-    worst, cost = WORST_EXCESS * network.exact_frechet(full), block_evaluations(full)
+    worst, cost = WORST_EXCESS * exact_frechet(network, full), block_evaluations(full)
     study, space = optuna_study(storage, f"{seed} {constrained}"), make_space("mixed", FullSchedule(full, "log-snr"))
     asking = Proposer(study, storage, space, sampler, seed, own=lambda trial: None)
     asking.warm_start()
@@ -155,7 +156,7 @@ def reached(
     scores: list[Score] = []
     for _ in range(trials):
         proposal = asking.ask()
-        score = Score(network.exact_frechet(proposal.schedule), cost / block_evaluations(proposal.schedule))
+        score = Score(exact_frechet(network, proposal.schedule), cost / block_evaluations(proposal.schedule))
         asking.tell(proposal.number, Values(score.quality, score.speed, score.quality / worst - 1))
         scores.append(score)
     return hypervolume(scores, Score(worst, 1.0)) / worst
