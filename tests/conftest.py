@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import lines  # first: it looks at what is imported after it
 import postgres
 import processes
 import pytest
@@ -14,6 +15,11 @@ from sqlalchemy import make_url
 
 # Each process takes one file after the other: those that take longest come first, so that the end is shared.
 LONGEST = ("test_resume", "test_hf", "test_conformance", "test_docs", "test_artifacts", "test_apply_hooks")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if lines.PLUGIN:
+        config.pluginmanager.register(lines.PLUGIN, "lines")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
