@@ -3,12 +3,14 @@
 What `exeunt optimize` and `exeunt resume` do with a study: here in one process, in several, or by others.
 """
 
+from __future__ import annotations
+
 import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -19,7 +21,6 @@ from ...backends.schedule import block_evaluations
 from ...reports.report import write_report
 from ...reports.terminal import TABLE_WIDTH, show_front
 from ...reports.view.interval import per_second
-from ...reports.view.loading import load_view
 from ...reports.view.view import StudyView
 from ...studies.config.budget import Budget, parse_budget
 from ...studies.config.reading import override, refuse_difference
@@ -28,12 +29,6 @@ from ...studies.database.urls import is_default, storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.find import only_study, stored_config
 from ...studies.store.store import open_store
-from ...studies.workers.status import read_status
-from .. import runner
-from ..measuring.setup import load_frames, load_setup, resolve_device
-from ..search.estimate import BudgetEstimate, estimate_budget, statement
-from ..search.loop import ladder
-from ..workers.launch import prepare, work_together
 from .flags.database import budget_flag, json_flag, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement
@@ -49,6 +44,9 @@ from .flags.study import (
 )
 from .report import sampled
 
+if TYPE_CHECKING:
+    from ..search.estimate import BudgetEstimate
+
 
 def go_on(
     config: StudyConfig,
@@ -61,6 +59,8 @@ def go_on(
     engine: Engine,
 ) -> None:
     """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
+    from ...studies.workers.status import read_status
+
     stands = read_status(url, config.name)
     if config.run.budget != stored.run.budget:
         run_study(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
@@ -109,6 +109,9 @@ def work_in_process(
     telling: OutputOptions,
 ) -> StudyView:
     """Does it in this process."""
+    from .. import runner
+    from ..search.estimate import statement
+
     with telling.watch() as watch, interruptible() as interruption:
         return runner.optimize(
             config,
@@ -132,6 +135,9 @@ def work_in_processes(
     telling: OutputOptions,
 ) -> StudyView:
     """Does it in several processes, wherever the engine has them."""
+    from ...reports.view.loading import load_view
+    from ..workers.launch import work_together
+
     if telling.metrics is not None and engine.is_here:
         telling.metrics.require_free(engine.workers or 1)
     with engine.hands(config, url) as hands, telling.shown() as watch, interruptible() as interruption:
@@ -157,6 +163,9 @@ def leave_to_others(
     config: StudyConfig, url: str, proposals: Sequence[Path], budget: Budget | None, as_json: bool
 ) -> None:
     """Makes the study, or gives it a budget, and says how workers come to it."""
+    from ..search.estimate import statement
+    from ..workers.launch import prepare
+
     where = prepare(
         config,
         url,
@@ -174,6 +183,8 @@ def leave_to_others(
 
 def show_finished(url: str, config: StudyConfig, as_json: bool) -> None:
     """Prints the front of a study that has nothing left to do."""
+    from ...reports.view.loading import load_view
+
     click.echo(f"Study `{config.name}` is finished: its budget of {config.run.budget} is spent.", err=as_json)
     with open_store(url, read_only=True) as store:
         view = load_view(store, config.name)
@@ -231,6 +242,8 @@ def optimize_command(
       exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --device cuda --workers 8
       exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --engine ray --address auto
     """
+    from ..measuring.setup import resolve_device
+
     url = storage_url(storage)
     config = study_config(given, config_file, assignments)
     config = resolve_device(config) if dry_run else engine.resolve(config, names_device=bool(given["device"]))
@@ -297,6 +310,9 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
       exeunt baselines
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
+    from ..measuring.setup import load_frames, resolve_device
+    from ..search.loop import ladder
+
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     rows = [
         {
@@ -320,6 +336,9 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
 
 def try_out(config: StudyConfig, as_json: bool) -> None:
     """Says what would be done and what the budget buys, and touches no database."""
+    from ..measuring.setup import load_setup
+    from ..search.estimate import estimate_budget, statement
+
     study_setup = load_setup(config)
     click.echo(statement(study_setup), err=as_json)
     show_estimate(estimate_budget(study_setup, parse_budget(config.run.budget)), config, as_json)

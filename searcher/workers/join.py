@@ -8,8 +8,8 @@ import optuna
 from ...studies.config.budget import parse_budget
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
-from ...studies.database.engine import optuna_storage
 from ...studies.database.foreign import corrupt_rows
+from ...studies.database.optuna.storage import optuna_storage
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state
