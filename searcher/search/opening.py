@@ -14,8 +14,8 @@ import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
 from ...reports.uncollected import uncollected
-from ...studies.database.engine import optuna_storage
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
+from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store

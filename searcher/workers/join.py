@@ -6,8 +6,8 @@ from typing import Any
 import optuna
 
 from ...studies.config.reading import override
-from ...studies.database.engine import optuna_storage
 from ...studies.database.foreign import corrupt_rows
+from ...studies.database.optuna.storage import optuna_storage
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from exeunt.searcher.cli.dashboard import REFUSED
 from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from optuna.exceptions import StorageInternalError
 

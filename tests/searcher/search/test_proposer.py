@@ -14,7 +14,7 @@ from exeunt.searcher.search.promotion import WORST_EXCESS
 from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, Values, optuna_study
 from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.registry import make_space
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Connection, event

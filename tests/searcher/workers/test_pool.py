@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.workers.pool import environments
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers.status import read_status
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import optuna
 import pytest
 from at_once import at_once
-from exeunt.studies.database.engine import open_engine, optuna_storage
-from exeunt.studies.database.optuna.storage import add_once, together
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.optuna.storage import add_once, optuna_storage, together
 from exeunt.studies.database.optuna.writing import Changes, Ending, Parameter, store_changes
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
