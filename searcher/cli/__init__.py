@@ -10,6 +10,6 @@ optimize   `exeunt optimize`, `exeunt resume` and `exeunt baselines`.
 report     `exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database.
 schedule   `exeunt schedule`: show, validate and convert schedule files. Only `full`, which loads a checkpoint, costs …
 status     `exeunt status`: what a database holds, read without changing anything.
-study      `exeunt study`: the studies of a database as wholes.
+study      `exeunt study`: the studies of a database as wholes, orders to their workers, and what no study refers …
 worker     `exeunt worker`: one more worker for a study, on this machine or any other.
 """

@@ -1,8 +1,6 @@
 """`exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.
 
-`exeunt schedule full`: the schedule of a checkpoint that leaves nothing out, for foreign files to be put on.
-
-Schedules as ONNX folders from the command line: the network is loaded, and each graph is told as it is made.
+Beside them what else loads one network: `exeunt schedule full`, and schedules as ONNX folders.
 """
 
 from __future__ import annotations
@@ -178,8 +176,8 @@ def evaluate_command(
 
 def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
     """The figures as JSON has them."""
-    quality, shown = found.quality, _shown(found)
-    noise = found.standard.noise
+    quality, shown, standard = found.quality, _shown(found), found.standard
+    excess = _excess(found)
     return {
         "schedule": str(file),
         "digest": found.schedule_digest,
@@ -189,23 +187,18 @@ def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
         "value": shown.value,
         "interval": list(shown.ends),
         "level": quality.level,
-        "floor": quality.floor if found.standard.kind == "reference" else None,
-        "excess": _excess(found),
-        "noise": noise.value if noise else None,
-        "of_noise": found.standard.relative(_excess(found) or 0.0, 0.0) if noise else None,
+        "floor": quality.floor if standard.kind == "reference" else None,
+        "excess": excess,
+        "noise": standard.noise.value if standard.noise else None,
+        "of_noise": standard.relative(excess or 0.0, 0.0) if standard.noise else None,
         **asdict(found.speed),
-        "full_steps": found.full_steps,
-        "device": found.device,
-        "dtype": found.dtype,
-        "executor": found.executor,
-        "text_seconds": found.text_seconds,
+        **{key: getattr(found, key) for key in ("full_steps", "device", "dtype", "executor", "text_seconds")},
     }
 
 
 def _shown(found: Evaluation) -> Interval:
     """The value with the sign that people know."""
-    quality = found.quality
-    return found.standard.shown(Interval(quality.value, quality.lower, quality.upper))
+    return found.standard.shown(Interval(found.quality.value, found.quality.lower, found.quality.upper))
 
 
 def _excess(found: Evaluation) -> float | None:
@@ -225,31 +218,24 @@ def _beside(found: Evaluation) -> str:
     return part if standard.kind == "baseline" else f", {excess:.4g} worse than the full schedule's{part}"
 
 
-def _with_text(found: Evaluation) -> str:
-    """Images a second with each image's prompt encoded, in brackets."""
-    if found.text_seconds is None:
-        return ""
-    whole = 1 / (1 / found.speed.images_per_second + found.text_seconds)
-    return f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
-
-
 def evaluation_text(file: Path, found: Evaluation) -> str:
-    """The figures a line each, with what they hold for."""
-    quality, speed = found.quality, found.speed
+    """The figures, one line each, with the conditions under which they hold."""
+    quality, speed, shown = found.quality, found.speed, _shown(found)
     slow, fast = speed.speedup_interval
-    shown = _shown(found)
-    return "\n".join(
-        (
-            f"{file} on {found.weights}",
-            f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
-            f"({quality.num_images} images)",
-            f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{_with_text(found)}, "
-            f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps",
-            f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
-            f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",
-            f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
-            f"{found.dtype}, {found.executor}, {found.device}",
-        )
+    with_text = ""
+    if found.text_seconds is not None:
+        whole = 1 / (1 / speed.images_per_second + found.text_seconds)
+        with_text = f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
+    return (
+        f"{file} on {found.weights}\n"
+        f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
+        f"({quality.num_images} images)\n"
+        f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{with_text}, "
+        f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps\n"
+        f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
+        f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image\n"
+        f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
+        f"{found.dtype}, {found.executor}, {found.device}"
     )
 
 

@@ -69,20 +69,16 @@ def show_command(file: str, png: str | None, pdf: str | None, as_json: bool) -> 
       exeunt schedule show fast.schedule.json --png fast.png
     """
     shown = schedules.load(file)
-    for path, kind in ((png, "png"), (pdf, "pdf")):
-        if path is not None:
-            _draw(shown, Path(path), kind)
+    if png is not None or pdf is not None:
+        from ...reports.plots import maps, style  # matplotlib takes a second to import
+
+        for path, as_kind in ((png, style.png), (pdf, style.pdf)):
+            if path is not None:
+                _write(Path(path), as_kind(maps.draw(schedule_map(shown))))
     if as_json:
         click.echo(json.dumps(_description(shown), indent=2))
     else:
         Console(highlight=False).print(terminal(schedule_map(shown)), soft_wrap=True)
-
-
-def _draw(shown: Schedule, path: Path, kind: str) -> None:
-    from ...reports.plots import maps, style  # matplotlib takes a second to import
-
-    picture = maps.draw(schedule_map(shown))
-    _write(path, style.png(picture) if kind == "png" else style.pdf(picture))
 
 
 def _description(shown: Schedule) -> dict[str, Any]:
@@ -115,9 +111,12 @@ def validate_command(files: tuple[str, ...], as_json: bool) -> None:
     results = [_validated(file) for file in files]
     if as_json:
         click.echo(json.dumps(results, indent=2))
-    else:
-        for result in results:
-            click.echo(printable(_verdict(result)), err=not result["valid"])
+    for result in () if as_json else results:
+        if result["valid"]:
+            size = f"{result['num_steps']} steps, {result['block_evaluations']} block evaluations"
+            click.echo(printable(f"{result['file']}: valid, {size}, digest {result['digest'][:12]}"))
+        else:
+            click.echo(printable(f"Error: {result['message']}"), err=True)
     if not all(result["valid"] for result in results):
         raise click.exceptions.Exit(ScheduleError.exit_code)
 
@@ -129,13 +128,6 @@ def _validated(file: str) -> dict[str, Any]:
         return {"file": file, "valid": False, "identifier": error.identifier, "message": str(error)}
     size = {"num_steps": read.num_steps, "block_evaluations": schedules.block_evaluations(read)}
     return {"file": file, "valid": True, "digest": read.digest, **size}
-
-
-def _verdict(result: dict[str, Any]) -> str:
-    if not result["valid"]:
-        return f"Error: {result['message']}"
-    size = f"{result['num_steps']} steps, {result['block_evaluations']} block evaluations"
-    return f"{result['file']}: valid, {size}, digest {result['digest'][:12]}"
 
 
 @schedule.command()
@@ -243,7 +235,7 @@ def _read(source: str, name: str | None, base: Schedule | None) -> tuple[str, Sc
     """The format's name and the schedule of a file, or of numbers in place of one. Errors start with the file."""
     text = _text(source)
     try:
-        name = name or _guess(source, text, base)
+        name = name or ("schedule" if source.endswith(schedules.SUFFIX) else sniff(text, base))
         reader = find_format(name, "--from").read
         if reader is None:
             raise InputError(f"--from: {name} files are only written. Convert from the schedule they were made of.")
@@ -252,10 +244,6 @@ def _read(source: str, name: str | None, base: Schedule | None) -> tuple[str, Sc
         raise ScheduleError(error.identifier, f"{_shown(source)}: {error}") from None
     except InputError as error:
         raise InputError(f"{_shown(source)}: {error}") from None
-
-
-def _guess(source: str, text: str, base: Schedule | None) -> str:
-    return "schedule" if source.endswith(schedules.SUFFIX) else sniff(text, base)
 
 
 def _shown(source: str) -> str:
