@@ -29,8 +29,8 @@ WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]
 ADDRESS = "127.0.0.1"
 OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
 READING = frozenset({"GET", "HEAD"})
-REFUSED = "This dashboard only shows. Use `exeunt study` to delete, copy, pause or stop studies."
-ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost alone."
+REFUSED = "This dashboard is read-only. Use `exeunt study` to delete, copy, pause or stop studies."
+ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost only."
 
 
 class ReadOnly:
@@ -119,10 +119,10 @@ class _FirstLine(logging.Formatter):
 
 
 NOTE = """\
-It shows what Optuna knows: trials, parameters, and both objectives on search seeds. It knows neither throughput with
-intervals nor final images (`exeunt report`), nor baselines that the search's space can't express, nor who has claimed
-what (`exeunt status --watch`), and its front is that of the search. It can't change anything. Whoever is logged in on
-this machine can read it. Ctrl-C ends it."""
+It shows what Optuna knows: trials, parameters, and both objectives on search seeds; its front is that of the search.
+It does not show throughput with intervals and final images (`exeunt report`), baselines that the search's space can't
+express, or which worker measures what (`exeunt status --watch`). It can't change anything. Everybody who is logged in
+on this machine can read it. Ctrl-C ends it."""
 
 
 @click.command()
@@ -133,10 +133,10 @@ this machine can read it. Ctrl-C ends it."""
     default=8080,
     show_default=True,
     metavar="PORT",
-    help=f"Of {ADDRESS}; 0 takes a free one.",
+    help=f"Port of {ADDRESS}; 0 takes a free one.",
 )
 def dashboard(storage: str, port: int) -> None:
-    """Show a database's searches in optuna-dashboard, on this machine alone and read-only.
+    """Show a database's searches in optuna-dashboard, read-only and on this machine only.
 
     It needs `pip install 'exeunt[dashboard]'`, and runs until Ctrl-C. From another machine, forward the port:
     `ssh -L 8080:127.0.0.1:8080 HOST`.

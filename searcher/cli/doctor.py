@@ -87,14 +87,14 @@ GROUPS_SHOWN = 40
 
 @click.command()
 @flags(NETWORK_FLAGS)
-@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is.")
+@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available.")
 @json_flag
 def doctor(device: str, as_json: bool, **given: Any) -> None:
-    """Say what is installed, what a checkpoint holds, or whether a network keeps its promises.
+    """Show what is installed, what a checkpoint holds, or whether a network keeps its promises.
 
-    With --checkpoint it lists what is inside and what it is taken for, reading names and shapes alone. With --network
-    it loads the network and runs the conformance suite on it. The exit code is 1 where a promise is broken, and 2 where
-    a checkpoint can't be loaded.
+    With --checkpoint it lists the content and what it is taken for, reading only names and shapes. With --network it
+    loads the network and runs the conformance suite on it. The exit code is 1 if a promise is broken, and 2 if a
+    checkpoint can't be loaded.
 
     \b
     Examples:

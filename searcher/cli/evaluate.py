@@ -49,12 +49,19 @@ schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 @click.command("sample")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS)
-@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="How many.")
 @click.option(
-    "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index to begin."
+    "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index of the first image."
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("samples.png"), show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("samples.png"),
+    show_default=True,
+    help="Where to write.",
+)
 @json_flag
 def sample_command(
     schedule: Path, num_images: int, first_image: int, seed: int, output: Path, as_json: bool, **given: Any
@@ -146,8 +153,10 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 @click.command("evaluate")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, CONFIG_FLAGS)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
-@click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@click.option(
+    "--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Repeats of each timing."
+)
 @json_flag
 def evaluate_command(
     schedule: Path,
@@ -241,12 +250,11 @@ def evaluation_text(file: Path, found: Evaluation) -> str:
 
 @click.command()
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where it goes.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write.")
 def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
     """Write the full schedule of a checkpoint: every block at every step.
 
-    It has what the files of other runtimes leave out (solver, times, guidance), so it is what
-    `exeunt schedule convert --base` takes.
+    Files of other runtimes lack solver, times and guidance: `exeunt schedule convert --base` takes them from this one.
 
     \b
     Examples:

@@ -130,9 +130,9 @@ def leave_to_others(request: StudyRequest, as_json: bool, telling: OutputOptions
 artifacts_flag = click.option(
     "--artifacts",
     metavar="URL|FOLDER",
-    help="Where features and files go: a folder, or s3://…; default: beside SQLite's file, or EXEUNT_ARTIFACTS.",
+    help="Place for features and files: a folder, or s3://…. Default: EXEUNT_ARTIFACTS, or beside SQLite's file.",
 )
-report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
+report_flag = click.option("--report", metavar="FOLDER", help="Folder of the report, or none. Default: exeunt-report.")
 
 
 @click.command("optimize")
@@ -166,7 +166,7 @@ def optimize_command(
 ) -> None:
     """Search schedules for a checkpoint on this machine, measure them, and show the front.
 
-    With no arguments it searches the bundled checkpoint for four minutes. Run again with the same arguments, an
+    With no arguments it searches the bundled checkpoint for four minutes. Run it again with the same arguments: an
     interrupted search goes on, and a finished one shows its front and how to spend more.
 
     \b
@@ -215,7 +215,7 @@ def resume(
 ) -> None:
     """Go on with a study from its database, with its own settings.
 
-    Without --budget it spends what the interrupted search had left. With one it searches on from where it is.
+    Without --budget it spends what the interrupted search had left. With --budget it searches further.
 
     \b
     Examples:

@@ -30,13 +30,13 @@ LAST_ERRORS = 5
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two looks of --watch.",
+    help="Time between two looks of --watch.",
 )
 def status(storage: str, study: str | None, as_json: bool, watch: bool, interval: float) -> None:
-    """Say what a database holds: schedules, trials, images, front, errors.
+    """Show what a database holds: schedules, trials, images, front, errors.
 
-    With --watch it also says who works, how many trials an hour come, and what is left of the budget. With --json as
-    well, each look is one line of JSON for each study.
+    With --watch it also shows the workers, how many trials an hour they measure, and what is left of the budget. With
+    --json as well, each look is one line of JSON for each study.
 
     \b
     Examples:

@@ -57,7 +57,7 @@ def confirm(question: str, yes: bool, as_json: bool) -> None:
 
 @click.group()
 def study() -> None:
-    """List, copy, delete, back up, pause or stop studies, and remove what no study needs."""
+    """List, copy, delete, back up, pause or stop studies, and remove what none needs."""
 
 
 def _add_order(order: Literal["pause", "stop", "unpause"], summary: str, said: str) -> None:

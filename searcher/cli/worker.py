@@ -13,13 +13,17 @@ from .flags.output import OutputOptions, output_options, print_statement
 @click.command()
 @storage_flag
 @study_flag
-@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N, where this worker's is not the study's.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N, if it differs from the study's.")
 @click.option(
-    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Where a file is here: checkpoint.path=/data/x.pt."
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A path that differs here: checkpoint.path=/data/x.pt.",
 )
-@click.option("--target", is_flag=True, help="Time the study on this device, unless a worker lives on its target.")
+@click.option("--target", is_flag=True, help="Time the study on this device, unless a worker is alive on its target.")
 @click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")
-@click.option("--artifacts", metavar="URL|FOLDER", help="Where the study's files are, seen from here.")
+@click.option("--artifacts", metavar="URL|FOLDER", help="Where this machine finds the study's files.")
 @output_options
 def worker(
     storage: str,
@@ -31,11 +35,11 @@ def worker(
     artifacts: str | None,
     telling: OutputOptions,
 ) -> None:
-    """Work on a study that is there, beside all its other workers, until its budget is spent.
+    """Work on an existing study, beside its other workers, until its budget is spent.
 
-    Start as many as there are devices, on any machine that reaches the database; each ends by itself. Exit codes: 0 the
-    study is finished or was stopped, 2 something here is not what the study measures with, 70 this device is broken,
-    75 interrupted or storage out of reach: the same command goes on.
+    Start one for each device, on any machine that reaches the database. Each ends by itself. Exit codes: 0 the study is
+    finished or was stopped; 2 something here differs from what the study measures with; 70 this device is broken;
+    75 interrupted, or storage out of reach: run the same command again.
 
     \b
     Examples:
@@ -62,5 +66,5 @@ def worker(
                 announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
             )
         except Stopped as error:
-            # Whoever starts workers again when they were interrupted must not do so here.
+            # What starts interrupted workers again must not do so here.
             watch.say(str(error))
