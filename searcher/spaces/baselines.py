@@ -14,6 +14,7 @@ from typing import TypeVar
 from ...backends.errors import InputError
 from ...backends.formats.ase import from_ase
 from ...backends.schedule import REUSE, Schedule
+from ...studies.config.families import FAMILIES
 from .frame import FullSchedule
 from .rows import exit_row, exit_rows, with_rows
 
@@ -22,8 +23,6 @@ _T = TypeVar("_T")
 # Moon et al. 2024 (arXiv 2408.05927): blocks of 28 for t in [0, 100), [100, 200), …; the only one that was published.
 PUBLISHED_STAIRCASE = (28, 28, 24, 24, 20, 20, 16, 16, 12, 12)
 PUBLISHED_BLOCKS = 28
-
-FAMILIES = ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse")
 
 
 @dataclass(frozen=True)

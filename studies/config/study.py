@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ...backends.errors import InputError
 from ..artifacts.base import artifacts_url
 from .budget import budget_text
+from .families import FAMILIES
 from .rules import (
     Section,
     any_of,
@@ -192,7 +193,7 @@ class SearchConfig(Section):
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
     space: str = setting("mixed", name, "the space of schedules, by its registered name")
     baselines: tuple[str, ...] = setting(
-        ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse"),
+        tuple(FAMILIES),
         many(name, at_least=1),
         "families of schedules that need no search, measured beside it",
     )

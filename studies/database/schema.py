@@ -85,7 +85,7 @@ def ensure_tables(engine: Engine) -> None:
             if inspect_tables(connection).version == 0:
                 METADATA.create_all(connection)
                 stamp(connection)
-        from .optuna.storage import create_optuna_tables
+        from .optuna.backend import create_optuna_tables
 
         create_optuna_tables(engine)
 

@@ -5,8 +5,9 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.formats.ase import to_ase
 from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, validate
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.spaces.baselines import FAMILIES, Baseline, list_baselines, select
+from exeunt.searcher.spaces.baselines import Baseline, list_baselines, select
 from exeunt.searcher.spaces.frame import FullSchedule
+from exeunt.studies.config.families import FAMILIES
 
 NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
