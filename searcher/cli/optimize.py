@@ -93,7 +93,7 @@ def work_in_process(request: StudyRequest, as_json: bool, telling: OutputOptions
 def work_in_processes(request: StudyRequest, as_json: bool, telling: OutputOptions, engine: Engine) -> StudyView:
     """Does it in several processes, wherever the engine has them."""
     from ..runner import study_view
-    from ..workers.launch import work_together
+    from ..workers.pool import work_together
 
     config, url = request.config, request.url
     if telling.metrics is not None and engine.is_here:
@@ -110,15 +110,21 @@ def work_in_processes(request: StudyRequest, as_json: bool, telling: OutputOptio
 
 def leave_to_others(request: StudyRequest, as_json: bool, telling: OutputOptions) -> None:
     """Makes the study, or gives it a budget, and says how workers join it."""
+    from ..runner import open_study
     from ..search.estimate import statement
-    from ..workers.launch import prepare
+    from ..search.opening import WorkerRole
 
     if telling.metrics is not None:
         raise InputError(
             "metrics-port: needs a worker here, but `--workers 0` starts none. Give it to `exeunt worker` instead."
         )
-    where = prepare(replace(request, announce=lambda study_setup: click.echo(statement(study_setup), err=as_json)))
-    name, storage = request.config.name, [] if is_default(where) else ["--storage", where]
+
+    def announce(study_setup: StudySetup) -> None:
+        click.echo(statement(study_setup), err=as_json)
+
+    with open_study(replace(request, role=WorkerRole(takes_target=False, works=False), announce=announce)) as session:
+        where, name = session.store.url, session.name
+    storage = [] if is_default(where) else ["--storage", where]
     command = shlex.join(["exeunt", "worker", *storage, "--study", name])
     if as_json:
         budget = str(request.budget or request.config.run.budget)

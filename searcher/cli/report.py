@@ -129,23 +129,14 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
 
 def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]":
     """The operations of every point, and images that are sampled now. Raises what loading and sampling do."""
-    from ...reports.plots.samples import sample_grid
-    from ...reports.view.operations import with_flops
     from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
+    from ..runner import fresh_samples
 
     config = resolve_device(config)
     networks = load_networks(config)
     conditions = make_conditions(config, next(iter(networks.values())))
     embed(networks.values(), conditions)
-    view = with_flops(view, networks)
-    grid = sample_grid(
-        view,
-        selection.highlights(view),
-        lambda weights: [networks[weights]],
-        conditions,
-        seed=config.quality.final_seed,
-    )
-    return view, grid
+    return fresh_samples(view, networks, conditions, config.quality.final_seed)
 
 
 @click.command("export")
