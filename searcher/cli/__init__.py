@@ -1,6 +1,6 @@
 """One file for each command.
 
-dashboard  `exeunt dashboard`: the searches of a database in Optuna's dashboard, in a browser on this machine.
+dashboard  `exeunt dashboard`: the searches of a database in Optuna's dashboard, served to this machine only and …
 db         `exeunt db`: whether a database is sound, and upgrades of older ones.
 doctor     What is installed: this package's requirements and extras, with the versions that are there.
 evaluate   `exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.

@@ -1,6 +1,4 @@
-"""`exeunt dashboard`: the searches of a database in Optuna's dashboard, in a browser on this machine.
-
-Optuna's dashboard over a study database: served to this machine alone, and without a way to change anything.
+"""`exeunt dashboard`: the searches of a database in Optuna's dashboard, served to this machine only and read-only.
 
 optuna-dashboard can delete and rename studies and tell trials, which would leave our measurements without their trials.
 So it gets our own read-only storage, whose database refuses every write, and requests other than reading ones are
@@ -33,18 +31,17 @@ REFUSED = "This dashboard is read-only. Use `exeunt study` to delete, copy, paus
 ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost only."
 
 
-class ReadOnly:
+def read_only(inner: WsgiApplication) -> WsgiApplication:
     """Passes on requests that read and that were meant for this machine; a page elsewhere can't reach it by a name."""
 
-    def __init__(self, inner: WsgiApplication) -> None:
-        self._inner = inner
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if str(environ.get("HTTP_HOST", "")).rpartition(":")[0] not in OWN_NAMES:
             return _refuse(start_response, "403 Forbidden", ELSEWHERE)
         if environ["REQUEST_METHOD"] not in READING:
             return _refuse(start_response, "405 Method Not Allowed", REFUSED)
-        return self._inner(environ, start_response)
+        return inner(environ, start_response)
+
+    return guarded
 
 
 def _refuse(start_response: Callable[..., Any], status: str, reason: str) -> list[bytes]:
@@ -67,7 +64,7 @@ def application(store: Store) -> WsgiApplication:
         raise InputError(
             "dashboard: optuna-dashboard is not installed. Type pip install 'exeunt[dashboard]'."
         ) from None
-    return ReadOnly(wsgi(optuna_storage(store.engine)))  # pyright: ignore[reportArgumentType]
+    return read_only(wsgi(optuna_storage(store.engine)))  # pyright: ignore[reportArgumentType]
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -95,19 +92,14 @@ def served(app: WsgiApplication, port: int) -> Generator[WSGIServer]:
             f"dashboard: port {port} of {ADDRESS} is not available ({error}). "
             "Choose another one with --port, or 0 for any."
         ) from None
-    with server, _first_lines():
-        yield server
-
-
-@contextmanager
-def _first_lines() -> Generator[None]:
-    """Of what the dashboard logs, such as that the database is out of reach, the reason and not the traceback."""
+    # Of what the dashboard logs, such as that the database is out of reach, the reason and not the traceback.
     logger, handler = logging.getLogger("optuna_dashboard"), logging.StreamHandler()
     handler.setFormatter(_FirstLine())
     logger.addHandler(handler)
     spreads, logger.propagate = logger.propagate, False
     try:
-        yield
+        with server:
+            yield server
     finally:
         logger.removeHandler(handler)
         logger.propagate = spreads
