@@ -18,7 +18,6 @@ from typing import Any, cast
 import numpy as np
 from exeunt import __version__
 from jinja2 import Environment, StrictUndefined
-from numpy.typing import NDArray
 from PIL import Image
 
 from ...backends.errors import printable
@@ -116,25 +115,30 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) ->
     something to show, as `figures.figures` draws them.
     """
     script = _asset("report.js")
+    shown = {"samples", "conditions", "definitions", *drawn, *(each.figure.section for each in drawn.values())}
+    shown |= {"export"} if view.front("final") else set()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     page = environment.from_string(_asset("report.html")).render(
         view=view,
+        grid=grid,
+        drawn=drawn,
         style=_asset("report.css"),
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         version=__version__,
+        sections={name: title for name, title in _SECTIONS.items() if name in shown},
         columns=columns(view),
         resume=resume_command(view),
+        export_command=export_command,
         headline=headline(view),
         details=details(view),
         tiles=tiles(view),
-        samples=None if isinstance(grid, str) else _samples(grid),
-        no_samples=grid if isinstance(grid, str) else "",
-        conditions=list(view.conditions.items()),
+        front=front_section(view, drawn["front"]) if "front" in drawn else None,
+        search=front_section(view, drawn["search"]) if "search" in drawn else None,
+        inline_svg=inline_svg,
+        thumbnails=_thumbnails,
         configuration=json.dumps(view.configuration, indent=2, ensure_ascii=False),
         definitions=definitions(view),
-        failures=view.failures,
-        **_plots(view, drawn),
     )
     return printable(page)
 
@@ -143,53 +147,10 @@ def _asset(name: str) -> str:
     return (Path(__file__).parents[1] / "assets" / name).read_text(encoding="utf-8")
 
 
-def _plots(view: StudyView, drawn: Mapping[str, Drawn]) -> dict[str, Any]:
-    shown = {
-        "front": front_section(view, drawn["front"]) if "front" in drawn else None,
-        "search": front_section(view, drawn["search"]) if "search" in drawn else None,
-        "plots": [
-            {
-                "section": each.figure.section,
-                "svg": inline_svg(each.drawing, name, each.figure.title),
-                "note": each.figure.note(each.info),
-                "wide": each.figure.wide,
-            }
-            for name, each in drawn.items()
-            if each.figure.section
-        ],
-        "commands": [
-            {"label": point.label, "note": ", ".join(view.gains(point)), "text": export_command(view, point)}
-            for point in view.front("final")
-        ],
-    }
-    plotted = {each.figure.section for each in drawn.values()}
-    there = {
-        "front": shown["front"],
-        "export": shown["commands"],
-        "schedules": "schedules" in plotted,
-        "search": shown["search"] or "search" in plotted,
-    }
-    sections = [{"id": name, "title": title} for name, title in _SECTIONS.items() if there.get(name, True)]
-    return {**shown, "sections": sections}
-
-
-def _samples(grid: GridInfo) -> dict[str, Any]:
-    last = grid.first_image + len(grid.rows[0].images) - 1
-    rows = [
-        {
-            "title": row.title,
-            "notes": row.notes,
-            "alt": f"{len(row.images)} images sampled with {row.title}",
-            "source": f"data:image/png;base64,{base64.b64encode(png_of_pixels(_thumbnails(row))).decode()}",
-        }
-        for row in grid.rows
-    ]
-    return {"rows": rows, "seed": grid.seed, "first": grid.first_image, "last": last}
-
-
-def _thumbnails(row: ImageRow) -> NDArray[np.uint8]:
-    """The row's strip, reduced where single images are larger than a page shows them."""
+def _thumbnails(row: ImageRow) -> str:
+    """The URL of the row's strip, reduced where single images are larger than a page shows them."""
     whole = Image.fromarray(strip(row.images))
     scale = min(1.0, LARGEST_THUMBNAIL / whole.height)
     size = round(whole.width * scale), round(whole.height * scale)
-    return np.asarray(whole if scale == 1.0 else whole.resize(size, Image.Resampling.LANCZOS))
+    pixels = np.asarray(whole if scale == 1.0 else whole.resize(size, Image.Resampling.LANCZOS))
+    return f"data:image/png;base64,{base64.b64encode(png_of_pixels(pixels)).decode()}"
