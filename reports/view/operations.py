@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...studies.database.optuna.queries import system_attribute
-from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.retries import retry
 from ...studies.database.transactions import reading
 from ...studies.store.outlines import StoredSchedule, kind_key
@@ -83,6 +82,8 @@ def with_flops(view: StudyView, networks: Mapping[str, Network]) -> StudyView:
 
 def keep_operations(store: Store, view: StudyView, networks: Mapping[str, Network]) -> None:
     """Keeps what the networks need for a study's points, in place of what it kept before."""
+    from ...studies.database.optuna.storage import optuna_storage
+
     storage = optuna_storage(store.engine)
     kept = {name: asdict(each) for name, each in counted(view.points, networks).items()}
     storage.set_study_system_attr(storage.get_study_id_from_name(view.name), KEPT, kept)

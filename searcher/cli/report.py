@@ -19,7 +19,6 @@ from ...reports.page.headline import details, headline
 from ...reports.report import write_report
 from ...reports.uncollected import uncollected
 from ...reports.view import selection
-from ...reports.view.loading import load_view
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
@@ -92,6 +91,8 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     url = storage_url(storage)
     with corrupt_rows("the database"):
         name = only_study(url, study)
+    from ...reports.view.loading import load_view
+
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         return load_view(store, name), store.studies.config(name)
 
