@@ -2,7 +2,7 @@
 
 Jinja escapes every text that comes from a file or the database; the page's policy allows no script but its own.
 
-The page's front: the plot whose points explain themselves, beside the table of the same points.
+The front has a plot whose points explain themselves, and a table of the same points.
 """
 
 import base64
@@ -34,10 +34,10 @@ from .headline import details, headline, tiles
 from .point_table import columns, table_rows
 
 NOTES = {
-    "final": "Every value here is from final seeds; bars are {level} intervals of quality and speed. "
+    "final": "All values are from final seeds. Bars are {level} intervals of quality and speed. "
     "The arrow is the best ratio: the speed over the fastest baseline of equal or better quality.",
-    "search": "What the search saw: its own noises, and predicted speed. Values are never mixed with those of the "
-    "front above. Bars are {level} intervals.",
+    "search": "What the search saw: values on search seeds, and predicted speed. They are never mixed with the final "
+    "values above. Bars are {level} intervals.",
 }
 MOST_ROWS = 400  # of a table; the CSV has every point
 
@@ -56,7 +56,7 @@ def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
         "narrow": narrow and _explained(narrow, info, texts),
         "rows": table_rows(view, points, seeds, f"{seeds}-row", MOST_ROWS),
         "note": NOTES[seeds].format(level=f"{view.level:.0%}"),
-        "caption": f"{info.metric}, {count}; the front's {len(front)} of {len(points)} come first, others are grey."
+        "caption": f"{info.metric}, {count}. The front's {len(front)} of {len(points)} come first, others are grey."
         + (f" The first {MOST_ROWS} are shown; report.csv has all." if len(points) > MOST_ROWS else ""),
     }
 

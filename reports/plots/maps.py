@@ -236,7 +236,7 @@ def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
 FIGURES = (
     ReportFigure(
         name="schedules",
-        title="What happens to each block at each step",
+        title="What each block does at each step",
         info=maps_info,
         draw=draw_maps,
         section="schedules",
