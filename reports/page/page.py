@@ -80,20 +80,18 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
 
 def _explained(svg: str, info: FrontInfo, texts: Callable[[int], str]) -> str:
     """Gives each mark its description, which browsers show even without scripts, and the id of its row."""
+    groups = info.groups
 
-    def explain_group(match: re.Match[str]) -> str:
-        members = info.groups[int(match[2])]
+    def explain(group: re.Match[str]) -> str:
+        members = groups[int(group[2])]
         if len(members) > MOST_ROWS:
-            return match[0]
-        rest = iter(members)
+            return group[0]
+        start, *uses = group[3].split("<use")
+        ends = (f' data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>' for index in members)
+        marks = (use.replace("/>", end, 1) for use, end in zip(uses, ends, strict=True))
+        return group[1] + "<use".join([start, *marks])
 
-        def explain(use: re.Match[str]) -> str:
-            index = next(rest)
-            return f'<use{use[1]} data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>'
-
-        return match[1] + re.sub(r"<use([^>]*)/>", explain, match[3])
-
-    return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain_group, svg, flags=re.DOTALL)
+    return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain, svg, flags=re.DOTALL)
 
 
 _SECTIONS = {
