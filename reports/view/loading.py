@@ -114,7 +114,7 @@ def load_view(store: Store, study: str) -> StudyView:
 
     Raises:
         InputError: there is no study of that name.
-        StorageError: the database is out of reach, or holds what no Exeunt wrote.
+        StorageError: the database is out of reach, or holds something that Exeunt did not write.
     """
     with corrupt_rows(store.url), uncollected():
         return _Rows(store, study).view()

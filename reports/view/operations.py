@@ -1,7 +1,7 @@
 """The floating-point operations of a study's points: counted by their networks, and kept for when these aren't loaded.
 
-They are counted by kinds of calls. Thousands of schedules share a few hundred kinds, so few schedules are compiled, and
-what a study keeps is small.
+They are counted by kinds of calls. Thousands of schedules share a few hundred kinds, so that few schedules have to be
+compiled and a study keeps little.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...backends.network import Network
 
 KEPT = "exeunt:operations"  # the attribute of Optuna's study that has them
-_LARGEST = 2**63  # no schedule has as many, and whoever adds or divides them needs no care
+_LARGEST = 2**63  # more than any schedule has; below it no sum or quotient fails
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Operations:
         """A schedule's, decoding included, as `throughput.flops` has them; None where a kind of call is unknown.
 
         Raises:
-            ValueError: they are no number of operations.
+            ValueError: it isn't a number of operations.
         """
         calls = _calls(stored)
         if not calls or not calls.keys() <= self.calls.keys():

@@ -1,7 +1,7 @@
-"""The search's front and its hypervolume as they stand, for a look every few seconds.
+"""The search's front and its hypervolume at this moment, cheap enough to read every few seconds.
 
 A `StudyView` has them too, with everything else that a study has measured, which takes a second for thousands of
-schedules. Here the values are read, and what schedules take is worked out from outlines that were read before.
+schedules. Here only the values are read, and the costs of schedules are worked out from outlines that were read before.
 """
 
 from collections.abc import Mapping, Sequence
