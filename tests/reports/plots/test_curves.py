@@ -19,6 +19,8 @@ from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import StudyView
 from matplotlib.figure import Figure
 
+pytestmark = pytest.mark.cpu
+
 
 @pytest.fixture(scope="module")
 def drawn(view: StudyView) -> Mapping[str, Figure]:

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from exeunt.backends.networks.registry import load_network
 from exeunt.searcher.cli.main import cli
 
+pytestmark = pytest.mark.cpu
+
 PAGE = Path(__file__).parents[3] / "docs" / "own-network.md"
 FEW = ["--budget", "2-trials", "--num-images", "8", "--final-images", "16", "--batch-size", "8", "--quiet"]
 FEW += ["--set", 'search.baselines=["full"]']
