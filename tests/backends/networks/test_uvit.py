@@ -14,6 +14,8 @@ from exeunt.backends.plan import Add, Call, Op, Read, Run, Skip
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+pytestmark = pytest.mark.cpu
+
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 3, "width": 48, "depth": 5, "num_heads": 3, "hidden": 192}
 LABELLED = {
     "input_size": 8, "patch_size": 4, "channels": 4, "width": 32, "depth": 3, "num_heads": 2, "hidden": 64,

@@ -13,6 +13,8 @@ from exeunt.backends.sampling.compatibility import check_conditions
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.solvers.tables import make_schedule
 
+pytestmark = pytest.mark.cpu
+
 COMPONENTS = {"components": 3, "dim": 4, "num_blocks": 4}
 
 

@@ -13,6 +13,8 @@ from exeunt.reports.plots import style
 from PIL import Image
 from rich.console import Console
 
+pytestmark = pytest.mark.cpu
+
 NOISE = schedules.Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
 

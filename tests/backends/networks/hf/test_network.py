@@ -29,7 +29,7 @@ from tiny_pipelines import tiny
 from torch import Tensor, nn
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 STEM = "diffusion_pytorch_model"
 KINDS = ("dit", "pixart-alpha", "pixart-sigma", "sd3", "flux", "wan")
