@@ -32,7 +32,7 @@ from ...studies.workers.status import read_status
 from .. import runner
 from ..measuring.setup import load_frames, load_setup, resolve_device
 from ..search.estimate import BudgetEstimate, estimate_budget, statement
-from ..search.loop import ladder
+from ..spaces.baselines import list_baselines
 from ..workers.launch import prepare, work_together
 from .flags.database import budget_flag, json_flag, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
@@ -307,7 +307,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
             "block_evaluations": block_evaluations(each.schedule),
             "digest": each.schedule.digest,
         }
-        for each in ladder(config.search, load_frames(config))
+        for each in list_baselines(load_frames(config), config.search.baselines)
     ]
     if as_json:
         click.echo(json_text(rows))

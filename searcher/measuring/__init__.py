@@ -1,6 +1,5 @@
 """One schedule, measured.
 
-candidate  A schedule on one set of weights, on its way through a study.
 chunks     Sampling one chunk of images and their features, in batches as large as memory lets them be.
 costs      What schedules take on the study's target device: seconds summed from timed kinds of calls.
 defaults   What a study's settings come to where its user left them to the network: `auto` in a configuration.

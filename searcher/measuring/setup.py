@@ -35,11 +35,11 @@ from ...backends.timing.memory import keep_freed_memory
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
 from ...studies.store.outlines import summarized
-from ..spaces.baselines import Baseline, check_families
+from ..spaces.baselines import check_families, first_baseline
+from ..spaces.candidate import Candidate
 from ..spaces.frame import FullSchedule
 from ..spaces.full_schedule import make_frame
 from ..spaces.registry import check_space
-from .candidate import Candidate, from_baseline
 from .defaults import resolve_defaults
 from .metric import Metric, load_metric
 
@@ -82,9 +82,7 @@ class StudySetup:
     @cached_property
     def baseline(self) -> Candidate:
         """What everything is stated against: the full schedule, on the first of the other weights if there are any."""
-        names = list(self.networks)
-        name = names[1] if len(names) > 1 else names[0]
-        return from_baseline(Baseline("full", "full", name, self.frames[name].full), self.weights)
+        return first_baseline(self.frames)
 
     def features(self, batches: Sequence[Samples], seed: int) -> FeatureArray:
         """(N, D) features of sampled batches; the metric may ask for the prompts or labels that they were given."""

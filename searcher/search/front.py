@@ -34,10 +34,10 @@ from ...studies.store.store import Store
 from ...studies.workers import shared_state
 from ...studies.workers.shared_state import FrontChoice
 from ...studies.workers.turns import exclusive
-from ..measuring.candidate import Candidate
 from ..measuring.costs import timing_key
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..measuring.setup import weights_digest
+from ..spaces.candidate import Candidate
 from .reserve import MOST_COMPARED, closing_seconds, promoted, sampling_seconds, timing_seconds
 from .session import Session, await_target
 
@@ -187,14 +187,14 @@ def _put(
     networks = session.study_setup.networks
     session.store.measurements.put_throughput(
         ThroughputRecord(
-            schedule_digest=candidate.schedule.digest,
+            schedule_digest=candidate.key[0],
             key=timing_key(session.study_setup, networks[candidate.weights], session.costs.target),
-            baseline_digest=baseline.schedule.digest,
+            baseline_digest=baseline.key[0],
             baseline_weights_sha256=weights_digest(networks[baseline.weights]),
             purpose="final",
             seconds=timing.seconds,
             baseline_seconds=timing.neighbours,
-            predicted_seconds=session.costs.predicted_seconds(candidate.schedule),
+            predicted_seconds=session.costs.predicted_seconds(candidate.stored),
             latency_seconds=latency.seconds,
             peak_memory_bytes=peak,
             study=session.name,

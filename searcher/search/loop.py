@@ -4,17 +4,13 @@ Several workers may be at it. Each takes what no other has claimed; what another
 where nothing else is left to do.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from ...studies.config.study import SearchConfig
-from ...studies.store.outlines import summarized
 from ...studies.workers.turns import exclusive
-from ..measuring.candidate import Candidate, from_baseline
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..spaces.baselines import list_baselines, select
-from ..spaces.frame import FullSchedule
+from ..spaces.baselines import list_baselines
+from ..spaces.candidate import Candidate
 from .promotion import Measured, next_rival, violation, worst_excess
-from .proposer import Proposal, Values
 from .reserve import reserve
 from .session import Session, await_target
 
@@ -26,18 +22,6 @@ BASELINE_EVERY = 4
 MOST_REPEATS = 200
 # So many proposals at a time may wait for other workers.
 MOST_OPEN = 4
-
-
-def ladder(config: SearchConfig, frames: Mapping[str, FullSchedule]) -> list[Candidate]:
-    """All baselines of a study, in the order in which they are worth measuring.
-
-    Args:
-        config: says which families.
-        frames: by the name of the weights; the study's own come first.
-    """
-    (weights, frame), *others = frames.items()
-    rows = list_baselines(frame, weights, [(each, name) for name, each in others])
-    return [from_baseline(row, weights) for row in select(rows, config.baselines)]
 
 
 def measure_baselines(session: Session) -> None:
@@ -77,13 +61,13 @@ def measure_baseline(session: Session, candidate: Candidate) -> bool:
         session.leave_out(candidate, error)
         return True
     if candidate.weights == session.study_setup.weights:
-        tell_known(session, candidate, measured)
+        tell_known(session, measured)
     return True
 
 
-def tell_known(session: Session, candidate: Candidate, measured: Measured) -> None:
+def tell_known(session: Session, measured: Measured) -> None:
     """Lets the sampler learn from a schedule that it did not propose, once."""
-    session.proposer.tell_known(candidate.label, candidate.schedule, told_values(session, measured))
+    session.proposer.tell_known(measured, violation_of(session, measured))
 
 
 def measure_proposals(session: Session) -> None:
@@ -136,7 +120,7 @@ def measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
     return False
 
 
-def next_proposal(session: Session) -> Proposal | None:
+def next_proposal(session: Session) -> Candidate | None:
     """Asks for a trial. Near the end of a budget workers take turns, so that together they ask for no more than it has.
 
     Returns:
@@ -187,18 +171,14 @@ def measure_given_one(session: Session, candidate: Candidate) -> bool:
     except UNMEASURABLE as error:
         session.leave_out(candidate, error)
     else:
-        tell_known(session, candidate, measured)
+        tell_known(session, measured)
     session.meter.trials += 1
     session.log.done(candidate.label, failed=session.is_left_out(candidate))
     return True
 
 
-def measure_proposal(session: Session, proposal: Proposal) -> None:
+def measure_proposal(session: Session, candidate: Candidate) -> None:
     """Measures one proposal and tells its trial, once; a schedule whose samples are not finite fails its trial."""
-    label = f"trial {proposal.number}"
-    candidate = Candidate(
-        label, "trial", "", session.study_setup.weights, summarized(proposal.schedule), proposal.number
-    )
     session.open.append(candidate)
     session.meter.trials += 1
     settle_proposals(session)
@@ -212,7 +192,8 @@ def settle_proposals(session: Session) -> None:
 def _settled(session: Session, candidate: Candidate) -> bool:
     assert candidate.trial is not None, "a sampler's proposal"
     try:
-        session.proposer.tell(candidate.trial, told_values(session, session.measure(candidate)))
+        measured = session.measure(candidate)
+        session.proposer.tell(candidate.trial, measured, violation_of(session, measured))
     except AWAITED:
         return False
     except UNMEASURABLE as error:
@@ -222,10 +203,9 @@ def _settled(session: Session, candidate: Candidate) -> bool:
     return True
 
 
-def told_values(session: Session, measured: Measured) -> Values:
-    """What Optuna is told of a schedule."""
-    worst = worst_excess(session.results, session.noise)
-    return Values(measured.quality, measured.speed, violation(measured, worst))
+def violation_of(session: Session, measured: Measured) -> float:
+    """How far a schedule is in the worthless end of the front, as Optuna is told."""
+    return violation(measured, worst_excess(session.results, session.noise))
 
 
 def has_room(session: Session, candidate: Candidate | None = None) -> bool:
@@ -237,8 +217,8 @@ def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     """
     meter, config = session.meter, session.study_setup.config
     kept, images = reserve(session), config.quality.num_images
-    schedule = candidate.schedule if candidate else session.study_setup.frame.full
-    seconds = session.objective.seconds(schedule, images) * (1.0 if candidate else 0.5)
+    stored = candidate.stored if candidate else session.costs.full
+    seconds = session.objective.seconds(stored, images) * (1.0 if candidate else 0.5)
     return (
         meter.trials_left > 0
         and session.proposer.num_trials < config.search.max_trials
@@ -256,4 +236,4 @@ def _contested(session: Session, rungs: Sequence[Candidate], busy: Collection[tu
 
 
 def _rungs(session: Session) -> list[Candidate]:
-    return ladder(session.study_setup.config.search, session.study_setup.frames)
+    return list_baselines(session.study_setup.frames, session.study_setup.config.search.baselines)

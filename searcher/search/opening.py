@@ -152,10 +152,10 @@ def _agree(store: Store, study_setup: StudySetup, arrival: WorkerRole) -> None:
     store.studies.check_config(config, study_setup.pins, free=("throughput.device",))
     members = store.studies.members(config.name)
     full = next((each.schedule_digest for each in members if each.family == "full"), None)
-    if full not in (None, study_setup.baseline.schedule.digest):
+    if full not in (None, study_setup.baseline.key[0]):
         raise InputError(
             f"study `{config.name}`: its full schedule is {str(full)[:12]}, but this machine works it out as "
-            f"{study_setup.baseline.schedule.digest[:12]}. Install the versions of exeunt and numpy that it began with."
+            f"{study_setup.baseline.key[0][:12]}. Install the versions of exeunt and numpy that it began with."
         )
 
 
@@ -199,7 +199,7 @@ def _proposer(
     search = study_setup.config.search
     space = make_space(search.space, study_setup.frame)
     salt = secrets.randbits(32) if arrival.is_one_of_many or peers.others else None
-    return Proposer(study, space, search.sampler, search.seed, keeper.own, salt)
+    return Proposer(study, space, study_setup.weights, search.sampler, search.seed, keeper.own, salt)
 
 
 def _target(study_setup: StudySetup, store: Store, worker: Worker, arrival: WorkerRole) -> Environment:

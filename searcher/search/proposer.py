@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -23,11 +22,13 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from ...backends.schedule import Schedule
 from ...studies.database.foreign import corrupt_values
 from ...studies.database.optuna.storage import add_once, together
+from ...studies.store.outlines import summarized
 from ...studies.workers.trials import RETRY_OF
 from ..spaces.base import Space
+from ..spaces.candidate import Candidate
+from .promotion import Measured
 
 # Each takes a seed, and whether others propose beside it.
 SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
@@ -44,29 +45,6 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
 FRESH_SECONDS = 1.0
 # The constraint's name in Optuna's tables.
 WORTHLESS = "worthless"
-
-
-@dataclass(frozen=True)
-class Values:
-    """What a trial is told.
-
-    Attributes:
-        quality: a distance on search seeds.
-        speed: predicted images per second.
-        violation: how far it is in the worthless end of the front, and 0 or less where it is not.
-    """
-
-    quality: float
-    speed: float
-    violation: float
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial that waits for its values."""
-
-    number: int
-    schedule: Schedule
 
 
 def open_study(storage: BaseStorage, name: str) -> optuna.Study:
@@ -86,6 +64,7 @@ class Proposer:
     Args:
         study: see `open_study`.
         space: what parameters mean.
+        weights: the name of the weights that proposals run on.
         sampler: a name in `SAMPLERS`.
         seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
             stored, and a resumed study must not propose its first schedules again.
@@ -98,6 +77,7 @@ class Proposer:
         self,
         study: optuna.Study,
         space: Space,
+        weights: str,
         sampler: str,
         seed: int,
         own: Callable[[Trial], None],
@@ -105,6 +85,7 @@ class Proposer:
     ) -> None:
         self.study = study
         self.space = space
+        self._weights = weights
         self._own = own
         self._asked: dict[int, Trial] = {}
         self._trials: list[FrozenTrial] | None = None
@@ -136,7 +117,7 @@ class Proposer:
                 self.study.enqueue_trial(point)
             self._trials = None
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Candidate:
         """The next schedule to measure.
 
         Raises:
@@ -150,7 +131,7 @@ class Proposer:
             self._own(trial)
             trial.set_user_attr("schedule", schedule.digest)
         self._asked[trial.number] = trial
-        return Proposal(trial.number, schedule)
+        return Candidate(f"trial {trial.number}", "trial", "", self._weights, summarized(schedule), trial.number)
 
     @property
     def unfinished(self) -> list[int]:
@@ -174,14 +155,20 @@ class Proposer:
         running = (trial for trial in self._seen if trial.state == TrialState.RUNNING)
         return sum(1 for trial in running if trial.number not in self._asked)
 
-    def tell(self, number: int, values: Values) -> None:
-        """Finishes a trial that was asked for, unless others took this worker for dead and began it again."""
+    def tell(self, number: int, measured: Measured, violation: float) -> None:
+        """Finishes a trial that was asked for, unless others took this worker for dead and began it again.
+
+        Args:
+            number: the trial's.
+            measured: what its schedule was measured with, as this candidate or an earlier one.
+            violation: how far it is in the worthless end of the front, and 0 or less where it is not.
+        """
         self._trials = None
         trial = self._asked.pop(number)
         with suppress(UpdateFinishedTrialError), together(self.study):
             if self._constrained:
-                trial.set_constraint(WORTHLESS, values.violation)
-            self.study.tell(trial, [values.quality, values.speed], skip_if_finished=True)
+                trial.set_constraint(WORTHLESS, violation)
+            self.study.tell(trial, [measured.quality, measured.speed], skip_if_finished=True)
 
     def fail(self, number: int, reason: str) -> None:
         """Finishes a trial that could not be measured, and keeps why."""
@@ -191,20 +178,20 @@ class Proposer:
             trial.set_user_attr("reason", reason)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-    def tell_known(self, label: str, schedule: Schedule, values: Values) -> None:
+    def tell_known(self, measured: Measured, violation: float) -> None:
         """Adds a schedule that was not proposed, such as a baseline, if the space can express it and it is not there.
 
         Others stay out: samplers learn from the parameters that all trials share.
         """
-        point = self.space.parameters(schedule)
+        point = self.space.parameters(measured.candidate.schedule)
         if point is None:
             return
         self._trials = None
         trial = create_trial(
             params=point,
             distributions=self.space.distributions(),
-            values=[values.quality, values.speed],
-            constraints={WORTHLESS: values.violation} if self._constrained else None,
-            user_attrs={"schedule": schedule.digest, "label": label},
+            values=[measured.quality, measured.speed],
+            constraints={WORTHLESS: violation} if self._constrained else None,
+            user_attrs={"schedule": measured.candidate.key[0], "label": measured.candidate.label},
         )
         add_once(self.study, trial, "schedule")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..measuring.candidate import Candidate
+from ..spaces.candidate import Candidate
 from .promotion import priorities
 from .session import Session
 
@@ -60,13 +60,13 @@ def promoted(session: Session) -> list[Candidate]:
 
 def sampling_seconds(session: Session, wanted: Sequence[tuple[Candidate, int]]) -> float:
     """What sampling that many images of each candidate takes, with all workers that can be at it at a time."""
-    seconds = sum(session.objective.seconds(each.schedule, images) for each, images in wanted)
+    seconds = sum(session.objective.seconds(each.stored, images) for each, images in wanted)
     return seconds / max(1, min(session.peers.size, len(wanted)))
 
 
 def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:
     """What timing these schedules end to end takes, about."""
-    return TIMING_ROUNDS * 1.3 * sum(session.costs.expected(each.schedule) for each in compared)
+    return TIMING_ROUNDS * 1.3 * sum(session.costs.expected(each.stored) for each in compared)
 
 
 def closing_seconds(session: Session, compared: int, images: int) -> float:

@@ -21,11 +21,11 @@ from ...studies.store.store import Store
 from ...studies.workers import shared_state, spending
 from ...studies.workers.shared_state import NOTHING, BudgetShare, FrontChoice
 from ...studies.workers.target import has_timing_worker
-from ..measuring.candidate import Candidate
 from ..measuring.costs import Costs
 from ..measuring.objective import AWAITED, UNMEASURABLE, Objective
 from ..measuring.setup import StudySetup
 from ..monitoring.progress import ProgressListener
+from ..spaces.candidate import Candidate
 from .budget import BudgetMeter
 from .device_check import DeviceCheck
 from .peers import Peers

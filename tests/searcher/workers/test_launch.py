@@ -17,7 +17,6 @@ from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.device_check import TOLERANCE, feature_difference
 from exeunt.searcher.search.front import Rounds, choose_front, measure_front
 from exeunt.searcher.search.loop import (
-    ladder,
     measure_baselines,
     measure_proposal,
     search,
@@ -26,11 +25,11 @@ from exeunt.searcher.search.loop import (
 )
 from exeunt.searcher.search.opening import WorkerRole, open_session
 from exeunt.searcher.search.session import NoTimingWorker, Session, Stopped, await_target
+from exeunt.searcher.spaces.baselines import list_baselines
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.store.outlines import summarized
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers import shared_state
 from exeunt.studies.workers.orders import request, withdraw_order
@@ -117,7 +116,7 @@ def test_what_is_known_is_told_once(both: tuple[Session, Session]):
     before = len(first.proposer.look())
     for measured in first.measured.values():
         for each in both:
-            tell_known(each, measured.candidate, measured)
+            tell_known(each, measured)
     assert len(first.proposer.look()) == before > 0
 
 
@@ -147,11 +146,11 @@ def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Ses
     proposal = second.proposer.ask()
     store, seed = first.store.evaluations, first.study_setup.config.quality.search_seed
     store.add_schedule(proposal.schedule)
-    candidate = replace(first.study_setup.baseline, stored=summarized(proposal.schedule))
+    candidate = replace(first.study_setup.baseline, stored=proposal.stored)
     claim = store.claim(first.objective.key(candidate, seed), first.peers.worker.owner, 60.0, first.name)
     assert claim is not None
     measure_proposal(second, proposal)
-    assert [each.trial for each in second.open] == [proposal.number]
+    assert [each.trial for each in second.open] == [proposal.trial]
     with pytest.raises(ClaimedElsewhere):
         second.measure(second.open[0])
     store.release(claim)
@@ -165,7 +164,7 @@ def test_who_leaves_gives_back_what_was_not_measured(team: Team):
     with ExitStack() as stack:
         proposal = Team(team.study_setup, team.url, stack).worker(WorkerRole(joins=True)).proposer.ask()
     states = [trial.state.name for trial in first.proposer.study.trials]
-    assert states[proposal.number] == "FAIL"
+    assert states[proposal.trial] == "FAIL"
     assert "RUNNING" not in states
     assert first.proposer.asked() == 0, "it is begun again, so it is not spent"
     again = next(trial for trial in first.proposer.study.trials if trial.user_attrs.get("exeunt:retry_of") is not None)
@@ -293,7 +292,7 @@ def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, S
     first, _ = both
     request(first.store, first.name, "pause")
     first.peers._asked = float("-inf")
-    last = ladder(first.study_setup.config.search, first.study_setup.frames)[-1]
+    last = list_baselines(first.study_setup.frames)[-1]
     measured = override(first.study_setup.config, {"run.chunk_images": 8})
     first.objective.study_setup = replace(first.study_setup, config=measured)
     first.open = []
