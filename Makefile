@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A server for the tests: EXEUNT_TEST_POSTGRES=$(.ci/postgres start FOLDER) make test
 POSTGRES := $(if $(EXEUNT_TEST_POSTGRES),, and not postgres)
 # Processes side by side take one core each; what waits for work doesn't take another's.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PYTEST := EXEUNT_TEST_COVERAGE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check install clean
 
@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	$(BIN)/exeunt optimize
 
 test: $(VENV)/.test-installed
-	$(PYTEST) -m "not slow and not gpu$(POSTGRES)" --cov --cov-report=term
+	$(PYTEST) -m "not slow and not gpu$(POSTGRES)"
 
 test-all: $(VENV)/.test-installed
 	$(BIN)/python -m pytest $(if $(EXEUNT_TEST_POSTGRES),,-m "not postgres")
@@ -41,7 +41,7 @@ check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(PYTEST) -m "not slow and not gpu$(POSTGRES)" --cov --cov-report=term
+	$(PYTEST) -m "not slow and not gpu$(POSTGRES)"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -199,6 +199,25 @@ class UsualSampler:
     by_default: bool = True
 
 
+@dataclass(frozen=True)
+class NetworkInput:
+    """What one call evaluates the network on.
+
+    Attributes:
+        x: (N, *sample_shape) noisy samples. For a joint call the conditional rows come first, then as many
+            unconditional.
+        time: (N,) the schedule's `network_time`, float.
+        conditions: (N,) integers, labels or indices of embedded prompts, the null condition in unconditional rows; None
+            for an unconditional network.
+        guidance: (N,) scale for a network that takes it as an input; None elsewhere.
+    """
+
+    x: Tensor
+    time: Tensor
+    conditions: Tensor | None = None
+    guidance: Tensor | None = None
+
+
 class Network(ABC):
     """A diffusion network that can leave early.
 
@@ -252,7 +271,7 @@ class Network(ABC):
 
     @property
     def condition_kind(self) -> Literal["none", "labels", "prompts"]:
-        """What `conditions` of `evaluate` are indices of."""
+        """What `conditions` of a `NetworkInput` are indices of."""
         return "none" if self.num_classes is None else "labels"
 
     @property
@@ -262,7 +281,7 @@ class Network(ABC):
 
     @property
     def num_conditions(self) -> int | None:
-        """How many conditions `evaluate` knows without the null one: labels or embedded prompts; None for none."""
+        """How many conditions there are without the null one: labels or embedded prompts; None for none."""
         return self.num_classes
 
     @property
@@ -273,29 +292,16 @@ class Network(ABC):
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """The floating-point type of the weights and of `evaluate`'s input."""
+        """The floating-point type of the weights and of the samples that they are given."""
 
     @abstractmethod
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
         """Run one call of a step plan.
 
         Args:
-            x: (N, *sample_shape) noisy samples. For a joint call the conditional rows come first, then as many
-                unconditional.
-            time: (N,) the schedule's `network_time`, float.
-            conditions: (N,) integers, labels or indices of embedded prompts, the null condition in unconditional rows;
-                None for an unconditional network.
+            inputs: samples, times and conditions.
             call: what to do with each block; None runs them all.
             slots: stored values, read and written as `call` says.
-            guidance: (N,) scale for a network that takes it as an input; None elsewhere.
 
         Returns:
             (N, *sample_shape), with twice the channels with `learned_range`.
@@ -363,18 +369,10 @@ class ChainNetwork(Network):
 
     @abstractmethod
     def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
-        """Embed the arguments of `evaluate`."""
+        """Embed the fields of a `NetworkInput`."""
 
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
-        h, chain, finish = self.begin(x, time, conditions, guidance)
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        h, chain, finish = self.begin(inputs.x, inputs.time, inputs.conditions, inputs.guidance)
         whole = Call(("conditional",), (Run(0, len(chain.kinds)),), ())
         start = [h]  # handed over, so that its memory serves the blocks after the first
         del h

@@ -73,16 +73,21 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
         InputError: the folder can't be written.
     """
     from .page.page import render
-    from .plots.figures import NAMES, figures  # half a second for matplotlib, where something is drawn and not before
+    from .plots.figures import (  # half a second for matplotlib, where something is drawn and not before
+        figures,
+        report_figures,
+    )
     from .plots.style import pdf, png
 
     drawn = figures(view, grid)
-    plots = meanwhile(lambda: {f"{name}.{kind.__name__}": kind(drawn[name]) for name in drawn for kind in (png, pdf)})
+    plots = meanwhile(
+        lambda: {f"{name}.{kind.__name__}": kind(each.drawing) for name, each in drawn.items() for kind in (png, pdf)}
+    )
     texts = {PAGE: render(view, grid, drawn), "report.json": report_to_json(view), "report.csv": to_csv(view)}
     contents = {name: text.encode() for name, text in texts.items()} | plots()
     for name, content in contents.items():
         write_whole(folder / name, content)
-    for name in set(NAMES) - drawn.keys():
+    for name in report_figures().keys() - drawn.keys():
         for suffix in (".png", ".pdf"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
     return [folder / name for name in contents]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import processes
 import pytest
 import yaml
 from exeunt.searcher.cli.main import COMMANDS, cli
@@ -80,7 +81,7 @@ def test_a_slurm_job_goes_back_into_the_queue_on_75_alone(tmp_path: Path, ended:
         (tmp_path / name).chmod(0o755)
     code = "" if ended == "TERM" else ended
     variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "42", "SLURM_CPUS_PER_TASK": "1"}
-    job = subprocess.Popen(["bash", "job.sh"], cwd=tmp_path, env={**os.environ, **variables, "CODE": code})
+    job = processes.start("bash", "job.sh", cwd=tmp_path, env={**os.environ, **variables, "CODE": code})
     if ended == "TERM":
         while not (tmp_path / "started").exists():
             assert job.poll() is None

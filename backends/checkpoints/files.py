@@ -4,6 +4,7 @@ Files of text that are read up to a stated size, so that none can fill the memor
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,9 @@ def read_object(path: Path, most: int, what: str) -> dict[str, Any]:
 
 
 ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def readable_bytes(count: int) -> str:
+    """Such as "675 MB": powers of 1,000, three digits."""
+    power = min(int(math.log10(count) // 3), 4) if count else 0
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

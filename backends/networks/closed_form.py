@@ -17,16 +17,18 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints.weights import weights_sha256
 from ..errors import InputError
 from ..network import ChainNetwork, Pass, ResidualChain
-from ..schedule import NetworkSignature, Noise, Schedule
+from ..schedule import NetworkSignature, Noise
 from ..solvers.noise_schedules import VP_LENGTH, decay_rate, edm_range, log_alpha_bars, num_train_timesteps
 from ..solvers.path import check_prediction
 from ..solvers.tables import SIGMA_DATA
-from .linear_outcome import Array, linear_outcome
+
+Array = NDArray[np.float64]
 
 _LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 NAMED_NOISES = {
@@ -135,23 +137,11 @@ class Mixture:
         means = random.uniform(-SPREAD, SPREAD, (components, dim)) @ basis
         return cls(basis, means, np.geomspace(DEVIATIONS[1], DEVIATIONS[0], dim) ** 2)
 
-    def moments(self) -> tuple[Array, Array]:
-        """Mean (D,) and covariance (D, D) of the data."""
-        between = np.cov(self.means, rowvar=False, bias=True).reshape(self.variances.size, -1)
-        covariance = self.basis @ (between + np.diag(self.variances)) @ self.basis.T
-        return self.basis @ self.means.mean(axis=0), covariance
-
     def draw(self, num_images: int, seed: int) -> Array:
         """(num_images, D) samples of the data; image i comes from component i mod K."""
         random = np.random.Generator(np.random.Philox(seed))
         noise = random.standard_normal((num_images, self.variances.size)) * np.sqrt(self.variances)
         return (self.means[np.arange(num_images) % len(self.means)] + noise) @ self.basis.T
-
-
-def shares(num_blocks: int, noisiness: float) -> Array:
-    """(num_blocks,) each block's share of the prediction; they sum to 1. Noisiness is 0 at the data, 1 at noise."""
-    exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * noisiness
-    return -np.diff((1 - np.arange(num_blocks + 1) / num_blocks) ** exponent)
 
 
 class ClosedFormNetwork(ChainNetwork):
@@ -288,44 +278,3 @@ class ClosedFormNetwork(ChainNetwork):
 
     def decode_flops(self) -> int:
         return 4 * self._means.shape[1]
-
-    def exact_moments(self, schedule: Schedule) -> tuple[Array, Array]:
-        """Mean (D,) and covariance (D, D) of what the schedule samples, exact, for one component.
-
-        Raises:
-            InputError: sampling is not linear: several components, clipping or a learned variance.
-        """
-        mean, deviations = self._outcome(schedule)
-        basis = self.mixture.basis
-        return basis @ mean, (basis * (deviations**2).sum(axis=1)) @ basis.T
-
-    def exact_frechet(self, schedule: Schedule) -> float:
-        """The Fréchet distance between what the schedule samples and the data, exact, for one component.
-
-        Raises:
-            InputError: as `exact_moments` does.
-        """
-        mean, deviations = self._outcome(schedule)
-        spread = np.sqrt((deviations**2).sum(axis=1)) - np.sqrt(self.mixture.variances)
-        return float(((mean - self.mixture.means[0]) ** 2).sum() + (spread**2).sum())
-
-    def _outcome(self, schedule: Schedule) -> tuple[Array, Array]:
-        """Along the principal axes: the mean (D,), and how much of each noise ends up in the sample (D, num_draws)."""
-        if len(self.mixture.means) > 1:
-            count = len(self.mixture.means)
-            raise InputError(f"components: sampling is linear for 1 alone, but this mixture has {count}.")
-        return linear_outcome(schedule, self.mixture.variances.size, self._linear_blocks)
-
-    def _linear_blocks(self, time: float, x: Array) -> Array:
-        """(num_blocks, D, …) what each block adds for the input x, whose last column is the constant."""
-        variances, mean = (torch.from_numpy(value) for value in (self.mixture.variances, self.mixture.means[0]))
-        times = torch.tensor([time], dtype=torch.float64, device=self.device)
-        alpha, sigma, noisiness = (value.cpu() for value in self._levels(times))
-        given = unscaled(self.prediction, torch.from_numpy(x), sigma)
-        centred = given.clone()
-        centred[:, -1] -= alpha * mean
-        scaled = centred / (alpha**2 * variances + sigma**2)[:, None]
-        data = alpha * variances[:, None] * scaled
-        data[:, -1] += mean
-        exact = predicted(self.prediction, given, data, sigma * scaled, alpha, sigma)
-        return shares(self.num_blocks, float(noisiness))[:, None, None] * exact.numpy()

@@ -93,14 +93,6 @@ class ReferenceRoot:
         return cls(mean, vectors[:, kept] * np.sqrt(values[kept]), float(np.trace(covariance)))
 
 
-def frechet_from_statistics(statistics: Statistics, root: ReferenceRoot) -> float:
-    """The Fréchet distance of a distribution known by its statistics."""
-    inner = root.factor.T @ statistics.covariance @ root.factor
-    norm = float(np.sqrt(np.linalg.eigvalsh(inner).clip(min=0)).sum())
-    step = statistics.mean - root.mean
-    return float(step @ step) + float(np.trace(statistics.covariance)) + root.trace - 2 * norm
-
-
 def frechet_value(features: NDArray[Any], root: ReferenceRoot) -> float:
     """The Fréchet distance of features (n, D) without its uncertainty: half the time of `frechet`.
 

@@ -167,37 +167,6 @@ def excess(distance: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
     return _interval(distance.value - floor.value, total, degrees, distance.num_images, level)
 
 
-def excess_ratio(distance: Distance, other: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
-    """(`distance` − floor) ÷ (`other` − floor), image i of both from the same noise.
-
-    The interval is Fieller's (1954): all ratios ρ for which distance − ρ · other − (1 − ρ) · floor may be 0. Where the
-    denominator may be 0 or less no finite interval covers the ratio, and it is −∞ … ∞.
-    """
-    assert distance.num_images == floor.num_images, "a floor holds at its own count only"
-    (spread, degrees), (of_other, degrees_of_other) = variance(distance), variance(other)
-    joint = (spread + of_other - variance(paired_difference(distance, other))[0]) / 2
-    known = floor.standard_error**2
-    above, below = distance.value - floor.value, other.value - floor.value
-    t = t_quantile(level, min(degrees, degrees_of_other))
-    bounds = _fieller(above, below, (spread + known, joint + known, of_other + known), t)
-    ratio = above / below if below else inf
-    error = sqrt(max(spread + known - 2 * ratio * (joint + known) + ratio**2 * (of_other + known), 0.0)) / abs(
-        below or inf
-    )
-    return Estimate(ratio, *bounds, error, distance.num_images, level)
-
-
-def _fieller(above: float, below: float, covariance: tuple[float, float, float], t: float) -> tuple[float, float]:
-    """The roots ρ of (above − ρ below)² = t² Var(above − ρ below)."""
-    a = below**2 - t**2 * covariance[2]
-    b = above * below - t**2 * covariance[1]
-    c = above**2 - t**2 * covariance[0]
-    if below <= 0 or a <= 0 or b**2 < a * c:
-        return -inf, inf
-    root = sqrt(b**2 - a * c)
-    return (b - root) / a, (b + root) / a
-
-
 def mean_of(values: Sequence[Distance]) -> tuple[float, float]:
     """The mean of distances of disjoint images, and its standard error."""
     spreads = [variance(value)[0] for value in values]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ExeuntError, InputError
-from ..network import Network, Slots, State
+from ..network import Network, NetworkInput, Slots, State
 from ..plan import Call, Plan, compile_plan
 from ..schedule import Branch, Coefficients, Embedded, Guidance, Schedule, embedded_guidance_at, guidance_at
 from ..solvers.tables import solver_rows
@@ -207,7 +207,7 @@ def _evaluate(network: Network, step: _Step, x: Tensor, slots: Slots, unconditio
     outputs: dict[Branch, Tensor] = {}
     for call, time, conditions, guidance in step.calls:
         rows = scaled if len(call.branches) == 1 else torch.cat([scaled, scaled])
-        output = network.evaluate(rows, time, conditions, call, slots, guidance).to(x.dtype)
+        output = network.evaluate(NetworkInput(rows, time, conditions, guidance), call, slots).to(x.dtype)
         outputs.update(zip(call.branches, output.chunk(len(call.branches)), strict=True))
     if "unconditional" in outputs:
         unconditional[step.network] = outputs["unconditional"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..network import Network, Slots, State, copied
+from ..network import Network, NetworkInput, Slots, State, copied
 from ..plan import DECODE as DECODE
 from ..plan import SOLVER_STEP as SOLVER_STEP
 from ..plan import Add, Call, Run, compile_plan
@@ -97,8 +97,8 @@ def prepare_call(network: Network, call: Call, slots: Slots, moment: float, batc
     x = torch.cat([noise] * len(call.branches))
     time = torch.full((x.shape[0],), moment, dtype=torch.float32, device=network.device)
     guidance = torch.ones_like(time) if network.takes_guidance else None
-    conditions = _conditions(network, call.branches, images)
-    return lambda: network.evaluate(x, time, conditions, call, slots, guidance)
+    inputs = NetworkInput(x, time, _conditions(network, call.branches, images), guidance)
+    return lambda: network.evaluate(inputs, call, slots)
 
 
 def _conditions(network: Network, branches: tuple[Branch, ...], images: range) -> Tensor | None:
@@ -176,15 +176,8 @@ class _Still(Network):
     def dtype(self) -> torch.dtype:
         return self._network.dtype
 
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        x = inputs.x
         if x.shape[0] not in self._answers:
             self._answers[x.shape[0]] = x.new_zeros(x.shape[0], self._channels, *x.shape[2:])
         return self._answers[x.shape[0]]

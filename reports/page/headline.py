@@ -55,7 +55,7 @@ def details(view: StudyView) -> list[str]:
 def _text(view: StudyView) -> list[str]:
     """What encoding prompts would take, which no figure of speed includes."""
     speed = view.speed(view.full, "final") if view.full else None
-    whole = view.with_text(speed) if speed else None
+    whole = view.with_text(speed)
     if speed is None or whole is None or view.text_seconds is None:
         return []
     return [
@@ -85,22 +85,16 @@ def tiles(view: StudyView) -> list[Tile]:
         assert speedup is not None, knee.label
         at = f" at {view.standard.words(excess)}" if excess is not None else ""
         found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up at the knee, {knee.label},{at}".removesuffix(",")))
-    if close := _fastest_close(view):
-        speedup = view.speedup(close)
-        assert speedup is not None, close.label
-        found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up within {view.standard.limit_words}, {close.label}"))
+    if view.close:
+        speedup, label = view.speedup(view.close[-1]), view.close[-1].label
+        assert speedup is not None, label
+        found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up within {view.standard.limit_words}, {label}"))
     measured = sum(point.search is not None for point in view.points)
     noun = "schedule" if measured == 1 else "schedules"
     found.append(Tile(spelled_number(measured), f"{noun} measured, {len(view.front('final'))} on the final front"))
     images, seconds = sum(entry.images for entry in view.spent), sum(entry.seconds for entry in view.spent)
     found.append(Tile(spelled_number(images), f"images sampled by the search, in {duration(seconds)} of device time"))
     return found
-
-
-def _fastest_close(view: StudyView) -> Point | None:
-    ratios = [(point, view.relative_excess(point, "final")) for point in view.front("final")]
-    close = [point for point, ratio in ratios if ratio is not None and ratio <= view.standard.limit]
-    return close[-1] if close else None
 
 
 def with_interval(interval: Interval, unit: str = "") -> str:

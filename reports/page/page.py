@@ -13,21 +13,19 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from exeunt import __version__
 from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from ...backends.errors import printable
 from ..files.export import export_command, resume_command
-from ..plots import curves
+from ..plots.figures import Drawn
 from ..plots.front import MARKS, draw_front
-from ..plots.front_info import FrontInfo, front_info
-from ..plots.maps import maps_info
+from ..plots.front_info import FrontInfo
 from ..plots.samples import GridInfo, ImageRow, strip
 from ..plots.style import inline_svg, png_of_pixels
 from ..view.definitions import definitions
@@ -45,14 +43,13 @@ NOTES = {
 MOST_ROWS = 400  # of a table; the CSV has every point
 
 
-def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, Any]:
+def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
     """The plot at two widths, and the table of the same points: mark i of the plot is the row of that number."""
-    info = front_info(view, seeds)
-    assert info is not None, "a figure was drawn of it"
+    info, title = cast(FrontInfo, drawn.info), drawn.figure.title
+    seeds = info.seeds
     points, front = view.measured(seeds), view.front(seeds)
     texts = cache(lambda index: escape(_tooltip(view, points[index], seeds)))
-    title = f"Pareto front, {seeds} seeds"
-    wide = inline_svg(figure, f"{seeds}-wide", title)
+    wide = inline_svg(drawn.drawing, f"{seeds}-wide", title)
     narrow = inline_svg(draw_front(info, 3.8, 4.8), f"{seeds}-narrow", title) if seeds == "final" else None
     count = f"{spelled_number(info.num_images)} images, {seeds} seeds"
     return {
@@ -69,14 +66,14 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = point.quality(seeds), view.speed(point, seeds)
     assert quality is not None
     assert speed is not None, point.label
-    excess, relative = quality.excess, view.relative_excess(point, seeds)
+    costs, relative = point.outline, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
-        f"{view.standard.excess_name}: {spelled(excess)}"
+        f"{view.standard.excess_name}: {spelled(quality.excess)}"
         + (f", {view.standard.brief(relative)}" if relative is not None else ""),
         f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
-        f"{point.num_steps} steps, mean depth {point.mean_depth:.1f} of {point.num_blocks}",
+        f"{costs.num_steps} steps, mean depth {costs.mean_depth:.1f} of {costs.num_blocks}",
         f"weights {point.weights}",
     ]
     return "\n".join(lines)
@@ -109,16 +106,10 @@ _SECTIONS = {
     "conditions": "Conditions",
     "definitions": "Definitions",
 }
-TITLES = {
-    "schedules": "What happens to each block at each step",
-    "depth": "Blocks that run at each step",
-    "hypervolume": "Hypervolume over images",
-    "timing": "Predicted and measured time",
-}
 LARGEST_THUMBNAIL = 160  # pixels; larger images are reduced for the page, and stay whole in the report's PNG
 
 
-def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Figure]) -> str:
+def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) -> str:
     """The page's text.
 
     `grid` is the sample images, or the sentence that says why there are none; `drawn` holds the figures that have
@@ -152,46 +143,34 @@ def _asset(name: str) -> str:
     return (Path(__file__).parents[1] / "assets" / name).read_text(encoding="utf-8")
 
 
-def _plots(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, Any]:
+def _plots(view: StudyView, drawn: Mapping[str, Drawn]) -> dict[str, Any]:
     shown = {
-        "front": front_section(view, "final", drawn["front"]) if "front" in drawn else None,
-        "search": front_section(view, "search", drawn["search"]) if "search" in drawn else None,
-        "plots": {
-            name: inline_svg(drawn[name], name, title) if name in drawn else None for name, title in TITLES.items()
-        },
-        "notes": _notes(view, drawn),
+        "front": front_section(view, drawn["front"]) if "front" in drawn else None,
+        "search": front_section(view, drawn["search"]) if "search" in drawn else None,
+        "plots": [
+            {
+                "section": each.figure.section,
+                "svg": inline_svg(each.drawing, name, each.figure.title),
+                "note": each.figure.note(each.info),
+                "wide": each.figure.wide,
+            }
+            for name, each in drawn.items()
+            if each.figure.section
+        ],
         "commands": [
-            {"label": point.label, "note": _gains(view, point), "text": export_command(view, point)}
+            {"label": point.label, "note": ", ".join(view.gains(point)), "text": export_command(view, point)}
             for point in view.front("final")
         ],
     }
+    plotted = {each.figure.section for each in drawn.values()}
     there = {
         "front": shown["front"],
         "export": shown["commands"],
-        "schedules": {"schedules", "depth"} & drawn.keys(),
-        "search": {"search", "hypervolume", "timing"} & drawn.keys(),
+        "schedules": "schedules" in plotted,
+        "search": shown["search"] or "search" in plotted,
     }
     sections = [{"id": name, "title": title} for name, title in _SECTIONS.items() if there.get(name, True)]
     return {**shown, "sections": sections}
-
-
-def _gains(view: StudyView, point: Point) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
-    parts = [f"{speedup.value:.2f} ×"] if speedup else []
-    return ", ".join([*parts, view.standard.brief(excess)] if excess is not None else parts)
-
-
-def _notes(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, str]:
-    """What stands under the plots that are there."""
-    notes = dict.fromkeys(TITLES, "")
-    if maps := maps_info(view):
-        notes["schedules"] = f"{maps.left_out} more points of the front are left out here." if maps.left_out else ""
-    if progress := curves.progress_info(view):
-        notes["hypervolume"] = f"Hypervolume of the search values, from the reference point {progress.reference}."
-    if prediction := curves.prediction_info(view):
-        error = f"the median error is {prediction.median_error:.1%}"
-        notes["timing"] = f"What the search assumed against what was timed end to end; {error}."
-    return notes
 
 
 def _samples(grid: GridInfo) -> dict[str, Any]:

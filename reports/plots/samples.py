@@ -20,7 +20,8 @@ from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
 from ..view.selection import Highlight
 from ..view.view import StudyView
-from .style import MUTED, new_figure, paper_style, settle_layout
+from .figures import ReportFigure
+from .style import MUTED, drawing
 
 if TYPE_CHECKING:
     from ...backends.network import Network
@@ -89,8 +90,7 @@ def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
     """One line of images a schedule, its name above it. Small images are enlarged without smoothing."""
     count = max(len(row.images) for row in info.rows)
     height = width / count + 0.26
-    with paper_style():
-        figure = new_figure(width, height * len(info.rows))
+    with drawing(width, height * len(info.rows)) as figure:
         figure.set_layout_engine("constrained", h_pad=0.02, hspace=0.0)
         panels = figure.subplots(len(info.rows), 1, squeeze=False)[:, 0]
         for axes, row in zip(panels, info.rows, strict=True):
@@ -98,7 +98,7 @@ def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
             axes.axis("off")
             axes.set_title(row.title, fontsize=8.5, pad=3)
             axes.set_title("  ·  ".join(row.notes), loc="right", fontsize=7.5, fontweight="normal", color=MUTED, pad=3)
-        return settle_layout(figure)
+    return figure
 
 
 def strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -146,3 +146,6 @@ def _pictures(file: StudyFile, data: bytes) -> NDArray[np.uint8]:
         raise DamagedArtifact(
             f"artifacts: samples {file.sha256[:12]} are no pictures ({error}). Remove them."
         ) from None
+
+
+FIGURES = (ReportFigure("samples", "Sample images", lambda _: None, draw_samples),)

@@ -20,10 +20,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import click
 
 from ...backends.errors import InputError
-from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.urls import storage_url
 from ...studies.store.store import Store, open_store
-from ..monitoring.watch_output import until_signal
 from .flags.database import storage_flag
 
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -61,6 +59,8 @@ def application(store: Store) -> WsgiApplication:
     Raises:
         InputError: optuna-dashboard is not installed, or the database's tables are of another Optuna.
     """
+    from ...studies.database.optuna.storage import optuna_storage
+
     try:
         from optuna_dashboard import wsgi
     except ImportError:
@@ -146,6 +146,8 @@ def dashboard(storage: str, port: int) -> None:
       exeunt dashboard
       exeunt dashboard --storage runs/dit.db --port 0
     """
+    from ..monitoring.watch_output import until_signal
+
     with open_store(storage_url(storage), read_only=True) as store, served(application(store), port) as server:
         click.echo(f"http://{ADDRESS}:{server.server_port}/dashboard")
         click.echo(NOTE, err=True)

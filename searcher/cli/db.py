@@ -1,23 +1,24 @@
 """`exeunt db`: whether a database is sound, and upgrades of older ones."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy import Engine
 
 from ...backends.errors import printable
-from ...studies.database import schema
-from ...studies.database.engine import bare_engine
-from ...studies.database.errors import database_label, storage_errors
 from ...studies.database.foreign import corrupt_rows
-from ...studies.database.transactions import reading
 from ...studies.database.urls import storage_url
-from ...studies.maintenance import upgrade as upgrading
-from ...studies.maintenance.backup import back_up_file
-from ...studies.maintenance.check import Finding, check_all, check_file
 from .flags.database import json_flag, storage_flag
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from ...studies.maintenance.check import Finding
+    from ...studies.maintenance.upgrade import Upgrade
 
 
 @click.group()
@@ -40,31 +41,33 @@ def check_command(context: click.Context, storage: str, quick: bool, as_json: bo
       exeunt db check
       exeunt db check --storage runs/dit.db --quick --json
     """
+    from ...studies.database.engine import bare_engine
+    from ...studies.database.errors import database_label, storage_errors
+    from ...studies.database.schema import engine_url
+    from ...studies.maintenance.check import check_all, check_file
+    from ...studies.maintenance.upgrade import versions as find_versions
+
     engine = bare_engine(storage_url(storage), read_only=True)
+    where = database_label(engine)
     try:
-        with storage_errors(engine), corrupt_rows(database_label(engine)):
-            versions = upgrading.versions(engine)
+        with storage_errors(engine), corrupt_rows(where):
+            versions = find_versions(engine)
             current = versions.before == versions.after
-            findings = check_all(engine, features=not quick) if current else _file_alone(engine)
+            findings = check_all(engine, features=not quick) if current else check_file(engine)
     finally:
         engine.dispose()
     damaged = any(finding.damage for finding in findings)
     if as_json:
-        found = {"storage": schema.engine_url(engine), "sound": not damaged, "versions": asdict(versions)}
+        found = {"storage": engine_url(engine), "sound": not damaged, "versions": asdict(versions)}
         click.echo(json.dumps({**found, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
-        _show(engine, versions, findings)
+        _show(where, versions, findings)
     if damaged:
         context.exit(1)
 
 
-def _file_alone(engine: Engine) -> list[Finding]:
-    with reading(engine) as connection:
-        return check_file(connection)
-
-
-def _show(engine: Engine, versions: upgrading.Upgrade, findings: list[Finding]) -> None:
-    click.echo(f"{database_label(engine)}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
+def _show(where: str, versions: Upgrade, findings: list[Finding]) -> None:
+    click.echo(f"{where}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
     if versions.changed:
         click.echo(
             f"This Exeunt works on version {versions.after} with {versions.optuna_after}. Only the file was checked: "
@@ -94,28 +97,35 @@ def upgrade_command(storage: str, backup: Path | None, no_backup: bool, as_json:
       exeunt db upgrade
       exeunt db upgrade --storage runs/dit.db --backup dit-before.db
     """
+    from ...studies.database.engine import bare_engine
+    from ...studies.database.errors import database_label, storage_errors
+    from ...studies.maintenance.upgrade import upgrade_database
+
     engine = bare_engine(storage_url(storage))
+    where = database_label(engine)
     try:
         with storage_errors(engine):
-            made = None if no_backup else _backed_up(engine, backup)
-            done = upgrading.upgrade_database(engine)
+            made = None if no_backup else _backed_up(engine, Path(where), backup)
+            done = upgrade_database(engine)
     finally:
         engine.dispose()
     if as_json:
         click.echo(json.dumps({**asdict(done), "backup": None if made is None else str(made)}, indent=2))
     elif not done.changed:
-        click.echo(f"{database_label(engine)} has version {done.after} already.")
+        click.echo(f"{where} has version {done.after} already.")
     else:
         kept = "" if made is None else f" What it was before: {made}."
-        click.echo(f"{database_label(engine)}: version {done.before} is version {done.after} now.{kept}")
+        click.echo(f"{where}: version {done.before} is version {done.after} now.{kept}")
 
 
-def _backed_up(engine: Engine, path: Path | None) -> Path | None:
+def _backed_up(engine: Engine, own: Path, path: Path | None) -> Path | None:
     """The backup of an SQLite database that is about to be changed."""
-    versions = upgrading.versions(engine)
+    from ...studies.maintenance.backup import back_up_file
+    from ...studies.maintenance.upgrade import versions as find_versions
+
+    versions = find_versions(engine)
     if engine.url.get_backend_name() != "sqlite" or not versions.changed:
         return None
-    own = Path(database_label(engine))
     path = path or own.with_name(f"{own.stem}.version-{versions.before}{own.suffix}")
     back_up_file(engine, path)
     return path

@@ -5,6 +5,8 @@ None of them is imported, so that one that is broken is listed all the same.
 `exeunt doctor`: what is installed, what a checkpoint holds, and whether a network keeps its promises.
 """
 
+from __future__ import annotations
+
 import math
 import platform
 import re
@@ -13,22 +15,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 from exeunt import __version__
 
-from ...backends.checkpoints.inspect import Contents, Entry, Group, inspect, readable_bytes
+from ...backends.checkpoints.files import readable_bytes
 from ...backends.errors import InputError, json_text, printable
-from ...backends.network import Network
-from ...backends.networks.conformance.checks import Check, Failed, NetworkUnderTest, NotApplicable, Outcome, Passed
-from ...backends.networks.conformance.suite import suite
-from ...backends.networks.registry import BUNDLED, NETWORKS, load_network
-from ...backends.timing.device import check_device, device_name
 from ...studies.config.reading import parse_assignment
 from .flags.database import json_flag
 from .flags.network import NETWORK_FLAGS, flags
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...backends.checkpoints.inspect import Contents, Entry, Group
+    from ...backends.network import Network
+    from ...backends.networks.conformance.checks import Check, Outcome
 
 PACKAGE = "exeunt"
 FOR_DEVELOPERS = ("dev", "test")
@@ -94,7 +97,7 @@ def _version(name: str) -> str | None:
 
 
 BROKEN, UNUSABLE = 1, 2  # exit codes: a promise is broken; a checkpoint can't be loaded
-WORDS = {Passed: "kept", Failed: "BROKEN", NotApplicable: "does not apply"}
+WORDS = {"kept": "kept", "broken": "BROKEN", "not-applicable": "does not apply"}
 GROUPS_SHOWN = 40
 
 
@@ -129,6 +132,8 @@ def doctor(device: str, as_json: bool, **given: Any) -> None:
 
 def _maker(given: Mapping[str, Any]) -> Any:
     """A function that loads the network that the flags describe, by device and type."""
+    from ...backends.networks.registry import BUNDLED, load_network
+
     options = dict(map(parse_assignment, given["network_args"]))
     options |= {key: given[key] for key in ("weights_key", "vae") if given.get(key) is not None}
     checkpoint, network = given["checkpoint"], given["network"]
@@ -143,6 +148,12 @@ def _maker(given: Mapping[str, Any]) -> Any:
 
 def _examine(make: Any, device: str, as_json: bool) -> int:
     """Runs the suite and prints it, a line as soon as it is known; the exit code."""
+    import torch
+
+    from ...backends.networks.conformance.checks import NetworkUnderTest
+    from ...backends.networks.conformance.suite import suite
+    from ...backends.timing.device import check_device
+
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     network = make(check_device(wanted), torch.float32)
     for note in network.notes:
@@ -154,12 +165,14 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
         found.append((check, outcome))
         if not as_json:
             click.echo(_line(check, outcome))
-    broken = sum(isinstance(outcome, Failed) for _, outcome in found)
+    broken = sum(outcome.word == "broken" for _, outcome in found)
     click.echo(_as_json(network, found) if as_json else _summary(found, broken))
     return BROKEN if broken else 0
 
 
 def _title(network: Network) -> str:
+    from ...backends.timing.device import device_name
+
     signature = network.signature
     kinds = ", ".join(f"{count} {kind}" for kind, count in signature.kinds)
     return (
@@ -170,15 +183,14 @@ def _title(network: Network) -> str:
 
 
 def _line(check: Check, outcome: Outcome) -> str:
-    figures = {} if isinstance(outcome, NotApplicable) else outcome.figures
-    shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
-    reason = "" if isinstance(outcome, Passed) else outcome.reason
-    return f"{check.name:16} {WORDS[type(outcome)]:15} {'; '.join(part for part in (reason, shown) if part)}".rstrip()
+    shown = "  ".join(f"{name} {value:.3g}" for name, value in outcome.figures.items())
+    said = "; ".join(part for part in (outcome.reason, shown) if part)
+    return f"{check.name:16} {WORDS[outcome.word]:15} {said}".rstrip()
 
 
 def _summary(found: list[tuple[Check, Outcome]], broken: int) -> str:
-    kept = sum(isinstance(outcome, Passed) for _, outcome in found)
-    promises = [f"  {check.name}: {check.promise}" for check, outcome in found if isinstance(outcome, Failed)]
+    kept = sum(outcome.word == "kept" for _, outcome in found)
+    promises = [f"  {check.name}: {check.promise}" for check, outcome in found if outcome.word == "broken"]
     counts = f"\n{kept} promises kept, {broken} broken, {len(found) - kept - broken} do not apply."
     return "\n".join([counts, *(["What was promised:"] if promises else []), *promises])
 
@@ -188,9 +200,9 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
         {
             "name": check.name,
             "promise": check.promise,
-            "outcome": {Passed: "kept", Failed: "broken", NotApplicable: "not-applicable"}[type(outcome)],
-            "reason": None if isinstance(outcome, Passed) else outcome.reason,
-            "figures": {} if isinstance(outcome, NotApplicable) else _finite(outcome.figures),
+            "outcome": outcome.word,
+            "reason": None if outcome.word == "kept" else outcome.reason,
+            "figures": _finite(outcome.figures),
         }
         for check, outcome in found
     ]
@@ -208,6 +220,9 @@ def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
 
 def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
     """Prints what is in a checkpoint; the exit code."""
+    from ...backends.checkpoints.inspect import inspect
+    from ...backends.networks.registry import BUNDLED, NETWORKS
+
     path = BUNDLED[checkpoint][1] if checkpoint in BUNDLED else Path(checkpoint)
     if checkpoint in NETWORKS and not path.exists():
         raise InputError(f"checkpoint: `{checkpoint}` is a kind of network and has no file. Use `--network`.")
@@ -291,6 +306,10 @@ def _show_installation(as_json: bool) -> None:
 
 
 def _devices() -> dict[str, str]:
+    import torch
+
+    from ...backends.timing.device import device_name
+
     found = {"cpu": device_name("cpu")}
     for index in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory

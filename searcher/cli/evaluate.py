@@ -5,34 +5,25 @@
 Schedules as ONNX folders from the command line: the network is loaded, and each graph is told as it is made.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError
-from ...backends.formats.onnx.export import export_onnx
-from ...backends.sampling.compatibility import as_scheduled, check_schedule
-from ...backends.sampling.loop import Samples, labels
-from ...backends.sampling.loop import sample as sample_batches
 from ...backends.schedule import Schedule, dumps, load
 from ...reports.files.whole import write_whole
 from ...reports.view.interval import Interval, per_second
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.interruption import interruptible
-from ..measuring.evaluate import Evaluation, remarks
-from ..measuring.evaluate import evaluate as measure
-from ..measuring.setup import load_one, make_conditions, resolve_device
 from ..monitoring.progress import ProgressListener, watching
-from ..spaces.full_schedule import make_frame
 from .flags.database import json_flag
 from .flags.study import (
     BASELINE_FLAGS,
@@ -43,6 +34,13 @@ from .flags.study import (
     flags,
     study_config,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ...backends.sampling.loop import Samples
+    from ..measuring.evaluate import Evaluation
 
 GRID_COLUMNS = 10
 OUTPUTS = (".png", ".npz")
@@ -72,6 +70,14 @@ def sample_command(
       exeunt sample fast.schedule.json -o grid.png
       exeunt sample fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --num-images 50000 -o images.npz
     """
+    import numpy as np
+
+    from ...backends.sampling.compatibility import as_scheduled, check_schedule
+    from ...backends.sampling.loop import labels
+    from ...backends.sampling.loop import sample as sample_batches
+    from ..measuring.evaluate import remarks
+    from ..measuring.setup import load_one, make_conditions, resolve_device
+
     config = resolve_device(study_config({**given, "reference": "none"}))
     check_output(output)
     plan = load(schedule)
@@ -122,6 +128,9 @@ def _pixels(batches: Iterator[Samples], watch: ProgressListener) -> Iterator[NDA
 
 def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> None:
     """Writes (N, H, W, 3) images as an archive, with labels (N,) if there are any, or as a grid of ten columns."""
+    import numpy as np
+    from PIL import Image
+
     if path.suffix == ".npz":
         if labels is None:
             np.savez_compressed(path, images=pixels)
@@ -158,6 +167,9 @@ def evaluate_command(
       exeunt evaluate fast.schedule.json --num-images 2000
       exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --json
     """
+    from ..measuring.evaluate import evaluate as measure
+    from ..measuring.setup import resolve_device
+
     plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
@@ -255,6 +267,9 @@ def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | 
       exeunt schedule full -o full.schedule.json
       exeunt schedule full --checkpoint DiT-XL-2.pt --solver ddim --num-steps 50 --guidance 1.5 -o full.schedule.json
     """
+    from ..measuring.setup import load_one, resolve_device
+    from ..spaces.full_schedule import make_frame
+
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     schedule = make_frame(load_one(config), config.baseline).full
     if output is None:
@@ -272,6 +287,10 @@ def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
         InputError: the checkpoint can't be loaded or isn't the schedule's, or the folder is not empty.
         CannotExport: the network has operations that ONNX does not.
     """
+    from ...backends.formats.onnx.export import export_onnx
+    from ...backends.sampling.compatibility import as_scheduled
+    from ..measuring.setup import load_one, make_conditions
+
     config = override(config, {"throughput.device": "cpu"})
     network = as_scheduled(load_one(config), schedule)
     make_conditions(config, network)  # a network of prompts carries what it has embedded into its graphs

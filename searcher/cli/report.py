@@ -19,7 +19,6 @@ from ...reports.page.headline import details, headline
 from ...reports.report import write_report
 from ...reports.uncollected import uncollected
 from ...reports.view import selection
-from ...reports.view.loading import load_view
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
@@ -92,6 +91,8 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     url = storage_url(storage)
     with corrupt_rows("the database"):
         name = only_study(url, study)
+    from ...reports.view.loading import load_view
+
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         return load_view(store, name), store.studies.config(name)
 
@@ -184,17 +185,11 @@ def export_point(
       exeunt export --knee --format cache-dit -o fast.cache-dit.yaml
       exeunt export --knee --format onnx -o fast-onnx
     """
-    choices = {
-        "--trial": None if trial is None else selection.by_trial(trial),
-        "--label": None if label is None else selection.by_label(label),
-        "--knee": selection.the_knee if knee else None,
-        "--max-loss": None if max_loss is None else selection.within_loss(max_loss),
-        "--min-speedup": None if min_speedup is None else selection.at_least(min_speedup),
-    }
-    choose = _only(choices)
+    given = dict(zip(selection.CHOICES, (trial, label, knee or None, max_loss, min_speedup), strict=True))
+    flag, value = _only(given)
     kind = None if format_name == _ONNX else find_format(format_name, others=(_ONNX,))
     view, config = _open(storage, study)
-    point = choose(view)
+    point = selection.CHOICES[flag](view, value)
     schedule = portable_schedule(view, point)
     if kind is None:
         from .evaluate import write_onnx
@@ -223,13 +218,13 @@ def _with_weights(config: StudyConfig, weights: str) -> StudyConfig:
     return override(config, {"checkpoint.path": paths[weights]})
 
 
-def _only(choices: dict[str, selection.Choose | None]) -> selection.Choose:
-    """The one choice that was made. Raises InputError for none, or for several."""
-    made = {name: choice for name, choice in choices.items() if choice is not None}
+def _only(given: dict[str, Any]) -> tuple[str, Any]:
+    """The one flag that was given, with its value. Raises InputError for none, or for several."""
+    made = [(flag, value) for flag, value in given.items() if value is not None]
     if len(made) != 1:
-        got = " and ".join(made) or "none"
-        raise InputError(f"export: give exactly one of {', '.join(choices)}, but got {got}. Try --knee.")
-    return next(iter(made.values()))
+        got = " and ".join(flag for flag, _ in made) or "none"
+        raise InputError(f"export: give exactly one of {', '.join(given)}, but got {got}. Try --knee.")
+    return made[0]
 
 
 def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dict[str, Any]:

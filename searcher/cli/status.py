@@ -1,20 +1,20 @@
 """`exeunt status`: what a database holds, read without changing anything."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...backends.errors import json_text, printable
-from ...reports.view.loading import load_view
-from ...reports.view.view import StudyView
 from ...studies.database.foreign import corrupt_rows
 from ...studies.database.urls import storage_url
 from ...studies.store.store import Store, open_store
-from ...studies.workers.status import standing
-from ..monitoring import watch_output
-from ..monitoring.watch import StatusReader
 from .flags.database import json_flag, storage_flag, study_flag
+
+if TYPE_CHECKING:
+    from ...reports.view.view import StudyView
 
 LAST_ERRORS = 5
 
@@ -45,6 +45,9 @@ def status(storage: str, study: str | None, as_json: bool, watch: bool, interval
       exeunt status --watch --interval 2
     """
     if watch:
+        from ..monitoring import watch_output
+        from ..monitoring.watch import StatusReader
+
         watch_output.watch(StatusReader(storage_url(storage), study), interval, as_json=as_json)
         return
     with open_store(storage_url(storage), read_only=True) as store, corrupt_rows(store.url):
@@ -61,6 +64,9 @@ def status(storage: str, study: str | None, as_json: bool, watch: bool, interval
 
 def describe(store: Store, study: str) -> dict[str, Any]:
     """One study's standing as plain values."""
+    from ...reports.view.loading import load_view
+    from ...studies.workers.status import standing
+
     stands, view = standing(store, study), load_view(store, study)
     progress = stands.progress
     return {

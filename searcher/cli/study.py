@@ -4,8 +4,10 @@
 
 `exeunt study gc`: what no study refers to.
 
-What the commands of `exeunt study` share: asking, sizes, JSON.
+What the commands of `exeunt study` share: asking, JSON.
 """
+
+from __future__ import annotations
 
 import re
 import sys
@@ -13,26 +15,26 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from ...backends.checkpoints.files import readable_bytes
 from ...backends.errors import InputError, json_text, printable
 from ...reports.files.whole import write_whole
 from ...reports.terminal import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.urls import read_url, storage_url
-from ...studies.maintenance.backup import back_up
-from ...studies.maintenance.copy import copy_study
-from ...studies.maintenance.delete import Garbage, collect_garbage, delete_study, find_garbage
-from ...studies.maintenance.list import Summary, summaries
-from ...studies.store.files import StudyFile
 from ...studies.store.store import Store, open_store
-from ...studies.workers.orders import request, withdraw_order
 from .flags.database import json_flag, storage_flag
+
+if TYPE_CHECKING:
+    from ...studies.maintenance.delete import Garbage
+    from ...studies.maintenance.list import Summary
+    from ...studies.store.files import StudyFile
 
 name_argument = click.argument("name")
 yes_flag = click.option("--yes", is_flag=True, help="Don't ask.")
@@ -56,16 +58,6 @@ def print_json(value: Any) -> None:
     click.echo(json_text(value))
 
 
-def size_text(num_bytes: int) -> str:
-    """In the unit of which there are at least one and less than a thousand."""
-    size = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
 @click.command()
 @name_argument
 @storage_flag
@@ -78,6 +70,8 @@ def pause(name: str, storage: str, as_json: bool) -> None:
       exeunt study pause demo
       exeunt study unpause demo
     """
+    from ...studies.workers.orders import request
+
     with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
         request(store, name, "pause")
         _say_order(
@@ -97,6 +91,8 @@ def stop(name: str, storage: str, as_json: bool) -> None:
       exeunt study stop demo
       exeunt study unpause demo
     """
+    from ...studies.workers.orders import request
+
     with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
         request(store, name, "stop")
         _say_order(store, name, f"`{name}` stops: its workers end. Undo with `exeunt study unpause {name}`.", as_json)
@@ -113,6 +109,8 @@ def unpause(name: str, storage: str, as_json: bool) -> None:
     Examples:
       exeunt study unpause demo
     """
+    from ...studies.workers.orders import withdraw_order
+
     with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
         store.studies.require(name)
         there = withdraw_order(store, name)
@@ -121,6 +119,8 @@ def unpause(name: str, storage: str, as_json: bool) -> None:
 
 
 def _say_order(store: Store, name: str, said: str, as_json: bool) -> None:
+    from ...studies.maintenance.list import summaries
+
     if as_json:
         found = next(each for each in summaries(store) if each.study == name)
         print_json({"study": name, "order": found.order, "workers": found.workers})
@@ -151,6 +151,8 @@ def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -
       exeunt study gc --dry-run
       exeunt study gc --yes
     """
+    from ...studies.maintenance.delete import collect_garbage, find_garbage
+
     age = _age(older_than)
     with open_store(storage_url(storage), read_only=dry_run) as store, corrupt_rows(store.url):
         found = find_garbage(store, age)
@@ -188,7 +190,7 @@ def _show_garbage(found: Garbage) -> None:
         click.echo("Everything belongs to a study.")
         return
     for digest, (images, size) in list(found.evaluations.items())[:_MOST_LINES]:
-        click.echo(f"  evaluation {digest[:12]}  {images:,} images, {size_text(size)}")
+        click.echo(f"  evaluation {digest[:12]}  {images:,} images, {readable_bytes(size)}")
     if len(found.evaluations) > _MOST_LINES:
         click.echo(f"  and {len(found.evaluations) - _MOST_LINES:,} more")
     counts = found.rows | {"files": len(found.files)}
@@ -197,7 +199,7 @@ def _show_garbage(found: Garbage) -> None:
 
 
 def _sizes(found: Garbage) -> str:
-    return f"{size_text(found.feature_bytes)} of features, {size_text(found.file_bytes)} of files"
+    return f"{readable_bytes(found.feature_bytes)} of features, {readable_bytes(found.file_bytes)} of files"
 
 
 @click.group()
@@ -220,6 +222,8 @@ def list_studies(storage: str, as_json: bool) -> None:
       exeunt study list
       exeunt study list --storage runs/dit.db --json
     """
+    from ...studies.maintenance.list import summaries
+
     with open_store(storage_url(storage), read_only=True) as store, corrupt_rows(store.url):
         found = summaries(store)
     if as_json:
@@ -270,6 +274,8 @@ def copy(
       exeunt study copy demo --to postgresql+psycopg://ada@db.example/exeunt --artifacts s3://team/exeunt
       exeunt study copy demo --storage runs/dit.db --to-file url.txt --as demo-2
     """
+    from ...studies.maintenance.copy import copy_study
+
     if (to is None) == (to_file is None):
         raise InputError("study: say where to copy it, with --to or with --to-file.")
     target = storage_url(to) if to is not None else read_url(to_file or Path())
@@ -300,6 +306,8 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
       exeunt study delete demo
       exeunt study delete demo --yes && exeunt study gc --yes
     """
+    from ...studies.maintenance.delete import delete_study
+
     with open_store(storage_url(storage)) as store, corrupt_rows(store.url):
         store.studies.require(name)
         confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
@@ -325,6 +333,8 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
       exeunt study backup -o exeunt-monday.db
       exeunt study backup --storage-file url.txt --json
     """
+    from ...studies.maintenance.backup import back_up
+
     path = output or Path(f"exeunt-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
     with (
         open_store(storage_url(storage), read_only=True) as store,
@@ -335,7 +345,7 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes})
     else:
-        click.echo(f"{done.path}: {', '.join(done.studies) or 'no study'} ({size_text(done.num_bytes)}), checked.")
+        click.echo(f"{done.path}: {', '.join(done.studies) or 'no study'} ({readable_bytes(done.num_bytes)}), checked.")
 
 
 @study.command()
@@ -355,7 +365,9 @@ def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
         found = {_file_name(store, each): each for each in store.kept.kept(store.studies.require(name))}
         for path, each in found.items() if output else ():
             write_whole((output or Path()) / path, store.kept.contents(each))
-        lines = [printable(f"{path}  {size_text(each.num_bytes)}, {each.sha256[:12]}") for path, each in found.items()]
+        lines = [
+            printable(f"{path}  {readable_bytes(each.num_bytes)}, {each.sha256[:12]}") for path, each in found.items()
+        ]
     if as_json:
         print_json([{"file": path, **asdict(each)} for path, each in found.items()])
         return

@@ -6,9 +6,6 @@ from ...studies.config.reading import parse_assignment
 from ...studies.database.urls import storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.find import only_study
-from ..search.estimate import statement
-from ..search.session import Stopped
-from ..workers.join import join
 from .flags.database import storage_flag, study_flag
 from .flags.output import OutputOptions, output_options, print_statement
 
@@ -46,6 +43,10 @@ def worker(
       EXEUNT_STORAGE=postgresql+psycopg://ada@db.example/exeunt exeunt worker --study dit --device cuda
       exeunt worker --study dit --log-format json --metrics-port 9100
     """
+    from ..search.estimate import statement
+    from ..search.session import Stopped
+    from ..workers.join import join
+
     url = storage_url(storage)
     flagged = {"throughput.device": device, "run.report": report, "run.artifacts": artifacts}
     changes = {**flagged, **dict(map(parse_assignment, assignments))}

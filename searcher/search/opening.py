@@ -14,8 +14,8 @@ import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
 from ...reports.uncollected import uncollected
-from ...studies.database.engine import optuna_storage
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
+from ...studies.database.optuna.storage import StudyStorage, optuna_storage
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
@@ -34,7 +34,7 @@ from ..spaces.registry import make_space
 from .budget import BudgetMeter
 from .device_check import DeviceCheck
 from .peers import Peers
-from .proposer import Proposer, open_study
+from .proposer import Proposer, optuna_study
 from .session import NoTimingWorker, Session
 
 
@@ -170,11 +170,12 @@ def _session(
 ) -> Session:
     """Puts the parts together, and takes in what the study has."""
     name = study_setup.config.name
-    study = open_study(optuna_storage(store.engine), name)
+    storage = optuna_storage(store.engine)
+    study = optuna_study(storage, name)
     keeper = TrialKeeper(store, study, worker)
     peers = Peers(store, name, worker, keeper)
     peers.look(now=True)
-    proposer = _proposer(study_setup, study, keeper, peers, arrival)
+    proposer = _proposer(study_setup, study, storage, keeper, peers, arrival)
 
     def spent(images: int) -> None:
         meter.images += images
@@ -194,12 +195,17 @@ def _session(
 
 
 def _proposer(
-    study_setup: StudySetup, study: optuna.Study, keeper: TrialKeeper, peers: Peers, arrival: WorkerRole
+    study_setup: StudySetup,
+    study: optuna.Study,
+    storage: StudyStorage,
+    keeper: TrialKeeper,
+    peers: Peers,
+    arrival: WorkerRole,
 ) -> Proposer:
     search = study_setup.config.search
     space = make_space(search.space, study_setup.frame)
     salt = secrets.randbits(32) if arrival.is_one_of_many or peers.others else None
-    return Proposer(study, space, study_setup.weights, search.sampler, search.seed, keeper.own, salt)
+    return Proposer(study, storage, space, study_setup.weights, search.sampler, search.seed, keeper.own, salt)
 
 
 def _target(study_setup: StudySetup, store: Store, worker: Worker, arrival: WorkerRole) -> Environment:

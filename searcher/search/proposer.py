@@ -10,8 +10,6 @@ ones, NSGA-II puts it behind all others, and GP multiplies the gain in hypervolu
 keeping it.
 """
 
-import math
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ...studies.database.foreign import corrupt_values
-from ...studies.database.optuna.storage import add_once, together
+from ...studies.database.optuna.storage import StudyStorage
 from ...studies.store.outlines import summarized
 from ...studies.workers.trials import RETRY_OF
 from ..spaces.base import Space
@@ -41,13 +39,11 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
 }
 
 
-# Trials that were looked at so lately are not read again for a proposal.
-FRESH_SECONDS = 1.0
 # The constraint's name in Optuna's tables.
 WORTHLESS = "worthless"
 
 
-def open_study(storage: BaseStorage, name: str) -> optuna.Study:
+def optuna_study(storage: BaseStorage, name: str) -> optuna.Study:
     """Optuna's study of that name, made if it is not there."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
@@ -62,7 +58,8 @@ class Proposer:
     """One study's dialogue with Optuna.
 
     Args:
-        study: see `open_study`.
+        study: see `optuna_study`.
+        storage: what it is in.
         space: what parameters mean.
         weights: the name of the weights that proposals run on.
         sampler: a name in `SAMPLERS`.
@@ -76,6 +73,7 @@ class Proposer:
     def __init__(
         self,
         study: optuna.Study,
+        storage: StudyStorage,
         space: Space,
         weights: str,
         sampler: str,
@@ -84,12 +82,12 @@ class Proposer:
         salt: int | None = None,
     ) -> None:
         self.study = study
+        self._storage = storage
         self.space = space
         self._weights = weights
         self._own = own
         self._asked: dict[int, Trial] = {}
         self._trials: list[FrozenTrial] | None = None
-        self._looked = -math.inf
         # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
         told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         self._constrained = all(WORTHLESS in trial.constraints for trial in told)
@@ -98,7 +96,7 @@ class Proposer:
 
     def look(self) -> list[FrozenTrial]:
         """The study's trials as they are now. The counts below are of them until this proposer changes one."""
-        self._trials, self._looked = self.study.get_trials(deepcopy=False), time.monotonic()
+        self._trials = self.study.get_trials(deepcopy=False)
         return self._trials
 
     @property
@@ -123,9 +121,8 @@ class Proposer:
         Raises:
             StorageError: the sampler, or the space, can't use what the trials hold.
         """
-        have_read = self._trials is not None and time.monotonic() - self._looked < FRESH_SECONDS
         self._trials = None
-        with corrupt_values("the study's trials"), together(self.study, have_read=have_read):
+        with corrupt_values("the study's trials"), self._storage.together():
             trial = self.study.ask(fixed_distributions=self.space.distributions())
             schedule = self.space.build(trial.params)
             self._own(trial)
@@ -165,7 +162,7 @@ class Proposer:
         """
         self._trials = None
         trial = self._asked.pop(number)
-        with suppress(UpdateFinishedTrialError), together(self.study):
+        with suppress(UpdateFinishedTrialError), self._storage.together():
             if self._constrained:
                 trial.set_constraint(WORTHLESS, violation)
             self.study.tell(trial, [measured.quality, measured.speed], skip_if_finished=True)
@@ -174,7 +171,7 @@ class Proposer:
         """Finishes a trial that could not be measured, and keeps why."""
         self._trials = None
         trial = self._asked.pop(number)
-        with suppress(UpdateFinishedTrialError), together(self.study):
+        with suppress(UpdateFinishedTrialError), self._storage.together():
             trial.set_user_attr("reason", reason)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -194,4 +191,4 @@ class Proposer:
             constraints={WORTHLESS: violation} if self._constrained else None,
             user_attrs={"schedule": measured.candidate.key[0], "label": measured.candidate.label},
         )
-        add_once(self.study, trial, "schedule")
+        self._storage.add_once(self._storage.get_study_id_from_name(self.study.study_name), trial, "schedule")

@@ -13,6 +13,7 @@ from typing import TypeVar
 from ...backends.errors import InputError
 from ...backends.formats.ase import from_ase
 from ...backends.schedule import REUSE, Schedule
+from ...studies.config.families import FAMILIES
 from ...studies.store.outlines import summarized
 from .candidate import Candidate
 from .frame import FullSchedule
@@ -24,13 +25,11 @@ _T = TypeVar("_T")
 PUBLISHED_STAIRCASE = (28, 28, 24, 24, 20, 20, 16, 16, 12, 12)
 PUBLISHED_BLOCKS = 28
 
-FAMILIES = ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse")
-
 
 _Named = tuple[str, str, Schedule]  # label, family, what it does
 
 
-def list_baselines(frames: Mapping[str, FullSchedule], families: Sequence[str] = FAMILIES) -> list[Candidate]:
+def list_baselines(frames: Mapping[str, FullSchedule], families: Iterable[str] = FAMILIES) -> list[Candidate]:
     """The baselines of a study, in the order in which they are worth measuring.
 
     The full schedules come first, those of the other weights leading: the first row is what every speed-up and excess
@@ -151,7 +150,7 @@ def _take_turns(rows: Iterable[Sequence[_T]]) -> list[_T]:
     return [entry for entry in chain.from_iterable(zip_longest(*rows)) if entry is not None]
 
 
-def check_families(families: Sequence[str]) -> None:
+def check_families(families: Iterable[str]) -> None:
     """Raises InputError unless these are families."""
     for name in families:
         if name not in FAMILIES:

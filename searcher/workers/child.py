@@ -1,7 +1,7 @@
 """One of the processes of `exeunt optimize --workers N`: reads what to do from standard input, and tells its parent.
 
 Its job is a line of JSON, since a command line can be seen by everybody and may not hold a database's password. What it
-does goes to standard output as `logs.JsonLines`; it ends when its parent is gone.
+does goes to standard output as JSON lines; it ends when its parent is gone.
 """
 
 import json
@@ -21,8 +21,7 @@ from ..monitoring.endpoint import Endpoint
 from ..monitoring.json_lines import log_json_lines
 from ..monitoring.progress import ProgressListener
 from ..monitoring.prometheus import metered
-from ..runner import begin, report_study, spend_budget
-from ..search.budget import BudgetMeter
+from ..runner import StudyRequest, work
 from ..search.estimate import statement
 from ..search.opening import WorkerRole
 from .job import Job
@@ -45,19 +44,18 @@ class Child(Interruption):
 
 def do_job(job: Job, watch: ProgressListener, interruption: Interruption) -> None:
     """Does the job. Raises what `runner.optimize` raises."""
-    with begin(
+    request = StudyRequest(
         config_from_dict(job.config),
         job.url,
-        BudgetMeter(parse_budget(job.budget, rest=True), time.monotonic() - (time.time() - job.began)),
+        parse_budget(job.budget, rest=True),
+        [Path(each) for each in job.proposals],
         WorkerRole(budget_id=job.budget_id),
-        proposals=[Path(each) for each in job.proposals],
+        began=time.monotonic() - (time.time() - job.began),
         watch=watch,
         interruption=Child(interruption, job.parent),
         announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
-    ) as session:
-        spend_budget(session)
-        if job.reports:
-            report_study(session)
+    )
+    work(request, reports=job.reports)
 
 
 def main() -> NoReturn:

@@ -6,13 +6,12 @@ it is told to end. It touches no device itself.
 """
 
 import os
-import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ...backends.errors import DeviceError, InputError, Interrupted, StorageError
 from ...backends.schedule import ExeuntError
@@ -26,7 +25,7 @@ _POLL_SECONDS = 0.1
 MOST_LOSSES = 3  # in a row without a single chunk measured
 _FIRST_PAUSE = 1.0  # before a lost worker is started again, doubled each time
 # Exit codes after which the same worker would end the same way.
-ERRORS: dict[int, type[ExeuntError]] = {2: InputError, 70: DeviceError, 75: StorageError}
+ERRORS: dict[int, type[ExeuntError]] = {kind.exit_code: kind for kind in (InputError, DeviceError, StorageError)}
 
 
 class RunningWorker(Protocol):
@@ -49,6 +48,27 @@ class WorkerStarter(Protocol):
     def __call__(
         self, number: int, job: Job, environment: Mapping[str, str], events: SimpleQueue[Event], /
     ) -> RunningWorker: ...
+
+
+class WorkerBackend(NamedTuple):
+    """The workers that one command may start.
+
+    Attributes:
+        url: the study's database, as they reach it.
+        environments: the variables of each, which also say how many there are.
+        start: starts one.
+        writes_report: whether one of them writes the report, since they see this machine's folders.
+    """
+
+    url: str
+    environments: list[dict[str, str]]
+    start: WorkerStarter
+    writes_report: bool
+
+
+def processes(url: str, count: int, device: str) -> WorkerBackend:
+    """So many processes here. Raises InputError as `environments` does."""
+    return WorkerBackend(url, environments(count, device), WorkerProcess, writes_report=True)
 
 
 @dataclass
@@ -84,29 +104,19 @@ class Workers:
 
     Args:
         job: what they do.
-        environments: the variables of each, which also say how many there are.
+        hands: who they are.
         watch: who is told what they do.
         announce: called with the statement of the baseline, once, before anything is spent.
-        start: starts one of them; as a process here if not given.
     """
 
     def __init__(
-        self,
-        job: Job,
-        environments: Sequence[dict[str, str]],
-        watch: ProgressListener,
-        announce: Callable[[str], None],
-        start: WorkerStarter = WorkerProcess,
+        self, job: Job, hands: WorkerBackend, watch: ProgressListener, announce: Callable[[str], None]
     ) -> None:
-        self.slots = [Slot(number, environment) for number, environment in enumerate(environments, 1)]
-        self._job = job
-        self._start = start
-        self._watch = watch
-        self._announce = announce
-        self._announced = False
+        self.slots = [Slot(number, environment) for number, environment in enumerate(hands.environments, 1)]
+        self._job, self._start, self._watch, self._announce = job, hands.start, watch, announce
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._phase, self._share, self._said = -1, 0.0, ""
-        self._drains = False
+        self._announced = self._drains = False
 
     def run(self, interruption: Interruption) -> None:
         """Works until every worker has ended.
@@ -165,10 +175,8 @@ class Workers:
         slot.losses = 1 if process.measured else slot.losses + 1
         reason = process.error[1] or _reason(code)
         if slot.losses >= MOST_LOSSES:
-            kind = ERRORS.get(code, ExeuntError)
-            slot.error = kind(
-                f"worker {slot.number} was lost {MOST_LOSSES} times in a row: {reason}. {process.complaint}"
-            )
+            text = f"worker {slot.number} was lost {MOST_LOSSES} times in a row: {reason}. {process.complaint}"
+            slot.error = ERRORS.get(code, ExeuntError)(text)
             self._watch.say(str(slot.error))
             return
         pause = _FIRST_PAUSE * 2 ** (slot.losses - 1)
@@ -222,11 +230,6 @@ class Workers:
                 self._announce(values["text"])
             case _:
                 pass
-
-
-def draw_budget_id() -> str:
-    """A name for a budget that several processes give together."""
-    return secrets.token_hex(8)
 
 
 def _reason(code: int) -> str:

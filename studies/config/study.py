@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ...backends.errors import InputError
 from ..artifacts.base import artifacts_url
 from .budget import budget_text
+from .families import FAMILIES
 from .rules import (
     Section,
     any_of,
@@ -30,6 +31,8 @@ from .rules import (
 MAX_SEED = 2**63 - 1
 # What a setting is where the network decides. A study stores what it came to.
 AUTO = "auto"
+# The names of the samplers, which are made in `searcher/search/proposer.py`.
+SAMPLER_NAMES = ("tpe", "gp", "nsga2", "random")
 
 
 @dataclass(frozen=True)
@@ -186,11 +189,11 @@ class SearchConfig(Section):
     """What proposes schedules."""
 
     section: ClassVar[str] = "search"
-    sampler: str = setting("tpe", one_of("tpe", "gp", "nsga2", "random"), "Optuna's sampler")
+    sampler: str = setting("tpe", one_of(*SAMPLER_NAMES), "Optuna's sampler")
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
     space: str = setting("mixed", name, "the space of schedules, by its registered name")
     baselines: tuple[str, ...] = setting(
-        ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse"),
+        tuple(FAMILIES),
         many(name, at_least=1),
         "families of schedules that need no search, measured beside it",
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
 from ...backends.errors import ExeuntError, StorageError
 
 # What taking a value for something else raises; a file that can't be read at all is `faults.py`'s.
@@ -19,6 +17,8 @@ def contradicting_rows(where: str) -> Generator[None]:
 
     `where` is the database in words, without a password.
     """
+    from sqlalchemy.exc import IntegrityError
+
     try:
         yield
     except IntegrityError as error:
@@ -33,6 +33,8 @@ def corrupt_rows(where: str) -> Generator[None]:
 
     `where` is the database in words, without a password.
     """
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
     try:
         yield
     except (ExeuntError, IntegrityError):

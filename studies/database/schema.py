@@ -20,7 +20,6 @@ from ...backends.errors import InputError, StorageError
 from . import passwords
 from .errors import database_label
 from .migrations import CURRENT
-from .optuna.storage import create_optuna_tables
 from .tables import METADATA, VERSION_TABLE
 from .transactions import postgresql_arguments, reading, writing
 
@@ -86,6 +85,8 @@ def ensure_tables(engine: Engine) -> None:
             if inspect_tables(connection).version == 0:
                 METADATA.create_all(connection)
                 stamp(connection)
+        from .optuna.backend import create_optuna_tables
+
         create_optuna_tables(engine)
 
 

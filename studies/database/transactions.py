@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Float, Table, event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -178,5 +177,7 @@ def _await_disk(engine: Engine) -> None:
 
 def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
     """Inserts a row, unless one with the same unique columns is there."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())

@@ -65,9 +65,10 @@ def _few(findings: Iterator[Finding]) -> Iterator[Finding]:
         yield finding
 
 
-def check_file(connection: Connection) -> list[Finding]:
+def check_file(engine: Engine) -> list[Finding]:
     """What SQLite finds wrong with its file, whatever tables are in it. A server looks after its own files."""
-    return list(_few(_file(connection)))
+    with reading(engine) as connection:
+        return list(_few(_file(connection)))
 
 
 def _file(connection: Connection) -> Iterator[Finding]:

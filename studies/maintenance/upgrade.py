@@ -8,7 +8,7 @@ from ...backends.errors import InputError
 from ...backends.schedule import parse
 from ..database.errors import database_label
 from ..database.migrations import CURRENT, migrate
-from ..database.optuna.storage import upgradable_optuna, upgrade_optuna_tables
+from ..database.optuna.backend import upgradable_optuna, upgrade_optuna_tables
 from ..database.schema import creation_lock, inspect_tables, refuse_foreign, stamp, use_wal
 from ..database.tables import SCHEDULES, VERSION_TABLE
 from ..database.transactions import clock, reading, writing
@@ -40,8 +40,7 @@ def versions(engine: Engine) -> Upgrade:
     refuse_foreign(found, engine)
     if found.version == 0 or not found.optuna:
         raise InputError(f"storage: {database_label(engine)} holds no study yet. Start one with `exeunt optimize`.")
-    optuna = upgradable_optuna(engine)
-    return Upgrade(found.version, CURRENT, optuna.found, optuna.wanted)
+    return Upgrade(found.version, CURRENT, *upgradable_optuna(engine))
 
 
 def upgrade_database(engine: Engine) -> Upgrade:

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, final
-
-from optuna import Study, Trial
-from optuna.trial import FrozenTrial, TrialState
+from typing import TYPE_CHECKING, Any, final
 
 from ..database.optuna.queries import marks_of_running
 from ..database.retries import retry
@@ -22,6 +19,10 @@ from ..database.transactions import reading, storage_errors
 from ..store.store import Store
 from .turns import exclusive
 from .workers import Worker, bury_dead_workers, living_workers, unended_workers
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
 
 OWNER = "exeunt:owner"
 REASON = "reason"
@@ -67,6 +68,8 @@ class TrialKeeper:
 
     def _dead(self) -> list[FrozenTrial]:
         """Trials are read before workers, since whoever asks for one is among the workers by then."""
+        from optuna.trial import TrialState
+
         with storage_errors(self._store.engine):
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if not running:
@@ -85,6 +88,8 @@ class TrialKeeper:
 
     def _end(self, trial: FrozenTrial, attempt: int) -> None:
         """Enqueues first: a worker that dies in between leaves the trial to the next one, which sees the retry."""
+        from optuna.trial import TrialState
+
         parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
         with storage_errors(self._store.engine):
             if parameters and attempt <= MAX_ATTEMPTS and not self._is_retried(trial.number):

@@ -86,8 +86,8 @@ def throughput(schedule: Schedule, random: np.random.Generator) -> Throughput:
     drift = 1 + 0.1 * random.random(7)
     own = seconds(schedule) * drift * (1 + 0.01 * random.standard_normal(7))
     return Throughput(
-        BATCH,
         tuple(map(float, own)),
+        BATCH,
         tuple(map(float, seconds(steps(STEPS)) * drift)),
         seconds(schedule) / 40,
         180_000_000,

@@ -21,7 +21,7 @@ from exeunt.searcher.cli.main import cli
 from exeunt.searcher.cli.report import sampled
 from exeunt.searcher.measuring import setup
 from exeunt.studies.artifacts.files import VARIABLE
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from optuna import load_study
 from optuna.trial import TrialState

@@ -4,14 +4,15 @@ import json
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
+import processes
 import pytest
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.records import EvaluationKey
@@ -26,11 +27,9 @@ def url(either_url: str) -> str:
     return either_url
 
 
-def start(url: str, keys: Iterable[EvaluationKey], num_images: int, chunk: int) -> subprocess.Popen[str]:
+def start(url: str, keys: Iterable[EvaluationKey], num_images: int, chunk: int) -> Popen[str]:
     arguments = [url, json.dumps([vars(key) for key in keys]), str(num_images), str(chunk)]
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return processes.start(sys.executable, PROGRAM, *arguments)
 
 
 def said(output: str, what: str) -> Counter[tuple[str, int]]:

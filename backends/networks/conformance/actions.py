@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from torch import Tensor
 
 from ...errors import InputError
 from ...network import Chain, ChainNetwork, Network, Slots, State, add
 from ...plan import Add, Call, Op, Read, Run, Skip, compile_plan
-from ...schedule import DROP, GRANULARITIES, REUSE, RUN, Branch, forecast
+from ...schedule import DROP, GRANULARITIES, REUSE, RUN, forecast
 from .checks import Check, Failed, NetworkUnderTest, NotApplicable, Outcome, Passed, relative_difference, within, worst
 from .probe import (
     Outputs,
@@ -39,14 +40,10 @@ def same_input(subject: NetworkUnderTest) -> Outcome:
     count = network.num_blocks
     columns = [[RUN] * count, [REUSE] * count, *([forecast(2)] * count for _ in schedule.steps[2:])]
     given = probe(network, with_actions(schedule, columns))
-    still = Probe(given.schedule, (given.xs[0],) * len(columns), (given.times[0],) * len(columns), *_rest(given))
+    still = replace(given, xs=(given.xs[0],) * len(columns), times=(given.times[0],) * len(columns))
     outputs = [step["conditional"] for step in planned_outputs(network, still)]
     found = max(relative_difference(outputs[0], other) for other in outputs[1:])
     return within(found, subject.limit, "what a block stored is not what it added at that input")
-
-
-def _rest(given: Probe) -> tuple[dict[Branch, Tensor | None], Tensor | None]:
-    return given.conditions, given.guidance
 
 
 def reference_unguided(subject: NetworkUnderTest) -> Outcome:
@@ -145,8 +142,7 @@ def _with(network: Network, given: Probe, op: Op, slots: Slots) -> Tensor:
     """The output with one operation for its block, and all others run."""
     ops = [Run(0, op.start), op, Run(op.stop, network.num_blocks)]
     call = Call(("conditional",), tuple(each for each in ops if each.start < each.stop), ())
-    conditions = given.conditions["conditional"]
-    return network.evaluate(given.xs[0], given.times[0], conditions, call, slots, given.guidance)
+    return network.evaluate(given.input(0, "conditional"), call, slots)
 
 
 def _worst_law(chain: Chain, index: int, h: State) -> tuple[float, str]:
@@ -214,7 +210,7 @@ def slots_released(subject: NetworkUnderTest) -> Outcome:
     slots: list[State | None] = [None] * plan.num_slots
     for s, step in enumerate(plan.steps):
         for call in step.calls:
-            network.evaluate(given.xs[s], given.times[s], given.conditions["conditional"], call, slots, given.guidance)
+            network.evaluate(given.input(s, "conditional"), call, slots)
     left = sum(slot is not None for slot in slots)
     reason = f"{left} of {len(slots)} stored values are left after the last step: `call.release` says which to free"
     return Passed({"slots": len(slots)}) if not left else Failed(reason, {"left": left})

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class NetworkUnderTest:
 class Passed:
     """A promise that was kept; figures by name."""
 
+    word: ClassVar[str] = "kept"
+    reason: ClassVar[str] = ""
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -47,6 +49,7 @@ class Passed:
 class Failed:
     """A promise that was broken: what was seen, what to look at, and the figures."""
 
+    word: ClassVar[str] = "broken"
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
@@ -55,6 +58,8 @@ class Failed:
 class NotApplicable:
     """A promise that does not apply to this network, or can't be checked here."""
 
+    word: ClassVar[str] = "not-applicable"
+    figures: ClassVar[Mapping[str, float]] = {}
     reason: str
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...network import Network, Slots
+from ...network import Network, NetworkInput, Slots
 from ...plan import Call, compile_plan
 from ...sampling.noise import noises
 from ...schedule import DROP, REUSE, RUN, Action, Branch, Embedded, Schedule, Step, branches_at, forecast
@@ -38,6 +38,17 @@ class Probe:
     times: tuple[Tensor, ...]
     conditions: dict[Branch, Tensor | None]
     guidance: Tensor | None
+
+    def input(self, s: int, *branches: Branch) -> NetworkInput:
+        """What the branches' evaluation at step `s` is given; one after the other in one batch."""
+        count = len(branches)
+        parts = [part for part in (self.conditions[branch] for branch in branches) if part is not None]
+        return NetworkInput(
+            self.xs[s].repeat(count, *[1] * (self.xs[s].ndim - 1)),
+            self.times[s].repeat(count),
+            torch.cat(parts) if parts else None,
+            None if self.guidance is None else self.guidance.repeat(count),
+        )
 
 
 def full_schedule(network: Network, num_steps: int, *, guided: bool = False) -> Schedule:
@@ -122,15 +133,10 @@ def planned_outputs(network: Network, given: Probe) -> Iterator[Outputs]:
 
 
 def _call(network: Network, given: Probe, s: int, call: Call, slots: Slots) -> list[tuple[Branch, Tensor]]:
-    count = len(call.branches)
-    parts = [given.conditions[branch] for branch in call.branches]
-    conditions = torch.cat([part for part in parts if part is not None]) if parts[0] is not None else None
-    guidance = given.guidance if given.guidance is None else given.guidance.repeat(count)
-    x = torch.cat([given.xs[s]] * count)
-    output = network.evaluate(x, given.times[s].repeat(count), conditions, call, slots, guidance)
-    return list(zip(call.branches, output.chunk(count), strict=True))
+    output = network.evaluate(given.input(s, *call.branches), call, slots)
+    return list(zip(call.branches, output.chunk(len(call.branches)), strict=True))
 
 
 def full_output(network: Network, given: Probe, s: int = 0) -> Tensor:
     """The conditional output at a step, without a plan."""
-    return network.evaluate(given.xs[s], given.times[s], given.conditions["conditional"], None, [], given.guidance)
+    return network.evaluate(given.input(s, "conditional"), None, [])

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...checkpoints.folders import MODEL
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError
-from ...network import Network, Slots, UsualSampler
+from ...network import Network, NetworkInput, Slots, UsualSampler
 from ...plan import Call
 from ...schedule import NetworkSignature
 from ..decoders import Decoder
@@ -208,19 +208,11 @@ class DiffusersNetwork(Network):
     def dtype(self) -> torch.dtype:
         return self.architecture.model.dtype
 
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
-        arguments = self.architecture.arguments(x, time, self._given(conditions), guidance)
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        arguments = self.architecture.arguments(inputs.x, inputs.time, self._given(inputs.conditions), inputs.guidance)
         with self._hooks.running(call, slots):
             output = self._denoiser(**arguments, return_dict=False)[0]
-        return self.architecture.output(output, x)
+        return self.architecture.output(output, inputs.x)
 
     def _given(self, conditions: Tensor | None) -> Mapping[str, Tensor]:
         """The conditions themselves, or the rows of the table that they name."""

@@ -1,18 +1,21 @@
 """The flags that say who does the work of a study, and what they come to."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ....backends.errors import InputError
 from ....studies.config.study import StudyConfig
-from ...measuring.setup import resolve_device
-from ...workers.launch import WorkerBackend, processes
+
+if TYPE_CHECKING:
+    from ...workers.pool import WorkerBackend
 
 AUTO_ADDRESS = "auto"
 
@@ -65,6 +68,8 @@ class Engine:
         if self.waits and names_device:
             return config  # Who leaves the work to others need not have their device.
         if self.name != "ray" or self.waits:
+            from ...measuring.setup import resolve_device
+
             return resolve_device(config)
         from ...workers.ray.engine import resolve_cluster_device
 
@@ -74,6 +79,8 @@ class Engine:
     def hands(self, config: StudyConfig, url: str) -> Generator[WorkerBackend]:
         """The workers, for as long as the block lasts. Raises InputError where there can't be so many."""
         if self.name != "ray":
+            from ...workers.pool import processes
+
             yield processes(url, self.workers or 1, config.throughput.device)
             return
         from ...workers.ray.engine import hands

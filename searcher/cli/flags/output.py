@@ -12,7 +12,6 @@ import click
 from ...monitoring.endpoint import LOCAL, Endpoint
 from ...monitoring.json_lines import log_json_lines
 from ...monitoring.progress import ProgressListener, watching
-from ...monitoring.prometheus import metered, require_client
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class OutputOptions:
     @contextmanager
     def watch(self) -> Generator[ProgressListener]:
         """The watch of a process that works. Raises InputError where its figures can't be served."""
+        from ...monitoring.prometheus import metered
+
         with self.shown() as shown, metered(self.metrics, shown) as watch:
             yield watch
 
@@ -59,6 +60,8 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def gathered(*, quiet: bool, log_format: str, metrics_port: int | None, metrics_address: str, **rest: Any) -> Any:
         endpoint = None if metrics_port is None else Endpoint(metrics_address, metrics_port)
         if endpoint is not None:
+            from ...monitoring.prometheus import require_client
+
             require_client()
         return command(telling=OutputOptions(quiet, log_format == "json", endpoint), **rest)
 

@@ -7,12 +7,10 @@ from typing import Any
 import click
 
 from ....backends.errors import InputError
-from ....backends.networks.registry import BUNDLED
 from ....backends.solvers.spacings import SPACINGS
 from ....backends.solvers.tables import SOLVER_TABLE
 from ....studies.config.reading import from_toml, override, parse_assignment
-from ....studies.config.study import StudyConfig
-from ...search.proposer import SAMPLERS
+from ....studies.config.study import SAMPLER_NAMES, StudyConfig
 from ...spaces.registry import SPACES
 from .network import NETWORK_FLAGS
 from .network import flags as flags
@@ -113,7 +111,7 @@ CONFIG_FLAGS = (
 )
 SEARCH_FLAGS = (
     click.option("--space", metavar="NAME", help=f"Space of schedules: {', '.join(SPACES)}."),
-    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="What proposes schedules."),
+    click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="What proposes schedules."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
 )
 
@@ -141,6 +139,8 @@ def study_config(
 
 def _for_checkpoint(config: StudyConfig, values: dict[str, Any]) -> dict[str, Any]:
     """The values, with the demo's defaults taken back where they belong to the demo's checkpoint alone."""
+    from ....backends.networks.registry import BUNDLED
+
     pipeline = values.get("checkpoint.pipeline", config.checkpoint.pipeline)
     if pipeline is not None and "checkpoint.path" in values:
         raise InputError("checkpoint: give --checkpoint or --pipeline, but got both. Leave one away.")

@@ -26,7 +26,7 @@ class Heard:
     """What became of a worker since it was last listened to.
 
     Attributes:
-        events: what it said, as `logs.JsonLines` has it.
+        events: what it said, as `json_lines.JsonLines` writes it.
         code: its exit code, negative for a signal; None while it runs.
         measured: whether it has committed anything.
         error: its last error's identifier and text; empty if it said none.

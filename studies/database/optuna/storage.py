@@ -1,50 +1,46 @@
-"""Optuna's tables in the study database, and its storage over them."""
+"""Optuna's storage in the study database: its own, with retries, and with trials read and stored in less time."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Container, Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Container, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from copy import deepcopy as copied
+from datetime import datetime
 from functools import wraps
-from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar, final
-from weakref import WeakKeyDictionary
+from math import inf
+from threading import RLock
+from typing import Any, final
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage  # pyright: ignore[reportPrivateUsage]
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Engine, event
+from sqlalchemy import ColumnElement, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from ....backends.errors import InputError
 from ..errors import Unreachable, database_label, explained, storage_errors
 from ..foreign import corrupt_values
-from ..retries import retry
-from ..transactions import (
-    READ_ONLY,
-    is_read_only,
-    open_transactions,
-    pool_arguments,
-    postgresql_arguments,
-    sqlite_arguments,
-)
-from . import writing
-from .reading import read_notes, read_trial, read_trials
-from .writing import Changes, Ending, Parameter, changed, start_trial, store_changes
+from ..retries import retry, retrying
+from ..transactions import reading, writing
+from .backend import make_backend, versions_of
+from .reading import read_trials
+from .tables import TRIALS
+from .writing import add_once, store_changes
 
-R = TypeVar("R")
+# Trials that were looked at so lately are not read again for a proposal.
+FRESH_SECONDS = 1.0
 
 _only_reads: ContextVar[bool] = ContextVar("_only_reads", default=False)
-_storages: WeakKeyDictionary[Engine, RDBStorage] = WeakKeyDictionary()
+_storages: dict[Engine, StudyStorage] = {}
 
 
-def optuna_storage(engine: Engine) -> RDBStorage:
+def optuna_storage(engine: Engine) -> StudyStorage:
     """Optuna's storage in the same database, read-only where the engine is: one for each engine, closed with it.
 
     It has no heartbeat of its own: Optuna's works under `study.optimize` only, and our leases also cover ask and tell.
@@ -54,290 +50,36 @@ def optuna_storage(engine: Engine) -> RDBStorage:
         StorageError: the database is out of reach.
     """
     if engine not in _storages:
-        _storages[engine] = _checked(engine)
+        with storage_errors(engine):
+            backend = make_backend(engine, may_write=lambda: not _only_reads.get())
+            found, wanted = versions_of(backend)
+        if found != wanted:
+            raise InputError(
+                f"storage: Optuna {optuna.__version__} needs tables of version {wanted}, but "
+                f"{database_label(engine)} has {found}. Type `exeunt db upgrade`."
+            )
+        _storages[engine] = StudyStorage(engine, backend)
+        event.listen(engine, "engine_disposed", _close, once=True)
     return _storages[engine]
 
 
-def _checked(engine: Engine) -> RDBStorage:
-    with storage_errors(engine):
-        storage = _storage(engine, skip_table_creation=True)
-        found, wanted = storage.get_current_version(), storage.get_head_version()
-        known = [] if found == wanted else storage.get_all_versions()
-    event.listen(engine, "engine_disposed", lambda _engine: storage.engine.dispose())
-    if found == wanted:
-        return storage
-    fix = "Type `exeunt db upgrade`." if found in known else "Install a newer Optuna."
-    raise InputError(
-        f"storage: Optuna {optuna.__version__} needs tables of version {wanted}, but "
-        f"{database_label(engine)} has {found}. {fix}"
-    )
+def _close(engine: Engine) -> None:
+    _storages.pop(engine).backend.engine.dispose()
 
 
-def create_optuna_tables(engine: Engine) -> None:
-    """Makes Optuna's tables in a database that has none of them, or completes a creation that was cut off."""
-    _storage(engine, skip_table_creation=False).engine.dispose()
+def _delegated(method: Callable[..., Any], *, reads: bool = False) -> Any:
+    """A method of Optuna's storage that makes one transaction, repeated when that was cut off."""
 
-
-class OptunaVersions(NamedTuple):
-    """The version of Optuna's tables in a database, and the one that the installed Optuna wants."""
-
-    found: str
-    wanted: str
-
-
-def upgradable_optuna(engine: Engine) -> OptunaVersions:
-    """The versions of Optuna's tables, which must be there.
-
-    Raises:
-        InputError: they are newer than the installed Optuna knows.
-    """
-    with _closing(engine) as storage:
-        found, wanted = storage.get_current_version(), storage.get_head_version()
-        if found not in storage.get_all_versions():
-            raise InputError(
-                f"storage: Optuna {optuna.__version__} knows tables up to version {wanted}, but "
-                f"{database_label(engine)} has {found}. Install a newer Optuna: pip install --upgrade optuna."
-            )
-    return OptunaVersions(found, wanted)
-
-
-def upgrade_optuna_tables(engine: Engine) -> None:
-    """Brings Optuna's tables, which `upgradable_optuna` has seen, to the version that the installed Optuna wants."""
-    with _closing(engine) as storage:
-        if storage.get_current_version() != storage.get_head_version():
-            storage.upgrade()
-
-
-@contextmanager
-def _closing(engine: Engine) -> Generator[RDBStorage]:
-    storage = _storage(engine, skip_table_creation=True)
-    try:
-        yield storage
-    finally:
-        storage.engine.dispose()
-
-
-def _storage(engine: Engine, skip_table_creation: bool) -> RDBStorage:
-    """Optuna makes its own engine from a URL, so ours gives it the URL, one connection, and the same transactions.
-
-    The URL goes through `str.format` there, for which braces are doubled.
-    """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    url = engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    storage = _PatientStorage(
-        url,
-        # Making tables takes Optuna two connections at once.
-        engine_kwargs={**_engine_arguments(engine), "max_overflow": 0 if skip_table_creation else 1},
-        skip_compatibility_check=True,
-        skip_table_creation=skip_table_creation,
-    )
-    if engine.url.get_backend_name() == "sqlite":
-        open_transactions(storage.engine, may_write=lambda: not _only_reads.get())
-    return storage
-
-
-def _engine_arguments(engine: Engine) -> dict[str, Any]:
-    read_only = is_read_only(engine)
-    sqlite = engine.url.get_backend_name() == "sqlite"
-    arguments = sqlite_arguments() if sqlite else postgresql_arguments(engine.url, read_only, "exeunt-optuna")
-    return {
-        "connect_args": arguments,
-        "execution_options": {READ_ONLY: read_only},
-        **pool_arguments(engine.url),
-    }
-
-
-@contextmanager
-def together(study: optuna.Study, *, have_read: bool = False) -> Generator[None]:
-    """Within this block parameters and attributes of a trial are kept back, and one transaction stores them.
-
-    That comes with its state when the trial ends, or else at the end of the block. A proposal's ten commits are two
-    then, and what it is told is one, of which each costs a database that many write to a turn at its lock. The trial,
-    which nobody else changes, is read once at most, and so are all trials: not at all where they `have_read` been just
-    before. Where the block raises, nothing is stored. Other storages than `optuna_storage`'s store all one by one.
-    """
-    backend, study_id = _backend(study)
-    with nullcontext() if backend is None else backend.together(study_id, have_read):
-        yield
-
-
-def add_once(study: optuna.Study, trial: FrozenTrial, unique: str) -> None:
-    """Adds a finished trial, unless the study has one with the same attribute `unique`.
-
-    In `optuna_storage`'s it is looked for and added by one transaction: no two workers add it, at whatever moment.
-    """
-    backend, study_id = _backend(study)
-    if backend is not None:
-        backend.add_once(study_id, trial, unique)
-    elif all(each.user_attrs.get(unique) != trial.user_attrs[unique] for each in study.get_trials(deepcopy=False)):
-        study.add_trial(trial)
-
-
-def _backend(study: optuna.Study) -> tuple[_PatientStorage | None, int]:
-    """Our storage that a study is in, or None, and the study's identifier there."""
-    storage = study._storage  # pyright: ignore[reportPrivateUsage]
-    backend = storage._backend if isinstance(storage, _CachedStorage) else storage  # pyright: ignore[reportPrivateUsage]
-    return backend if isinstance(backend, _PatientStorage) else None, study._study_id  # pyright: ignore[reportPrivateUsage]
-
-
-@dataclass
-class _Block:
-    """What a block of `together` has seen and keeps back.
-
-    Attributes:
-        study_id: the study that it is of.
-        have_read: whether Optuna's cache has the study's trials.
-        kept: changes of trials, by their identifiers.
-        seen: trials as they are in the database, likewise.
-    """
-
-    study_id: int
-    have_read: bool
-    kept: dict[int, Changes] = field(default_factory=dict[int, Changes])
-    seen: dict[int, FrozenTrial] = field(default_factory=dict[int, FrozenTrial])
-
-
-@final
-class _PatientStorage(RDBStorage):
-    """Optuna's storage, each of whose transactions is repeated when it was cut off.
-
-    Every one may be: attributes and parameters are set once or to the same, a trial that was made twice has no owner
-    and is ended by `TrialKeeper`, and one that was told already is seen to be.
-    """
-
-    _block: _Block | None = None
-    _running: Mapping[int, FrozenTrial] = MappingProxyType({})
-
-    @contextmanager
-    def together(self, study_id: int, have_read: bool) -> Generator[None]:
-        """See `together`."""
-        self._block = block = _Block(study_id, have_read)
-        try:
-            yield
-        finally:
-            self._block = None
-        for trial_id, changes in block.kept.items():
-            self._store(trial_id, changes)
-            if trial_id in block.seen:
-                self._running = {**self._running, trial_id: changed(block.seen[trial_id], changes)}
-
-    def add_once(self, study_id: int, trial: FrozenTrial, unique: str) -> None:
-        """See `add_once`."""
-        with self.engine.begin() as connection:
-            writing.add_once(connection, study_id, trial, unique)
-
-    def _store(self, trial_id: int, changes: Changes) -> None:
-        with self.engine.begin() as connection:
-            store_changes(connection, trial_id, changes)
-
-    def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
-        """As Optuna's, which would read the trial while it writes."""
-        if trial_state.is_finished():
-            raise UpdateFinishedTrialError(f"The trial with identifier {trial_id} is finished.")
-
-    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        if template_trial is not None:
-            return super()._create_new_trial(study_id, template_trial)
-        with self.engine.begin() as connection:
-            found = start_trial(connection, study_id)
-        if self._block is not None:
-            self._block.seen[found._trial_id] = deepcopy(found)  # pyright: ignore[reportPrivateUsage]
-        return found
-
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """As Optuna's, in less time."""
-        with self.engine.begin() as connection:
-            return read_notes(connection, study_id)
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        """As Optuna's; within `together` a trial is read once, or not at all where it runs and is known."""
-        block = self._block
-        found = (block.seen.get(trial_id) or self._running.get(trial_id)) if block is not None else None
-        if found is None:
-            with self.engine.begin() as connection:
-                found = read_trial(connection, trial_id)
-            if block is not None:
-                block.seen[trial_id] = found
-        return deepcopy(found)
-
-    def _changes(self, trial_id: int) -> Changes | None:
-        """Where to keep changes of a trial back, within `together`."""
-        return None if self._block is None else self._block.kept.setdefault(trial_id, Changes())
-
-    def _set_trial_param(
-        self,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-        previous_distribution: BaseDistribution | None,
-    ) -> None:
-        new = param_name, param_value_internal, distribution, previous_distribution
-        if (changes := self._changes(trial_id)) is None:
-            super()._set_trial_param(trial_id, *new)
-        else:
-            changes.parameters.append(Parameter(*new))
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """As Optuna's, or kept back for `together`."""
-        if (changes := self._changes(trial_id)) is None:
-            super().set_trial_user_attr(trial_id, key, value)
-        else:
-            changes.own[key] = value
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """As Optuna's, or kept back for `together`."""
-        if (changes := self._changes(trial_id)) is None:
-            super().set_trial_system_attr(trial_id, key, value)
-        else:
-            changes.system[key] = value
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's, except that telling a finished trial just what it was told is no error."""
-        if not state.is_finished():
-            return super().set_trial_state_values(trial_id, state, values)
-        kept = {} if self._block is None else self._block.kept
-        changes = replace(kept.get(trial_id, Changes()), ending=Ending(state, values))
-        with self.engine.begin() as connection:
-            store_changes(connection, trial_id, changes)
-        kept.pop(trial_id, None)
-        return True
-
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        """As Optuna's, in less time."""
-        if states is not None:
-            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        after, among, block = trial_id_greater_than, included_trial_ids, self._block
-        if block is not None and block.study_id == study_id:
-            if block.have_read and (after >= 0 or among):  # which Optuna's cache has
-                return []
-            block.have_read = True
-        with corrupt_values(database_label(self.engine)), self.engine.begin() as connection:
-            found = read_trials(connection, study_id, after=after, among=among, running=self._running)
-        # `together` stores parameters with all notes of a trial, which only its own worker changes from then on, when
-        # it ends. One that was queued has some notes before, but not its worker's name yet.
-        running = [each for each in found if each.state == TrialState.RUNNING and each.params and each.user_attrs]
-        self._running = {each._trial_id: each for each in running}  # pyright: ignore[reportPrivateUsage]
-        return found
-
-
-def _repeated(method: Callable[..., R], *, reads: bool) -> Callable[..., R]:
     @wraps(method)
-    def repeat(self: RDBStorage, *arguments: Any, **options: Any) -> R:
-        def attempt() -> R:
+    def repeat(self: StudyStorage, *arguments: Any, **options: Any) -> Any:
+        def attempt() -> Any:
             token = _only_reads.set(reads)
             try:
-                return method(self, *arguments, **options)
+                return method(self.backend, *arguments, **options)
             except (SQLAlchemyError, StorageInternalError) as error:
                 if not isinstance(found := explained(error, database_label(self.engine)), Unreachable):
                     raise
-                self.remove_session()
+                self.backend.remove_session()
                 raise found from error
             finally:
                 _only_reads.reset(token)
@@ -347,33 +89,173 @@ def _repeated(method: Callable[..., R], *, reads: bool) -> Callable[..., R]:
     return repeat
 
 
-# Those that make one transaction each; Optuna's others are made of these.
-_READING = (
-    "get_study_id_from_name",
-    "get_study_name_from_id",
-    "get_study_directions",
-    "get_study_user_attrs",
-    "get_study_system_attrs",
-    "get_all_studies",
-    "get_trial_id_from_study_id_trial_number",
-    "get_trial_param",
-    "get_trial",
-    "_get_trials",
-    "_get_best_trial_id",
-)
-_WRITING = (
-    "create_new_study",
-    "delete_study",
-    "set_study_user_attr",
-    "set_study_system_attr",
-    "_create_new_trial",
-    "_set_trial_param",
-    "_store",
-    "add_once",
-    "set_trial_state_values",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-)
-for _name in (*_READING, *_WRITING):
-    setattr(_PatientStorage, _name, _repeated(getattr(_PatientStorage, _name), reads=_name in _READING))
+@final
+class StudyStorage(BaseStorage):
+    """Optuna's storage, each of whose transactions is repeated when it was cut off.
+
+    Every one may be: attributes and parameters are set once or to the same, a trial that was made twice has no owner
+    and is ended by `TrialKeeper`, and one that was told already is seen to be.
+
+    Attributes:
+        engine: of the study database, which trials are read and changed through.
+        backend: Optuna's storage over the same database, for all else.
+    """
+
+    def __init__(self, engine: Engine, backend: RDBStorage) -> None:
+        self.engine, self.backend = engine, backend
+        self._lock = RLock()
+        # What was read: trials by identifier, a study's identifiers in the order of numbers, and when it was looked at.
+        self._trials: dict[int, FrozenTrial] = {}
+        self._numbered = defaultdict[int, list[int]](list)
+        self._looked: dict[int, float] = {}
+        # Within `together`: when it began, and trials as they were found and as they will be.
+        self._began: float | None = None
+        self._changed: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}
+
+    create_new_study = _delegated(RDBStorage.create_new_study)
+    set_study_user_attr = _delegated(RDBStorage.set_study_user_attr)
+    set_study_system_attr = _delegated(RDBStorage.set_study_system_attr)
+    get_study_id_from_name = _delegated(RDBStorage.get_study_id_from_name, reads=True)
+    get_study_name_from_id = _delegated(RDBStorage.get_study_name_from_id, reads=True)
+    get_study_directions = _delegated(RDBStorage.get_study_directions, reads=True)
+    get_study_user_attrs = _delegated(RDBStorage.get_study_user_attrs, reads=True)
+    get_study_system_attrs = _delegated(RDBStorage.get_study_system_attrs, reads=True)
+    get_all_studies = _delegated(RDBStorage.get_all_studies, reads=True)
+    _delete_study = _delegated(RDBStorage.delete_study)
+    _create_trial = _delegated(RDBStorage.create_new_trial)
+    _set_state = _delegated(RDBStorage.set_trial_state_values)
+
+    def delete_study(self, study_id: int) -> None:
+        """As Optuna's, which may give its identifiers to another one."""
+        with self._lock:
+            self._delete_study(study_id)
+            self._trials.clear()
+            self._numbered.clear()
+            self._looked.clear()
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """As Optuna's."""
+        with self._lock:
+            trial_id = self._create_trial(study_id, template_trial)
+            self._look(study_id)
+            return trial_id
+
+    @retrying
+    def add_once(self, study_id: int, trial: FrozenTrial, unique: str) -> None:
+        """Adds a finished trial, unless the study has one with the same attribute `unique`.
+
+        It is looked for and added by one transaction: no two workers add it, at whatever moment.
+        """
+        with writing(self.engine) as connection:
+            add_once(connection, study_id, trial, unique)
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Within this block what is set of a trial is kept back, and stored by one transaction at its end.
+
+        A proposal's ten commits are two then, and what it is told is one, of which each costs a database that many
+        write to a turn at its lock. The trial, which nobody else changes, is read once at most, and so are all trials:
+        not at all where they were just before. Where the block raises, nothing is stored.
+        """
+        with self._lock:
+            self._began = time.monotonic()
+            try:
+                yield
+                changed = self._changed
+            finally:
+                self._began, self._changed = None, {}
+            for trial_id, (before, after) in changed.items():
+                self._store(trial_id, before, after)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """As Optuna's."""
+        value = distribution.to_external_repr(param_value_internal)
+        with self._changing(trial_id) as trial:
+            trial.params[param_name], trial.distributions[param_name] = value, distribution
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's."""
+        with self._changing(trial_id) as trial:
+            trial.user_attrs[key] = json.loads(json.dumps(value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As Optuna's."""
+        with self._changing(trial_id) as trial:
+            trial.system_attrs[key] = json.loads(json.dumps(value))
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """As Optuna's."""
+        with self._changing(trial_id) as trial:
+            trial.intermediate_values[step] = intermediate_value
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """As Optuna's."""
+        if not state.is_finished():
+            return self._set_state(trial_id, state, values)
+        with self._changing(trial_id) as trial:
+            trial.state, trial.datetime_complete = state, datetime.now()
+            trial.values = None if values is None else list(values)
+        return True
+
+    @contextmanager
+    def _changing(self, trial_id: int) -> Generator[FrozenTrial]:
+        """A trial to be changed, which is stored at the end of the block, or of `together`."""
+        with self._lock:
+            known = self._changed.get(trial_id)
+            before, after = known or ((found := self.get_trial(trial_id)), copied(found))
+            self.check_trial_is_updatable(trial_id, after.state)
+            yield after
+            if self._began is None:
+                self._store(trial_id, before, after)
+            else:
+                self._changed[trial_id] = before, after
+
+    @retrying
+    def _store(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
+        with writing(self.engine) as connection:
+            store_changes(connection, trial_id, before, after)
+        self._trials[trial_id] = after
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """As Optuna's; within `together` a trial that runs and is known is not read again."""
+        with self._lock:
+            if trial_id in self._changed:
+                return copied(self._changed[trial_id][1])
+            known = self._trials.get(trial_id)
+            if known is not None and known.state.is_finished():
+                return known
+            if known is None or known.state != TrialState.RUNNING or self._began is None:
+                known = self._read(TRIALS.c.trial_id == trial_id)[trial_id]
+                self._trials[trial_id] = known
+            return copied(known)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As Optuna's; those that are finished are read once, and within `together` all are, or were just before."""
+        with self._lock:
+            if self._began is None or self._looked.get(study_id, -inf) < self._began - FRESH_SECONDS:
+                self._look(study_id)
+            trials = [self._trials[each] for each in self._numbered[study_id]]
+        found = [each for each in trials if states is None or each.state in states]
+        return copied(found) if deepcopy else found
+
+    def _look(self, study_id: int) -> None:
+        """Reads the trials of a study that are new or may have changed."""
+        numbered, wanted = self._numbered[study_id], TRIALS.c.study_id == study_id
+        if numbered:
+            unfinished = [each for each in numbered if not self._trials[each].state.is_finished()]
+            wanted &= (TRIALS.c.trial_id > numbered[-1]) | TRIALS.c.trial_id.in_(unfinished)
+        found = self._read(wanted)
+        if not found:
+            self.get_study_name_from_id(study_id)  # raises `KeyError` where there is no such study
+        self._trials |= found
+        numbered += [each for each in found if not numbered or each > numbered[-1]]
+        self._looked[study_id] = time.monotonic()
+
+    @retrying
+    def _read(self, wanted: ColumnElement[bool]) -> dict[int, FrozenTrial]:
+        with corrupt_values(database_label(self.engine)), reading(self.engine) as connection:
+            return read_trials(connection, wanted)

@@ -2,11 +2,11 @@
 
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
+from subprocess import Popen
 
+import processes
 import pytest
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import DROP, save, with_exits
@@ -29,12 +29,7 @@ def proposals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, *words: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "exeunt", *words]
-    return subprocess.Popen(program, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: Popen[str]) -> str:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out
@@ -53,7 +48,7 @@ def chunks(folder: Path) -> list[tuple]:
         return []  # The process has not made the tables yet.
 
 
-def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for(folder: Path, count: int, process: Popen[str]) -> None:
     deadline = time.monotonic() + 300
     while len(chunks(folder)) < count and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -66,26 +61,16 @@ def searched(folder: Path) -> set[tuple]:
 
 
 def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_form: list[str], proposals: Path):
-    words = [
-        "optimize",
-        *closed_form,
-        *SLOW,
-        "--proposals",
-        str(proposals),
-        "--budget",
-        "100-trials",
-        "--report",
-        "none",
-        "--quiet",
-    ]
+    budget = ["--proposals", str(proposals), "--budget", "100-trials"]
+    words = ["optimize", *closed_form, *SLOW, *budget, "--report", "none", "--quiet"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
-    finish(command(whole, *words))
+    finish(processes.exeunt(*words, cwd=whole))
 
     kept: list[tuple] = []
     for number, code in [(signal.SIGINT, 75), (signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)]:
-        process = command(broken, *(words if not kept else ["resume", "--quiet"]))
+        process = processes.exeunt(*(words if not kept else ["resume", "--quiet"]), cwd=broken)
         wait_for(broken, len(kept) + 4, process)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
@@ -96,7 +81,7 @@ def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_f
         assert chunks(broken)[: len(kept)] == kept
         kept = chunks(broken)
 
-    finish(command(broken, "resume", "--quiet"))
+    finish(processes.exeunt("resume", "--quiet", cwd=broken))
     after = chunks(broken)
     assert after[: len(kept)] == kept
     assert len({(evaluation, first) for evaluation, _, first, _, _ in after}) == len(after)

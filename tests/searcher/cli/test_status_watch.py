@@ -4,16 +4,17 @@ import json
 import os
 import pty
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from subprocess import Popen
+from typing import Any
 
 import numpy as np
 import postgres
+import processes
 import psycopg
 import pytest
 from exeunt.backends.errors import InputError
@@ -104,7 +105,7 @@ class Troubled:
 
     def _lose(self, worker: Worker) -> None:
         """Makes it one whose process, of this host, has ended."""
-        ended = subprocess.Popen(["true"])
+        ended = processes.start("true")
         ended.wait()
         with writing(self.store.engine) as connection:
             gone = WORKERS.update().where(WORKERS.c.owner == worker.owner).values(pid=ended.pid)
@@ -227,14 +228,12 @@ def test_it_takes_one_connection_and_leaves_none(postgres_url: str, small: Study
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def command(url: str, *words: str) -> list[str]:
-    return [sys.executable, "-m", "exeunt", "status", "--watch", "--interval", "0.1", "--storage", url, *words]
+def watch(url: str, *words: str, **options: Any) -> Popen[str]:
+    return processes.exeunt("status", "--watch", "--interval", "0.1", "--storage", url, *words, **options)
 
 
 def test_each_look_is_a_line_of_json_until_ctrl_c(troubled: Troubled) -> None:
-    process = subprocess.Popen(
-        command(troubled.store.url, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = watch(troubled.store.url, "--json")
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["images"] == 0
     for number in (1, 2):
@@ -250,7 +249,7 @@ def test_each_look_is_a_line_of_json_until_ctrl_c(troubled: Troubled) -> None:
 def test_a_terminal_is_drawn_in_place_and_left_as_it_was(finished: str) -> None:
     master, slave = pty.openpty()
     size = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen(command(finished), stdout=slave, stderr=slave, stdin=slave, env=size)
+    process = watch(finished, stdout=slave, stderr=slave, stdin=slave, env=size)
     os.close(slave)
     drawn = b""
     while drawn.count(b"small") < 3:
@@ -268,7 +267,7 @@ def test_a_terminal_is_drawn_in_place_and_left_as_it_was(finished: str) -> None:
 
 
 def test_without_a_terminal_blocks_of_plain_lines_come(finished: str) -> None:
-    process = subprocess.Popen(command(finished), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = watch(finished)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(15)]
     process.send_signal(signal.SIGINT)

@@ -1,21 +1,22 @@
 """The dialogue with Optuna."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
-import optuna
 import pytest
+from exact_outcome import exact_frechet
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.searcher.search.promotion import WORST_EXCESS, Measured
-from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, open_study
+from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, optuna_study
 from exeunt.searcher.spaces.candidate import Candidate
 from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.registry import make_space
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import StudyStorage, optuna_storage
 from exeunt.studies.store.outlines import summarized
 from exeunt.studies.store.store import open_store
 from optuna.trial import TrialState, create_trial
@@ -27,10 +28,15 @@ FRAME = FullSchedule(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000),
 COUNTS = "SELECT (SELECT count(*) FROM trial_params), (SELECT count(*) FROM trial_user_attributes)"
 
 
-def proposer(storage=None, sampler: str = "random", seed: int = 0) -> Proposer:
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[StudyStorage]:
+    with open_store(f"sqlite:///{tmp_path / 'exeunt.db'}") as store:
+        yield optuna_storage(store.engine)
+
+
+def proposer(storage: StudyStorage, sampler: str = "random", seed: int = 0) -> Proposer:
     space = make_space("mixed", FRAME)
-    study = open_study(storage or optuna.storages.InMemoryStorage(), "study")
-    return Proposer(study, space, "net", sampler, seed, own=lambda trial: None)
+    return Proposer(optuna_study(storage, "study"), storage, space, "net", sampler, seed, own=lambda trial: None)
 
 
 def named(label: str, schedule: Schedule) -> Candidate:
@@ -42,8 +48,8 @@ def valued(candidate: Candidate, quality: float, speed: float) -> Measured:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_proposes_without_a_warning(sampler: str):
-    asking = proposer(sampler=sampler)
+def test_every_sampler_proposes_without_a_warning(storage: StudyStorage, sampler: str):
+    asking = proposer(storage, sampler)
     for _ in range(11):
         proposal = asking.ask()
         cost = block_evaluations(proposal.schedule)
@@ -51,8 +57,7 @@ def test_every_sampler_proposes_without_a_warning(sampler: str):
     assert len(asking.study.best_trials) > 0
 
 
-def test_warm_starts_come_first_and_once():
-    storage = optuna.storages.InMemoryStorage()
+def test_warm_starts_come_first_and_once(storage: StudyStorage):
     expected = [make_space("mixed", FRAME).build(point).digest for point in make_space("mixed", FRAME).warm_starts()]
     first = proposer(storage)
     first.warm_start()
@@ -62,18 +67,17 @@ def test_warm_starts_come_first_and_once():
     assert [again.ask().schedule.digest for _ in range(len(expected) - 2)] == expected[2:]
 
 
-def test_a_resumed_study_proposes_anew():
-    storage = optuna.storages.InMemoryStorage()
+def test_a_resumed_study_proposes_anew(storage: StudyStorage):
     first = proposer(storage)
     known = {first.ask().schedule.digest for _ in range(3)}
     assert proposer(storage).ask().schedule.digest not in known
 
 
-def test_every_trial_is_noted_as_its_workers():
+def test_every_trial_is_noted_as_its_workers(storage: StudyStorage):
     owned: list[int] = []
     space = make_space("mixed", FRAME)
-    study = open_study(optuna.storages.InMemoryStorage(), "study")
-    asking = Proposer(study, space, "net", "random", 0, own=lambda trial: owned.append(trial.number))
+    study = optuna_study(storage, "study")
+    asking = Proposer(study, storage, space, "net", "random", 0, own=lambda trial: owned.append(trial.number))
     assert [asking.ask().trial, asking.ask().trial] == owned == [0, 1]
 
 
@@ -90,9 +94,11 @@ def test_a_proposal_is_stored_at_once(tmp_path: Path, sampler: str):
 
     with open_store(f"sqlite:///{file}") as store:
         storage = optuna_storage(store.engine)
-        study = open_study(storage, "study")
+        study = optuna_study(storage, "study")
         space = make_space("mixed", FRAME)
-        asking = Proposer(study, space, "net", sampler, 0, own=lambda trial: trial.set_user_attr("owner", "me"))
+        asking = Proposer(
+            study, storage, space, "net", sampler, 0, own=lambda trial: trial.set_user_attr("owner", "me")
+        )
         event.listen(storage.engine, "commit", look)
         proposal = asking.ask()
         asking.tell(proposal.trial, valued(proposal, 10.0, 1.0), -0.5)
@@ -102,8 +108,8 @@ def test_a_proposal_is_stored_at_once(tmp_path: Path, sampler: str):
         assert stored.user_attrs["owner"] == "me"
 
 
-def test_baselines_that_the_space_can_express_are_told_once():
-    asking = proposer()
+def test_baselines_that_the_space_can_express_are_told_once(storage: StudyStorage):
+    asking = proposer(storage)
     for _ in range(2):
         asking.tell_known(valued(named("full", FRAME.full), 10.0, 1.0), -0.5)
         asking.tell_known(valued(named("8 steps", FRAME.steps(8)), 12.0, 1.2), -0.4)
@@ -112,8 +118,8 @@ def test_baselines_that_the_space_can_express_are_told_once():
     assert asking.study.trials[0].constraints == {WORTHLESS: -0.5}
 
 
-def test_every_trial_is_told_its_violation_before_it_is_finished():
-    asking = proposer()
+def test_every_trial_is_told_its_violation_before_it_is_finished(storage: StudyStorage):
+    asking = proposer(storage)
     first, second = asking.ask(), asking.ask()
     asking.tell(first.trial, valued(first, 10.0, 1.0), 0.3)
     asking.fail(second.trial, "its samples are not finite")
@@ -128,8 +134,7 @@ def tell_as_before(asking: Proposer, schedule: Schedule, quality: float, speed: 
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_study_from_before_the_constraint_goes_on_without(sampler: str):
-    storage = optuna.storages.InMemoryStorage()
+def test_a_study_from_before_the_constraint_goes_on_without(storage: StudyStorage, sampler: str):
     for count in range(2, 11):
         tell_as_before(proposer(storage), FRAME.steps(count), 100 / count, 1 / count)
     resumed = proposer(storage, sampler)
@@ -146,24 +151,24 @@ def test_a_study_from_before_the_constraint_goes_on_without(sampler: str):
 # ---- what the constraint is worth ------------------------------------------------------------------------------------
 
 
-def reached(network: ClosedFormNetwork, sampler: str, seed: int, *, constrained: bool, trials: int = 50) -> float:
+def reached(
+    network: ClosedFormNetwork, storage: StudyStorage, sampler: str, seed: int, *, constrained: bool, trials: int = 50
+) -> float:
     """The exact hypervolume within the worst excess distance after some trials, for a full schedule of 8 steps."""
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
-    worst, cost = WORST_EXCESS * network.exact_frechet(full), block_evaluations(full)
-    study = open_study(optuna.storages.InMemoryStorage(), "study")
-    asking = Proposer(
-        study, make_space("mixed", FullSchedule(full, "log-snr")), "net", sampler, seed, own=lambda trial: None
-    )
+    worst, cost = WORST_EXCESS * exact_frechet(network, full), block_evaluations(full)
+    study, space = optuna_study(storage, f"{seed} {constrained}"), make_space("mixed", FullSchedule(full, "log-snr"))
+    asking = Proposer(study, storage, space, "net", sampler, seed, own=lambda trial: None)
     asking.warm_start()
     if constrained:
         asking.tell_known(valued(named("full", full), worst / WORST_EXCESS, 1.0), 1 / WORST_EXCESS - 1)
     else:
         tell_as_before(asking, full, worst / WORST_EXCESS, 1.0)
-        asking = Proposer(study, asking.space, "net", sampler, seed, own=lambda trial: None)
+        asking = Proposer(study, storage, space, "net", sampler, seed, own=lambda trial: None)
     scores: list[Score] = []
     for _ in range(trials):
         proposal = asking.ask()
-        score = Score(network.exact_frechet(proposal.schedule), cost / block_evaluations(proposal.schedule))
+        score = Score(exact_frechet(network, proposal.schedule), cost / block_evaluations(proposal.schedule))
         asking.tell(proposal.trial, valued(proposal, score.quality, score.speed), score.quality / worst - 1)
         scores.append(score)
     return hypervolume(scores, Score(worst, 1.0)) / worst
@@ -171,11 +176,13 @@ def reached(network: ClosedFormNetwork, sampler: str, seed: int, *, constrained:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "seeds", "gain"), [("tpe", 6, 1.5), ("nsga2", 20, 1.05)])
-def test_the_constraint_gives_more_hypervolume_where_anyone_wants_it(sampler: str, seeds: int, gain: float):
+def test_the_constraint_gives_more_hypervolume_where_anyone_wants_it(
+    storage: StudyStorage, sampler: str, seeds: int, gain: float
+):
     network = load_network("closed-form")
     assert isinstance(network, ClosedFormNetwork)
     free, kept = (
-        sum(reached(network, sampler, seed, constrained=constrained) for seed in range(seeds))
+        sum(reached(network, storage, sampler, seed, constrained=constrained) for seed in range(seeds))
         for constrained in (False, True)
     )
     assert kept > gain * free

@@ -5,9 +5,10 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.formats.ase import to_ase
 from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, validate
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.spaces.baselines import FAMILIES, list_baselines
+from exeunt.searcher.spaces.baselines import list_baselines
 from exeunt.searcher.spaces.candidate import Candidate
 from exeunt.searcher.spaces.frame import FullSchedule
+from exeunt.studies.config.families import FAMILIES
 
 NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 

@@ -16,7 +16,8 @@ from exeunt.backends.schedule import Schedule
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database import engine as filesystems
 from exeunt.studies.database import schema
-from exeunt.studies.database.engine import open_engine, optuna_storage
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.database.transactions import clock, reading, writing
 from exeunt.studies.database.urls import parse_url
 from exeunt.studies.store.store import Store, open_store

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import processes
 import pytest
 from exeunt.backends.errors import Interrupted
 from exeunt.studies.database.tables import WORKERS
@@ -137,12 +138,12 @@ class TestProcess:
         assert not this_process().is_gone
 
     def test_one_that_ended_is_gone(self) -> None:
-        program = subprocess.Popen([sys.executable, "-c", ""])
+        program = processes.start(sys.executable, "-c", "")
         program.wait()
         assert replace(this_process(), pid=program.pid).is_gone
 
     def test_one_that_only_waits_for_its_parent_is_gone(self) -> None:
-        program = subprocess.Popen([sys.executable, "-c", ""])
+        program = processes.start(sys.executable, "-c", "")
         ended = replace(this_process(), pid=program.pid)
         deadline = time.monotonic() + 20.0
         with open(f"/proc/{program.pid}/stat") as stat:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
@@ -102,13 +103,8 @@ def cluster() -> Iterator[tuple[str, Path]]:
         words = ["start", "--head", "--block", f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1"]
         sizes = ["--num-cpus=2", "--object-store-memory=80000000", "--include-dashboard=false", f"--temp-dir={folder}"]
         variables = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-        head = subprocess.Popen(
-            [Path(sys.executable).with_name("ray"), *words, *sizes],
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        program = Path(sys.executable).with_name("ray")
+        head = processes.start(program, *words, *sizes, env=variables, stderr=subprocess.STDOUT)
         assert head.stdout is not None
         for line in head.stdout:
             if "Ray runtime started" in line:
@@ -149,10 +145,7 @@ def test_ctrl_c_drains_all_and_no_password_is_left_behind(
     assert refused.returncode == 2, refused.stderr
     assert "must have room for 1 × (4 GPU and 1 CPU), but its 1 machines have 0 GPU and 2 CPU" in refused.stderr
 
-    driver = subprocess.Popen(
-        [*program, *engine, "--workers", "2"], cwd=tmp_path, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    driver = processes.start(*program, *engine, "--workers", "2", cwd=tmp_path, env=here)
     deadline, said = time.monotonic() + 120, ""
     assert driver.stderr is not None
     for line in driver.stderr:

@@ -3,17 +3,20 @@
 import json
 import threading
 from collections import Counter
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from datetime import datetime
 
 import optuna
 import pytest
 from at_once import at_once
-from exeunt.studies.database.engine import open_engine, optuna_storage
-from exeunt.studies.database.optuna.storage import add_once, together
-from exeunt.studies.database.optuna.writing import Changes, Ending, Parameter, store_changes
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.optuna.storage import StudyStorage, optuna_storage
+from exeunt.studies.database.optuna.writing import store_changes
+from exeunt.studies.database.transactions import writing
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import Engine, event
 
@@ -24,7 +27,7 @@ DISTRIBUTIONS = {
 }
 
 
-def study_of(storage: RDBStorage) -> optuna.Study:
+def study_of(storage: BaseStorage) -> optuna.Study:
     return optuna.create_study(
         storage=storage,
         study_name="study",
@@ -33,13 +36,18 @@ def study_of(storage: RDBStorage) -> optuna.Study:
     )
 
 
-def told(study: optuna.Study, *, values: list[float] | None) -> FrozenTrial:
+def together(storage: BaseStorage) -> AbstractContextManager[None]:
+    """Optuna's own stores all one by one."""
+    return storage.together() if isinstance(storage, StudyStorage) else nullcontext()
+
+
+def told(study: optuna.Study, storage: BaseStorage, *, values: list[float] | None) -> FrozenTrial:
     """A trial that is asked for, noted and told."""
-    with together(study):
+    with together(storage):
         trial = study.ask(fixed_distributions=DISTRIBUTIONS)
         trial.set_user_attr("schedule", "abc")
         trial.set_user_attr("schedule", "abcd")
-    with together(study):
+    with together(storage):
         trial.set_constraint("worthless", 0.25)
         trial.storage.set_trial_system_attr(trial._trial_id, "mark", {"a": [1, None]})
         study.tell(trial, values, state=None if values else TrialState.FAIL)
@@ -55,8 +63,8 @@ def engine(either_url: str):
 
 @pytest.mark.parametrize("values", [[1.5, float("inf")], [-float("inf"), 2.0], None], ids=str)
 def test_rows_are_those_that_optuna_writes(engine: Engine, tmp_path, values: list[float] | None) -> None:
-    ours = told(study_of(optuna_storage(engine)), values=values)
-    theirs = told(study_of(RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")), values=values)
+    storages = optuna_storage(engine), RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    ours, theirs = (told(study_of(storage), storage, values=values) for storage in storages)
     times = {"datetime_start": None, "datetime_complete": None, "trial_id": 0, "value": None}
     as_told = [FrozenTrial(**{**_fields(each), **times}) for each in (ours, theirs)]
     assert as_told[0] == as_told[1]
@@ -74,12 +82,12 @@ def test_what_is_told_is_one_transaction_that_writes(engine: Engine) -> None:
     storage = optuna_storage(engine)
     study = study_of(storage)
     commits = list[int]()
-    with together(study):
+    with together(storage):
         trial = study.ask(fixed_distributions=DISTRIBUTIONS)
     statements = list[str]()
     event.listen(storage.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
     event.listen(storage.engine, "commit", lambda _: commits.append(1))
-    with together(study):
+    with together(storage):
         trial.set_constraint("worthless", 0.25)
         study.tell(trial, [1.0, 2.0])
     assert len(commits) == 1
@@ -90,22 +98,23 @@ def test_what_is_told_is_one_transaction_that_writes(engine: Engine) -> None:
     ]
 
 
-def test_a_proposal_reads_all_trials_once_or_not_at_all(engine: Engine) -> None:
+def test_a_proposal_reads_all_trials_once_or_not_at_all(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = optuna_storage(engine)
     study = study_of(storage)
     study.sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=1, constant_liar=True, seed=0)
     for value in range(3):
-        told(study, values=[float(value), 1.0])
+        told(study, storage, values=[float(value), 1.0])
     reads = Counter[str]()
     event.listen(storage.engine, "before_cursor_execute", lambda *a: reads.update(["FROM trials" in a[2]]))
-    for have_read, statements in ((False, 1), (True, 0)):
+    for fresh, statements in ((0.0, 1), (60.0, 0)):
+        monkeypatch.setattr("exeunt.studies.database.optuna.storage.FRESH_SECONDS", fresh)
         study.get_trials()
         reads.clear()
-        with together(study, have_read=have_read):
+        with together(storage):
             trial = study.ask(fixed_distributions=DISTRIBUTIONS)
             trial.set_user_attr("where", ("here", 1))
-        assert reads[True] - 2 == statements  # one to number the trial, one to lock it
-    plain = RDBStorage._get_trials(storage, study._study_id, None, set(), -1)
+        assert reads[True] - 2 == statements  # one to see the new trial and others, one to lock it
+    plain = storage.backend.get_all_trials(study._study_id)
     assert plain[-1].params == trial.params
     reads.clear()
     assert study.get_trials() == plain
@@ -126,15 +135,14 @@ def test_what_many_add_at_once_is_there_once(engine: Engine, either_url: str, tm
 
     def add() -> None:
         own = open_engine(either_url)
-        study = optuna.load_study(storage=optuna_storage(own), study_name="study")
+        storage = optuna_storage(own)
         barrier.wait()
-        add_once(study, trial, "schedule")
+        storage.add_once(storage.get_study_id_from_name("study"), trial, "schedule")
         own.dispose()
 
     at_once(add, 4)
     theirs = study_of(RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}"))
-    for _ in range(2):
-        add_once(theirs, trial, "schedule")
+    theirs.add_trial(trial)
     (found,), (wanted,) = optuna.load_study(storage=optuna_storage(engine), study_name="study").trials, theirs.trials
     assert _fields(found) == _fields(wanted)
     assert found.constraints == {"worthless": -0.5}
@@ -156,18 +164,24 @@ def test_the_same_again_changes_nothing_and_anything_else_is_refused(engine: Eng
     storage = optuna_storage(engine)
     study = study_of(storage)
     trial_id = study.ask(fixed_distributions=DISTRIBUTIONS)._trial_id
-    changes = Changes(own={"a": 1}, system={"b": [2]}, ending=Ending(TrialState.COMPLETE, [1.0, float("inf")]))
+    before = storage.get_trial(trial_id)
+    after = deepcopy(before)
+    after.user_attrs["a"], after.system_attrs["b"] = 1, [2]
+    after.state, after.values, after.datetime_complete = TrialState.COMPLETE, [1.0, float("inf")], datetime.now()
     for _ in range(2):
-        with storage.engine.begin() as connection:
-            store_changes(connection, trial_id, changes)
-    other = replace(changes, ending=Ending(TrialState.COMPLETE, [1.0, 3.0]))
-    for refused in (other, replace(changes, ending=Ending(TrialState.FAIL, None)), Changes(own={"a": 2})):
-        with pytest.raises(UpdateFinishedTrialError), storage.engine.begin() as connection:
-            store_changes(connection, trial_id, refused)
+        with writing(engine) as connection:
+            store_changes(connection, trial_id, before, after)
+    other, failed, noted = deepcopy(after), deepcopy(after), deepcopy(before)
+    other.values, failed.state, failed.values, noted.user_attrs["a"] = [1.0, 3.0], TrialState.FAIL, None, 2
+    for each in (other, failed):
+        each.datetime_complete = datetime.now()
+    for refused in (other, failed, noted):
+        with pytest.raises(UpdateFinishedTrialError), writing(engine) as connection:
+            store_changes(connection, trial_id, before, refused)
     found = study.get_trials()[0]
     assert (found.user_attrs, found.values) == ({"a": 1}, [1.0, float("inf")])
-    with pytest.raises(KeyError), storage.engine.begin() as connection:
-        store_changes(connection, 10**6, changes)
+    with pytest.raises(KeyError):
+        storage.set_trial_user_attr(10**6, "a", 1)
 
 
 def test_a_parameter_of_another_kind_than_in_other_trials_is_refused(engine: Engine) -> None:
@@ -175,62 +189,66 @@ def test_a_parameter_of_another_kind_than_in_other_trials_is_refused(engine: Eng
     study = study_of(storage)
     study.ask(fixed_distributions=DISTRIBUTIONS)
     second = study.ask()._trial_id
-    wrong = Changes([Parameter("depth", 0.5, FloatDistribution(0, 1), None)])
-    with pytest.raises(ValueError, match="distribution"), storage.engine.begin() as connection:
-        store_changes(connection, second, wrong)
+    with pytest.raises(ValueError, match="distribution"), storage.together():
+        storage.set_trial_param(second, "depth", 0.5, FloatDistribution(0, 1))
     assert study.get_trials()[1].params == {}
 
 
 def test_a_trial_that_others_ended_is_refused_at_once(engine: Engine) -> None:
     """Where Optuna reads the trial while it writes, one connection is not enough."""
-    study = study_of(optuna_storage(engine))
+    storage = optuna_storage(engine)
+    study = study_of(storage)
     trial = study.ask(fixed_distributions=DISTRIBUTIONS)
     study.tell(trial.number, state=TrialState.FAIL)
     with pytest.raises(UpdateFinishedTrialError):
         trial.set_user_attr("late", True)
-    with pytest.raises(UpdateFinishedTrialError), together(study):
+    with pytest.raises(UpdateFinishedTrialError), together(storage):
         trial.set_user_attr("late", True)
     assert study.get_trials()[0].user_attrs == {}
 
 
-def broken_off(study: optuna.Study, trial: optuna.Trial) -> None:
-    with together(study):
+def broken_off(storage: StudyStorage, trial: optuna.Trial) -> None:
+    with storage.together():
         trial.set_user_attr("half", True)
         json.loads("{")
 
 
 def test_a_block_that_raises_stores_nothing(engine: Engine) -> None:
-    study = study_of(optuna_storage(engine))
+    storage = optuna_storage(engine)
+    study = study_of(storage)
     trial = study.ask(fixed_distributions=DISTRIBUTIONS)
     with pytest.raises(json.JSONDecodeError):
-        broken_off(study, trial)
+        broken_off(storage, trial)
     assert study.get_trials()[0].user_attrs == {}
     trial.set_user_attr("whole", True)
     assert study.get_trials()[0].user_attrs == {"whole": True}
 
 
-def test_trials_are_read_as_optuna_reads_them(engine: Engine) -> None:
+def test_trials_are_read_as_optuna_reads_them(engine: Engine, either_url: str) -> None:
     """In a study whose trials finish in another order than they began, looked at in between."""
     storage = optuna_storage(engine)
-    study, other = study_of(storage), optuna.load_study(storage=storage, study_name="study")
+    study, beside = study_of(storage), open_engine(either_url)
+    other = optuna.load_study(storage=optuna_storage(beside), study_name="study")
     asked = [study.ask(fixed_distributions=DISTRIBUTIONS) for _ in range(6)]
     study.enqueue_trial({"depth": 3}, user_attrs={"why": "queued"})
     for trial in (asked[4], asked[1], asked[5]):
         study.tell(trial, [1.0, float(trial.number)])
-        plain = RDBStorage._get_trials(storage, study._study_id, None, set(), -1)
+        plain = storage.backend.get_all_trials(study._study_id)
         assert other.get_trials() == study.get_trials() == plain
     assert [each.state.name for each in other.get_trials()] == [
         "RUNNING", "COMPLETE", "RUNNING", "RUNNING", "COMPLETE", "COMPLETE", "WAITING",
     ]  # fmt: skip
+    beside.dispose()
 
 
 def test_what_is_noted_of_a_queued_trial_once_it_runs_is_seen(engine: Engine, either_url: str) -> None:
     """It has notes from the queue, and is looked at before its worker has put its name on it."""
-    study = study_of(optuna_storage(engine))
+    storage = optuna_storage(engine)
+    study = study_of(storage)
     study.enqueue_trial({"depth": 3}, user_attrs={"exeunt:attempt": 2})
     other = open_engine(either_url)
     looking = optuna.load_study(storage=optuna_storage(other), study_name="study")
-    with together(study):
+    with together(storage):
         trial = study.ask(fixed_distributions=DISTRIBUTIONS)
         trial.set_user_attr("exeunt:owner", "ada")
         assert [each.user_attrs for each in looking.get_trials()] == [{"exeunt:attempt": 2}]
