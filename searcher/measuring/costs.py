@@ -46,8 +46,8 @@ class Costs:
         self.target = dict(study_setup.environment if target is None else target)
         # Environments are equal when their descriptions are, which are stored as JSON.
         self.can_time = environment_digest(self.target) == environment_digest(study_setup.environment)
-        self._setup = study_setup
-        self._store = store
+        self.study_setup = study_setup
+        self.store = store
         self.full = summarized(study_setup.frame.full)
         # Other weights of the network take the same time.
         self._key = timing_key(study_setup, study_setup.network, self.target)
@@ -62,11 +62,11 @@ class Costs:
     @property
     def batch_size(self) -> int:
         """Images a batch where time is measured."""
-        return self._setup.config.throughput.batch_size
+        return self.study_setup.config.throughput.batch_size
 
     def refresh(self) -> None:
         """Reads what has been timed."""
-        known = self._store.measurements.call_timings(self._key)
+        known = self.store.measurements.call_timings(self._key)
         self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
         self._medians = {kind_key(kind): timing.median for kind, timing in self._timings.items()}
 
@@ -119,7 +119,7 @@ class Costs:
             self._require(schedules)
             return
         # Whoever waited for another one's turn finds its timings, and does not take them again.
-        turn = DeviceLock(f"{device_id(self._setup.network.device)}-turn")
+        turn = DeviceLock(f"{device_id(self.study_setup.network.device)}-turn")
         with turn.exclusive():
             self.refresh()
             self._time(schedules, max_seconds)
@@ -136,11 +136,11 @@ class Costs:
     def _time(self, schedules: Sequence[Schedule], max_seconds: float | None) -> None:
         try:
             found = time_calls(
-                [self._setup.network],
+                [self.study_setup.network],
                 schedules,
                 batch_size=self.batch_size,
                 known=[self._timings],
-                repeats=self._setup.config.throughput.repeats,
+                repeats=self.study_setup.config.throughput.repeats,
                 max_seconds=max_seconds,
             )[0]
         except (RuntimeError, MemoryError) as error:
@@ -151,7 +151,7 @@ class Costs:
                 "Start another study with a smaller --batch-size."
             ) from error
         if found:
-            self._store.measurements.put_call_timings(self._key, {kind: each.seconds for kind, each in found.items()})
+            self.store.measurements.put_call_timings(self._key, {kind: each.seconds for kind, each in found.items()})
             # Another machine of the same kind may have been first; what is stored holds for all.
             self.refresh()
 

@@ -1,6 +1,6 @@
 """Opening a study for work: whatever could refuse it does so before a database is touched.
 
-Giving a study a budget, or joining those who spend it already.
+The study is given a budget then, or this worker joins those who spend one already.
 """
 
 import logging
@@ -19,9 +19,8 @@ from ...studies.database.optuna.storage import StudyStorage, optuna_storage
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
-from ...studies.workers import shared_state, spending
+from ...studies.workers import shared_state
 from ...studies.workers.orders import withdraw_order
-from ...studies.workers.shared_state import BudgetShare
 from ...studies.workers.target import Environment, take_target, target
 from ...studies.workers.trials import TrialKeeper
 from ...studies.workers.turns import exclusive
@@ -31,52 +30,12 @@ from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
 from ..monitoring.progress import ProgressListener
 from ..spaces.registry import make_space
-from .budget import BudgetMeter
+from .budget import BudgetMeter, SharedBudget
 from .device_check import DeviceCheck
 from .peers import Peers
 from .proposer import Proposer, optuna_study
+from .results import Results
 from .session import NoTimingWorker, Session
-
-
-def join_budget(session: Session, *, joins: bool, budget_id: str | None) -> None:
-    """Gives the session's budget to its study, or makes the session spend what the study was given before.
-
-    Args:
-        session: whose meter is what its command may spend.
-        joins: whether a budget that is there holds, spent or not.
-        budget_id: names the budget that several processes give together: the first of them gives it.
-    """
-    while True:
-        with exclusive(session.store, f"budget {session.name}", session.peers.worker) as mine:
-            if mine:
-                _take(session, joins, budget_id)
-                return
-        session.rest(0.1)
-
-
-def _take(session: Session, joins: bool, budget_id: str | None) -> None:
-    study = session.proposer.study
-    session.proposer.warm_start()
-    found = shared_state.grant_of(study)
-    if found is not None and (joins or found.id == budget_id or _is_being_spent(session, budget_id)):
-        session.spend(found)
-        if session.peers.others and budget_id is None:
-            workers = f"{session.peers.others} other worker{'s' if session.peers.others > 1 else ''}"
-            session.watch.say(f"joining {workers} on a budget of {found.budget}")
-        return
-    session.grant = BudgetShare(
-        id=budget_id or secrets.token_hex(8),
-        budget=str(session.meter.budget),
-        started=spending.now(session.store) - session.meter.seconds,
-        trials=session.trials_spent(),
-        images=spending.images_spent(session.store, session.name),
-    )
-    shared_state.give(study, session.grant)
-
-
-def _is_being_spent(session: Session, budget_id: str | None) -> bool:
-    return budget_id is None and session.peers.others > 0 and not shared_state.is_spent(session.proposer.study)
-
 
 _LOG = logging.getLogger("exeunt.work")
 
@@ -188,10 +147,38 @@ def _session(
         watch.say(_quality_alone(study_setup, costs))
     objective = Objective(study_setup, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
     trust = DeviceCheck(objective, watch.say, interruption.check, doubted=arrival.is_one_of_many)
-    session = Session(study_setup, store, objective, costs, proposer, peers, meter, trust, watch, interruption.check)
-    session.restore()
-    join_budget(session, joins=arrival.joins, budget_id=arrival.budget_id)
+    results = Results(objective, trust, watch.say, interruption.check)
+    budget = SharedBudget(meter, proposer, results)
+    session = Session(study_setup, store, objective, results, proposer, peers, budget, trust, watch, interruption.check)
+    results.restore()
+    while not _has_budget(session, arrival):
+        session.rest(0.1)
     return session
+
+
+def _has_budget(session: Session, arrival: WorkerRole) -> bool:
+    """Gives the session's budget to its study, or makes the session spend what the study was given before.
+
+    Returns:
+        False while another worker does so.
+    """
+    study, others, watch, budget = session.proposer.study, session.peers.others, session.watch, session.budget
+    with exclusive(session.store, f"budget {session.name}", session.peers.worker) as mine:
+        if not mine:
+            return False
+        session.proposer.warm_start()
+        found, chosen = shared_state.grant_and_choice(study)
+        # What others spend holds for who comes alone; several that are started together have a budget of their own.
+        spent_by_others = arrival.budget_id is None and others > 0 and not shared_state.is_spent(study)
+        if found is None or not (arrival.joins or found.id == arrival.budget_id or spent_by_others):
+            budget.give(arrival.budget_id)
+            return True
+        session.choice = chosen
+        budget.spend(found)
+        if others and arrival.budget_id is None:
+            workers = f"{others} other worker{'s' if others > 1 else ''}"
+            watch.say(f"joining {workers} on a budget of {found.budget}")
+        return True
 
 
 def _proposer(

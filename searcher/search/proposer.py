@@ -10,6 +10,8 @@ ones, NSGA-II puts it behind all others, and GP multiplies the gain in hypervolu
 keeping it.
 """
 
+import logging
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,11 +24,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ...studies.database.foreign import corrupt_values
 from ...studies.database.optuna.storage import StudyStorage
+from ...studies.database.retries import seconds_spent
 from ...studies.store.outlines import summarized
 from ...studies.workers.trials import RETRY_OF
+from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.base import Space
 from ..spaces.candidate import Candidate
 from .promotion import Measured
+from .results import Results
 
 # Each takes a seed, and whether others propose beside it.
 SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
@@ -38,6 +43,8 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
     "random": lambda seed, _: RandomSampler(seed=seed),
 }
 
+
+_LOG = logging.getLogger("exeunt.work")
 
 # The constraint's name in Optuna's tables.
 WORTHLESS = "worthless"
@@ -192,3 +199,58 @@ class Proposer:
             user_attrs={"schedule": measured.candidate.key[0], "label": measured.candidate.label},
         )
         self._storage.add_once(self._storage.get_study_id_from_name(self.study.study_name), trial, "schedule")
+
+
+class OpenProposals:
+    """The proposals of one worker from being asked for until their trials are told.
+
+    Args:
+        proposer: whose trials they are.
+        results: measures them.
+        violation: how far a measured schedule is in the worthless end of the front.
+
+    Attributes:
+        waiting: those that wait for another worker's part.
+        log: says what each trial cost.
+    """
+
+    def __init__(self, proposer: Proposer, results: Results, violation: Callable[[Measured], float]) -> None:
+        self.waiting: list[Candidate] = []
+        self.log = TrialLog()
+        self._proposer, self._results, self._violation = proposer, results, violation
+
+    def add(self, candidate: Candidate) -> None:
+        """Measures one more; a schedule whose samples are not finite fails its trial."""
+        self.waiting.append(candidate)
+        self.settle()
+
+    def settle(self) -> None:
+        """Measures what waits and tells its trials, once; what needs another worker first goes on waiting."""
+        self.waiting = [each for each in self.waiting if not self._settled(each)]
+
+    def _settled(self, candidate: Candidate) -> bool:
+        assert candidate.trial is not None, "a sampler's proposal"
+        try:
+            measured = self._results.measure(candidate)
+            self._proposer.tell(candidate.trial, measured, self._violation(measured))
+        except AWAITED:
+            return False
+        except UNMEASURABLE as error:
+            self._proposer.fail(candidate.trial, str(error))
+            self._results.leave_out(candidate, error)
+        self.log.done(candidate.label, failed=candidate.key in self._results.left_out)
+        return True
+
+
+class TrialLog:
+    """Counts from one trial of this worker to its next, and logs what each cost: seconds, and those on the database."""
+
+    def __init__(self) -> None:
+        self._at, self._storage = time.perf_counter(), seconds_spent()
+
+    def done(self, label: str, *, failed: bool = False) -> None:
+        """Logs a trial that was told."""
+        now, storage = time.perf_counter(), seconds_spent()
+        spent = {"seconds": round(now - self._at, 4), "storage_seconds": round(storage - self._storage, 4)}
+        _LOG.info("trial", extra={"about": {"label": label, "state": "failed" if failed else "complete", **spent}})
+        self._at, self._storage = now, storage

@@ -36,7 +36,7 @@ def features(config: StudyConfig, url: str, depth: int, watch: Silent) -> np.nda
     schedule = with_exits(study_setup.frame.full, [depth] * study_setup.frame.num_steps, DROP)
     candidate = Candidate(f"exit {depth}", "trial", "", study_setup.weights, summarized(schedule))
     with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), watch, Interruption()) as session:
-        session.measure(candidate)
+        session.results.measure(candidate)
         found = session.store.evaluations.features(session.objective.key(candidate, 0), range(32))
     assert found is not None
     return found
