@@ -137,7 +137,7 @@ class Objective:
         self.worker = worker
         self.costs = costs
         self.pace = Pace()
-        self._say = say
+        self.check, self.say = check, say
         self._final_seed = study_setup.config.quality.final_seed
         self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
@@ -355,7 +355,7 @@ class Objective:
         Raises what `collect` raises.
         """
         _LOG.warning("%s It is sampled again.", error)
-        self._say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
+        self.say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
         with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)
             self.store.evaluations.mend(held.claim, error.images.start, found.features, found.seconds)

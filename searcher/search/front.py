@@ -91,7 +91,7 @@ def _time(session: Session, compared: Sequence[Candidate]) -> None:
     with exclusive(session.store, f"timing {session.name}", session.peers.worker) as mine:
         if mine and not are_timed(costs, compared):
             seconds, is_limited = session.forecast.timing_seconds(compared), not math.isinf(meter.seconds_left)
-            time_end_to_end(costs, compared, seconds, is_limited=is_limited, check=session.check)
+            time_end_to_end(costs, compared, seconds, is_limited=is_limited, check=session.objective.check)
 
 
 class Rounds:

@@ -1,7 +1,5 @@
 """What a study has measured on search seeds, as far as one of its workers has learnt."""
 
-from collections.abc import Callable
-
 from ...studies.store.outlines import StoredSchedule
 from ...studies.store.records import QualityRecord
 from ..measuring.objective import UNMEASURABLE, Objective
@@ -16,8 +14,6 @@ class Results:
     Args:
         objective: measures candidates.
         trust: whether this worker's device can be relied on.
-        say: is told what was measured and what failed.
-        check: raises to stop.
 
     Attributes:
         measured: by the candidates' keys, in the order in which this worker learnt of them.
@@ -25,14 +21,11 @@ class Results:
         given: what a user proposed.
     """
 
-    def __init__(
-        self, objective: Objective, trust: DeviceCheck, say: Callable[[str], object], check: Callable[[], None]
-    ) -> None:
+    def __init__(self, objective: Objective, trust: DeviceCheck) -> None:
+        self.objective, self.trust = objective, trust
         self.measured: dict[tuple[str, str], Measured] = {}
         self.left_out: set[tuple[str, str]] = set()
         self.given: list[Candidate] = []
-        self.objective = objective
-        self._trust, self._say, self._check = trust, say, check
         self._schedules: dict[str, StoredSchedule] = {}
 
     @property
@@ -54,14 +47,14 @@ class Results:
             AWAITED: another worker has to do its part first, or all are to pause.
             Interrupted: the command is to stop; committed chunks are kept.
         """
-        self._check()
+        self.objective.check()
         if candidate.key not in self.measured:
             quality = self.objective.study_setup.config.quality
             sampled = self.collect(candidate, quality.search_seed, range(quality.num_images), register=True)
             found = self._remember(candidate, self.objective.score(candidate, quality.search_seed, quality.num_images))
             speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
             told = self.objective.study_setup.metric.told(found.quality)
-            self._say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (looked up)'}")
+            self.objective.say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (looked up)'}")
         return self.measured[candidate.key]
 
     def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
@@ -69,15 +62,15 @@ class Results:
         try:
             sampled = self.objective.collect(candidate, seed, images, register=register)
         except UNMEASURABLE as error:
-            self._trust.failed(error)
+            self.trust.failed(error)
             raise
-        self._trust.succeeded(sampled)
+        self.trust.succeeded(sampled)
         return sampled
 
     def leave_out(self, candidate: Candidate, error: Exception) -> None:
         """Goes on without a candidate that can't be measured, and says why."""
         self.left_out.add(candidate.key)
-        self._say(f"{candidate.label} failed: {error}")
+        self.objective.say(f"{candidate.label} failed: {error}")
 
     def is_done(self, candidate: Candidate) -> bool:
         """Whether a candidate was measured, or can't be."""

@@ -1,22 +1,17 @@
 """One command's work on one study, put together: its parts, and what makes workers wait for each other."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 from ...backends.errors import Interrupted
 from ...studies import interruption
-from ...studies.store.store import Store
 from ...studies.workers import shared_state
 from ...studies.workers.shared_state import FrontChoice
 from ...studies.workers.target import has_timing_worker
-from ..measuring.objective import AWAITED, Objective
-from ..measuring.setup import StudySetup
+from ..measuring.objective import AWAITED
 from ..monitoring.progress import ProgressListener
 from ..spaces.candidate import Candidate
 from .budget import SharedBudget
-from .device_check import DeviceCheck
 from .peers import Peers
 from .promotion import Measured, priorities, violation, worst_excess
 from .proposer import OpenProposals, Proposer
@@ -38,46 +33,36 @@ class NoTimingWorker(Interrupted):
     identifier = "no-target"
 
 
-@dataclass
 class Session:
     """Holds the parts together. A function takes those that it uses; the phases of the work take all of them.
 
     Attributes:
-        study_setup: what to measure with.
-        store: the study database.
-        objective: measures candidates, and says what they take.
         results: what has been measured on search seeds so far.
         proposer: the dialogue with Optuna.
         peers: the other workers of the study.
         budget: what they spend together.
-        trust: whether this worker's device can be relied on.
         watch: who is told.
-        check: raises to stop.
+        objective: measures candidates, and says what they take.
+        study_setup: what to measure with.
+        store: the study database.
         choice: what all workers compare in the end, once one of them has chosen.
+        open: the proposals of this worker that wait for their values.
     """
 
-    study_setup: StudySetup
-    store: Store
-    objective: Objective
-    results: Results
-    proposer: Proposer
-    peers: Peers
-    budget: SharedBudget
-    trust: DeviceCheck
-    watch: ProgressListener
-    check: Callable[[], None]
-    choice: FrontChoice | None = None
-    _alone_since: float | None = None  # found nobody on the target device, on `time.monotonic`'s clock
+    def __init__(
+        self, results: Results, proposer: Proposer, peers: Peers, budget: SharedBudget, watch: ProgressListener
+    ) -> None:
+        self.results, self.proposer, self.peers, self.budget, self.watch = results, proposer, peers, budget, watch
+        self.objective = results.objective
+        self.study_setup, self.store = self.objective.study_setup, self.objective.store
+        self.choice: FrontChoice | None = None
+        self.open = OpenProposals(proposer, results, self.violation)
+        self._alone_since: float | None = None  # found nobody on the target device, on `time.monotonic`'s clock
 
     @property
     def name(self) -> str:
         """The study's name."""
         return self.study_setup.config.name
-
-    @cached_property
-    def open(self) -> OpenProposals:
-        """The proposals of this worker that wait for their values."""
-        return OpenProposals(self.proposer, self.results, self.violation)
 
     @property
     def forecast(self) -> Forecast:
@@ -108,7 +93,7 @@ class Session:
         Raises:
             Stopped: all workers are to end.
         """
-        self.check()
+        self.objective.check()
         self.heed()
         if self.peers.look(now=now):
             found, self.choice = shared_state.grant_and_choice(self.proposer.study)
@@ -140,7 +125,7 @@ class Session:
         """Sleeps, unless this command is to stop."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            self.check()
+            self.objective.check()
             interruption.wait(min(left, _POLL_SECONDS))
 
     def await_others(self) -> None:
