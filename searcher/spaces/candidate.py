@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import StoredSchedule, summarized
-from ..spaces.baselines import Baseline
+from ...studies.store.outlines import StoredSchedule
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,3 @@ class Candidate:
     def key(self) -> tuple[str, str]:
         """What tells candidates apart: two proposals of one schedule are one candidate."""
         return self.stored.outline.digest, self.weights
-
-
-def from_baseline(baseline: Baseline, study_weights: str) -> Candidate:
-    """A baseline as a candidate; its label says on which weights it runs where they are not the study's."""
-    label = baseline.label if baseline.weights == study_weights else f"{baseline.label} · {baseline.weights}"
-    return Candidate(label, "baseline", baseline.family, baseline.weights, summarized(baseline.schedule))
