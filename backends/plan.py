@@ -158,6 +158,7 @@ class _Draft:
     profiles: dict[StoredValue, list[tuple[int, Branch, Fraction]]]
 
 
+@lru_cache(maxsize=32)  # a proposal is summarized, timed and sampled
 def compile_plan(schedule: Schedule, *, joint: bool = True) -> Plan:
     """The plan of a schedule.
 

@@ -24,7 +24,7 @@ from ...studies.config.study import QualityConfig, StudyConfig
 from ...studies.database.foreign import corrupt_rows
 from ...studies.database.optuna.queries import study_attributes
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import StoredSchedule, batch_seconds, kind_key
+from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key
 from ...studies.store.records import (
     TEXT_ENCODING,
     EvaluationKey,
@@ -177,7 +177,7 @@ class _Rows:
 
     config: StudyConfig
     members: Sequence[Member]
-    schedules: Mapping[str, StoredSchedule]
+    schedules: Mapping[str, ScheduleSummary]
     evaluations: Mapping[str, EvaluationRecord]
     qualities: Sequence[QualityRecord]
     throughputs: Mapping[Key, Throughput]
@@ -315,7 +315,7 @@ class _Rows:
             trial=member.trial_number,
             search=self.quality(key, "search"),
             final=self.quality(key, "final"),
-            predicted_seconds=batch_seconds(stored.outline, self.medians),
+            predicted_seconds=batch_seconds(stored, self.medians),
             throughput=self.throughputs.get(key),
             flops=operations.of(stored) if operations else None,
         )

@@ -14,7 +14,7 @@ from ...studies.database.optuna.queries import system_attribute
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.retries import retry
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import StoredSchedule, kind_key
+from ...studies.store.outlines import ScheduleSummary, kind_key
 from ...studies.store.store import Store
 from .view import Point, StudyView
 
@@ -37,7 +37,7 @@ class Operations:
     decoding: int
     calls: Mapping[str, int]
 
-    def of(self, stored: StoredSchedule) -> int | None:
+    def of(self, stored: ScheduleSummary) -> int | None:
         """A schedule's, decoding included, as `throughput.flops` has them; None where a kind of call is unknown.
 
         Raises:
@@ -61,7 +61,7 @@ def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[st
     return {name: Operations(network.decode_flops(), calls[name]) for name, network in networks.items()}
 
 
-def _learn(known: dict[str, int], stored: StoredSchedule, network: Network) -> None:
+def _learn(known: dict[str, int], stored: ScheduleSummary, network: Network) -> None:
     """Adds the kinds of calls of a schedule that are new."""
     from ...backends.plan import compile_plan
     from ...backends.timing.throughput import call_flops  # with torch, which reading what was counted does not need
@@ -75,9 +75,9 @@ def _learn(known: dict[str, int], stored: StoredSchedule, network: Network) -> N
                 known[key] = call_flops(network, call)
 
 
-def _calls(stored: StoredSchedule) -> Mapping[str, int]:
+def _calls(stored: ScheduleSummary) -> Mapping[str, int]:
     """How often a schedule calls its network, by kinds; nothing for one of several networks."""
-    calls = stored.outline.calls
+    calls = stored.calls
     return calls[0] if len(calls) == 1 else {}
 
 

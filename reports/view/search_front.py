@@ -63,7 +63,7 @@ class FrontReader:
         """The outlines of all scored schedules, of which those that are new are read."""
         unknown = {row.schedule_digest for row in rows} - self._outlines.keys()
         if unknown:
-            self._outlines |= {digest: held.outline for digest, held in store.evaluations.held(unknown).items()}
+            self._outlines |= store.evaluations.held(unknown)
         return self._outlines
 
 

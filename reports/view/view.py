@@ -11,7 +11,7 @@ from statistics import median
 from typing import Literal
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import StoredSchedule
+from ...studies.store.outlines import ScheduleSummary
 from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
@@ -109,7 +109,7 @@ class Point:
     role: Literal["baseline", "trial"]
     family: str
     weights: str
-    stored: StoredSchedule
+    stored: ScheduleSummary
     trial: int | None
     search: Quality | None = None
     final: Quality | None = None
@@ -119,33 +119,33 @@ class Point:
 
     @property
     def schedule(self) -> Schedule:
-        """All of it; what most points are asked for stands in its outline."""
+        """All of it; what most points are asked for stands in its summary."""
         return self.stored.schedule
 
     @property
     def key(self) -> Key:
         """What tells points apart: the schedule's digest and the weights."""
-        return self.stored.outline.digest, self.weights
+        return self.stored.digest, self.weights
 
     @property
     def num_steps(self) -> int:
         """Of the schedule."""
-        return self.stored.outline.num_steps
+        return self.stored.num_steps
 
     @property
     def num_blocks(self) -> int:
         """Of the network."""
-        return self.stored.outline.num_blocks
+        return self.stored.num_blocks
 
     @property
     def block_evaluations(self) -> int:
         """Of one image, guidance branches counted."""
-        return self.stored.outline.block_evaluations
+        return self.stored.block_evaluations
 
     @property
     def mean_depth(self) -> float:
         """Blocks that run, averaged over the steps."""
-        return self.stored.outline.mean_depth
+        return self.stored.mean_depth
 
     def quality(self, seeds: Seeds) -> Quality | None:
         """The search value or the final value; never one for the other."""

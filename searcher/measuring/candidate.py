@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import StoredSchedule, summarized
+from ...studies.store.outlines import ScheduleSummary, summarized
 from ..spaces.baselines import Baseline
 
 
@@ -24,18 +24,18 @@ class Candidate:
     role: str
     family: str
     weights: str
-    stored: StoredSchedule
+    stored: ScheduleSummary
     trial: int | None = None
 
     @property
     def schedule(self) -> Schedule:
-        """All of what it does; its digest and costs stand in the outline."""
+        """All of what it does; its digest and costs stand in the summary."""
         return self.stored.schedule
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells candidates apart: two proposals of one schedule are one candidate."""
-        return self.stored.outline.digest, self.weights
+        return self.stored.digest, self.weights
 
 
 def from_baseline(baseline: Baseline, study_weights: str) -> Candidate:

@@ -16,7 +16,7 @@ from ...backends.timing.memory import is_out_of_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import missing_kinds, time_calls
-from ...studies.store.outlines import ScheduleSummary, StoredSchedule, batch_seconds, kind_key, summarize
+from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key, summarized
 from ...studies.store.records import TEXT_ENCODING, TimingKey
 from ...studies.store.store import Store
 from .chunks import OutOfMemory
@@ -66,9 +66,9 @@ class Costs:
         self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
         self._medians = {kind_key(kind): timing.median for kind, timing in self._timings.items()}
 
-    def images_per_second(self, stored: StoredSchedule) -> float:
+    def images_per_second(self, stored: ScheduleSummary) -> float:
         """The search's second objective: predicted from timed kinds of calls. Raises as `predicted_seconds` does."""
-        known = batch_seconds(stored.outline, self._medians)
+        known = batch_seconds(stored, self._medians)
         return self.batch_size / (self.predicted_seconds(stored.schedule) if known is None else known)
 
     def predicted_seconds(self, schedule: Schedule) -> float:
@@ -88,12 +88,12 @@ class Costs:
         """Seconds a batch, None while a kind of call isn't timed as far as was read."""
         found = self._outlines.get(schedule.digest)
         if found is None:
-            found = self._outlines[schedule.digest] = summarize(schedule)
+            found = self._outlines[schedule.digest] = summarized(schedule)
         return batch_seconds(found, self._medians)
 
-    def can_tell(self, stored: StoredSchedule) -> bool:
+    def can_tell(self, stored: ScheduleSummary) -> bool:
         """Whether `images_per_second` need not wait for another worker, as far as was read."""
-        return self.can_time or batch_seconds(stored.outline, self._medians) is not None
+        return self.can_time or batch_seconds(stored, self._medians) is not None
 
     def expected(self, schedule: Schedule) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.

@@ -15,7 +15,7 @@ from ...backends.errors import Interrupted
 from ...studies import interruption
 from ...studies.config.budget import parse_budget
 from ...studies.database.retries import seconds_spent
-from ...studies.store.outlines import StoredSchedule
+from ...studies.store.outlines import ScheduleSummary
 from ...studies.store.records import QualityRecord
 from ...studies.store.store import Store
 from ...studies.workers import shared_state, spending
@@ -101,7 +101,7 @@ class Session:
     choice: FrontChoice | None = None
     unmanned_since: float | None = None
     log: TrialLog = field(default_factory=TrialLog)
-    _schedules: dict[str, StoredSchedule] = field(default_factory=dict[str, StoredSchedule])
+    _schedules: dict[str, ScheduleSummary] = field(default_factory=dict[str, ScheduleSummary])
 
     @property
     def name(self) -> str:
