@@ -65,7 +65,7 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = point.quality(seeds), view.speed(point, seeds)
     assert quality is not None
     assert speed is not None, point.label
-    costs, relative = point.outline, view.relative_excess(point, seeds)
+    costs, relative = point.stored, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,

@@ -253,7 +253,7 @@ class _Rows:
                 trial=member.trial_number,
                 search=self.quality(key, "search"),
                 final=self.quality(key, "final"),
-                predicted_seconds=batch_seconds(stored.outline, self.medians),
+                predicted_seconds=batch_seconds(stored, self.medians),
                 throughput=speeds.get(key),
                 flops=operations.of(stored) if operations else None,
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...studies.database.optuna.queries import system_attribute
 from ...studies.database.retries import retry
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import StoredSchedule, kind_key
+from ...studies.store.outlines import ScheduleSummary, kind_key
 from ...studies.store.store import Store
 from .view import Point, StudyView
 
@@ -36,7 +36,7 @@ class Operations:
     decoding: int
     calls: Mapping[str, int]
 
-    def of(self, stored: StoredSchedule) -> int | None:
+    def of(self, stored: ScheduleSummary) -> int | None:
         """A schedule's, decoding included, as `throughput.flops` has them; None where a kind of call is unknown.
 
         Raises:
@@ -67,9 +67,9 @@ def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[st
     return {name: Operations(network.decode_flops(), known[name]) for name, network in networks.items()}
 
 
-def _calls(stored: StoredSchedule) -> Mapping[str, int]:
+def _calls(stored: ScheduleSummary) -> Mapping[str, int]:
     """How often a schedule calls its network, by kinds; nothing for one of several networks."""
-    calls = stored.outline.calls
+    calls = stored.calls
     return calls[0] if len(calls) == 1 else {}
 
 

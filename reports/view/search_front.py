@@ -49,7 +49,7 @@ class FrontReader:
         medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
         unknown = {row.schedule_digest for row in rows} - self._outlines.keys()
         if unknown:
-            self._outlines |= {digest: held.outline for digest, held in store.evaluations.held(unknown).items()}
+            self._outlines |= store.evaluations.held(unknown)
         seconds = {row.member: batch_seconds(self._outlines[row.schedule_digest], medians) for row in rows}
         found = {  # without those that make a kind of call that isn't timed
             row.member: Score(row.value, config.throughput.batch_size / taken)
