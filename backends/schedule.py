@@ -328,6 +328,11 @@ def _scale_at(schedule: Schedule, s: int) -> float | None:
     return own if not isinstance(own, str) else schedule.guidance.scale if schedule.guidance else None
 
 
+def network_times(schedule: Schedule) -> list[float]:
+    """What the network receives as its time at each step."""
+    return [step.time if step.network_time is None else step.network_time for step in schedule.steps]
+
+
 def branches_at(schedule: Schedule, s: int) -> tuple[Branch, ...]:
     """The guidance branches that are evaluated at step `s`."""
     guided = guidance_at(schedule, s) is not None and schedule.steps[s].unconditional == "run"
