@@ -4,21 +4,16 @@ A module of this package declares its figures as the rows of its `FIGURES`. A ne
 functions that it names: its files, its place on the page and the text under it follow from the row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from matplotlib.figure import Figure
 
 from ..view.view import StudyView
-
-if TYPE_CHECKING:
-    from .samples import GridInfo
 
 _T = TypeVar("_T")
 
@@ -62,8 +57,8 @@ def report_figures() -> dict[str, ReportFigure[Any]]:
     return {figure.name: figure for row in rows for figure in row}
 
 
-def figures(view: StudyView, grid: GridInfo | str) -> dict[str, Drawn]:
-    """The figures that have something to show, by name."""
+def figures(view: StudyView, grid: Any) -> dict[str, Drawn]:
+    """The figures that have something to show, by name. `grid`: see `page.render`."""
     rows = report_figures()
     infos = {name: row.info(view) for name, row in rows.items()}
     infos["samples"] = None if isinstance(grid, str) else grid  # sampled or kept, and no part of the view
