@@ -86,8 +86,8 @@ def arrows() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("folder", HOUSE)
 def test_a_folder_stands_as_the_picture_shows(folder: str) -> None:
-    inside = [path.relative_to(ROOT) for path in SOURCES]
-    entries = {path.parts[1].removesuffix(".py") for path in inside if path.parts[0] == folder}
+    inside = [path.relative_to(ROOT).parts for path in SOURCES]
+    entries = {parts[1].removesuffix(".py") for parts in inside if parts[0] == folder}
     assert entries - {"__init__"} == {entry for line in HOUSE[folder] for entry in line}
     height = {entry: line for line, entries in enumerate(HOUSE[folder]) for entry in entries}
     upward = [

@@ -16,7 +16,7 @@ from ...backends.timing.memory import is_out_of_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import missing_kinds, time_calls
-from ...studies.store.outlines import StoredSchedule, batch_seconds, kind_key, summarized
+from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key, summarized
 from ...studies.store.records import TEXT_ENCODING, TimingKey
 from ...studies.store.store import Store
 from .chunks import OutOfMemory
@@ -70,11 +70,11 @@ class Costs:
         self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
         self._medians = {kind_key(kind): timing.median for kind, timing in self._timings.items()}
 
-    def images_per_second(self, stored: StoredSchedule) -> float:
+    def images_per_second(self, stored: ScheduleSummary) -> float:
         """The search's second objective: predicted from timed kinds of calls. Raises as `predicted_seconds` does."""
         return self.batch_size / self.predicted_seconds(stored)
 
-    def predicted_seconds(self, stored: StoredSchedule) -> float:
+    def predicted_seconds(self, stored: ScheduleSummary) -> float:
         """Seconds a batch; kinds of calls that were never timed on the target are timed first.
 
         Raises:
@@ -87,15 +87,15 @@ class Costs:
             assert known is not None, "its kinds of calls have been timed"
         return known
 
-    def _known(self, stored: StoredSchedule) -> float | None:
+    def _known(self, stored: ScheduleSummary) -> float | None:
         """Seconds a batch, None while a kind of call isn't timed as far as was read."""
-        return batch_seconds(stored.outline, self._medians)
+        return batch_seconds(stored, self._medians)
 
-    def can_tell(self, stored: StoredSchedule) -> bool:
+    def can_tell(self, stored: ScheduleSummary) -> bool:
         """Whether `images_per_second` need not wait for another worker, as far as was read."""
         return self.can_time or self._known(stored) is not None
 
-    def expected(self, stored: StoredSchedule) -> float:
+    def expected(self, stored: ScheduleSummary) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
 
         Raises:
@@ -103,7 +103,7 @@ class Costs:
         """
         if self.can_tell(stored):
             return self.predicted_seconds(stored)
-        share = stored.outline.block_evaluations / self.full.outline.block_evaluations
+        share = stored.block_evaluations / self.full.block_evaluations
         return self.predicted_seconds(self.full) * share
 
     def time_kinds(self, schedules: Sequence[Schedule], max_seconds: float | None = None) -> None:

@@ -22,7 +22,7 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import NonFiniteSamples
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ...studies.store.leases import StaleClaim
-from ...studies.store.outlines import StoredSchedule
+from ...studies.store.outlines import ScheduleSummary
 from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord
 from ...studies.store.store import Store
 from ...studies.workers.workers import Worker
@@ -364,7 +364,7 @@ class Objective:
         self.store.measurements.put_quality(record)
         self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
 
-    def seconds(self, stored: StoredSchedule, images: int) -> float:
+    def seconds(self, stored: ScheduleSummary, images: int) -> float:
         """What sampling that many images and taking their features will take."""
         return self.pace.seconds(images, self.costs.expected(stored) / self.costs.batch_size)
 

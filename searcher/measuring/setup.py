@@ -23,7 +23,6 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.frechet import MIN_IMAGES
 from ...backends.quality.names import parse_metric
 from ...backends.sampling import conditions as condition_lists
-from ...backends.sampling import prompts
 from ...backends.sampling.conditions import Conditions, shown_condition
 from ...backends.sampling.loop import Samples, check_schedule
 from ...backends.schedule import SUFFIX
@@ -174,7 +173,7 @@ def make_conditions(config: StudyConfig, network: Network, metric: Metric | None
     spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
     if network.condition_kind != "prompts":
         return condition_lists.load_conditions("uniform" if spec == AUTO else spec, network.num_classes, probabilities)
-    found = prompts.load_prompts(prompts.OWN if spec == AUTO else spec)
+    found = condition_lists.load_prompts(condition_lists.OWN_PROMPTS if spec == AUTO else spec)
     embed([network], found)
     return found
 

@@ -1,6 +1,6 @@
 """What a study has measured on search seeds, as far as one of its workers has learnt."""
 
-from ...studies.store.outlines import StoredSchedule
+from ...studies.store.outlines import ScheduleSummary
 from ...studies.store.records import QualityRecord
 from ..measuring.objective import UNMEASURABLE, Objective
 from ..spaces.candidate import Candidate
@@ -26,7 +26,7 @@ class Results:
         self.measured: dict[tuple[str, str], Measured] = {}
         self.left_out: set[tuple[str, str]] = set()
         self.given: list[Candidate] = []
-        self._schedules: dict[str, StoredSchedule] = {}
+        self._schedules: dict[str, ScheduleSummary] = {}
 
     @property
     def is_stated(self) -> bool:

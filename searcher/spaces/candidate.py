@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import StoredSchedule
+from ...studies.store.outlines import ScheduleSummary
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Candidate:
     role: str
     family: str
     weights: str
-    stored: StoredSchedule
+    stored: ScheduleSummary
     trial: int | None = None
 
     @property
     def schedule(self) -> Schedule:
-        """All of what it does; its digest and costs stand in the outline."""
+        """All of what it does; its digest and costs stand in the summary."""
         return self.stored.schedule
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells candidates apart: two proposals of one schedule are one candidate."""
-        return self.stored.outline.digest, self.weights
+        return self.stored.digest, self.weights

@@ -122,8 +122,9 @@ class Troubled:
             connection.execute(gone)
 
     def _claim(self, schedule: Schedule, label: str) -> Claim:
-        self.store.evaluations.add_schedule(schedule)
-        self.store.studies.add_member("small", Member(label, "trial", "mixed", schedule.digest, "w", "weights"))
+        self.store.studies.add_member(
+            "small", Member(label, "trial", "mixed", schedule.digest, "w", "weights"), schedule
+        )
         key = EvaluationKey(schedule.digest, "w", "uniform", 0, "pixels", "float32", "eager")
         claim = self.store.evaluations.claim(key, self.one.owner, 60.0, "small")
         assert claim is not None

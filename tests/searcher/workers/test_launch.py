@@ -139,9 +139,10 @@ def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Ses
     first, second = both
     proposal = second.proposer.ask()
     store, seed = first.store.evaluations, first.study_setup.config.quality.search_seed
-    store.add_schedule(proposal.schedule)
     candidate = replace(first.study_setup.baseline, stored=proposal.stored)
-    claim = store.claim(first.objective.key(candidate, seed), first.peers.worker.owner, 60.0, first.name)
+    claim = store.claim(
+        first.objective.key(candidate, seed), first.peers.worker.owner, 60.0, first.name, proposal.schedule
+    )
     assert claim is not None
     second.open.add(proposal)
     assert [each.trial for each in second.open.waiting] == [proposal.trial]
