@@ -134,7 +134,7 @@ def open_study(request: StudyRequest) -> Generator[Session]:
         for candidate in given:
             session.objective.register(candidate)
         if given:
-            session.restore()
+            session.results.restore()
         yield session
 
 

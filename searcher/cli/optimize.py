@@ -255,7 +255,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
     from ..measuring.setup import load_frames, resolve_device
-    from ..search.loop import ladder
+    from ..spaces.baselines import list_baselines
 
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     rows = [
@@ -267,7 +267,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
             "block_evaluations": block_evaluations(each.schedule),
             "digest": each.schedule.digest,
         }
-        for each in ladder(config.search, load_frames(config))
+        for each in list_baselines(load_frames(config), config.search.baselines)
     ]
     if as_json:
         click.echo(json_text(rows))

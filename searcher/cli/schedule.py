@@ -91,8 +91,8 @@ def _description(shown: Schedule) -> dict[str, Any]:
         "num_blocks": info.num_blocks,
         "block_evaluations": info.block_evaluations,
         "full_block_evaluations": info.full_block_evaluations,
-        "depths": [step.depth for step in info.steps],
-        "branches": [step.branches for step in info.steps],
+        "depths": list(info.depths),
+        "branches": list(info.branches),
         "schedule": json.loads(schedules.canonical(shown)),
     }
 
