@@ -184,9 +184,9 @@ class UsualSampler:
     Attributes:
         solver, spacing: by their registered names.
         options: what the spacing takes.
-        order: the solver's; its custom if None.
+        order: the solver's; its default if None.
         clip: bound on predicted data; no bound if None.
-        variance: of the solver's noise; its custom if None.
+        variance: of the solver's noise; its default if None.
         by_default: whether it is what is searched where nobody names a solver.
     """
 
@@ -340,7 +340,7 @@ class Network(ABC):
         if granularity == self.signature.granularity:
             return self
         raise InputError(
-            f"granularity: `{self.name}` has {self.signature.granularity} alone, but got `{granularity}`. "
+            f"granularity: `{self.name}` has only {self.signature.granularity}, but got `{granularity}`. "
             f"Use {self.signature.granularity}."
         )
 
@@ -353,7 +353,7 @@ class Network(ABC):
         Raises:
             InputError: this network takes no prompts.
         """
-        raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or leave `--conditions` away.")
+        raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or omit `--conditions`.")
 
 
 class Pass(NamedTuple):

@@ -176,6 +176,7 @@ class _Draft:
     reads: dict[tuple[int, Branch], _Reads]  # by the step that stores and the branch; only where something is read
 
 
+@lru_cache(maxsize=32)  # a proposal is summarized, timed and sampled
 def compile_plan(schedule: Schedule, *, joint: bool = True) -> Plan:
     """The plan of a schedule.
 
@@ -364,7 +365,7 @@ class _Emitter:
             self.free.append(self.num_slots)
             self.num_slots += 1
         slot = self.free.pop()
-        reads = [
+        reads: list[tuple[int, Branch]] = [
             (self.draft.reads[s, branch].last[first], branch) for branch in branches if (s, branch) in self.draft.reads
         ]
         # Where the last step reads by two calls, the conditional one is the first.

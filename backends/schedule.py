@@ -286,11 +286,23 @@ class Schedule:
     def num_steps(self) -> int:
         return len(self.steps)
 
+    def __hash__(self) -> int:
+        return hash(self.digest)  # worked out once, where thousands of actions would be hashed at every look-up
+
+    @cached_property
+    def bare(self) -> bytes:
+        """The canonical JSON without name, measured and provenance."""
+        return _encode(_document(_unnamed(self)))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON without name, measured, provenance and keys that start with x-."""
-        bare = dataclasses.replace(self, name=None, measured=(), provenance=None)
-        return hashlib.sha256(_encode(_document(bare, extras=False))).hexdigest()
+        data = _encode(_document(_unnamed(self), extras=False)) if b'"x-' in self.bare else self.bare
+        return hashlib.sha256(data).hexdigest()
+
+
+def _unnamed(schedule: Schedule) -> Schedule:
+    return dataclasses.replace(schedule, name=None, measured=(), provenance=None)
 
 
 Value: TypeAlias = (
@@ -314,6 +326,11 @@ def embedded_guidance_at(schedule: Schedule, s: int) -> float | None:
 def _scale_at(schedule: Schedule, s: int) -> float | None:
     own = schedule.steps[s].guidance
     return own if not isinstance(own, str) else schedule.guidance.scale if schedule.guidance else None
+
+
+def network_times(schedule: Schedule) -> list[float]:
+    """What the network receives as its time at each step."""
+    return [step.time if step.network_time is None else step.network_time for step in schedule.steps]
 
 
 def branches_at(schedule: Schedule, s: int) -> tuple[Branch, ...]:

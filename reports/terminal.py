@@ -57,8 +57,8 @@ def _cells(view: StudyView, point: Point) -> list[str]:
         *_quality_cells(view, point),
         with_interval(speedup, " ×") if speedup else "–",
         per_second(speed) if speed else "–",
-        str(point.outline.num_steps),
-        f"{point.outline.mean_depth:.1f}",
+        str(point.stored.num_steps),
+        f"{point.stored.mean_depth:.1f}",
     ]
 
 

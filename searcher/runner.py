@@ -1,11 +1,16 @@
 """The main path: from a configuration to a measured front and its report."""
 
-from collections.abc import Callable, Generator, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..backends.errors import DeviceError
+from ..backends.network import Network
+from ..backends.sampling.conditions import Conditions
 from ..reports.report import write_report
 from ..reports.view.loading import load_view
 from ..reports.view.selection import highlights
@@ -28,6 +33,9 @@ from .search.loop import measure_baselines, measure_proposals
 from .search.opening import WorkerRole, open_session
 from .search.peers import LOOK_SECONDS
 from .search.session import Session
+
+if TYPE_CHECKING:
+    from ..reports.plots.samples import GridInfo
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def open_study(request: StudyRequest) -> Generator[Session]:
         for candidate in given:
             session.objective.register(candidate)
         if given:
-            session.restore()
+            session.results.restore()
         yield session
 
 
@@ -158,15 +166,18 @@ def report_study(session: Session) -> list[Path]:
     study_setup, folder = session.study_setup, session.study_setup.config.run.report
     if folder is None:
         return []
+    view = load_view(session.store, session.name)
+    seed = study_setup.config.quality.final_seed
+    view, grid = fresh_samples(view, study_setup.networks, study_setup.conditions, seed)
+    return write_report(view, Path(folder), grid)
+
+
+def fresh_samples(
+    view: StudyView, networks: Mapping[str, Network], conditions: Conditions, seed: int
+) -> tuple[StudyView, GridInfo]:
+    """The operations of every point, and images of the points to look at that are sampled now."""
     from ..reports.plots.samples import sample_grid
     from ..reports.view.operations import with_flops
 
-    view = with_flops(load_view(session.store, session.name), study_setup.networks)
-    grid = sample_grid(
-        view,
-        highlights(view),
-        lambda weights: [study_setup.networks[weights]],
-        study_setup.conditions,
-        seed=study_setup.config.quality.final_seed,
-    )
-    return write_report(view, Path(folder), grid)
+    view = with_flops(view, networks)
+    return view, sample_grid(view, highlights(view), lambda weights: [networks[weights]], conditions, seed=seed)

@@ -4,8 +4,6 @@ Its data is a mixture of Gaussians, so that E[x₀|x], and with it ε and v, are
 w_j(t) of the exact prediction, and the shares sum to 1: at full depth the network is exact, and the error of exit depth
 d is 1 − W_d(t) of the prediction, W_d being the sum of the first d shares. Early blocks matter most where there is much
 noise. With one component sampling is linear, so that a schedule's outcome is known without drawing a sample.
-
-What the closed-form network knows of noise: how much there is at each of its times, and what it predicts from it.
 """
 
 import math
@@ -40,22 +38,6 @@ NAMED_NOISES = {
 }
 
 Levels = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-def named_noise(name: Noise | str) -> Noise:
-    """A noise, by its name in `NAMED_NOISES` or itself. Raises InputError, with the names, if there is none."""
-    if isinstance(name, Noise):
-        return name
-    if name not in NAMED_NOISES:
-        raise InputError(f"noise: `{name}` is not known. Use one of {', '.join(NAMED_NOISES)}.")
-    return NAMED_NOISES[name]
-
-
-def prediction_on(noise: Noise, prediction: str | None) -> str:
-    """The prediction, or the custom one. Raises InputError if the noise does not go with it."""
-    chosen = prediction or {"edm": "edm", "flow": "flow"}.get(noise.kind, "v")
-    check_prediction(chosen, noise)
-    return chosen
 
 
 def signal_levels(noise: Noise, device: torch.device | str) -> Levels:
@@ -153,7 +135,7 @@ class ClosedFormNetwork(ChainNetwork):
     Args:
         mixture: the data.
         num_blocks: how many blocks share the prediction.
-        prediction: "epsilon", "v", "sample", "flow" or "edm", as goes with the noise; None: the noise's custom.
+        prediction: "epsilon", "v", "sample", "flow" or "edm", as goes with the noise; None: the noise's default.
         noise: a noise schedule, or the name of a usual one: `linear`, `cosine`, `vp`, `edm` or `flow`.
         seconds_per_block: what a block takes for one image in one branch, slept through; 0 for not sleeping.
     """
@@ -170,8 +152,13 @@ class ClosedFormNetwork(ChainNetwork):
         dtype: torch.dtype = torch.float32,
         name: str = "closed-form",
     ) -> None:
-        self.mixture, self.noise, self.name = mixture, named_noise(noise), name
-        self.prediction = prediction_on(self.noise, prediction)
+        if isinstance(noise, str):
+            if noise not in NAMED_NOISES:
+                raise InputError(f"noise: `{noise}` is not known. Use one of {', '.join(NAMED_NOISES)}.")
+            noise = NAMED_NOISES[noise]
+        self.mixture, self.noise, self.name = mixture, noise, name
+        self.prediction = prediction or {"edm": "edm", "flow": "flow"}.get(noise.kind, "v")
+        check_prediction(self.prediction, noise)
         self.seconds_per_block = seconds_per_block
         self._num_components = len(mixture.means)
         self.num_classes, dim = self._num_components, mixture.variances.size

@@ -15,7 +15,8 @@ from ..checkpoints.entries import choose_weights
 from ..checkpoints.files import is_file, read_object
 from ..checkpoints.folders import MAX_JSON_BYTES, weights_in
 from ..checkpoints.weights import load_strictly, read_weights, weights_sha256
-from ..errors import InputError
+from ..errors import InputError, first_line
+from ..network import Network
 from .autoencoder import Autoencoder, grey_to_rgb
 
 # Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
@@ -48,6 +49,24 @@ class Decoder(ABC):
     @abstractmethod
     def flops(self) -> int:
         """Floating-point operations (2 per multiply-add) for one image."""
+
+
+class DecodedNetwork(Network):
+    """A network whose samples a `Decoder` turns into images."""
+
+    decoder: Decoder
+
+    def set_decoder(self, decoder: Decoder) -> None:
+        self.decoder, self.image_shape, self.decoder_sha256 = decoder, decoder.image_shape, decoder.sha256
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.decoder.decode(x)
+
+    def check_decodes(self) -> None:
+        self.decoder.check()
+
+    def decode_flops(self) -> int:
+        return self.decoder.flops()
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -261,8 +280,9 @@ def _load_kl(folder: Path) -> Any:
             folder, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # files that no program wrote make diffusers raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error
+        raise InputError(
+            f"vae: `{folder}` can't be loaded ({first_line(error)}). Download the whole folder again."
+        ) from error
     module.encoder, module.quant_conv = None, None
     absent = sorted({name for name, _ in module.named_parameters()} & set(found["missing_keys"]))
     if absent:

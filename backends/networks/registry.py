@@ -12,7 +12,7 @@ import torch
 from ..checkpoints.files import ASSETS, path_exists
 from ..checkpoints.inspect import identify
 from ..checkpoints.recognition import NETWORKS
-from ..errors import InputError, nearest
+from ..errors import InputError, first_line, nearest
 from ..network import Network
 from ..schedule import ExeuntError
 from ..timing.device import check_device
@@ -124,10 +124,9 @@ def _from_file(kind: Any, path: Path | None, options: Mapping[str, Any]) -> Netw
     except _STRANGE as error:
         if is_out_of_memory(error) or is_broken_device(error):
             raise
-        reason = next(iter(str(error).splitlines()), "no reason given")
         raise InputError(
-            f"checkpoint: no {kind.__name__} can be made of `{path}` ({type(error).__name__}: {reason}). Download it "
-            "again, or correct what is given with it."
+            f"checkpoint: no {kind.__name__} can be made of `{path}` ({type(error).__name__}: {first_line(error)}). "
+            "Download it again, or correct what is given with it."
         ) from error
 
 

@@ -10,7 +10,7 @@ The distance without image i follows exactly from the same decomposition: A lose
 
     (1/2π) ∫ −log(1 − α yᵢᵀ(t + A)⁻¹yᵢ) t^(−½) dt,
 
-an integral that the trapezoidal rule in log t gives to 0.4 % with 40 nodes; two images at once likewise, with a 2 × 2
+an integral that the trapezoidal rule in log t gives to 0.4 % with 40 nodes; so do two images at once, with a 2 × 2
 determinant.
 """
 

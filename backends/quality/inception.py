@@ -49,7 +49,7 @@ def download() -> dict[str, Tensor]:
     name = URL_INCEPTION_V3.rpartition("/")[2]
     path = Path(torch.hub.get_dir(), "checkpoints", name)
     if not path.is_file():
-        digest = name.rpartition("-")[2].partition(".")[0]  # its first digits, by torch's custom
+        digest = name.rpartition("-")[2].partition(".")[0]  # its first digits, as torch names files
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), digest, progress=False)

@@ -148,13 +148,11 @@ def paired_difference(distance: Distance, other: Distance) -> Distance:
     """`distance` − `other`, image i of both from the same noise; its `estimate_distance` has the paired interval."""
     assert distance.num_images == other.num_images, "distances are compared at equal counts only"
     rows = min(len(distance.pairs), len(other.pairs))
-    pairs = distance.pairs[:rows] - other.pairs[:rows] if rows else _longer(distance.pairs, -other.pairs)
+    # Where one has none, its images act one by one, so its second differences are 0.
+    pairs = (
+        distance.pairs[:rows] - other.pairs[:rows] if rows else distance.pairs if len(distance.pairs) else -other.pairs
+    )
     return Distance(distance.value - other.value, distance.influences - other.influences, pairs)
-
-
-def _longer(pairs: FloatArray, other: FloatArray) -> FloatArray:
-    """The second differences of the one that has any: the other's images act one by one, so its are 0."""
-    return pairs if len(pairs) else other
 
 
 def excess(distance: Distance, floor: Floor, level: float = LEVEL) -> Estimate:

@@ -1,6 +1,6 @@
 """The most memory that something used while it ran, with a name that says what was counted.
 
-Telling errors that fewer images a call may mend from those that say that the device itself is broken.
+Errors that fewer images a call may avoid, told from those that say that the device itself is broken.
 
 Keeping the memory that the C library would give back to the system between two operations.
 

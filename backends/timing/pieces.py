@@ -17,7 +17,7 @@ from ..plan import Add, Call, Run, compile_plan
 from ..sampling.conditions import labels, uniform
 from ..sampling.loop import num_draws, sample_batch
 from ..sampling.noise import noises
-from ..schedule import Branch, Schedule
+from ..schedule import Branch, Schedule, network_times
 
 BOTH: tuple[Branch, ...] = ("conditional", "unconditional")
 _SEED = 0
@@ -74,11 +74,10 @@ def call_pieces(
     """A piece for each of the kinds, from the first call of that kind in the schedules' plans on network `index`."""
     left, residuals = set(kinds), StoredValues(network, batch_size)
     for schedule in schedules:
-        for step, planned in zip(schedule.steps, compile_plan(schedule).steps, strict=True):
+        for moment, planned in zip(network_times(schedule), compile_plan(schedule).steps, strict=True):
             for call in planned.calls:
                 if planned.network == index and call.kind in left:
                     left.remove(call.kind)
-                    moment = step.time if step.network_time is None else step.network_time
                     yield Piece(index, call.kind, _call(network, call, moment, residuals, batch_size))
 
 

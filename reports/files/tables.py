@@ -23,10 +23,10 @@ def point_row(view: StudyView, point: Point) -> dict[str, TableValue]:
         "family": point.family or None,
         "weights": point.weights,
         "trial": point.trial,
-        "digest": point.outline.digest,
-        "num_steps": point.outline.num_steps,
-        "mean_depth": point.outline.mean_depth,
-        "block_evaluations": point.outline.block_evaluations,
+        "digest": point.stored.digest,
+        "num_steps": point.stored.num_steps,
+        "mean_depth": point.stored.mean_depth,
+        "block_evaluations": point.stored.block_evaluations,
         "flops": point.flops,
         **_quality_cells(view, point, "search"),
         **_quality_cells(view, point, "final"),
@@ -94,7 +94,7 @@ def _inert(cell: TableValue) -> TableValue:
 
 def report_to_dict(view: StudyView) -> dict[str, Any]:
     """The whole report as plain values that JSON can hold; what is not known yet is null."""
-    best, knee, corner = view.best, view.knee("final"), view.reference_point
+    best, knee, corner, standard = view.best, view.knee("final"), view.reference_point, view.standard
     return {
         "study": view.name,
         "storage": view.storage,
@@ -112,7 +112,13 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "baselines": [point_row(view, point) for point in view.points if point.role == "baseline"],
         "num_points": len(view.points),
         "num_trials": sum(point.role == "trial" for point in view.points),
-        "standard": _standard(view),
+        "standard": {
+            "kind": standard.kind,
+            "noise": standard.noise and standard.noise.value,  # what another noise changes
+            "noise_interval": standard.noise and list(standard.noise.ends),
+            "higher_is_better": standard.higher_is_better,
+            "limit": standard.limit,
+        },
         "text_seconds": view.text_seconds,
         "interval_level": view.level,
         "conditions": dict(view.conditions),
@@ -131,18 +137,6 @@ def _advantage(entry: Advantage[Point]) -> dict[str, Any]:
         "ratio": entry.ratio,
         "contender": entry.contender.label,
         "ratio_lower": entry.lower,
-    }
-
-
-def _standard(view: StudyView) -> dict[str, Any]:
-    """What quality is compared with; `noise` is what another noise changes."""
-    noise = view.standard.noise
-    return {
-        "kind": view.standard.kind,
-        "noise": noise.value if noise else None,
-        "noise_interval": list(noise.ends) if noise else None,
-        "higher_is_better": view.standard.higher_is_better,
-        "limit": view.standard.limit,
     }
 
 

@@ -2,7 +2,7 @@
 
 Jinja escapes every text that comes from a file or the database; the page's policy allows no script but its own.
 
-The page's front: the plot whose points explain themselves, beside the table of the same points.
+The front has a plot whose points explain themselves, and a table of the same points.
 """
 
 import base64
@@ -18,7 +18,6 @@ from typing import Any, cast
 import numpy as np
 from exeunt import __version__
 from jinja2 import Environment, StrictUndefined
-from numpy.typing import NDArray
 from PIL import Image
 
 from ...backends.errors import printable
@@ -35,10 +34,10 @@ from .headline import details, headline, tiles
 from .point_table import columns, table_rows
 
 NOTES = {
-    "final": "Every value here is from final seeds; bars are {level} intervals of quality and speed. "
+    "final": "All values are from final seeds. Bars are {level} intervals of quality and speed. "
     "The arrow is the best ratio: the speed over the fastest baseline of equal or better quality.",
-    "search": "What the search saw: its own noises, and predicted speed. Values are never mixed with those of the "
-    "front above. Bars are {level} intervals.",
+    "search": "What the search saw: values on search seeds, and predicted speed. They are never mixed with the final "
+    "values above. Bars are {level} intervals.",
 }
 MOST_ROWS = 400  # of a table; the CSV has every point
 
@@ -57,7 +56,7 @@ def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
         "narrow": narrow and _explained(narrow, info, texts),
         "rows": table_rows(view, points, seeds, f"{seeds}-row", MOST_ROWS),
         "note": NOTES[seeds].format(level=f"{view.level:.0%}"),
-        "caption": f"{info.metric}, {count}; the front's {len(front)} of {len(points)} come first, others are grey."
+        "caption": f"{info.metric}, {count}. The front's {len(front)} of {len(points)} come first, others are grey."
         + (f" The first {MOST_ROWS} are shown; report.csv has all." if len(points) > MOST_ROWS else ""),
     }
 
@@ -66,7 +65,7 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = point.quality(seeds), view.speed(point, seeds)
     assert quality is not None
     assert speed is not None, point.label
-    costs, relative = point.outline, view.relative_excess(point, seeds)
+    costs, relative = point.stored, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
@@ -81,20 +80,18 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
 
 def _explained(svg: str, info: FrontInfo, texts: Callable[[int], str]) -> str:
     """Gives each mark its description, which browsers show even without scripts, and the id of its row."""
+    groups = info.groups
 
-    def explain_group(match: re.Match[str]) -> str:
-        members = info.groups[int(match[2])]
+    def explain(group: re.Match[str]) -> str:
+        members = groups[int(group[2])]
         if len(members) > MOST_ROWS:
-            return match[0]
-        rest = iter(members)
+            return group[0]
+        start, *uses = group[3].split("<use")
+        ends = (f' data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>' for index in members)
+        marks = (use.replace("/>", end, 1) for use, end in zip(uses, ends, strict=True))
+        return group[1] + "<use".join([start, *marks])
 
-        def explain(use: re.Match[str]) -> str:
-            index = next(rest)
-            return f'<use{use[1]} data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>'
-
-        return match[1] + re.sub(r"<use([^>]*)/>", explain, match[3])
-
-    return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain_group, svg, flags=re.DOTALL)
+    return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain, svg, flags=re.DOTALL)
 
 
 _SECTIONS = {
@@ -116,25 +113,30 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) ->
     something to show, as `figures.figures` draws them.
     """
     script = _asset("report.js")
+    shown = {"samples", "conditions", "definitions", *drawn, *(each.figure.section for each in drawn.values())}
+    shown |= {"export"} if view.front("final") else set()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     page = environment.from_string(_asset("report.html")).render(
         view=view,
+        grid=grid,
+        drawn=drawn,
         style=_asset("report.css"),
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         version=__version__,
+        sections={name: title for name, title in _SECTIONS.items() if name in shown},
         columns=columns(view),
         resume=resume_command(view),
+        export_command=export_command,
         headline=headline(view),
         details=details(view),
         tiles=tiles(view),
-        samples=None if isinstance(grid, str) else _samples(grid),
-        no_samples=grid if isinstance(grid, str) else "",
-        conditions=list(view.conditions.items()),
+        front=front_section(view, drawn["front"]) if "front" in drawn else None,
+        search=front_section(view, drawn["search"]) if "search" in drawn else None,
+        inline_svg=inline_svg,
+        thumbnails=_thumbnails,
         configuration=json.dumps(view.configuration, indent=2, ensure_ascii=False),
         definitions=definitions(view),
-        failures=view.failures,
-        **_plots(view, drawn),
     )
     return printable(page)
 
@@ -143,53 +145,10 @@ def _asset(name: str) -> str:
     return (Path(__file__).parents[1] / "assets" / name).read_text(encoding="utf-8")
 
 
-def _plots(view: StudyView, drawn: Mapping[str, Drawn]) -> dict[str, Any]:
-    shown = {
-        "front": front_section(view, drawn["front"]) if "front" in drawn else None,
-        "search": front_section(view, drawn["search"]) if "search" in drawn else None,
-        "plots": [
-            {
-                "section": each.figure.section,
-                "svg": inline_svg(each.drawing, name, each.figure.title),
-                "note": each.figure.note(each.info),
-                "wide": each.figure.wide,
-            }
-            for name, each in drawn.items()
-            if each.figure.section
-        ],
-        "commands": [
-            {"label": point.label, "note": ", ".join(view.gains(point)), "text": export_command(view, point)}
-            for point in view.front("final")
-        ],
-    }
-    plotted = {each.figure.section for each in drawn.values()}
-    there = {
-        "front": shown["front"],
-        "export": shown["commands"],
-        "schedules": "schedules" in plotted,
-        "search": shown["search"] or "search" in plotted,
-    }
-    sections = [{"id": name, "title": title} for name, title in _SECTIONS.items() if there.get(name, True)]
-    return {**shown, "sections": sections}
-
-
-def _samples(grid: GridInfo) -> dict[str, Any]:
-    last = grid.first_image + len(grid.rows[0].images) - 1
-    rows = [
-        {
-            "title": row.title,
-            "notes": row.notes,
-            "alt": f"{len(row.images)} images sampled with {row.title}",
-            "source": f"data:image/png;base64,{base64.b64encode(png_of_pixels(_thumbnails(row))).decode()}",
-        }
-        for row in grid.rows
-    ]
-    return {"rows": rows, "seed": grid.seed, "first": grid.first_image, "last": last}
-
-
-def _thumbnails(row: ImageRow) -> NDArray[np.uint8]:
-    """The row's strip, reduced where single images are larger than a page shows them."""
+def _thumbnails(row: ImageRow) -> str:
+    """The URL of the row's strip, reduced where single images are larger than a page shows them."""
     whole = Image.fromarray(strip(row.images))
     scale = min(1.0, LARGEST_THUMBNAIL / whole.height)
     size = round(whole.width * scale), round(whole.height * scale)
-    return np.asarray(whole if scale == 1.0 else whole.resize(size, Image.Resampling.LANCZOS))
+    pixels = np.asarray(whole if scale == 1.0 else whole.resize(size, Image.Resampling.LANCZOS))
+    return f"data:image/png;base64,{base64.b64encode(png_of_pixels(pixels)).decode()}"

@@ -9,20 +9,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ..view.interval import spelled_number
 from ..view.pareto import FrontProgress, hypervolume
 from ..view.view import StudyView
+from . import style
 from .figures import ReportFigure
-from .style import (
-    ACCENT,
-    BLUE,
-    HAIRLINE,
-    MUTED,
-    PALETTE,
-    drawing,
-    faint_grid,
-    family_look,
-    logarithmic,
-    padded,
-    tick_text,
-)
 
 
 @dataclass(frozen=True)
@@ -69,45 +57,43 @@ def prediction_info(view: StudyView) -> PredictionInfo | None:
 
 def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -> Figure:
     """Hypervolume over images; the dots are evaluations that moved the front."""
-    with drawing(width, height) as figure:
+    with style.drawing(width, height) as figure:
         axes = figure.add_subplot()
         costs = [0.0, *(entry.cost for entry in info.entries)]
         areas = [0.0, *(entry.hypervolume for entry in info.entries)]
-        axes.step(costs, areas, where="post", color=ACCENT, linewidth=1.4)
+        axes.step(costs, areas, where="post", color=style.ACCENT, linewidth=1.4)
         moved = [(x, y) for x, y, before in zip(costs[1:], areas[1:], areas, strict=False) if y > before]
-        axes.plot([x for x, _ in moved], [y for _, y in moved], "o", color=ACCENT, markersize=3)
-        axes.axhline(info.baselines, color=BLUE, linewidth=0.9, linestyle=(0, (5, 3)))
+        axes.plot([x for x, _ in moved], [y for _, y in moved], "o", color=style.ACCENT, markersize=3)
+        axes.axhline(info.baselines, color=style.BLUE, linewidth=0.9, linestyle=(0, (5, 3)))
         note = axes.annotate("all baselines alone", (0, info.baselines), (3, 2), textcoords="offset points")
-        note.set(color=BLUE, fontsize=7.5, va="bottom")
+        note.set(color=style.BLUE, fontsize=7.5, va="bottom")
         axes.set(xlabel="images sampled by the search", xlim=(0, None))
         axes.set(ylabel="hypervolume, distance × images/s", ylim=(0, None))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
-            axis.set_major_formatter(FuncFormatter(tick_text))
-        faint_grid(axes)
+            axis.set_major_formatter(FuncFormatter(style.tick_text))
+        style.faint_grid(axes)
     return figure
 
 
 def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.1) -> Figure:
     """Predicted against measured seconds on the diagonal's band of ± 5 %."""
-    with drawing(width, height) as figure:
+    with style.drawing(width, height) as figure:
         axes = figure.add_subplot()
-        low, high = padded([seconds for _, *pair in info.pairs for seconds in pair])
+        low, high = style.padded([seconds for _, *pair in info.pairs for seconds in pair])
         for which in ("x", "y"):
-            logarithmic(axes, which, low, high)
-        axes.plot([low, high], [low, high], color=MUTED, linewidth=0.9)
-        axes.fill_between(
-            [low, high], [low * 0.95, high * 0.95], [low * 1.05, high * 1.05], color=HAIRLINE, alpha=0.6, linewidth=0
-        )
+            style.logarithmic(axes, which, low, high)
+        axes.plot([low, high], [low, high], color=style.MUTED, linewidth=0.9)
+        band = [low * 0.95, high * 0.95], [low * 1.05, high * 1.05]
+        axes.fill_between([low, high], *band, color=style.HAIRLINE, alpha=0.6, linewidth=0)
         for family, predicted, measured in info.pairs:
-            style = family_look(family)
-            axes.plot(
-                measured, predicted, style.marker, color=PALETTE[style.color], markersize=style.size * 0.7, alpha=0.85
-            )
+            look = style.family_look(family)
+            color, size = style.PALETTE[look.color], look.size * 0.7
+            axes.plot(measured, predicted, look.marker, color=color, markersize=size, alpha=0.85)
         axes.set(xlabel=f"measured, seconds a batch of {info.batch_size}", ylabel="predicted, seconds")
         note = f"median error {info.median_error:.1%}\nband: ± 5 %"
         axes.annotate(note, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)
-        faint_grid(axes)
+        style.faint_grid(axes)
     return figure
 
 
@@ -126,8 +112,6 @@ FIGURES = (
         info=prediction_info,
         draw=draw_prediction,
         section="search",
-        note=lambda info: (
-            f"What the search assumed against what was timed end to end. The median error is {info.median_error:.1%}."
-        ),
+        note=lambda info: f"Predicted and measured end-to-end time. The median error is {info.median_error:.1%}.",
     ),
 )

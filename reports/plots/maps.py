@@ -17,7 +17,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from ...backends.schedule import depths
 from ..view.selection import highlights
@@ -33,7 +32,7 @@ LETTER_CELLS = (34, 30)  # letters are drawn while there are no more steps and b
 
 def draw(info: ScheduleMap) -> Figure:
     """The whole picture: the matrix under the block evaluations of each step, with a legend."""
-    num_steps, num_blocks = len(info.steps), info.num_blocks
+    num_steps, num_blocks = info.schedule.num_steps, info.num_blocks
     width, height = min(max(0.22 * num_steps + 1.6, 5.2), 13.0), min(max(0.17 * num_blocks, 1.6), 6.0)
     with drawing(width, height + 2.1) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[0.7, height])
@@ -41,51 +40,47 @@ def draw(info: ScheduleMap) -> Figure:
         draw_matrix(below, info, letters=num_steps <= LETTER_CELLS[0] and num_blocks <= LETTER_CELLS[1])
         figure.suptitle(shorten(info.title, round(14 * width)), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         above.set_title(fill(info.words, round(15 * width)), fontsize=8, fontweight="normal", color=MUTED)
-        figure.legend(handles=_handles(info), loc="outside lower center", ncols=4, handlelength=1.2)
+        handles = [Patch(facecolor=look.color, label=f"{look.name} ({look.letter})") for look in info.looks]
+        if 2 in info.branches:
+            handles.append(Patch(facecolor=CONDITIONAL, label="conditional pass"))
+            handles.append(Patch(facecolor=UNCONDITIONAL, label="unconditional pass"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
     return figure
 
 
 def draw_matrix(axes: Axes, info: ScheduleMap, *, letters: bool = False) -> None:
     """One cell a (step, block), coloured by its action. Cells that a smaller network does not have stay empty."""
-    num_steps, num_blocks = len(info.steps), info.num_blocks
+    steps, num_steps, num_blocks = info.schedule.steps, info.schedule.num_steps, info.num_blocks
+    pixels = np.tile(np.array(to_rgb(PAPER)), (num_blocks, num_steps, 1))  # (blocks, steps, 3) colours
+    colors = {look.letter: to_rgb(look.color) for look in LOOKS.values()}
+    for s, looks in enumerate(info.steps):
+        pixels[: len(looks), s] = [colors[look.letter] for look in looks]
+        for j, look in enumerate(looks if letters else ()):
+            axes.text(s, j, look.letter, color=look.ink, fontsize=6, ha="center", va="center_baseline")
     extent = (-0.5, num_steps - 0.5, -0.5, num_blocks - 0.5)
-    axes.imshow(_pixels(info), aspect="auto", origin="lower", interpolation="none", extent=extent)
+    axes.imshow(pixels, aspect="auto", origin="lower", interpolation="none", extent=extent)
     if num_steps * num_blocks <= 2_000:  # hairlines of paper between cells
         axes.vlines(np.arange(num_steps + 1) - 0.5, -0.5, num_blocks - 0.5, color=PAPER, linewidth=0.8)
         axes.hlines(np.arange(num_blocks + 1) - 0.5, -0.5, num_steps - 0.5, color=PAPER, linewidth=0.8)
-    for s, step in enumerate(info.steps if letters else ()):
-        for j, look in enumerate(LOOKS[action] for action in step.actions):
-            axes.text(s, j, look.letter, color=look.ink, fontsize=6, ha="center", va="center_baseline")
     for s in range(1, num_steps):
-        if info.steps[s].network != info.steps[s - 1].network:
+        if steps[s].network != steps[s - 1].network:
             axes.axvline(s - 0.5, color=INK, linewidth=1.4)
     axes.set(ylabel="block, in execution order", xlabel="step and its time, noise → data")
-    steps, blocks = _ticks(num_steps), _ticks(num_blocks)
-    axes.set_xticks(steps, [f"{s}\n{info.steps[s].time:.4g}" for s in steps])
-    axes.set_yticks(blocks)
+    axes.set_xticks(_ticks(num_steps), [f"{s}\n{steps[s].time:.4g}" for s in _ticks(num_steps)])
+    axes.set_yticks(_ticks(num_blocks))
     axes.tick_params(length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
 def draw_evaluations(axes: Axes, info: ScheduleMap) -> None:
     """Block evaluations of each step, the unconditional pass on top of the conditional one."""
-    edges = np.arange(len(info.steps) + 1) - 0.5
-    depths = np.array([step.depth for step in info.steps])
-    both = depths * [step.branches for step in info.steps]
+    edges, depths = np.arange(info.schedule.num_steps + 1) - 0.5, np.array(info.depths)
+    both = depths * info.branches
     axes.stairs(depths, edges, fill=True, color=CONDITIONAL)
     axes.stairs(both, edges, baseline=depths, fill=True, color=UNCONDITIONAL)
     axes.set(ylabel="blocks\nrun", ylim=(0, max(1, int(both.max())) * 1.05))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=2, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.tick_params(axis="x", length=0, labelbottom=False)
-
-
-def _pixels(info: ScheduleMap) -> NDArray[np.float64]:
-    """(num_blocks, num_steps, 3) colours."""
-    pixels = np.tile(np.array(to_rgb(PAPER)), (info.num_blocks, len(info.steps), 1))
-    colors = {action: to_rgb(look.color) for action, look in LOOKS.items()}
-    for s, step in enumerate(info.steps):
-        pixels[: len(step.actions), s] = [colors[action] for action in step.actions]
-    return pixels
 
 
 def _ticks(count: int) -> list[int]:
@@ -94,14 +89,6 @@ def _ticks(count: int) -> list[int]:
         d for d in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, count) if count <= d * MOST_TICKS or d >= count
     )
     return list(range(0, count, distance))
-
-
-def _handles(info: ScheduleMap) -> list[Patch]:
-    handles = [Patch(facecolor=look.color, label=f"{look.name} ({look.letter})") for look in info.looks]
-    if any(step.branches == 2 for step in info.steps):
-        handles.append(Patch(facecolor=CONDITIONAL, label="conditional pass"))
-        handles.append(Patch(facecolor=UNCONDITIONAL, label="unconditional pass"))
-    return handles
 
 
 MOST_MAPS = 12
@@ -140,7 +127,7 @@ def maps_info(view: StudyView) -> MapsInfo | None:
     maps = tuple(FrontMap(point.label, note(point), schedule_map(point.schedule)) for point in kept)
     return MapsInfo(
         maps,
-        num_steps=max(len(each.map.steps) for each in maps),
+        num_steps=max(each.map.schedule.num_steps for each in maps),
         num_blocks=max(each.map.num_blocks for each in maps),
         left_out=len(points) - len(kept),
     )
@@ -236,7 +223,7 @@ def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
 FIGURES = (
     ReportFigure(
         name="schedules",
-        title="What happens to each block at each step",
+        title="What each block does at each step",
         info=maps_info,
         draw=draw_maps,
         section="schedules",

@@ -114,7 +114,7 @@ def kept_grid(view: StudyView, highlights: Sequence[Highlight], store: Store, *,
     Rows are as long as the shortest. None where it kept none of them.
 
     Raises:
-        MissingArtifact, DamagedArtifact: what it kept is gone, or isn't what it kept.
+        MissingArtifact, DamagedArtifact: a kept file is missing, or its content has changed.
     """
     members = store.studies.members(view.name)
     weights = {(each.schedule_digest, each.weights_name): each.weights_sha256 for each in members}
@@ -133,7 +133,7 @@ def _pictures(file: StudyFile, data: bytes) -> NDArray[np.uint8]:
     """(N, H, W, 3) images out of a picture that has them below each other.
 
     Raises:
-        DamagedArtifact: it is no such picture, or not of the size that its row says.
+        DamagedArtifact: it isn't such a picture, or isn't of the size that its row says.
     """
     about = file.about
     try:
@@ -144,7 +144,7 @@ def _pictures(file: StudyFile, data: bytes) -> NDArray[np.uint8]:
             return np.asarray(image).reshape(count, height, width, 3)
     except (OSError, ValueError, KeyError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
         raise DamagedArtifact(
-            f"artifacts: samples {file.sha256[:12]} are no pictures ({error}). Remove them."
+            f"artifacts: samples must be a PNG of the recorded size, but {file.sha256[:12]} isn't ({error}). Remove it."
         ) from None
 
 

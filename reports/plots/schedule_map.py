@@ -45,53 +45,42 @@ LOOKS: dict[tuple[str, int], ActionLook] = {
 
 
 @dataclass(frozen=True)
-class MapStep:
-    """One step of the map.
-
-    Attributes:
-        time: as the schedule has it.
-        network: index of the network.
-        actions: one (kind, order) a block, in execution order.
-        depth: how many blocks run.
-        branches: how many guidance branches are evaluated, 1 or 2.
-        guidance: the scale and what is done with the unconditional branch, in words; empty where there is no guidance.
-    """
-
-    time: float
-    network: int
-    actions: tuple[tuple[str, int], ...]
-    depth: int
-    branches: int
-    guidance: str
-
-
-@dataclass(frozen=True)
 class ScheduleMap:
-    """All that the drawings show.
+    """A schedule, and what the drawings say of it.
 
     Attributes:
         title: the schedule's name, or its digest's first digits.
         words: solver, network, size, cost and guidance in one line.
-        steps: in sampling order, from noise to data.
         num_blocks: of the longest network.
+        depths: how many blocks run at each step.
+        branches: how many guidance branches are evaluated at each step, 1 or 2.
+        guidance: the scale at each step and the treatment of the unconditional branch, in words; empty where unguided.
         block_evaluations: blocks that run for one image, each guidance branch counted.
         full_block_evaluations: the same if every block ran at these steps, in both branches where there is guidance.
         measured: one line for each measurement that the file carries.
     """
 
+    schedule: Schedule
     title: str
     words: str
-    steps: tuple[MapStep, ...]
     num_blocks: int
+    depths: tuple[int, ...]
+    branches: tuple[int, ...]
+    guidance: tuple[str, ...]
     block_evaluations: int
     full_block_evaluations: int
     measured: tuple[str, ...]
 
     @property
+    def steps(self) -> list[list[ActionLook]]:
+        """The look of each block at each step, from noise to data."""
+        return [[LOOKS[action.kind, action.order] for action in step.blocks] for step in self.schedule.steps]
+
+    @property
     def looks(self) -> list[ActionLook]:
         """The actions that occur, from costly to cheap."""
-        used = {action for step in self.steps for action in step.actions}
-        return [look for action, look in LOOKS.items() if action in used]
+        used = {look.letter for looks in self.steps for look in looks}
+        return [look for look in LOOKS.values() if look.letter in used]
 
 
 def schedule_map(schedule: Schedule) -> ScheduleMap:
@@ -106,20 +95,13 @@ def schedule_map(schedule: Schedule) -> ScheduleMap:
     cost = f"{ran} of {whole} block evaluations ({ran / whole:.0%})"
     words = [f"{count} steps of {schedule.sampler.name}{order}, {networks}", cost, *_summary_of_guidance(schedule)]
     return ScheduleMap(
+        schedule,
         title=printable(schedule.name or f"schedule {schedule.digest[:12]}"),
         words=printable(", ".join(words)),
-        steps=tuple(
-            MapStep(
-                time=step.time,
-                network=step.network,
-                actions=tuple((action.kind, action.order) for action in step.blocks),
-                depth=depth,
-                branches=len(branches_at(schedule, s)),
-                guidance=_guidance(schedule, s),
-            )
-            for s, (step, depth) in enumerate(zip(schedule.steps, depths(schedule), strict=True))
-        ),
         num_blocks=max(network.num_blocks for network in schedule.networks),
+        depths=tuple(depths(schedule)),
+        branches=tuple(len(branches_at(schedule, s)) for s in range(count)),
+        guidance=tuple(_guidance(schedule, s) for s in range(count)),
         block_evaluations=ran,
         full_block_evaluations=whole,
         measured=tuple(printable(_measurement(entry)) for entry in schedule.measured),
@@ -167,22 +149,23 @@ def terminal(info: ScheduleMap) -> Group:
 
 
 def _rows(info: ScheduleMap) -> Iterator[Text]:
+    steps = info.schedule.steps
     columns = [
-        ["step", *map(str, range(len(info.steps)))],
-        ["time", *(f"{step.time:.6g}" for step in info.steps)],
-        ["depth", *(str(step.depth) for step in info.steps)],
+        ["step", *map(str, range(len(steps)))],
+        ["time", *(f"{step.time:.6g}" for step in steps)],
+        ["depth", *map(str, info.depths)],
     ]
-    if any(step.guidance for step in info.steps):
-        columns.append(["guidance", *(step.guidance for step in info.steps)])
-    if any(step.network for step in info.steps):
-        columns.append(["net", *(str(step.network) for step in info.steps)])
+    if any(info.guidance):
+        columns.append(["guidance", *info.guidance])
+    if any(step.network for step in steps):
+        columns.append(["net", *(str(step.network) for step in steps)])
     aligned = ([cell.rjust(max(map(len, column))) for cell in column] for column in columns)
     heads, *rows = ("  ".join(cells) for cells in zip(*aligned, strict=True))
     # Every tenth block has its number above its column.
     ruler = "".join(f"{block:<10}" for block in range(0, info.num_blocks, 10))[: max(info.num_blocks, 1)].rstrip()
     yield Text(f"{heads}  {ruler}", style="dim")
-    for row, step in zip(rows, info.steps, strict=True):
+    for row, looks in zip(rows, info.steps, strict=True):
         line = Text(f"{row}  ")
-        for look in (LOOKS[action] for action in step.actions):
+        for look in looks:
             line.append(look.letter, style=f"{look.ink} on {look.color}")
         yield line

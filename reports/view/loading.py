@@ -113,7 +113,7 @@ def load_view(store: Store, study: str) -> StudyView:
 
     Raises:
         InputError: there is no study of that name.
-        StorageError: the database is out of reach, or holds what no Exeunt wrote.
+        StorageError: the database is out of reach, or holds something that Exeunt did not write.
     """
     with corrupt_rows(store.url):
         return _Rows(store, study).view()
@@ -252,7 +252,7 @@ class _Rows:
                 trial=member.trial_number,
                 search=self.quality(key, "search"),
                 final=self.quality(key, "final"),
-                predicted_seconds=batch_seconds(stored.outline, self.medians),
+                predicted_seconds=batch_seconds(stored, self.medians),
                 throughput=speeds.get(key),
                 flops=operations.of(stored) if operations else None,
             )

@@ -1,7 +1,7 @@
 """The floating-point operations of a study's points: counted by their networks, and kept for when these aren't loaded.
 
-They are counted by kinds of calls. Thousands of schedules share a few hundred kinds, so few schedules are compiled, and
-what a study keeps is small.
+They are counted by kinds of calls. Thousands of schedules share a few hundred kinds, so that few schedules have to be
+compiled and a study keeps little.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...studies.database.optuna.queries import system_attribute
 from ...studies.database.retries import retry
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import StoredSchedule, kind_key
+from ...studies.store.outlines import ScheduleSummary, kind_key
 from ...studies.store.store import Store
 from .view import Point, StudyView
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...backends.network import Network
 
 KEPT = "exeunt:operations"  # the attribute of Optuna's study that has them
-_LARGEST = 2**63  # no schedule has as many, and whoever adds or divides them needs no care
+_LARGEST = 2**63  # more than any schedule has; below it no sum or quotient fails
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Operations:
     decoding: int
     calls: Mapping[str, int]
 
-    def of(self, stored: StoredSchedule) -> int | None:
+    def of(self, stored: ScheduleSummary) -> int | None:
         """A schedule's, decoding included, as `throughput.flops` has them; None where a kind of call is unknown.
 
         Raises:
-            ValueError: they are no number of operations.
+            ValueError: it isn't a number of operations.
         """
         calls = _calls(stored)
         if not calls or not calls.keys() <= self.calls.keys():
@@ -67,9 +67,9 @@ def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[st
     return {name: Operations(network.decode_flops(), known[name]) for name, network in networks.items()}
 
 
-def _calls(stored: StoredSchedule) -> Mapping[str, int]:
+def _calls(stored: ScheduleSummary) -> Mapping[str, int]:
     """How often a schedule calls its network, by kinds; nothing for one of several networks."""
-    calls = stored.outline.calls
+    calls = stored.calls
     return calls[0] if len(calls) == 1 else {}
 
 

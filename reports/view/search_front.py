@@ -1,7 +1,7 @@
-"""The search's front and its hypervolume as they stand, for a look every few seconds.
+"""The search's front and its hypervolume at this moment, cheap enough to read every few seconds.
 
 A `StudyView` has them too, with everything else that a study has measured, which takes a second for thousands of
-schedules. Here the values are read, and what schedules take is worked out from outlines that were read before.
+schedules. Here only the values are read, and the costs of schedules are worked out from outlines that were read before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ class FrontReader:
         medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
         unknown = {row.schedule_digest for row in rows} - self._outlines.keys()
         if unknown:
-            self._outlines |= {digest: held.outline for digest, held in store.evaluations.held(unknown).items()}
+            self._outlines |= store.evaluations.held(unknown)
         seconds = {row.member: batch_seconds(self._outlines[row.schedule_digest], medians) for row in rows}
         found = {  # without those that make a kind of call that isn't timed
             row.member: Score(row.value, config.throughput.batch_size / taken)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ...backends.schedule import Schedule
 from ...backends.timing.samples import Timing
-from ...studies.store.outlines import ScheduleSummary, StoredSchedule
+from ...studies.store.outlines import ScheduleSummary
 from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
@@ -93,18 +93,13 @@ class Point:
     role: Literal["baseline", "trial"]
     family: str
     weights: str
-    stored: StoredSchedule
+    stored: ScheduleSummary
     trial: int | None
     search: Quality | None = None
     final: Quality | None = None
     predicted_seconds: float | None = None
     throughput: Throughput | None = None
     flops: int | None = None
-
-    @property
-    def outline(self) -> ScheduleSummary:
-        """What most points are asked for: digest, sizes and costs of the schedule."""
-        return self.stored.outline
 
     @property
     def schedule(self) -> Schedule:
@@ -114,7 +109,7 @@ class Point:
     @property
     def key(self) -> Key:
         """What tells points apart: the schedule's digest and the weights."""
-        return self.outline.digest, self.weights
+        return self.stored.digest, self.weights
 
     def quality(self, seeds: Seeds) -> Quality | None:
         """The search value or the final value; never one for the other."""

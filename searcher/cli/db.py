@@ -28,13 +28,13 @@ def db() -> None:
 
 @db.command("check")
 @storage_flag
-@click.option("--quick", is_flag=True, help="Don't read all features, which takes about a second a gigabyte.")
+@click.option("--quick", is_flag=True, help="Don't read all features. Reading takes about a second per gigabyte.")
 @json_flag
 @click.pass_context
 def check_command(context: click.Context, storage: str, quick: bool, as_json: bool) -> None:
-    """Check a database without changing anything: versions, file, digests, and what must be true between its rows.
+    """Check a database without changing anything: versions, file, digests, and consistency between rows.
 
-    The exit code is 1 where something is lost or wrong.
+    The exit code is 1 if something is lost or wrong.
 
     \b
     Examples:
@@ -82,15 +82,15 @@ def _show(where: str, versions: Upgrade, findings: list[Finding]) -> None:
 @db.command("upgrade")
 @storage_flag
 @click.option(
-    "--backup", type=click.Path(path_type=Path), metavar="FILE", help="Where SQLite's backup goes; default: beside it."
+    "--backup", type=click.Path(path_type=Path), metavar="FILE", help="Backup of an SQLite file. Default: beside it."
 )
-@click.option("--no-backup", is_flag=True, help="Make none.")
+@click.option("--no-backup", is_flag=True, help="Make no backup.")
 @json_flag
 def upgrade_command(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -> None:
     """Bring an older database to this Exeunt's version, Optuna's tables too.
 
-    No other command changes an existing database's tables, so workers need no right to. An SQLite database is backed
-    up before; back up PostgreSQL's with pg_dump. A newer database is refused and left as it is.
+    No other command changes the tables of an existing database, so workers don't need the right to. An SQLite database
+    is backed up first; back up PostgreSQL with pg_dump. A newer database is refused and left as it is.
 
     \b
     Examples:
@@ -114,8 +114,8 @@ def upgrade_command(storage: str, backup: Path | None, no_backup: bool, as_json:
     elif not done.changed:
         click.echo(f"{where} has version {done.after} already.")
     else:
-        kept = "" if made is None else f" What it was before: {made}."
-        click.echo(f"{where}: version {done.before} is version {done.after} now.{kept}")
+        kept = "" if made is None else f" Backup: {made}."
+        click.echo(f"{where}: upgraded from version {done.before} to {done.after}.{kept}")
 
 
 def _backed_up(engine: Engine, own: Path, path: Path | None) -> Path | None:

@@ -11,7 +11,7 @@ import math
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "exeunt"
 FOR_DEVELOPERS = ("dev", "test")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SPECIFICATION = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*\(?([^()]*)\)?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
@@ -46,7 +46,7 @@ class Requirement:
     Attributes:
         name: of the package.
         wanted: the versions that will do, such as ">=5.0"; empty for any.
-        version: what is there; None if it is missing.
+        version: the installed one; None if it is missing.
     """
 
     name: str
@@ -54,46 +54,30 @@ class Requirement:
     version: str | None
 
 
-def core() -> list[Requirement]:
-    """What everything needs."""
-    return [_requirement(line) for line in _lines() if not _EXTRA.search(line)]
-
-
-def known_extras() -> dict[str, list[Requirement]]:
-    """What single commands need, by the extra's name."""
-    found: dict[str, list[Requirement]] = {}
-    for line in _lines():
-        extra = _EXTRA.search(line)
-        if extra and extra.group(1) not in FOR_DEVELOPERS:
-            found.setdefault(extra.group(1), []).append(_requirement(line))
+def requirements() -> dict[str, list[Requirement]]:
+    """What each extra needs, by its name; under "" what everything needs."""
+    found: dict[str, list[Requirement]] = {"": []}
+    try:
+        lines = metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        return found
+    for line in lines:
+        specification, _, condition = line.partition(";")
+        extra = _EXTRA.search(condition)
+        name = extra.group(1) if extra else ""
+        if name not in FOR_DEVELOPERS:
+            found.setdefault(name, []).append(_requirement(specification.strip()))
     return found
 
 
-def missing(requirements: Iterable[Requirement]) -> list[str]:
-    """The names of those that are not there."""
-    return [each.name for each in requirements if each.version is None]
-
-
-def _lines() -> list[str]:
+def _requirement(specification: str) -> Requirement:
+    found = _SPECIFICATION.fullmatch(specification)
+    assert found is not None, f"no package's name in {specification!r}"
+    name, wanted = found.groups()
     try:
-        return metadata.requires(PACKAGE) or []
+        return Requirement(name, wanted, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return []
-
-
-def _requirement(line: str) -> Requirement:
-    specification = line.split(";")[0].strip()
-    found = _NAME.match(specification)
-    assert found is not None, f"no package's name in {line!r}"
-    wanted = re.sub(r"\[[^\]]*\]", "", specification[found.end() :]).strip().strip("()")
-    return Requirement(found.group(), wanted, _version(found.group()))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+        return Requirement(name, wanted, None)
 
 
 BROKEN, UNUSABLE = 1, 2  # exit codes: a promise is broken; a checkpoint can't be loaded
@@ -103,14 +87,14 @@ GROUPS_SHOWN = 40
 
 @click.command()
 @flags(NETWORK_FLAGS)
-@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is.")
+@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available.")
 @json_flag
 def doctor(device: str, as_json: bool, **given: Any) -> None:
-    """Say what is installed, what a checkpoint holds, or whether a network keeps its promises.
+    """Show what is installed, what a checkpoint holds, or whether a network keeps its promises.
 
-    With --checkpoint it lists what is inside and what it is taken for, reading names and shapes alone. With --network
-    it loads the network and runs the conformance suite on it. The exit code is 1 where a promise is broken, and 2 where
-    a checkpoint can't be loaded.
+    With --checkpoint it lists the content and what it is taken for, reading only names and shapes. With --network it
+    loads the network and runs the conformance suite on it. The exit code is 1 if a promise is broken, and 2 if a
+    checkpoint can't be loaded.
 
     \b
     Examples:
@@ -196,23 +180,22 @@ def _summary(found: list[tuple[Check, Outcome]], broken: int) -> str:
 
 
 def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
+    def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+        """JSON has no infinity."""
+        return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
     checks = [
         {
             "name": check.name,
             "promise": check.promise,
             "outcome": outcome.word,
             "reason": None if outcome.word == "kept" else outcome.reason,
-            "figures": _finite(outcome.figures),
+            "figures": finite(outcome.figures),
         }
         for check, outcome in found
     ]
     described = {"network": network.name, "architecture": network.signature.architecture, "blocks": network.num_blocks}
     return json_text({**described, "device": str(network.device), "checks": checks})
-
-
-def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no infinity."""
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 # ---- a checkpoint ----------------------------------------------------------------------------------------------------
@@ -227,13 +210,11 @@ def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
     if checkpoint in NETWORKS and not path.exists():
         raise InputError(f"checkpoint: `{checkpoint}` is a kind of network and has no file. Use `--network`.")
     found = inspect(path, weights_key)
-    click.echo(_contents_json(found) if as_json else printable(_contents_text(found)))
+    if as_json:
+        click.echo(json_text(asdict(found) | {"path": str(found.path), "others": dict(found.others)}))
+    else:
+        click.echo(printable(_contents_text(found)))
     return UNUSABLE if found.refusal else 0
-
-
-def _contents_json(found: Contents) -> str:
-    plain = asdict(found) | {"path": str(found.path), "others": dict(found.others)}
-    return json_text(plain)
 
 
 def _contents_text(found: Contents) -> str:
@@ -285,7 +266,8 @@ def _shapes(group: Group) -> str:
 
 
 def _show_installation(as_json: bool) -> None:
-    needed, extras, devices = core(), known_extras(), _devices()
+    extras, devices = requirements(), _devices()
+    needed = extras.pop("")
     if as_json:
         report = {
             "exeunt": __version__,
@@ -298,9 +280,13 @@ def _show_installation(as_json: bool) -> None:
         return
     lines = [f"exeunt {__version__}, Python {platform.python_version()} at {sys.executable}, {platform.platform()}", ""]
     lines += [f"{name:8} {what}" for name, what in devices.items()] + [""]
-    lines += [_package(each) for each in needed] + [""]
-    lines += [_extra(name, extra) for name, extra in extras.items()]
-    absent = missing(needed)
+    lines += [f"{each.name:34} {each.version or 'MISSING':16} {each.wanted}".rstrip() for each in needed] + [""]
+    for name, extra in extras.items():
+        absent = [each.name for each in extra if each.version is None]
+        there = ", ".join(f"{each.name} {each.version}" for each in extra if each.version)
+        what = f"missing {', '.join(absent)}: pip install 'exeunt[{name}]'" if absent else there
+        lines.append(f"{name:10} {what}")
+    absent = [each.name for each in needed if each.version is None]
     lines += ["", f"Missing: {', '.join(absent)}. Install them with `pip install exeunt`."] if absent else []
     click.echo("\n".join(lines))
 
@@ -315,15 +301,3 @@ def _devices() -> dict[str, str]:
         memory = torch.cuda.get_device_properties(index).total_memory
         found[f"cuda:{index}"] = f"{device_name(f'cuda:{index}')}, {readable_bytes(memory)}"
     return found
-
-
-def _package(each: Requirement) -> str:
-    return f"{each.name:34} {each.version or 'MISSING':16} {each.wanted}".rstrip()
-
-
-def _extra(name: str, extra: list[Requirement]) -> str:
-    """Such as "onnx       missing onnxruntime: pip install 'exeunt[onnx]'"."""
-    absent = missing(extra)
-    there = ", ".join(f"{each.name} {each.version}" for each in extra if each.version)
-    what = f"missing {', '.join(absent)}: pip install 'exeunt[{name}]'" if absent else there
-    return f"{name:10} {what}"

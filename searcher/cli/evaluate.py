@@ -1,8 +1,6 @@
 """`exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.
 
-`exeunt schedule full`: the schedule of a checkpoint that leaves nothing out, for foreign files to be put on.
-
-Schedules as ONNX folders from the command line: the network is loaded, and each graph is told as it is made.
+Beside them what else loads one network: `exeunt schedule full`, and schedules as ONNX folders.
 """
 
 from __future__ import annotations
@@ -51,12 +49,19 @@ schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 @click.command("sample")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS)
-@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="How many.")
 @click.option(
-    "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index to begin."
+    "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index of the first image."
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("samples.png"), show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("samples.png"),
+    show_default=True,
+    help="Where to write.",
+)
 @json_flag
 def sample_command(
     schedule: Path, num_images: int, first_image: int, seed: int, output: Path, as_json: bool, **given: Any
@@ -148,8 +153,10 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 @click.command("evaluate")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, CONFIG_FLAGS)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
-@click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@click.option(
+    "--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Repeats of each timing."
+)
 @json_flag
 def evaluate_command(
     schedule: Path,
@@ -178,8 +185,8 @@ def evaluate_command(
 
 def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
     """The figures as JSON has them."""
-    quality, shown = found.quality, _shown(found)
-    noise = found.standard.noise
+    quality, shown, standard = found.quality, _shown(found), found.standard
+    excess = _excess(found)
     return {
         "schedule": str(file),
         "digest": found.schedule_digest,
@@ -189,23 +196,18 @@ def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
         "value": shown.value,
         "interval": list(shown.ends),
         "level": quality.level,
-        "floor": quality.floor if found.standard.kind == "reference" else None,
-        "excess": _excess(found),
-        "noise": noise.value if noise else None,
-        "of_noise": found.standard.relative(_excess(found) or 0.0, 0.0) if noise else None,
+        "floor": quality.floor if standard.kind == "reference" else None,
+        "excess": excess,
+        "noise": standard.noise.value if standard.noise else None,
+        "of_noise": standard.relative(excess or 0.0, 0.0) if standard.noise else None,
         **asdict(found.speed),
-        "full_steps": found.full_steps,
-        "device": found.device,
-        "dtype": found.dtype,
-        "executor": found.executor,
-        "text_seconds": found.text_seconds,
+        **{key: getattr(found, key) for key in ("full_steps", "device", "dtype", "executor", "text_seconds")},
     }
 
 
 def _shown(found: Evaluation) -> Interval:
     """The value with the sign that people know."""
-    quality = found.quality
-    return found.standard.shown(Interval(quality.value, quality.lower, quality.upper))
+    return found.standard.shown(Interval(found.quality.value, found.quality.lower, found.quality.upper))
 
 
 def _excess(found: Evaluation) -> float | None:
@@ -225,42 +227,34 @@ def _beside(found: Evaluation) -> str:
     return part if standard.kind == "baseline" else f", {excess:.4g} worse than the full schedule's{part}"
 
 
-def _with_text(found: Evaluation) -> str:
-    """Images a second with each image's prompt encoded, in brackets."""
-    if found.text_seconds is None:
-        return ""
-    whole = 1 / (1 / found.speed.images_per_second + found.text_seconds)
-    return f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
-
-
 def evaluation_text(file: Path, found: Evaluation) -> str:
-    """The figures a line each, with what they hold for."""
-    quality, speed = found.quality, found.speed
+    """The figures, one line each, with the conditions under which they hold."""
+    quality, speed, shown = found.quality, found.speed, _shown(found)
     slow, fast = speed.speedup_interval
-    shown = _shown(found)
-    return "\n".join(
-        (
-            f"{file} on {found.weights}",
-            f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
-            f"({quality.num_images} images)",
-            f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{_with_text(found)}, "
-            f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps",
-            f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
-            f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",
-            f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
-            f"{found.dtype}, {found.executor}, {found.device}",
-        )
+    with_text = ""
+    if found.text_seconds is not None:
+        whole = 1 / (1 / speed.images_per_second + found.text_seconds)
+        with_text = f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
+    return (
+        f"{file} on {found.weights}\n"
+        f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
+        f"({quality.num_images} images)\n"
+        f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{with_text}, "
+        f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps\n"
+        f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
+        f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image\n"
+        f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
+        f"{found.dtype}, {found.executor}, {found.device}"
     )
 
 
 @click.command()
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where it goes.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write.")
 def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
     """Write the full schedule of a checkpoint: every block at every step.
 
-    It has what the files of other runtimes leave out (solver, times, guidance), so it is what
-    `exeunt schedule convert --base` takes.
+    Files of other runtimes lack solver, times and guidance: `exeunt schedule convert --base` takes them from this one.
 
     \b
     Examples:

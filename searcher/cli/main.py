@@ -25,20 +25,20 @@ COMMANDS = {
         "Search schedules for a checkpoint on this machine, measure them, and show the front.",
     ),
     "resume": ("optimize:resume", "Go on with an interrupted or finished study."),
-    "worker": ("worker:worker", "Work on a study beside its other workers, from any machine that reaches it."),
-    "status": ("status:status", "Say what a database holds: schedules, trials, images, front, errors."),
+    "worker": ("worker:worker", "Work on an existing study, beside its other workers, from any machine."),
+    "status": ("status:status", "Show what a database holds: schedules, trials, images, front, errors."),
     "report": ("report:report_command", "Write the report of a study: page, plots, tables."),
     "export": ("report:export_point", "Write one point of the front as a schedule file."),
     "evaluate": ("evaluate:evaluate_command", "Measure one schedule: quality with its interval, and throughput."),
     "sample": ("evaluate:sample_command", "Sample images with one schedule into a grid or an archive."),
-    "dashboard": ("dashboard:dashboard", "Show a database's searches in optuna-dashboard, on this machine alone."),
+    "dashboard": ("dashboard:dashboard", "Show a database's searches in optuna-dashboard, on this machine only."),
     "baselines": ("optimize:baselines_command", "List the schedules that every search is compared with."),
     "schedule": ("schedule:schedule", "Show, validate and convert schedule files."),
-    "study": ("study:study", "List, copy, delete, back up, pause or stop studies, and collect garbage."),
+    "study": ("study:study", "List, copy, delete, back up, pause or stop studies, and remove what none needs."),
     "db": ("db:db", "Check a database, or upgrade an older one."),
     "doctor": (
         "doctor:doctor",
-        "Say what is installed, what a checkpoint holds, or whether a network keeps its promises.",
+        "Show what is installed, what a checkpoint holds, or whether a network keeps its promises.",
     ),
 }
 
@@ -84,7 +84,7 @@ def cli() -> None:
     """Find when a diffusion network may leave early.
 
     With no arguments, `exeunt optimize` searches schedules for the bundled checkpoint on this machine, for four
-    minutes, into exeunt.db and exeunt-report/. Run again, it goes on from there.
+    minutes, into exeunt.db and exeunt-report/. Run it again, and it goes on from there.
 
     \b
     Examples:

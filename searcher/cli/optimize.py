@@ -45,10 +45,9 @@ from .report import sampled
 if TYPE_CHECKING:
     from ..measuring.setup import StudySetup
     from ..runner import StudyRequest
-    from ..search.estimate import BudgetEstimate
 
 
-def go_on(request: StudyRequest, stored: StudyConfig, *, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
+def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
     """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
     from ...studies.workers.status import read_status
     from ..runner import study_view
@@ -60,41 +59,41 @@ def go_on(request: StudyRequest, stored: StudyConfig, *, as_json: bool, telling:
         return
     if budget == stored.run.budget:
         request = replace(request, budget=stands.left(parse_budget(budget)))
-    run_study(request, as_json=as_json, telling=telling, engine=engine)
+    run_study(request, as_json, telling, engine)
 
 
-def run_study(request: StudyRequest, *, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
+def run_study(request: StudyRequest, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
     """Does what a study has to do within a budget, and shows what came out."""
-    from ..runner import study_view, work
-    from ..search.estimate import statement
-
     if engine.waits:
-        if telling.metrics is not None:
-            raise InputError(
-                "metrics-port: must be given to who works, and `--workers 0` starts no worker. "
-                "Give it to `exeunt worker` instead."
-            )
-        leave_to_others(request, as_json)
+        leave_to_others(request, as_json, telling)
         return
     if engine.is_this_process:
-        with telling.watch() as watch, interruptible() as interruption:
-
-            def announce(study_setup: StudySetup) -> None:
-                print_statement(watch, statement(study_setup), err=as_json)
-
-            work(replace(request, watch=watch, interruption=interruption, announce=announce))
-        view = study_view(request.url, request.config.name)
+        view = work_in_process(request, as_json, telling)
     else:
-        view = work_in_processes(request, engine, as_json=as_json, telling=telling)
+        view = work_in_processes(request, as_json, telling, engine)
     if request.config.run.report is not None:
         click.echo(f"Report: {Path(request.config.run.report) / 'index.html'}", err=as_json)
     show_front(view, as_json)
 
 
-def work_in_processes(request: StudyRequest, engine: Engine, *, as_json: bool, telling: OutputOptions) -> StudyView:
+def work_in_process(request: StudyRequest, as_json: bool, telling: OutputOptions) -> StudyView:
+    """Does it in this process."""
+    from ..runner import study_view, work
+    from ..search.estimate import statement
+
+    with telling.watch() as watch, interruptible() as interruption:
+
+        def announce(study_setup: StudySetup) -> None:
+            print_statement(watch, statement(study_setup), err=as_json)
+
+        work(replace(request, watch=watch, interruption=interruption, announce=announce))
+    return study_view(request.url, request.config.name)
+
+
+def work_in_processes(request: StudyRequest, as_json: bool, telling: OutputOptions, engine: Engine) -> StudyView:
     """Does it in several processes, wherever the engine has them."""
     from ..runner import study_view
-    from ..workers.launch import work_together
+    from ..workers.pool import work_together
 
     config, url = request.config, request.url
     if telling.metrics is not None and engine.is_here:
@@ -104,35 +103,42 @@ def work_in_processes(request: StudyRequest, engine: Engine, *, as_json: bool, t
         work_together(request, hands, lambda text: click.echo(text, err=as_json), telling.metrics)
     view = study_view(url, config.name)
     if config.run.report is not None and not hands.writes_report:
-        stored = stored_config(url, config.name)
-        assert stored is not None
-        view, grid = sampled(view, stored, url)
+        view, grid = sampled(view, stored_config(url, config.name) or config, url)
         write_report(view, Path(config.run.report), grid)
     return view
 
 
-def leave_to_others(request: StudyRequest, as_json: bool) -> None:
-    """Makes the study, or gives it a budget, and says how workers come to it."""
+def leave_to_others(request: StudyRequest, as_json: bool, telling: OutputOptions) -> None:
+    """Makes the study, or gives it a budget, and says how workers join it."""
+    from ..runner import open_study
     from ..search.estimate import statement
-    from ..workers.launch import prepare
+    from ..search.opening import WorkerRole
 
-    where = prepare(replace(request, announce=lambda setup: click.echo(statement(setup), err=as_json)))
-    name, storage = request.config.name, [] if is_default(where) else ["--storage", where]
+    if telling.metrics is not None:
+        raise InputError(
+            "metrics-port: needs a worker here, but `--workers 0` starts none. Give it to `exeunt worker` instead."
+        )
+
+    def announce(study_setup: StudySetup) -> None:
+        click.echo(statement(study_setup), err=as_json)
+
+    with open_study(replace(request, role=WorkerRole(takes_target=False, works=False), announce=announce)) as session:
+        where, name = session.store.url, session.name
+    storage = [] if is_default(where) else ["--storage", where]
     command = shlex.join(["exeunt", "worker", *storage, "--study", name])
     if as_json:
-        click.echo(
-            json.dumps({"study": name, "budget": str(request.budget or request.config.run.budget), "worker": command})
-        )
+        budget = str(request.budget or request.config.run.budget)
+        click.echo(json.dumps({"study": name, "budget": budget, "worker": command}))
     else:
-        click.echo(f"Study `{name}` waits for workers. Start them anywhere: {command}")
+        click.echo(f"Study `{name}` waits for workers. Start them on any machine: {command}")
 
 
 artifacts_flag = click.option(
     "--artifacts",
     metavar="URL|FOLDER",
-    help="Where features and files go: a folder, or s3://…; default: beside SQLite's file, or EXEUNT_ARTIFACTS.",
+    help="Place for features and files: a folder, or s3://…. Default: EXEUNT_ARTIFACTS, or beside SQLite's file.",
 )
-report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
+report_flag = click.option("--report", metavar="FOLDER", help="Folder of the report, or none. Default: exeunt-report.")
 
 
 @click.command("optimize")
@@ -166,7 +172,7 @@ def optimize_command(
 ) -> None:
     """Search schedules for a checkpoint on this machine, measure them, and show the front.
 
-    With no arguments it searches the bundled checkpoint for four minutes. Run again with the same arguments, an
+    With no arguments it searches the bundled checkpoint for four minutes. Run it again with the same arguments: an
     interrupted search goes on, and a finished one shows its front and how to spend more.
 
     \b
@@ -188,10 +194,10 @@ def optimize_command(
     if dry_run:
         try_out(config, as_json)
     elif stored is None:
-        run_study(request, as_json=as_json, telling=telling, engine=engine)
+        run_study(request, as_json, telling, engine)
     else:
         refuse_difference(stored, config)
-        go_on(request, stored, as_json=as_json, telling=telling, engine=engine)
+        go_on(request, stored, as_json, telling, engine)
 
 
 @click.command()
@@ -215,7 +221,7 @@ def resume(
 ) -> None:
     """Go on with a study from its database, with its own settings.
 
-    Without --budget it spends what the interrupted search had left. With one it searches on from where it is.
+    Without --budget it spends what the interrupted search had left. With --budget it searches further.
 
     \b
     Examples:
@@ -225,17 +231,16 @@ def resume(
     from ..runner import StudyRequest
 
     url = storage_url(storage)
-    name = only_study(url, study)
-    stored = stored_config(url, name)
+    stored = stored_config(url, only_study(url, study))
     assert stored is not None
     free = {"run.budget": budget, "run.report": report}
     given = {key: value for key, value in free.items() if value is not None}
-    # The database knows where its files are; what a session before was told may not hold here.
+    # The database knows where its files are; what an earlier command was told may not hold here.
     request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url)
     if budget is None:
-        go_on(request, stored, as_json=as_json, telling=telling, engine=engine)
+        go_on(request, stored, as_json, telling, engine)
     else:
-        run_study(request, as_json=as_json, telling=telling, engine=engine)
+        run_study(request, as_json, telling, engine)
 
 
 @click.command("baselines")
@@ -250,7 +255,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
     from ..measuring.setup import load_frames, resolve_device
-    from ..search.loop import ladder
+    from ..spaces.baselines import list_baselines
 
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     rows = [
@@ -262,7 +267,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
             "block_evaluations": block_evaluations(each.schedule),
             "digest": each.schedule.digest,
         }
-        for each in ladder(config.search, load_frames(config))
+        for each in list_baselines(load_frames(config), config.search.baselines)
     ]
     if as_json:
         click.echo(json_text(rows))
@@ -280,17 +285,13 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
 
     study_setup = load_setup(config)
     click.echo(statement(study_setup), err=as_json)
-    show_estimate(estimate_budget(study_setup, parse_budget(config.run.budget)), config, as_json)
-
-
-def show_estimate(found: BudgetEstimate, config: StudyConfig, as_json: bool) -> None:
-    """Prints what the budget buys."""
+    budget, found = config.run.budget, estimate_budget(study_setup, parse_budget(config.run.budget))
     if as_json:
-        click.echo(json.dumps({"budget": config.run.budget, **asdict(found)}, indent=2))
+        click.echo(json.dumps({"budget": budget, **asdict(found)}, indent=2))
         return
     click.echo(
         f"The full schedule samples {per_second(found.images_per_second)} images/s here, features included.\n"
-        f"A budget of {config.run.budget} measures {found.baselines} baselines and about {found.proposals} proposals "
-        f"on {config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
+        f"A budget of {budget} measures {found.baselines} baselines and about {found.proposals} proposals on "
+        f"{config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
         f"other noises, in about {found.seconds:.0f} s."
     )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ...reports.plots.samples import GridInfo
 
 _ONNX = "onnx"
-NO_SAMPLES = "Samples were left out (--no-samples)."
+NO_SAMPLES = "Samples were omitted (--no-samples)."
 
 
 class Percentage(click.ParamType[float]):
@@ -52,9 +52,9 @@ class Percentage(click.ParamType[float]):
 @study_flag
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("exeunt-report"),
-    show_default=True, metavar="FOLDER", help="Where the report goes.",
+    show_default=True, metavar="FOLDER", help="Folder of the report.",
 )  # fmt: skip
-@click.option("--no-samples", is_flag=True, help="Leave out sample images, which may need the checkpoint.")
+@click.option("--no-samples", is_flag=True, help="Omit sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
 def report_command(
@@ -62,8 +62,8 @@ def report_command(
 ) -> None:
     """Write the report of a study as it stands: a page, plots, tables.
 
-    With --json or --csv nothing is written: the figures go to standard output. A study that isn't finished is
-    reported too, and what is missing is said.
+    With --json or --csv it writes no files: the figures go to standard output. The report of an unfinished study says
+    what is missing.
 
     \b
     Examples:
@@ -127,35 +127,33 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
 
 def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]":
     """The operations of every point, and images that are sampled now. Raises what loading and sampling do."""
-    from ...reports.plots.samples import sample_grid
-    from ...reports.view.operations import with_flops
     from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
+    from ..runner import fresh_samples
 
     config = resolve_device(config)
     networks = load_networks(config)
     conditions = make_conditions(config, next(iter(networks.values())))
     embed(networks.values(), conditions)
-    view = with_flops(view, networks)
-    grid = sample_grid(
-        view,
-        selection.highlights(view),
-        lambda weights: [networks[weights]],
-        conditions,
-        seed=config.quality.final_seed,
-    )
-    return view, grid
+    return fresh_samples(view, networks, conditions, config.quality.final_seed)
 
 
 @click.command("export")
 @storage_flag
 @study_flag
-@click.option("--trial", type=click.IntRange(0), metavar="N", help="The trial of that number.")
-@click.option("--label", metavar="TEXT", help="The point of that label, such as a baseline's.")
-@click.option("--knee", is_flag=True, help="The front's knee.")
-@click.option("--max-loss", type=Percentage(), metavar="SHARE", help="The fastest that loses at most 5% in quality.")
-@click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best X times as fast.")
+@click.option("--trial", type=click.IntRange(0), metavar="N", help="The point of trial N.")
+@click.option("--label", metavar="TEXT", help="The point with this label, such as a baseline's.")
+@click.option("--knee", is_flag=True, help="The knee of the front.")
+@click.option(
+    "--max-loss", type=Percentage(), metavar="SHARE", help="The fastest point that loses at most this much, such as 5%."
+)
+@click.option(
+    "--min-speedup",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="The best point that is X times as fast.",
+)
 @click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {_ONNX}.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
 @json_flag
 def export_point(
     storage: str,
@@ -171,8 +169,8 @@ def export_point(
 ) -> None:
     """Write one point of a study as a file that other runtimes can read.
 
-    The loss is the excess distance over the full schedule's, so that `--max-loss 5%` allows 1.05 times as much. In a
-    study without real images it is the distance to the full schedule's images, in parts of what another noise changes.
+    The loss compares the excess distance with the full schedule's: `--max-loss 5%` allows 1.05 times as much. In a
+    study without real images it is the distance to the full schedule's images, as a share of that between two noises.
 
     \b
     Examples:

@@ -17,13 +17,13 @@ from .flags.database import json_flag, storage_flag, study_flag
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="From one look of --watch to the next.",
+    help="Time between two looks of --watch.",
 )
 def status(storage: str, study: str | None, as_json: bool, watch: bool, interval: float) -> None:
-    """Say what a database holds: workers, schedules, trials, images, front, errors.
+    """Show what a database holds: workers, schedules, trials, images, front, errors.
 
-    It also says how many trials an hour come, and what is left of the budget. With --watch and --json each look is one
-    line of JSON for each study.
+    It also shows how many trials an hour are measured and what is left of the budget. With --watch and --json each look
+    is one line of JSON for each study.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ from ...backends.errors import InputError
 from ...backends.network import Network
 from ...backends.networks.registry import BUNDLED
 from ...backends.quality.names import TO_BASELINE
-from ...backends.sampling.prompts import OWN
+from ...backends.sampling.conditions import OWN_PROMPTS
 from ...backends.user_code import own_source
 from ...studies.config.reading import override, says_nothing, settings
 from ...studies.config.study import AUTO, SECTIONS, StudyConfig
@@ -33,7 +33,7 @@ def resolve_defaults(config: StudyConfig, network: Network) -> StudyConfig:
     chosen = {
         "quality.metric": metric,
         "quality.reference": reference,
-        "quality.conditions": OWN if network.condition_kind == "prompts" else "uniform",
+        "quality.conditions": OWN_PROMPTS if network.condition_kind == "prompts" else "uniform",
     }
     config = override(config, {key: value for key, value in chosen.items() if _value(config, key) == AUTO})
     return replace(config, baseline=resolve_baseline(network, config.baseline))

@@ -20,13 +20,13 @@ import numpy as np
 from ...backends.errors import DeviceError, ExeuntError
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import NonFiniteSamples
-from ...backends.schedule import Schedule
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ...studies.store.leases import StaleClaim
+from ...studies.store.outlines import ScheduleSummary
 from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord
 from ...studies.store.store import Store
 from ...studies.workers.workers import Worker
-from .candidate import Candidate
+from ..spaces.candidate import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
 from .metric import Answer
@@ -137,7 +137,7 @@ class Objective:
         self.worker = worker
         self.costs = costs
         self.pace = Pace()
-        self._say = say
+        self.check, self.say = check, say
         self._final_seed = study_setup.config.quality.final_seed
         self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
@@ -242,7 +242,7 @@ class Objective:
         if self.study_setup.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
             keep_samples(self.store, self.study_setup.config.name, self.key(candidate, seed), found)
         _LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
-        predicted = self.costs.expected(candidate.schedule) / self.costs.batch_size * len(images)
+        predicted = self.costs.expected(candidate.stored) / self.costs.batch_size * len(images)
         committing = time.perf_counter() - started
         self.pace.learn(len(images), predicted, found.sampling_seconds, found.feature_seconds + committing)
         self._spent(len(images))
@@ -355,7 +355,7 @@ class Objective:
         Raises what `collect` raises.
         """
         _LOG.warning("%s It is sampled again.", error)
-        self._say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
+        self.say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
         with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)
             self.store.evaluations.mend(held.claim, error.images.start, found.features, found.seconds)
@@ -364,9 +364,9 @@ class Objective:
         self.store.measurements.put_quality(record)
         self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
 
-    def seconds(self, schedule: Schedule, images: int) -> float:
+    def seconds(self, stored: ScheduleSummary, images: int) -> float:
         """What sampling that many images and taking their features will take."""
-        return self.pace.seconds(images, self.costs.expected(schedule) / self.costs.batch_size)
+        return self.pace.seconds(images, self.costs.expected(stored) / self.costs.batch_size)
 
 
 def _chunks(ranges: Iterable[range], size: int) -> Iterator[range]:

@@ -1,4 +1,4 @@
-"""`exeunt optimize --workers N`: one study, N processes here, one display.
+"""`exeunt optimize --workers N`: one study, N processes here or what another engine starts elsewhere, one display.
 
 Each process works as `exeunt worker` does, on a GPU of its own where there are several, with its share of the cores.
 This one starts them, shows what they do, starts those again that were lost, and lets all finish what they are at when
@@ -6,18 +6,27 @@ it is told to end. It touches no device itself.
 """
 
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
 from ...backends.errors import DeviceError, InputError, Interrupted, StorageError
 from ...backends.schedule import ExeuntError
+from ...studies.config.reading import config_to_dict
 from ...studies.interruption import Interruption
+from ...studies.store.find import stored_config
+from ...studies.store.store import open_store
+from ...studies.workers.orders import withdraw_order
 from ...studies.workers.shared_state import STATES
+from ..monitoring.endpoint import Endpoint
 from ..monitoring.progress import ProgressListener
+from ..runner import StudyRequest
+from ..search.budget import process_age
 from .job import Job
 from .process import Event, WorkerProcess
 
@@ -202,12 +211,9 @@ class Workers:
     def _show(self, *, wait: bool = True) -> None:
         """Shows what the workers have said, and waits a moment for more."""
         end = time.monotonic() + (_POLL_SECONDS if wait else 0.0)
-        while True:
-            try:
-                event = self._events.get(timeout=max(0.0, end - time.monotonic()))
-            except Empty:
-                return
-            self._show_one(event)
+        with suppress(Empty):
+            while True:
+                self._show_one(self._events.get(timeout=max(0.0, end - time.monotonic())))
 
     def _show_one(self, event: Event) -> None:
         values = event.values
@@ -264,3 +270,34 @@ def _gpus() -> list[str]:
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())] or [""]
+
+
+def work_together(
+    request: StudyRequest, hands: WorkerBackend, announce: Callable[[str], None], metrics: Endpoint | None = None
+) -> None:
+    """Does what `runner.work` does, in several processes.
+
+    Args:
+        request: what they do together; once its interruption has received a signal, they finish their step and end.
+        hands: who works, and where the database is.
+        announce: called with the statement of the baseline before anything is spent.
+        metrics: where the first of them serves its figures, and each of the others at the next port.
+
+    Raises:
+        As `optimize` does, and what ended the last worker.
+    """
+    job = Job(
+        config=config_to_dict(request.config),
+        url=hands.url,
+        budget=str(request.spends),
+        budget_id=secrets.token_hex(8),
+        began=time.time() - process_age(),
+        proposals=tuple(map(str, request.proposals)),
+        parent=os.getpid(),
+        reports=hands.writes_report,
+        metrics=None if metrics is None else (metrics.address, metrics.port),
+    )
+    if stored_config(hands.url, request.config.name) is not None:
+        with open_store(hands.url) as store:
+            withdraw_order(store, request.config.name)
+    Workers(job, hands, request.watch, announce).run(request.interruption)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Executable, func, select, true
 
-from ...backends.schedule import Schedule, canonical
+from ...backends.schedule import Schedule
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
 from ..database.transactions import insert_once
 from . import outlines
@@ -18,10 +18,9 @@ _FEW = 500  # how many values go into one IN, well under every database's limit
 
 
 def schedule_row(schedule: Schedule) -> dict[str, Any]:
-    """The columns of a stored schedule, without what doesn't belong to its digest."""
-    bare = replace(schedule, name=None, measured=(), provenance=None)
-    outline = outlines.summary_to_json(outlines.summarize(bare))
-    return {"digest": schedule.digest, "schedule": canonical(bare).decode(), "outline": outline}
+    """The columns of a stored schedule, without its name, measurements and provenance."""
+    outline = outlines.summary_to_json(outlines.summarized(schedule))
+    return {"digest": schedule.digest, "schedule": schedule.bare.decode(), "outline": outline}
 
 
 def insert_member(connection: Connection, study: str, member: Member) -> None:
@@ -65,7 +64,7 @@ def is_noted(connection: Connection, evaluation: int, claim: Claim) -> bool:
     return connection.execute(query).first() is not None
 
 
-def held_schedules(connection: Connection, condition: ColumnElement[bool]) -> dict[str, outlines.StoredSchedule]:
+def held_schedules(connection: Connection, condition: ColumnElement[bool]) -> dict[str, outlines.ScheduleSummary]:
     """Schedules that fulfil a condition, by digest."""
     rows = connection.execute(select(SCHEDULES).where(condition))
     return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}

@@ -78,14 +78,6 @@ class EvaluationStore:
         self.engine = engine
         self.files = files
 
-    @retrying
-    def add_schedule(self, schedule: Schedule) -> str:
-        """Stores what a schedule's digest is of, unless it is there, and returns the digest."""
-        row = schedule_row(schedule)
-        with writing(self.engine) as connection:
-            insert_once(connection, SCHEDULES, row)
-        return schedule.digest
-
     def schedule(self, digest: str) -> Schedule:
         """The schedule with this digest, which must be there."""
         return self.schedules([digest])[digest]
@@ -101,16 +93,16 @@ class EvaluationStore:
         return found
 
     @retrying
-    def stored_schedules(self, study: str) -> dict[str, outlines.StoredSchedule]:
+    def stored_schedules(self, study: str) -> dict[str, outlines.ScheduleSummary]:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
         with reading(self.engine) as connection:
             return held_schedules(connection, SCHEDULES.c.digest.in_(members))
 
     @retrying
-    def held(self, digests: Iterable[str]) -> dict[str, outlines.StoredSchedule]:
+    def held(self, digests: Iterable[str]) -> dict[str, outlines.ScheduleSummary]:
         """The same of the schedules with these digests; those that are not there are left out."""
-        found: dict[str, outlines.StoredSchedule] = {}
+        found: dict[str, outlines.ScheduleSummary] = {}
         with reading(self.engine) as connection:
             for some in query_batches(sorted(set(digests))):
                 found |= held_schedules(connection, SCHEDULES.c.digest.in_(some))

@@ -12,7 +12,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 
 class Counting(ModelHook):

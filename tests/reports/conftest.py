@@ -220,7 +220,6 @@ class Recorder:
         )
 
     def add(self, point: Point) -> None:
-        self.store.evaluations.add_schedule(point.schedule)
         self.store.studies.add_member(
             self.config.name,
             Member(
@@ -232,6 +231,7 @@ class Recorder:
                 weights_name=point.weights,
                 trial_number=point.trial,
             ),
+            point.schedule,
         )
 
     def score(self, point: Point, quality: Quality, seed: int, worker: Worker, metric: str | None = None) -> None:

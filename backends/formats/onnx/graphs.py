@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import ExeuntError
+from ...errors import ExeuntError, first_line
 from ...network import Network, NetworkInput, Slots, State
 from ...plan import Add, Call, Op, Run
 from ...timing.pieces import StoredValues
@@ -142,8 +142,7 @@ def _trace(
                 traced, dynamo=True, input_names=list(names), output_names=list(outputs), verbose=False
             )
     except Exception as error:  # what the two raise has no common base
-        reason = str(error).strip().splitlines()[0]
-        raise CannotExport(f"onnx: `{network.name}` can't be written as ONNX ({reason}).") from error
+        raise CannotExport(f"onnx: `{network.name}` can't be written as ONNX ({first_line(error)}).") from error
     assert program is not None
     return _without_notes(program.model)
 

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from ...errors import first_line
 from ...network import Network, State
 from .probe import Outputs
 
@@ -88,8 +89,8 @@ def outcome(check: Check, subject: NetworkUnderTest) -> Outcome:
             return check.run(subject)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        lines = str(error).strip().splitlines() or ["no message"]
-        return Failed(f"{type(error).__name__} at line {last.lineno} of {Path(last.filename).name}: {lines[0]}")
+        where = f"line {last.lineno} of {Path(last.filename).name}"
+        return Failed(f"{type(error).__name__} at {where}: {first_line(error)}")
 
 
 def within(found: float, limit: float, reason: str) -> Outcome:

@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...network import Network, NetworkInput, Slots
 from ...plan import Call, compile_plan
 from ...sampling.noise import noises
-from ...schedule import DROP, REUSE, RUN, Action, Branch, Embedded, Schedule, Step, branches_at, forecast
+from ...schedule import DROP, REUSE, RUN, Action, Branch, Embedded, Schedule, Step, branches_at, forecast, network_times
 from ...solvers.tables import make_schedule
 
 _SEED = 0
@@ -84,7 +84,6 @@ def _action(kind: str, random: np.random.Generator) -> Action:
 def probe(network: Network, schedule: Schedule, num_images: int = 2) -> Probe:
     """Noises, times and conditions for each step of a schedule, on the network's device."""
     drawn = noises(_SEED, range(num_images), network.sample_shape, schedule.num_steps)
-    given = [step.time if step.network_time is None else step.network_time for step in schedule.steps]
     guided = any("unconditional" in branches_at(schedule, s) for s in range(schedule.num_steps))
     conditions: dict[Branch, Tensor | None] = {"conditional": conditions_of(network, num_images)}
     if guided:
@@ -93,7 +92,7 @@ def probe(network: Network, schedule: Schedule, num_images: int = 2) -> Probe:
     return Probe(
         schedule,
         tuple(drawn.to(network.device, network.dtype)),
-        tuple(full * time for time in given),
+        tuple(full * time for time in network_times(schedule)),
         conditions,
         full * GUIDANCE if network.takes_guidance else None,
     )

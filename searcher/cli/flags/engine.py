@@ -122,19 +122,21 @@ _OPTIONS = (
         "--workers",
         type=click.IntRange(0, 256),
         metavar="N",
-        help="Processes, each on a GPU of its own; 0: leave the work to `exeunt worker`. "
-        "Default: 1; on Ray, one per GPU, or per machine where there are none.",
+        help="Number of workers, each with its own GPU; 0 leaves the work to `exeunt worker`. "
+        "Default: 1; on Ray, one per GPU, or one per machine without GPUs.",
     ),
     click.option(
         "--engine",
         type=click.Choice(["processes", "ray"]),
         default="processes",
         show_default=True,
-        help="Where they run: on this machine, or on a Ray cluster.",
+        help="Where workers run: on this machine, or on a Ray cluster.",
     ),
-    click.option("--address", metavar="HOST:PORT", help="The Ray cluster's; default: auto, the one on this machine."),
-    click.option("--cpus-per-worker", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray; default: 1."),
     click.option(
-        "--gpus-per-worker", type=click.FloatRange(0), metavar="X", help="On Ray; default: 1 where they use CUDA."
+        "--address", metavar="HOST:PORT", help="Address of the Ray cluster. Default: auto, the one on this machine."
+    ),
+    click.option("--cpus-per-worker", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray. Default: 1."),
+    click.option(
+        "--gpus-per-worker", type=click.FloatRange(0), metavar="X", help="On Ray. Default: 1 if the study uses CUDA."
     ),
 )

@@ -71,25 +71,25 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _OPTIONS = (
-    click.option("--quiet", is_flag=True, help="No progress on standard error."),
+    click.option("--quiet", is_flag=True, help="Show no progress."),
     click.option(
         "--log-format",
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
-        help="How it says on standard error what it does; json: an event a line.",
+        help="Format of progress on standard error; json: one event per line.",
     ),
     click.option(
         "--metrics-port",
         type=click.IntRange(0, 65535),
         metavar="PORT",
-        help="Serve figures for Prometheus here; 0 takes a free port. Of several workers each has the next port.",
+        help="Serve metrics for Prometheus on this port; 0 takes a free one. Each further worker takes the next port.",
     ),
     click.option(
         "--metrics-address",
         default=LOCAL,
         show_default=True,
         metavar="ADDRESS",
-        help="Of this machine; 0.0.0.0 lets other machines read them.",
+        help="Where they are served; 0.0.0.0 lets other machines read them.",
     ),
 )

@@ -201,7 +201,7 @@ def _probe() -> Callable[[str | None], dict[str, Any]]:
             actor = import_module("exeunt.searcher.workers.ray.actor")
         except ImportError:
             return {}
-        return actor.place(folder)
+        return actor.worker_place(folder)
 
     return probe
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -27,23 +28,38 @@ _Rows: TypeAlias = list[Row[*tuple[Any, ...]]]
 distribution_of = lru_cache(maxsize=4096)(json_to_distribution)
 
 
-def read_trials(connection: Connection, wanted: ColumnElement[bool]) -> dict[int, FrozenTrial]:
-    """The trials that a condition on their table finds, by their identifiers and in the order of their numbers."""
+def read_trials(
+    connection: Connection, wanted: ColumnElement[bool], known: Mapping[int, FrozenTrial]
+) -> dict[int, FrozenTrial]:
+    """The trials that a condition on their table finds, by their identifiers and in the order of their numbers.
+
+    Of those that are known, with parameters and notes, and run, nothing is read but that they run still: all of these
+    are stored at once, and only a trial's own worker changes it from then on, when it ends. One that was queued has
+    some notes before, but not its worker's name yet.
+    """
     rows = connection.execute(select(TRIALS).where(wanted).order_by(TRIALS.c.number)).all()
-    few = len(rows) <= _FEW
-    among = [row.trial_id for row in rows] if few else select(TRIALS.c.trial_id).where(wanted)
+    same: dict[int, FrozenTrial] = {
+        row.trial_id: trial
+        for row in rows
+        if (trial := known.get(row.trial_id)) and trial.params and trial.user_attrs
+        if row.state == trial.state.name == TrialState.RUNNING.name
+    }
+    changed = [row.trial_id for row in rows if row.trial_id not in same]
+    if not changed:
+        return same
+    among = changed if len(changed) <= _FEW else select(TRIALS.c.trial_id).where(wanted)
 
     def parts(table: Table, order: str = "") -> dict[int, _Rows]:
         query = select(table).where(table.c.trial_id.in_(among)).order_by(text(order) if order else table.columns[1])
         found = defaultdict[int, _Rows](list)
-        for row in connection.execute(query) if rows else ():
+        for row in connection.execute(query):
             found[row[0]].append(row)
         return found
 
     parameters, values, steps = parts(PARAMETERS, "param_id"), parts(VALUES), parts(INTERMEDIATE_VALUES)
     own, system = parts(USER_ATTRIBUTES), parts(SYSTEM_ATTRIBUTES)
 
-    def trial(key: int, number: Any, state: str, start: datetime | None, complete: datetime | None) -> FrozenTrial:
+    def made(key: int, number: Any, state: str, start: datetime | None, complete: datetime | None) -> FrozenTrial:
         if not isinstance(number, int):
             raise TypeError(f"a trial's number is {type(number).__name__}")
         kinds = {name: distribution_of(kind) for _, name, _, kind in parameters[key]}
@@ -62,7 +78,7 @@ def read_trials(connection: Connection, wanted: ColumnElement[bool]) -> dict[int
             trial_id=key,
         )
 
-    return {key: trial(key, number, *others) for key, number, _, *others in rows}
+    return {key: same.get(key) or made(key, number, *others) for key, number, _, *others in rows}
 
 
 def _number(value: float | None, kind: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy as copied
@@ -31,7 +31,7 @@ from ..transactions import reading, writing
 from .backend import make_backend, versions_of
 from .reading import read_trials
 from .tables import TRIALS
-from .writing import add_once, store_changes
+from .writing import Distributions, add_once, store_changes
 
 # Trials that were looked at so lately are not read again for a proposal.
 FRESH_SECONDS = 1.0
@@ -108,6 +108,7 @@ class StudyStorage(BaseStorage):
         self._trials: dict[int, FrozenTrial] = {}
         self._numbered = defaultdict[int, list[int]](list)
         self._looked: dict[int, float] = {}
+        self._distributions: Distributions = {}
         # Within `together`: when it began, and trials as they were found and as they will be.
         self._began: float | None = None
         self._changed: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}
@@ -132,6 +133,7 @@ class StudyStorage(BaseStorage):
             self._trials.clear()
             self._numbered.clear()
             self._looked.clear()
+            self._distributions.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As Optuna's."""
@@ -147,7 +149,7 @@ class StudyStorage(BaseStorage):
         It is looked for and added by one transaction: no two workers add it, at whatever moment.
         """
         with writing(self.engine) as connection:
-            add_once(connection, study_id, trial, unique)
+            add_once(connection, study_id, trial, unique, self._distributions)
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -215,7 +217,7 @@ class StudyStorage(BaseStorage):
     @retrying
     def _store(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
         with writing(self.engine) as connection:
-            store_changes(connection, trial_id, before, after)
+            store_changes(connection, trial_id, before, after, self._distributions)
         self._trials[trial_id] = after
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -227,7 +229,7 @@ class StudyStorage(BaseStorage):
             if known is not None and known.state.is_finished():
                 return known
             if known is None or known.state != TrialState.RUNNING or self._began is None:
-                known = self._read(TRIALS.c.trial_id == trial_id)[trial_id]
+                known = self._read(TRIALS.c.trial_id == trial_id, {})[trial_id]
                 self._trials[trial_id] = known
             return copied(known)
 
@@ -245,10 +247,10 @@ class StudyStorage(BaseStorage):
     def _look(self, study_id: int) -> None:
         """Reads the trials of a study that are new or may have changed."""
         numbered, wanted = self._numbered[study_id], TRIALS.c.study_id == study_id
+        unfinished = {each: self._trials[each] for each in numbered if not self._trials[each].state.is_finished()}
         if numbered:
-            unfinished = [each for each in numbered if not self._trials[each].state.is_finished()]
-            wanted &= (TRIALS.c.trial_id > numbered[-1]) | TRIALS.c.trial_id.in_(unfinished)
-        found = self._read(wanted)
+            wanted &= (TRIALS.c.trial_id > numbered[-1]) | TRIALS.c.trial_id.in_(unfinished.keys())
+        found = self._read(wanted, unfinished)
         if not found:
             self.get_study_name_from_id(study_id)  # raises `KeyError` where there is no such study
         self._trials |= found
@@ -256,6 +258,6 @@ class StudyStorage(BaseStorage):
         self._looked[study_id] = time.monotonic()
 
     @retrying
-    def _read(self, wanted: ColumnElement[bool]) -> dict[int, FrozenTrial]:
+    def _read(self, wanted: ColumnElement[bool], known: Mapping[int, FrozenTrial]) -> dict[int, FrozenTrial]:
         with corrupt_values(database_label(self.engine)), reading(self.engine) as connection:
-            return read_trials(connection, wanted)
+            return read_trials(connection, wanted, known)

@@ -9,7 +9,7 @@ import json
 import math
 from copy import copy
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from optuna.distributions import check_distribution_compatibility, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
@@ -20,8 +20,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from .reading import distribution_of
 from .tables import INTERMEDIATE_VALUES, PARAMETERS, STUDIES, SYSTEM_ATTRIBUTES, TRIALS, USER_ATTRIBUTES, VALUES
 
+# Of a parameter in a study, by the study's identifier and its name, as Optuna writes it.
+Distributions: TypeAlias = dict[tuple[int, str], str]
 
-def add_once(connection: Connection, study_id: int, trial: FrozenTrial, unique: str) -> None:
+
+def add_once(
+    connection: Connection, study_id: int, trial: FrozenTrial, unique: str, distributions: Distributions
+) -> None:
     """Adds a finished trial, unless the study has one with the same attribute `unique`."""
     # Keeps all others from adding trials to the study until this transaction ends, whatever their clocks say.
     connection.execute(select(STUDIES).where(STUDIES.c.study_id == study_id).with_for_update())
@@ -35,10 +40,12 @@ def add_once(connection: Connection, study_id: int, trial: FrozenTrial, unique: 
     assert key is not None, "one row was inserted"
     added = copy(trial)
     added.datetime_complete = now
-    store_changes(connection, key[0], None, added)
+    store_changes(connection, key[0], None, added, distributions)
 
 
-def store_changes(connection: Connection, trial_id: int, before: FrozenTrial | None, after: FrozenTrial) -> None:
+def store_changes(
+    connection: Connection, trial_id: int, before: FrozenTrial | None, after: FrozenTrial, distributions: Distributions
+) -> None:
     """Stores what was changed of a trial. Storing it again, because an answer was lost, changes nothing.
 
     Raises:
@@ -55,18 +62,22 @@ def store_changes(connection: Connection, trial_id: int, before: FrozenTrial | N
     for table, rows in _rows(after).items():
         new = [row for row in rows if row not in old.get(table, ())]
         for name, _, kind in new if table is PARAMETERS else ():
-            _check(connection, trial.study_id, name, kind)
+            _check(connection, trial.study_id, name, kind, distributions)
         _put(connection, table, trial_id, new)
     if ended is not None:
         connection.execute(TRIALS.update().where(this).values(state=after.state.name, datetime_complete=ended))
 
 
-def _check(connection: Connection, study_id: int, name: str, distribution: str) -> None:
-    """Compares a parameter's distribution with the one that some trial of the study has."""
-    query = select(PARAMETERS.c.distribution_json).join(TRIALS).where(TRIALS.c.study_id == study_id).limit(1)
-    found = connection.execute(query.where(PARAMETERS.c.param_name == name)).scalar()
-    if found not in (None, distribution):
-        check_distribution_compatibility(distribution_of(found), distribution_of(distribution))
+def _check(connection: Connection, study_id: int, name: str, distribution: str, known: Distributions) -> None:
+    """Compares a parameter's distribution with the one that some trial of the study has, which is looked up once."""
+    if (study_id, name) not in known:
+        query = select(PARAMETERS.c.distribution_json).join(TRIALS).where(TRIALS.c.study_id == study_id).limit(1)
+        found = connection.execute(query.where(PARAMETERS.c.param_name == name)).scalar()
+        if found is None:
+            return
+        known[study_id, name] = found
+    if known[study_id, name] != distribution:
+        check_distribution_compatibility(distribution_of(known[study_id, name]), distribution_of(distribution))
 
 
 def _rows(trial: FrozenTrial) -> dict[Table, list[tuple[Any, ...]]]:

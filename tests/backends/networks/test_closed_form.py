@@ -19,6 +19,8 @@ from exeunt.backends.solvers.noise_schedules import marginal
 from exeunt.backends.solvers.tables import make_schedule
 from scipy.linalg import sqrtm
 
+pytestmark = pytest.mark.cpu
+
 ACTIONS = [RUN, RUN, DROP, REUSE, forecast(1), forecast(2)]
 
 

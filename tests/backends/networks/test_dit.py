@@ -25,6 +25,8 @@ from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.cpu
+
 LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 6, "num_heads": 3, "num_classes": 7}
 GRANULARITIES = ("block", "branch")

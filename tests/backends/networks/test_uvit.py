@@ -9,16 +9,21 @@ import torch
 from exeunt.backends.errors import InputError
 from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.uvit import UVIT_NOISES, UVIT_SIZES, UViT, UViTNetwork
+from exeunt.backends.networks.uvit import UVIT_NOISES, UViT, UViTNetwork
 from exeunt.backends.plan import Add, Call, Op, Read, Run, Skip
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+pytestmark = pytest.mark.cpu
 
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 3, "width": 48, "depth": 5, "num_heads": 3, "hidden": 192}
 LABELLED = {
     "input_size": 8, "patch_size": 4, "channels": 4, "width": 32, "depth": 3, "num_heads": 2, "hidden": 64,
     "num_labels": 7, "qkv_bias": True, "time_mlp": True, "conv": False,
 }  # fmt: skip
+
+# Depth, width, heads (table 1 of the paper, and its public code); the number behind the slash is the patch size.
+UVIT_SIZES = {"U-ViT-S": (13, 512, 8), "U-ViT-M": (17, 768, 12), "U-ViT-L": (21, 1024, 16), "U-ViT-H": (29, 1152, 16)}
 
 
 def fill(module: torch.nn.Module) -> None:

@@ -16,6 +16,8 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+pytestmark = pytest.mark.cpu
+
 
 class UntrainedInception(FeatureExtractorInceptionV3):
     """torch-fidelity's own class with the weights it starts from."""

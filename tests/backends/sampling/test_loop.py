@@ -19,6 +19,8 @@ from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Noise
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor
 
+pytestmark = pytest.mark.cpu
+
 LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
 

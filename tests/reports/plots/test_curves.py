@@ -18,6 +18,8 @@ from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import StudyView
 from exeunt.studies.config.families import FAMILIES
 
+pytestmark = pytest.mark.cpu
+
 
 @pytest.fixture(scope="module")
 def drawn(view: StudyView) -> Mapping[str, Drawn]:

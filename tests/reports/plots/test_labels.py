@@ -2,9 +2,12 @@
 
 from itertools import combinations
 
+import pytest
 from exeunt.reports.plots.labels import Box, Label, place_labels
 from hypothesis import given
 from hypothesis import strategies as st
+
+pytestmark = pytest.mark.cpu
 
 BOUNDS = Box(0, 0, 400, 300)
 

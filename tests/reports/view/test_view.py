@@ -180,7 +180,7 @@ def test_a_slow_spell_of_the_machine_moves_no_point(view: StudyView) -> None:
 
 def test_depth_and_evaluations_are_the_schedules(view: StudyView) -> None:
     assert view.full is not None
-    assert (view.full.outline.mean_depth, view.full.outline.block_evaluations) == (12.0, 240)
+    assert (view.full.stored.mean_depth, view.full.stored.block_evaluations) == (12.0, 240)
 
 
 def test_an_unfinished_study_says_so(build_view: Callable[[int], StudyView]) -> None:

@@ -3,14 +3,17 @@
 import signal
 import sqlite3
 import time
+from contextlib import chdir
 from pathlib import Path
 from subprocess import Popen
 
 import processes
 import pytest
+from click.testing import CliRunner
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import DROP, save, with_exits
 from exeunt.backends.solvers.tables import make_schedule
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.workers.status import read_status
 
 NUM_PROPOSALS = 8
@@ -29,10 +32,11 @@ def proposals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def finish(process: Popen[str]) -> str:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out
+def finish(folder: Path, *words: str) -> None:
+    """A command that nobody kills, in this process."""
+    with chdir(folder):
+        done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
 
 
 def chunks(folder: Path) -> list[tuple]:
@@ -66,7 +70,7 @@ def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_f
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
-    finish(processes.exeunt(*words, cwd=whole))
+    finish(whole, *words)
 
     kept: list[tuple] = []
     for number, code in [(signal.SIGINT, 75), (signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)]:
@@ -81,7 +85,7 @@ def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_f
         assert chunks(broken)[: len(kept)] == kept
         kept = chunks(broken)
 
-    finish(processes.exeunt("resume", "--quiet", cwd=broken))
+    finish(broken, "resume", "--quiet")
     after = chunks(broken)
     assert after[: len(kept)] == kept
     assert len({(evaluation, first) for evaluation, _, first, _, _ in after}) == len(after)

@@ -24,7 +24,7 @@ from exeunt.searcher import runner
 from exeunt.searcher.measuring.setup import load_frames, resolve_device
 from exeunt.searcher.monitoring.watch import StatusReader, StudySnapshot
 from exeunt.searcher.monitoring.watch_output import left, snapshot_lines, snapshot_text, snapshot_values, status_json
-from exeunt.searcher.search.loop import ladder
+from exeunt.searcher.spaces.baselines import list_baselines
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -97,7 +97,7 @@ def test_trials_an_hour_are_those_of_the_studys_life(finished: str) -> None:
 def schedules(small: StudyConfig) -> list[Schedule]:
     """Some schedules of the closed-form network."""
     config = resolve_device(small)
-    return [each.schedule for each in ladder(config.search, load_frames(config))]
+    return [each.schedule for each in list_baselines(load_frames(config), config.search.baselines)]
 
 
 class Troubled:
@@ -122,8 +122,9 @@ class Troubled:
             connection.execute(gone)
 
     def _claim(self, schedule: Schedule, label: str) -> Claim:
-        self.store.evaluations.add_schedule(schedule)
-        self.store.studies.add_member("small", Member(label, "trial", "mixed", schedule.digest, "w", "weights"))
+        self.store.studies.add_member(
+            "small", Member(label, "trial", "mixed", schedule.digest, "w", "weights"), schedule
+        )
         key = EvaluationKey(schedule.digest, "w", "uniform", 0, "pixels", "float32", "eager")
         claim = self.store.evaluations.claim(key, self.one.owner, 60.0, "small")
         assert claim is not None

@@ -12,6 +12,8 @@ from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks.registry import load_network
 from exeunt.searcher.cli.main import cli
 
+pytestmark = pytest.mark.cpu
+
 PAGE = Path(__file__).parents[3] / "docs" / "own-network.md"
 FEW = ["--budget", "2-trials", "--num-images", "8", "--final-images", "16", "--batch-size", "8", "--quiet"]
 FEW += ["--set", 'search.baselines=["full"]']

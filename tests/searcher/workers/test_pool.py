@@ -137,7 +137,7 @@ def prepared(tmp_path: Path, closed_form: list[str], monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["optimize", *closed_form, "--budget", "2-trials", "--workers", "0"])
     assert done.exit_code == 0, done.output
-    assert done.output.endswith(f"Start them anywhere: exeunt worker --study {STUDY}\n")
+    assert done.output.endswith(f"Start them on any machine: exeunt worker --study {STUDY}\n")
     return tmp_path
 
 

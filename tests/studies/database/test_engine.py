@@ -23,6 +23,7 @@ from exeunt.studies.database.urls import parse_url
 from exeunt.studies.store.store import Store, open_store
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
+from stored import put_schedule
 
 
 def test_an_empty_database_gets_both_sets_of_tables(url: str, database: Path) -> None:
@@ -177,7 +178,7 @@ class TestReadOnly:
     def test_nothing_can_be_changed(self, store: Store, url: str, make_schedule: Callable[[int], Schedule]) -> None:
         with open_store(url, read_only=True) as reader:
             with pytest.raises(InputError, match="read-only"):
-                reader.evaluations.add_schedule(make_schedule(0))
+                put_schedule(reader, make_schedule(0))
             with reader.engine.connect() as connection, pytest.raises(OperationalError, match="readonly"):
                 connection.execute(text("DELETE FROM exeunt_schedules"))
             with pytest.raises(optuna.exceptions.StorageInternalError):

@@ -19,6 +19,7 @@ from exeunt.studies.store.records import Claim, EvaluationKey, Member, QualityRe
 from exeunt.studies.store.store import Store, open_store
 from numpy.typing import NDArray
 from sqlalchemy import event, text
+from stored import put_schedule
 
 MakeKey = Callable[..., EvaluationKey]
 TIMING = TimingKey("cpu", 64, "eager", "float32", "w" * 64, "torch 2.15, 2 threads")
@@ -50,7 +51,7 @@ class StoreConformance:
 
     def test_schedules_come_back_by_digest(self, store: Store, make_schedule: Callable[[int], Schedule]) -> None:
         named = [make_schedule(depth) for depth in (1, 2)]
-        assert [store.evaluations.add_schedule(each) for each in named] == [each.digest for each in named]
+        assert [put_schedule(store, each) for each in named] == [each.digest for each in named]
         found = store.evaluations.schedules([named[0].digest, named[1].digest, "0" * 64])
         assert found == {each.digest: each for each in named}
         assert store.evaluations.schedule(named[0].digest).digest == named[0].digest

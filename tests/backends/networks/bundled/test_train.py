@@ -17,6 +17,8 @@ from exeunt.backends.networks.dit import PUBLIC_NOISE, DiT, DiTNetwork
 from exeunt.backends.plan import Call, Run, Skip
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.cpu
+
 
 def write_idx(path: Path, values: np.ndarray) -> None:
     header = bytes([0, 0, 8, values.ndim]) + b"".join(int(size).to_bytes(4, "big") for size in values.shape)

@@ -19,6 +19,8 @@ from exeunt.backends.plan import Add, Call
 from tiny_pipelines import tiny
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.cpu
+
 Load = Callable[[torch.device, torch.dtype], Network]
 CPU = torch.device("cpu")
 SUPPORT = Path(__file__).parents[3] / "support"

@@ -29,7 +29,7 @@ from tiny_pipelines import tiny
 from torch import Tensor, nn
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 STEM = "diffusion_pytorch_model"
 KINDS = ("dit", "pixart-alpha", "pixart-sigma", "sd3", "flux", "wan")
@@ -199,7 +199,7 @@ class TestBranches:
 
     @pytest.mark.parametrize("kind", ["sd3", "flux"])
     def test_are_refused_where_streams_share_them(self, kind: str, folders: Mapping[str, Path]) -> None:
-        with pytest.raises(InputError, match="Transformer2DModel has block alone"):
+        with pytest.raises(InputError, match="Transformer2DModel has only block"):
             load(folders, kind).at("branch")
 
     def test_are_refused_under_chunking(self, folders: Mapping[str, Path]) -> None:
@@ -293,7 +293,7 @@ class TestLoading:
         assert network.num_conditions == 2
         assert network.text_seconds is not None
         assert network.text_seconds > 0
-        with pytest.raises(InputError, match="gone already"):
+        with pytest.raises(InputError, match="were removed before"):
             network.embed(PROMPTS)
 
     def test_many_prompts_are_embedded_in_parts(self, folders: Mapping[str, Path]) -> None:

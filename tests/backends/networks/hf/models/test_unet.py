@@ -25,6 +25,8 @@ from exeunt.backends.solvers.tables import make_schedule
 from tiny_unets import tiny_unet
 from torch import Tensor
 
+pytestmark = pytest.mark.cpu
+
 STAGES = {"ddpm": 7, "sd": 5, "sdxl": 5}  # as many up as down, and the middle
 PROMPTS = ["a red bicycle", "two dogs on a beach"]
 
