@@ -17,7 +17,6 @@ from ...reports.files.tables import report_to_json, to_csv
 from ...reports.files.whole import write_whole
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
-from ...reports.uncollected import uncollected
 from ...reports.view import selection
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
@@ -58,7 +57,6 @@ class Percentage(click.ParamType[float]):
 @click.option("--no-samples", is_flag=True, help="Omit sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
-@uncollected()
 def report_command(
     storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool
 ) -> None:

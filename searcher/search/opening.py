@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
-from ...reports.uncollected import uncollected
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
@@ -84,7 +83,7 @@ def open_session(
             _ = store.files.store  # this database's, which its marker proves
             _agree(store, study_setup, role)
         with Worker(store, config.name, config.run.lease_seconds, study_setup.environment) as worker:
-            with corrupt_rows(store.url), uncollected():
+            with corrupt_rows(store.url):
                 session = _session(study_setup, store, worker, meter, watch, interruption, role)
             if role.works:
                 about = {"study": config.name, "worker": worker.owner, "device": study_setup.environment["device"]}
