@@ -24,11 +24,9 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     Raises:
         InputError: the folder can't be written.
     """
+    # Matplotlib takes half a second, so it is imported where something is drawn.
     from .page.page import render
-    from .plots.figures import (  # half a second for matplotlib, where something is drawn and not before
-        figures,
-        report_figures,
-    )
+    from .plots.figures import figures, report_figures
     from .plots.style import pdf, png
 
     drawn = figures(view, grid)
