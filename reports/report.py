@@ -12,8 +12,6 @@ from .view.view import StudyView
 if TYPE_CHECKING:
     from .plots.samples import GridInfo
 
-PAGE = "index.html"
-
 
 def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Path]:
     """Writes what can be shown of a study as it stands, and returns the files, the page first.
@@ -30,7 +28,7 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     from .plots.style import pdf, png
 
     drawn = figures(view, grid)
-    texts = {PAGE: render(view, grid, drawn), "report.json": report_to_json(view), "report.csv": to_csv(view)}
+    texts = {"index.html": render(view, grid, drawn), "report.json": report_to_json(view), "report.csv": to_csv(view)}
     plots = {f"{name}.{kind.__name__}": kind(each.drawing) for name, each in drawn.items() for kind in (png, pdf)}
     contents = {name: text.encode() for name, text in texts.items()} | plots
     for name, content in contents.items():

@@ -241,8 +241,8 @@ class _Rows:
 
     def points(self) -> tuple[Point, ...]:
         """The members as points; a label that another has on other weights gets the weights' name."""
-        timed = [r for r in self.store.measurements.throughputs(self.name) if r.purpose == "final"]
-        timed = [record for record in timed if record.study == self.name]
+        records = self.store.measurements.throughputs(self.name)
+        timed = [record for record in records if (record.purpose, record.study) == ("final", self.name)]
         full = (self.full.schedule_digest, self.full.weights_name) if self.full else ("", "")
         speeds, labels, points = throughputs(timed, self.names, full), set[str](), list[Point]()
         for member in self.members:
