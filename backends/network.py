@@ -6,11 +6,8 @@ what the plan says (run, put stored values in their place, leave out), and appli
 the network keeps no state between calls. What must be remembered from step to step lives in `slots`, which belong to
 the caller, so that two interleaved requests never meet.
 
-How a call of a step plan goes through a network's blocks, whatever their kind.
-
-A chain of blocks has a state `h` that flows from block to block: a tensor, or a (nested) tuple of them where blocks
-hand on several. What a block stores for later steps has such a form too. Both belong to the caller, and a chain lives
-for one call only, so that a network keeps no state between calls and two interleaved requests never meet.
+A state `h` flows from block to block: a tensor, or a (nested) tuple of them where blocks hand on several. What a block
+stores for later steps has such a form too. A chain of blocks lives for one call only.
 """
 
 from abc import ABC, abstractmethod

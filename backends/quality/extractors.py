@@ -60,11 +60,6 @@ class Extractor(ABC):
         """(N, dim) features of images that `check` let pass, on `self.device`, at most `batch_size` of them."""
 
     @property
-    def frechet_metric(self) -> str:
-        """The name of the Fréchet distance between distributions of these features."""
-        return f"fd-{self.name}"
-
-    @property
     def kernel_metric(self) -> str:
         """The name of the kernel distance between distributions of these features."""
         return f"kid-{self.name}"

@@ -155,14 +155,14 @@ def paired_difference(distance: Distance, other: Distance) -> Distance:
     return Distance(distance.value - other.value, distance.influences - other.influences, pairs)
 
 
-def excess(distance: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
+def excess(distance: Distance, floor: Floor) -> Estimate:
     """The distance beyond the floor at the same count, with the uncertainty of both."""
     assert distance.num_images == floor.num_images, "a floor holds at its own count only"
     spread, degrees = variance(distance)
     total = spread + floor.standard_error**2
     # Welch and Satterthwaite; the floor's own variance counts as known.
     degrees = degrees * (total / spread) ** 2 if spread > 0 else inf
-    return _interval(distance.value - floor.value, total, degrees, distance.num_images, level)
+    return _interval(distance.value - floor.value, total, degrees, distance.num_images, LEVEL)
 
 
 def mean_of(values: Sequence[Distance]) -> tuple[float, float]:

@@ -38,25 +38,22 @@ class Socket:
         kind: "residual", "branch" or "replace", as in the network's signature.
         take: (args, kwargs) of that forward -> the state before the block.
         read: (what the forward returned, the state before) -> the state after a residual block; for the other kinds
-            the value that is stored.
-        give: such a state or value -> what the forward would return for it.
+            the value that is stored. Such a state or value is what the forward would return for it.
     """
 
     module: nn.Module
     kind: str
     take: Callable[[tuple[Any, ...], Mapping[str, Any]], State]
     read: Callable[[Any, State], State]
-    give: Callable[[State], Any]
 
 
-def tensor_socket(module: nn.Module, kind: str, name: str = "hidden_states") -> Socket:
-    """The socket of a module that makes one tensor of its argument `name`, which is its first."""
+def tensor_socket(module: nn.Module, kind: str) -> Socket:
+    """The socket of a module that makes one tensor of its argument `hidden_states`, which is its first."""
     return Socket(
         module,
         kind,
-        take=lambda args, kwargs: args[0] if args else kwargs[name],
+        take=lambda args, kwargs: args[0] if args else kwargs["hidden_states"],
         read=lambda output, h: output,
-        give=lambda state: state,
     )
 
 
@@ -199,8 +196,8 @@ class _Running:
         socket, op = self.hooks.sockets[index], self.ops[index]
         h = socket.take(args, kwargs)
         if isinstance(op, Add) and index == op.start:
-            return socket.give(self._with_stored(socket, h, op.reads))
-        return socket.give(_zeros(h) if socket.kind == "branch" else h)
+            return self._with_stored(socket, h, op.reads)
+        return _zeros(h) if socket.kind == "branch" else h
 
     def _with_stored(self, socket: Socket, h: State, reads: Sequence[Read]) -> State:
         """The state or value with stored values in place of a block's own, or of the span that it begins."""
