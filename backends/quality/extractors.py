@@ -110,7 +110,7 @@ def load_extractor(name: str, weights: str | Path | None = None, device: str | t
         device: where it runs.
 
     Raises:
-        InputError: an unknown name, or weights that are not to be had or don't fit.
+        InputError: an unknown name, or weights that are not available or don't fit.
     """
     name, _, file = name.partition("=")
     given = weights if weights is not None else (file or None)

@@ -69,7 +69,7 @@ class Distance:
     Attributes:
         value: the distance.
         influences: (n,) influence of each image, (n − 1) · (mean of T₋ⱼ − T₋ᵢ). Their deviation ÷ √n is the delete-one
-            jackknife's standard error, which is too wide; `variance` mends it.
+            jackknife's standard error, which is too wide; `variance` corrects it.
         pairs: (r, n) what images 0 … r − 1 and each other image do together: Q_ij centred in rows and columns,
             and 0 for i = j. r = 0 where images act one by one (a mean over images).
     """

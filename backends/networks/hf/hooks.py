@@ -126,7 +126,7 @@ def attach(name: str, sockets: Sequence[Socket]) -> Hooks:
 
 
 def detach(hooks: Hooks) -> None:
-    """Remove the hooks once nobody uses them; the modules are then as they were."""
+    """Remove the hooks after their last user is gone; the modules are then as they were."""
     hooks.users -= 1
     if hooks.users == 0:
         for socket in hooks.sockets:
@@ -211,7 +211,7 @@ class _Running:
 
 
 # What a hook decides changes from step to step. Kept out of compiled code, it causes no recompilation, and the block
-# behind it is compiled all the same: `_planned` itself is left alone, and all that it calls but `forward`.
+# behind it is still compiled: `_planned` itself is left alone, and all that it calls but `forward`.
 _planned_uncompiled = uncompiled(_planned, recursive=False)
 _stand_in_uncompiled = uncompiled(_Running.stand_in)
 _store_uncompiled = uncompiled(_Running.store)
