@@ -26,8 +26,7 @@ from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
 from ...studies.database.urls import is_default, storage_url
 from ...studies.interruption import interruptible
-from ...studies.store.find import only_study, stored_config
-from ...studies.store.store import open_store
+from ...studies.store.store import only_study, open_store, stored_config
 from ...studies.workers.status import read_status
 from .. import runner
 from ..measuring.setup import load_frames, load_setup, resolve_device

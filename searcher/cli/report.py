@@ -25,8 +25,7 @@ from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.database.foreign import corrupt_rows
 from ...studies.database.urls import storage_url
-from ...studies.store.find import only_study
-from ...studies.store.store import open_store
+from ...studies.store.store import only_study, open_store
 from .flags.database import json_flag, storage_flag, study_flag
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import click
 from ...studies.config.reading import parse_assignment
 from ...studies.database.urls import storage_url
 from ...studies.interruption import interruptible
-from ...studies.store.find import only_study
+from ...studies.store.store import only_study
 from ..search.estimate import statement
 from ..search.session import Stopped
 from ..workers.join import join

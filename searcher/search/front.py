@@ -33,7 +33,7 @@ from ...studies.store.records import ThroughputRecord
 from ...studies.store.store import Store
 from ...studies.workers import shared_state
 from ...studies.workers.shared_state import FrontChoice
-from ...studies.workers.turns import exclusive
+from ...studies.workers.workers import exclusive
 from ..measuring.candidate import Candidate
 from ..measuring.costs import timing_key
 from ..measuring.objective import AWAITED, UNMEASURABLE

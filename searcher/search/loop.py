@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ...studies.config.study import SearchConfig
 from ...studies.store.outlines import summarized
-from ...studies.workers.turns import exclusive
+from ...studies.workers.workers import exclusive
 from ..measuring.candidate import Candidate, from_baseline
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.baselines import list_baselines, select

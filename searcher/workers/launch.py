@@ -15,8 +15,7 @@ from ...studies.config.budget import Budget, parse_budget
 from ...studies.config.reading import config_to_dict, override
 from ...studies.config.study import StudyConfig
 from ...studies.interruption import Interruption
-from ...studies.store.find import stored_config
-from ...studies.store.store import open_store
+from ...studies.store.store import open_store, stored_config
 from ...studies.workers.orders import withdraw_order
 from ..measuring.defaults import keep_stored_defaults
 from ..measuring.setup import StudySetup, load_setup, read_proposals

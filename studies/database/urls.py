@@ -9,6 +9,9 @@ from sqlalchemy.exc import ArgumentError
 from ...backends.errors import InputError
 from . import passwords
 
+DEFAULT_STORAGE = "sqlite:///exeunt.db"
+STORAGE, STORAGE_FILE = "EXEUNT_STORAGE", "EXEUNT_STORAGE_FILE"
+MAX_URL_BYTES = 10_000
 _KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 
 
@@ -49,7 +52,7 @@ def _require_text(url: str) -> None:
 
 
 def _require_path(text: str) -> None:
-    """Raises InputError for what can be no file's path: below nobody's home, too long, or out of reach."""
+    """Raises InputError for what cannot be a file's path: below an unknown user's home, too long, or out of reach."""
     try:
         Path(text).expanduser().stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -69,18 +72,6 @@ def _masked(url: str) -> str:
     scheme, _, rest = url.partition("://")
     host = f"@{rest.rpartition('@')[2]}" if "@" in rest else ""
     return f"`{scheme}://…{host}`" if rest else "`…`"
-
-
-DEFAULT_STORAGE = "sqlite:///exeunt.db"
-
-
-STORAGE = "EXEUNT_STORAGE"
-
-
-STORAGE_FILE = "EXEUNT_STORAGE_FILE"
-
-
-MAX_URL_BYTES = 10_000
 
 
 def storage_url(text: str) -> str:
@@ -121,8 +112,6 @@ def is_default(url: str) -> bool:
 
 
 def _without_password(url: str) -> str:
-    from sqlalchemy import make_url
-
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return str(Path(parsed.database or "").expanduser().absolute())

@@ -3,8 +3,6 @@
 That is the budget that they spend together, the schedules that they compare in the end, and what they are doing.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +22,7 @@ class BudgetShare:
         budget: as text.
         started: the moment, on the database's clock.
         trials: what the study had spent by then.
-        images: likewise.
+        images: what it had spent of images by then.
     """
 
     id: str

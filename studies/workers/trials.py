@@ -7,8 +7,6 @@ each trial names its worker, and those whose worker is dead are told FAIL. Their
 One look at all workers of a study: who lives, who died, and whether a dead one left a trial behind.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Any, final
@@ -20,8 +18,7 @@ from ..database.optuna.queries import marks_of_running
 from ..database.retries import retry
 from ..database.transactions import reading, storage_errors
 from ..store.store import Store
-from .turns import exclusive
-from .workers import Worker, bury_dead_workers, living_workers, unended_workers
+from .workers import Worker, bury_dead_workers, exclusive, living_workers, unended_workers
 
 OWNER = "exeunt:owner"
 REASON = "reason"
@@ -66,7 +63,7 @@ class TrialKeeper:
             self._end(trial, trial.user_attrs.get(ATTEMPT, 1))
 
     def _dead(self) -> list[FrozenTrial]:
-        """Trials are read before workers, since whoever asks for one is among the workers by then."""
+        """Trials are read before workers, since a worker that asks for one is registered by then."""
         with storage_errors(self._store.engine):
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if not running:
@@ -113,7 +110,7 @@ class PeerSnapshot:
 
 
 def peer_snapshot(store: Store, study: str) -> PeerSnapshot:
-    """Looks at a study's workers and trials. Whoever asks for a trial is among the workers by then."""
+    """Looks at a study's workers and trials. A worker that asks for a trial is registered by then."""
 
     def look() -> PeerSnapshot:
         with reading(store.engine) as connection:
