@@ -3,6 +3,8 @@
 torch and matplotlib are imported where something is sampled or drawn: most ways through these commands need neither.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +97,7 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
         return load_view(store, name), store.studies.config(name)
 
 
-def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView, GridInfo | str]":
+def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, GridInfo | str]:
     """Images of the points to look at, and the operations of every point.
 
     What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
@@ -120,7 +122,7 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView,
         return view, kept or f"There are no samples, because the network could not run here. {error}"
 
 
-def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
+def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
     """The images that the study kept, if they can be had."""
     from ...reports.plots.samples import kept_grid
 
