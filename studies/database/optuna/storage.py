@@ -30,7 +30,7 @@ from ..retries import retry, retrying
 from ..transactions import reading, writing
 from .backend import make_backend, versions_of
 from .tables import TRIALS
-from .trials import add_once, read_trials, store_changes
+from .trials import add_once, read_trials, start_trial, store_changes
 
 # Trials that were looked at so lately are not read again for a proposal.
 FRESH_SECONDS = 1.0
@@ -103,9 +103,11 @@ class StudyStorage(BaseStorage):
     def __init__(self, engine: Engine, backend: RDBStorage) -> None:
         self.engine, self.backend = engine, backend
         self._lock = RLock()
-        # What was read: trials by identifier, a study's identifiers in the order of numbers, and when it was looked at.
+        # What was read: trials by identifier; and of each study the identifiers of all in the order of numbers, those
+        # that were not finished, and when that was.
         self._trials: dict[int, FrozenTrial] = {}
         self._numbered = defaultdict[int, list[int]](list)
+        self._open = defaultdict[int, list[int]](list)
         self._looked: dict[int, float] = {}
         # Within `together`: when it began, and trials as they were found and as they will be.
         self._began: float | None = None
@@ -121,23 +123,29 @@ class StudyStorage(BaseStorage):
     get_study_system_attrs = _delegated(RDBStorage.get_study_system_attrs, reads=True)
     get_all_studies = _delegated(RDBStorage.get_all_studies, reads=True)
     _delete_study = _delegated(RDBStorage.delete_study)
-    _create_trial = _delegated(RDBStorage.create_new_trial)
+    _add_trial = _delegated(RDBStorage.create_new_trial)
     _set_state = _delegated(RDBStorage.set_trial_state_values)
 
     def delete_study(self, study_id: int) -> None:
         """As Optuna's, which may give its identifiers to another one."""
         with self._lock:
             self._delete_study(study_id)
-            self._trials.clear()
-            self._numbered.clear()
-            self._looked.clear()
+            for known in (self._trials, self._numbered, self._open, self._looked):
+                known.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As Optuna's."""
         with self._lock:
-            trial_id = self._create_trial(study_id, template_trial)
-            self._look(study_id)
+            if template_trial is not None:
+                self._looked.pop(study_id, None)
+                return self._add_trial(study_id, template_trial)
+            trial_id, self._trials[trial_id] = self._start(study_id)
             return trial_id
+
+    @retrying
+    def _start(self, study_id: int) -> tuple[int, FrozenTrial]:
+        with writing(self.engine) as connection:
+            return start_trial(connection, study_id)
 
     @retrying
     def add_once(self, study_id: int, trial: FrozenTrial, unique: str) -> None:
@@ -254,15 +262,15 @@ class StudyStorage(BaseStorage):
 
     def _look(self, study_id: int) -> None:
         """Reads the trials of a study that are new or may have changed."""
-        numbered, wanted = self._numbered[study_id], TRIALS.c.study_id == study_id
-        unfinished = {each: self._trials[each] for each in numbered if not self._trials[each].state.is_finished()}
+        numbered, open_ones, wanted = self._numbered[study_id], self._open[study_id], TRIALS.c.study_id == study_id
         if numbered:
-            wanted &= (TRIALS.c.trial_id > numbered[-1]) | TRIALS.c.trial_id.in_(unfinished.keys())
-        found = self._read(wanted, unfinished)
+            wanted &= (TRIALS.c.trial_id > numbered[-1]) | TRIALS.c.trial_id.in_(open_ones)
+        found = self._read(wanted, self._trials)
         if not found:
             self.get_study_name_from_id(study_id)  # raises `KeyError` where there is no such study
         self._trials |= found
         numbered += [each for each in found if not numbered or each > numbered[-1]]
+        self._open[study_id] = [each for each, trial in found.items() if not trial.state.is_finished()]
         self._looked[study_id] = time.monotonic()
 
     @retrying
