@@ -7,7 +7,7 @@ POSTGRES := $(if $(EXEUNT_TEST_POSTGRES),, and not postgres)
 # Processes side by side take one core each; what waits for work doesn't take another's.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all check install clean
+.PHONY: demo test test-cpu test-all check install clean
 
 # Each stamp says which set of dependencies the environment holds.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -30,7 +30,12 @@ demo: $(VENV)/.installed
 	$(BIN)/exeunt optimize
 
 test: $(VENV)/.test-installed
-	$(PYTEST) -m "not slow and not gpu$(POSTGRES)" --cov --cov-report=term
+	EXEUNT_TEST_COVERAGE=1 $(PYTEST) -m "not slow and not gpu$(POSTGRES)"
+
+# As on a processor that has AVX2 and no AVX-512, for a user whose fonts nobody has looked for yet.
+test-cpu: $(VENV)/.test-installed
+	fonts=$$(mktemp -d) && trap 'rm -rf "$$fonts"' EXIT && \
+	MPLCONFIGDIR=$$fonts ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m "cpu and not slow and not gpu$(POSTGRES)"
 
 test-all: $(VENV)/.test-installed
 	$(BIN)/python -m pytest $(if $(EXEUNT_TEST_POSTGRES),,-m "not postgres")
@@ -41,7 +46,7 @@ check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(PYTEST) -m "not slow and not gpu$(POSTGRES)" --cov --cov-report=term
+	EXEUNT_TEST_COVERAGE=1 $(PYTEST) -m "not slow and not gpu$(POSTGRES)"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

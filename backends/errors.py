@@ -1,8 +1,7 @@
 """The errors that users can cause, each with the exit code of the command line.
 
-Every message names the rule, the value and the fix, because it is all that a user sees.
-
-Text from files and databases as a terminal or a page may show it: without what would steer either.
+Every message names the rule, the value and the fix, because it is all that a user sees. `printable` and `json_text`
+make text from files and databases safe for a terminal or a page: without what would steer either.
 """
 
 import json
@@ -20,6 +19,11 @@ def nearest(name: str, known: Collection[str], otherwise: str | None = None) -> 
     if near:
         return f"Did you mean `{near[0]}`?"
     return otherwise or f"Known: {', '.join(known) or 'none'}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class InputError(ExeuntError):

@@ -6,11 +6,8 @@ what the plan says (run, put stored values in their place, leave out), and appli
 the network keeps no state between calls. What must be remembered from step to step lives in `slots`, which belong to
 the caller, so that two interleaved requests never meet.
 
-How a call of a step plan goes through a network's blocks, whatever their kind.
-
-A chain of blocks has a state `h` that flows from block to block: a tensor, or a (nested) tuple of them where blocks
-hand on several. What a block stores for later steps has such a form too. Both belong to the caller, and a chain lives
-for one call only, so that a network keeps no state between calls and two interleaved requests never meet.
+A state `h` flows from block to block: a tensor, or a (nested) tuple of them where blocks hand on several. What a block
+stores for later steps has such a form too. A chain of blocks lives for one call only.
 """
 
 from abc import ABC, abstractmethod
@@ -184,10 +181,10 @@ class UsualSampler:
     Attributes:
         solver, spacing: by their registered names.
         options: what the spacing takes.
-        order: the solver's; its custom if None.
+        order: the solver's; its default if None.
         clip: bound on predicted data; no bound if None.
-        variance: of the solver's noise; its custom if None.
-        by_default: whether it is what is searched where nobody names a solver.
+        variance: of the solver's noise; its default if None.
+        by_default: whether it is searched by default, where no solver is named.
     """
 
     solver: str
@@ -197,6 +194,25 @@ class UsualSampler:
     clip: float | None = None
     variance: str | None = None
     by_default: bool = True
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """What one call evaluates the network on.
+
+    Attributes:
+        x: (N, *sample_shape) noisy samples. For a joint call the conditional rows come first, then as many
+            unconditional.
+        time: (N,) the schedule's `network_time`, float.
+        conditions: (N,) integers, labels or indices of embedded prompts, the null condition in unconditional rows; None
+            for an unconditional network.
+        guidance: (N,) scale for a network that takes it as an input; None elsewhere.
+    """
+
+    x: Tensor
+    time: Tensor
+    conditions: Tensor | None = None
+    guidance: Tensor | None = None
 
 
 class Network(ABC):
@@ -226,8 +242,8 @@ class Network(ABC):
         decoder_sha256: of a decoder that is no part of the checkpoint, since other images come of another one.
         notes: what was chosen and removed when the weights were read, for people to read.
         code_sha256: of the file of a class that is no part of this package, since other code makes other images.
-        usual_guidance: the scale of guidance that it is sampled with where nobody says otherwise; None for no guidance.
-        usual_shift: the shift of its times where nobody says otherwise, for flow matching; None for none.
+        usual_guidance: the scale of guidance that it is sampled with by default; None for no guidance.
+        usual_shift: the default shift of its times, for flow matching; None for none.
         usual_sampler: solver and times of the pipeline that serves it, where that takes no others; None elsewhere.
         text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
     """
@@ -252,7 +268,7 @@ class Network(ABC):
 
     @property
     def condition_kind(self) -> Literal["none", "labels", "prompts"]:
-        """What `conditions` of `evaluate` are indices of."""
+        """What `conditions` of a `NetworkInput` are indices of."""
         return "none" if self.num_classes is None else "labels"
 
     @property
@@ -262,7 +278,7 @@ class Network(ABC):
 
     @property
     def num_conditions(self) -> int | None:
-        """How many conditions `evaluate` knows without the null one: labels or embedded prompts; None for none."""
+        """How many conditions there are without the null one: labels or embedded prompts; None for none."""
         return self.num_classes
 
     @property
@@ -273,29 +289,16 @@ class Network(ABC):
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """The floating-point type of the weights and of `evaluate`'s input."""
+        """The floating-point type of the weights and of the samples that they are given."""
 
     @abstractmethod
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
         """Run one call of a step plan.
 
         Args:
-            x: (N, *sample_shape) noisy samples. For a joint call the conditional rows come first, then as many
-                unconditional.
-            time: (N,) the schedule's `network_time`, float.
-            conditions: (N,) integers, labels or indices of embedded prompts, the null condition in unconditional rows;
-                None for an unconditional network.
+            inputs: samples, times and conditions.
             call: what to do with each block; None runs them all.
             slots: stored values, read and written as `call` says.
-            guidance: (N,) scale for a network that takes it as an input; None elsewhere.
 
         Returns:
             (N, *sample_shape), with twice the channels with `learned_range`.
@@ -334,7 +337,7 @@ class Network(ABC):
         if granularity == self.signature.granularity:
             return self
         raise InputError(
-            f"granularity: `{self.name}` has {self.signature.granularity} alone, but got `{granularity}`. "
+            f"granularity: `{self.name}` has only {self.signature.granularity}, but got `{granularity}`. "
             f"Use {self.signature.granularity}."
         )
 
@@ -347,7 +350,7 @@ class Network(ABC):
         Raises:
             InputError: this network takes no prompts.
         """
-        raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or leave `--conditions` away.")
+        raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or omit `--conditions`.")
 
 
 class Pass(NamedTuple):
@@ -363,18 +366,10 @@ class ChainNetwork(Network):
 
     @abstractmethod
     def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
-        """Embed the arguments of `evaluate`."""
+        """Embed the fields of a `NetworkInput`."""
 
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
-        h, chain, finish = self.begin(x, time, conditions, guidance)
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        h, chain, finish = self.begin(inputs.x, inputs.time, inputs.conditions, inputs.guidance)
         whole = Call(("conditional",), (Run(0, len(chain.kinds)),), ())
         start = [h]  # handed over, so that its memory serves the blocks after the first
         del h

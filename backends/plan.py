@@ -10,15 +10,16 @@ Standard library only, like `schedule.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import groupby, pairwise
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
-from .schedule import Action, Branch, Schedule, branches_at, validate
+from .schedule import Action, Branch, Schedule, branches_at, is_constant, validate
 
+T = TypeVar("T")
 Rows: TypeAlias = Literal["all", "conditional", "unconditional"]
 
 
@@ -120,8 +121,13 @@ def fuses(kinds: Sequence[str]) -> bool:
 def forecast_weights(s: int, history: Sequence[int], order: int) -> list[tuple[int, Fraction]]:
     """The (step, weight) terms of a forecast at step `s` from the steps in `history` at which the block ran, newest
     first; order 0 is `reuse`. The order falls to what the history allows, and terms of weight 0 are left out."""
+    if order == 0:
+        return [(history[0], _ONE)]
     gaps = tuple(new - old for new, old in pairwise(history[: order + 1]))
     return [(r, weight) for r, weight in zip(history, _taylor(s - history[0], gaps), strict=False) if weight]
+
+
+_ONE = Fraction(1)
 
 
 @lru_cache(maxsize=4096)
@@ -145,8 +151,20 @@ def _taylor(k: int, gaps: tuple[int, ...]) -> tuple[Fraction, ...]:
 # ---- what every block reads, and so which calls there are ------------------------------------------------------------
 
 Terms: TypeAlias = tuple[tuple[int, Fraction], ...]  # (step, weight), newest first
-StoredValue: TypeAlias = tuple[int, Branch, int]  # the value that a block (last) stored at a step (first) in a branch
-Readers: TypeAlias = tuple[tuple[int, Branch, Fraction], ...]  # who reads a value: step, branch, weight
+History: TypeAlias = tuple[int, ...]  # the last three steps at which a block ran, newest first
+
+
+@dataclass
+class _Reads:
+    """How later steps read what the blocks store at one step, in one guidance branch.
+
+    Attributes:
+        last: for each block the last step that reads its value; -1 where none does.
+        cuts: blocks whose value is read at other steps, or with other weights, than that of the block before.
+    """
+
+    last: list[int]
+    cuts: set[int]
 
 
 @dataclass
@@ -155,9 +173,10 @@ class _Draft:
 
     terms: list[dict[Branch, list[Terms]]]  # per step, branch, block
     joint: list[bool]  # whether a step's branches go in one call
-    profiles: dict[StoredValue, list[tuple[int, Branch, Fraction]]]
+    reads: dict[tuple[int, Branch], _Reads]  # by the step that stores and the branch; only where something is read
 
 
+@lru_cache(maxsize=32)  # a proposal is summarized, timed and sampled
 def compile_plan(schedule: Schedule, *, joint: bool = True) -> Plan:
     """The plan of a schedule.
 
@@ -165,43 +184,83 @@ def compile_plan(schedule: Schedule, *, joint: bool = True) -> Plan:
         joint: whether both guidance branches of a step go in one call where they can; else each has a call of its own.
 
     Raises:
-        ScheduleError: the schedule is not valid.
+        ScheduleError: the schedule is not valid. One that was validated before is not validated again.
     """
     validate(schedule)
+    return _recent(schedule, joint) if is_constant(schedule) else _compiled(schedule, joint)
+
+
+def _compiled(schedule: Schedule, joint: bool) -> Plan:
     draft = _draft(schedule, joint)
-    groups = _groups(schedule, draft)
-    return _Emitter(schedule, draft, groups).plan()
+    return _Emitter(schedule, draft, _groups(schedule, draft)).plan()
+
+
+_recent = lru_cache(maxsize=8)(_compiled)  # a proposal's plan is asked for by its summary, and then by the sampler
 
 
 def _draft(schedule: Schedule, joint: bool) -> _Draft:
     draft = _Draft([], [], {})
-    histories: dict[tuple[int, Branch], list[tuple[int, ...]]] = {}
+    histories: dict[tuple[int, Branch], list[History]] = {}
     for s, step in enumerate(schedule.steps):
         terms: dict[Branch, list[Terms]] = {}
+        done: list[tuple[list[History], list[History], list[Terms]]] = []  # before, after, terms
         for branch in branches_at(schedule, s):
-            history = histories.setdefault((step.network, branch), [()] * len(step.blocks))
-            terms[branch] = _advance(s, step.blocks, history)
-            for j, block_terms in enumerate(terms[branch]):
-                for r, weight in block_terms:
-                    draft.profiles.setdefault((r, branch, j), []).append((s, branch, weight))
+            before = histories.get((step.network, branch)) or [()] * len(step.blocks)
+            if not done or done[0][0] != before:  # mostly both branches have run alike
+                done.insert(0, (before, *_advance(s, step.blocks, before)))
+            _, histories[step.network, branch], terms[branch] = done[0]
+        alike: list[tuple[Branch, ...]] = [tuple(terms)] if len(done) == 1 else [(branch,) for branch in terms]
+        for branches in alike:
+            _note_reads(draft.reads, s, branches, terms[branches[0]])
         draft.terms.append(terms)
         draft.joint.append(joint and _is_joint(terms, draft.joint))
     return draft
 
 
-def _advance(s: int, blocks: Sequence[Action], history: list[tuple[int, ...]]) -> list[Terms]:
-    """The terms that each block reads at step `s`; those that run move their history on."""
-    weights: dict[tuple[tuple[int, ...], int], Terms] = {}
-    terms: list[Terms] = [()] * len(blocks)
-    for j, action in enumerate(blocks):
+def _advance(s: int, blocks: Sequence[Action], before: Sequence[History]) -> tuple[list[History], list[Terms]]:
+    """The histories after step `s`, at which some blocks run, and the terms that each block reads there."""
+    weights: dict[tuple[History, int], Terms] = {}
+    after, terms = list(before), list[Terms]([()]) * len(blocks)
+    for action, start, stop in _spans(blocks):
         if action.kind == "run":
-            history[j] = (s, *history[j][:2])
+            after[start:stop] = [(s, *history[:2]) for history in before[start:stop]]
         elif action.kind != "drop":
-            key = (history[j], action.order)
-            if key not in weights:
-                weights[key] = tuple(forecast_weights(s, *key))
-            terms[j] = weights[key]
-    return terms
+            for j in range(start, stop):
+                key = (before[j], action.order)
+                if key not in weights:
+                    weights[key] = tuple(forecast_weights(s, *key))
+                terms[j] = weights[key]
+    return after, terms
+
+
+def _spans(values: Iterable[T]) -> Iterator[tuple[T, int, int]]:
+    """Equal neighbours: their value, and the indices at which they start and stop."""
+    start = 0
+    for value, group in groupby(values):
+        stop = start + len(list(group))
+        yield value, start, stop
+        start = stop
+
+
+def _note_reads(
+    reads: dict[tuple[int, Branch], _Reads], s: int, branches: Sequence[Branch], terms: Sequence[Terms]
+) -> None:
+    """Enter what step `s` reads in branches that read alike."""
+    left: dict[int, Fraction] = {}
+    for block_terms, start, stop in _spans(terms):
+        right = dict(block_terms)
+        for r in left | right:
+            one, other = left.get(r), right.get(r)
+            is_cut = one is not other and one != other
+            for branch in branches:
+                if (r, branch) not in reads:
+                    reads[r, branch] = _Reads([-1] * len(terms), set())
+                found = reads[r, branch]
+                if is_cut:
+                    found.cuts.add(start)
+                if other is not None:
+                    found.last[start:stop] = [s] * (stop - start)
+        left = right
 
 
 def _is_joint(terms: dict[Branch, list[Terms]], joint: Sequence[bool]) -> bool:
@@ -210,10 +269,13 @@ def _is_joint(terms: dict[Branch, list[Terms]], joint: Sequence[bool]) -> bool:
         return False
     if terms["conditional"] != terms["unconditional"]:
         return False
-    return all(joint[r] for r in {r for block in terms["conditional"] for r, _ in block})
+    return all(joint[r] for block_terms, _ in groupby(terms["conditional"]) for r, _ in block_terms)
 
 
 # ---- which values become one tensor ----------------------------------------------------------------------------------
+
+SpanKey: TypeAlias = tuple[str, str | int | None]
+Groups: TypeAlias = dict[tuple[int, Branch], list[int | None]]
 
 
 def _calls(draft: _Draft, s: int) -> list[tuple[Branch, ...]]:
@@ -221,22 +283,25 @@ def _calls(draft: _Draft, s: int) -> list[tuple[Branch, ...]]:
     return [branches] if draft.joint[s] else [(branch,) for branch in branches]
 
 
-def _groups(schedule: Schedule, draft: _Draft) -> dict[StoredValue, int]:
-    """For every value that is read, the first block of the group that it is stored with."""
-    firsts: dict[StoredValue, int] = {}
+def _groups(schedule: Schedule, draft: _Draft) -> Groups:
+    """For each step and branch whose values are read, by block: the first block of the group that its value is stored
+    with, or None where nothing reads it."""
+    groups: Groups = {}
+    fusible = [  # of each network and block, whether its stored value may be fused with that of the block before
+        [False, *(fuses(kinds) and before == kind == "residual" for before, kind in pairwise(kinds))]
+        for kinds in (network.block_kinds for network in schedule.networks)
+    ]
     for s, step in enumerate(schedule.steps):
-        kinds = schedule.networks[step.network].block_kinds
-        fusible = fuses(kinds)
         for branches in _calls(draft, s):
-            before: tuple[Readers, ...] | None = None
-            for j, kind in enumerate(kinds):
-                profile = tuple(tuple(draft.profiles.get((s, branch, j), ())) for branch in branches)
-                pair = fusible and j > 0 and kind == kinds[j - 1] == "residual"
-                fused = pair and profile == before
-                for branch in branches if any(profile) else ():
-                    firsts[s, branch, j] = firsts[s, branch, j - 1] if fused else j
-                before = profile
-    return firsts
+            reads = [draft.reads[s, branch] for branch in branches if (s, branch) in draft.reads]
+            if reads:
+                apart = set[int]().union(*(each.cuts for each in reads))
+                firsts: list[int | None] = []
+                for j, lasts in enumerate(zip(*(each.last for each in reads), strict=True)):
+                    fused = fusible[step.network][j] and j not in apart
+                    firsts.append(None if max(lasts) < 0 else firsts[-1] if fused else j)
+                groups |= {(s, branch): firsts for branch in branches}
+    return groups
 
 
 # ---- operations and slots --------------------------------------------------------------------------------------------
@@ -245,14 +310,14 @@ def _groups(schedule: Schedule, draft: _Draft) -> dict[StoredValue, int]:
 class _Emitter:
     """Walks the calls in order and hands out slots: a free one to each stored group, until its last read."""
 
-    def __init__(self, schedule: Schedule, draft: _Draft, firsts: dict[StoredValue, int]) -> None:
-        self.schedule, self.draft, self.firsts = schedule, draft, firsts
-        self.slots: dict[
-            StoredValue, int
-        ] = {}  # by the group's first block; a joint call's group has one for both branches
+    def __init__(self, schedule: Schedule, draft: _Draft, groups: Groups) -> None:
+        self.schedule, self.draft, self.groups = schedule, draft, groups
+        # By step, branch and the group's first block; a joint call's group has one slot for both branches.
+        self.slots: dict[tuple[int, Branch, int], int] = {}
         self.releases: dict[tuple[int, Branch], list[int]] = {}  # by the step and first branch of the last reading call
         self.free: list[int] = []
         self.num_slots = 0
+        self.keys = [_span_keys(network.block_kinds) for network in schedule.networks]
 
     def plan(self) -> Plan:
         steps: list[StepPlan] = []
@@ -267,37 +332,35 @@ class _Emitter:
         return Call(branches, ops, release)
 
     def _ops(self, s: int, branches: tuple[Branch, ...]) -> Iterator[Op]:
-        num_blocks = len(self.schedule.steps[s].blocks)
-        for (action, first), blocks in groupby(range(num_blocks), lambda j: self._span_key(s, branches[0], j)):
-            span = list(blocks)
-            start, stop = span[0], span[-1] + 1
+        for (action, key), start, stop in _spans(self._keys_at(s, branches[0])):
             if action == "run":
-                yield Run(start, stop, None if first is None else self._store(s, branches, start))
-            elif action == "add":
-                yield Add(start, stop, self._reads(s, branches, span))
-            else:
+                yield Run(start, stop, key if key is None else self._store(s, branches, start))
+            elif action == "drop":
                 yield Skip(start, stop)
+            else:
+                yield Add(start, stop, self._reads(s, branches, start, stop))
 
-    def _span_key(self, s: int, branch: Branch, j: int) -> tuple[str, object]:
-        """Equal for the neighbours that one operation covers."""
-        step = self.schedule.steps[s]
-        kinds = self.schedule.networks[step.network].block_kinds
-        action, kind = step.blocks[j].kind, kinds[j]
-        if action == "run":
-            return action, self.firsts.get((s, branch, j))
-        if action == "drop":
-            return action, kind
-        return "add", kind if kind == "residual" and fuses(kinds) else j
+    def _keys_at(self, s: int, branch: Branch) -> list[SpanKey]:
+        """One key a block, equal for the neighbours that one operation covers."""
+        step, firsts = self.schedule.steps[s], self.groups.get((s, branch))
+        keys: list[SpanKey] = []
+        for action, start, stop in _spans(step.blocks):
+            if action.kind == "run" and firsts is not None:
+                keys += [("run", first) for first in firsts[start:stop]]
+            else:
+                keys += self.keys[step.network][action.kind][start:stop]
+        return keys
 
     def _store(self, s: int, branches: tuple[Branch, ...], first: int) -> int:
         if not self.free:
             self.free.append(self.num_slots)
             self.num_slots += 1
         slot = self.free.pop()
-        readers = [reader for branch in branches for reader in self.draft.profiles.get((s, branch, first), ())]
-        last: tuple[int, Branch] = max(
-            (r, self._lead(r, branch)) for r, branch, _ in readers
-        )  # the conditional call is the first of two
+        reads: list[tuple[int, Branch]] = [
+            (self.draft.reads[s, branch].last[first], branch) for branch in branches if (s, branch) in self.draft.reads
+        ]
+        # Where the last step reads by two calls, the conditional one is the first.
+        last: tuple[int, Branch] = max((r, self._lead(r, branch)) for r, branch in reads if r >= 0)
         self.releases.setdefault(last, []).append(slot)
         self.slots |= {(s, branch, first): slot for branch in branches}
         return slot
@@ -306,15 +369,28 @@ class _Emitter:
         """The first branch of the call that `branch` is part of."""
         return "conditional" if self.draft.joint[s] else branch
 
-    def _reads(self, s: int, branches: tuple[Branch, ...], span: Sequence[int]) -> tuple[Read, ...]:
+    def _reads(self, s: int, branches: tuple[Branch, ...], start: int, stop: int) -> tuple[Read, ...]:
         """One read a group, newest first: its blocks are neighbours that read alike, so all of them are in the span."""
         branch = branches[0]
-        found: dict[StoredValue, Fraction] = {}
-        for j in span:
-            for r, weight in self.draft.terms[s][branch][j]:
-                found[r, branch, self.firsts[r, branch, j]] = weight
+        found: dict[tuple[int, int], Fraction] = {}  # by the step that stored, negative, and the group's first block
+        for block_terms, first, last in _spans(self.draft.terms[s][branch][start:stop]):
+            for r, weight in block_terms:
+                groups = self.groups[r, branch][start + first : start + last]
+                found |= {(-r, group): weight for group in groups if group is not None}
         reads: list[Read] = []
-        for value in sorted(found, key=lambda value: (-value[0], value[2])):
-            rows: Rows = branch if self.draft.joint[value[0]] and len(branches) == 1 else "all"
-            reads.append(Read(self.slots[value], float(found[value]), rows))
+        for (negative, group), weight in sorted(found.items()):
+            rows: Rows = branch if self.draft.joint[-negative] and len(branches) == 1 else "all"
+            reads.append(Read(self.slots[-negative, branch, group], float(weight), rows))
         return tuple(reads)
+
+
+def _span_keys(kinds: Sequence[str]) -> dict[str, list[SpanKey]]:
+    """By action, one key a block of a network, where nothing is stored: equal for what one operation covers."""
+    fused = fuses(kinds)
+    add: list[SpanKey] = [("add", kind if kind == "residual" and fused else j) for j, kind in enumerate(kinds)]
+    return {
+        "run": [("run", None)] * len(kinds),
+        "drop": [("drop", kind) for kind in kinds],
+        "reuse": add,
+        "forecast": add,
+    }

@@ -20,7 +20,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain, groupby, repeat
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, cast
@@ -77,13 +77,14 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 Document: TypeAlias = dict[str, Json]
 Extras: TypeAlias = tuple[tuple[str, str], ...]  # (key that starts with x-, its value as canonical JSON)
 Branch: TypeAlias = Literal["conditional", "unconditional"]
+_VALID = "_valid"  # the entry of a schedule's `__dict__` that says that it was checked
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
 V = TypeVar("V", bound="Value")
 
 
 class ExeuntError(Exception):
-    """Base of every error that a user can cause and mend. The message says the rule, the value and the fix."""
+    """Base of every error that a user can cause and fix. The message says the rule, the value and the fix."""
 
     exit_code = 1
     identifier = "error"
@@ -285,11 +286,23 @@ class Schedule:
     def num_steps(self) -> int:
         return len(self.steps)
 
+    def __hash__(self) -> int:
+        return hash(self.digest)  # worked out once, where thousands of actions would be hashed at every look-up
+
+    @cached_property
+    def bare(self) -> bytes:
+        """The canonical JSON without name, measured and provenance."""
+        return _encode(_document(_unnamed(self)))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON without name, measured, provenance and keys that start with x-."""
-        bare = dataclasses.replace(self, name=None, measured=(), provenance=None)
-        return hashlib.sha256(_encode(_document(bare, extras=False))).hexdigest()
+        data = _encode(_document(_unnamed(self), extras=False)) if b'"x-' in self.bare else self.bare
+        return hashlib.sha256(data).hexdigest()
+
+
+def _unnamed(schedule: Schedule) -> Schedule:
+    return dataclasses.replace(schedule, name=None, measured=(), provenance=None)
 
 
 Value: TypeAlias = (
@@ -313,6 +326,11 @@ def embedded_guidance_at(schedule: Schedule, s: int) -> float | None:
 def _scale_at(schedule: Schedule, s: int) -> float | None:
     own = schedule.steps[s].guidance
     return own if not isinstance(own, str) else schedule.guidance.scale if schedule.guidance else None
+
+
+def network_times(schedule: Schedule) -> list[float]:
+    """What the network receives as its time at each step."""
+    return [step.time if step.network_time is None else step.network_time for step in schedule.steps]
 
 
 def branches_at(schedule: Schedule, s: int) -> tuple[Branch, ...]:
@@ -375,12 +393,28 @@ def parse(text: str | bytes) -> Schedule:
     """The schedule that a JSON text holds. Raises ScheduleError for anything that breaks the format."""
     schedule = _read_schedule(_migrate(_decode(text)))
     _check(schedule)
+    vars(schedule)[_VALID] = True
     return schedule
 
 
 def validate(schedule: Schedule) -> None:
-    """Raises ScheduleError if the value could not be written to a file and read back."""
-    _check(_read_schedule(_document(schedule)))
+    """Raises ScheduleError if the value could not be written to a file and read back.
+
+    A value is checked once: it can't change, unless it holds lists where tuples are due.
+    """
+    if _VALID not in vars(schedule):
+        _check(_read_schedule(_document(schedule)))
+        if is_constant(schedule):
+            vars(schedule)[_VALID] = True
+
+
+def is_constant(schedule: Schedule) -> bool:
+    """Whether nothing of the value can change, as it could where lists stand in place of tuples."""
+    try:
+        hash(schedule)
+    except TypeError:
+        return False
+    return True
 
 
 def canonical(schedule: Schedule) -> bytes:
@@ -442,34 +476,39 @@ def _document(schedule: Schedule, *, extras: bool = True) -> Document:
 def _object(value: Value, extras: bool) -> Document:
     """The fields that differ from their defaults; `extras` says whether x- keys are kept."""
     document: Document = {}
-    for field in dataclasses.fields(value):
+    for field in _fields(type(value)):
         content = getattr(value, field.name)
         if field.name != "extras" and content != field.default:
-            content = _CODED[field.name](content) if field.name in _CODED else content
             name = "embedded" if isinstance(value, Embedded) else field.name
-            document[name] = _plain(content, str(field.type), extras)
+            code = _CODED.get(name)
+            document[name] = code(content) if code else _plain(content, "float" in str(field.type), extras)
     if extras:
         document |= {key: json.loads(text) for key, text in value.extras}
     return document
 
 
-def _plain(content: Any, annotation: str, extras: bool) -> Json:
+_fields = lru_cache(dataclasses.fields)
+
+
+def _plain(content: Any, is_float: bool, extras: bool) -> Json:
     """Tuples as lists, values as objects, and each number in the type of its field, so that 999 and 999.0 are one."""
+    if isinstance(content, str | bool | None):
+        return content
+    if isinstance(content, tuple | list):
+        return [_plain(entry, is_float, extras) for entry in cast(Sequence[Any], content)]
     if isinstance(content, Value):
         return _object(content, extras)
-    if isinstance(content, tuple | list):
-        return [_plain(entry, annotation, extras) for entry in cast(Sequence[Any], content)]
-    if isinstance(content, bool) or not isinstance(content, numbers.Real):
+    if not isinstance(content, numbers.Real):
         return content
-    if "float" in annotation:
+    if is_float:
         return float(content) + 0.0  # which makes -0.0 a plain zero
     return int(content) if isinstance(content, numbers.Integral) else float(content)
 
 
-def _coded_blocks(blocks: Iterable[Action]) -> list[list[str | int]]:
+def _coded_blocks(blocks: Iterable[Action]) -> Json:
     """One action a block -> run lengths."""
     runs = [(action, len(list(group))) for action, group in groupby(blocks)]
-    return [[a.kind, count, a.order] if a.kind == "forecast" else [a.kind, count] for a, count in runs]
+    return [[a.kind, n, _plain(a.order, False, True)] if a.kind == "forecast" else [a.kind, n] for a, n in runs]
 
 
 def _coded_kinds(kinds: Iterable[tuple[str, int]]) -> list[list[str | int]]:
@@ -477,7 +516,10 @@ def _coded_kinds(kinds: Iterable[tuple[str, int]]) -> list[list[str | int]]:
     return [[kind, sum(count for _, count in runs)] for kind, runs in groupby(kinds, operator.itemgetter(0))]
 
 
-_CODED: Mapping[str, Callable[[Any], Any]] = {"blocks": _coded_blocks, "kinds": _coded_kinds}
+_CODED: Mapping[str, Callable[[Any], Json]] = {
+    "blocks": _coded_blocks,
+    "kinds": lambda kinds: _plain(_coded_kinds(kinds), False, True),
+}
 
 
 # ---- the strict reader -----------------------------------------------------------------------------------------------
@@ -659,17 +701,20 @@ def _text(value: Json, where: str) -> str:
 
 
 def _unicode(text: str, where: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         _fail("not-utf8", f"{where} must be UTF-8", "half a surrogate pair", "Remove the \\u escape.")
     return text
 
 
 def _choice(value: Json, names: Iterable[Name], where: str) -> Name:
-    known, text = {str(name): name for name in names}, _text(value, where)
-    if text not in known:
-        fix = f'Did you mean "{_nearest(text, known)}"?'
-        _fail("unknown-name", f"{where} must be one of {', '.join(known)}", _show(text), fix)
-    return known[text]
+    for name in names:
+        if name == value:
+            return name
+    text = _text(value, where)
+    fix = f'Did you mean "{_nearest(text, names)}"?'
+    _fail("unknown-name", f"{where} must be one of {', '.join(names)}", _show(text), fix)
 
 
 def _items(value: Json, where: str, low: int = 0, high: int = MAX_MATRIX) -> list[Json]:
@@ -697,7 +742,7 @@ def _read(kind: type[V], value: Json, where: str, **given: Any) -> V:
     default. Fields that are `given` were read before."""
     document, extras = _keys(value, _FIELDS[kind], where)
     content: dict[str, Any] = {"extras": extras} | given
-    for field in dataclasses.fields(kind):
+    for field in _fields(kind):
         if field.name in content:
             continue
         if field.name in document:
@@ -1037,14 +1082,15 @@ def _check_caches(schedule: Schedule) -> None:
     stored: dict[tuple[int, Branch], set[int]] = {}
     for s, step in enumerate(schedule.steps):
         _check_drops(step, schedule.networks[step.network], f"step {s}")
+        ran = {j for j, action in enumerate(step.blocks) if action.kind == "run"}
+        reading = {j for j, action in enumerate(step.blocks) if action.kind in ("reuse", "forecast")}
         for branch in branches_at(schedule, s):
             cache = stored.setdefault((step.network, branch), set())
-            for j, action in enumerate(step.blocks):
-                if action.kind == "run":
-                    cache.add(j)
-                elif action.kind != "drop" and j not in cache:
-                    rule = f"step {s}, block {j}: the block must have run before in the {branch} branch"
-                    _fail("nothing-stored", rule, f'"{action.kind}" with nothing stored', 'Use "run".')
+            cache |= ran
+            if not reading <= cache:
+                j = min(reading - cache)
+                rule = f"step {s}, block {j}: the block must have run before in the {branch} branch"
+                _fail("nothing-stored", rule, f'"{step.blocks[j].kind}" with nothing stored', 'Use "run".')
 
 
 def _check_drops(step: Step, network: NetworkSignature, where: str) -> None:

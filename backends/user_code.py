@@ -112,7 +112,7 @@ def _from_file(file: Path, what: str, kind: str) -> ModuleType:
     except Exception as error:
         del sys.modules[title]
         raise InputError(
-            f"{what}: `{file}` fails at line {_line(error, file)}: {type(error).__name__}: {error}. Mend the file."
+            f"{what}: `{file}` fails at line {_line(error, file)}: {type(error).__name__}: {error}. Fix the file."
         ) from error
     return module
 

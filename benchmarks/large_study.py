@@ -36,7 +36,7 @@ from exeunt.searcher.spaces.registry import make_space
 from exeunt.studies.database.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
 from exeunt.studies.database.transactions import insert_once, writing
 from exeunt.studies.maintenance.rows import optuna_tables
-from exeunt.studies.store.outlines import summarize, summary_to_json
+from exeunt.studies.store.outlines import summarized, summary_to_json
 from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord
 from exeunt.studies.store.store import Store, open_store
 from optuna.distributions import distribution_to_json
@@ -190,7 +190,7 @@ def write(connection: Connection, like: Like, space: dict[str, Any], grown: list
     timed_kinds = set[str]()
     for number, each in enumerate(grown):
         digest, evaluation = each.schedule.digest, last + 1 + number
-        stored = {"schedule": canonical(each.schedule).decode(), "outline": summary_to_json(summarize(each.schedule))}
+        stored = {"schedule": canonical(each.schedule).decode(), "outline": summary_to_json(summarized(each.schedule))}
         connection.execute(SCHEDULES.insert().values(digest=digest, **stored))
         values = {**asdict(member), "label": f"trial {first + number}", "role": "trial", "family": ""}
         values |= {"schedule_digest": digest, "trial_number": first + number, "study": STUDY}

@@ -17,10 +17,11 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from exeunt.backends.network import Network
+from exeunt.backends.network import Network, NetworkInput
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling import loop as sampling
 from exeunt.backends.sampling import noise as draws
@@ -51,27 +52,27 @@ class Still:
     def __getattr__(self, name: str) -> object:
         return getattr(self.network, name)
 
-    def evaluate(self, x: Tensor, *_: object) -> Tensor:
-        return self.outputs[len(x)]
+    def evaluate(self, inputs: NetworkInput, *_: object) -> Tensor:
+        return self.outputs[len(inputs.x)]
 
 
-def record(network: Network, schedule: Schedule, noise: Tensor, labels: Tensor) -> list[tuple[Tensor, ...]]:
-    """The arguments (x, time, conditions) of every network call of the trajectory."""
-    found: list[tuple[Tensor, ...]] = []
+def record(network: Network, schedule: Schedule, noise: Tensor, labels: Tensor) -> list[NetworkInput]:
+    """What the network is given in every network call of the trajectory."""
+    found: list[NetworkInput] = []
 
     class Recorder(Still):
-        def evaluate(self, x: Tensor, *rest: object) -> Tensor:
-            found.append((x.clone(), rest[0], rest[1]))  # type: ignore[arg-type]
-            return self.network.evaluate(x, *rest)  # type: ignore[arg-type]
+        def evaluate(self, inputs: NetworkInput, *rest: object) -> Tensor:
+            found.append(replace(inputs, x=inputs.x.clone()))
+            return self.network.evaluate(inputs, *rest)  # type: ignore[arg-type]
 
     sampling.sample_batch([Recorder(network)], schedule, noise, [], labels)  # type: ignore[list-item]
     return found
 
 
 @torch.inference_mode()
-def bare(network: Network, calls: list[tuple[Tensor, ...]]) -> None:
-    for x, times, conditions in calls:
-        network.evaluate(x, times, conditions, None, [])
+def bare(network: Network, calls: list[NetworkInput]) -> None:
+    for inputs in calls:
+        network.evaluate(inputs, None, [])
 
 
 @torch.inference_mode()
@@ -88,7 +89,7 @@ def with_diffusers(network: Network, schedule: Schedule, noise: Tensor, labels: 
     x, both = noise, labels if scale is None else torch.cat([labels, network.null_conditions(len(labels))])
     for when in scheduler.timesteps:
         rows = x if scale is None else torch.cat([x, x])
-        output = network.evaluate(rows, when.float().to(x.device).expand(len(rows)), both, None, [])
+        output = network.evaluate(NetworkInput(rows, when.float().to(x.device).expand(len(rows)), both), None, [])
         if scale is not None:
             conditional, unconditional = output.chunk(2)
             output = unconditional + scale * (conditional - unconditional)

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
-from exeunt.backends.network import Network
+from exeunt.backends.network import Network, NetworkInput
 from exeunt.backends.networks import registry
 from exeunt.backends.sampling import loop
 from exeunt.backends.sampling import noise as draws
@@ -135,7 +135,7 @@ def their_trajectory(model: Network, scheduler: Any, noises: Tensor, options: di
         for time in scheduler.timesteps:
             scaled = scheduler.scale_model_input(x, time) if hasattr(scheduler, "scale_model_input") else x
             shown = 1000 * time - 1 if isinstance(scheduler, ScoreSdeVpScheduler) else time
-            output = model.evaluate(scaled, shown.expand(len(x)).float(), labels, None, [])
+            output = model.evaluate(NetworkInput(scaled, shown.expand(len(x)).float(), labels), None, [])
             x, mean = their_step(scheduler, output, time, x, options)
             found.append(x)
         return torch.stack([*found[:-1], found[-1] if mean is None else mean])

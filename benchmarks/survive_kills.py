@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from exeunt.studies.database.engine import open_engine, optuna_storage
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.database.tables import CHUNKS, EVALUATIONS
 from exeunt.studies.database.transactions import reading
 from exeunt.studies.workers import shared_state

@@ -39,18 +39,10 @@ def show_front(view: StudyView, as_json: bool) -> None:
 
 def front_table(view: StudyView) -> Table:
     """The final front with the baselines that it was measured beside, slowest first."""
-    table = Table(title=f"Final seeds, {len(view.front('final'))} points on the front (●)", title_justify="left")
-    for name in (
-        "",
-        "schedule",
-        "weights",
-        *QUALITY[view.standard.kind],
-        "speed-up",
-        "images/s",
-        "steps",
-        "mean depth",
-    ):
-        table.add_column(name, justify="left" if name in ("", "schedule", "weights") else "right")
+    title = f"Final seeds, {len(view.front('final'))} points on the front (●)"
+    table = Table("", "schedule", "weights", title=title, title_justify="left")
+    for name in (*QUALITY[view.standard.kind], "speed-up", "images/s", "steps", "mean depth"):
+        table.add_column(name, justify="right")
     front = set(view.front("final"))
     for point in sorted(view.measured("final"), key=lambda each: view.speed(each, "final") or 0.0):
         table.add_row("●" if point in front else "", *_cells(view, point))
@@ -65,8 +57,8 @@ def _cells(view: StudyView, point: Point) -> list[str]:
         *_quality_cells(view, point),
         with_interval(speedup, " ×") if speedup else "–",
         per_second(speed) if speed else "–",
-        str(point.num_steps),
-        f"{point.mean_depth:.1f}",
+        str(point.stored.num_steps),
+        f"{point.stored.mean_depth:.1f}",
     ]
 
 

@@ -1,19 +1,28 @@
 """The main path: from a configuration to a measured front and its report."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from __future__ import annotations
 
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..backends.errors import DeviceError
+from ..backends.network import Network
+from ..backends.sampling.conditions import Conditions
 from ..reports.report import write_report
-from ..reports.uncollected import settled
 from ..reports.view.loading import load_view
 from ..reports.view.selection import highlights
 from ..reports.view.view import StudyView
 from ..studies.config.budget import Budget, parse_budget
+from ..studies.config.reading import override
 from ..studies.config.study import StudyConfig
+from ..studies.database.foreign import corrupt_rows
 from ..studies.database.urls import DEFAULT_STORAGE, storage_url
 from ..studies.interruption import Interruption
 from ..studies.store.find import stored_config
+from ..studies.store.store import open_store
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
 from .measuring.setup import StudySetup, load_setup, read_proposals
@@ -24,6 +33,36 @@ from .search.loop import measure_baselines, measure_proposals
 from .search.opening import WorkerRole, open_session
 from .search.peers import LOOK_SECONDS
 from .search.session import Session
+
+if TYPE_CHECKING:
+    from ..reports.plots.samples import GridInfo
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What one command or worker does for a study.
+
+    Attributes:
+        config, url, budget, proposals, watch, interruption, announce: as for `optimize`.
+        role: how this process comes to the study.
+        began: when the budget's time began, on `time.monotonic`'s clock; with this process if not given.
+    """
+
+    config: StudyConfig
+    url: str
+    budget: Budget | None = None
+    proposals: Sequence[Path] = ()
+    role: WorkerRole = field(default_factory=WorkerRole)
+    began: float | None = None
+    watch: ProgressListener = field(default_factory=Silent)
+    interruption: Interruption = field(default_factory=Interruption)
+    announce: Callable[[StudySetup], object] | None = None
+
+    @property
+    def spends(self) -> Budget:
+        """The budget. Raises InputError if it is too small to be given to a study; another worker's holds as it is."""
+        budget = self.budget or parse_budget(self.config.run.budget)
+        return budget if self.role.is_one_of_many else refuse_too_small(budget)
 
 
 def optimize(
@@ -54,59 +93,72 @@ def optimize(
         Interrupted: a signal came; everything committed is kept.
         StorageError: the database is out of reach.
     """
-    meter = BudgetMeter(refuse_too_small(budget or parse_budget(config.run.budget)))
-    with begin(
+    request = StudyRequest(
         config,
         storage_url(storage),
-        meter,
-        WorkerRole(),
-        proposals=proposals,
+        budget,
+        proposals,
         watch=watch or Silent(),
         interruption=interruption or Interruption(),
         announce=announce,
-    ) as session:
+    )
+    work(request)
+    return study_view(request.url, config.name)
+
+
+def work(request: StudyRequest, *, reports: bool = True) -> None:
+    """Does what the study has to do, and writes its report; see `optimize`."""
+    with open_study(request) as session:
         spend_budget(session)
-        report_study(session)
-        return load_view(session.store, session.name)
+        if reports:
+            report_study(session)
+
+
+def study_view(url: str, study: str) -> StudyView:
+    """What a study of a database at a URL has measured."""
+    with open_store(url, read_only=True) as store, corrupt_rows(store.url):
+        return load_view(store, study)
 
 
 @contextmanager
-def begin(
-    config: StudyConfig,
-    url: str,
-    meter: BudgetMeter,
-    arrival: WorkerRole,
-    *,
-    proposals: Sequence[Path] = (),
-    watch: ProgressListener,
-    interruption: Interruption,
-    announce: Callable[[StudySetup], object] | None = None,
-) -> Generator[Session]:
-    """A session on a study with everything that a user gave it; see `optimize`, and `WorkerRole` for `arrival`."""
-    stored = stored_config(url, config.name)
-    study_setup = load_setup(config if stored is None else keep_stored_defaults(config, stored))
-    given = read_proposals(proposals, study_setup)
-    if announce is not None:
-        announce(study_setup)
-    with open_session(study_setup, url, meter, watch, interruption, arrival) as session:
+def open_study(request: StudyRequest) -> Generator[Session]:
+    """A session on a study with everything that a user gave it. Raises what `optimize` does."""
+    config, role, meter = request.config, request.role, BudgetMeter(request.spends, request.began)
+    stored = None if role.joins else stored_config(request.url, config.name)
+    study_setup = _load(config if stored is None else keep_stored_defaults(config, stored), role)
+    given = read_proposals(request.proposals, study_setup)
+    if request.announce is not None:
+        request.announce(study_setup)
+    with open_session(study_setup, request.url, meter, request.watch, request.interruption, role) as session:
         for candidate in given:
             session.objective.register(candidate)
-        session.restore()
+        if given:
+            session.results.restore()
         yield session
+
+
+def _load(config: StudyConfig, role: WorkerRole) -> StudySetup:
+    """What the study measures with, on the CPU where this process measures nothing and the device is not here."""
+    try:
+        return load_setup(config)
+    except DeviceError:
+        if role.works:
+            raise
+        here = load_setup(override(config, {"throughput.device": "cpu"}))
+        return replace(here, config=override(here.config, {"throughput.device": config.throughput.device}))
 
 
 def spend_budget(session: Session) -> None:
     """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
-    with settled():
-        if session.peers.others:
-            session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
-        while session.choice is None or not session.choice.measured:
-            session.enter(BASELINES)
-            measure_baselines(session)
-            session.enter(SEARCHING)
-            measure_proposals(session)
-            session.enter(FRONT)
-            measure_front(session)
+    if session.peers.others:
+        session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
+    while session.choice is None or not session.choice.measured:
+        session.enter(BASELINES)
+        measure_baselines(session)
+        session.enter(SEARCHING)
+        measure_proposals(session)
+        session.enter(FRONT)
+        measure_front(session)
 
 
 def report_study(session: Session) -> list[Path]:
@@ -114,15 +166,18 @@ def report_study(session: Session) -> list[Path]:
     study_setup, folder = session.study_setup, session.study_setup.config.run.report
     if folder is None:
         return []
+    view = load_view(session.store, session.name)
+    seed = study_setup.config.quality.final_seed
+    view, grid = fresh_samples(view, study_setup.networks, study_setup.conditions, seed)
+    return write_report(view, Path(folder), grid)
+
+
+def fresh_samples(
+    view: StudyView, networks: Mapping[str, Network], conditions: Conditions, seed: int
+) -> tuple[StudyView, GridInfo]:
+    """The operations of every point, and images of the points to look at that are sampled now."""
     from ..reports.plots.samples import sample_grid
     from ..reports.view.operations import with_flops
 
-    view = with_flops(load_view(session.store, session.name), study_setup.networks)
-    grid = sample_grid(
-        view,
-        highlights(view),
-        lambda weights: [study_setup.networks[weights]],
-        study_setup.conditions,
-        seed=study_setup.config.quality.final_seed,
-    )
-    return write_report(view, Path(folder), grid)
+    view = with_flops(view, networks)
+    return view, sample_grid(view, highlights(view), lambda weights: [networks[weights]], conditions, seed=seed)

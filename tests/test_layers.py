@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exeunt.studies.database.engine import bare_engine
+from exeunt.studies.maintenance.upgrade import upgrade_database
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["backends", "studies", "reports", "searcher", "api"]  # each may import itself and what stands before it
@@ -23,7 +26,7 @@ HOUSE = {
         ["networks", "formats"],
     ],
     "studies": [["interruption"], ["database"], ["artifacts"], ["config"], ["store"], ["workers"], ["maintenance"]],
-    "reports": [["uncollected"], ["view"], ["plots", "files"], ["page"], ["report", "terminal"]],
+    "reports": [["view"], ["plots", "files"], ["page"], ["report", "terminal"]],
     "searcher": [["spaces", "monitoring"], ["measuring"], ["search"], ["runner"], ["workers"], ["cli"]],
 }
 MOST_ENTRIES = 12
@@ -83,7 +86,8 @@ def arrows() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("folder", HOUSE)
 def test_a_folder_stands_as_the_picture_shows(folder: str) -> None:
-    entries = {path.relative_to(ROOT / folder).parts[0].removesuffix(".py") for path in SOURCES if folder in path.parts}
+    inside = [path.relative_to(ROOT).parts for path in SOURCES]
+    entries = {parts[1].removesuffix(".py") for parts in inside if parts[0] == folder}
     assert entries - {"__init__"} == {entry for line in HOUSE[folder] for entry in line}
     height = {entry: line for line, entries in enumerate(HOUSE[folder]) for entry in entries}
     upward = [
@@ -184,12 +188,42 @@ def test_importing_costs_no_torch(module: str) -> None:
     assert run.stdout.split() == []
 
 
-@pytest.mark.parametrize("module", ["status", "report"])
-def test_looking_at_a_study_costs_no_torch(module: str) -> None:
-    """A second and a half, and half a second for matplotlib, for what most of `status` and `report` never touches."""
-    program = f"import sys, exeunt.searcher.cli.{module}; print(*{{'torch', 'matplotlib', 'scipy'}} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == []
+# One process asks for every help, then looks at a study, and says after each command which of these it brought in.
+COMMANDS = """
+import contextlib, io, itertools, sys
+import click
+from exeunt.searcher.cli.main import cli
+
+WATCHED = ["torch", "optuna", "sqlalchemy", "matplotlib", "scipy"]
+
+def helps(command, words):
+    yield [*words, "--help"]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            yield from helps(command.get_command(click.Context(command), name), [*words, name])
+
+known = set(sys.modules)
+looks = [["status", "--json"], ["status"], ["report", "--study", "finished", "--json"]]
+for words in itertools.chain(helps(cli, []), looks):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = cli.main(words, standalone_mode=False)
+    found = set(sys.modules) - known
+    known |= found
+    print(*words, "->", code or 0, len(said.getvalue()) > 100, *[name for name in WATCHED if name in found])
+"""
+
+
+def test_no_command_costs_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch takes two seconds, and each of the others a quarter and more."""
+    shutil.copy(ROOT / "tests" / "studies" / "data" / "version-1.db", tmp_path / "exeunt.db")
+    monkeypatch.chdir(tmp_path)
+    upgrade_database(bare_engine("sqlite:///exeunt.db"))
+    run = subprocess.run([sys.executable, "-c", COMMANDS], capture_output=True, text=True, check=True)
+    found = {words: rest.split() for words, _, rest in (line.partition(" -> ") for line in run.stdout.splitlines())}
+    assert {"--help", "optimize --help", "study gc --help", "schedule full --help"} < found.keys()
+    # Intervals of final images need a quantile of Student's t: a quarter of a second for scipy.special.
+    allowed = {"status --json": ["sqlalchemy", "scipy"]}
+    assert found == {words: ["0", "True", *allowed.get(words, [])] for words in found}
 
 
 def test_the_package_list_is_the_folders_on_disk() -> None:

@@ -20,7 +20,7 @@ from tiny_pipelines import tiny
 from torch import nn
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 NUM_STEPS, NUM_BLOCKS = 6, 4
 

@@ -1,37 +1,23 @@
-"""Paths that come from files and people, of which a file system may take none.
+"""Paths that come from files and people, of which a file system may take none; and reading up to a stated size, so that
+no file can fill the memory, not even one without an end.
 
-Files of text that are read up to a stated size, so that none can fill the memory, not even one without an end.
+`is_file`, `is_folder` and `path_exists` are False for names that nothing can have, such as too long ones, where
+`pathlib` raises.
 """
 
 import json
+import math
+from os.path import exists as path_exists
+from os.path import isdir as is_folder
+from os.path import isfile as is_file
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 
+__all__ = ["ASSETS", "is_file", "is_folder", "path_exists", "read_bytes", "read_object", "read_text"]
 
-def is_file(path: Path) -> bool:
-    """Whether there is a file, as `Path.is_file`; False for names that no file can have, such as too long ones."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder, as `Path.is_dir`; False for names that none can have."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def path_exists(path: Path) -> bool:
-    """Whether there is something, as `Path.exists`; False for names that nothing can have."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
+ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def read_bytes(path: Path, most: int, what: str) -> bytes:
@@ -78,4 +64,7 @@ def read_object(path: Path, most: int, what: str) -> dict[str, Any]:
     return value
 
 
-ASSETS = Path(__file__).parents[1] / "assets"
+def readable_bytes(count: int) -> str:
+    """Such as "675 MB": powers of 1,000, three digits."""
+    power = min(int(math.log10(count) // 3), 4) if count else 0
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

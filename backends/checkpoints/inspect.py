@@ -1,6 +1,5 @@
 """What a checkpoint holds and what it is taken for, from names and shapes alone: no tensor's data is read."""
 
-import math
 import re
 import reprlib
 from collections.abc import Mapping
@@ -226,9 +225,3 @@ def _inspect_folder(path: Path) -> Contents:
         notes=(),
         refusal=refusal,
     )
-
-
-def readable_bytes(count: int) -> str:
-    """Such as "675 MB": powers of 1,000, three digits."""
-    power = min(int(math.log10(count) // 3), 4) if count else 0
-    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

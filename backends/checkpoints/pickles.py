@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 
 GIVE_WEIGHTS = "Give a .safetensors or .pt file of a diffusion network's weights."
 
@@ -35,8 +35,8 @@ def read_zip(path: Path, shapes_only: bool) -> Any:
     names = [PurePath(member.filename).name for member in members]
     if "constants.pkl" in names:
         raise InputError(
-            f"checkpoint: `{path}` is a TorchScript program, which could run code, and is not loaded. Where you trust "
-            f"it, keep its weights alone: `torch.save(torch.jit.load('{path.name}').state_dict(), 'weights.pt')`."
+            f"checkpoint: `{path}` is a TorchScript program, which could run code, and is not loaded. If you trust "
+            f"it, save only its weights: `torch.save(torch.jit.load('{path.name}').state_dict(), 'weights.pt')`."
         )
     if "data.pkl" not in names:
         what = "an .npz of NumPy arrays" if any(name.endswith(".npy") for name in names) else "a zip archive"
@@ -61,9 +61,9 @@ def read_torch(path: Path, shapes_only: bool, mapped: bool) -> Any:
     except pickle.UnpicklingError as error:
         raise InputError(_refused(path, str(error))) from error
     except Exception as error:  # a stream of bytes that no program wrote makes torch's reader raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"checkpoint: `{path}` is cut off or is not a file that torch.save wrote ({reason}). Download it again."
+            f"checkpoint: `{path}` is cut off or is not a file that torch.save wrote ({first_line(error)}). "
+            "Download it again."
         ) from error
 
 
@@ -82,7 +82,7 @@ def _refused(path: Path, message: str) -> str:
         return f"checkpoint: `{path}` holds more than tensors and is not loaded ({reason}). Save its state dict alone."
     return (
         f"checkpoint: `{path}` holds more than tensors: `{found.group(1)}`, which could run code, so it is not loaded. "
-        f"Where you trust it, keep its weights alone, in the environment that wrote it: "
+        f"If you trust it, save only its weights, in the environment that wrote it: "
         f"`content = torch.load('{path.name}', weights_only=False)`, then `torch.save(content['ema'], 'weights.pt')`, "
         "or `content.state_dict()` where the content is a whole module."
     )

@@ -6,16 +6,38 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-# Names that every checkpoint of a network has, by its name in `NETWORKS`. The first tells prefixes apart.
-TELLING: dict[str, tuple[str, ...]] = {
-    "DiT": (
-        "x_embedder.proj.weight",
-        "t_embedder.mlp.0.weight",
-        "y_embedder.embedding_table.weight",
-        "final_layer.linear.weight",
+
+@dataclass(frozen=True)
+class KnownNetwork:
+    """One kind of network that Exeunt has: all that has to be said of it outside its own module.
+
+    Attributes:
+        home: its module in `backends/networks` and its class, which is imported when it is asked for.
+        telling: names that every file of its weights has; the first tells prefixes apart. Empty if files can't tell.
+    """
+
+    home: str
+    telling: tuple[str, ...] = ()
+
+
+NETWORKS: dict[str, KnownNetwork] = {
+    "DiT": KnownNetwork(
+        "dit:DiTNetwork",
+        (
+            "x_embedder.proj.weight",
+            "t_embedder.mlp.0.weight",
+            "y_embedder.embedding_table.weight",
+            "final_layer.linear.weight",
+        ),
     ),
-    "U-ViT": ("patch_embed.proj.weight", "pos_embed", "mid_block.attn.qkv.weight", "decoder_pred.weight"),
+    "U-ViT": KnownNetwork(
+        "uvit:UViTNetwork",
+        ("patch_embed.proj.weight", "pos_embed", "mid_block.attn.qkv.weight", "decoder_pred.weight"),
+    ),
+    "diffusers": KnownNetwork("hf.network:DiffusersNetwork"),
+    "closed-form": KnownNetwork("closed_form:ClosedFormNetwork"),
 }
+TELLING = {name: known.telling for name, known in NETWORKS.items() if known.telling}
 
 CONVERT = "Convert it with diffusers (`from_single_file`, then `save_pretrained`) and give the folder."
 _OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
@@ -49,7 +71,7 @@ class Recognition:
         network: its name in `NETWORKS`, or None.
         what: the words for it, such as "a language model".
         seen: the names that say so.
-        fix: what to do where it is none of ours; empty else.
+        fix: what to do where it is not one of these networks; empty otherwise.
     """
 
     network: str | None

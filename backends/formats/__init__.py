@@ -10,5 +10,4 @@ parsing      How the files of other runtimes are read: strictly, with messages t
 registry     The files that schedules go out to and come in from: one table, and the guess which of them a text is.
 smoothcache  SmoothCache's JSON (Liu et al. 2024, arXiv 2411.10510): which branches are computed at which step.
 times        A list of times, JSON or numbers with commas: when to evaluate the network, with all of it running.
-vectors      Test vectors of the schedule format: small samplings whose every intermediate value is on file.
 """

@@ -72,7 +72,7 @@ def _ase_depth(step: Step, where: str) -> int:
 def _check_ase_sampling(schedule: Schedule) -> None:
     sampler, networks = schedule.sampler, schedule.networks
     if len(networks) != 1:
-        _refuse("ase-networks", "ASE has one network", len(networks), "Use a schedule with one.")
+        _refuse("ase-networks", "ASE has one network", len(networks), "Use a schedule with one network.")
     if networks[0].granularity != "block":
         got = f'granularity "{networks[0].granularity}"'
         _refuse("ase-granularity", "ASE counts whole blocks", got, 'Use granularity "block".')

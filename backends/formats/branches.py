@@ -24,7 +24,7 @@ def branches_of(signature: NetworkSignature) -> tuple[str, ...]:
     if signature.architecture not in BRANCHES:
         raise InputError(
             f"granularity: branches are known of {', '.join(BRANCHES)}, but got `{signature.architecture}`. "
-            "Stay at whole blocks."
+            "Use whole blocks."
         )
     return BRANCHES[signature.architecture]
 
@@ -53,7 +53,7 @@ def at_branch(signature: NetworkSignature) -> NetworkSignature:
     branches = branches_of(signature)
     other = next((kind for kind in signature.block_kinds if kind != "residual"), None)
     if other is not None:
-        raise InputError(f'granularity: only residual blocks have branches, but got "{other}". Stay at whole blocks.')
+        raise InputError(f'granularity: only residual blocks have branches, but got "{other}". Use whole blocks.')
     return replace(signature, granularity="branch", kinds=(("branch", signature.num_blocks * len(branches)),))
 
 

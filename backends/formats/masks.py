@@ -13,7 +13,7 @@ Mask: TypeAlias = list[list[bool]]  # (steps, blocks), true where the block runs
 def check_one_kind_of_step(schedule: Schedule, name: str) -> None:
     """Refuses several networks, and guidance that changes from step to step: no such file has a place for them."""
     if len(schedule.networks) != 1:
-        refuse(name, "the format knows one network", len(schedule.networks), "Use a schedule with one.")
+        refuse(name, "the format knows one network", len(schedule.networks), "Use a schedule with one network.")
     scale = schedule.guidance.scale if schedule.guidance else None
     for s, step in enumerate(schedule.steps):
         if step.guidance not in ("inherit", scale) or step.unconditional != "run":
@@ -40,7 +40,7 @@ def network_of(base: Schedule | None, name: str) -> tuple[Schedule, NetworkSigna
         rule = "a file holds no solver, times and guidance, so a schedule that has them must be given"
         refuse(name, rule, "none", "Give --base FILE.")
     if len(base.networks) != 1:
-        refuse(name, "--base must have one network", len(base.networks), "Use a schedule with one.")
+        refuse(name, "--base must have one network", len(base.networks), "Use a schedule with one network.")
     return base, base.networks[0]
 
 

@@ -49,10 +49,6 @@ def _read_own(text: str, base: Schedule | None) -> Schedule:
     return parse(text)
 
 
-def _write_with_coefficients(schedule: Schedule) -> str:
-    return dumps(with_coefficients(schedule))
-
-
 SOLVER, TIMES, GUIDANCE = "solver", "times", "guidance"
 SAMPLING = (SOLVER, TIMES, GUIDANCE)
 FORMATS: dict[str, Format] = {
@@ -60,7 +56,7 @@ FORMATS: dict[str, Format] = {
         "Exeunt's schedule file with coefficients, for runtimes without solver code",
         SUFFIX,
         _read_own,
-        _write_with_coefficients,
+        lambda schedule: dumps(with_coefficients(schedule)),
     ),
     "schedule": Format("Exeunt's schedule file as it stands, the solver by name", SUFFIX, _read_own, dumps),
     "ase": Format("ASE's ten depths", ".ase.txt", read_ase, write_ase, SAMPLING),

@@ -4,8 +4,6 @@ Its data is a mixture of Gaussians, so that E[x₀|x], and with it ε and v, are
 w_j(t) of the exact prediction, and the shares sum to 1: at full depth the network is exact, and the error of exit depth
 d is 1 − W_d(t) of the prediction, W_d being the sum of the first d shares. Early blocks matter most where there is much
 noise. With one component sampling is linear, so that a schedule's outcome is known without drawing a sample.
-
-What the closed-form network knows of noise: how much there is at each of its times, and what it predicts from it.
 """
 
 import math
@@ -17,16 +15,19 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints.weights import weights_sha256
 from ..errors import InputError
 from ..network import ChainNetwork, Pass, ResidualChain
-from ..schedule import NetworkSignature, Noise, Schedule
+from ..schedule import NetworkSignature, Noise
 from ..solvers.noise_schedules import VP_LENGTH, decay_rate, edm_range, log_alpha_bars, num_train_timesteps
 from ..solvers.path import check_prediction
 from ..solvers.tables import SIGMA_DATA
-from .linear_outcome import Array, linear_outcome
+from .autoencoder import grey_to_rgb
+
+Array = NDArray[np.float64]
 
 _LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 NAMED_NOISES = {
@@ -38,22 +39,6 @@ NAMED_NOISES = {
 }
 
 Levels = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-def named_noise(name: Noise | str) -> Noise:
-    """A noise, by its name in `NAMED_NOISES` or itself. Raises InputError, with the names, if there is none."""
-    if isinstance(name, Noise):
-        return name
-    if name not in NAMED_NOISES:
-        raise InputError(f"noise: `{name}` is not known. Use one of {', '.join(NAMED_NOISES)}.")
-    return NAMED_NOISES[name]
-
-
-def prediction_on(noise: Noise, prediction: str | None) -> str:
-    """The prediction, or the custom one. Raises InputError if the noise does not go with it."""
-    chosen = prediction or {"edm": "edm", "flow": "flow"}.get(noise.kind, "v")
-    check_prediction(chosen, noise)
-    return chosen
 
 
 def signal_levels(noise: Noise, device: torch.device | str) -> Levels:
@@ -135,23 +120,11 @@ class Mixture:
         means = random.uniform(-SPREAD, SPREAD, (components, dim)) @ basis
         return cls(basis, means, np.geomspace(DEVIATIONS[1], DEVIATIONS[0], dim) ** 2)
 
-    def moments(self) -> tuple[Array, Array]:
-        """Mean (D,) and covariance (D, D) of the data."""
-        between = np.cov(self.means, rowvar=False, bias=True).reshape(self.variances.size, -1)
-        covariance = self.basis @ (between + np.diag(self.variances)) @ self.basis.T
-        return self.basis @ self.means.mean(axis=0), covariance
-
     def draw(self, num_images: int, seed: int) -> Array:
         """(num_images, D) samples of the data; image i comes from component i mod K."""
         random = np.random.Generator(np.random.Philox(seed))
         noise = random.standard_normal((num_images, self.variances.size)) * np.sqrt(self.variances)
         return (self.means[np.arange(num_images) % len(self.means)] + noise) @ self.basis.T
-
-
-def shares(num_blocks: int, noisiness: float) -> Array:
-    """(num_blocks,) each block's share of the prediction; they sum to 1. Noisiness is 0 at the data, 1 at noise."""
-    exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * noisiness
-    return -np.diff((1 - np.arange(num_blocks + 1) / num_blocks) ** exponent)
 
 
 class ClosedFormNetwork(ChainNetwork):
@@ -163,7 +136,7 @@ class ClosedFormNetwork(ChainNetwork):
     Args:
         mixture: the data.
         num_blocks: how many blocks share the prediction.
-        prediction: "epsilon", "v", "sample", "flow" or "edm", as goes with the noise; None: the noise's custom.
+        prediction: "epsilon", "v", "sample", "flow" or "edm", as goes with the noise; None: the noise's default.
         noise: a noise schedule, or the name of a usual one: `linear`, `cosine`, `vp`, `edm` or `flow`.
         seconds_per_block: what a block takes for one image in one branch, slept through; 0 for not sleeping.
     """
@@ -180,8 +153,13 @@ class ClosedFormNetwork(ChainNetwork):
         dtype: torch.dtype = torch.float32,
         name: str = "closed-form",
     ) -> None:
-        self.mixture, self.noise, self.name = mixture, named_noise(noise), name
-        self.prediction = prediction_on(self.noise, prediction)
+        if isinstance(noise, str):
+            if noise not in NAMED_NOISES:
+                raise InputError(f"noise: `{noise}` is not known. Use one of {', '.join(NAMED_NOISES)}.")
+            noise = NAMED_NOISES[noise]
+        self.mixture, self.noise, self.name = mixture, noise, name
+        self.prediction = prediction or {"edm": "edm", "flow": "flow"}.get(noise.kind, "v")
+        check_prediction(self.prediction, noise)
         self.seconds_per_block = seconds_per_block
         self._num_components = len(mixture.means)
         self.num_classes, dim = self._num_components, mixture.variances.size
@@ -279,8 +257,7 @@ class ClosedFormNetwork(ChainNetwork):
 
     def decode(self, x: Tensor) -> Tensor:
         """Grey values: −1 is black, 1 is white."""
-        grey = torch.round((x.float() + 1) * 127.5).clamp_(0, 255).to(torch.uint8)
-        return grey.expand(-1, 3, -1, -1).contiguous()
+        return grey_to_rgb(x)
 
     def flops(self, blocks: Sequence[int]) -> int:
         components, dim = self._means.shape
@@ -288,44 +265,3 @@ class ClosedFormNetwork(ChainNetwork):
 
     def decode_flops(self) -> int:
         return 4 * self._means.shape[1]
-
-    def exact_moments(self, schedule: Schedule) -> tuple[Array, Array]:
-        """Mean (D,) and covariance (D, D) of what the schedule samples, exact, for one component.
-
-        Raises:
-            InputError: sampling is not linear: several components, clipping or a learned variance.
-        """
-        mean, deviations = self._outcome(schedule)
-        basis = self.mixture.basis
-        return basis @ mean, (basis * (deviations**2).sum(axis=1)) @ basis.T
-
-    def exact_frechet(self, schedule: Schedule) -> float:
-        """The Fréchet distance between what the schedule samples and the data, exact, for one component.
-
-        Raises:
-            InputError: as `exact_moments` does.
-        """
-        mean, deviations = self._outcome(schedule)
-        spread = np.sqrt((deviations**2).sum(axis=1)) - np.sqrt(self.mixture.variances)
-        return float(((mean - self.mixture.means[0]) ** 2).sum() + (spread**2).sum())
-
-    def _outcome(self, schedule: Schedule) -> tuple[Array, Array]:
-        """Along the principal axes: the mean (D,), and how much of each noise ends up in the sample (D, num_draws)."""
-        if len(self.mixture.means) > 1:
-            count = len(self.mixture.means)
-            raise InputError(f"components: sampling is linear for 1 alone, but this mixture has {count}.")
-        return linear_outcome(schedule, self.mixture.variances.size, self._linear_blocks)
-
-    def _linear_blocks(self, time: float, x: Array) -> Array:
-        """(num_blocks, D, …) what each block adds for the input x, whose last column is the constant."""
-        variances, mean = (torch.from_numpy(value) for value in (self.mixture.variances, self.mixture.means[0]))
-        times = torch.tensor([time], dtype=torch.float64, device=self.device)
-        alpha, sigma, noisiness = (value.cpu() for value in self._levels(times))
-        given = unscaled(self.prediction, torch.from_numpy(x), sigma)
-        centred = given.clone()
-        centred[:, -1] -= alpha * mean
-        scaled = centred / (alpha**2 * variances + sigma**2)[:, None]
-        data = alpha * variances[:, None] * scaled
-        data[:, -1] += mean
-        exact = predicted(self.prediction, given, data, sigma * scaled, alpha, sigma)
-        return shares(self.num_blocks, float(noisiness))[:, None, None] * exact.numpy()

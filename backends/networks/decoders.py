@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ..checkpoints.entries import choose_weights
 from ..checkpoints.files import is_file, read_object
 from ..checkpoints.folders import MAX_JSON_BYTES, weights_in
-from ..checkpoints.weights import load_strictly, read_weights, weights_sha256
-from ..errors import InputError
-from .autoencoder import Autoencoder, grey_to_rgb
+from ..checkpoints.weights import load_strictly, read_checkpoint, weights_sha256
+from ..errors import InputError, first_line
+from ..network import Network
+from .autoencoder import Autoencoder, grey_to_rgb, to_uint8
 
 # Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
 CHUNK_PIXELS = 2**19
@@ -50,9 +51,22 @@ class Decoder(ABC):
         """Floating-point operations (2 per multiply-add) for one image."""
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8, rounded to the nearest level."""
-    return torch.round((images.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
+class DecodedNetwork(Network):
+    """A network whose samples a `Decoder` turns into images."""
+
+    decoder: Decoder
+
+    def set_decoder(self, decoder: Decoder) -> None:
+        self.decoder, self.image_shape, self.decoder_sha256 = decoder, decoder.image_shape, decoder.sha256
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.decoder.decode(x)
+
+    def check_decodes(self) -> None:
+        self.decoder.check()
+
+    def decode_flops(self) -> int:
+        return self.decoder.flops()
 
 
 class PixelDecoder(Decoder):
@@ -99,11 +113,11 @@ class BundledDecoder(Decoder):
         """The decoder that a checkpoint's metadata names, with each channel's shift and scale."""
         if not is_file(path):
             raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
-        tensors, metadata = read_weights(path)
-        _refuse_odd_sizes(metadata, path)
+        found = read_checkpoint(path)
+        _refuse_odd_sizes(found.metadata, path)
         with torch.device("meta"):  # no memory for sizes that the weights don't have
-            module = Autoencoder(**metadata)
-        load_strictly(module, tensors, path)
+            module = Autoencoder(**found.metadata)
+        load_strictly(module, found.tensors, path)
         shift, scale = (torch.tensor(latent[key]).to(device, dtype) for key in ("shift", "scale"))
         return cls(module.to(device=device, dtype=dtype), shift, scale)
 
@@ -261,8 +275,9 @@ def _load_kl(folder: Path) -> Any:
             folder, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # files that no program wrote make diffusers raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"vae: `{folder}` can't be loaded ({reason}). Download the whole folder again.") from error
+        raise InputError(
+            f"vae: `{folder}` can't be loaded ({first_line(error)}). Download the whole folder again."
+        ) from error
     module.encoder, module.quant_conv = None, None
     absent = sorted({name for name, _ in module.named_parameters()} & set(found["missing_keys"]))
     if absent:

@@ -18,7 +18,7 @@ from ..checkpoints.weights import Checkpoint, checked_shape, load_strictly, read
 from ..errors import InputError
 from ..network import Chain, ChainNetwork, Pass, ResidualChain, State
 from ..schedule import PREDICTIONS, NetworkSignature, Noise, noise_of
-from .decoders import BundledDecoder, Decoder, KLDecoder, PixelDecoder
+from .decoders import BundledDecoder, DecodedNetwork, Decoder, KLDecoder, PixelDecoder
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
 DIT_SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
@@ -265,7 +265,7 @@ class DiT(nn.Module):
 
 
 class BranchChain(Chain):
-    """The attention and the MLP of each block by turns; their outputs are stored before the gate.
+    """The attention and the MLP of each block, one after the other; their outputs are stored before the gate.
 
     A block's modulation is worked out once a call, and only its gate where nothing of the block runs.
     """
@@ -313,22 +313,18 @@ def dit_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             f"one has {tensors['pos_embed'].shape[1]} tokens and {out_channels} channels. "
             "Describe it in a file of your own and give `--network FILE.py:Class`."
         )
+    first = "blocks.0.mlp.fc1.weight"
     return {
         "input_size": side * patch,
         "patch_size": patch,
         "channels": channels,
         "width": width,
         "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
-        "mlp_ratio": _hidden(tensors, width) / width,
+        # The paper's width inside the MLPs where there are no blocks.
+        "mlp_ratio": tensors[first].shape[0] / width if first in tensors else 4,
         "learned_range": out_channels == 2 * channels,
         "num_rows": rows[0],
     }
-
-
-def _hidden(tensors: Mapping[str, Tensor], width: int) -> int:
-    """Width inside the MLPs; the paper's where there are no blocks."""
-    first = tensors.get("blocks.0.mlp.fc1.weight")
-    return 4 * width if first is None else first.shape[0]
 
 
 def heads_of(width: int, given: Any) -> int:
@@ -346,7 +342,7 @@ def heads_of(width: int, given: Any) -> int:
     return heads
 
 
-class DiTNetwork(ChainNetwork):
+class DiTNetwork(DecodedNetwork, ChainNetwork):
     """A DiT checkpoint with what surrounds it: its noise schedule, and the decoder whose latents it samples."""
 
     def __init__(
@@ -366,8 +362,7 @@ class DiTNetwork(ChainNetwork):
         self.name, self.num_classes, self.prediction, self.noise = name, num_classes, prediction, noise
         self.guidance_channels, self.notes = guidance_channels, notes
         self.sample_shape = module.sample_shape
-        self.decoder = decoder or PixelDecoder(module.sample_shape, name)
-        self.image_shape, self.decoder_sha256 = self.decoder.image_shape, self.decoder.sha256
+        self.set_decoder(decoder or PixelDecoder(module.sample_shape, name))
         self.learned_range = module.out_channels == 2 * module.sample_shape[0]
         self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
 
@@ -459,16 +454,9 @@ class DiTNetwork(ChainNetwork):
         assert self.num_classes is not None
         if self.module.y_embedder.embedding_table.num_embeddings == self.num_classes:
             raise InputError(
-                f"guidance: `{self.name}` was trained without a null label, so it can't be guided. "
-                "Leave `--guidance` away."
+                f"guidance: `{self.name}` was trained without a null label, so it can't be guided. Omit `--guidance`."
             )
         return torch.full((num_images,), self.num_classes, dtype=torch.long, device=self.device)
-
-    def check_decodes(self) -> None:
-        self.decoder.check()
-
-    def decode(self, x: Tensor) -> Tensor:
-        return self.decoder.decode(x)
 
     def flops(self, blocks: Sequence[int]) -> int:
         module = self.module
@@ -490,9 +478,6 @@ class DiTNetwork(ChainNetwork):
         attention = 4 * tokens * width * width + 2 * tokens * tokens * width
         return attention + 3 * width * width, 2 * tokens * width * hidden + 3 * width * width
 
-    def decode_flops(self) -> int:
-        return self.decoder.flops()
-
 
 def _classes(found: Checkpoint, rows: int, given: int | None) -> tuple[int, bool]:
     """The number of labels, and whether the table of `rows` embeddings has a null label after them."""
@@ -511,7 +496,7 @@ def _decoder(found: Checkpoint, module: DiT, vae: str | None, name: str) -> Deco
     device, dtype = module.pos_embed.device, module.pos_embed.dtype
     latent = found.metadata.get("latent")
     if latent is not None and vae is not None:
-        raise InputError(f"vae: `{name}` has an autoencoder of its own. Leave `--vae` away.")
+        raise InputError(f"vae: `{name}` has an autoencoder of its own. Omit `--vae`.")
     if latent is not None:
         file = latent["autoencoder"]
         if not isinstance(file, str) or PurePath(file).name != file:

@@ -11,19 +11,14 @@ import torch
 
 from ..checkpoints.files import ASSETS, path_exists
 from ..checkpoints.inspect import identify
-from ..errors import InputError, nearest
+from ..checkpoints.recognition import NETWORKS
+from ..errors import InputError, first_line, nearest
 from ..network import Network
 from ..schedule import ExeuntError
 from ..timing.device import check_device
 from ..timing.memory import is_broken_device, is_out_of_memory
 from ..user_code import code_sha256, own_class
 
-NETWORKS = {
-    "DiT": "dit:DiTNetwork",
-    "U-ViT": "uvit:UViTNetwork",
-    "diffusers": "hf.network:DiffusersNetwork",
-    "closed-form": "closed_form:ClosedFormNetwork",
-}
 # What taking a value for something else raises.
 _STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, AssertionError, OSError)
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -129,10 +124,9 @@ def _from_file(kind: Any, path: Path | None, options: Mapping[str, Any]) -> Netw
     except _STRANGE as error:
         if is_out_of_memory(error) or is_broken_device(error):
             raise
-        reason = next(iter(str(error).splitlines()), "no reason given")
         raise InputError(
-            f"checkpoint: no {kind.__name__} can be made of `{path}` ({type(error).__name__}: {reason}). Download it "
-            "again, or correct what is given with it."
+            f"checkpoint: no {kind.__name__} can be made of `{path}` ({type(error).__name__}: {first_line(error)}). "
+            "Download it again, or correct what is given with it."
         ) from error
 
 
@@ -148,9 +142,15 @@ def network_class(name: str) -> Any:
         InputError: the name is unknown, or there is no such class or no whole one.
     """
     if name in NETWORKS:
-        module, _, attribute = NETWORKS[name].partition(":")
+        module, _, attribute = NETWORKS[name].home.partition(":")
         return getattr(importlib.import_module(f".{module}", __package__), attribute)
     if ":" in name:
-        return own_class(name, Network)
+        found = own_class(name, Network)
+        if "time" in signature(found.evaluate).parameters:
+            raise InputError(
+                f"network: `{found.__name__}.evaluate` must take (self, inputs, call, slots), but takes "
+                f"{signature(found.evaluate)}. Read x, time, conditions and guidance from `inputs`."
+            )
+        return found
     hint = nearest(name, NETWORKS, f"Known: {', '.join(NETWORKS)}; or give FILE.py:Class.")
     raise InputError(f"network: `{name}` is not known. {hint}")

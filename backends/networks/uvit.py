@@ -4,8 +4,6 @@ Time, label and patches are all tokens, and long skips join the first half of th
 has the names and shapes of the paper's public code, so its checkpoints load. A block of the second half begins with a
 linear layer over the long skip; as in ASE (Moon et al. 2024) that layer always runs, and what a schedule leaves out or
 replaces is the attention and the MLP after it.
-
-The transformer of U-ViT (Bao et al. 2023, arXiv 2209.12152), with the public code's names and shapes.
 """
 
 import copy
@@ -24,7 +22,7 @@ from ..checkpoints.weights import checked_shape, load_strictly, read_checkpoint,
 from ..errors import InputError, nearest
 from ..network import Chain, ChainNetwork, Pass, State
 from ..schedule import NetworkSignature, Noise
-from .decoders import Decoder, KLDecoder, PixelDecoder
+from .decoders import DecodedNetwork, Decoder, KLDecoder, PixelDecoder
 from .dit import Attention, PatchEmbed, embedding, heads_of, timestep_embedding
 
 BranchKind: TypeAlias = Literal["attention", "mlp"]
@@ -167,9 +165,6 @@ def uvit_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-# Depth, width, heads (table 1 of the paper, and its public code); the number behind the slash is the patch size.
-UVIT_SIZES = {"U-ViT-S": (13, 512, 8), "U-ViT-M": (17, 768, 12), "U-ViT-L": (21, 1024, 16), "U-ViT-H": (29, 1152, 16)}
-
 # Noise schedules of the public code, and how many of the network's time units one train index is: its VP-SDE receives
 # 999 · t where train index i is t = (i + 1) / 1000, and its discrete processes count from 1.
 UVIT_NOISES = {
@@ -262,7 +257,7 @@ class UViTChain(Chain):
         return x
 
 
-class UViTNetwork(ChainNetwork):
+class UViTNetwork(DecodedNetwork, ChainNetwork):
     """A U-ViT checkpoint with what surrounds it: its noise schedule, and the decoder of its samples.
 
     Args:
@@ -293,8 +288,7 @@ class UViTNetwork(ChainNetwork):
         self.noise, self._time_scale = UVIT_NOISES[noise]
         size = module.side * module.patch_size
         self.sample_shape = (module.channels, size, size)
-        self.decoder = decoder or PixelDecoder(self.sample_shape, name)
-        self.image_shape, self.decoder_sha256 = self.decoder.image_shape, self.decoder.sha256
+        self.set_decoder(decoder or PixelDecoder(self.sample_shape, name))
         self.learned_range = False
         self._see(module, "block", weights_sha256)
 
@@ -376,19 +370,10 @@ class UViTNetwork(ChainNetwork):
         if self.num_classes == self.module.label_emb.num_embeddings:
             raise InputError(
                 f"guidance: all {self.num_classes} labels of `{self.name}` are taken for classes, so it can't be "
-                "guided. Leave `--guidance` away; or, if the last one is its null label, add "
+                "guided. Omit `--guidance`; or, if the last one is its null label, add "
                 f"`--network-arg num_classes={self.num_classes - 1}`."
             )
         return torch.full((num_images,), self.num_classes, dtype=torch.long, device=self.device)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return self.decoder.decode(x)
-
-    def check_decodes(self) -> None:
-        self.decoder.check()
-
-    def decode_flops(self) -> int:
-        return self.decoder.flops()
 
     def flops(self, blocks: Sequence[int]) -> int:
         module = self.module

@@ -10,7 +10,7 @@ The distance without image i follows exactly from the same decomposition: A lose
 
     (1/2π) ∫ −log(1 − α yᵢᵀ(t + A)⁻¹yᵢ) t^(−½) dt,
 
-an integral that the trapezoidal rule in log t gives to 0.4 % with 40 nodes; two images at once likewise, with a 2 × 2
+an integral that the trapezoidal rule in log t gives to 0.4 % with 40 nodes; so do two images at once, with a 2 × 2
 determinant.
 """
 
@@ -91,14 +91,6 @@ class ReferenceRoot:
         values, vectors = np.linalg.eigh(covariance)
         kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
         return cls(mean, vectors[:, kept] * np.sqrt(values[kept]), float(np.trace(covariance)))
-
-
-def frechet_from_statistics(statistics: Statistics, root: ReferenceRoot) -> float:
-    """The Fréchet distance of a distribution known by its statistics."""
-    inner = root.factor.T @ statistics.covariance @ root.factor
-    norm = float(np.sqrt(np.linalg.eigvalsh(inner).clip(min=0)).sum())
-    step = statistics.mean - root.mean
-    return float(step @ step) + float(np.trace(statistics.covariance)) + root.trace - 2 * norm
 
 
 def frechet_value(features: NDArray[Any], root: ReferenceRoot) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from ..checkpoints.files import is_file
-from ..checkpoints.weights import read_weights
+from ..checkpoints.weights import read_checkpoint
 from ..errors import InputError
 from .extractors import Extractor, extractor_digest
 
@@ -29,10 +29,6 @@ class Inception(Extractor):
         self.network = build(tensors, weights).to(device)
 
     @property
-    def frechet_metric(self) -> str:
-        return "fid"
-
-    @property
     def kernel_metric(self) -> str:
         return "kid"
 
@@ -49,7 +45,7 @@ def download() -> dict[str, Tensor]:
     name = URL_INCEPTION_V3.rpartition("/")[2]
     path = Path(torch.hub.get_dir(), "checkpoints", name)
     if not path.is_file():
-        digest = name.rpartition("-")[2].partition(".")[0]  # its first digits, by torch's custom
+        digest = name.rpartition("-")[2].partition(".")[0]  # its first digits, as torch names files
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), digest, progress=False)
@@ -66,7 +62,7 @@ def read_inception(path: Path) -> dict[str, Tensor]:
     """The weights in a file. Raises InputError if it is missing, unreadable, or holds more than tensors."""
     if not is_file(path):
         raise InputError(f"extractor: the weights must be a file, but `{path}` is none. Check the path.")
-    return read_weights(path)[0]
+    return read_checkpoint(path).tensors
 
 
 def build(tensors: dict[str, Tensor], path: Path | None) -> nn.Module:

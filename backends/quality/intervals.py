@@ -69,7 +69,7 @@ class Distance:
     Attributes:
         value: the distance.
         influences: (n,) influence of each image, (n − 1) · (mean of T₋ⱼ − T₋ᵢ). Their deviation ÷ √n is the delete-one
-            jackknife's standard error, which is too wide; `variance` mends it.
+            jackknife's standard error, which is too wide; `variance` corrects it.
         pairs: (r, n) what images 0 … r − 1 and each other image do together: Q_ij centred in rows and columns,
             and 0 for i = j. r = 0 where images act one by one (a mean over images).
     """
@@ -148,54 +148,21 @@ def paired_difference(distance: Distance, other: Distance) -> Distance:
     """`distance` − `other`, image i of both from the same noise; its `estimate_distance` has the paired interval."""
     assert distance.num_images == other.num_images, "distances are compared at equal counts only"
     rows = min(len(distance.pairs), len(other.pairs))
-    pairs = distance.pairs[:rows] - other.pairs[:rows] if rows else _longer(distance.pairs, -other.pairs)
+    # Where one has none, its images act one by one, so its second differences are 0.
+    pairs = (
+        distance.pairs[:rows] - other.pairs[:rows] if rows else distance.pairs if len(distance.pairs) else -other.pairs
+    )
     return Distance(distance.value - other.value, distance.influences - other.influences, pairs)
 
 
-def _longer(pairs: FloatArray, other: FloatArray) -> FloatArray:
-    """The second differences of the one that has any: the other's images act one by one, so its are 0."""
-    return pairs if len(pairs) else other
-
-
-def excess(distance: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
+def excess(distance: Distance, floor: Floor) -> Estimate:
     """The distance beyond the floor at the same count, with the uncertainty of both."""
     assert distance.num_images == floor.num_images, "a floor holds at its own count only"
     spread, degrees = variance(distance)
     total = spread + floor.standard_error**2
     # Welch and Satterthwaite; the floor's own variance counts as known.
     degrees = degrees * (total / spread) ** 2 if spread > 0 else inf
-    return _interval(distance.value - floor.value, total, degrees, distance.num_images, level)
-
-
-def excess_ratio(distance: Distance, other: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
-    """(`distance` − floor) ÷ (`other` − floor), image i of both from the same noise.
-
-    The interval is Fieller's (1954): all ratios ρ for which distance − ρ · other − (1 − ρ) · floor may be 0. Where the
-    denominator may be 0 or less no finite interval covers the ratio, and it is −∞ … ∞.
-    """
-    assert distance.num_images == floor.num_images, "a floor holds at its own count only"
-    (spread, degrees), (of_other, degrees_of_other) = variance(distance), variance(other)
-    joint = (spread + of_other - variance(paired_difference(distance, other))[0]) / 2
-    known = floor.standard_error**2
-    above, below = distance.value - floor.value, other.value - floor.value
-    t = t_quantile(level, min(degrees, degrees_of_other))
-    bounds = _fieller(above, below, (spread + known, joint + known, of_other + known), t)
-    ratio = above / below if below else inf
-    error = sqrt(max(spread + known - 2 * ratio * (joint + known) + ratio**2 * (of_other + known), 0.0)) / abs(
-        below or inf
-    )
-    return Estimate(ratio, *bounds, error, distance.num_images, level)
-
-
-def _fieller(above: float, below: float, covariance: tuple[float, float, float], t: float) -> tuple[float, float]:
-    """The roots ρ of (above − ρ below)² = t² Var(above − ρ below)."""
-    a = below**2 - t**2 * covariance[2]
-    b = above * below - t**2 * covariance[1]
-    c = above**2 - t**2 * covariance[0]
-    if below <= 0 or a <= 0 or b**2 < a * c:
-        return -inf, inf
-    root = sqrt(b**2 - a * c)
-    return (b - root) / a, (b + root) / a
+    return _interval(distance.value - floor.value, total, degrees, distance.num_images, LEVEL)
 
 
 def mean_of(values: Sequence[Distance]) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 The estimator here uses every pair of images once and is unbiased, so that its expectation does not depend on the
 count and its floor is 0. torch-fidelity averages the same unbiased estimator over 100 random subsets of 1,000: its
-expectation is the same, its value differs by the luck of the subsets. `kid_by_subsets` gives it.
+expectation is the same, its value differs by the luck of the subsets.
 """
 
 from dataclasses import dataclass
@@ -59,15 +59,3 @@ def kid(features: NDArray[Any], reference: KernelReference) -> Distance:
     left_out = (inner.sum() - 2 * inner) / ((n - 1) * (n - 2)) - 2 * (outer.sum() - outer) / ((n - 1) * m)
     pairs = 2 * cubic_kernel(values[:NUM_PAIR_ROWS], values) / ((n - 2) * (n - 3))
     return Distance.from_left_out(float(value), left_out + reference.within, pairs)
-
-
-def kid_by_subsets(
-    features: NDArray[Any], reference: NDArray[Any], num_subsets: int = 100, subset_size: int = 1000
-) -> tuple[float, float]:
-    """torch-fidelity's own KID of float32 features (n, D) and (m, D): mean and deviation over its random subsets."""
-    import torch
-    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
-
-    given = (torch.from_numpy(np.array(values, dtype=np.float32)) for values in (features, reference))
-    found = kid_features_to_metric(*given, kid_subsets=num_subsets, kid_subset_size=subset_size, verbose=False)
-    return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]

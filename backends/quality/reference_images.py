@@ -138,7 +138,7 @@ def read_image(path: Path, preparation: Preparation) -> NDArray[np.uint8]:
     except InputError:
         raise
     except Exception as error:  # damaged files make Pillow's many readers raise anything
-        raise InputError(f"reference: `{path}` can't be read as an image ({error}). Mend or remove it.") from error
+        raise InputError(f"reference: `{path}` can't be read as an image ({error}). Fix or remove it.") from error
 
 
 def batches_of_array(images: NDArray[np.uint8], preparation: Preparation) -> Iterator[Tensor]:

@@ -3,8 +3,6 @@
 A reference comes from a folder of images, from an .npz of images or of `mu` and `sigma`, or from statistics that
 `save_reference` wrote: a .safetensors file with `mean` (D,), `covariance` (D, D) and, if there are any, `features`
 (m, D) in half precision, its metadata saying with which extractor and how they were made. Nothing is ever unpickled.
-
-Reading the files that references come from, an .npz of arrays or what `save_reference` wrote, without unpickling.
 """
 
 import json
@@ -239,14 +237,8 @@ def save_reference(reference: Reference, path: Path) -> None:
     tensors: dict[str, NDArray[Any]] = {"mean": reference.mean, "covariance": reference.covariance.astype(np.float32)}
     if reference.features is not None:
         tensors["features"] = reference.features.astype(np.float16)
-    described = {
-        "version": _VERSION,
-        "extractor": reference.extractor,
-        "extractor_digest": reference.extractor_digest,
-        "count": reference.count,
-        "held_out": reference.held_out,
-        "made": dict(reference.made),
-    }
+    described = {key: getattr(reference, key) for key in DESCRIPTION if key not in ("version", "made")}
+    described |= {"version": _VERSION, "made": dict(reference.made)}
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(described, sort_keys=True)})
 
 

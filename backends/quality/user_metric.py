@@ -42,7 +42,12 @@ class OwnMetric:
         """Import the function. Raises InputError if there is none, or nothing tells its versions apart."""
         self.name, self.device = name, torch.device(device)
         self._function: Callable[..., Any] = own_function(name, "metric")
-        self.higher_is_better = _direction(name, getattr(self._function, "higher_is_better", None))
+        self.higher_is_better = getattr(self._function, "higher_is_better", None)
+        if not isinstance(self.higher_is_better, bool | None):
+            value = repr(self.higher_is_better)
+            raise InputError(
+                f"metric: `higher_is_better` of `{name}` must be True or False, but is {value}. Set it so."
+            )
         self.digest = _digest(name, getattr(self._function, "version", None))
         self.takes = _takes(self._function)
 
@@ -56,7 +61,7 @@ class OwnMetric:
             if wanted != conditions:
                 raise InputError(
                     f"metric: `{self.name}` asks for {wanted}, but this network takes {conditions}. "
-                    f"Leave the parameter `{wanted}` away."
+                    f"Remove the parameter `{wanted}`."
                 )
         noise = torch.randint(0, 256, (2, 3, *image_size), generator=torch.Generator().manual_seed(0))
         return self._call(noise.to(torch.uint8), {"prompts": ["a photograph"] * 2, "labels": [0, 0]}).ndim == 1
@@ -84,7 +89,7 @@ class OwnMetric:
             raise
         except Exception as error:
             raise InputError(
-                f"metric: `{self.name}` fails with {type(error).__name__}: {error}. Mend the function."
+                f"metric: `{self.name}` fails with {type(error).__name__}: {error}. Fix the function."
             ) from error
         values = found.detach().double().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found)
         if values.ndim not in (1, 2) or len(values) != len(images) or not np.issubdtype(values.dtype, np.number):
@@ -105,14 +110,10 @@ class OwnFeatures(Extractor):
         """Raises InputError if the function asks for more than images: real images have no prompts or labels here."""
         if own.takes:
             raise InputError(
-                f"metric: `{own.name}` gives features, which must be of images alone, but asks for "
+                f"metric: `{own.name}` gives features, which must be of images only, but asks for "
                 f"{', '.join(own.takes)}. Omit that, or return one score an image."
             )
         self._own, self.name, self.digest, self.device = own, own.name, own.digest, own.device
-
-    @property
-    def frechet_metric(self) -> str:
-        return self.name
 
     def extract(self, images: Tensor) -> Tensor:
         return torch.from_numpy(self._own.features(images))
@@ -138,12 +139,6 @@ def _takes(function: Callable[..., Any]) -> tuple[str, ...]:
     except (TypeError, ValueError):
         return ()
     return tuple(name for name in SHOWN if name in parameters)
-
-
-def _direction(name: str, value: Any) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise InputError(f"metric: `higher_is_better` of `{name}` must be True or False, but is {value!r}. Set it so.")
-    return value
 
 
 def _digest(name: str, version: Any) -> str:

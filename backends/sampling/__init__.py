@@ -4,5 +4,4 @@ compatibility  Whether given networks can run a schedule, and take given labels 
 conditions     What each image is to show: class labels or prompts, as a value with a digest that is part of an …
 loop           The one sampling loop: a schedule's plan and coefficients executed on networks, from noise to images.
 noise          Random numbers that belong to one image: its first noise, the noise of its steps, and its label.
-prompts        Prompts: what images are to show, in words, from a file or from a small set of our own.
 """

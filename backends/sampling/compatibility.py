@@ -8,15 +8,15 @@ from ..schedule import Embedded, Guidance, NetworkSignature, Schedule, branches_
 from .conditions import Conditions
 
 
-def as_scheduled(network: Network, schedule: Schedule, index: int = 0) -> Network:
-    """The network with its blocks counted as the schedule's network `index` counts them: by blocks or by branches.
+def as_scheduled(network: Network, schedule: Schedule) -> Network:
+    """The network with its blocks counted as the schedule's first network counts them: by blocks or by branches.
 
     A network of another architecture is left as it is, for `check_schedule` to name.
 
     Raises:
         InputError: the network does not know that granularity.
     """
-    wanted = schedule.networks[index]
+    wanted = schedule.networks[0]
     same = network.signature.architecture == wanted.architecture
     return network.at(wanted.granularity) if same else network
 
@@ -47,7 +47,7 @@ def _check_embedded(network: Network, schedule: Schedule) -> None:
     if isinstance(schedule.guidance, Embedded) != network.takes_guidance:
         takes = "takes `embedded` guidance" if network.takes_guidance else "can't take `embedded` guidance"
         fix = '"guidance": {"embedded": 3.5}' if network.takes_guidance else '"guidance": {"scale": 1.5}, or omit it'
-        raise InputError(f"guidance: `{network.name}` {takes}, but the schedule has other. Write {fix}.")
+        raise InputError(f"guidance: `{network.name}` {takes}, but the schedule has another kind. Write {fix}.")
     if network.takes_guidance and any(step.guidance is None for step in schedule.steps):
         raise InputError(f"guidance: `{network.name}` takes guidance at every step. Write no null there.")
 
@@ -78,7 +78,7 @@ def _check_sampler(network: Network, schedule: Schedule, index: int) -> None:
         raise InputError(f"guidance: channels must be at most {network.sample_shape[0]}, but got {channels}.")
     if any("unconditional" in branches_at(schedule, s) for s in used):
         if network.condition_kind == "none":
-            raise InputError(f"guidance: `{network.name}` takes no conditions. Leave guidance away.")
+            raise InputError(f"guidance: `{network.name}` takes no conditions. Omit guidance.")
         if network.num_conditions is not None:  # prompts need not be embedded yet
             network.null_conditions(1)
 
@@ -114,7 +114,7 @@ def _check_prompts(network: Network, conditions: Conditions) -> None:
             "prompts. Give it what it takes, or a network that takes prompts."
         )
     if not conditions.prompts:
-        raise InputError(f"conditions: `{network.name}` takes prompts, but got labels. Use `prompts.load(FILE)`.")
+        raise InputError(f"conditions: `{network.name}` takes prompts, but got labels. Use `load_prompts(FILE)`.")
     if network.num_conditions != len(conditions.prompts):
         raise InputError(
             f"conditions: `{network.name}` must have embedded these {len(conditions.prompts)} prompts, but has "

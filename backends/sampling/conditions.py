@@ -1,7 +1,8 @@
 """What each image is to show: class labels or prompts, as a value with a digest that is part of an evaluation's key.
 
 `uniform` goes round the classes, `reference` draws labels from given probabilities, `file` reads one label a line, and
-`prompts` goes round texts, which `prompts.py` reads.
+`prompts` goes round texts, from a file or from a small set of our own. A network that takes prompts has each of them
+encoded once, by `Network.embed`, before anything is sampled.
 """
 
 import hashlib
@@ -17,12 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints.files import read_text
+from ..checkpoints.files import ASSETS, read_text
 from ..errors import InputError
 from .noise import LABEL, generator
 
 _MOST_LINES = 10_000_000
 MAX_LABEL_BYTES = 100_000_000
+OWN_PROMPTS = "prompts"  # the name of our own set on the command line
+_OWN_PROMPTS_FILE = ASSETS / "prompts.txt"
+MOST_PROMPTS = 100_000
+MOST_CHARACTERS = 20_000
+MAX_PROMPT_BYTES = 64_000_000
+_PROMPT_FIX = 'Write a prompt a line, as text or as {"prompt": "a red bicycle"}.'
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def _label(line: str, num_classes: int, where: str) -> int:
         keys = cast("dict[str, Any]", value)
         if set(keys) != {"label"}:
             raise InputError(
-                f"{where}: a class-conditional network takes `label` alone, but got {sorted(keys)[:5]}. {fix}"
+                f"{where}: a class-conditional network takes only `label`, but got {sorted(keys)[:5]}. {fix}"
             )
         value = keys["label"]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < num_classes:
@@ -124,6 +131,64 @@ def _label(line: str, num_classes: int, where: str) -> int:
             f"{where}: must be a label of this network's {num_classes} classes, but got `{line[:80]}`. {fix}"
         )
     return value
+
+
+def load_prompts(spec: str | Path) -> Conditions:
+    """Prompts as the command line names them: "prompts" for our own set, or a file's path.
+
+    Raises:
+        InputError: the file is not usable; see `prompts_from_file`.
+    """
+    return prompts_from_file(_OWN_PROMPTS_FILE if spec == OWN_PROMPTS else spec)
+
+
+def prompts_from_file(path: str | Path) -> Conditions:
+    """Prompts from a file: a line each, as text or as a JSON object `{"prompt": …}`. Empty lines are left out.
+
+    A file has at most 100,000 prompts and 64,000,000 bytes, a prompt 20,000 characters.
+
+    Raises:
+        InputError: the file can't be read, has no prompts or too many, or a line is no prompt.
+    """
+    lines = read_text(Path(path), MAX_PROMPT_BYTES, "conditions").split("\n")
+    prompts = [_prompt(line.strip(), f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not 0 < len(prompts) <= MOST_PROMPTS:
+        raise InputError(
+            f"conditions: `{path}` must have 1 to {MOST_PROMPTS} prompts, but has {len(prompts)}. {_PROMPT_FIX}"
+        )
+    return from_prompts(prompts)
+
+
+def _prompt(line: str, where: str) -> str:
+    """The prompt of a line. What starts with a brace is JSON, everything else is the prompt itself."""
+    prompt = _of_object(line, where) if line.startswith("{") else line
+    if not prompt.strip() or len(prompt) > MOST_CHARACTERS:
+        raise InputError(
+            f"{where}: a prompt must have 1 to {MOST_CHARACTERS} characters, but got {len(prompt)}. Shorten it."
+        )
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise InputError(f"{where}: a prompt must be text, but has half of a surrogate pair. {_PROMPT_FIX}")
+    return prompt
+
+
+def _of_object(line: str, where: str) -> str:
+    try:
+        value: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: a line that starts with `{{` must be JSON, but {error}. {_PROMPT_FIX}") from error
+    keys = cast("dict[str, Any]", value)
+    if "negative" in keys or "negative_prompt" in keys:
+        raise InputError(
+            f"{where}: `negative` is not available, because the unconditional pass is the same for all images of a "
+            "study and has the empty prompt. Leave it out."
+        )
+    if set(keys) != {"prompt"}:
+        raise InputError(
+            f"{where}: must have only `prompt`, but has {', '.join(sorted(keys)[:5]) or 'nothing'}. {_PROMPT_FIX}"
+        )
+    if not isinstance(keys["prompt"], str):
+        raise InputError(f"{where}: `prompt` must be text, but got `{line[:80]}`. {_PROMPT_FIX}")
+    return keys["prompt"]
 
 
 def load_conditions(
@@ -143,7 +208,7 @@ def load_conditions(
     if spec == "uniform":
         return uniform(num_classes)
     if num_classes is None:
-        raise InputError(f"conditions: this network takes none, but got `{spec}`. Leave `--conditions` away.")
+        raise InputError(f"conditions: this network takes none, but got `{spec}`. Omit `--conditions`.")
     if spec != "reference":
         return labels_from_file(spec, num_classes)
     if probabilities is None:

@@ -13,9 +13,18 @@ import torch
 from torch import Tensor
 
 from ..errors import ExeuntError, InputError
-from ..network import Network, Slots, State
+from ..network import Network, NetworkInput, Slots, State
 from ..plan import Call, Plan, compile_plan
-from ..schedule import Branch, Coefficients, Embedded, Guidance, Schedule, embedded_guidance_at, guidance_at
+from ..schedule import (
+    Branch,
+    Coefficients,
+    Embedded,
+    Guidance,
+    Schedule,
+    embedded_guidance_at,
+    guidance_at,
+    network_times,
+)
 from ..solvers.tables import solver_rows
 from .compatibility import check_conditions, check_schedule
 from .conditions import Conditions, labels
@@ -155,8 +164,7 @@ def _guided_channels(schedule: Schedule) -> int | None:
 def _prepare(networks: Sequence[Network], schedule: Schedule, x: Tensor, conditions: Tensor | None) -> list[_Step]:
     """Lay out each step's times and conditions on the device, uploaded once."""
     plan, table = _compiled(schedule)
-    given = [step.time if step.network_time is None else step.network_time for step in schedule.steps]
-    times = torch.tensor(given, dtype=x.dtype).to(x.device)  # (S,)
+    times = torch.tensor(network_times(schedule), dtype=x.dtype).to(x.device)  # (S,)
     embedded = _embedded_guidance(schedule, x)
     labels = [_branch_conditions(network, plan, index, x, conditions) for index, network in enumerate(networks)]
     steps: list[_Step] = []
@@ -170,7 +178,8 @@ def _prepare(networks: Sequence[Network], schedule: Schedule, x: Tensor, conditi
             )
             for call in planned.calls
         )
-        steps.append(_Step(planned.network, calls, _scale(schedule, s), table[s]))
+        scale = None if schedule.steps[s].unconditional == "skip" else guidance_at(schedule, s)
+        steps.append(_Step(planned.network, calls, scale, table[s]))
     return steps
 
 
@@ -195,11 +204,6 @@ def _branch_conditions(
     return {branches: torch.cat([single[branch] for branch in branches]) for branches in wanted}
 
 
-def _scale(schedule: Schedule, s: int) -> float | None:
-    """The scale of guidance at a step, None where the conditional output stands alone."""
-    return None if schedule.steps[s].unconditional == "skip" else guidance_at(schedule, s)
-
-
 def _evaluate(network: Network, step: _Step, x: Tensor, slots: Slots, unconditional: dict[int, Tensor]) -> Tensor:
     """Run a step's calls; return the conditional output and keep the unconditional one."""
     scaled = x if step.row.input_scale == 1 else x * step.row.input_scale
@@ -207,7 +211,7 @@ def _evaluate(network: Network, step: _Step, x: Tensor, slots: Slots, unconditio
     outputs: dict[Branch, Tensor] = {}
     for call, time, conditions, guidance in step.calls:
         rows = scaled if len(call.branches) == 1 else torch.cat([scaled, scaled])
-        output = network.evaluate(rows, time, conditions, call, slots, guidance).to(x.dtype)
+        output = network.evaluate(NetworkInput(rows, time, conditions, guidance), call, slots).to(x.dtype)
         outputs.update(zip(call.branches, output.chunk(len(call.branches)), strict=True))
     if "unconditional" in outputs:
         unconditional[step.network] = outputs["unconditional"]

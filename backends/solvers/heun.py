@@ -48,11 +48,8 @@ def _check(path: Path) -> None:
         fits = points[s + 1] == points[s] if s % 2 else points[s + 1].log_snr > points[s].log_snr
         if not fits:
             wanted = "repeated" if s % 2 else "followed by a lower one"
+            around = ", ".join(f"{time:g}" for time in path.times[max(s - 1, 0) : s + 3])
             raise InputError(
                 f"times: `{path.sampler.name}` predicts and corrects in turn, so the time of step {s} must be "
-                f"{wanted}, but the times are {_around(path.times, s)}. Write t0, t1, t1, t2, …, or give coefficients."
+                f"{wanted}, but the times are {around}. Write t0, t1, t1, t2, …, or give coefficients."
             )
-
-
-def _around(times: Sequence[float], s: int) -> str:
-    return ", ".join(f"{time:g}" for time in times[max(s - 1, 0) : s + 3])

@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from ..errors import InputError
 from ..schedule import MAX_TRAIN_TIMESTEPS, Noise
 
-# The VP-SDE has no train indices. It is counted on 1,000 of them all the same: index i is its time (i + 1) / 1000,
+# The VP-SDE has no train indices. It is still counted on 1,000 of them: index i is its time (i + 1) / 1000,
 # and is what its networks receive (Lu et al. 2022, DPM-Solver, appendix D.2).
 VP_LENGTH = 1000
 # What EDM's networks are sampled between where the noise does not say (Karras et al. 2022, table 1).
@@ -80,7 +80,13 @@ def marginal(noise: Noise, time: float) -> Marginal:
     Raises:
         InputError: the time is outside 0 … num_train_timesteps − 1, or the noise schedule is not known.
     """
-    return _from_log_alpha_bar(log_alpha_bar(noise, time))
+    value = log_alpha_bar(noise, time)
+    variance = -math.expm1(value)
+    return (
+        Marginal(math.exp(0.5 * value), math.sqrt(variance), 0.5 * (value - math.log(variance)))
+        if variance > 0
+        else CLEAN
+    )
 
 
 def log_alpha_bar(noise: Noise, time: float) -> float:
@@ -161,16 +167,6 @@ def betas(noise: Noise) -> tuple[float, ...]:
     return BETAS[noise.kind](noise)
 
 
-def _linear(noise: Noise) -> tuple[float, ...]:
-    start, end = _ends(noise)
-    return _ramp(start, end, num_train_timesteps(noise))
-
-
-def _scaled_linear(noise: Noise) -> tuple[float, ...]:
-    start, end = _ends(noise)
-    return tuple(root * root for root in _ramp(math.sqrt(start), math.sqrt(end), num_train_timesteps(noise)))
-
-
 def _cosine(noise: Noise) -> tuple[float, ...]:
     """Nichol & Dhariwal 2021, eq. 17, with β at most 0.999."""
     count = num_train_timesteps(noise)
@@ -185,17 +181,11 @@ def _listed(noise: Noise) -> tuple[float, ...]:
 
 
 BETAS: dict[str, Callable[[Noise], tuple[float, ...]]] = {
-    "linear": _linear,
-    "scaled-linear": _scaled_linear,
+    "linear": lambda noise: _ramp(noise),
+    "scaled-linear": lambda noise: tuple(root * root for root in _ramp(noise, math.sqrt)),
     "cosine": _cosine,
     "betas": _listed,
 }
-
-
-def _ends(noise: Noise) -> tuple[float, float]:
-    if noise.beta_start is None or noise.beta_end is None:
-        raise InputError(f"noise: kind `{noise.kind}` needs `beta_start` and `beta_end`. Give both.")
-    return noise.beta_start, noise.beta_end
 
 
 def _vp(noise: Noise) -> tuple[float, float]:
@@ -205,15 +195,9 @@ def _vp(noise: Noise) -> tuple[float, float]:
     return noise.beta_min, noise.beta_max - noise.beta_min
 
 
-def _ramp(start: float, end: float, count: int) -> tuple[float, ...]:
-    """`count` equally spaced values from start to end, both included."""
-    if count == 1:
-        return (start,)
-    return tuple(start + (end - start) * i / (count - 1) for i in range(count))
-
-
-def _from_log_alpha_bar(value: float) -> Marginal:
-    variance = -math.expm1(value)
-    if variance <= 0:
-        return CLEAN
-    return Marginal(math.exp(0.5 * value), math.sqrt(variance), 0.5 * (value - math.log(variance)))
+def _ramp(noise: Noise, scale: Callable[[float], float] = float) -> tuple[float, ...]:
+    """Equally spaced values, one a train index, from `beta_start` to `beta_end`, both included, on a scale."""
+    if noise.beta_start is None or noise.beta_end is None:
+        raise InputError(f"noise: kind `{noise.kind}` needs `beta_start` and `beta_end`. Give both.")
+    start, end, count = scale(noise.beta_start), scale(noise.beta_end), num_train_timesteps(noise)
+    return tuple(start + (end - start) * i / max(count - 1, 1) for i in range(count))

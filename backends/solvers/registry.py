@@ -27,13 +27,13 @@ class Solver:
         summary: one line for people.
         table: the path of an evaluation after the other -> one row for each.
         orders: the orders it has.
-        default_order: the one that it is used with by custom.
+        default_order: the one that it is used with by default.
         noises: the kinds of noise it works on.
-        include_zero: whether by custom the network is evaluated at its spacing's end too.
+        include_zero: whether by default the network is evaluated at its spacing's end too.
         variances: what `sampler.variance` may be, the default first.
         variants: what `sampler.variant` may be, the default first; empty where there is one way alone.
         expand: times of the spacing -> times of the evaluations, of which some may be at equal times.
-        scales_noise: whether by custom the first noise is scaled by σ of the first step, not by 1.
+        scales_noise: whether by default the first noise is scaled by σ of the first step, not by 1.
     """
 
     summary: str
@@ -46,11 +46,6 @@ class Solver:
     variants: tuple[str, ...] = ()
     expand: Callable[[Sequence[float], Sampler], list[float]] = _once
     scales_noise: bool = False
-
-    @property
-    def predictions(self) -> tuple[str, ...]:
-        """What networks may predict under this solver, on one of its kinds of noise."""
-        return tuple(dict.fromkeys(name for noise in self.noises for name in PREDICTION_CONVERSIONS[noise]))
 
 
 SOLVER_TABLE: dict[str, Solver] = {

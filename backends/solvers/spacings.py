@@ -78,7 +78,7 @@ def times(
         num_steps: how many, 1 … `most_steps`.
         noise: the network's noise schedule.
         include_zero: whether the network is evaluated at the spacing's end too (train index 0, σ_min), as DDPM and
-            DDIM do by custom. Else no step is spent there: the last one goes straight to the data from one spacing
+            DDIM do by default. Else no step is spent there: the last one goes straight to the data from one spacing
             before it.
         parameters: what the spacing takes, such as `rho`.
 
@@ -125,11 +125,6 @@ def _trailing(count: int, intervals: int, over: Stretch) -> list[float]:
     """Equal strides counted down from N, less one (Lin et al. 2024, table 2); the last is above 0."""
     length = over.first + 1
     return [float(round(length - i * (length / count)) - 1) for i in range(count)]
-
-
-def _quadratic(count: int, intervals: int, over: Stretch) -> list[float]:
-    """Times that grow with the square of the step (Song et al. 2021, DDIM, appendix D.2)."""
-    return _power(count, intervals, over, rho=2.0)
 
 
 def _power(count: int, intervals: int, over: Stretch, rho: float = 2.0) -> list[float]:
@@ -211,7 +206,7 @@ SPACINGS: dict[str, Spacing] = {
     "linspace": Spacing(_linspace, (), ALL),
     "leading": Spacing(_leading, ("offset",), INDEXED),
     "trailing": Spacing(_trailing, (), INDEXED),
-    "quadratic": Spacing(_quadratic, (), ALL),
+    "quadratic": Spacing(_power, (), ALL),  # ρ = 2: Song et al. 2021, DDIM, appendix D.2
     "power": Spacing(_power, ("rho",), ALL),
     "log-snr": Spacing(_log_snr, (), ALL),
     "blend": Spacing(_blend, ("weight",), ALL),

@@ -69,7 +69,7 @@ def path(sampler: Sampler, step_times: Sequence[float]) -> Path:
         InputError: times are not strictly falling, and the solver does not evaluate twice at one.
     """
     if sampler.name not in EVALUATES_TWICE and any(after >= before for before, after in pairwise(step_times)):
-        raise InputError(f"times: `{sampler.name}` needs strictly falling times. Take equal neighbours out.")
+        raise InputError(f"times: `{sampler.name}` needs strictly falling times. Remove equal neighbours.")
     end = CLEAN if sampler.final == "zero" else marginal(sampler.noise, 0.0)
     points = [marginal_at(sampler.noise, sampler.time, time) for time in step_times]
     return Path(sampler, tuple(step_times), (*points, end))
@@ -109,15 +109,15 @@ def make_schedule(
 
     Args:
         signature, noise, prediction: the network's.
-        solver: a name in `SOLVER_TABLE`; the noise's custom if None.
-        order: of the solver; its custom if not given.
+        solver: a name in `SOLVER_TABLE`; the noise's default if None.
+        order: of the solver; its default if not given.
         variant: of the solver; its first if not given.
         num_steps: number of times of the spacing; a spacing by hand decides by itself. Solvers that evaluate twice at
             a time make more steps of them: 2n − 1 with `heun` and `edm`, n + 1 with `pndm`, n + 9 with its `prk`.
         spacing: a name in `SPACINGS`, or the falling times themselves: train indices with betas and on the VP-SDE, σ
-            for EDM, 1 to above 0 for flow matching. The noise's custom if None.
+            for EDM, 1 to above 0 for flow matching. The noise's default if None.
         include_zero: whether a spacing by name ends with an evaluation at its end (train index 0, σ_min); the solver's
-            custom if None.
+            default if None.
         spacing_parameters: what the spacing takes, such as `{"rho": 2.5}` or `{"shift": 3.0}`.
         guidance: scale of classifier-free guidance, or None for none.
         final: "zero" (the last step goes to σ = 0) or "train-0" (to train index 0).
@@ -125,7 +125,7 @@ def make_schedule(
         eta: DDIM's η, 0 … 1. The format has no key for it: with values other than 0 and 1, steps carry coefficients.
         lower_order_final: see `dpm_solver_plus_plus` and `unipc`.
         clip: bound on the absolute value of the predicted data.
-        initial_scale: of the first noise. By custom σ of the first step for EDM's noise, and for `euler` and `heun`
+        initial_scale: of the first noise. By default σ of the first step for EDM's noise, and for `euler` and `heun`
             as in diffusers (unless the spacing is `leading`); 1 otherwise.
         sigma_data: of an EDM network; others have none.
         name: for people.
@@ -200,7 +200,7 @@ def _step(noise: Noise, time: float, blocks: tuple[Action, ...]) -> Step:
         return Step(time=math.exp(-marginal(noise, time).log_snr), network_time=time, blocks=blocks)
     if noise.kind in ("edm", "flow") and not 0 < time <= (1 if noise.kind == "flow" else math.inf):
         rule = "above 0 and at most 1" if noise.kind == "flow" else "above 0"
-        raise InputError(f"spacing: times on noise `{noise.kind}` must be {rule}, but got {time}. Take it out.")
+        raise InputError(f"spacing: times on noise `{noise.kind}` must be {rule}, but got {time}. Remove it.")
     if noise.kind == "edm":
         return Step(time=time, network_time=math.log(time) / 4, blocks=blocks)
     return Step(time=time, network_time=1000 * time if noise.kind == "flow" else None, blocks=blocks)

@@ -80,7 +80,7 @@ class DeviceLock:
             return path.open("ab")
         except OSError as error:
             raise DeviceError(
-                f"device {self.device_id}: its lock file can't be opened ({error}). Make {self.folder} yours."
+                f"device {self.device_id}: its lock file can't be opened ({error}). Make {self.folder} writable."
             ) from error
 
     def _acquire(self, file: BinaryIO, mode: int, deadline: float) -> None:

@@ -5,19 +5,20 @@ decoder. Their inputs are noise: what the numbers are does not change how long t
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ..network import Network, Slots, State, copied
+from ..network import Network, NetworkInput, Slots, State, copied
 from ..plan import DECODE as DECODE
 from ..plan import SOLVER_STEP as SOLVER_STEP
 from ..plan import Add, Call, Run, compile_plan
 from ..sampling.conditions import labels, uniform
 from ..sampling.loop import num_draws, sample_batch
 from ..sampling.noise import noises
-from ..schedule import Branch, Schedule
+from ..schedule import Branch, Schedule, network_times
 
 BOTH: tuple[Branch, ...] = ("conditional", "unconditional")
 _SEED = 0
@@ -74,11 +75,10 @@ def call_pieces(
     """A piece for each of the kinds, from the first call of that kind in the schedules' plans on network `index`."""
     left, residuals = set(kinds), StoredValues(network, batch_size)
     for schedule in schedules:
-        for step, planned in zip(schedule.steps, compile_plan(schedule).steps, strict=True):
+        for moment, planned in zip(network_times(schedule), compile_plan(schedule).steps, strict=True):
             for call in planned.calls:
                 if planned.network == index and call.kind in left:
                     left.remove(call.kind)
-                    moment = step.time if step.network_time is None else step.network_time
                     yield Piece(index, call.kind, _call(network, call, moment, residuals, batch_size))
 
 
@@ -97,8 +97,8 @@ def prepare_call(network: Network, call: Call, slots: Slots, moment: float, batc
     x = torch.cat([noise] * len(call.branches))
     time = torch.full((x.shape[0],), moment, dtype=torch.float32, device=network.device)
     guidance = torch.ones_like(time) if network.takes_guidance else None
-    conditions = _conditions(network, call.branches, images)
-    return lambda: network.evaluate(x, time, conditions, call, slots, guidance)
+    inputs = NetworkInput(x, time, _conditions(network, call.branches, images), guidance)
+    return lambda: network.evaluate(inputs, call, slots)
 
 
 def _conditions(network: Network, branches: tuple[Branch, ...], images: range) -> Tensor | None:
@@ -152,7 +152,7 @@ def decode_piece(network: Network, batch_size: int) -> Piece:
 
 def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Piece:
     """A step without its network calls: the real loop over networks that answer at once."""
-    still, given = [_Still(network) for network in networks], inputs(networks[0], schedule, batch_size)
+    still, given = [_still(network) for network in networks], inputs(networks[0], schedule, batch_size)
 
     def sample() -> Tensor:
         return sample_batch(still, schedule, given.noise, given.step_noise, given.conditions)
@@ -160,43 +160,17 @@ def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: in
     return Piece(0, SOLVER_STEP, sample, parts=schedule.num_steps)
 
 
-class _Still(Network):
+def _still(network: Network) -> Network:
     """Stands where a network stands and answers every call with the same zeros, at no cost."""
+    channels = network.sample_shape[0] * (2 if network.learned_range else 1)
+    answers: dict[int, Tensor] = {}
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._channels = network.sample_shape[0] * (2 if network.learned_range else 1)
-        self._answers: dict[int, Tensor] = {}
+    def evaluate(inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        x = inputs.x
+        if x.shape[0] not in answers:
+            answers[x.shape[0]] = x.new_zeros(x.shape[0], channels, *x.shape[2:])
+        return answers[x.shape[0]]
 
-    @property
-    def device(self) -> torch.device:
-        return self._network.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._network.dtype
-
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
-        if x.shape[0] not in self._answers:
-            self._answers[x.shape[0]] = x.new_zeros(x.shape[0], self._channels, *x.shape[2:])
-        return self._answers[x.shape[0]]
-
-    def null_conditions(self, num_images: int) -> Tensor:
-        return self._network.null_conditions(num_images)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return self._network.decode(x)
-
-    def flops(self, blocks: Sequence[int]) -> int:
-        return 0
-
-    def decode_flops(self) -> int:
-        return 0
+    still = copy(network)
+    vars(still)["evaluate"] = evaluate
+    return still

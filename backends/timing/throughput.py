@@ -9,14 +9,13 @@ and keep raw repeats.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Generic, TypeVar
 
 from ..network import Network
-from ..plan import Call, Plan, Run, compile_plan
+from ..plan import Call, Run, compile_plan
 from ..schedule import Schedule
 from .pieces import DECODE, SOLVER_STEP, call_pieces, decode_piece, solver_piece, trajectory
-from .samples import TIMING_LEVEL, Ratio, Timing, paired_ratio
+from .samples import Ratio, Timing, paired_ratio
 from .stopwatch import device_alone, room_for_another, take_turns, time_run
 
 K = TypeVar("K")
@@ -88,21 +87,6 @@ def time_calls(
     for piece, seconds in zip(pieces, samples, strict=True):
         timings[piece.network][piece.kind] = Timing(tuple(s / piece.parts for s in seconds), batch_size)
     return timings
-
-
-def predict_seconds(plan: Plan, timings: Sequence[Mapping[str, Timing]]) -> float:
-    """Seconds per batch of a plan: its calls, the solver's arithmetic of its steps, and the decoder, added up.
-
-    Args:
-        timings: one mapping a network, with every kind that the plan calls (see `time_calls`).
-    """
-    calls = sum(timings[step.network][call.kind].median for step in plan.steps for call in step.calls)
-    return calls + len(plan.steps) * timings[0][SOLVER_STEP].median + timings[0][DECODE].median
-
-
-def median_prediction_error(predicted: Sequence[float], measured: Sequence[float]) -> float:
-    """The median of |predicted ÷ measured − 1|."""
-    return median(abs(p / m - 1) for p, m in zip(predicted, measured, strict=True))
 
 
 def time_schedules(
@@ -188,9 +172,9 @@ class _Rounds(Generic[K]):
                 self.beside[key].append(self.seconds[self.baseline][-1])
 
 
-def speedup(timing: Timing, level: float = TIMING_LEVEL) -> Ratio:
+def speedup(timing: Timing) -> Ratio:
     """How many times as fast as the baseline beside it, with an interval (see `paired_ratio`)."""
-    return paired_ratio(timing.neighbours, timing.seconds, level)
+    return paired_ratio(timing.neighbours, timing.seconds)
 
 
 def flops(networks: Sequence[Network], schedule: Schedule) -> int:

@@ -1,7 +1,4 @@
-"""Schedule files of a study's points, in our format and in those of other runtimes.
-
-What a user types to go on with a study or to take a point of it, ready for a shell.
-"""
+"""Schedule files of a study's points, in our format and in other runtimes', and the commands that write them."""
 
 import json
 import re
@@ -14,9 +11,8 @@ from exeunt import __version__
 
 from ...backends.formats.registry import find_format
 from ...backends.schedule import SUFFIX, Extras, Measurement, Provenance, Schedule, validate
+from ...studies.database.urls import DEFAULT_STORAGE
 from ..view.view import Point, Seeds, StudyView
-
-DEFAULT_DATABASE = "exeunt.db"
 
 
 def export_command(view: StudyView, point: Point) -> str:
@@ -32,7 +28,7 @@ def resume_command(view: StudyView) -> str:
 
 def where(view: StudyView) -> list[str]:
     """The flags that name the study; the database only where a command in this folder wouldn't find it by itself."""
-    default = {f"sqlite:///{DEFAULT_DATABASE}", f"sqlite:///{Path(DEFAULT_DATABASE).absolute()}"}
+    default = {DEFAULT_STORAGE, f"sqlite:///{Path('exeunt.db').absolute()}"}
     return [*([] if view.storage in default else ["--storage", view.storage]), "--study", view.name]
 
 

@@ -1,48 +1,44 @@
 """The study's figures as CSV rows and as one JSON object. Search values and final values have columns of their own."""
 
 import csv
-import math
-from collections.abc import Mapping, Sequence
+import json
 from io import StringIO
-from typing import Any, cast
+from typing import Any
 
 from ...backends.errors import json_text
 from ..view.advantage import Advantage
 from ..view.definitions import best_ratio
 from ..view.interval import Interval
-from ..view.pareto import Score
-from ..view.view import Point, Quality, Seeds, StudyView
+from ..view.view import Point, Seeds, StudyView
 
 TableValue = str | int | float | bool | None
 
 
 def point_row(view: StudyView, point: Point) -> dict[str, TableValue]:
     """Everything that is known of one point, under the names that the CSV and the JSON share."""
-    throughput, speedup = point.throughput, view.speedup(point)
+    timed, speedup, speed = point.throughput, view.speedup(point), view.speed(point, "final")
     return {
         "label": point.label,
         "role": point.role,
         "family": point.family or None,
         "weights": point.weights,
         "trial": point.trial,
-        "digest": point.key[0],
-        "num_steps": point.num_steps,
-        "mean_depth": point.mean_depth,
-        "block_evaluations": point.block_evaluations,
+        "digest": point.stored.digest,
+        "num_steps": point.stored.num_steps,
+        "mean_depth": point.stored.mean_depth,
+        "block_evaluations": point.stored.block_evaluations,
         "flops": point.flops,
         **_quality_cells(view, point, "search"),
         **_quality_cells(view, point, "final"),
-        "speedup": speedup.value if speedup else None,
-        "speedup_lower": speedup.lower if speedup else None,
-        "speedup_upper": speedup.upper if speedup else None,
+        **_interval_cells("speedup", speedup),
         "acceleration": 1 - 1 / speedup.value if speedup else None,
-        "images_per_second": (speed := view.speed(point, "final")),
-        "images_per_second_with_text": view.with_text(speed) if speed else None,
-        "images_per_second_raw": throughput.images_per_second if throughput else None,
-        "seconds_per_batch": throughput.median_seconds if throughput else None,
+        "images_per_second": speed,
+        "images_per_second_with_text": view.with_text(speed),
+        "images_per_second_raw": timed and timed.images_per_second,
+        "seconds_per_batch": timed and timed.median,
         "predicted_seconds_per_batch": point.predicted_seconds,
-        "latency_seconds": throughput.latency_seconds if throughput else None,
-        "peak_memory_bytes": throughput.peak_memory_bytes if throughput else None,
+        "latency_seconds": timed and timed.latency_seconds,
+        "peak_memory_bytes": timed and timed.peak_memory_bytes,
         "on_search_front": point in view.front("search"),
         "on_final_front": point in view.front("final"),
         "is_knee": point is view.knee("final"),
@@ -50,44 +46,28 @@ def point_row(view: StudyView, point: Point) -> dict[str, TableValue]:
 
 
 def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, TableValue]:
-    quality = point.quality(seeds)
+    quality, standard = point.quality(seeds), view.standard
+    score = quality and standard.shown(quality.distance)  # with the sign that people know
     cells: dict[str, TableValue] = {
-        "metric": quality.metric if quality else None,
-        "num_images": quality.num_images if quality else None,
-        **_quality_values(quality),
-        **_score_values(view, quality),
+        "metric": quality and quality.metric,
+        "num_images": quality and quality.num_images,
+        **_interval_cells("distance", quality and quality.distance),
+        "floor": quality and quality.floor,
+        "excess": quality and quality.excess.value,
+        **(_interval_cells("score", score) if standard.kind == "score" else {}),
         "relative_excess": view.relative_excess(point, seeds),
-        "to_baseline": quality.to_baseline if quality else None,
-        **_kernel_values(quality.kernel if quality else None),
+        "to_baseline": quality and quality.to_baseline,
+        **_interval_cells("kernel", quality and quality.kernel),
     }
     return {f"{seeds}_{name}": cell for name, cell in cells.items()}
 
 
-def _score_values(view: StudyView, quality: Quality | None) -> dict[str, TableValue]:
-    """A user's score with the sign that people know; no columns for distances."""
-    if view.standard.kind != "score":
-        return {}
-    shown = view.standard.shown(quality.distance) if quality else None
-    values = (shown.value, shown.lower, shown.upper) if shown else (None, None, None)
-    return dict(zip(("score", "score_lower", "score_upper"), values, strict=True))
-
-
-def _kernel_values(kernel: Interval | None) -> dict[str, TableValue]:
+def _interval_cells(name: str, interval: Interval | None) -> dict[str, TableValue]:
     return {
-        "kernel": kernel.value if kernel else None,
-        "kernel_lower": kernel.lower if kernel else None,
-        "kernel_upper": kernel.upper if kernel else None,
+        name: interval and interval.value,
+        f"{name}_lower": interval and interval.lower,
+        f"{name}_upper": interval and interval.upper,
     }
-
-
-def _quality_values(quality: Quality | None) -> dict[str, TableValue]:
-    names = ("distance", "distance_lower", "distance_upper", "floor", "excess")
-    if quality is None:
-        return dict.fromkeys(names)
-    distance = quality.distance
-    return dict(
-        zip(names, (distance.value, distance.lower, distance.upper, quality.floor, quality.excess.value), strict=True)
-    )
 
 
 def to_csv(view: StudyView) -> str:
@@ -114,7 +94,7 @@ def _inert(cell: TableValue) -> TableValue:
 
 def report_to_dict(view: StudyView) -> dict[str, Any]:
     """The whole report as plain values that JSON can hold; what is not known yet is null."""
-    best, knee = view.best, view.knee("final")
+    best, knee, corner, standard = view.best, view.knee("final"), view.reference_point, view.standard
     return {
         "study": view.name,
         "storage": view.storage,
@@ -132,12 +112,18 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "baselines": [point_row(view, point) for point in view.points if point.role == "baseline"],
         "num_points": len(view.points),
         "num_trials": sum(point.role == "trial" for point in view.points),
-        "standard": _standard(view),
+        "standard": {
+            "kind": standard.kind,
+            "noise": standard.noise and standard.noise.value,  # what another noise changes
+            "noise_interval": standard.noise and list(standard.noise.ends),
+            "higher_is_better": standard.higher_is_better,
+            "limit": standard.limit,
+        },
         "text_seconds": view.text_seconds,
         "interval_level": view.level,
         "conditions": dict(view.conditions),
         "configuration": view.configuration,
-        "reference_point": _reference(view.reference_point),
+        "reference_point": corner and {"distance": corner.quality, "images_per_second": corner.speed},
         "hypervolume": [{"images": entry.cost, "hypervolume": entry.hypervolume} for entry in view.progress],
         "failures": list(view.failures),
     }
@@ -154,32 +140,7 @@ def _advantage(entry: Advantage[Point]) -> dict[str, Any]:
     }
 
 
-def _standard(view: StudyView) -> dict[str, Any]:
-    """What quality is compared with; `noise` is what another noise changes."""
-    noise = view.standard.noise
-    return {
-        "kind": view.standard.kind,
-        "noise": noise.value if noise else None,
-        "noise_interval": list(noise.ends) if noise else None,
-        "higher_is_better": view.standard.higher_is_better,
-        "limit": view.standard.limit,
-    }
-
-
-def _reference(score: Score | None) -> dict[str, float] | None:
-    return {"distance": score.quality, "images_per_second": score.speed} if score else None
-
-
 def report_to_json(view: StudyView) -> str:
     """`report_to_dict` as strict JSON: an unbounded end of an interval is null."""
-    return json_text(_finite(report_to_dict(view))) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in cast(Mapping[str, Any], value).items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in cast(Sequence[Any], value)]
-    return value
+    finite = json.loads(json.dumps(report_to_dict(view)), parse_constant=lambda _: None)
+    return json_text(finite) + "\n"

@@ -1,32 +1,22 @@
 """The report in a few sentences and figures: what the page says first and the command prints."""
 
-from dataclasses import dataclass
-
 from ..view.advantage import Advantage
 from ..view.interval import Interval, per_second, spelled_number
 from ..view.view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One figure with what it counts."""
-
-    value: str
-    text: str
-
-
 def headline(view: StudyView) -> str:
-    """One sentence with the study's main result, or with what it is waiting for."""
+    """One sentence: the study's main result, or what has been measured so far."""
     if view.best:
         return _result(view, view.best.point)
     if (knee := view.knee("final")) and knee is not view.full:
         return _result(view, knee)
     if knee:
-        return "Nothing beats the full schedule yet: it stands alone at the front's knee."
+        return "No schedule beats the full schedule yet."
     if knee := view.knee("search"):
         speed, full = view.speed(knee, "search"), view.speed(view.full, "search") if view.full else None
-        factor = f"about {speed / full:.2f} × as fast as the full schedule" if speed and full else "the knee so far"
-        return f"So far, on the search's own noises: {knee.label} is {factor}."
+        factor = f"about {speed / full:.2f} × as fast as the full schedule" if speed and full else "the front's knee"
+        return f"So far, on search seeds, {knee.label} is {factor}."
     return "Nothing has been measured yet."
 
 
@@ -34,17 +24,18 @@ def _result(view: StudyView, point: Point) -> str:
     speedup, excess = view.speedup(point), view.relative_excess(point, "final")
     assert speedup is not None, point.label
     quality = f" at {view.standard.words(excess, 'its excess distance')}" if excess is not None else ""
-    return f"{_capital(point.label)} samples {with_interval(speedup, ' ×')} as fast as the full schedule{quality}."
+    name = point.label[:1].upper() + point.label[1:]
+    return f"{name} samples {with_interval(speedup, ' ×')} as fast as the full schedule{quality}."
 
 
 def details(view: StudyView) -> list[str]:
-    """The sentences after it: the gain over the baselines, and what the figures rest on."""
+    """The sentences after the headline: the gain over the baselines, and how quality was measured."""
     sentences = [_gain(view, view.best)] if view.best else []
     seeds: Seeds = "final" if view.front("final") else "search"
     if points := view.measured(seeds):
         quality = points[0].quality(seeds)
         assert quality is not None
-        noises = "noises that no selection saw" if seeds == "final" else "the search's own noises"
+        noises = "noises that no selection saw" if seeds == "final" else "the noises of the search"
         sentences.append(
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
@@ -53,14 +44,14 @@ def details(view: StudyView) -> list[str]:
 
 
 def _text(view: StudyView) -> list[str]:
-    """What encoding prompts would take, which no figure of speed includes."""
+    """The time to encode prompts, which no speed includes."""
     speed = view.speed(view.full, "final") if view.full else None
-    whole = view.with_text(speed) if speed else None
+    whole = view.with_text(speed)
     if speed is None or whole is None or view.text_seconds is None:
         return []
     return [
-        f"Text encoding takes {1000 * view.text_seconds:.3g} ms a prompt and is no part of these speeds: with it the "
-        f"full schedule samples {per_second(whole)} images/s, without it {per_second(speed)}."
+        f"Text encoding takes {1000 * view.text_seconds:.3g} ms a prompt, which these speeds don't include: the full "
+        f"schedule samples {per_second(whole)} images/s with it, {per_second(speed)} without."
     ]
 
 
@@ -73,34 +64,30 @@ def _gain(view: StudyView, best: Advantage[Point]) -> str:
     )
 
 
-def tiles(view: StudyView) -> list[Tile]:
-    """The figures under the headline; those that aren't known yet are left out."""
-    found: list[Tile] = []
+def tiles(view: StudyView) -> list[tuple[str, str]]:
+    """The figures under the headline, each with what it counts; those that aren't known yet are left out."""
+    found: list[tuple[str, str]] = []
     if best := view.best:
-        found.append(
-            Tile(f"{best.ratio:.2f} ×", f"best ratio to a baseline of its quality; at least {best.lower:.2f} ×")
-        )
+        found.append((f"{best.ratio:.2f} ×", f"best ratio to a baseline of its quality; at least {best.lower:.2f} ×"))
     if knee := view.knee("final"):
-        speedup, excess = view.speedup(knee), view.relative_excess(knee, "final")
-        assert speedup is not None, knee.label
-        at = f" at {view.standard.words(excess)}" if excess is not None else ""
-        found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up at the knee, {knee.label},{at}".removesuffix(",")))
-    if close := _fastest_close(view):
-        speedup = view.speedup(close)
-        assert speedup is not None, close.label
-        found.append(Tile(f"{speedup.value:.2f} ×", f"speed-up within {view.standard.limit_words}, {close.label}"))
+        excess = view.relative_excess(knee, "final")
+        at = f", at {view.standard.words(excess)}" if excess is not None else ""
+        found.append((_factor(view, knee), f"speed-up at the knee, {knee.label}{at}"))
+    if view.close:
+        label = view.close[-1].label
+        found.append((_factor(view, view.close[-1]), f"speed-up within {view.standard.limit_words}, {label}"))
     measured = sum(point.search is not None for point in view.points)
     noun = "schedule" if measured == 1 else "schedules"
-    found.append(Tile(spelled_number(measured), f"{noun} measured, {len(view.front('final'))} on the final front"))
+    found.append((spelled_number(measured), f"{noun} measured, {len(view.front('final'))} on the final front"))
     images, seconds = sum(entry.images for entry in view.spent), sum(entry.seconds for entry in view.spent)
-    found.append(Tile(spelled_number(images), f"images sampled by the search, in {duration(seconds)} of device time"))
+    found.append((spelled_number(images), f"images sampled by the search, in {duration(seconds)} of device time"))
     return found
 
 
-def _fastest_close(view: StudyView) -> Point | None:
-    ratios = [(point, view.relative_excess(point, "final")) for point in view.front("final")]
-    close = [point for point, ratio in ratios if ratio is not None and ratio <= view.standard.limit]
-    return close[-1] if close else None
+def _factor(view: StudyView, point: Point) -> str:
+    speedup = view.speedup(point)
+    assert speedup is not None, point.label
+    return f"{speedup.value:.2f} ×"
 
 
 def with_interval(interval: Interval, unit: str = "") -> str:
@@ -113,7 +100,3 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

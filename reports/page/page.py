@@ -2,7 +2,7 @@
 
 Jinja escapes every text that comes from a file or the database; the page's policy allows no script but its own.
 
-The page's front: the plot whose points explain themselves, beside the table of the same points.
+The front has a plot whose points explain themselves, and a table of the same points.
 """
 
 import base64
@@ -13,21 +13,18 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from exeunt import __version__
 from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from ...backends.errors import printable
 from ..files.export import export_command, resume_command
-from ..plots import curves
+from ..plots.figures import Drawn
 from ..plots.front import MARKS, draw_front
-from ..plots.front_info import FrontInfo, front_info
-from ..plots.maps import maps_info
+from ..plots.front_info import FrontInfo
 from ..plots.samples import GridInfo, ImageRow, strip
 from ..plots.style import inline_svg, png_of_pixels
 from ..view.definitions import definitions
@@ -37,22 +34,21 @@ from .headline import details, headline, tiles
 from .point_table import columns, table_rows
 
 NOTES = {
-    "final": "Every value here is from final seeds; bars are {level} intervals of quality and speed. "
+    "final": "All values are from final seeds. Bars are {level} intervals of quality and speed. "
     "The arrow is the best ratio: the speed over the fastest baseline of equal or better quality.",
-    "search": "What the search saw: its own noises, and predicted speed. Values are never mixed with those of the "
-    "front above. Bars are {level} intervals.",
+    "search": "What the search saw: values on search seeds, and predicted speed. They are never mixed with the final "
+    "values above. Bars are {level} intervals.",
 }
 MOST_ROWS = 400  # of a table; the CSV has every point
 
 
-def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, Any]:
+def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
     """The plot at two widths, and the table of the same points: mark i of the plot is the row of that number."""
-    info = front_info(view, seeds)
-    assert info is not None, "a figure was drawn of it"
+    info, title = cast(FrontInfo, drawn.info), drawn.figure.title
+    seeds = info.seeds
     points, front = view.measured(seeds), view.front(seeds)
     texts = cache(lambda index: escape(_tooltip(view, points[index], seeds)))
-    title = f"Pareto front, {seeds} seeds"
-    wide = inline_svg(figure, f"{seeds}-wide", title)
+    wide = inline_svg(drawn.drawing, f"{seeds}-wide", title)
     narrow = inline_svg(draw_front(info, 3.8, 4.8), f"{seeds}-narrow", title) if seeds == "final" else None
     count = f"{spelled_number(info.num_images)} images, {seeds} seeds"
     return {
@@ -60,7 +56,7 @@ def front_section(view: StudyView, seeds: Seeds, figure: Figure) -> dict[str, An
         "narrow": narrow and _explained(narrow, info, texts),
         "rows": table_rows(view, points, seeds, f"{seeds}-row", MOST_ROWS),
         "note": NOTES[seeds].format(level=f"{view.level:.0%}"),
-        "caption": f"{info.metric}, {count}; the front's {len(front)} of {len(points)} come first, others are grey."
+        "caption": f"{info.metric}, {count}. The front's {len(front)} of {len(points)} come first, others are grey."
         + (f" The first {MOST_ROWS} are shown; report.csv has all." if len(points) > MOST_ROWS else ""),
     }
 
@@ -69,14 +65,14 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = point.quality(seeds), view.speed(point, seeds)
     assert quality is not None
     assert speed is not None, point.label
-    excess, relative = quality.excess, view.relative_excess(point, seeds)
+    costs, relative = point.stored, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
-        f"{view.standard.excess_name}: {spelled(excess)}"
+        f"{view.standard.excess_name}: {spelled(quality.excess)}"
         + (f", {view.standard.brief(relative)}" if relative is not None else ""),
         f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
-        f"{point.num_steps} steps, mean depth {point.mean_depth:.1f} of {point.num_blocks}",
+        f"{costs.num_steps} steps, mean depth {costs.mean_depth:.1f} of {costs.num_blocks}",
         f"weights {point.weights}",
     ]
     return "\n".join(lines)
@@ -84,20 +80,18 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
 
 def _explained(svg: str, info: FrontInfo, texts: Callable[[int], str]) -> str:
     """Gives each mark its description, which browsers show even without scripts, and the id of its row."""
+    groups = info.groups
 
-    def explain_group(match: re.Match[str]) -> str:
-        members = info.groups[int(match[2])]
+    def explain(group: re.Match[str]) -> str:
+        members = groups[int(group[2])]
         if len(members) > MOST_ROWS:
-            return match[0]
-        rest = iter(members)
+            return group[0]
+        start, *uses = group[3].split("<use")
+        ends = (f' data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>' for index in members)
+        marks = (use.replace("/>", end, 1) for use, end in zip(uses, ends, strict=True))
+        return group[1] + "<use".join([start, *marks])
 
-        def explain(use: re.Match[str]) -> str:
-            index = next(rest)
-            return f'<use{use[1]} data-row="{info.seeds}-row-{index}"><title>{texts(index)}</title></use>'
-
-        return match[1] + re.sub(r"<use([^>]*)/>", explain, match[3])
-
-    return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain_group, svg, flags=re.DOTALL)
+    return re.sub(rf'(<g id="[a-z-]*{MARKS}(\d+)">)(.*?</g>)', explain, svg, flags=re.DOTALL)
 
 
 _SECTIONS = {
@@ -109,41 +103,40 @@ _SECTIONS = {
     "conditions": "Conditions",
     "definitions": "Definitions",
 }
-TITLES = {
-    "schedules": "What happens to each block at each step",
-    "depth": "Blocks that run at each step",
-    "hypervolume": "Hypervolume over images",
-    "timing": "Predicted and measured time",
-}
 LARGEST_THUMBNAIL = 160  # pixels; larger images are reduced for the page, and stay whole in the report's PNG
 
 
-def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Figure]) -> str:
+def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) -> str:
     """The page's text.
 
     `grid` is the sample images, or the sentence that says why there are none; `drawn` holds the figures that have
     something to show, as `figures.figures` draws them.
     """
     script = _asset("report.js")
+    shown = {"samples", "conditions", "definitions", *drawn, *(each.figure.section for each in drawn.values())}
+    shown |= {"export"} if view.front("final") else set()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     page = environment.from_string(_asset("report.html")).render(
         view=view,
+        grid=grid,
+        drawn=drawn,
         style=_asset("report.css"),
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         version=__version__,
+        sections={name: title for name, title in _SECTIONS.items() if name in shown},
         columns=columns(view),
         resume=resume_command(view),
+        export_command=export_command,
         headline=headline(view),
         details=details(view),
         tiles=tiles(view),
-        samples=None if isinstance(grid, str) else _samples(grid),
-        no_samples=grid if isinstance(grid, str) else "",
-        conditions=list(view.conditions.items()),
+        front=front_section(view, drawn["front"]) if "front" in drawn else None,
+        search=front_section(view, drawn["search"]) if "search" in drawn else None,
+        inline_svg=inline_svg,
+        thumbnails=_thumbnails,
         configuration=json.dumps(view.configuration, indent=2, ensure_ascii=False),
         definitions=definitions(view),
-        failures=view.failures,
-        **_plots(view, drawn),
     )
     return printable(page)
 
@@ -152,65 +145,10 @@ def _asset(name: str) -> str:
     return (Path(__file__).parents[1] / "assets" / name).read_text(encoding="utf-8")
 
 
-def _plots(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, Any]:
-    shown = {
-        "front": front_section(view, "final", drawn["front"]) if "front" in drawn else None,
-        "search": front_section(view, "search", drawn["search"]) if "search" in drawn else None,
-        "plots": {
-            name: inline_svg(drawn[name], name, title) if name in drawn else None for name, title in TITLES.items()
-        },
-        "notes": _notes(view, drawn),
-        "commands": [
-            {"label": point.label, "note": _gains(view, point), "text": export_command(view, point)}
-            for point in view.front("final")
-        ],
-    }
-    there = {
-        "front": shown["front"],
-        "export": shown["commands"],
-        "schedules": {"schedules", "depth"} & drawn.keys(),
-        "search": {"search", "hypervolume", "timing"} & drawn.keys(),
-    }
-    sections = [{"id": name, "title": title} for name, title in _SECTIONS.items() if there.get(name, True)]
-    return {**shown, "sections": sections}
-
-
-def _gains(view: StudyView, point: Point) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
-    parts = [f"{speedup.value:.2f} ×"] if speedup else []
-    return ", ".join([*parts, view.standard.brief(excess)] if excess is not None else parts)
-
-
-def _notes(view: StudyView, drawn: Mapping[str, Figure]) -> dict[str, str]:
-    """What stands under the plots that are there."""
-    notes = dict.fromkeys(TITLES, "")
-    if maps := maps_info(view):
-        notes["schedules"] = f"{maps.left_out} more points of the front are left out here." if maps.left_out else ""
-    if progress := curves.progress_info(view):
-        notes["hypervolume"] = f"Hypervolume of the search values, from the reference point {progress.reference}."
-    if prediction := curves.prediction_info(view):
-        error = f"the median error is {prediction.median_error:.1%}"
-        notes["timing"] = f"What the search assumed against what was timed end to end; {error}."
-    return notes
-
-
-def _samples(grid: GridInfo) -> dict[str, Any]:
-    last = grid.first_image + len(grid.rows[0].images) - 1
-    rows = [
-        {
-            "title": row.title,
-            "notes": row.notes,
-            "alt": f"{len(row.images)} images sampled with {row.title}",
-            "source": f"data:image/png;base64,{base64.b64encode(png_of_pixels(_thumbnails(row))).decode()}",
-        }
-        for row in grid.rows
-    ]
-    return {"rows": rows, "seed": grid.seed, "first": grid.first_image, "last": last}
-
-
-def _thumbnails(row: ImageRow) -> NDArray[np.uint8]:
-    """The row's strip, reduced where single images are larger than a page shows them."""
+def _thumbnails(row: ImageRow) -> str:
+    """The URL of the row's strip, reduced where single images are larger than a page shows them."""
     whole = Image.fromarray(strip(row.images))
     scale = min(1.0, LARGEST_THUMBNAIL / whole.height)
     size = round(whole.width * scale), round(whole.height * scale)
-    return np.asarray(whole if scale == 1.0 else whole.resize(size, Image.Resampling.LANCZOS))
+    pixels = np.asarray(whole if scale == 1.0 else whole.resize(size, Image.Resampling.LANCZOS))
+    return f"data:image/png;base64,{base64.b64encode(png_of_pixels(pixels)).decode()}"

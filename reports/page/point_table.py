@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..plots.style import THEME, look
+from ..plots.style import family_look
 from ..view.interval import Interval, per_second, places, spelled_number
 from ..view.standard import QualityKind
 from ..view.view import Point, Seeds, StudyView
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One point; `id` is the row's in the page, `color` a name in the page's theme."""
+    """One point; `id` is the row's in the page, `color` a name of the palette."""
 
     id: str
     color: str
@@ -78,7 +78,7 @@ def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: s
     return [
         TableRow(
             f"{prefix}-{index}",
-            THEME[look(points[index].family).color],
+            family_look(points[index].family).color,
             points[index] in front,
             _badges(view, points[index], seeds),
             tuple(_cells(view, points[index], seeds)),
@@ -95,9 +95,8 @@ def _badges(view: StudyView, point: Point, seeds: Seeds) -> tuple[str, ...]:
 def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
     speed = view.speed(point, seeds)
     speedup = view.speedup(point) if seeds == "final" else _predicted_speedup(view, point)
-    throughput = point.throughput
-    latency = throughput.latency_seconds if throughput else None
-    memory = throughput.peak_memory_bytes if throughput else None
+    timed = point.throughput
+    latency, memory = timed and timed.latency_seconds, timed and timed.peak_memory_bytes
     return [
         Cell(point.label.removesuffix(f" · {point.weights}"), point.label, is_text=True),
         Cell(point.weights, point.weights, is_text=True),
@@ -105,13 +104,13 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         _interval(speedup, digits=2, unit=" ×"),
         _speed(speed),
         _number(100 * (1 - 1 / speedup.value) if speedup else None, 0, " %"),
-        _number(point.num_steps, 0),
-        _number(point.mean_depth, 1),
-        _number(point.block_evaluations, 0),
+        _number(point.stored.num_steps, 0),
+        _number(point.stored.mean_depth, 1),
+        _number(point.stored.block_evaluations, 0),
         _number(point.flops / 1e9 if point.flops else None, 2),
         _number(latency * 1000 if latency else None, 1),
         _number(memory / 2**20 if memory else None, 0),
-        *([] if view.text_seconds is None else [_speed(view.with_text(speed) if speed else None)]),
+        *([] if view.text_seconds is None else [_speed(view.with_text(speed))]),
     ]
 
 
@@ -119,14 +118,14 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
     quality, relative = point.quality(seeds), view.relative_excess(point, seeds)
     if view.standard.kind == "reference":
         return [
-            _interval(quality.excess if quality else None, digits=1),
+            _interval(quality and quality.excess, digits=1),
             _number(relative, 2),
-            _number(quality.to_baseline if quality else None, 1),
-            _number(quality.kernel.value if quality and quality.kernel else None, 3),
+            _number(quality and quality.to_baseline, 1),
+            _number(quality and quality.kernel and quality.kernel.value, 3),
         ]
-    values = [quality.excess if quality else None]
+    values = [quality and quality.excess]
     if view.standard.kind == "score":
-        values.insert(0, view.standard.shown(quality.distance) if quality else None)
+        values.insert(0, quality and view.standard.shown(quality.distance))
     cells = [_interval(value, digits=places(value)) for value in values]
     return [*cells, _number(None if relative is None else 100 * relative, 1)]
 

@@ -16,44 +16,28 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from ...studies.config.families import FAMILIES
 from ..view.interval import Interval, spelled_number
-from .front_info import FrontInfo, Mark
+from . import style
+from .figures import ReportFigure
+from .front_info import FrontInfo, Mark, front_info
 from .labels import Box, Label, place_labels
-from .style import (
-    ACCENT,
-    FAMILY_LOOKS,
-    INK,
-    MUTED,
-    PAPER,
-    TRIAL,
-    faint_grid,
-    half_logarithmic,
-    logarithmic,
-    look,
-    new_figure,
-    padded,
-    paper_style,
-    round_ticks,
-    settle_layout,
-)
 
 
 def draw_names(axes: Axes, info: FrontInfo) -> None:
     """Writes as many names as find room, the most telling first."""
-    entries = [
-        *_gap_entry(info),
-        *((mark.speed.value, mark.excess.value, *_name(mark)) for mark in _by_importance(info)),
-    ]
+    entries = [(mark.speed.value, mark.excess.value, *_name(mark)) for mark in _by_importance(info)]
+    if gap := info.gap:
+        entries.insert(0, ((gap.baseline_speed * gap.point_speed) ** 0.5, gap.excess, gap.text, style.INK, "bold"))
     unit = axes.figure.dpi / 72
-    spots = [axes.transData.transform((x, y)) for x, y, *_ in entries]
     texts = [
         axes.annotate(text, (x, y), color=color, fontsize=7.5, fontweight=weight)
         for x, y, text, color, weight in entries
     ]
+    spots = [axes.transData.transform((x, y)) for x, y, *_ in entries]
     extents = [text.get_window_extent() for text in texts]
     labels = [Label(x, y, e.width + 2, e.height + 2) for (x, y), e in zip(spots, extents, strict=True)]
-    frame = axes.get_window_extent()
-    bounds = Box(frame.x0, frame.y0, frame.x1, frame.y1)
+    bounds = Box(*axes.get_window_extent().extents)
     places = place_labels(labels, _obstacles(axes, info, 4.2 * unit), bounds, gap=6 * unit)
     for text, label, box in zip(texts, labels, places, strict=True):
         text.set_in_layout(False)
@@ -64,18 +48,11 @@ def draw_names(axes: Axes, info: FrontInfo) -> None:
         text.set_anncoords("offset points")
 
 
-def _gap_entry(info: FrontInfo) -> list[tuple[float, float, str, str, str]]:
-    if (gap := info.gap) is None:
-        return []
-    middle = (gap.baseline_speed * gap.point_speed) ** 0.5
-    return [(middle, gap.excess, gap.text, INK, "bold")]
-
-
 def _name(mark: Mark) -> tuple[str, str, str]:
     """Text, colour, weight. Baselines' colours are too light for small type, so their names are grey."""
     if mark.is_knee:
-        return f"knee, {mark.name}", INK, "bold"
-    return mark.name, MUTED if mark.family else ACCENT, "normal"
+        return f"knee, {mark.name}", style.INK, "bold"
+    return mark.name, style.MUTED if mark.family else style.ACCENT, "normal"
 
 
 def _by_importance(info: FrontInfo) -> list[Mark]:
@@ -92,46 +69,27 @@ def _by_importance(info: FrontInfo) -> list[Mark]:
 
 
 def _obstacles(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
-    """The markers, the error bars and the front's line, thin as they are, in pixels."""
-    boxes: list[Box] = []
-    spots = axes.transData.transform([(mark.speed.value, mark.excess.value) for mark in info.marks]).tolist()
+    """The markers, the error bars and all lines, thin as they are, in pixels. `half` is half a marker."""
+    pixels, (left, right), (low, high) = axes.transData.transform, axes.get_xlim(), axes.get_ylim()
+    boxes, corners = list[Box](), list[tuple[float, float]]()
+    spots = pixels([(mark.speed.value, mark.excess.value) for mark in info.marks]).tolist()
     for mark, (x, y) in zip(info.marks, spots, strict=True):
-        size = half * (0.6 if mark.is_faint else 1.0)
-        size *= 2 if mark.is_knee else 1
+        size = half * (2.0 if mark.is_knee else 0.6 if mark.is_faint else 1.0)
         boxes.append(Box(x - size, y - size, x + size, y + size))
-        if not mark.is_faint:
-            boxes += _bars(axes, mark)
-    return boxes + _step_boxes(axes, [mark for mark in info.marks if mark.on_front]) + _level_boxes(axes, info, half)
-
-
-def _level_boxes(axes: Axes, info: FrontInfo, half: float) -> list[Box]:
-    """The dashed line and the arrow of the best ratio."""
-    (left, right), boxes = axes.get_xlim(), list[Box]()
-    if info.limit is not None:
-        (x0, y), (x1, _) = axes.transData.transform([(left, info.limit), (right, info.limit)])
-        boxes += [Box(x0, y - 1, x1, y + 1), Box(x1 - 34 * half, y, x1, y + 3 * half)]
-    if (gap := info.gap) is not None:
-        (x0, y), (x1, _) = axes.transData.transform([(gap.baseline_speed, gap.excess), (gap.point_speed, gap.excess)])
-        boxes.append(Box(min(x0, x1), y - half / 2, max(x0, x1), y + half / 2))
-    return boxes
-
-
-def _bars(axes: Axes, mark: Mark) -> list[Box]:
-    """Both error bars; a bar that leaves the axes is cut there, since logarithms end at zero."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    speed, excess = mark.speed, mark.excess
-    x0, y0 = axes.transData.transform((max(speed.lower, left), max(excess.lower, low)))
-    x1, y1 = axes.transData.transform((min(speed.upper, right), min(excess.upper, high)))
-    x, y = axes.transData.transform((speed.value, excess.value))
-    return [Box(x - 1, y0, x + 1, y1), Box(x0, y - 1, x1, y + 1)]
-
-
-def _step_boxes(axes: Axes, front: Sequence[Mark]) -> list[Box]:
-    ordered = sorted(front, key=lambda mark: mark.speed.value)
-    corners = [axes.transData.transform((mark.speed.value, mark.excess.value)) for mark in ordered]
-    boxes: list[Box] = []
-    for (x0, y0), (x1, y1) in pairwise(corners):
+        if not mark.is_faint:  # a bar that leaves the axes is cut there, since logarithms end at zero
+            x0, y0 = pixels((max(mark.speed.lower, left), max(mark.excess.lower, low)))
+            x1, y1 = pixels((min(mark.speed.upper, right), min(mark.excess.upper, high)))
+            boxes += [Box(x - 1, y0, x + 1, y1), Box(x0, y - 1, x1, y + 1)]
+        if mark.on_front:
+            corners.append((x, y))
+    for (x0, y0), (x1, y1) in pairwise(sorted(corners, key=lambda corner: corner[0])):
         boxes += [Box(x0 - 1, y0, x0 + 1, y1), Box(x0, y1 - 1, x1, y1 + 1)]
+    if info.limit is not None:  # the dashed line with its text
+        (x0, y), (x1, _) = pixels([(left, info.limit), (right, info.limit)])
+        boxes += [Box(x0, y - 1, x1, y + 1), Box(x1 - 34 * half, y, x1, y + 3 * half)]
+    if (gap := info.gap) is not None:  # the arrow of the best ratio
+        (x0, y), (x1, _) = pixels([(gap.baseline_speed, gap.excess), (gap.point_speed, gap.excess)])
+        boxes.append(Box(min(x0, x1), y - half / 2, max(x0, x1), y + half / 2))
     return boxes
 
 
@@ -144,35 +102,33 @@ def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figu
 
     `width` and `height` are in inches; a narrow figure leaves out the labels that find no room.
     """
-    with paper_style():
-        figure = new_figure(width, height)
+    with style.drawing(width, height) as figure:
         axes = figure.add_subplot()
         _scale(axes, info)
         _draw_lines(axes, info)
         for index, members in enumerate(info.groups):
             _draw_marks(axes, [info.marks[member] for member in members], f"{MARKS}{index}")
-        _draw_knee(axes, info)
-        _draw_gap(axes, info)
+        _draw_knee_and_gap(axes, info)
         _draw_legend(figure, info, columns=max(2, int(width / 1.75)))
-        settle_layout(figure)
+    with style.paper_style():
         draw_names(axes, info)
-        return figure
+    return figure
 
 
 def _scale(axes: Axes, info: FrontInfo) -> None:
     speeds = [mark.speed.value for mark in info.marks]
-    logarithmic(axes, "x", *padded(speeds))
+    style.logarithmic(axes, "x", *style.padded(speeds))
     axes.set_xlabel("images per second" + (", predicted" if info.seeds == "search" else ""))
     heights = [mark.excess.value for mark in info.marks] + ([info.limit] if info.limit else [])
     if info.logarithmic:
-        logarithmic(axes, "y", *padded(heights, 0.09))
+        style.logarithmic(axes, "y", *style.padded(heights, 0.09))
     else:
         threshold = info.limit or max(map(abs, heights))
-        half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
+        style.half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
     linear = "" if info.logarithmic else " (linear around zero)"
     name = fill(f"{info.metric}, {info.standard.excess_name}{linear}", LABEL_WIDTH, break_on_hyphens=False)
     axes.set_ylabel(f"{name}\n{info.seeds} seeds, {spelled_number(info.num_images)} images")
-    faint_grid(axes)
+    style.faint_grid(axes)
     if info.full_speed is not None:
         _speedup_axis(axes, info.full_speed)
 
@@ -182,15 +138,11 @@ def _speedup_axis(axes: Axes, full_speed: float) -> None:
     above = axes.secondary_xaxis(
         "top", functions=(partial(np.multiply, 1 / full_speed), partial(np.multiply, full_speed))
     )
-    above.set_xlabel("speed-up over the full schedule", color=MUTED)
-    above.xaxis.set_major_locator(FixedLocator(round_ticks(low / full_speed, high / full_speed)))
+    above.set_xlabel("speed-up over the full schedule", color=style.MUTED)
+    above.xaxis.set_major_locator(FixedLocator(style.round_ticks(low / full_speed, high / full_speed)))
     above.xaxis.set_minor_locator(NullLocator())
-    above.xaxis.set_major_formatter(FuncFormatter(_times))
-    above.tick_params(colors=MUTED, labelcolor=MUTED)
-
-
-def _times(value: float, _position: int | None) -> str:
-    return f"{spelled_number(value)} ×"
+    above.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{spelled_number(value)} ×"))
+    above.tick_params(colors=style.MUTED, labelcolor=style.MUTED)
 
 
 def _draw_lines(axes: Axes, info: FrontInfo) -> None:
@@ -198,35 +150,29 @@ def _draw_lines(axes: Axes, info: FrontInfo) -> None:
     (left, right), top = axes.get_xlim(), axes.get_ylim()[1]
     speeds = [mark.speed.value for mark in front]
     heights = [mark.excess.value for mark in front]
-    axes.step([*speeds, speeds[-1]], [*heights, top], where="pre", color=ACCENT, linewidth=1.1, zorder=2)
-    axes.fill_between([left, *speeds], [heights[0], *heights], top, step="pre", color=ACCENT, alpha=0.05, zorder=1)
+    axes.step([*speeds, speeds[-1]], [*heights, top], where="pre", color=style.ACCENT, linewidth=1.1, zorder=2)
+    dominated = [left, *speeds], [heights[0], *heights], top
+    axes.fill_between(*dominated, step="pre", color=style.ACCENT, alpha=0.05, zorder=1)
     if info.limit is not None:
-        axes.axhline(info.limit, color=MUTED, linewidth=0.9, linestyle=(0, (5, 3)), zorder=2)
-        axes.annotate(
-            info.standard.limit_words,
-            (right, info.limit),
-            (-2, 3),
-            textcoords="offset points",
-            ha="right",
-            color=MUTED,
-            fontsize=7.5,
-        )
+        axes.axhline(info.limit, color=style.MUTED, linewidth=0.9, linestyle=(0, (5, 3)), zorder=2)
+        text = axes.annotate(info.standard.limit_words, (right, info.limit), (-2, 3), textcoords="offset points")
+        text.set(ha="right", color=style.MUTED, fontsize=7.5)
 
 
 def _draw_marks(axes: Axes, marks: Sequence[Mark], name: str) -> None:
     """Draws marks that look the same in one piece, called `name` in an SVG; its markers stand in their order."""
-    first, style = marks[0], look(marks[0].family)
+    first, family = marks[0], style.family_look(marks[0].family)
     faint = first.is_faint
-    color = MUTED if faint else style.color
+    color = style.MUTED if faint else style.PALETTE[family.color]
     drawn = axes.errorbar(
         [mark.speed.value for mark in marks],
         [mark.excess.value for mark in marks],
         xerr=None if faint else _arms([mark.speed for mark in marks]),
         yerr=None if faint else _arms([mark.excess for mark in marks]),
-        fmt=style.marker,
+        fmt=family.marker,
         color=color,
-        markersize=style.size * (0.6 if faint else 1.0),
-        markerfacecolor=PAPER if first.other_weights else color,
+        markersize=family.size * (0.6 if faint else 1.0),
+        markerfacecolor=style.PAPER if first.other_weights else color,
         markeredgewidth=0.9,
         elinewidth=0.8,
         alpha=0.4 if faint else 1.0 if first.on_front else 0.85,
@@ -239,39 +185,35 @@ def _arms(intervals: Sequence[Interval]) -> list[list[float]]:
     return [[each.value - each.lower for each in intervals], [each.upper - each.value for each in intervals]]
 
 
-def _draw_knee(axes: Axes, info: FrontInfo) -> None:
+def _draw_knee_and_gap(axes: Axes, info: FrontInfo) -> None:
     for mark in info.marks:
         if mark.is_knee:
-            ring = axes.plot(mark.speed.value, mark.excess.value, "o", color=INK, markersize=13, zorder=6)[0]
+            ring = axes.plot(mark.speed.value, mark.excess.value, "o", color=style.INK, markersize=13, zorder=6)[0]
             ring.set(markerfacecolor="none", markeredgewidth=0.9)
-
-
-def _draw_gap(axes: Axes, info: FrontInfo) -> None:
-    if (gap := info.gap) is None:
-        return
-    arrow = {
-        "arrowstyle": "<|-|>,head_width=0.18,head_length=0.35",
-        "color": INK,
-        "linewidth": 0.9,
-        "shrinkA": 0,
-        "shrinkB": 5,
-    }
-    axes.annotate("", (gap.point_speed, gap.excess), (gap.baseline_speed, gap.excess), arrowprops=arrow, zorder=6)
+    if gap := info.gap:
+        shape = "<|-|>,head_width=0.18,head_length=0.35"
+        arrow = {"arrowstyle": shape, "color": style.INK, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 5}
+        axes.annotate("", (gap.point_speed, gap.excess), (gap.baseline_speed, gap.excess), arrowprops=arrow, zorder=6)
 
 
 def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
     present = {mark.family for mark in info.marks}
-    entries = [(TRIAL, "searched, on the front", ACCENT, 1.0)] if "" in present else []
+    entries = [(style.TRIAL, "searched, on the front", style.ACCENT, 1.0)] if "" in present else []
     if any(mark.is_faint for mark in info.marks):
-        entries.append((TRIAL, "searched, dominated", MUTED, 0.4))
-    entries += [(style, style.name, style.color, 1.0) for name, style in FAMILY_LOOKS.items() if name in present]
+        entries.append((style.TRIAL, "searched, dominated", style.MUTED, 0.4))
+    families = [family for name, family in FAMILIES.items() if name in present]
+    entries += [(family, family.label, style.PALETTE[family.color], 1.0) for family in families]
     handles = [
-        Line2D([], [], color=color, marker=style.marker, linestyle="", markersize=style.size, alpha=alpha, label=name)
-        for style, name, color, alpha in entries
+        Line2D([], [], color=color, marker=family.marker, linestyle="", markersize=family.size, alpha=alpha, label=name)
+        for family, name, color, alpha in entries
     ]
     if {mark.other_weights for mark in info.marks} == {True, False}:
-        hollow = Line2D(
-            [], [], color=MUTED, marker="o", linestyle="", markerfacecolor=PAPER, label="hollow: normal weights"
-        )
-        handles.append(hollow)
+        handles.append(Line2D([], [], color=style.MUTED, marker="o", linestyle="", markerfacecolor=style.PAPER))
+        handles[-1].set_label("hollow: normal weights")
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.3, columnspacing=1.2)
+
+
+FIGURES = (
+    ReportFigure("front", "Pareto front, final seeds", partial(front_info, seeds="final"), draw_front),
+    ReportFigure("search", "Pareto front, search seeds", partial(front_info, seeds="search"), draw_front),
+)

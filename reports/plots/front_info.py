@@ -70,38 +70,37 @@ class FrontInfo:
 
 def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
     """The measured points on one set of seeds; None while there are none."""
-    points = view.measured(seeds)
-    if not points:
+    if not (points := view.measured(seeds)):
         return None
-    front, knee = view.front(seeds), view.knee(seeds)
-    quality = points[0].quality(seeds)
     full = view.full if view.full in points else None
-    full_excess = full.quality(seeds) if full else None
+    quality, full_quality = points[0].quality(seeds), full and full.quality(seeds)
+    part = full_quality and view.standard.relative(1.0, full_quality.excess.value)
     assert quality is not None
     return FrontInfo(
         seeds=seeds,
         metric=quality.metric,
         num_images=quality.num_images,
-        marks=tuple(_mark(view, point, seeds, point in front, point is knee) for point in points),
+        marks=tuple(_mark(view, point, seeds) for point in points),
         full_speed=view.speed(full, seeds) if full else None,
-        limit=_limit(view, full_excess.excess.value) if full_excess else None,
+        limit=view.standard.limit / part if part else None,
         gap=_gap(view) if seeds == "final" else None,
         standard=view.standard,
     )
 
 
-def _limit(view: StudyView, full_excess: float) -> float | None:
-    """The excess at the standard's limit."""
-    part = view.standard.relative(1.0, full_excess)
-    return view.standard.limit / part if part else None
-
-
-def _mark(view: StudyView, point: Point, seeds: Seeds, on_front: bool, is_knee: bool) -> Mark:
+def _mark(view: StudyView, point: Point, seeds: Seeds) -> Mark:
     quality, speed = point.quality(seeds), view.speed_interval(point, seeds)
     assert quality is not None, point.label
     assert speed is not None, point.label
-    name = f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}")
-    return Mark(name, point.family, speed, quality.excess, on_front, view.is_on_other_weights(point), is_knee)
+    return Mark(
+        name=f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}"),
+        family=point.family,
+        speed=speed,
+        excess=quality.excess,
+        on_front=point in view.front(seeds),
+        other_weights=view.is_on_other_weights(point),
+        is_knee=point is view.knee(seeds),
+    )
 
 
 def _gap(view: StudyView) -> Gap | None:

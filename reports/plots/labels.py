@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A rectangle with its sides parallel to the axes."""
 
     left: float
@@ -16,20 +16,13 @@ class Box:
     right: float
     top: float
 
-    def overlap(self, other: "Box") -> float:
-        """The area that both cover."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(width, 0.0) * max(height, 0.0)
-
     def holds(self, other: "Box") -> bool:
         """Whether `other` lies inside."""
         inside = self.left <= other.left and other.right <= self.right
         return inside and self.bottom <= other.bottom and other.top <= self.top
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """A text of known size that belongs to the point (x, y)."""
 
     x: float
@@ -47,36 +40,20 @@ def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], bounds: Box,
 
     `gap` is the room between a point and its label at the nearest place; the farthest is five times as far.
     """
-    sides = _Sides(obstacles)
+    taken = np.array(obstacles, dtype=float).reshape(-1, 4)  # an array, since a plot may have thousands of points
     places = list[Box | None]()
     for label in labels:
-        free = (
-            box
-            for reach in (1.0, 1.7, 2.6, 3.7, 5.0)
-            for angle in _ANGLES
-            if bounds.holds(box := _beside(label, gap * reach, angle)) and not sides.meet(box)
-        )
-        places.append(next(free, None))
-        if (box := places[-1]) is not None:
-            sides.add(box)
+        near = (_beside(label, gap * reach, angle) for reach in (1.0, 1.7, 2.6, 3.7, 5.0) for angle in _ANGLES)
+        place = next((box for box in near if bounds.holds(box) and not _meets(taken, box)), None)
+        places.append(place)
+        taken = np.vstack([taken, *([place] if place else [])])
     return places
 
 
-class _Sides:
-    """The sides of many boxes as arrays, since a plot may have thousands of points."""
-
-    def __init__(self, boxes: Sequence[Box]) -> None:
-        self.values = np.array([astuple(box) for box in boxes], dtype=float).reshape(-1, 4)
-
-    def meet(self, box: Box) -> bool:
-        """Whether the box covers a part of one of them."""
-        left, bottom, right, top = self.values.T
-        width = np.minimum(right, box.right) - np.maximum(left, box.left)
-        height = np.minimum(top, box.top) - np.maximum(bottom, box.bottom)
-        return bool(np.any((width > 0) & (height > 0)))
-
-    def add(self, box: Box) -> None:
-        self.values = np.vstack([self.values, astuple(box)])
+def _meets(taken: NDArray[np.float64], box: Box) -> bool:
+    """Whether the box covers a part of one that is taken."""
+    left, bottom, right, top = taken.T
+    return bool(np.any((left < box.right) & (right > box.left) & (bottom < box.top) & (top > box.bottom)))
 
 
 def _beside(label: Label, distance: float, angle: float) -> Box:

@@ -1,13 +1,14 @@
 """The front's schedules side by side: one small step × block map each, all at one scale.
 
 A schedule's step × block matrix as a picture: steps to the right from noise to data, blocks upwards.
+
+How deep a few schedules run at each step.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import zip_longest
 from textwrap import fill, shorten
 
 import numpy as np
@@ -16,11 +17,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
+from ...backends.schedule import depths
+from ..view.selection import highlights
 from ..view.view import Point, Seeds, StudyView
+from .figures import ReportFigure
 from .schedule_map import LOOKS, ScheduleMap, schedule_map
-from .style import INK, MUTED, PAPER, new_figure, paper_style, settle_layout
+from .style import INK, MUTED, PALETTE, PAPER, drawing, family_look, panels
 
 CONDITIONAL, UNCONDITIONAL = "#3d3d47", "#9d9daa"  # greys, as the matrix has the colours
 MOST_TICKS = 12
@@ -29,74 +32,55 @@ LETTER_CELLS = (34, 30)  # letters are drawn while there are no more steps and b
 
 def draw(info: ScheduleMap) -> Figure:
     """The whole picture: the matrix under the block evaluations of each step, with a legend."""
-    with paper_style():
-        num_steps, num_blocks = len(info.steps), info.num_blocks
-        width, height = min(max(0.22 * num_steps + 1.6, 5.2), 13.0), min(max(0.17 * num_blocks, 1.6), 6.0)
-        figure = new_figure(width, height + 2.1)
+    num_steps, num_blocks = info.schedule.num_steps, info.num_blocks
+    width, height = min(max(0.22 * num_steps + 1.6, 5.2), 13.0), min(max(0.17 * num_blocks, 1.6), 6.0)
+    with drawing(width, height + 2.1) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[0.7, height])
         draw_evaluations(above, info)
         draw_matrix(below, info, letters=num_steps <= LETTER_CELLS[0] and num_blocks <= LETTER_CELLS[1])
         figure.suptitle(shorten(info.title, round(14 * width)), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         above.set_title(fill(info.words, round(15 * width)), fontsize=8, fontweight="normal", color=MUTED)
-        figure.legend(handles=_handles(info), loc="outside lower center", ncols=4, handlelength=1.2)
-        return settle_layout(figure)
+        handles = [Patch(facecolor=look.color, label=f"{look.name} ({look.letter})") for look in info.looks]
+        if 2 in info.branches:
+            handles.append(Patch(facecolor=CONDITIONAL, label="conditional pass"))
+            handles.append(Patch(facecolor=UNCONDITIONAL, label="unconditional pass"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.2)
+    return figure
 
 
 def draw_matrix(axes: Axes, info: ScheduleMap, *, letters: bool = False) -> None:
     """One cell a (step, block), coloured by its action. Cells that a smaller network does not have stay empty."""
-    num_steps, num_blocks = len(info.steps), info.num_blocks
-    axes.imshow(_pixels(info), aspect="auto", origin="lower", interpolation="none", extent=_extent(info))
-    if num_steps * num_blocks <= 2_000:
-        _draw_grid(axes, num_steps, num_blocks)
-    if letters:
-        _draw_letters(axes, info)
+    steps, num_steps, num_blocks = info.schedule.steps, info.schedule.num_steps, info.num_blocks
+    pixels = np.tile(np.array(to_rgb(PAPER)), (num_blocks, num_steps, 1))  # (blocks, steps, 3) colours
+    colors = {look.letter: to_rgb(look.color) for look in LOOKS.values()}
+    for s, looks in enumerate(info.steps):
+        pixels[: len(looks), s] = [colors[look.letter] for look in looks]
+        for j, look in enumerate(looks if letters else ()):
+            axes.text(s, j, look.letter, color=look.ink, fontsize=6, ha="center", va="center_baseline")
+    extent = (-0.5, num_steps - 0.5, -0.5, num_blocks - 0.5)
+    axes.imshow(pixels, aspect="auto", origin="lower", interpolation="none", extent=extent)
+    if num_steps * num_blocks <= 2_000:  # hairlines of paper between cells
+        axes.vlines(np.arange(num_steps + 1) - 0.5, -0.5, num_blocks - 0.5, color=PAPER, linewidth=0.8)
+        axes.hlines(np.arange(num_blocks + 1) - 0.5, -0.5, num_steps - 0.5, color=PAPER, linewidth=0.8)
     for s in range(1, num_steps):
-        if info.steps[s].network != info.steps[s - 1].network:
+        if steps[s].network != steps[s - 1].network:
             axes.axvline(s - 0.5, color=INK, linewidth=1.4)
     axes.set(ylabel="block, in execution order", xlabel="step and its time, noise → data")
-    steps, blocks = _ticks(num_steps), _ticks(num_blocks)
-    axes.set_xticks(steps, [f"{s}\n{info.steps[s].time:.4g}" for s in steps])
-    axes.set_yticks(blocks)
+    axes.set_xticks(_ticks(num_steps), [f"{s}\n{steps[s].time:.4g}" for s in _ticks(num_steps)])
+    axes.set_yticks(_ticks(num_blocks))
     axes.tick_params(length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
 def draw_evaluations(axes: Axes, info: ScheduleMap) -> None:
     """Block evaluations of each step, the unconditional pass on top of the conditional one."""
-    edges = np.arange(len(info.steps) + 1) - 0.5
-    depths = np.array([step.depth for step in info.steps])
-    both = depths * [step.branches for step in info.steps]
+    edges, depths = np.arange(info.schedule.num_steps + 1) - 0.5, np.array(info.depths)
+    both = depths * info.branches
     axes.stairs(depths, edges, fill=True, color=CONDITIONAL)
     axes.stairs(both, edges, baseline=depths, fill=True, color=UNCONDITIONAL)
     axes.set(ylabel="blocks\nrun", ylim=(0, max(1, int(both.max())) * 1.05))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=2, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.tick_params(axis="x", length=0, labelbottom=False)
-
-
-def _extent(info: ScheduleMap) -> tuple[float, float, float, float]:
-    return (-0.5, len(info.steps) - 0.5, -0.5, info.num_blocks - 0.5)
-
-
-def _pixels(info: ScheduleMap) -> NDArray[np.float64]:
-    """(num_blocks, num_steps, 3) colours."""
-    pixels = np.tile(np.array(to_rgb(PAPER)), (info.num_blocks, len(info.steps), 1))
-    colors = {action: to_rgb(look.color) for action, look in LOOKS.items()}
-    for s, step in enumerate(info.steps):
-        pixels[: len(step.actions), s] = [colors[action] for action in step.actions]
-    return pixels
-
-
-def _draw_grid(axes: Axes, num_steps: int, num_blocks: int) -> None:
-    """Hairlines of paper between cells."""
-    axes.vlines(np.arange(num_steps + 1) - 0.5, -0.5, num_blocks - 0.5, color=PAPER, linewidth=0.8)
-    axes.hlines(np.arange(num_blocks + 1) - 0.5, -0.5, num_steps - 0.5, color=PAPER, linewidth=0.8)
-
-
-def _draw_letters(axes: Axes, info: ScheduleMap) -> None:
-    for s, step in enumerate(info.steps):
-        for j, action in enumerate(step.actions):
-            look = LOOKS[action]
-            axes.text(s, j, look.letter, color=look.ink, fontsize=6, ha="center", va="center_baseline")
 
 
 def _ticks(count: int) -> list[int]:
@@ -105,14 +89,6 @@ def _ticks(count: int) -> list[int]:
         d for d in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, count) if count <= d * MOST_TICKS or d >= count
     )
     return list(range(0, count, distance))
-
-
-def _handles(info: ScheduleMap) -> list[Patch]:
-    handles = [Patch(facecolor=look.color, label=f"{look.name} ({look.letter})") for look in info.looks]
-    if any(step.branches == 2 for step in info.steps):
-        handles.append(Patch(facecolor=CONDITIONAL, label="conditional pass"))
-        handles.append(Patch(facecolor=UNCONDITIONAL, label="unconditional pass"))
-    return handles
 
 
 MOST_MAPS = 12
@@ -144,10 +120,14 @@ def maps_info(view: StudyView) -> MapsInfo | None:
     if not points:
         return None
     kept = [point for point in spread(points, view.knee(seeds)) if point in points]
-    maps = tuple(FrontMap(point.label, _note(view, point, seeds), schedule_map(point.schedule)) for point in kept)
+
+    def note(point: Point) -> str:
+        return ", ".join([*(["knee"] if point is view.knee(seeds) else []), *view.gains(point, seeds)])
+
+    maps = tuple(FrontMap(point.label, note(point), schedule_map(point.schedule)) for point in kept)
     return MapsInfo(
         maps,
-        num_steps=max(len(each.map.steps) for each in maps),
+        num_steps=max(each.map.schedule.num_steps for each in maps),
         num_blocks=max(each.map.num_blocks for each in maps),
         left_out=len(points) - len(kept),
     )
@@ -164,32 +144,22 @@ def spread(points: list[Point], always: Point | None) -> list[Point]:
     return [points[index] for index in sorted(kept)]
 
 
-def _note(view: StudyView, point: Point, seeds: Seeds) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, seeds)
-    parts = [f"{speedup.value:.2f} ×"] if speedup and seeds == "final" else []
-    parts += [view.standard.brief(excess)] if excess is not None else []
-    return ", ".join(["knee", *parts] if point is view.knee(seeds) else parts)
-
-
 def draw_maps(info: MapsInfo, width: float = 8.0, columns: int = 4) -> Figure:
     """Steps go right from noise to data, blocks upwards in execution order; a shorter map has fewer steps."""
     columns = min(columns, len(info.maps))
     rows = math.ceil(len(info.maps) / columns)
-    with paper_style():
-        figure = new_figure(width, 0.75 + rows * min(1.6, 0.55 + 0.09 * info.num_blocks))
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for index, (axes, each) in enumerate(zip_longest(panels.flat, info.maps)):
-            if each is None:
-                axes.remove()
-                continue
+    with drawing(width, 0.75 + rows * min(1.6, 0.55 + 0.09 * info.num_blocks)) as figure:
+        made = panels(figure, len(info.maps), columns)
+        for index, (axes, each) in enumerate(zip(made, info.maps, strict=True)):
             _draw_map(axes, each, info, room=int(12 * width / columns))
             axes.tick_params(labelbottom=index + columns >= len(info.maps))
         used = {look.letter for each in info.maps for look in each.map.looks}
         handles = [Patch(facecolor=look.color, label=look.name) for look in LOOKS.values() if look.letter in used]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.2)
-        panels[-1, 0].set_xlabel("step, noise → data", fontsize=8)
-        panels[-1, 0].set_ylabel("block", fontsize=8)
-        return settle_layout(figure)
+        corner = made[(rows - 1) * columns]
+        corner.set_xlabel("step, noise → data", fontsize=8)
+        corner.set_ylabel("block", fontsize=8)
+    return figure
 
 
 def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo, room: int) -> None:
@@ -202,3 +172,71 @@ def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo, room: int) -> None:
     for which, count in (("x", info.num_steps), ("y", info.num_blocks)):
         ends = [0, count - 1]
         axes.set(**{f"{which}ticks": ends, f"{which}ticklabels": [str(end) for end in ends]})
+
+
+@dataclass(frozen=True)
+class DepthProfile:
+    """One schedule's depth at each step."""
+
+    name: str
+    color: str
+    depths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DepthInfo:
+    """How deep the chosen schedules run at each step, the full schedule first."""
+
+    profiles: tuple[DepthProfile, ...]
+    num_blocks: int
+    num_steps: int
+
+
+def depth_info(view: StudyView) -> DepthInfo | None:
+    """None while there is nothing beside the full schedule."""
+    points = [highlight.point for highlight in highlights(view)]
+    if len(points) < 2:
+        return None
+    profiles = tuple(
+        DepthProfile(p.label, PALETTE[family_look(p.family).color], tuple(depths(p.schedule))) for p in points
+    )
+    num_blocks = max(network.num_blocks for point in points for network in point.schedule.networks)
+    return DepthInfo(profiles, num_blocks, max(point.schedule.num_steps for point in points))
+
+
+def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
+    """Blocks that run at each step, from noise to data, one panel a schedule."""
+    with drawing(width, 0.45 + 1.35 * math.ceil(len(info.profiles) / columns)) as figure:
+        for axes, profile in zip(panels(figure, len(info.profiles), columns), info.profiles, strict=True):
+            axes.bar(range(len(profile.depths)), profile.depths, width=0.82, color=profile.color)
+            axes.set_title(profile.name, fontsize=8)
+            axes.set(xlim=(-0.6, info.num_steps - 0.4), ylim=(0, info.num_blocks * 1.06))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.grid(visible=True, axis="y")
+            axes.set_axisbelow(True)
+        figure.supxlabel("step, from noise to data", fontsize=9)
+        figure.supylabel("blocks that run", fontsize=9)
+    return figure
+
+
+FIGURES = (
+    ReportFigure(
+        name="schedules",
+        title="What each block does at each step",
+        info=maps_info,
+        draw=draw_maps,
+        section="schedules",
+        note=lambda info: f"{info.left_out} more points of the front are left out here." if info.left_out else "",
+        wide=True,
+    ),
+    ReportFigure(
+        name="depth",
+        title="Blocks that run at each step",
+        info=depth_info,
+        draw=draw_depth,
+        section="schedules",
+        note=lambda _: "Blocks that run at each step.",
+        wide=True,
+    ),
+)

@@ -20,7 +20,8 @@ from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
 from ..view.selection import Highlight
 from ..view.view import StudyView
-from .style import MUTED, new_figure, paper_style, settle_layout
+from .figures import ReportFigure
+from .style import MUTED, drawing
 
 if TYPE_CHECKING:
     from ...backends.network import Network
@@ -89,8 +90,7 @@ def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
     """One line of images a schedule, its name above it. Small images are enlarged without smoothing."""
     count = max(len(row.images) for row in info.rows)
     height = width / count + 0.26
-    with paper_style():
-        figure = new_figure(width, height * len(info.rows))
+    with drawing(width, height * len(info.rows)) as figure:
         figure.set_layout_engine("constrained", h_pad=0.02, hspace=0.0)
         panels = figure.subplots(len(info.rows), 1, squeeze=False)[:, 0]
         for axes, row in zip(panels, info.rows, strict=True):
@@ -98,7 +98,7 @@ def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
             axes.axis("off")
             axes.set_title(row.title, fontsize=8.5, pad=3)
             axes.set_title("  ·  ".join(row.notes), loc="right", fontsize=7.5, fontweight="normal", color=MUTED, pad=3)
-        return settle_layout(figure)
+    return figure
 
 
 def strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -114,7 +114,7 @@ def kept_grid(view: StudyView, highlights: Sequence[Highlight], store: Store, *,
     Rows are as long as the shortest. None where it kept none of them.
 
     Raises:
-        MissingArtifact, DamagedArtifact: what it kept is gone, or isn't what it kept.
+        MissingArtifact, DamagedArtifact: a kept file is missing, or its content has changed.
     """
     members = store.studies.members(view.name)
     weights = {(each.schedule_digest, each.weights_name): each.weights_sha256 for each in members}
@@ -133,7 +133,7 @@ def _pictures(file: StudyFile, data: bytes) -> NDArray[np.uint8]:
     """(N, H, W, 3) images out of a picture that has them below each other.
 
     Raises:
-        DamagedArtifact: it is no such picture, or not of the size that its row says.
+        DamagedArtifact: it isn't such a picture, or isn't of the size that its row says.
     """
     about = file.about
     try:
@@ -144,5 +144,8 @@ def _pictures(file: StudyFile, data: bytes) -> NDArray[np.uint8]:
             return np.asarray(image).reshape(count, height, width, 3)
     except (OSError, ValueError, KeyError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
         raise DamagedArtifact(
-            f"artifacts: samples {file.sha256[:12]} are no pictures ({error}). Remove them."
+            f"artifacts: samples must be a PNG of the recorded size, but {file.sha256[:12]} isn't ({error}). Remove it."
         ) from None
+
+
+FIGURES = (ReportFigure("samples", "Sample images", lambda _: None, draw_samples),)

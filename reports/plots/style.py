@@ -7,9 +7,8 @@ import math
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from html import escape
-from io import BytesIO, StringIO
+from io import BytesIO
 from typing import Any, Literal
 
 import matplotlib
@@ -22,42 +21,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...backends.errors import printable
+from ...studies.config.families import FAMILIES, Family
 from ..view.interval import spelled_number
 
-INK, MUTED, HAIRLINE, PAPER = "#1b1b1f", "#6b6b76", "#dcdce2", "#ffffff"
-ACCENT, BLUE, GREEN, ORANGE, PURPLE, SKY = "#d55e00", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
-
-# What the page calls each colour, so that a plot follows its light or dark theme.
-THEME = {
-    INK: "--ink", MUTED: "--muted", HAIRLINE: "--hairline", PAPER: "--paper", ACCENT: "--accent", BLUE: "--blue",
-    GREEN: "--green", ORANGE: "--orange", PURPLE: "--purple", SKY: "--sky",
+PALETTE = {
+    "ink": "#1b1b1f", "muted": "#6b6b76", "hairline": "#dcdce2", "paper": "#ffffff", "accent": "#d55e00",
+    "blue": "#0072b2", "green": "#009e73", "orange": "#e69f00", "purple": "#cc79a7", "sky": "#56b4e9",
 }  # fmt: skip
+INK, MUTED, HAIRLINE, PAPER, ACCENT, BLUE, *_ = PALETTE.values()
+# The page has a variable for each colour, so that a plot follows its light or dark theme.
+THEME = {color: f"--{name}" for name, color in PALETTE.items()}
+
+TRIAL = Family("searched", "accent", "o", 6.0)
+OTHER = Family("other baseline", "sky", "v", 6.0)
 
 
-@dataclass(frozen=True)
-class Look:
-    """How one family of points is drawn and called."""
-
-    name: str
-    color: str
-    marker: str
-    size: float
-
-
-TRIAL = Look("searched", ACCENT, "o", 6.0)
-FAMILY_LOOKS = {
-    "full": Look("full schedule", INK, "*", 10.0),
-    "fewer-steps": Look("fewer steps", BLUE, "s", 5.0),
-    "uniform-depth": Look("uniform depth", GREEN, "^", 6.0),
-    "staircase": Look("published staircase", PURPLE, "P", 6.5),
-    "interval-reuse": Look("fixed-interval reuse", ORANGE, "D", 5.0),
-}
-OTHER = Look("other baseline", SKY, "v", 6.0)
-
-
-def look(family: str) -> Look:
-    """The look of a baseline's family; an empty family is the search's own."""
-    return FAMILY_LOOKS.get(family, OTHER) if family else TRIAL
+def family_look(family: str) -> Family:
+    """How a baseline's family is drawn; an empty family is the search's own."""
+    return FAMILIES.get(family, OTHER) if family else TRIAL
 
 
 _SETTINGS: dict[Any, Any] = {
@@ -112,13 +93,24 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def settle_layout(figure: Figure) -> Figure:
-    """Lays the figure out once and for all, so that each file of it only has to be drawn."""
-    layout = figure.get_layout_engine()
-    assert layout is not None, "new_figure gives one"
-    layout.execute(figure)
-    figure.set_layout_engine(None)  # "none" would leave one that does nothing, for which each file is laid out again
-    return figure
+@contextmanager
+def drawing(width: float, height: float) -> Generator[Figure]:
+    """An empty figure in this style, in inches, which is laid out once, when the block ends, for all its files."""
+    with paper_style():
+        figure = new_figure(width, height)
+        yield figure
+        layout = figure.get_layout_engine()
+        assert layout is not None, "new_figure gives one"
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # "none" would leave one that does nothing, for which each file is laid out anew
+
+
+def panels(figure: Figure, count: int, columns: int) -> list[Axes]:
+    """Axes of one scale in rows, as many as are wanted; the last row may be short."""
+    made = figure.subplots(math.ceil(count / columns), columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes in made[count:]:
+        axes.remove()
+    return list(made[:count])
 
 
 def png(figure: Figure, dpi: int = 200) -> bytes:
@@ -147,10 +139,8 @@ def _file(figure: Figure, kind: str, **options: Any) -> bytes:
 
 def inline_svg(figure: Figure, name: str, title: str) -> str:
     """The figure as an SVG element for a page: it follows the page's theme, and its ids start with `name`."""
-    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
-        buffer = StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = printable(buffer.getvalue())
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        text = printable(_file(figure, "svg", transparent=True, metadata={"Date": None}).decode())
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
@@ -173,15 +163,10 @@ def half_logarithmic(axes: Axes, values: Sequence[float], threshold: float) -> N
     high = max(*values, threshold) * 1.15
     axes.set_yscale("symlog", linthresh=threshold, linscale=0.8)
     axes.set_ylim(min(*values, 0.0) - 0.1 * threshold, high)
-    below = [step * threshold for step in (-4, -3, -2, -1, 0) if step * threshold >= min(values)]
-    axes.yaxis.set_major_locator(FixedLocator([*map(_rounded, below), *round_ticks(threshold / 2, high)]))
+    below = [float(f"{n * threshold:.0e}") for n in (-4, -3, -2, -1, 0) if n * threshold >= min(values)]
+    axes.yaxis.set_major_locator(FixedLocator([*below, *round_ticks(threshold / 2, high)]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(tick_text))
-
-
-def _rounded(value: float) -> float:
-    """To one significant digit."""
-    return float(f"{value:.0e}")
 
 
 def round_ticks(low: float, high: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""What the report's words mean, printed with it so that nobody has to guess."""
+"""What the report's words mean, printed with it."""
 
 from .interval import spelled_number
 from .standard import QualityKind
@@ -10,8 +10,8 @@ LOSSES: dict[QualityKind, str] = {
     "score": "loss of score",
 }
 _NOISE = (
-    "the same measure between two of the full schedule's own images of one prompt or label, of the search's noise and "
-    "of the final one. 0 is the full schedule's very image, and 100% is as different as another noise."
+    "the same measure between two images that the full schedule makes of one prompt or label, one from search seeds "
+    "and one from final seeds. 0% is the full schedule's own image, 100% is as different as another noise makes it."
 )
 CORNERS: dict[QualityKind, str] = {
     "reference": "its floor plus four times its excess distance",
@@ -22,8 +22,8 @@ _QUALITIES: dict[QualityKind, tuple[str, str]] = {
     "reference": (
         "Excess distance",
         "The distance to the reference minus the floor, which is the distance between real images and real images "
-        "at the same count. Small counts make distances large; the floor takes most of that away. Loss is stated "
-        "on it.",
+        "at the same count. Small counts make distances large; subtracting the floor removes most of that. Loss is "
+        "stated on the excess distance.",
     ),
     "baseline": (
         "Distance to the full schedule's images",
@@ -65,8 +65,8 @@ def definitions(view: StudyView) -> list[tuple[str, str]]:
         ),
         (
             "Search and final values",
-            "The search compared schedules on its own noises; the values of the front come from other noises, which no "
-            "selection saw. They are never mixed.",
+            "The search compared schedules on the noises of search seeds. The values of the front come from final "
+            "seeds, whose noises no selection saw. The two are never mixed.",
         ),
         (
             "Knee",

@@ -1,13 +1,17 @@
-"""Numbers as text.
+"""Values with intervals, ratios of speeds from interleaved timings, and numbers as text."""
 
-Values with intervals, and ratios of speeds from interleaved timings.
-"""
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ...backends.timing.samples import paired_ratio
+from ...backends.timing.samples import Ratio, paired_ratio
+
+if TYPE_CHECKING:
+    from ...backends.quality.intervals import Estimate
+    from ...studies.store.records import QualityRecord
 
 
 def spelled_number(value: float) -> str:
@@ -33,16 +37,21 @@ class Interval:
     def __post_init__(self) -> None:
         assert self.lower <= self.value <= self.upper, self
 
+    @classmethod
+    def of(cls, found: Ratio | Estimate | QualityRecord) -> Interval:
+        """What was worked out or stored, without the rest."""
+        return cls(found.value, found.lower, found.upper)
+
     @property
     def ends(self) -> tuple[float, float]:
         """Both bounds."""
         return self.lower, self.upper
 
-    def minus(self, offset: float) -> "Interval":
+    def minus(self, offset: float) -> Interval:
         """The same interval with a constant taken off."""
         return Interval(self.value - offset, self.lower - offset, self.upper - offset)
 
-    def times(self, factor: float) -> "Interval":
+    def times(self, factor: float) -> Interval:
         """The same interval in other units; `factor` is positive."""
         return Interval(self.value * factor, self.lower * factor, self.upper * factor)
 
@@ -69,8 +78,7 @@ def per_second(speed: float) -> str:
 def relative_speed(timed: Timed, level: float) -> Interval:
     """The speed-up over the full schedule: the median ratio of neighbours in time, as `backends.ratio` bounds it."""
     seconds, neighbours = timed
-    ratio = paired_ratio(neighbours, seconds, level)
-    return Interval(ratio.value, ratio.lower, ratio.upper)
+    return Interval.of(paired_ratio(neighbours, seconds, level))
 
 
 def ratio_of_speeds(a: Timed, b: Timed, level: float, same_rounds: bool = False) -> Interval:
@@ -84,8 +92,7 @@ def ratio_of_speeds(a: Timed, b: Timed, level: float, same_rounds: bool = False)
     if tuple(b[0]) == tuple(b[1]):
         return relative_speed(a, level)
     if same_rounds and len(a[0]) == len(b[0]):
-        ratio = paired_ratio(b[0], a[0], level)
-        return Interval(ratio.value, ratio.lower, ratio.upper)
+        return Interval.of(paired_ratio(b[0], a[0], level))
     first, second = (relative_speed(timed, 1 - (1 - level) / 2) for timed in (a, b))
     low = first.lower / second.upper
     high = first.upper / second.lower if second.lower > 0 else float("inf")

@@ -6,8 +6,8 @@ What a study's figures hold for, as names and texts.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from statistics import median
 from typing import Any, Literal, cast
@@ -18,75 +18,51 @@ from exeunt import __version__
 from ...backends.errors import printable
 from ...backends.quality.intervals import Distance, estimate_distance, paired_difference
 from ...backends.quality.names import TO_BASELINE
-from ...backends.timing.samples import Timing, environment_digest
+from ...backends.timing.samples import environment_digest
 from ...studies.config.reading import config_to_dict
 from ...studies.config.study import QualityConfig, StudyConfig
 from ...studies.database.foreign import corrupt_rows
 from ...studies.database.optuna.queries import study_attributes
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import StoredSchedule, batch_seconds, kind_key
+from ...studies.store.outlines import batch_seconds, kind_key
 from ...studies.store.records import (
     TEXT_ENCODING,
     EvaluationKey,
-    EvaluationRecord,
     Member,
     QualityRecord,
     ThroughputRecord,
     TimingKey,
 )
 from ...studies.store.store import Store
-from ..uncollected import uncollected
 from .interval import Interval
-from .operations import Operations, kept_operations
+from .operations import kept_operations
 from .pareto import Score
 from .standard import Standard, standard_of
 from .view import BEST_RATIO_LEVEL, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
-
-WeightsKey = tuple[str, str]  # schedule digest, digest of the weights
 
 
 def throughputs(records: Sequence[ThroughputRecord], names: Mapping[str, str], full: Key) -> dict[Key, Throughput]:
     """The newest timing of each schedule beside the full one, by the points' keys.
 
     `records` stand oldest first, `names` gives each weights digest its name. Timings beside another baseline are left
-    out.
+    out. A sitting is known by the baseline's own seconds, which are the neighbours of all others.
     """
     found: dict[Key, Throughput] = {}
-    sittings = _sittings(records)
-    for record in records:
-        if record.key.weights_sha256 in names and _baseline(record, names) == full:
-            key = record.schedule_digest, names[record.key.weights_sha256]
-            found[key] = _throughput(record, sittings)
+    baselines = [(each.baseline_digest, each.baseline_weights_sha256) for each in records]
+    own = [(each.schedule_digest, each.key.weights_sha256) for each in records]
+    sittings = [frozenset(r.seconds) for r, timed, base in zip(records, own, baselines, strict=True) if timed == base]
+    for record, (digest, weights), (base, base_weights) in zip(records, own, baselines, strict=True):
+        if weights in names and (base, names.get(base_weights, "")) == full:
+            neighbours = record.baseline_seconds
+            found[digest, names[weights]] = Throughput(
+                record.seconds,
+                record.key.batch_size,
+                neighbours,
+                latency_seconds=median(record.latency_seconds) if record.latency_seconds else None,
+                peak_memory_bytes=record.peak_memory_bytes,
+                sitting=next((n for n, each in enumerate(sittings) if each.issuperset(neighbours)), None),
+            )
     return found
-
-
-def _baseline(record: ThroughputRecord, names: Mapping[str, str]) -> Key:
-    return record.baseline_digest, names.get(record.baseline_weights_sha256, "")
-
-
-def _throughput(record: ThroughputRecord, sittings: Sequence[frozenset[float]]) -> Throughput:
-    return Throughput(
-        batch_size=record.key.batch_size,
-        seconds=record.seconds,
-        neighbours=record.baseline_seconds,
-        latency_seconds=median(record.latency_seconds) if record.latency_seconds else None,
-        peak_memory_bytes=record.peak_memory_bytes,
-        sitting=_sitting(record.baseline_seconds, sittings),
-    )
-
-
-def _sittings(records: Iterable[ThroughputRecord]) -> list[frozenset[float]]:
-    """The baseline's own seconds of each timing session, which are the neighbours of all others."""
-    return [
-        frozenset(record.seconds)
-        for record in records
-        if (record.schedule_digest, record.key.weights_sha256)
-        == (record.baseline_digest, record.baseline_weights_sha256)
-    ]
-
-
-def _sitting(neighbours: Sequence[float], sittings: Sequence[frozenset[float]]) -> int | None:
-    return next((index for index, seconds in enumerate(sittings) if seconds.issuperset(neighbours)), None)
 
 
 ENVIRONMENT = ("processor", "torch", "torch_threads", "cuda", "cudnn", "driver", "python")
@@ -137,80 +113,52 @@ def load_view(store: Store, study: str) -> StudyView:
 
     Raises:
         InputError: there is no study of that name.
-        StorageError: the database is out of reach, or holds what no Exeunt wrote.
+        StorageError: the database is out of reach, or holds something that Exeunt did not write.
     """
-    with corrupt_rows(store.url), uncollected():
-        return _view(store, study, _Rows.read(store, study))
+    with corrupt_rows(store.url):
+        return _Rows(store, study).view()
 
 
-def _view(store: Store, study: str, rows: "_Rows") -> StudyView:
-    config, points = rows.config, rows.points()
-    return StudyView(
-        name=study,
-        storage=store.url,
-        state=printable(_state(store, study)),
-        normal_weights=rows.full.weights_name if rows.full else "",
-        batch_size=config.throughput.batch_size,
-        level=config.quality.level,
-        configuration=config_to_dict(config),
-        conditions={
-            name: printable(text) for name, text in conditions(config, rows.environment, rows.text_seconds).items()
-        },
-        points=points,
-        differences=_differences(points, rows.influences()),
-        spent=_spent(store, rows, points),
-        failures=tuple(map(printable, rows.failures())),
-        standard=rows.standard,
-        text_seconds=rows.text_seconds,
-    )
-
-
-def _state(store: Store, study: str) -> str:
-    """What the runner says it is doing; Optuna's study may not be there yet."""
-    with reading(store.engine) as connection:
-        return str(study_attributes(connection, "state", study).get(study, "not started"))
-
-
-@dataclass(frozen=True)
 class _Rows:
     """The rows that concern one study."""
 
-    config: StudyConfig
-    members: Sequence[Member]
-    schedules: Mapping[str, StoredSchedule]
-    evaluations: Mapping[str, EvaluationRecord]
-    qualities: Sequence[QualityRecord]
-    throughputs: Mapping[Key, Throughput]
-    kinds: Mapping[str, Timing]
-    environment: Mapping[str, Any]
-    pins: Mapping[str, str]
-    operations: Mapping[str, Operations]
+    def __init__(self, store: Store, study: str) -> None:
+        self.store, self.name = store, study
+        self.config = store.studies.config(study)
+        self.pins = store.studies.pins(study)
+        self.environment = store.studies.environment(study)
+        # What refers to something is read before it, so that it is there whatever workers add in between.
+        self.qualities = store.measurements.qualities(study)
+        self.evaluations = {record.digest: record for record in store.evaluations.evaluations(study)}
+        self.members = [_shown(member) for member in store.studies.members(study)]
+        # What everything is stated against: the first full schedule that was added.
+        self.full = next((member for member in self.members if member.family == "full"), None)
+        self.names = {member.weights_sha256: member.weights_name for member in self.members}
+        self.schedules = store.evaluations.stored_schedules(study)
+        self.operations = kept_operations(store, study)
+        timed = timed_kinds(store, self.config, self.environment, self.pins)
+        self.medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
+        self.text_seconds = median(timed[TEXT_ENCODING]) if TEXT_ENCODING in timed else None
 
-    @classmethod
-    def read(cls, store: Store, study: str) -> "_Rows":
-        config = store.studies.config(study)
-        members = [_shown(member) for member in store.studies.members(study)]
-        environment, names = store.studies.environment(study), {m.weights_sha256: m.weights_name for m in members}
-        full = _full(members)
-        timed = [r for r in store.measurements.throughputs(study) if r.purpose == "final" and r.study == study]
-        pins = store.studies.pins(study)
-        raw = timed_kinds(store, config, environment, pins)
-        return cls(
-            config=config,
-            members=members,
-            schedules=store.evaluations.stored_schedules(study),
-            evaluations={record.digest: record for record in store.evaluations.evaluations(study)},
-            qualities=store.measurements.qualities(study),
-            throughputs=throughputs(timed, names, (full.schedule_digest, full.weights_name)) if full else {},
-            kinds={kind: Timing(seconds, config.throughput.batch_size) for kind, seconds in raw.items()},
-            environment=environment,
-            pins=pins,
-            operations=kept_operations(store, study),
+    def view(self) -> StudyView:
+        config, points = self.config, self.points()
+        shown = conditions(config, self.environment, self.text_seconds)
+        return StudyView(
+            name=self.name,
+            storage=self.store.url,
+            state=printable(_state(self.store, self.name)),
+            normal_weights=self.full.weights_name if self.full else "",
+            batch_size=config.throughput.batch_size,
+            level=config.quality.level,
+            configuration=config_to_dict(config),
+            conditions={name: printable(text) for name, text in shown.items()},
+            points=points,
+            differences=self.differences(points),
+            spent=self.spent(points),
+            failures=tuple(map(printable, self.failures())),
+            standard=self.standard,
+            text_seconds=self.text_seconds,
         )
-
-    @property
-    def full(self) -> Member | None:
-        return _full(self.members)
 
     def seeds(self, key: EvaluationKey) -> Seeds | None:
         """Which of the study's noises an evaluation is on; None if it isn't one of this study's questions."""
@@ -221,29 +169,26 @@ class _Rows:
             return None
         return {quality.search_seed: "search", quality.final_seed: "final"}.get(key.seed)  # type: ignore[return-value]
 
+    def key(self, question: EvaluationKey) -> Key:
+        """The point that an evaluation is of."""
+        return question.schedule_digest, self.names[question.weights_sha256]
+
     @cached_property
     def values(self) -> dict[tuple[Key, Seeds], list[QualityRecord]]:
         """The study's own quality values, of every metric."""
         found: dict[tuple[Key, Seeds], list[QualityRecord]] = defaultdict(list)
-        names = {member.weights_sha256: member.weights_name for member in self.members}
         for record in self.qualities:
-            key = self.evaluations[record.evaluation].key
-            if seeds := self.seeds(key):
-                found[(key.schedule_digest, names[key.weights_sha256]), seeds].append(record)
+            question = self.evaluations[record.evaluation].key
+            if seeds := self.seeds(question):
+                found[self.key(question), seeds].append(record)
         return found
-
-    @property
-    def against_baseline(self) -> bool:
-        """Whether values are stated against the full schedule's images."""
-        return standard_of(self.config.quality, None).kind != "reference"
 
     @cached_property
     def questions(self) -> dict[Seeds, str]:
         """The digests of the questions that the full schedule's images answer."""
-        full = self.full
-        wanted = (full.schedule_digest, full.weights_sha256) if full else None
-        asked = {digest: each.key for digest, each in self.evaluations.items()}
-        found = {digest: key for digest, key in asked.items() if (key.schedule_digest, key.weights_sha256) == wanted}
+        full = (self.full.schedule_digest, self.full.weights_sha256) if self.full else None
+        keys = {digest: record.key for digest, record in self.evaluations.items()}
+        found = {digest: key for digest, key in keys.items() if (key.schedule_digest, key.weights_sha256) == full}
         return {seeds: digest for digest, key in found.items() if (seeds := self.seeds(key))}
 
     @cached_property
@@ -251,14 +196,7 @@ class _Rows:
         """What quality is compared with."""
         between = (self.questions.get("final"), self.config.quality.metric, self.questions.get("search"))
         found = [r for r in self.qualities if (r.evaluation, r.metric, r.reference) == between]
-        noise = Interval(found[-1].value, found[-1].lower, found[-1].upper) if found else None
-        return standard_of(self.config.quality, noise)
-
-    @property
-    def text_seconds(self) -> float | None:
-        """What encoding one prompt took, if prompts were encoded."""
-        timing = self.kinds.get(TEXT_ENCODING)
-        return timing.median if timing else None
+        return standard_of(self.config.quality, Interval.of(found[-1]) if found else None)
 
     def quality(self, key: Key, seeds: Seeds) -> Quality | None:
         """The primary metric at its largest count (the search's count for search values)."""
@@ -266,12 +204,12 @@ class _Rows:
             return None
         beside = [r for r in self.values[key, seeds] if r.num_images == record.num_images]
         to_baseline = [r.value for r in beside if r.metric.endswith(TO_BASELINE) and r.metric != record.metric]
-        kernel = [Interval(r.value, r.lower, r.upper) for r in beside if r.metric.startswith("kid")]
+        kernel = [Interval.of(r) for r in beside if r.metric.startswith("kid")]
         return Quality(
             seeds=seeds,
             metric=record.metric,
             num_images=record.num_images,
-            distance=Interval(record.value, record.lower, record.upper),
+            distance=Interval.of(record),
             floor=record.floor,
             to_baseline=to_baseline[-1] if to_baseline else None,
             kernel=kernel[-1] if kernel and record.metric != "kid" else None,
@@ -280,15 +218,15 @@ class _Rows:
 
     def lost(self, record: QualityRecord, seeds: Seeds) -> Interval | None:
         """What a score's record has beyond the full schedule's, with a paired interval."""
-        full = self.full
-        base = self.primary((full.schedule_digest, full.weights_name), seeds) if full else None
-        if base is None or base.num_images != record.num_images:
+        full = self.full and self.primary((self.full.schedule_digest, self.full.weights_name), seeds)
+        if full is None or full.num_images != record.num_images:
             return None
-        return _difference(record, base, self.config.quality.level)
+        return _difference(record, full, self.config.quality.level)
 
     def primary(self, key: Key, seeds: Seeds) -> QualityRecord | None:
-        """The record behind `quality`."""
-        reference = self.questions.get(seeds) if self.against_baseline else self.pins.get("quality.reference")
+        """The record behind `quality`: with real images any reference of the study's, else the full schedule's."""
+        against_images = standard_of(self.config.quality, None).kind == "reference"
+        reference = self.pins.get("quality.reference") if against_images else self.questions.get(seeds)
         records = [
             record
             for record in self.values.get((key, seeds), [])
@@ -297,56 +235,75 @@ class _Rows:
         return max(records, key=lambda record: record.num_images, default=None)
 
     def points(self) -> tuple[Point, ...]:
-        labels: set[str] = set()
-        return tuple(self.point(member, labels) for member in self.members)
+        """The members as points; a label that another has on other weights gets the weights' name."""
+        timed = [r for r in self.store.measurements.throughputs(self.name) if r.purpose == "final"]
+        timed = [record for record in timed if record.study == self.name]
+        full = (self.full.schedule_digest, self.full.weights_name) if self.full else ("", "")
+        speeds, labels, points = throughputs(timed, self.names, full), set[str](), list[Point]()
+        for member in self.members:
+            key = member.schedule_digest, member.weights_name
+            stored, operations = self.schedules[member.schedule_digest], self.operations.get(member.weights_name)
+            point = Point(
+                label=member.label if member.label not in labels else f"{member.label} · {member.weights_name}",
+                role=cast(Literal["baseline", "trial"], member.role),
+                family=member.family if member.role == "baseline" else "",
+                weights=member.weights_name,
+                stored=stored,
+                trial=member.trial_number,
+                search=self.quality(key, "search"),
+                final=self.quality(key, "final"),
+                predicted_seconds=batch_seconds(stored, self.medians),
+                throughput=speeds.get(key),
+                flops=operations.of(stored) if operations else None,
+            )
+            labels.add(point.label)
+            points.append(point)
+        return tuple(points)
 
-    def point(self, member: Member, labels: set[str]) -> Point:
-        """A member as a point; a label that another has on other weights gets the weights' name."""
-        key = member.schedule_digest, member.weights_name
-        label = member.label if member.label not in labels else f"{member.label} · {member.weights_name}"
-        labels.add(label)
-        stored, operations = self.schedules[member.schedule_digest], self.operations.get(member.weights_name)
-        return Point(
-            label=label,
-            role=cast(Literal["baseline", "trial"], member.role),
-            family=member.family if member.role == "baseline" else "",
-            weights=member.weights_name,
-            stored=stored,
-            trial=member.trial_number,
-            search=self.quality(key, "search"),
-            final=self.quality(key, "final"),
-            predicted_seconds=batch_seconds(stored.outline, self.medians),
-            throughput=self.throughputs.get(key),
-            flops=operations.of(stored) if operations else None,
-        )
-
-    @cached_property
-    def medians(self) -> dict[str, float]:
-        """Seconds of each timed kind of call, by its key."""
-        return {kind_key(kind): timing.median for kind, timing in self.kinds.items()}
-
-    def influences(self) -> dict[Key, QualityRecord]:
-        keys = [(member.schedule_digest, member.weights_name) for member in self.members]
-        records = {key: self.primary(key, "final") for key in keys}
-        return {key: record for key, record in records.items() if record and record.influence}
-
-    def failures(self) -> tuple[str, ...]:
+    def failures(self) -> list[str]:
         labels = {(m.schedule_digest, m.weights_sha256): m.label for m in self.members}
-        return tuple(
+        return [
             f"{labels[record.key.schedule_digest, record.key.weights_sha256]}: {reason}"
             for record in self.evaluations.values()
             for reason in record.failures
+        ]
+
+    def differences(self, points: Sequence[Point]) -> dict[tuple[Key, Key], Interval]:
+        """Of each baseline and each trial at the same count: distance(baseline) − distance(trial)."""
+        records = [(point, self.primary(point.key, "final")) for point in points]
+        kept = [(point, record) for point, record in records if record and record.influence]
+        return {
+            (baseline.key, trial.key): _difference(a, b, BEST_RATIO_LEVEL)
+            for baseline, a in kept
+            for trial, b in kept
+            if (baseline.role, trial.role) == ("baseline", "trial") and a.num_images == b.num_images
+        }
+
+    def spent(self, points: Sequence[Point]) -> tuple[Spent, ...]:
+        """What the study paid for on search seeds, evaluation by evaluation, in the order in which they began."""
+        images, seconds = defaultdict[str, int](int), defaultdict[str, float](float)
+        for chunk in self.store.evaluations.chunks(self.name):
+            if chunk.evaluation in self.evaluations:
+                images[chunk.evaluation] += chunk.num_images
+                seconds[chunk.evaluation] += chunk.seconds
+        scores = {point.key: _score(point, self.config.throughput.batch_size) for point in points}
+        keys = {digest: self.evaluations[digest].key for digest in images}
+        return tuple(
+            Spent(images[digest], seconds[digest], scores.get(self.key(key)))
+            for digest, key in keys.items()
+            if self.seeds(key) == "search"
         )
+
+
+def _state(store: Store, study: str) -> str:
+    """What the runner says it is doing; Optuna's study may not be there yet."""
+    with reading(store.engine) as connection:
+        return str(study_attributes(connection, "state", study).get(study, "not started"))
 
 
 def _shown(member: Member) -> Member:
     """A member whose names steer neither a terminal nor a page."""
     return replace(member, label=printable(member.label), weights_name=printable(member.weights_name))
-
-
-def _full(members: Iterable[Member]) -> Member | None:
-    """The full schedule that everything is stated against: the first one that was added."""
-    return next((member for member in members if member.family == "full"), None)
 
 
 def timed_kinds(
@@ -366,44 +323,14 @@ def timed_kinds(
     return store.measurements.call_timings(key)
 
 
-def _differences(points: Sequence[Point], records: Mapping[Key, QualityRecord]) -> dict[tuple[Key, Key], Interval]:
-    """Of each baseline and each trial at the same count: distance(baseline) − distance(trial)."""
-    baselines, trials = (
-        [p.key for p in points if p.role == role and p.key in records] for role in ("baseline", "trial")
-    )
-    return {
-        (a, b): _difference(records[a], records[b], BEST_RATIO_LEVEL)
-        for a in baselines
-        for b in trials
-        if records[a].num_images == records[b].num_images
-    }
-
-
 def _difference(a: QualityRecord, b: QualityRecord, level: float) -> Interval:
     """The paired interval of a − b: image i of both came from the same noise."""
-    found = estimate_distance(paired_difference(_distance(a), _distance(b)), level)
-    return Interval(found.value, found.lower, found.upper)
+    return Interval.of(estimate_distance(paired_difference(_distance(a), _distance(b)), level))
 
 
 def _distance(record: QualityRecord) -> Distance:
     rows = np.reshape(np.asarray(record.influence, np.float32), (-1, record.num_images))
     return Distance.unpack(record.value, rows)
-
-
-def _spent(store: Store, rows: _Rows, points: Sequence[Point]) -> tuple[Spent, ...]:
-    """What the study paid for on search seeds, evaluation by evaluation, in the order in which they began."""
-    images, seconds = defaultdict[str, int](int), defaultdict[str, float](float)
-    for chunk in store.evaluations.chunks(rows.config.name):
-        if chunk.evaluation in rows.evaluations and rows.seeds(rows.evaluations[chunk.evaluation].key) == "search":
-            images[chunk.evaluation] += chunk.num_images
-            seconds[chunk.evaluation] += chunk.seconds
-    names = {member.weights_sha256: member.weights_name for member in rows.members}
-    scores = {point.key: _score(point, rows.config.throughput.batch_size) for point in points}
-    keys = {digest: rows.evaluations[digest].key for digest in images}
-    return tuple(
-        Spent(images[digest], seconds[digest], scores.get((key.schedule_digest, names[key.weights_sha256])))
-        for digest, key in keys.items()
-    )
 
 
 def _score(point: Point, batch_size: int) -> Score | None:

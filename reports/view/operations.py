@@ -1,7 +1,7 @@
 """The floating-point operations of a study's points: counted by their networks, and kept for when these aren't loaded.
 
-They are counted by kinds of calls. Thousands of schedules share a few hundred kinds, so few schedules are compiled, and
-what a study keeps is small.
+They are counted by kinds of calls. Thousands of schedules share a few hundred kinds, so that few schedules have to be
+compiled and a study keeps little.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...studies.database.optuna.queries import system_attribute
-from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.retries import retry
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import StoredSchedule, kind_key
+from ...studies.store.outlines import ScheduleSummary, kind_key
 from ...studies.store.store import Store
 from .view import Point, StudyView
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ...backends.network import Network
 
 KEPT = "exeunt:operations"  # the attribute of Optuna's study that has them
-_LARGEST = 2**63  # no schedule has as many, and whoever adds or divides them needs no care
+_LARGEST = 2**63  # more than any schedule has; below it no sum or quotient fails
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ class Operations:
     decoding: int
     calls: Mapping[str, int]
 
-    def of(self, stored: StoredSchedule) -> int | None:
+    def of(self, stored: ScheduleSummary) -> int | None:
         """A schedule's, decoding included, as `throughput.flops` has them; None where a kind of call is unknown.
 
         Raises:
-            ValueError: they are no number of operations.
+            ValueError: it isn't a number of operations.
         """
         calls = _calls(stored)
         if not calls or not calls.keys() <= self.calls.keys():
@@ -54,45 +53,37 @@ class Operations:
 
 def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[str, Operations]:
     """What each network needs for the points on it, by the name of its weights."""
-    calls: dict[str, dict[str, int]] = {name: {} for name in networks}
-    for point in points:
-        if point.weights in networks:
-            _learn(calls[point.weights], point.stored, networks[point.weights])
-    return {name: Operations(network.decode_flops(), calls[name]) for name, network in networks.items()}
-
-
-def _learn(known: dict[str, int], stored: StoredSchedule, network: Network) -> None:
-    """Adds the kinds of calls of a schedule that are new."""
     from ...backends.plan import compile_plan
     from ...backends.timing.throughput import call_flops  # with torch, which reading what was counted does not need
 
-    if _calls(stored).keys() <= known.keys():
-        return
-    for step in compile_plan(stored.schedule).steps:
-        for call in step.calls:
-            key = kind_key(call.kind)
-            if key not in known:
-                known[key] = call_flops(network, call)
+    known: dict[str, dict[str, int]] = {name: {} for name in networks}
+    for point in points:
+        calls = known.get(point.weights)
+        if calls is None or _calls(point.stored).keys() <= calls.keys():
+            continue
+        for call in (call for step in compile_plan(point.schedule).steps for call in step.calls):
+            if (key := kind_key(call.kind)) not in calls:
+                calls[key] = call_flops(networks[point.weights], call)
+    return {name: Operations(network.decode_flops(), known[name]) for name, network in networks.items()}
 
 
-def _calls(stored: StoredSchedule) -> Mapping[str, int]:
+def _calls(stored: ScheduleSummary) -> Mapping[str, int]:
     """How often a schedule calls its network, by kinds; nothing for one of several networks."""
-    calls = stored.outline.calls
+    calls = stored.calls
     return calls[0] if len(calls) == 1 else {}
 
 
 def with_flops(view: StudyView, networks: Mapping[str, Network]) -> StudyView:
     """The view with the operations of each point whose network is at hand, by the name of its weights."""
     found = counted(view.points, networks)
-
-    def known(point: Point) -> Point:
-        return replace(point, flops=found[point.weights].of(point.stored)) if point.weights in found else point
-
-    return replace(view, points=tuple(map(known, view.points)))
+    points = (replace(p, flops=found[p.weights].of(p.stored)) if p.weights in found else p for p in view.points)
+    return replace(view, points=tuple(points))
 
 
 def keep_operations(store: Store, view: StudyView, networks: Mapping[str, Network]) -> None:
     """Keeps what the networks need for a study's points, in place of what it kept before."""
+    from ...studies.database.optuna.storage import optuna_storage
+
     storage = optuna_storage(store.engine)
     kept = {name: asdict(each) for name, each in counted(view.points, networks).items()}
     storage.set_study_system_attr(storage.get_study_id_from_name(view.name), KEPT, kept)

@@ -64,14 +64,13 @@ def knee(items: Sequence[_T], score: Callable[[_T], Score]) -> _T:
     """
     candidates = front(items, score)
     logarithmic = all(score(item).quality > 0 for item in candidates)
-    places = [_place(score(item), logarithmic) for item in candidates]
+    places = [
+        (math.log(found.speed), math.log(found.quality) if logarithmic else found.quality)
+        for found in map(score, candidates)
+    ]
     (x0, y0), (x1, y1) = places[0], places[-1]
     gains = [(x - x0) * (y1 - y0) - (y - y0) * (x1 - x0) for x, y in places]
-    return candidates[max(range(len(candidates)), key=lambda index: (gains[index], -index))]
-
-
-def _place(score: Score, logarithmic: bool) -> tuple[float, float]:
-    return math.log(score.speed), math.log(score.quality) if logarithmic else score.quality
+    return candidates[gains.index(max(gains))]
 
 
 def hypervolume(scores: Iterable[Score], reference: Score) -> float:
@@ -93,27 +92,14 @@ def hypervolume_over_cost(spent: Iterable[tuple[float, Score | None]], reference
     A score of None (a failed evaluation) costs and gains nothing. Costs are what each evaluation took; entries carry
     totals.
     """
-    frontier = _Frontier(reference)
-    total, progress = 0.0, list[FrontProgress]()
+    kept, area, total, progress = list[Score](), 0.0, 0.0, list[FrontProgress]()
     for cost, score in spent:
         total += cost
         if score is not None:
-            frontier.add(score)
-        progress.append(FrontProgress(total, frontier.area))
+            # Only a score that enters the front so far costs more than a bisection.
+            place = bisect_left(kept, score.speed, key=lambda each: each.speed)
+            if place == len(kept) or kept[place].quality > score.quality:
+                kept = front([*kept, score], lambda each: each)
+                area = hypervolume(kept, reference)
+        progress.append(FrontProgress(total, area))
     return progress
-
-
-class _Frontier:
-    """A front that grows one score at a time; only a score that enters it costs more than a bisection."""
-
-    def __init__(self, reference: Score) -> None:
-        self.reference = reference
-        self.scores: list[Score] = []
-        self.area = 0.0
-
-    def add(self, score: Score) -> None:
-        place = bisect_left(self.scores, score.speed, key=lambda score: score.speed)
-        if place < len(self.scores) and self.scores[place].quality <= score.quality:
-            return
-        self.scores = front([*self.scores, score], lambda score: score)
-        self.area = hypervolume(self.scores, self.reference)

@@ -1,7 +1,7 @@
-"""The search's front and its hypervolume as they stand, for whoever looks every few seconds.
+"""The search's front and its hypervolume at this moment, cheap enough to read every few seconds.
 
 A `StudyView` has them too, with everything else that a study has measured, which takes a second for thousands of
-schedules. Here the values are read, and what schedules take is worked out from outlines that were read before.
+schedules. Here only the values are read, and the costs of schedules come from summaries that were read before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class FrontReader:
 
     def __init__(self, study: str) -> None:
         self._study = study
-        self._outlines: dict[str, ScheduleSummary] = {}
+        self._summaries: dict[str, ScheduleSummary] = {}
 
     def read(self, store: Store) -> SearchFront:
         """The front at this moment, as `StudyView` has it."""
@@ -47,9 +47,15 @@ class FrontReader:
         rows, noise = _values(store, Asked(config, pins))
         timed = timed_kinds(store, config, store.studies.environment(self._study), pins)
         medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
-        known = self._known(store, rows)
-        batch_size = config.throughput.batch_size
-        found = {row.member: score for row in rows if (score := _score(row, known, medians, batch_size))}
+        unknown = {row.schedule_digest for row in rows} - self._summaries.keys()
+        if unknown:
+            self._summaries |= store.evaluations.held(unknown)
+        seconds = {row.member: batch_seconds(self._summaries[row.schedule_digest], medians) for row in rows}
+        found = {  # without those that make a kind of call that isn't timed
+            row.member: Score(row.value, config.throughput.batch_size / taken)
+            for row in rows
+            if (taken := seconds[row.member])
+        }
         corner = _corner(rows, found, noise)
         count = max((row.num_images for row in rows), default=0)
         measured = [found[row.member] for row in rows if row.num_images == count and row.member in found]
@@ -58,13 +64,6 @@ class FrontReader:
             hypervolume=hypervolume(measured, corner) if corner else None,
             reference=corner,
         )
-
-    def _known(self, store: Store, rows: Sequence[Scored]) -> Mapping[str, ScheduleSummary]:
-        """The outlines of all scored schedules, of which those that are new are read."""
-        unknown = {row.schedule_digest for row in rows} - self._outlines.keys()
-        if unknown:
-            self._outlines |= {digest: held.outline for digest, held in store.evaluations.held(unknown).items()}
-        return self._outlines
 
 
 def _values(store: Store, asked: Asked) -> tuple[list[Scored], float | None]:
@@ -82,14 +81,6 @@ def _values(store: Store, asked: Asked) -> tuple[list[Scored], float | None]:
         if row.member not in largest or row.num_images > largest[row.member].num_images:
             largest[row.member] = row
     return list(largest.values()), noise
-
-
-def _score(
-    row: Scored, known: Mapping[str, ScheduleSummary], medians: Mapping[str, float], batch_size: int
-) -> Score | None:
-    """None while a kind of call that the schedule makes isn't timed."""
-    seconds = batch_seconds(known[row.schedule_digest], medians)
-    return Score(row.value, batch_size / seconds) if seconds else None
 
 
 def _corner(rows: Sequence[Scored], found: Mapping[int, Score], noise: float | None) -> Score | None:

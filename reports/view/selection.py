@@ -1,8 +1,10 @@
 """Choosing points of a study's front: by trial, the knee, a bound on quality or one on speed."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from ...backends.errors import InputError
 from .interval import spelled_number
@@ -17,38 +19,27 @@ class Highlight:
     point: Point
 
 
-Choose = Callable[[StudyView], Point]
-
-
-def by_trial(number: int) -> Choose:
+def by_trial(view: StudyView, number: int) -> Point:
     """The trial of that number, whether it is on the front or not."""
-
-    def choose(view: StudyView) -> Point:
-        trials = {point.trial: point for point in view.points if point.trial is not None}
-        if number in trials:
-            return trials[number]
-        if not trials:
-            raise InputError(f'study "{view.name}" has no trials yet. Run `exeunt optimize` or `exeunt resume` first.')
-        near = min(trials, key=lambda known: abs(known - number))
-        raise InputError(
-            f'--trial: study "{view.name}" must have the trial, but has no trial {number}. Try --trial {near}.'
-        )
-
-    return choose
+    trials = {point.trial: point for point in view.points if point.trial is not None}
+    if number in trials:
+        return trials[number]
+    if not trials:
+        raise InputError(f'study "{view.name}" has no trials yet. Run `exeunt optimize` or `exeunt resume` first.')
+    near = min(trials, key=lambda known: abs(known - number))
+    raise InputError(
+        f'--trial: study "{view.name}" must have the trial, but has no trial {number}. Try --trial {near}.'
+    )
 
 
-def by_label(label: str) -> Choose:
+def by_label(view: StudyView, label: str) -> Point:
     """The point of that label, which baselines have as well as trials."""
-
-    def choose(view: StudyView) -> Point:
-        points = {point.label: point for point in view.points}
-        if label in points:
-            return points[label]
-        near = get_close_matches(label, points, n=1) or list(points)[:1]
-        fix = f'Try --label "{near[0]}".' if near else "Run `exeunt optimize` or `exeunt resume` first."
-        raise InputError(f'--label: study "{view.name}" has no point "{label}". {fix}')
-
-    return choose
+    points = {point.label: point for point in view.points}
+    if label in points:
+        return points[label]
+    near = get_close_matches(label, points, n=1) or list(points)[:1]
+    fix = f'Try --label "{near[0]}".' if near else "Run `exeunt optimize` or `exeunt resume` first."
+    raise InputError(f'--label: study "{view.name}" has no point "{label}". {fix}')
 
 
 def the_knee(view: StudyView) -> Point:
@@ -59,43 +50,46 @@ def the_knee(view: StudyView) -> Point:
     return knee
 
 
-def within_loss(max_loss: float) -> Choose:
+def within_loss(view: StudyView, max_loss: float) -> Point:
     """The fastest point that loses at most `max_loss`; see `standard.py` for what a loss is a part of."""
-
-    def choose(view: StudyView) -> Point:
-        losses = [(loss, point) for point in _final_front(view) if (loss := _loss(view, point)) is not None]
-        if not losses:
-            raise InputError(
-                f"--max-loss: {view.standard.whole} must be above zero to compare with, but it isn't, or has not been "
-                "measured. Use --knee or --min-speedup."
-            )
-        if within := [point for loss, point in losses if loss <= max_loss]:
-            return within[-1]
-        nearest, point = min(losses, key=lambda pair: pair[0])
+    ratios = [(view.relative_excess(point, "final"), point) for point in _final_front(view)]
+    losses = [(view.standard.loss(ratio), point) for ratio, point in ratios if ratio is not None]
+    if not losses:
         raise InputError(
-            f"--max-loss: no point of the front loses at most {max_loss:.1%} of {view.standard.whole}; "
-            f"the nearest is {point.label}, which loses {nearest:.1%}. Use --max-loss {_rounded_up(nearest)}."
+            f"--max-loss: {view.standard.whole} must be above zero to compare with, but it isn't, or has not been "
+            "measured. Use --knee or --min-speedup."
         )
+    if within := [point for loss, point in losses if loss <= max_loss]:
+        return within[-1]
+    nearest, point = min(losses, key=lambda pair: pair[0])
+    raise InputError(
+        f"--max-loss: no point of the front loses at most {max_loss:.1%} of {view.standard.whole}; "
+        f"the nearest is {point.label}, which loses {nearest:.1%}. Use --max-loss {int(nearest * 1000 + 1) / 10:g}%."
+    )
 
-    return choose
 
-
-def at_least(min_speedup: float) -> Choose:
+def at_least(view: StudyView, min_speedup: float) -> Point:
     """The point of the best quality among those that are at least `min_speedup` × as fast as the full schedule."""
+    front = _final_front(view)
+    speedups = [speedup.value for point in front if (speedup := view.speedup(point))]
+    for point, speedup in zip(front, speedups, strict=True):
+        if speedup >= min_speedup:
+            return point
+    raise InputError(
+        f"--min-speedup: no point of the front is {spelled_number(min_speedup)} × as fast as the "
+        f"full schedule; the nearest is {front[-1].label} at {speedups[-1]:.2f} ×. "
+        f"Use --min-speedup {int(speedups[-1] * 100) / 100:g}."
+    )
 
-    def choose(view: StudyView) -> Point:
-        front = _final_front(view)
-        speedups = [speedup.value for point in front if (speedup := view.speedup(point))]
-        for point, speedup in zip(front, speedups, strict=True):
-            if speedup >= min_speedup:
-                return point
-        raise InputError(
-            f"--min-speedup: no point of the front is {spelled_number(min_speedup)} × as fast as the "
-            f"full schedule; the nearest is {front[-1].label} at {speedups[-1]:.2f} ×. "
-            f"Use --min-speedup {int(speedups[-1] * 100) / 100:g}."
-        )
 
-    return choose
+# By the flag that takes the value.
+CHOICES: dict[str, Callable[[StudyView, Any], Point]] = {
+    "--trial": by_trial,
+    "--label": by_label,
+    "--knee": lambda view, _: the_knee(view),
+    "--max-loss": within_loss,
+    "--min-speedup": at_least,
+}
 
 
 def highlights(view: StudyView) -> list[Highlight]:
@@ -103,10 +97,7 @@ def highlights(view: StudyView) -> list[Highlight]:
 
     Only final values choose, so the list is short (the full schedule or nothing) until the front has them.
     """
-    front = view.front("final")
-    close = [
-        p for p in front if (ratio := view.relative_excess(p, "final")) is not None and ratio <= view.standard.limit
-    ]
+    front, close = view.front("final"), view.close
     wanted: list[tuple[str, Point | None]] = [
         ("full schedule", view.full),
         ("largest gain over a baseline", view.best.point if view.best else None),
@@ -115,14 +106,12 @@ def highlights(view: StudyView) -> list[Highlight]:
         ("knee", view.knee("final")),
         ("fastest of the front", front[-1] if front else None),
     ]
-    reasons: dict[tuple[str, str], list[str]] = {}
-    points = {point.key: point for _, point in wanted if point}
+    reasons = defaultdict[Point, list[str]](list)
     for reason, point in wanted:
         if point:
-            reasons.setdefault(point.key, []).append(reason)
-    first, *others = [Highlight(", ".join(reasons[key]), point) for key, point in points.items()] or [None]
-    ordered = sorted((h for h in others if h), key=lambda h: view.speed(h.point, "final") or 0.0)
-    return [first, *ordered] if first else []
+            reasons[point].append(reason)
+    found = [Highlight(", ".join(each), point) for point, each in reasons.items()]
+    return sorted(found, key=lambda each: (each.point is not view.full, view.speed(each.point, "final") or 0.0))
 
 
 def _final_front(view: StudyView) -> list[Point]:
@@ -132,12 +121,3 @@ def _final_front(view: StudyView) -> list[Point]:
         f'study "{view.name}" must have a front on final seeds to choose from, but has none yet ({view.state}). '
         f"Run `exeunt resume --study {view.name}`, or give --trial N."
     )
-
-
-def _loss(view: StudyView, point: Point) -> float | None:
-    ratio = view.relative_excess(point, "final")
-    return None if ratio is None else view.standard.loss(ratio)
-
-
-def _rounded_up(loss: float) -> str:
-    return f"{int(loss * 1000 + 1) / 10:g}%"

@@ -19,6 +19,12 @@ EXCESS_LIMIT = 1.5
 NOISE_LIMIT = 0.25
 
 QualityKind = Literal["reference", "baseline", "score"]
+# What an excess is, and what relative excesses are parts of.
+_NAMES: dict[QualityKind, tuple[str, str]] = {
+    "reference": ("excess over the floor", "the full schedule's excess"),
+    "baseline": ("distance to the full schedule's images", "the distance between noises"),
+    "score": ("score lost against the full schedule", "the difference between noises"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,12 @@ class Standard:
     @property
     def excess_name(self) -> str:
         """What a schedule's `excess` is."""
-        names: dict[QualityKind, str] = {
-            "reference": "excess over the floor",
-            "baseline": "distance to the full schedule's images",
-            "score": "score lost against the full schedule",
-        }
-        return names[self.kind]
+        return _NAMES[self.kind][0]
 
     @property
     def whole(self) -> str:
         """What relative excesses are parts of."""
-        names: dict[QualityKind, str] = {
-            "reference": "the full schedule's excess",
-            "baseline": "the distance between noises",
-            "score": "the difference between noises",
-        }
-        return names[self.kind]
+        return _NAMES[self.kind][1]
 
     def words(self, relative: float, excess: str = "the excess distance") -> str:
         """A relative excess as people read it, after "at": `1.32 × the excess distance`."""

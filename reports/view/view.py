@@ -1,17 +1,17 @@
 """What a study has measured, as plain values: everything that the plots, the page and the exports show.
 
 `loading.py` builds a `StudyView` from the database; nothing here reads one. Search values and final values are separate
-fields throughout, because selection saw the noises of the first and never those of the second.
+fields everywhere, because the selection saw the noises of the first and never those of the second.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 from typing import Literal
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import StoredSchedule
+from ...backends.timing.samples import Timing
+from ...studies.store.outlines import ScheduleSummary
 from . import advantage
 from .advantage import Advantage
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
@@ -56,34 +56,18 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Throughput:
+class Throughput(Timing):
     """End-to-end timings of one schedule (network, solver, decoder), interleaved with the full schedule's.
 
     Attributes:
-        batch_size: images a repeat.
-        seconds: one entry a repeat, as measured.
-        neighbours: the full schedule's seconds, measured right beside each of them.
         latency_seconds: one image alone, median; None if it wasn't measured.
         peak_memory_bytes: the device's, or the process's on a CPU; None if it wasn't measured.
         sitting: which timing session it belongs to. Repeat r of all schedules of one sitting is from the same round.
     """
 
-    batch_size: int
-    seconds: tuple[float, ...]
-    neighbours: tuple[float, ...]
     latency_seconds: float | None = None
     peak_memory_bytes: int | None = None
     sitting: int | None = None
-
-    @property
-    def median_seconds(self) -> float:
-        """Of a batch."""
-        return median(self.seconds)
-
-    @property
-    def images_per_second(self) -> float:
-        """Of the median repeat."""
-        return self.batch_size / self.median_seconds
 
     @property
     def timed(self) -> Timed:
@@ -109,7 +93,7 @@ class Point:
     role: Literal["baseline", "trial"]
     family: str
     weights: str
-    stored: StoredSchedule
+    stored: ScheduleSummary
     trial: int | None
     search: Quality | None = None
     final: Quality | None = None
@@ -119,33 +103,13 @@ class Point:
 
     @property
     def schedule(self) -> Schedule:
-        """All of it; what most points are asked for stands in its outline."""
+        """All of it, read when it is first asked for."""
         return self.stored.schedule
 
     @property
     def key(self) -> Key:
         """What tells points apart: the schedule's digest and the weights."""
-        return self.stored.outline.digest, self.weights
-
-    @property
-    def num_steps(self) -> int:
-        """Of the schedule."""
-        return self.stored.outline.num_steps
-
-    @property
-    def num_blocks(self) -> int:
-        """Of the network."""
-        return self.stored.outline.num_blocks
-
-    @property
-    def block_evaluations(self) -> int:
-        """Of one image, guidance branches counted."""
-        return self.stored.outline.block_evaluations
-
-    @property
-    def mean_depth(self) -> float:
-        """Blocks that run, averaged over the steps."""
-        return self.stored.outline.mean_depth
+        return self.stored.digest, self.weights
 
     def quality(self, seeds: Seeds) -> Quality | None:
         """The search value or the final value; never one for the other."""
@@ -218,8 +182,8 @@ class StudyView:
         down during some timings moves no point.
         """
         if seeds == "search":
-            known = point.predicted_seconds
-            return Interval(*[self.batch_size / known] * 3) if known else None
+            speed = self.speed(point, seeds)
+            return Interval(speed, speed, speed) if speed else None
         speedup = self.speedup(point)
         if speedup is None or self.full is None or self.full.throughput is None:
             return None
@@ -232,27 +196,33 @@ class StudyView:
         interval = self.speed_interval(point, seeds)
         return interval.value if interval else None
 
-    @cached_property
-    def _fronts(self) -> dict[Seeds, list[Point]]:
-        seeds: tuple[Seeds, Seeds] = ("search", "final")
-        return {each: front(self.measured(each), self.score(each)) for each in seeds}
-
     def is_on_other_weights(self, point: Point) -> bool:
         """Whether it ran on the normal weights while the study searches others, such as fine-tuned ones."""
         return point.weights == self.normal_weights and any(each.weights != point.weights for each in self.points)
 
     def measured(self, seeds: Seeds) -> list[Point]:
         """The points with a speed, and a quality on these seeds at the largest count there is: what may be compared."""
-        return list(self._measured[seeds])
+        return list(self._compared[seeds][0])
+
+    def front(self, seeds: Seeds) -> list[Point]:
+        """The points that no other point dominates, slowest first; baselines are among them where they belong."""
+        return self._compared[seeds][1]
+
+    def knee(self, seeds: Seeds) -> Point | None:
+        """The front's knee; None while the front is empty."""
+        return self._compared[seeds][2]
 
     @cached_property
-    def _measured(self) -> dict[Seeds, list[Point]]:
-        return {"search": self._comparable("search"), "final": self._comparable("final")}
+    def _compared(self) -> dict[Seeds, tuple[list[Point], list[Point], Point | None]]:
+        """What is measured, the front, and the knee."""
+        return {"search": self._compare("search"), "final": self._compare("final")}
 
-    def _comparable(self, seeds: Seeds) -> list[Point]:
+    def _compare(self, seeds: Seeds) -> tuple[list[Point], list[Point], Point | None]:
         pairs = [(point, quality) for point in self.points if (quality := point.quality(seeds))]
-        count = max((quality.num_images for _, quality in pairs), default=0)
-        return [point for point, quality in pairs if quality.num_images == count and self.speed(point, seeds)]
+        count, score = max((quality.num_images for _, quality in pairs), default=0), self.score(seeds)
+        points = [point for point, quality in pairs if quality.num_images == count and self.speed(point, seeds)]
+        best = front(points, score)
+        return points, best, knee(best, score) if best else None
 
     def score(self, seeds: Seeds) -> Callable[[Point], Score]:
         """What fronts of measured points are drawn by."""
@@ -265,21 +235,15 @@ class StudyView:
 
         return of
 
-    def front(self, seeds: Seeds) -> list[Point]:
-        """The points that no other point dominates, slowest first; baselines are among them where they belong."""
-        return self._fronts[seeds]
-
-    @cached_property
-    def _knees(self) -> dict[Seeds, Point]:
-        return {seeds: knee(points, self.score(seeds)) for seeds, points in self._fronts.items() if points}
-
-    def knee(self, seeds: Seeds) -> Point | None:
-        """The front's knee; None while the front is empty."""
-        return self._knees.get(seeds)
-
-    def with_text(self, images_per_second: float) -> float | None:
+    def with_text(self, speed: float | None) -> float | None:
         """Images a second where each image's prompt is encoded too; None without prompts."""
-        return None if self.text_seconds is None else 1 / (1 / images_per_second + self.text_seconds)
+        return 1 / (1 / speed + self.text_seconds) if speed and self.text_seconds is not None else None
+
+    def gains(self, point: Point, seeds: Seeds = "final") -> list[str]:
+        """What a point is worth, for captions: its speed-up beside final values, and its relative excess."""
+        speedup, excess = self.speedup(point), self.relative_excess(point, seeds)
+        parts = [f"{speedup.value:.2f} ×"] if speedup and seeds == "final" else []
+        return [*parts, self.standard.brief(excess)] if excess is not None else parts
 
     def relative_excess(self, point: Point, seeds: Seeds) -> float | None:
         """The point's excess distance ÷ the full schedule's (normal weights) at the same count.
@@ -293,10 +257,16 @@ class StudyView:
         return self.standard.relative(mine.excess.value, full.excess.value)
 
     @cached_property
+    def close(self) -> list[Point]:
+        """The final front up to the standard's limit, slowest first."""
+        ratios = [(point, self.relative_excess(point, "final")) for point in self.front("final")]
+        return [point for point, ratio in ratios if ratio is not None and ratio <= self.standard.limit]
+
+    @cached_property
     def advantages(self) -> list[Advantage[Point]]:
         """Each trial on the final front with a relative excess up to the standard's limit, against the baselines."""
         baselines = [point for point in self.measured("final") if point.role == "baseline"]
-        eligible = [point for point in self.front("final") if point.role == "trial" and self._is_close(point)]
+        eligible = [point for point in self.close if point.role == "trial"]
         return [
             advantage.advantage(
                 point,
@@ -343,10 +313,6 @@ class StudyView:
         if self.reference_point is None:
             return []
         return hypervolume_over_cost(((spent.images, spent.score) for spent in self.spent), self.reference_point)
-
-    def _is_close(self, point: Point) -> bool:
-        relative = self.relative_excess(point, "final")
-        return relative is not None and relative <= self.standard.limit
 
     def _significantly_worse(self, a: Point, b: Point) -> bool:
         difference = self.differences.get((a.key, b.key))

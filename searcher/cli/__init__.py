@@ -1,6 +1,6 @@
 """One file for each command.
 
-dashboard  `exeunt dashboard`: the searches of a database in Optuna's dashboard, in a browser on this machine.
+dashboard  `exeunt dashboard`: the searches of a database in Optuna's dashboard, served to this machine only and …
 db         `exeunt db`: whether a database is sound, and upgrades of older ones.
 doctor     What is installed: this package's requirements and extras, with the versions that are there.
 evaluate   `exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.
@@ -10,6 +10,6 @@ optimize   `exeunt optimize`, `exeunt resume` and `exeunt baselines`.
 report     `exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database.
 schedule   `exeunt schedule`: show, validate and convert schedule files. Only `full`, which loads a checkpoint, costs …
 status     `exeunt status`: what a database holds, read without changing anything.
-study      `exeunt study`: the studies of a database as wholes.
+study      `exeunt study`: the studies of a database as wholes, orders to their workers, and what no study refers …
 worker     `exeunt worker`: one more worker for a study, on this machine or any other.
 """

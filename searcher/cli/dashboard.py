@@ -1,6 +1,4 @@
-"""`exeunt dashboard`: the searches of a database in Optuna's dashboard, in a browser on this machine.
-
-Optuna's dashboard over a study database: served to this machine alone, and without a way to change anything.
+"""`exeunt dashboard`: the searches of a database in Optuna's dashboard, served to this machine only and read-only.
 
 optuna-dashboard can delete and rename studies and tell trials, which would leave our measurements without their trials.
 So it gets our own read-only storage, whose database refuses every write, and requests other than reading ones are
@@ -20,10 +18,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import click
 
 from ...backends.errors import InputError
-from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.urls import storage_url
 from ...studies.store.store import Store, open_store
-from ..monitoring.watch_output import until_signal
 from .flags.database import storage_flag
 
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -31,22 +27,21 @@ WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]
 ADDRESS = "127.0.0.1"
 OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
 READING = frozenset({"GET", "HEAD"})
-REFUSED = "This dashboard only shows. Use `exeunt study` to delete, copy, pause or stop studies."
-ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost alone."
+REFUSED = "This dashboard is read-only. Use `exeunt study` to delete, copy, pause or stop studies."
+ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost only."
 
 
-class ReadOnly:
+def read_only(inner: WsgiApplication) -> WsgiApplication:
     """Passes on requests that read and that were meant for this machine; a page elsewhere can't reach it by a name."""
 
-    def __init__(self, inner: WsgiApplication) -> None:
-        self._inner = inner
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if str(environ.get("HTTP_HOST", "")).rpartition(":")[0] not in OWN_NAMES:
             return _refuse(start_response, "403 Forbidden", ELSEWHERE)
         if environ["REQUEST_METHOD"] not in READING:
             return _refuse(start_response, "405 Method Not Allowed", REFUSED)
-        return self._inner(environ, start_response)
+        return inner(environ, start_response)
+
+    return guarded
 
 
 def _refuse(start_response: Callable[..., Any], status: str, reason: str) -> list[bytes]:
@@ -61,13 +56,15 @@ def application(store: Store) -> WsgiApplication:
     Raises:
         InputError: optuna-dashboard is not installed, or the database's tables are of another Optuna.
     """
+    from ...studies.database.optuna.storage import optuna_storage
+
     try:
         from optuna_dashboard import wsgi
     except ImportError:
         raise InputError(
             "dashboard: optuna-dashboard is not installed. Type pip install 'exeunt[dashboard]'."
         ) from None
-    return ReadOnly(wsgi(optuna_storage(store.engine)))  # pyright: ignore[reportArgumentType]
+    return read_only(wsgi(optuna_storage(store.engine)))  # pyright: ignore[reportArgumentType]
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -95,19 +92,14 @@ def served(app: WsgiApplication, port: int) -> Generator[WSGIServer]:
             f"dashboard: port {port} of {ADDRESS} is not available ({error}). "
             "Choose another one with --port, or 0 for any."
         ) from None
-    with server, _first_lines():
-        yield server
-
-
-@contextmanager
-def _first_lines() -> Generator[None]:
-    """Of what the dashboard logs, such as that the database is out of reach, the reason and not the traceback."""
+    # Of what the dashboard logs, such as that the database is out of reach, the reason and not the traceback.
     logger, handler = logging.getLogger("optuna_dashboard"), logging.StreamHandler()
     handler.setFormatter(_FirstLine())
     logger.addHandler(handler)
     spreads, logger.propagate = logger.propagate, False
     try:
-        yield
+        with server:
+            yield server
     finally:
         logger.removeHandler(handler)
         logger.propagate = spreads
@@ -119,10 +111,10 @@ class _FirstLine(logging.Formatter):
 
 
 NOTE = """\
-It shows what Optuna knows: trials, parameters, and both objectives on search seeds. It knows neither throughput with
-intervals nor final images (`exeunt report`), nor baselines that the search's space can't express, nor who has claimed
-what (`exeunt status --watch`), and its front is that of the search. It can't change anything. Whoever is logged in on
-this machine can read it. Ctrl-C ends it."""
+It shows what Optuna knows: trials, parameters, and both objectives on search seeds; its front is that of the search.
+It does not show throughput with intervals and final images (`exeunt report`), baselines that the search's space can't
+express, or which worker measures what (`exeunt status --watch`). It can't change anything. Everybody who is logged in
+on this machine can read it. Ctrl-C ends it."""
 
 
 @click.command()
@@ -133,10 +125,10 @@ this machine can read it. Ctrl-C ends it."""
     default=8080,
     show_default=True,
     metavar="PORT",
-    help=f"Of {ADDRESS}; 0 takes a free one.",
+    help=f"Port of {ADDRESS}; 0 takes a free one.",
 )
 def dashboard(storage: str, port: int) -> None:
-    """Show a database's searches in optuna-dashboard, on this machine alone and read-only.
+    """Show a database's searches in optuna-dashboard, read-only and on this machine only.
 
     It needs `pip install 'exeunt[dashboard]'`, and runs until Ctrl-C. From another machine, forward the port:
     `ssh -L 8080:127.0.0.1:8080 HOST`.
@@ -146,6 +138,8 @@ def dashboard(storage: str, port: int) -> None:
       exeunt dashboard
       exeunt dashboard --storage runs/dit.db --port 0
     """
+    from ..monitoring.watch_output import until_signal
+
     with open_store(storage_url(storage), read_only=True) as store, served(application(store), port) as server:
         click.echo(f"http://{ADDRESS}:{server.server_port}/dashboard")
         click.echo(NOTE, err=True)

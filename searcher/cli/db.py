@@ -1,23 +1,25 @@
 """`exeunt db`: whether a database is sound, and upgrades of older ones."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy import Engine
 
 from ...backends.errors import printable
-from ...studies.database import schema
-from ...studies.database.engine import bare_engine
-from ...studies.database.errors import database_label, storage_errors
-from ...studies.database.foreign import corrupt_rows
-from ...studies.database.transactions import reading
 from ...studies.database.urls import storage_url
-from ...studies.maintenance import upgrade as upgrading
-from ...studies.maintenance.backup import back_up_file
-from ...studies.maintenance.check import Finding, check_all, check_file
 from .flags.database import json_flag, storage_flag
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from ...studies.maintenance.check import Finding
+    from ...studies.maintenance.upgrade import Upgrade
 
 
 @click.group()
@@ -27,44 +29,54 @@ def db() -> None:
 
 @db.command("check")
 @storage_flag
-@click.option("--quick", is_flag=True, help="Don't read all features, which takes about a second a gigabyte.")
+@click.option("--quick", is_flag=True, help="Don't read all features. Reading takes about a second per gigabyte.")
 @json_flag
 @click.pass_context
 def check_command(context: click.Context, storage: str, quick: bool, as_json: bool) -> None:
-    """Check a database without changing anything: versions, file, digests, and what must be true between its rows.
+    """Check a database without changing anything: versions, file, digests, and consistency between rows.
 
-    The exit code is 1 where something is lost or wrong.
+    The exit code is 1 if something is lost or wrong.
 
     \b
     Examples:
       exeunt db check
       exeunt db check --storage runs/dit.db --quick --json
     """
-    engine = bare_engine(storage_url(storage), read_only=True)
-    try:
-        with storage_errors(engine), corrupt_rows(database_label(engine)):
-            versions = upgrading.versions(engine)
-            current = versions.before == versions.after
-            findings = check_all(engine, features=not quick) if current else _file_alone(engine)
-    finally:
-        engine.dispose()
+    from ...studies.database.foreign import corrupt_rows
+    from ...studies.database.schema import engine_url
+    from ...studies.maintenance.check import check_all, check_file
+    from ...studies.maintenance.upgrade import versions as find_versions
+
+    with _opened(storage, read_only=True) as (engine, where), corrupt_rows(where):
+        versions, url = find_versions(engine), engine_url(engine)
+        current = versions.before == versions.after
+        findings = check_all(engine, features=not quick) if current else check_file(engine)
     damaged = any(finding.damage for finding in findings)
     if as_json:
-        found = {"storage": schema.engine_url(engine), "sound": not damaged, "versions": asdict(versions)}
+        found = {"storage": url, "sound": not damaged, "versions": asdict(versions)}
         click.echo(json.dumps({**found, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
-        _show(engine, versions, findings)
+        _show(where, versions, findings)
     if damaged:
         context.exit(1)
 
 
-def _file_alone(engine: Engine) -> list[Finding]:
-    with reading(engine) as connection:
-        return check_file(connection)
+@contextmanager
+def _opened(storage: str, *, read_only: bool = False) -> Generator[tuple[Engine, str]]:
+    """An engine that asks nothing of the database's version, and the database in words."""
+    from ...studies.database.engine import bare_engine
+    from ...studies.database.errors import database_label, storage_errors
+
+    engine = bare_engine(storage_url(storage), read_only=read_only)
+    try:
+        with storage_errors(engine):
+            yield engine, database_label(engine)
+    finally:
+        engine.dispose()
 
 
-def _show(engine: Engine, versions: upgrading.Upgrade, findings: list[Finding]) -> None:
-    click.echo(f"{database_label(engine)}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
+def _show(where: str, versions: Upgrade, findings: list[Finding]) -> None:
+    click.echo(f"{where}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
     if versions.changed:
         click.echo(
             f"This Exeunt works on version {versions.after} with {versions.optuna_after}. Only the file was checked: "
@@ -79,43 +91,43 @@ def _show(engine: Engine, versions: upgrading.Upgrade, findings: list[Finding]) 
 @db.command("upgrade")
 @storage_flag
 @click.option(
-    "--backup", type=click.Path(path_type=Path), metavar="FILE", help="Where SQLite's backup goes; default: beside it."
+    "--backup", type=click.Path(path_type=Path), metavar="FILE", help="Backup of an SQLite file. Default: beside it."
 )
-@click.option("--no-backup", is_flag=True, help="Make none.")
+@click.option("--no-backup", is_flag=True, help="Make no backup.")
 @json_flag
 def upgrade_command(storage: str, backup: Path | None, no_backup: bool, as_json: bool) -> None:
     """Bring an older database to this Exeunt's version, Optuna's tables too.
 
-    No other command changes an existing database's tables, so workers need no right to. An SQLite database is backed
-    up before; back up PostgreSQL's with pg_dump. A newer database is refused and left as it is.
+    No other command changes the tables of an existing database, so workers don't need the right to. An SQLite database
+    is backed up first; back up PostgreSQL with pg_dump. A newer database is refused and left as it is.
 
     \b
     Examples:
       exeunt db upgrade
       exeunt db upgrade --storage runs/dit.db --backup dit-before.db
     """
-    engine = bare_engine(storage_url(storage))
-    try:
-        with storage_errors(engine):
-            made = None if no_backup else _backed_up(engine, backup)
-            done = upgrading.upgrade_database(engine)
-    finally:
-        engine.dispose()
+    from ...studies.maintenance.upgrade import upgrade_database
+
+    with _opened(storage) as (engine, where):
+        made = None if no_backup else _backed_up(engine, Path(where), backup)
+        done = upgrade_database(engine)
     if as_json:
         click.echo(json.dumps({**asdict(done), "backup": None if made is None else str(made)}, indent=2))
     elif not done.changed:
-        click.echo(f"{database_label(engine)} has version {done.after} already.")
+        click.echo(f"{where} has version {done.after} already.")
     else:
-        kept = "" if made is None else f" What it was before: {made}."
-        click.echo(f"{database_label(engine)}: version {done.before} is version {done.after} now.{kept}")
+        kept = "" if made is None else f" Backup: {made}."
+        click.echo(f"{where}: upgraded from version {done.before} to {done.after}.{kept}")
 
 
-def _backed_up(engine: Engine, path: Path | None) -> Path | None:
+def _backed_up(engine: Engine, own: Path, path: Path | None) -> Path | None:
     """The backup of an SQLite database that is about to be changed."""
-    versions = upgrading.versions(engine)
+    from ...studies.maintenance.backup import back_up_file
+    from ...studies.maintenance.upgrade import versions as find_versions
+
+    versions = find_versions(engine)
     if engine.url.get_backend_name() != "sqlite" or not versions.changed:
         return None
-    own = Path(database_label(engine))
     path = path or own.with_name(f"{own.stem}.version-{versions.before}{own.suffix}")
     back_up_file(engine, path)
     return path

@@ -5,34 +5,36 @@ None of them is imported, so that one that is broken is listed all the same.
 `exeunt doctor`: what is installed, what a checkpoint holds, and whether a network keeps its promises.
 """
 
+from __future__ import annotations
+
 import math
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 from exeunt import __version__
 
-from ...backends.checkpoints.inspect import Contents, Entry, Group, inspect, readable_bytes
+from ...backends.checkpoints.files import readable_bytes
 from ...backends.errors import InputError, json_text, printable
-from ...backends.network import Network
-from ...backends.networks.conformance.checks import Check, Failed, NetworkUnderTest, NotApplicable, Outcome, Passed
-from ...backends.networks.conformance.suite import suite
-from ...backends.networks.registry import BUNDLED, NETWORKS, load_network
-from ...backends.timing.device import check_device, device_name
 from ...studies.config.reading import parse_assignment
 from .flags.database import json_flag
 from .flags.network import NETWORK_FLAGS, flags
 
+if TYPE_CHECKING:
+    from ...backends.checkpoints.inspect import Contents, Entry, Group
+    from ...backends.network import Network
+    from ...backends.networks.conformance.checks import Check, Outcome
+
 PACKAGE = "exeunt"
 FOR_DEVELOPERS = ("dev", "test")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SPECIFICATION = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*\(?([^()]*)\)?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
@@ -43,7 +45,7 @@ class Requirement:
     Attributes:
         name: of the package.
         wanted: the versions that will do, such as ">=5.0"; empty for any.
-        version: what is there; None if it is missing.
+        version: the installed one; None if it is missing.
     """
 
     name: str
@@ -51,63 +53,47 @@ class Requirement:
     version: str | None
 
 
-def core() -> list[Requirement]:
-    """What everything needs."""
-    return [_requirement(line) for line in _lines() if not _EXTRA.search(line)]
-
-
-def known_extras() -> dict[str, list[Requirement]]:
-    """What single commands need, by the extra's name."""
-    found: dict[str, list[Requirement]] = {}
-    for line in _lines():
-        extra = _EXTRA.search(line)
-        if extra and extra.group(1) not in FOR_DEVELOPERS:
-            found.setdefault(extra.group(1), []).append(_requirement(line))
+def requirements() -> dict[str, list[Requirement]]:
+    """What each extra needs, by its name; under "" what everything needs."""
+    found: dict[str, list[Requirement]] = {"": []}
+    try:
+        lines = metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        return found
+    for line in lines:
+        specification, _, condition = line.partition(";")
+        extra = _EXTRA.search(condition)
+        name = extra.group(1) if extra else ""
+        if name not in FOR_DEVELOPERS:
+            found.setdefault(name, []).append(_requirement(specification.strip()))
     return found
 
 
-def missing(requirements: Iterable[Requirement]) -> list[str]:
-    """The names of those that are not there."""
-    return [each.name for each in requirements if each.version is None]
-
-
-def _lines() -> list[str]:
+def _requirement(specification: str) -> Requirement:
+    found = _SPECIFICATION.fullmatch(specification)
+    assert found is not None, f"no package's name in {specification!r}"
+    name, wanted = found.groups()
     try:
-        return metadata.requires(PACKAGE) or []
+        return Requirement(name, wanted, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return []
-
-
-def _requirement(line: str) -> Requirement:
-    specification = line.split(";")[0].strip()
-    found = _NAME.match(specification)
-    assert found is not None, f"no package's name in {line!r}"
-    wanted = re.sub(r"\[[^\]]*\]", "", specification[found.end() :]).strip().strip("()")
-    return Requirement(found.group(), wanted, _version(found.group()))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+        return Requirement(name, wanted, None)
 
 
 BROKEN, UNUSABLE = 1, 2  # exit codes: a promise is broken; a checkpoint can't be loaded
-WORDS = {Passed: "kept", Failed: "BROKEN", NotApplicable: "does not apply"}
+WORDS = {"kept": "kept", "broken": "BROKEN", "not-applicable": "does not apply"}
 GROUPS_SHOWN = 40
 
 
 @click.command()
 @flags(NETWORK_FLAGS)
-@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is.")
+@click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available.")
 @json_flag
 def doctor(device: str, as_json: bool, **given: Any) -> None:
-    """Say what is installed, what a checkpoint holds, or whether a network keeps its promises.
+    """Show what is installed, what a checkpoint holds, or whether a network keeps its promises.
 
-    With --checkpoint it lists what is inside and what it is taken for, reading names and shapes alone. With --network
-    it loads the network and runs the conformance suite on it. The exit code is 1 where a promise is broken, and 2 where
-    a checkpoint can't be loaded.
+    With --checkpoint it lists the content and what it is taken for, reading only names and shapes. With --network it
+    loads the network and runs the conformance suite on it. The exit code is 1 if a promise is broken, and 2 if a
+    checkpoint can't be loaded.
 
     \b
     Examples:
@@ -129,20 +115,24 @@ def doctor(device: str, as_json: bool, **given: Any) -> None:
 
 def _maker(given: Mapping[str, Any]) -> Any:
     """A function that loads the network that the flags describe, by device and type."""
+    from ...backends.networks.registry import BUNDLED, load_network
+
     options = dict(map(parse_assignment, given["network_args"]))
     options |= {key: given[key] for key in ("weights_key", "vae") if given.get(key) is not None}
     checkpoint, network = given["checkpoint"], given["network"]
     if checkpoint is None and network == "DiT":
         checkpoint = next(iter(BUNDLED))
-
-    def make(device: torch.device, dtype: torch.dtype) -> Network:
-        return load_network(checkpoint, device, dtype, network=network, **options)
-
-    return make
+    return partial(load_network, checkpoint, network=network, **options)
 
 
 def _examine(make: Any, device: str, as_json: bool) -> int:
     """Runs the suite and prints it, a line as soon as it is known; the exit code."""
+    import torch
+
+    from ...backends.networks.conformance.checks import NetworkUnderTest
+    from ...backends.networks.conformance.suite import suite
+    from ...backends.timing.device import check_device
+
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     network = make(check_device(wanted), torch.float32)
     for note in network.notes:
@@ -154,12 +144,14 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
         found.append((check, outcome))
         if not as_json:
             click.echo(_line(check, outcome))
-    broken = sum(isinstance(outcome, Failed) for _, outcome in found)
+    broken = sum(outcome.word == "broken" for _, outcome in found)
     click.echo(_as_json(network, found) if as_json else _summary(found, broken))
     return BROKEN if broken else 0
 
 
 def _title(network: Network) -> str:
+    from ...backends.timing.device import device_name
+
     signature = network.signature
     kinds = ", ".join(f"{count} {kind}" for kind, count in signature.kinds)
     return (
@@ -170,15 +162,14 @@ def _title(network: Network) -> str:
 
 
 def _line(check: Check, outcome: Outcome) -> str:
-    figures = {} if isinstance(outcome, NotApplicable) else outcome.figures
-    shown = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
-    reason = "" if isinstance(outcome, Passed) else outcome.reason
-    return f"{check.name:16} {WORDS[type(outcome)]:15} {'; '.join(part for part in (reason, shown) if part)}".rstrip()
+    shown = "  ".join(f"{name} {value:.3g}" for name, value in outcome.figures.items())
+    said = "; ".join(part for part in (outcome.reason, shown) if part)
+    return f"{check.name:16} {WORDS[outcome.word]:15} {said}".rstrip()
 
 
 def _summary(found: list[tuple[Check, Outcome]], broken: int) -> str:
-    kept = sum(isinstance(outcome, Passed) for _, outcome in found)
-    promises = [f"  {check.name}: {check.promise}" for check, outcome in found if isinstance(outcome, Failed)]
+    kept = sum(outcome.word == "kept" for _, outcome in found)
+    promises = [f"  {check.name}: {check.promise}" for check, outcome in found if outcome.word == "broken"]
     counts = f"\n{kept} promises kept, {broken} broken, {len(found) - kept - broken} do not apply."
     return "\n".join([counts, *(["What was promised:"] if promises else []), *promises])
 
@@ -188,9 +179,10 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
         {
             "name": check.name,
             "promise": check.promise,
-            "outcome": {Passed: "kept", Failed: "broken", NotApplicable: "not-applicable"}[type(outcome)],
-            "reason": None if isinstance(outcome, Passed) else outcome.reason,
-            "figures": {} if isinstance(outcome, NotApplicable) else _finite(outcome.figures),
+            "outcome": outcome.word,
+            "reason": None if outcome.word == "kept" else outcome.reason,
+            # JSON has no infinity.
+            "figures": {name: value if math.isfinite(value) else None for name, value in outcome.figures.items()},
         }
         for check, outcome in found
     ]
@@ -198,27 +190,23 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
     return json_text({**described, "device": str(network.device), "checks": checks})
 
 
-def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no infinity."""
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
-
-
 # ---- a checkpoint ----------------------------------------------------------------------------------------------------
 
 
 def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
     """Prints what is in a checkpoint; the exit code."""
+    from ...backends.checkpoints.inspect import inspect
+    from ...backends.networks.registry import BUNDLED, NETWORKS
+
     path = BUNDLED[checkpoint][1] if checkpoint in BUNDLED else Path(checkpoint)
     if checkpoint in NETWORKS and not path.exists():
         raise InputError(f"checkpoint: `{checkpoint}` is a kind of network and has no file. Use `--network`.")
     found = inspect(path, weights_key)
-    click.echo(_contents_json(found) if as_json else printable(_contents_text(found)))
+    if as_json:
+        click.echo(json_text(asdict(found) | {"path": str(found.path), "others": dict(found.others)}))
+    else:
+        click.echo(printable(_contents_text(found)))
     return UNUSABLE if found.refusal else 0
-
-
-def _contents_json(found: Contents) -> str:
-    plain = asdict(found) | {"path": str(found.path), "others": dict(found.others)}
-    return json_text(plain)
 
 
 def _contents_text(found: Contents) -> str:
@@ -270,7 +258,8 @@ def _shapes(group: Group) -> str:
 
 
 def _show_installation(as_json: bool) -> None:
-    needed, extras, devices = core(), known_extras(), _devices()
+    extras, devices = requirements(), _devices()
+    needed = extras.pop("")
     if as_json:
         report = {
             "exeunt": __version__,
@@ -283,28 +272,24 @@ def _show_installation(as_json: bool) -> None:
         return
     lines = [f"exeunt {__version__}, Python {platform.python_version()} at {sys.executable}, {platform.platform()}", ""]
     lines += [f"{name:8} {what}" for name, what in devices.items()] + [""]
-    lines += [_package(each) for each in needed] + [""]
-    lines += [_extra(name, extra) for name, extra in extras.items()]
-    absent = missing(needed)
+    lines += [f"{each.name:34} {each.version or 'MISSING':16} {each.wanted}".rstrip() for each in needed] + [""]
+    for name, extra in extras.items():
+        absent = [each.name for each in extra if each.version is None]
+        there = ", ".join(f"{each.name} {each.version}" for each in extra if each.version)
+        what = f"missing {', '.join(absent)}: pip install 'exeunt[{name}]'" if absent else there
+        lines.append(f"{name:10} {what}")
+    absent = [each.name for each in needed if each.version is None]
     lines += ["", f"Missing: {', '.join(absent)}. Install them with `pip install exeunt`."] if absent else []
     click.echo("\n".join(lines))
 
 
 def _devices() -> dict[str, str]:
+    import torch
+
+    from ...backends.timing.device import device_name
+
     found = {"cpu": device_name("cpu")}
     for index in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory
         found[f"cuda:{index}"] = f"{device_name(f'cuda:{index}')}, {readable_bytes(memory)}"
     return found
-
-
-def _package(each: Requirement) -> str:
-    return f"{each.name:34} {each.version or 'MISSING':16} {each.wanted}".rstrip()
-
-
-def _extra(name: str, extra: list[Requirement]) -> str:
-    """Such as "onnx       missing onnxruntime: pip install 'exeunt[onnx]'"."""
-    absent = missing(extra)
-    there = ", ".join(f"{each.name} {each.version}" for each in extra if each.version)
-    what = f"missing {', '.join(absent)}: pip install 'exeunt[{name}]'" if absent else there
-    return f"{name:10} {what}"

@@ -1,38 +1,27 @@
 """`exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.
 
-`exeunt schedule full`: the schedule of a checkpoint that leaves nothing out, for foreign files to be put on.
-
-Schedules as ONNX folders from the command line: the network is loaded, and each graph is told as it is made.
+Beside them what else loads one network: `exeunt schedule full`, and schedules as ONNX folders.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError
-from ...backends.formats.onnx.export import export_onnx
-from ...backends.sampling.compatibility import as_scheduled, check_schedule
-from ...backends.sampling.loop import Samples, labels
-from ...backends.sampling.loop import sample as sample_batches
 from ...backends.schedule import Schedule, dumps, load
 from ...reports.files.whole import write_whole
 from ...reports.view.interval import Interval, per_second
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.interruption import interruptible
-from ..measuring.evaluate import Evaluation, remarks
-from ..measuring.evaluate import evaluate as measure
-from ..measuring.setup import load_one, make_conditions, resolve_device
 from ..monitoring.progress import ProgressListener, watching
-from ..spaces.full_schedule import make_frame
 from .flags.database import json_flag
 from .flags.study import (
     BASELINE_FLAGS,
@@ -44,6 +33,13 @@ from .flags.study import (
     study_config,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ...backends.sampling.loop import Samples
+    from ..measuring.evaluate import Evaluation
+
 GRID_COLUMNS = 10
 OUTPUTS = (".png", ".npz")
 
@@ -53,12 +49,19 @@ schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 @click.command("sample")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS)
-@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="How many.")
 @click.option(
-    "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index to begin."
+    "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index of the first image."
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("samples.png"), show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("samples.png"),
+    show_default=True,
+    help="Where to write.",
+)
 @json_flag
 def sample_command(
     schedule: Path, num_images: int, first_image: int, seed: int, output: Path, as_json: bool, **given: Any
@@ -72,6 +75,14 @@ def sample_command(
       exeunt sample fast.schedule.json -o grid.png
       exeunt sample fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --num-images 50000 -o images.npz
     """
+    import numpy as np
+
+    from ...backends.sampling.compatibility import as_scheduled, check_schedule
+    from ...backends.sampling.loop import labels
+    from ...backends.sampling.loop import sample as sample_batches
+    from ..measuring.evaluate import remarks
+    from ..measuring.setup import load_one, make_conditions, resolve_device
+
     config = resolve_device(study_config({**given, "reference": "none"}))
     check_output(output)
     plan = load(schedule)
@@ -122,6 +133,9 @@ def _pixels(batches: Iterator[Samples], watch: ProgressListener) -> Iterator[NDA
 
 def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> None:
     """Writes (N, H, W, 3) images as an archive, with labels (N,) if there are any, or as a grid of ten columns."""
+    import numpy as np
+    from PIL import Image
+
     if path.suffix == ".npz":
         if labels is None:
             np.savez_compressed(path, images=pixels)
@@ -139,8 +153,10 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 @click.command("evaluate")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, CONFIG_FLAGS)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Of the noises.")
-@click.option("--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Of each timing.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@click.option(
+    "--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Repeats of each timing."
+)
 @json_flag
 def evaluate_command(
     schedule: Path,
@@ -158,6 +174,9 @@ def evaluate_command(
       exeunt evaluate fast.schedule.json --num-images 2000
       exeunt evaluate fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --json
     """
+    from ..measuring.evaluate import evaluate as measure
+    from ..measuring.setup import resolve_device
+
     plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
@@ -166,8 +185,8 @@ def evaluate_command(
 
 def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
     """The figures as JSON has them."""
-    quality, shown = found.quality, _shown(found)
-    noise = found.standard.noise
+    quality, shown, standard = found.quality, _shown(found), found.standard
+    excess = _excess(found)
     return {
         "schedule": str(file),
         "digest": found.schedule_digest,
@@ -177,23 +196,18 @@ def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
         "value": shown.value,
         "interval": list(shown.ends),
         "level": quality.level,
-        "floor": quality.floor if found.standard.kind == "reference" else None,
-        "excess": _excess(found),
-        "noise": noise.value if noise else None,
-        "of_noise": found.standard.relative(_excess(found) or 0.0, 0.0) if noise else None,
+        "floor": quality.floor if standard.kind == "reference" else None,
+        "excess": excess,
+        "noise": standard.noise.value if standard.noise else None,
+        "of_noise": standard.relative(excess or 0.0, 0.0) if standard.noise else None,
         **asdict(found.speed),
-        "full_steps": found.full_steps,
-        "device": found.device,
-        "dtype": found.dtype,
-        "executor": found.executor,
-        "text_seconds": found.text_seconds,
+        **{key: getattr(found, key) for key in ("full_steps", "device", "dtype", "executor", "text_seconds")},
     }
 
 
 def _shown(found: Evaluation) -> Interval:
     """The value with the sign that people know."""
-    quality = found.quality
-    return found.standard.shown(Interval(quality.value, quality.lower, quality.upper))
+    return found.standard.shown(Interval(found.quality.value, found.quality.lower, found.quality.upper))
 
 
 def _excess(found: Evaluation) -> float | None:
@@ -213,48 +227,43 @@ def _beside(found: Evaluation) -> str:
     return part if standard.kind == "baseline" else f", {excess:.4g} worse than the full schedule's{part}"
 
 
-def _with_text(found: Evaluation) -> str:
-    """Images a second with each image's prompt encoded, in brackets."""
-    if found.text_seconds is None:
-        return ""
-    whole = 1 / (1 / found.speed.images_per_second + found.text_seconds)
-    return f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
-
-
 def evaluation_text(file: Path, found: Evaluation) -> str:
-    """The figures a line each, with what they hold for."""
-    quality, speed = found.quality, found.speed
+    """The figures, one line each, with the conditions under which they hold."""
+    quality, speed, shown = found.quality, found.speed, _shown(found)
     slow, fast = speed.speedup_interval
-    shown = _shown(found)
-    return "\n".join(
-        (
-            f"{file} on {found.weights}",
-            f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
-            f"({quality.num_images} images)",
-            f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{_with_text(found)}, "
-            f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps",
-            f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
-            f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image",
-            f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
-            f"{found.dtype}, {found.executor}, {found.device}",
-        )
+    with_text = ""
+    if found.text_seconds is not None:
+        whole = 1 / (1 / speed.images_per_second + found.text_seconds)
+        with_text = f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
+    return (
+        f"{file} on {found.weights}\n"
+        f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
+        f"({quality.num_images} images)\n"
+        f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{with_text}, "
+        f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps\n"
+        f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
+        f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image\n"
+        f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
+        f"{found.dtype}, {found.executor}, {found.device}"
     )
 
 
 @click.command()
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where it goes.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write.")
 def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
     """Write the full schedule of a checkpoint: every block at every step.
 
-    It has what the files of other runtimes leave out (solver, times, guidance), so it is what
-    `exeunt schedule convert --base` takes.
+    Files of other runtimes lack solver, times and guidance: `exeunt schedule convert --base` takes them from this one.
 
     \b
     Examples:
       exeunt schedule full -o full.schedule.json
       exeunt schedule full --checkpoint DiT-XL-2.pt --solver ddim --num-steps 50 --guidance 1.5 -o full.schedule.json
     """
+    from ..measuring.setup import load_one, resolve_device
+    from ..spaces.full_schedule import make_frame
+
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     schedule = make_frame(load_one(config), config.baseline).full
     if output is None:
@@ -272,6 +281,10 @@ def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
         InputError: the checkpoint can't be loaded or isn't the schedule's, or the folder is not empty.
         CannotExport: the network has operations that ONNX does not.
     """
+    from ...backends.formats.onnx.export import export_onnx
+    from ...backends.sampling.compatibility import as_scheduled
+    from ..measuring.setup import load_one, make_conditions
+
     config = override(config, {"throughput.device": "cpu"})
     network = as_scheduled(load_one(config), schedule)
     make_conditions(config, network)  # a network of prompts carries what it has embedded into its graphs

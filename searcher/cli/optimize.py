@@ -3,12 +3,13 @@
 What `exeunt optimize` and `exeunt resume` do with a study: here in one process, in several, or by others.
 """
 
+from __future__ import annotations
+
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -19,21 +20,13 @@ from ...backends.schedule import block_evaluations
 from ...reports.report import write_report
 from ...reports.terminal import TABLE_WIDTH, show_front
 from ...reports.view.interval import per_second
-from ...reports.view.loading import load_view
 from ...reports.view.view import StudyView
-from ...studies.config.budget import Budget, parse_budget
+from ...studies.config.budget import parse_budget
 from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
 from ...studies.database.urls import is_default, storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.find import only_study, stored_config
-from ...studies.store.store import open_store
-from ...studies.workers.status import read_status
-from .. import runner
-from ..measuring.setup import load_frames, load_setup, resolve_device
-from ..search.estimate import BudgetEstimate, estimate_budget, statement
-from ..search.loop import ladder
-from ..workers.launch import prepare, work_together
 from .flags.database import budget_flag, json_flag, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement
@@ -49,143 +42,103 @@ from .flags.study import (
 )
 from .report import sampled
 
+if TYPE_CHECKING:
+    from ..measuring.setup import StudySetup
+    from ..runner import StudyRequest
 
-def go_on(
-    config: StudyConfig,
-    stored: StudyConfig,
-    url: str,
-    proposals: Sequence[Path],
-    *,
-    as_json: bool,
-    telling: OutputOptions,
-    engine: Engine,
-) -> None:
+
+def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
     """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
-    stands = read_status(url, config.name)
-    if config.run.budget != stored.run.budget:
-        run_study(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
-    elif stands.finished:
-        show_finished(url, stored, as_json)
-    else:
-        left = stands.left(parse_budget(config.run.budget))
-        run_study(config, url, proposals, as_json=as_json, telling=telling, engine=engine, budget=left)
+    from ...studies.workers.status import read_status
+    from ..runner import study_view
+
+    stands, budget = read_status(request.url, stored.name), request.config.run.budget
+    if budget == stored.run.budget and stands.finished:
+        click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
+        show_front(study_view(request.url, stored.name), as_json)
+        return
+    if budget == stored.run.budget:
+        request = replace(request, budget=stands.left(parse_budget(budget)))
+    run_study(request, as_json, telling, engine)
 
 
-def run_study(
-    config: StudyConfig,
-    url: str,
-    proposals: Sequence[Path],
-    *,
-    as_json: bool,
-    telling: OutputOptions,
-    engine: Engine,
-    budget: Budget | None = None,
-) -> None:
-    """Does what a study has to do within a budget, its configuration's if none is given, and shows what came out."""
+def run_study(request: StudyRequest, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
+    """Does what a study has to do within a budget, and shows what came out."""
     if engine.waits:
-        if telling.metrics is not None:
-            raise InputError(
-                "metrics-port: must be given to who works, and `--workers 0` starts no worker. "
-                "Give it to `exeunt worker` instead."
-            )
-        leave_to_others(config, url, proposals, budget, as_json)
+        leave_to_others(request, as_json, telling)
         return
     if engine.is_this_process:
-        view = work_in_process(config, url, proposals, budget, as_json=as_json, telling=telling)
+        view = work_in_process(request, as_json, telling)
     else:
-        view = work_in_processes(config, url, proposals, engine, budget, as_json=as_json, telling=telling)
-    if config.run.report is not None:
-        click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
+        view = work_in_processes(request, as_json, telling, engine)
+    if request.config.run.report is not None:
+        click.echo(f"Report: {Path(request.config.run.report) / 'index.html'}", err=as_json)
     show_front(view, as_json)
 
 
-def work_in_process(
-    config: StudyConfig,
-    url: str,
-    proposals: Sequence[Path],
-    budget: Budget | None,
-    *,
-    as_json: bool,
-    telling: OutputOptions,
-) -> StudyView:
+def work_in_process(request: StudyRequest, as_json: bool, telling: OutputOptions) -> StudyView:
     """Does it in this process."""
+    from ..runner import study_view, work
+    from ..search.estimate import statement
+
     with telling.watch() as watch, interruptible() as interruption:
-        return runner.optimize(
-            config,
-            url,
-            budget=budget,
-            proposals=proposals,
-            watch=watch,
-            interruption=interruption,
-            announce=lambda study_setup: print_statement(watch, statement(study_setup), err=as_json),
-        )
+
+        def announce(study_setup: StudySetup) -> None:
+            print_statement(watch, statement(study_setup), err=as_json)
+
+        work(replace(request, watch=watch, interruption=interruption, announce=announce))
+    return study_view(request.url, request.config.name)
 
 
-def work_in_processes(
-    config: StudyConfig,
-    url: str,
-    proposals: Sequence[Path],
-    engine: Engine,
-    budget: Budget | None,
-    *,
-    as_json: bool,
-    telling: OutputOptions,
-) -> StudyView:
+def work_in_processes(request: StudyRequest, as_json: bool, telling: OutputOptions, engine: Engine) -> StudyView:
     """Does it in several processes, wherever the engine has them."""
+    from ..runner import study_view
+    from ..workers.pool import work_together
+
+    config, url = request.config, request.url
     if telling.metrics is not None and engine.is_here:
         telling.metrics.require_free(engine.workers or 1)
     with engine.hands(config, url) as hands, telling.shown() as watch, interruptible() as interruption:
-        work_together(
-            config,
-            hands,
-            budget=budget,
-            proposals=proposals,
-            watch=watch,
-            interruption=interruption,
-            announce=lambda text: click.echo(text, err=as_json),
-            metrics=telling.metrics,
-        )
-    with open_store(url, read_only=True) as store:
-        view, stored = load_view(store, config.name), store.studies.config(config.name)
+        request = replace(request, watch=watch, interruption=interruption)
+        work_together(request, hands, lambda text: click.echo(text, err=as_json), telling.metrics)
+    view = study_view(url, config.name)
     if config.run.report is not None and not hands.writes_report:
-        view, grid = sampled(view, stored, url)
+        view, grid = sampled(view, stored_config(url, config.name) or config, url)
         write_report(view, Path(config.run.report), grid)
     return view
 
 
-def leave_to_others(
-    config: StudyConfig, url: str, proposals: Sequence[Path], budget: Budget | None, as_json: bool
-) -> None:
-    """Makes the study, or gives it a budget, and says how workers come to it."""
-    where = prepare(
-        config,
-        url,
-        budget=budget,
-        proposals=proposals,
-        announce=lambda study_setup: click.echo(statement(study_setup), err=as_json),
-    )
+def leave_to_others(request: StudyRequest, as_json: bool, telling: OutputOptions) -> None:
+    """Makes the study, or gives it a budget, and says how workers join it."""
+    from ..runner import open_study
+    from ..search.estimate import statement
+    from ..search.opening import WorkerRole
+
+    if telling.metrics is not None:
+        raise InputError(
+            "metrics-port: needs a worker here, but `--workers 0` starts none. Give it to `exeunt worker` instead."
+        )
+
+    def announce(study_setup: StudySetup) -> None:
+        click.echo(statement(study_setup), err=as_json)
+
+    with open_study(replace(request, role=WorkerRole(takes_target=False, works=False), announce=announce)) as session:
+        where, name = session.store.url, session.name
     storage = [] if is_default(where) else ["--storage", where]
-    command = shlex.join(["exeunt", "worker", *storage, "--study", config.name])
+    command = shlex.join(["exeunt", "worker", *storage, "--study", name])
     if as_json:
-        click.echo(json.dumps({"study": config.name, "budget": str(budget or config.run.budget), "worker": command}))
+        budget = str(request.budget or request.config.run.budget)
+        click.echo(json.dumps({"study": name, "budget": budget, "worker": command}))
     else:
-        click.echo(f"Study `{config.name}` waits for workers. Start them anywhere: {command}")
-
-
-def show_finished(url: str, config: StudyConfig, as_json: bool) -> None:
-    """Prints the front of a study that has nothing left to do."""
-    click.echo(f"Study `{config.name}` is finished: its budget of {config.run.budget} is spent.", err=as_json)
-    with open_store(url, read_only=True) as store:
-        view = load_view(store, config.name)
-    show_front(view, as_json)
+        click.echo(f"Study `{name}` waits for workers. Start them on any machine: {command}")
 
 
 artifacts_flag = click.option(
     "--artifacts",
     metavar="URL|FOLDER",
-    help="Where features and files go: a folder, or s3://…; default: beside SQLite's file, or EXEUNT_ARTIFACTS.",
+    help="Place for features and files: a folder, or s3://…. Default: EXEUNT_ARTIFACTS, or beside SQLite's file.",
 )
-report_flag = click.option("--report", metavar="FOLDER", help="Where the report goes, or none; default: exeunt-report.")
+report_flag = click.option("--report", metavar="FOLDER", help="Folder of the report, or none. Default: exeunt-report.")
 
 
 @click.command("optimize")
@@ -219,7 +172,7 @@ def optimize_command(
 ) -> None:
     """Search schedules for a checkpoint on this machine, measure them, and show the front.
 
-    With no arguments it searches the bundled checkpoint for four minutes. Run again with the same arguments, an
+    With no arguments it searches the bundled checkpoint for four minutes. Run it again with the same arguments: an
     interrupted search goes on, and a finished one shows its front and how to spend more.
 
     \b
@@ -231,17 +184,20 @@ def optimize_command(
       exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --device cuda --workers 8
       exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --engine ray --address auto
     """
+    from ..measuring.setup import resolve_device
+    from ..runner import StudyRequest
+
     url = storage_url(storage)
     config = study_config(given, config_file, assignments)
     config = resolve_device(config) if dry_run else engine.resolve(config, names_device=bool(given["device"]))
-    stored = stored_config(url, config.name)
+    request, stored = StudyRequest(config, url, proposals=proposals), stored_config(url, config.name)
     if dry_run:
         try_out(config, as_json)
     elif stored is None:
-        run_study(config, url, proposals, as_json=as_json, telling=telling, engine=engine)
+        run_study(request, as_json, telling, engine)
     else:
         refuse_difference(stored, config)
-        go_on(config, stored, url, proposals, as_json=as_json, telling=telling, engine=engine)
+        go_on(request, stored, as_json, telling, engine)
 
 
 @click.command()
@@ -265,25 +221,26 @@ def resume(
 ) -> None:
     """Go on with a study from its database, with its own settings.
 
-    Without --budget it spends what the interrupted search had left. With one it searches on from where it is.
+    Without --budget it spends what the interrupted search had left. With --budget it searches further.
 
     \b
     Examples:
       exeunt resume
       exeunt resume --study demo --budget 30m
     """
+    from ..runner import StudyRequest
+
     url = storage_url(storage)
-    name = only_study(url, study)
-    stored = stored_config(url, name)
+    stored = stored_config(url, only_study(url, study))
     assert stored is not None
     free = {"run.budget": budget, "run.report": report}
     given = {key: value for key, value in free.items() if value is not None}
-    # The database knows where its files are; what a session before was told may not hold here.
-    config = override(stored, {"run.artifacts": artifacts, **given})
+    # The database knows where its files are; what an earlier command was told may not hold here.
+    request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url)
     if budget is None:
-        go_on(config, stored, url, (), as_json=as_json, telling=telling, engine=engine)
+        go_on(request, stored, as_json, telling, engine)
     else:
-        run_study(config, url, (), as_json=as_json, telling=telling, engine=engine)
+        run_study(request, as_json, telling, engine)
 
 
 @click.command("baselines")
@@ -297,6 +254,9 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
       exeunt baselines
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
+    from ..measuring.setup import load_frames, resolve_device
+    from ..spaces.baselines import list_baselines
+
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     rows = [
         {
@@ -307,7 +267,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
             "block_evaluations": block_evaluations(each.schedule),
             "digest": each.schedule.digest,
         }
-        for each in ladder(config.search, load_frames(config))
+        for each in list_baselines(load_frames(config), config.search.baselines)
     ]
     if as_json:
         click.echo(json_text(rows))
@@ -320,19 +280,18 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
 
 def try_out(config: StudyConfig, as_json: bool) -> None:
     """Says what would be done and what the budget buys, and touches no database."""
+    from ..measuring.setup import load_setup
+    from ..search.estimate import estimate_budget, statement
+
     study_setup = load_setup(config)
     click.echo(statement(study_setup), err=as_json)
-    show_estimate(estimate_budget(study_setup, parse_budget(config.run.budget)), config, as_json)
-
-
-def show_estimate(found: BudgetEstimate, config: StudyConfig, as_json: bool) -> None:
-    """Prints what the budget buys."""
+    budget, found = config.run.budget, estimate_budget(study_setup, parse_budget(config.run.budget))
     if as_json:
-        click.echo(json.dumps({"budget": config.run.budget, **asdict(found)}, indent=2))
+        click.echo(json.dumps({"budget": budget, **asdict(found)}, indent=2))
         return
     click.echo(
         f"The full schedule samples {per_second(found.images_per_second)} images/s here, features included.\n"
-        f"A budget of {config.run.budget} measures {found.baselines} baselines and about {found.proposals} proposals "
-        f"on {config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
+        f"A budget of {budget} measures {found.baselines} baselines and about {found.proposals} proposals on "
+        f"{config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
         f"other noises, in about {found.seconds:.0f} s."
     )

@@ -3,6 +3,8 @@
 torch and matplotlib are imported where something is sampled or drawn: most ways through these commands need neither.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +19,7 @@ from ...reports.files.tables import report_to_json, to_csv
 from ...reports.files.whole import write_whole
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
-from ...reports.uncollected import uncollected
 from ...reports.view import selection
-from ...reports.view.loading import load_view
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ...reports.plots.samples import GridInfo
 
 _ONNX = "onnx"
-NO_SAMPLES = "Samples were left out (--no-samples)."
+NO_SAMPLES = "Samples were omitted (--no-samples)."
 
 
 class Percentage(click.ParamType[float]):
@@ -54,19 +54,18 @@ class Percentage(click.ParamType[float]):
 @study_flag
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("exeunt-report"),
-    show_default=True, metavar="FOLDER", help="Where the report goes.",
+    show_default=True, metavar="FOLDER", help="Folder of the report.",
 )  # fmt: skip
-@click.option("--no-samples", is_flag=True, help="Leave out sample images, which may need the checkpoint.")
+@click.option("--no-samples", is_flag=True, help="Omit sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
-@uncollected()
 def report_command(
     storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool
 ) -> None:
     """Write the report of a study as it stands: a page, plots, tables.
 
-    With --json or --csv nothing is written: the figures go to standard output. A study that isn't finished is
-    reported too, and what is missing is said.
+    With --json or --csv it writes no files: the figures go to standard output. The report of an unfinished study says
+    what is missing.
 
     \b
     Examples:
@@ -92,11 +91,13 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     url = storage_url(storage)
     with corrupt_rows("the database"):
         name = only_study(url, study)
+    from ...reports.view.loading import load_view
+
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         return load_view(store, name), store.studies.config(name)
 
 
-def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView, GridInfo | str]":
+def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, GridInfo | str]:
     """Images of the points to look at, and the operations of every point.
 
     What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
@@ -109,12 +110,19 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView,
     if kept is not None and len(kept.rows) == len(shown) and all(point.flops is not None for point in view.points):
         return view, kept
     try:
-        return _fresh(view, config)
+        from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
+        from ..runner import fresh_samples
+
+        config = resolve_device(config)
+        networks = load_networks(config)
+        conditions = make_conditions(config, next(iter(networks.values())))
+        embed(networks.values(), conditions)
+        return fresh_samples(view, networks, conditions, config.quality.final_seed)
     except ExeuntError as error:
         return view, kept or f"There are no samples, because the network could not run here. {error}"
 
 
-def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
+def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
     """The images that the study kept, if they can be had."""
     from ...reports.plots.samples import kept_grid
 
@@ -126,37 +134,18 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
         return None
 
 
-def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]":
-    """The operations of every point, and images that are sampled now. Raises what loading and sampling do."""
-    from ...reports.plots.samples import sample_grid
-    from ...reports.view.operations import with_flops
-    from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
-
-    config = resolve_device(config)
-    networks = load_networks(config)
-    conditions = make_conditions(config, next(iter(networks.values())))
-    embed(networks.values(), conditions)
-    view = with_flops(view, networks)
-    grid = sample_grid(
-        view,
-        selection.highlights(view),
-        lambda weights: [networks[weights]],
-        conditions,
-        seed=config.quality.final_seed,
-    )
-    return view, grid
-
-
 @click.command("export")
 @storage_flag
 @study_flag
-@click.option("--trial", type=click.IntRange(0), metavar="N", help="The trial of that number.")
-@click.option("--label", metavar="TEXT", help="The point of that label, such as a baseline's.")
-@click.option("--knee", is_flag=True, help="The front's knee.")
-@click.option("--max-loss", type=Percentage(), metavar="SHARE", help="The fastest that loses at most 5% in quality.")
-@click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best X times as fast.")
+@click.option("--trial", type=click.IntRange(0), metavar="N", help="The point of trial N.")
+@click.option("--label", metavar="TEXT", help="The point with this label, such as a baseline's.")
+@click.option("--knee", is_flag=True, help="The knee of the front.")
+@click.option(
+    "--max-loss", type=Percentage(), metavar="SHARE", help="The fastest point that loses at most this, as 5%."
+)
+@click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best point X × as fast.")
 @click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {_ONNX}.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
 @json_flag
 def export_point(
     storage: str,
@@ -172,8 +161,8 @@ def export_point(
 ) -> None:
     """Write one point of a study as a file that other runtimes can read.
 
-    The loss is the excess distance over the full schedule's, so that `--max-loss 5%` allows 1.05 times as much. In a
-    study without real images it is the distance to the full schedule's images, in parts of what another noise changes.
+    The loss compares the excess distance with the full schedule's: `--max-loss 5%` allows 1.05 times as much. In a
+    study without real images it is the distance to the full schedule's images, as a share of that between two noises.
 
     \b
     Examples:
@@ -184,17 +173,11 @@ def export_point(
       exeunt export --knee --format cache-dit -o fast.cache-dit.yaml
       exeunt export --knee --format onnx -o fast-onnx
     """
-    choices = {
-        "--trial": None if trial is None else selection.by_trial(trial),
-        "--label": None if label is None else selection.by_label(label),
-        "--knee": selection.the_knee if knee else None,
-        "--max-loss": None if max_loss is None else selection.within_loss(max_loss),
-        "--min-speedup": None if min_speedup is None else selection.at_least(min_speedup),
-    }
-    choose = _only(choices)
+    given = dict(zip(selection.CHOICES, (trial, label, knee or None, max_loss, min_speedup), strict=True))
+    flag, value = _only(given)
     kind = None if format_name == _ONNX else find_format(format_name, others=(_ONNX,))
     view, config = _open(storage, study)
-    point = choose(view)
+    point = selection.CHOICES[flag](view, value)
     schedule = portable_schedule(view, point)
     if kind is None:
         from .evaluate import write_onnx
@@ -204,10 +187,7 @@ def export_point(
     else:
         path = output or default_path(view, point, format_name)
         write_whole(path, kind.write(schedule).encode())
-    if as_json:
-        click.echo(json_text(_written(view, point, path, format_name)))
-    else:
-        click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
+    click.echo(_written(view, point, path, format_name, as_json))
     if kind is not None and (note := left_out(format_name, schedule)) is not None:
         click.echo(note, err=True)
 
@@ -223,19 +203,24 @@ def _with_weights(config: StudyConfig, weights: str) -> StudyConfig:
     return override(config, {"checkpoint.path": paths[weights]})
 
 
-def _only(choices: dict[str, selection.Choose | None]) -> selection.Choose:
-    """The one choice that was made. Raises InputError for none, or for several."""
-    made = {name: choice for name, choice in choices.items() if choice is not None}
+def _only(given: dict[str, Any]) -> tuple[str, Any]:
+    """The one flag that was given, with its value. Raises InputError for none, or for several."""
+    made = [(flag, value) for flag, value in given.items() if value is not None]
     if len(made) != 1:
-        got = " and ".join(made) or "none"
-        raise InputError(f"export: give exactly one of {', '.join(choices)}, but got {got}. Try --knee.")
-    return next(iter(made.values()))
+        got = " and ".join(flag for flag, _ in made) or "none"
+        raise InputError(f"export: give exactly one of {', '.join(given)}, but got {got}. Try --knee.")
+    return made[0]
 
 
-def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dict[str, Any]:
-    """What was written where, as JSON has it; the digest is that of the study's schedule, without coefficients."""
-    speedup = view.speedup(point)
-    return {
+def _written(view: StudyView, point: Point, path: Path, format_name: str, as_json: bool) -> str:
+    """What was written where; the digest is that of the study's schedule, without coefficients."""
+    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    if not as_json:
+        parts = [f"{path}: {point.label} on {point.weights}"]
+        parts += [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
+        parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
+        return ", ".join(parts)
+    values = {
         "path": str(path),
         "format": format_name,
         "study": view.name,
@@ -244,12 +229,6 @@ def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dic
         "weights": point.weights,
         "digest": point.schedule.digest,
         "speedup": speedup.value if speedup else None,
-        "relative_excess": view.relative_excess(point, "final"),
+        "relative_excess": excess,
     }
-
-
-def _gains(view: StudyView, point: Point) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
-    parts = [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
-    parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
-    return ", " + ", ".join(parts) if parts else ""
+    return json_text(values)

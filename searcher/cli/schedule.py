@@ -69,20 +69,16 @@ def show_command(file: str, png: str | None, pdf: str | None, as_json: bool) -> 
       exeunt schedule show fast.schedule.json --png fast.png
     """
     shown = schedules.load(file)
-    for path, kind in ((png, "png"), (pdf, "pdf")):
-        if path is not None:
-            _draw(shown, Path(path), kind)
+    if png is not None or pdf is not None:
+        from ...reports.plots import maps, style  # matplotlib takes a second to import
+
+        for path, as_kind in ((png, style.png), (pdf, style.pdf)):
+            if path is not None:
+                _write(Path(path), as_kind(maps.draw(schedule_map(shown))))
     if as_json:
         click.echo(json.dumps(_description(shown), indent=2))
     else:
         Console(highlight=False).print(terminal(schedule_map(shown)), soft_wrap=True)
-
-
-def _draw(shown: Schedule, path: Path, kind: str) -> None:
-    from ...reports.plots import maps, style  # matplotlib takes a second to import
-
-    picture = maps.draw(schedule_map(shown))
-    _write(path, style.png(picture) if kind == "png" else style.pdf(picture))
 
 
 def _description(shown: Schedule) -> dict[str, Any]:
@@ -95,8 +91,8 @@ def _description(shown: Schedule) -> dict[str, Any]:
         "num_blocks": info.num_blocks,
         "block_evaluations": info.block_evaluations,
         "full_block_evaluations": info.full_block_evaluations,
-        "depths": [step.depth for step in info.steps],
-        "branches": [step.branches for step in info.steps],
+        "depths": list(info.depths),
+        "branches": list(info.branches),
         "schedule": json.loads(schedules.canonical(shown)),
     }
 
@@ -115,9 +111,12 @@ def validate_command(files: tuple[str, ...], as_json: bool) -> None:
     results = [_validated(file) for file in files]
     if as_json:
         click.echo(json.dumps(results, indent=2))
-    else:
-        for result in results:
-            click.echo(printable(_verdict(result)), err=not result["valid"])
+    for result in () if as_json else results:
+        if result["valid"]:
+            size = f"{result['num_steps']} steps, {result['block_evaluations']} block evaluations"
+            click.echo(printable(f"{result['file']}: valid, {size}, digest {result['digest'][:12]}"))
+        else:
+            click.echo(printable(f"Error: {result['message']}"), err=True)
     if not all(result["valid"] for result in results):
         raise click.exceptions.Exit(ScheduleError.exit_code)
 
@@ -131,22 +130,17 @@ def _validated(file: str) -> dict[str, Any]:
     return {"file": file, "valid": True, "digest": read.digest, **size}
 
 
-def _verdict(result: dict[str, Any]) -> str:
-    if not result["valid"]:
-        return f"Error: {result['message']}"
-    size = f"{result['num_steps']} steps, {result['block_evaluations']} block evaluations"
-    return f"{result['file']}: valid, {size}, digest {result['digest'][:12]}"
-
-
 @schedule.command()
 @click.argument("source", metavar="FILE|NUMBERS")
-@click.option("--from", "from_name", metavar="NAME", help=f"What FILE is, if not as guessed: {', '.join(FORMATS)}.")
-@click.option("--to", "to_name", metavar="NAME", default="schedule", show_default=True, help="What to write.")
-@click.option("--base", metavar="FILE", help="A schedule whose solver, times and guidance a foreign file is put on.")
 @click.option(
-    "--granularity", type=click.Choice(["branch"]), help="Count branches in place of blocks, as feature caches do."
+    "--from", "from_name", metavar="NAME", help=f"Format of FILE, if it is not recognised: {', '.join(FORMATS)}."
 )
-@click.option("-o", "--output", metavar="FILE", help="Where to write; standard output if not given.")
+@click.option("--to", "to_name", metavar="NAME", default="schedule", show_default=True, help="Format to write.")
+@click.option("--base", metavar="FILE", help="A schedule that gives a foreign file its solver, times and guidance.")
+@click.option(
+    "--granularity", type=click.Choice(["branch"]), help="Count branches instead of blocks, as feature caches do."
+)
+@click.option("-o", "--output", metavar="FILE", help="Where to write. Default: standard output.")
 @flags(NETWORK_FLAGS)
 @json_flag
 def convert(
@@ -172,9 +166,9 @@ def convert(
       timesteps    the times alone: 999,750,500,250,0 or a JSON list
       onnx         a folder of graphs of the network that --checkpoint names, to write only
 
-    What a format can't say of a schedule is refused, with the step. Foreign files lack a solver, times and guidance:
-    --base gives them. With --granularity branch, what is done to a block is done to each of its branches; where blocks
-    are reused that is another schedule, of slightly other images.
+    A schedule that a format can't express is refused, with the step. Foreign files lack a solver, times and guidance:
+    --base gives them. With --granularity branch, what is done to a block is done to each of its branches. Where blocks
+    are reused, that is another schedule, with slightly different images.
 
     \b
     Examples:
@@ -202,7 +196,7 @@ def convert(
         return
     text = target.write(read)
     if from_name is None and name != "schedule":
-        click.echo(f"{source} is read as {name}; --from says otherwise.", err=True)
+        click.echo(f"{source} is read as {name}. Use --from if it is something else.", err=True)
     if (note := left_out(to_name, read)) is not None:
         click.echo(note, err=True)
     if output is None:
@@ -217,7 +211,7 @@ def convert(
 
 
 def _check_network_flags(to_name: str, output: str | None, network: Mapping[str, Any]) -> None:
-    """Graphs are made of a network, and into a folder; nothing else needs one."""
+    """ONNX graphs need a network and a folder; no other format takes a network."""
     given = [name for name, value in network.items() if value]
     if to_name == _ONNX and output is None:
         raise InputError("--to onnx: writes a folder, but got none. Add -o FOLDER.")
@@ -225,7 +219,7 @@ def _check_network_flags(to_name: str, output: str | None, network: Mapping[str,
         raise InputError("--to onnx: writes the network's graphs, but got no network. Add --checkpoint FILE.")
     if to_name != _ONNX and given:
         flag = f"--{given[0].replace('_', '-').removesuffix('s')}"
-        raise InputError(f"{flag}: is for --to onnx, but got --to {to_name}. Drop it.")
+        raise InputError(f"{flag}: is for --to onnx, but got --to {to_name}. Omit it.")
 
 
 def _write_onnx(read: Schedule, folder: Path, network: Mapping[str, Any], as_json: bool) -> None:
@@ -243,19 +237,17 @@ def _read(source: str, name: str | None, base: Schedule | None) -> tuple[str, Sc
     """The format's name and the schedule of a file, or of numbers in place of one. Errors start with the file."""
     text = _text(source)
     try:
-        name = name or _guess(source, text, base)
+        name = name or ("schedule" if source.endswith(schedules.SUFFIX) else sniff(text, base))
         reader = find_format(name, "--from").read
         if reader is None:
-            raise InputError(f"--from: {name} files are only written. Convert from the schedule they were made of.")
+            raise InputError(
+                f"--from: {name} files can only be written. Convert from the schedule that they were made from."
+            )
         return name, reader(text, base)
     except ScheduleError as error:
         raise ScheduleError(error.identifier, f"{_shown(source)}: {error}") from None
     except InputError as error:
         raise InputError(f"{_shown(source)}: {error}") from None
-
-
-def _guess(source: str, text: str, base: Schedule | None) -> str:
-    return "schedule" if source.endswith(schedules.SUFFIX) else sniff(text, base)
 
 
 def _shown(source: str) -> str:

@@ -2,13 +2,12 @@
 
 import click
 
-from ...studies.config.reading import parse_assignment
+from ...studies.config.reading import override, parse_assignment
+from ...studies.database.foreign import corrupt_rows
 from ...studies.database.urls import storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.find import only_study
-from ..search.estimate import statement
-from ..search.session import Stopped
-from ..workers.join import join
+from ...studies.store.store import Store, open_store
 from .flags.database import storage_flag, study_flag
 from .flags.output import OutputOptions, output_options, print_statement
 
@@ -16,13 +15,13 @@ from .flags.output import OutputOptions, output_options, print_statement
 @click.command()
 @storage_flag
 @study_flag
-@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N, where this worker's is not the study's.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N, if it differs from the study's.")
 @click.option(
-    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Where a file is here: checkpoint.path=/data/x.pt."
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A path here, as checkpoint.path=/data/x.pt."
 )
-@click.option("--target", is_flag=True, help="Time the study on this device, unless a worker lives on its target.")
+@click.option("--target", is_flag=True, help="Time the study on this device, unless a worker is alive on its target.")
 @click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")
-@click.option("--artifacts", metavar="URL|FOLDER", help="Where the study's files are, seen from here.")
+@click.option("--artifacts", metavar="URL|FOLDER", help="Where this machine finds the study's files.")
 @output_options
 def worker(
     storage: str,
@@ -34,11 +33,11 @@ def worker(
     artifacts: str | None,
     telling: OutputOptions,
 ) -> None:
-    """Work on a study that is there, beside all its other workers, until its budget is spent.
+    """Work on an existing study, beside its other workers, until its budget is spent.
 
-    Start as many as there are devices, on any machine that reaches the database; each ends by itself. Exit codes: 0 the
-    study is finished or was stopped, 2 something here is not what the study measures with, 70 this device is broken,
-    75 interrupted or storage out of reach: the same command goes on.
+    Start one for each device, on any machine that reaches the database. Each ends by itself. Exit codes: 0 the study is
+    finished or was stopped; 2 something here differs from what the study measures with; 70 this device is broken;
+    75 interrupted, or storage out of reach: run the same command again.
 
     \b
     Examples:
@@ -46,20 +45,55 @@ def worker(
       EXEUNT_STORAGE=postgresql+psycopg://ada@db.example/exeunt exeunt worker --study dit --device cuda
       exeunt worker --study dit --log-format json --metrics-port 9100
     """
+    from ..measuring.setup import resolve_device
+    from ..runner import StudyRequest, work
+    from ..search.estimate import statement
+    from ..search.opening import WorkerRole
+    from ..search.session import Stopped
+
     url = storage_url(storage)
-    flagged = {"throughput.device": device, "run.report": report, "run.artifacts": artifacts}
-    changes = {**flagged, **dict(map(parse_assignment, assignments))}
+    name = only_study(url, study)
+    changes = {"run.report": report, "run.artifacts": artifacts} | (
+        {} if device is None else {"throughput.device": device}
+    )
     with telling.watch() as watch, interruptible() as interruption:
         try:
-            join(
-                url,
-                only_study(url, study),
-                {key: value for key, value in changes.items() if value is not None},
-                takes_target=target,
-                watch=watch,
-                interruption=interruption,
-                announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
+            with open_store(url, read_only=True) as store, corrupt_rows(store.url):
+                stored, is_over = store.studies.config(name), _is_over(store, name)
+            config = resolve_device(override(stored, {**changes, **dict(map(parse_assignment, assignments))}))
+            if is_over and config.run.report is None:
+                watch.say(
+                    f"Study `{name}` is finished: its budget is spent. Give it another: `exeunt resume --budget`."
+                )
+                return
+            work(
+                StudyRequest(
+                    config,
+                    url,
+                    role=WorkerRole(joins=True, takes_target=target),
+                    watch=watch,
+                    interruption=interruption,
+                    announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
+                )
             )
         except Stopped as error:
-            # Whoever starts workers again when they were interrupted must not do so here.
+            # What starts interrupted workers again must not do so here.
             watch.say(str(error))
+
+
+def _is_over(store: Store, study: str) -> bool:
+    """Whether there is nothing to do. Raises Stopped where all workers are to end."""
+    import optuna
+
+    from ...studies.database.optuna.storage import optuna_storage
+    from ...studies.workers.orders import order
+    from ...studies.workers.shared_state import is_spent
+    from ..search.session import Stopped
+
+    wanted = order(store, study)
+    if wanted is not None and wanted.wanted == "stop":
+        raise Stopped(f"Study `{study}` was stopped; `exeunt study unpause {study}` lets workers work again.")
+    try:
+        return is_spent(optuna.load_study(study_name=study, storage=optuna_storage(store.engine)))
+    except KeyError:
+        return False  # Its first worker has not begun yet.

@@ -16,7 +16,7 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import Samples, sample
 from ...backends.timing.device import device_name
 from ...backends.timing.memory import free_cached_memory, is_broken_device, is_out_of_memory
-from .candidate import Candidate
+from ..spaces.candidate import Candidate
 from .setup import StudySetup
 
 SHOWN_IMAGES = 12
@@ -56,14 +56,14 @@ class ChunkSampler:
     """
 
     def __init__(self, study_setup: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._laboratory = study_setup
+        self._setup = study_setup
         self._check = check
         self._say = say
         self.batch_size = study_setup.config.quality.batch_size
 
     def begin(self) -> None:
         """Another schedule may need less memory: batches are whole again."""
-        self.batch_size = self._laboratory.config.quality.batch_size
+        self.batch_size = self._setup.config.quality.batch_size
 
     def chunk(self, candidate: Candidate, seed: int, images: range) -> Chunk:
         """Samples these images of a candidate.
@@ -75,14 +75,14 @@ class ChunkSampler:
         """
         while True:
             try:
-                with self._laboratory.lock.shared():
+                with self._setup.lock.shared():
                     return self._sample(candidate, seed, images)
             except (RuntimeError, MemoryError) as error:
                 reason = self._explain(error, candidate)
             self._halve(candidate, min(self.batch_size, len(images)), reason)
 
     def _sample(self, candidate: Candidate, seed: int, images: range) -> Chunk:
-        study_setup, started = self._laboratory, time.perf_counter()
+        study_setup, started = self._setup, time.perf_counter()
         batches = sample(
             [study_setup.networks[candidate.weights]],
             candidate.schedule,
@@ -103,7 +103,7 @@ class ChunkSampler:
         if is_out_of_memory(error):
             return reason
         if is_broken_device(error):
-            name = device_name(self._laboratory.network.device)
+            name = device_name(self._setup.network.device)
             raise DeviceError(f"{name} failed while it sampled {candidate.label}: {reason}. Check it.") from error
         raise error
 
@@ -111,7 +111,7 @@ class ChunkSampler:
         if size == 1:
             raise OutOfMemory(f"one image of {candidate.label} does not fit into memory: {reason}")
         self.batch_size = size // 2
-        free_cached_memory(self._laboratory.network.device)
+        free_cached_memory(self._setup.network.device)
         self._say(f"{candidate.label}: {size} images a call don't fit into memory ({reason}); trying {self.batch_size}")
 
 

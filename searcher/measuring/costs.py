@@ -9,14 +9,14 @@ from typing import Any
 
 from ...backends.errors import ExeuntError
 from ...backends.network import Network
-from ...backends.schedule import Schedule, block_evaluations
+from ...backends.schedule import Schedule
 from ...backends.timing.device import device_id
 from ...backends.timing.device_lock import DeviceLock
 from ...backends.timing.memory import is_out_of_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import missing_kinds, time_calls
-from ...studies.store.outlines import ScheduleSummary, StoredSchedule, batch_seconds, kind_key, summarize
+from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key, summarized
 from ...studies.store.records import TEXT_ENCODING, TimingKey
 from ...studies.store.store import Store
 from .chunks import OutOfMemory
@@ -36,19 +36,23 @@ class Costs:
         study_setup: what to measure with.
         store: where timings are kept.
         target: the environment that the study times in, as JSON has it; this process's own if not given.
+
+    Attributes:
+        full: the study's full schedule on its own weights.
+        can_time: whether this process is in the target's environment.
     """
 
     def __init__(self, study_setup: StudySetup, store: Store, target: Mapping[str, Any] | None = None) -> None:
         self.target = dict(study_setup.environment if target is None else target)
         # Environments are equal when their descriptions are, which are stored as JSON.
         self.can_time = environment_digest(self.target) == environment_digest(study_setup.environment)
-        self._laboratory = study_setup
-        self._store = store
+        self.study_setup = study_setup
+        self.store = store
+        self.full = summarized(study_setup.frame.full)
         # Other weights of the network take the same time.
         self._key = timing_key(study_setup, study_setup.network, self.target)
         self._timings: dict[str, Timing] = {}
         self._medians: dict[str, float] = {}
-        self._outlines: dict[str, ScheduleSummary] = {}
         if self.can_time and study_setup.network.text_seconds is not None:
             # Kept beside them: no schedule's time includes it.
             encoding = {TEXT_ENCODING: [study_setup.network.text_seconds]}
@@ -58,53 +62,49 @@ class Costs:
     @property
     def batch_size(self) -> int:
         """Images a batch where time is measured."""
-        return self._laboratory.config.throughput.batch_size
+        return self.study_setup.config.throughput.batch_size
 
     def refresh(self) -> None:
         """Reads what has been timed."""
-        known = self._store.measurements.call_timings(self._key)
+        known = self.store.measurements.call_timings(self._key)
         self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
         self._medians = {kind_key(kind): timing.median for kind, timing in self._timings.items()}
 
-    def images_per_second(self, stored: StoredSchedule) -> float:
+    def images_per_second(self, stored: ScheduleSummary) -> float:
         """The search's second objective: predicted from timed kinds of calls. Raises as `predicted_seconds` does."""
-        known = batch_seconds(stored.outline, self._medians)
-        return self.batch_size / (self.predicted_seconds(stored.schedule) if known is None else known)
+        return self.batch_size / self.predicted_seconds(stored)
 
-    def predicted_seconds(self, schedule: Schedule) -> float:
+    def predicted_seconds(self, stored: ScheduleSummary) -> float:
         """Seconds a batch; kinds of calls that were never timed on the target are timed first.
 
         Raises:
             Untimed: this worker is not in the target's environment, and nobody has timed them yet.
         """
-        known = self._known(schedule)
+        known = self._known(stored)
         if known is None:
-            self.time_kinds([schedule])
-            known = self._known(schedule)
+            self.time_kinds([stored.schedule])
+            known = self._known(stored)
             assert known is not None, "its kinds of calls have been timed"
         return known
 
-    def _known(self, schedule: Schedule) -> float | None:
+    def _known(self, stored: ScheduleSummary) -> float | None:
         """Seconds a batch, None while a kind of call isn't timed as far as was read."""
-        found = self._outlines.get(schedule.digest)
-        if found is None:
-            found = self._outlines[schedule.digest] = summarize(schedule)
-        return batch_seconds(found, self._medians)
+        return batch_seconds(stored, self._medians)
 
-    def can_tell(self, stored: StoredSchedule) -> bool:
+    def can_tell(self, stored: ScheduleSummary) -> bool:
         """Whether `images_per_second` need not wait for another worker, as far as was read."""
-        return self.can_time or batch_seconds(stored.outline, self._medians) is not None
+        return self.can_time or self._known(stored) is not None
 
-    def expected(self, schedule: Schedule) -> float:
+    def expected(self, stored: ScheduleSummary) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
 
         Raises:
             Untimed: not even the full schedule was timed yet.
         """
-        full = self._laboratory.frame.full
-        if self.can_time or self._known(schedule) is not None:
-            return self.predicted_seconds(schedule)
-        return self.predicted_seconds(full) * block_evaluations(schedule) / block_evaluations(full)
+        if self.can_tell(stored):
+            return self.predicted_seconds(stored)
+        share = stored.block_evaluations / self.full.block_evaluations
+        return self.predicted_seconds(self.full) * share
 
     def time_kinds(self, schedules: Sequence[Schedule], max_seconds: float | None = None) -> None:
         """Times what the schedules' plans call and no one has timed, all in one go, and keeps it in the store.
@@ -119,7 +119,7 @@ class Costs:
             self._require(schedules)
             return
         # Whoever waited for another one's turn finds its timings, and does not take them again.
-        turn = DeviceLock(f"{device_id(self._laboratory.network.device)}-turn")
+        turn = DeviceLock(f"{device_id(self.study_setup.network.device)}-turn")
         with turn.exclusive():
             self.refresh()
             self._time(schedules, max_seconds)
@@ -136,11 +136,11 @@ class Costs:
     def _time(self, schedules: Sequence[Schedule], max_seconds: float | None) -> None:
         try:
             found = time_calls(
-                [self._laboratory.network],
+                [self.study_setup.network],
                 schedules,
                 batch_size=self.batch_size,
                 known=[self._timings],
-                repeats=self._laboratory.config.throughput.repeats,
+                repeats=self.study_setup.config.throughput.repeats,
                 max_seconds=max_seconds,
             )[0]
         except (RuntimeError, MemoryError) as error:
@@ -151,7 +151,7 @@ class Costs:
                 "Start another study with a smaller --batch-size."
             ) from error
         if found:
-            self._store.measurements.put_call_timings(self._key, {kind: each.seconds for kind, each in found.items()})
+            self.store.measurements.put_call_timings(self._key, {kind: each.seconds for kind, each in found.items()})
             # Another machine of the same kind may have been first; what is stored holds for all.
             self.refresh()
 

@@ -123,17 +123,29 @@ class Metric(ABC):
 
 
 @dataclass(frozen=True)
-class ReferenceMetric(Metric):
+class _ExtractorMetric(Metric):
+    """One whose features a registered extractor makes, or a function of the user's own."""
+
+    extractor: Extractor
+
+    @property
+    def extractor_digest(self) -> str:
+        return self.extractor.digest
+
+    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
+        return np.concatenate([self.extractor(batch) for batch in images])
+
+
+@dataclass(frozen=True)
+class ReferenceMetric(_ExtractorMetric):
     """The distance of features from those of real images.
 
     Attributes:
         kind: "frechet" or "kernel".
-        extractor: makes features of images.
         source: the reference.
     """
 
     kind: Literal["frechet", "kernel"]
-    extractor: Extractor
     source: Reference
     _floors: dict[int, Floor] = field(default_factory=dict[int, Floor])
 
@@ -144,18 +156,11 @@ class ReferenceMetric(Metric):
         return self.source.digest
 
     @property
-    def extractor_digest(self) -> str:
-        return self.extractor.digest
-
-    @property
     def label_probabilities(self) -> Sequence[float] | None:
         return self.source.made.get("label_probabilities")
 
     def reference_of(self, baseline: str) -> str:
         return self.reference
-
-    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
-        return np.concatenate([self.extractor(batch) for batch in images])
 
     def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
         distance = self.distance(answer.features)
@@ -184,21 +189,8 @@ class ReferenceMetric(Metric):
 
 
 @dataclass(frozen=True)
-class BaselineMetric(Metric):
-    """The mean squared distance between the features of an image and of the baseline's of the same noise.
-
-    Attributes:
-        extractor: makes features of images.
-    """
-
-    extractor: Extractor
-
-    @property
-    def extractor_digest(self) -> str:
-        return self.extractor.digest
-
-    def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
-        return np.concatenate([self.extractor(batch) for batch in images])
+class BaselineMetric(_ExtractorMetric):
+    """The mean squared distance between the features of an image and of the baseline's of the same noise."""
 
     def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
         assert baseline is not None, "needs_baseline"
@@ -271,32 +263,26 @@ def load_metric(
         conditions: what images are asked to show.
 
     Raises:
-        InputError: an unknown metric, weights that are not to be had, or a reference that does not fit or is missing.
+        InputError: an unknown metric, weights that are not available, or a reference that does not fit or is missing.
     """
     if ":" in config.metric:
-        return _own_metric(config, image_size, device, conditions)
-    _refuse_direction(config)
-    name, kind = parse_metric(config.metric)
-    extractor = load_extractor(name, config.extractor_weights, device)
+        refuse_weights(config.metric, None if config.extractor_weights is None else Path(config.extractor_weights))
+        own = OwnMetric(config.metric.removesuffix(TO_BASELINE), device)
+        if own.probe(image_size, conditions):
+            return _to_scores(config, own)
+        kind, extractor = "paired" if config.metric.endswith(TO_BASELINE) else "frechet", OwnFeatures(own)
+    else:
+        name, kind = parse_metric(config.metric)
+        extractor = load_extractor(name, config.extractor_weights, device)
+    if config.higher_is_better is not None:
+        raise InputError(
+            f"quality.higher_is_better: is for a function of your own that gives scores, but the metric is "
+            f"`{config.metric}`, a distance. Omit it."
+        )
     if kind == "paired":
-        return _to_baseline(config, extractor)
+        _refuse_reference(config)
+        return BaselineMetric(config.metric, config.level, extractor)
     return _to_reference(config, image_size, extractor, "kernel" if kind == "kernel" else "frechet")
-
-
-def _own_metric(
-    config: QualityConfig,
-    image_size: tuple[int, int],
-    device: str,
-    conditions: Literal["none", "labels", "prompts"],
-) -> Metric:
-    refuse_weights(config.metric, None if config.extractor_weights is None else Path(config.extractor_weights))
-    own = OwnMetric(config.metric.removesuffix(TO_BASELINE), device)
-    if own.probe(image_size, conditions):
-        return _to_scores(config, own)
-    _refuse_direction(config)
-    if config.metric.endswith(TO_BASELINE):
-        return _to_baseline(config, OwnFeatures(own))
-    return _to_reference(config, image_size, OwnFeatures(own), "frechet")
 
 
 def _to_scores(config: QualityConfig, own: OwnMetric) -> ScoreMetric:
@@ -314,11 +300,6 @@ def _to_scores(config: QualityConfig, own: OwnMetric) -> ScoreMetric:
     return ScoreMetric(config.metric, config.level, own, True in said)
 
 
-def _to_baseline(config: QualityConfig, extractor: Extractor) -> BaselineMetric:
-    _refuse_reference(config)
-    return BaselineMetric(config.metric, config.level, extractor)
-
-
 def _to_reference(
     config: QualityConfig, image_size: tuple[int, int], extractor: Extractor, kind: Literal["frechet", "kernel"]
 ) -> ReferenceMetric:
@@ -331,7 +312,7 @@ def _to_reference(
     reference = load_reference(config.reference, extractor, preparation)
     if kind == "kernel":
         reference.kernel  # noqa: B018  Worked out now, because it refuses a reference without features.
-    return ReferenceMetric(config.metric, config.level, kind, extractor, reference)
+    return ReferenceMetric(config.metric, config.level, extractor, kind, reference)
 
 
 def _refuse_reference(config: QualityConfig) -> None:
@@ -339,12 +320,4 @@ def _refuse_reference(config: QualityConfig) -> None:
         raise InputError(
             f"reference: `{config.metric}` has no use for real images, but got `{config.reference}`. "
             "Leave --reference away, or choose a metric such as fd-efficientnet-lite0."
-        )
-
-
-def _refuse_direction(config: QualityConfig) -> None:
-    if config.higher_is_better is not None:
-        raise InputError(
-            f"quality.higher_is_better: is for a function of your own that gives scores, but the metric is "
-            f"`{config.metric}`, a distance. Omit it."
         )

@@ -23,10 +23,9 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.frechet import MIN_IMAGES
 from ...backends.quality.names import parse_metric
 from ...backends.sampling import conditions as condition_lists
-from ...backends.sampling import prompts
 from ...backends.sampling.conditions import Conditions, shown_condition
 from ...backends.sampling.loop import Samples, check_schedule
-from ...backends.schedule import SUFFIX, Schedule
+from ...backends.schedule import SUFFIX
 from ...backends.schedule import load as load_schedule
 from ...backends.solvers.tables import find_solver
 from ...backends.timing.device import check_device, device_id, environment
@@ -35,11 +34,11 @@ from ...backends.timing.memory import keep_freed_memory
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
 from ...studies.store.outlines import summarized
-from ..spaces.baselines import Baseline, check_families
+from ..spaces.baselines import check_families, first_baseline
+from ..spaces.candidate import Candidate
 from ..spaces.frame import FullSchedule
 from ..spaces.full_schedule import make_frame
 from ..spaces.registry import check_space
-from .candidate import Candidate, from_baseline
 from .defaults import resolve_defaults
 from .metric import Metric, load_metric
 
@@ -82,9 +81,7 @@ class StudySetup:
     @cached_property
     def baseline(self) -> Candidate:
         """What everything is stated against: the full schedule, on the first of the other weights if there are any."""
-        names = list(self.networks)
-        name = names[1] if len(names) > 1 else names[0]
-        return from_baseline(Baseline("full", "full", name, self.frames[name].full), self.weights)
+        return first_baseline(self.frames)
 
     def features(self, batches: Sequence[Samples], seed: int) -> FeatureArray:
         """(N, D) features of sampled batches; the metric may ask for the prompts or labels that they were given."""
@@ -176,7 +173,7 @@ def make_conditions(config: StudyConfig, network: Network, metric: Metric | None
     spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
     if network.condition_kind != "prompts":
         return condition_lists.load_conditions("uniform" if spec == AUTO else spec, network.num_classes, probabilities)
-    found = prompts.load_prompts(prompts.OWN if spec == AUTO else spec)
+    found = condition_lists.load_prompts(condition_lists.OWN_PROMPTS if spec == AUTO else spec)
     embed([network], found)
     return found
 
@@ -235,11 +232,8 @@ def load_one(config: StudyConfig) -> Network:
 
 
 def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
-    options = dict(checkpoint.options)
-    if checkpoint.vae is not None:
-        options["vae"] = checkpoint.vae
-    if checkpoint.weights_key is not None:
-        options["weights_key"] = checkpoint.weights_key
+    own = {"vae": checkpoint.vae, "weights_key": checkpoint.weights_key}
+    options = dict(checkpoint.options) | {name: value for name, value in own.items() if value is not None}
     dtype = DTYPES["float32" if checkpoint.dtype == AUTO else checkpoint.dtype]
     return _ready(load_network(path, device, dtype, network=checkpoint.network, **options), checkpoint)
 
@@ -257,22 +251,16 @@ def _tell(notes: Iterable[str]) -> None:
 
 def _check_same_network(first: Network, other: Network, path: str) -> None:
     for what in ("architecture", "granularity", "block_kinds"):
-        have, wanted = getattr(other.signature, what), getattr(first.signature, what)
-        if have != wanted:
-            raise InputError(
-                f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its {what} "
-                f"is {have}, not {wanted}. Leave it out."
-            )
-    if (other.prediction, other.noise, other.sample_shape) != (first.prediction, first.noise, first.sample_shape):
+        _check_same(path, what, getattr(first.signature, what), getattr(other.signature, what))
+    for what in ("prediction", "noise", "sample_shape", "condition_kind", "num_classes"):
+        _check_same(path, what, getattr(first, what), getattr(other, what))
+
+
+def _check_same(path: str, what: str, wanted: object, have: object) -> None:
+    if have != wanted:
         raise InputError(
-            f"checkpoint.baseline_weights: `{path}` predicts {other.prediction} of {other.sample_shape} on other noise "
-            f"than the study's network. Leave it out."
-        )
-    if (other.condition_kind, other.num_classes) != (first.condition_kind, first.num_classes):
-        raise InputError(
-            f"checkpoint.baseline_weights: `{path}` must take what the study's network takes, but takes "
-            f"{other.condition_kind} ({other.num_classes or 'no'} classes), not {first.condition_kind} "
-            f"({first.num_classes or 'no'} classes). Leave it out."
+            f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its "
+            f"{what.replace('_', ' ')} is {have}, not {wanted}. Leave it out."
         )
 
 
@@ -300,17 +288,13 @@ def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candi
     files = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if is_folder(path) else [path])]
     if paths and not files:
         raise InputError(f"proposals: {', '.join(map(str, paths))} holds no file *{SUFFIX}. Give schedule files.")
-    unique = {schedule.digest: (file, schedule) for file in files for schedule in [_load_proposal(file, study_setup)]}
-    return [
-        Candidate(file.name.removesuffix(SUFFIX), "trial", "", study_setup.weights, summarized(schedule))
-        for file, schedule in unique.values()
-    ]
-
-
-def _load_proposal(file: Path, study_setup: StudySetup) -> Schedule:
-    schedule = load_schedule(file)
-    try:
-        check_schedule([study_setup.network], schedule)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
-    return schedule
+    found: dict[str, Candidate] = {}
+    for file in files:
+        schedule = load_schedule(file)
+        try:
+            check_schedule([study_setup.network], schedule)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        label = file.name.removesuffix(SUFFIX)
+        found[schedule.digest] = Candidate(label, "trial", "", study_setup.weights, summarized(schedule))
+    return list(found.values())

@@ -1,6 +1,6 @@
-"""What a look at studies found, as lines for people and as one JSON object a line for programs.
+"""What a look at studies found, as lines for people and as JSON for programs.
 
-Showing what a watcher sees every few seconds, until Ctrl-C: in place on a terminal, else line after line.
+With `--watch` it is shown every few seconds, until Ctrl-C: in place on a terminal, else line after line.
 """
 
 from __future__ import annotations
@@ -10,42 +10,51 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from ...backends.errors import json_text, printable
 from ...reports.page.headline import duration
 from ...studies.config.budget import Budget
-from ...studies.workers.activity import Failure, LivingWorker
-from .watch import Snapshot, StatusReader, StudySnapshot
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ...studies.workers.activity import Failure, LivingWorker
+    from .watch import Snapshot, StatusReader, StudySnapshot
 
 MOST_WORKERS = 8  # shown by name
 ORDERED = {"pause": ", paused by `exeunt study pause`", "stop": ", stopped by `exeunt study stop`"}
 NO_STUDY = "No study yet. Start one with `exeunt optimize`."
 
 
-def snapshot_lines(sight: Snapshot) -> list[str]:
-    """One line for each study, or for the outage."""
-    if sight.outage is not None:
-        return [json_text({"at": round(sight.at, 3), "storage_error": sight.outage}, indent=None)]
-    return [json_text(snapshot_values(glance), indent=None) for glance in sight.glances]
+def snapshot_lines(snapshot: Snapshot) -> list[str]:
+    """What each look of `--watch --json` prints: one line for each study, or for the outage."""
+    if snapshot.outage is not None:
+        return [json_text({"at": round(snapshot.at, 3), "storage_error": snapshot.outage}, indent=None)]
+    return [json_text(snapshot_values(each), indent=None) for each in snapshot.studies]
 
 
-def snapshot_values(glance: StudySnapshot) -> dict[str, Any]:
-    """A study as plain values, with the names that `exeunt status --json` has."""
-    stands, activity, front = glance.stands, glance.activity, glance.front
+def status_json(snapshot: Snapshot) -> str:
+    """What `--json` prints: the same values, but an error is one text."""
+    found = [
+        {**snapshot_values(each), "last_errors": [printable(f"{e.who}: {e.reason}") for e in each.activity.mishaps]}
+        for each in snapshot.studies
+    ]
+    return json_text(found[0] if len(found) == 1 else {"studies": found})
+
+
+def snapshot_values(study: StudySnapshot) -> dict[str, Any]:
+    """A study as plain values."""
+    stands, activity, front = study.stands, study.activity, study.front
     progress, corner, rest = stands.progress, front.reference, stands.rest
     return {
         "at": round(activity.now, 3),
-        "study": glance.study,
+        "study": study.study,
         "state": stands.state,
         "order": activity.order,
-        "budget": glance.budget,
+        "budget": study.budget,
         "workers_alive": len(activity.workers),
         "workers_lost": activity.workers_lost,
         "workers": [_worker_values(each) for each in activity.workers],
@@ -60,11 +69,11 @@ def snapshot_values(glance: StudySnapshot) -> dict[str, Any]:
         "timing_seconds": round(progress.timing_seconds, 1),
         "worker_seconds": round(progress.worker_seconds, 1),
         "search_front_size": front.size,
-        "final_front_size": glance.finals.front_size,
+        "final_front_size": study.finals.front_size,
         "hypervolume": front.hypervolume,
         "hypervolume_from": None if corner is None else {"quality": corner.quality, "images_per_second": corner.speed},
-        "best_ratio": glance.finals.best_ratio,
-        "best_ratio_lower": glance.finals.best_ratio_lower,
+        "best_ratio": study.finals.best_ratio,
+        "best_ratio_lower": study.finals.best_ratio_lower,
         "left": None if rest is None else {"seconds": rest.seconds, "trials": rest.trials, "images": rest.images},
         "evaluations_failed": progress.evaluations_failed,
         "last_errors": [{"at": round(each.at, 3), "of": each.who, "reason": each.reason} for each in activity.mishaps],
@@ -81,33 +90,36 @@ def _worker_values(worker: LivingWorker) -> dict[str, Any]:
     }
 
 
-def heading(glance: StudySnapshot) -> str:
+def heading(study: StudySnapshot) -> str:
     """What a study is doing."""
-    order = ORDERED.get(glance.activity.order or "", "")
-    return printable(f"{glance.study}: {glance.stands.state}{order} (budget {glance.budget})")
+    order = ORDERED.get(study.activity.order or "", "")
+    return printable(f"{study.study}: {study.stands.state}{order} (budget {study.budget})")
 
 
-def snapshot_rows(glance: StudySnapshot) -> Iterator[tuple[str, str]]:
-    """The figures, each with its name."""
-    activity, progress, front = glance.activity, glance.stands.progress, glance.front
-    trials = ", ".join(f"{count} {state}" for state, count in glance.stands.trials.items()) or "none"
-    yield "workers", f"{len(activity.workers)} alive" + _lost(activity.workers_lost)
+def snapshot_rows(study: StudySnapshot) -> Iterator[tuple[str, str]]:
+    """The figures, each with its name. What is not known yet is omitted."""
+    activity, progress, front, finals = study.activity, study.stands.progress, study.front, study.finals
+    lost = f", {activity.workers_lost} lost so far" if activity.workers_lost else ""
+    yield "workers", f"{len(activity.workers)} alive{lost}"
     yield from (("", _worker(each)) for each in activity.workers[:MOST_WORKERS])
     if (more := len(activity.workers) - MOST_WORKERS) > 0:
         yield "", f"and {more} more"
-    yield "trials", trials + _pace(activity.trials_per_hour, activity.lately_seconds)
+    failed = f", {progress.evaluations_failed} failed" if progress.evaluations_failed else ""
+    yield "schedules", f"{progress.schedules_measured:,} measured{failed}"
+    trials = ", ".join(f"{count} {state}" for state, count in study.stands.trials.items()) or "none"
+    hour, period = activity.trials_per_hour, duration(activity.lately_seconds)
+    yield "trials", trials if hour is None else f"{trials}; {hour:,.0f} an hour over the last {period}"
     yield "images", f"{progress.images:,} in {_counted(progress.chunks, 'chunk')}"
     kinds = f"{progress.sampling_seconds:,.0f} sampling, {progress.timing_seconds:,.0f} timing"
     yield "device seconds", f"{progress.device_seconds:,.0f}: {kinds}"
-    yield "front", f"{_counted(front.size, 'point')} on search seeds, {glance.finals.front_size} final"
+    yield "front", f"{_counted(front.size, 'point')} on search seeds, {finals.front_size} final"
     if front.hypervolume is not None and front.reference is not None:
         quality, speed = front.reference.quality, front.reference.speed
         yield "hypervolume", f"{front.hypervolume:.4g}, counted from {quality:.4g} at {speed:.3g} images/s"
-    if glance.finals.best_ratio is not None:
-        lower = glance.finals.best_ratio_lower
-        yield "best ratio", f"{glance.finals.best_ratio:.2f} (at least {lower:.2f})"
-    yield "left", "nothing to do" if glance.stands.finished else left(glance.stands.rest)
-    yield from (("error", _mishap(each, activity.now)) for each in activity.mishaps)
+    if finals.best_ratio is not None:
+        yield "best ratio", f"{finals.best_ratio:.2f} (at least {finals.best_ratio_lower:.2f})"
+    yield "left", "nothing to do" if study.stands.finished else left(study.stands.rest)
+    yield from (("error", _error(each, activity.now)) for each in activity.mishaps)
 
 
 def left(rest: Budget | None) -> str:
@@ -120,53 +132,42 @@ def left(rest: Budget | None) -> str:
     return ", ".join(parts)
 
 
-def snapshot_text(sight: Snapshot) -> str:
+def snapshot_text(snapshot: Snapshot) -> str:
     """A block of plain lines."""
     blocks = [
         "\n".join([heading(each), *(f"  {name:<16}{text}" for name, text in snapshot_rows(each))])
-        for each in sight.glances
+        for each in snapshot.studies
     ]
-    if sight.outage is not None:
-        blocks.append(outage(sight))
-    return "\n".join(blocks or [NO_STUDY])
+    return "\n".join([*blocks, *_remarks(snapshot)])
 
 
-def outage(sight: Snapshot) -> str:
-    """Why nothing new is shown."""
-    return printable(f"{sight.outage} Waiting for it.")
+def _remarks(snapshot: Snapshot) -> list[str]:
+    """Why there is nothing, or nothing new."""
+    if snapshot.outage is not None:
+        return [printable(f"{snapshot.outage} Waiting for it.")]
+    return [] if snapshot.studies else [NO_STUDY]
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _lost(count: int) -> str:
-    return f", {count} lost so far" if count else ""
-
-
 def _worker(worker: LivingWorker) -> str:
-    at = f", at {', '.join(worker.measures)}" if worker.measures else ""
+    at = f", measures {', '.join(worker.measures)}" if worker.measures else ""
     age, silent = duration(worker.seconds), duration(worker.silent_seconds)
     return printable(f"{worker.owner} on {worker.device or 'an unknown device'}, {age}, seen {silent} ago{at}")
 
 
-def _pace(per_hour: float | None, seconds: float) -> str:
-    return "" if per_hour is None else f"; {per_hour:,.0f} an hour over the last {duration(seconds)}"
+def _error(error: Failure, now: float) -> str:
+    return printable(f"{duration(max(0.0, now - error.at))} ago, {error.who}: {error.reason}")
 
 
-def _mishap(mishap: Failure, now: float) -> str:
-    return printable(f"{duration(max(0.0, now - mishap.at))} ago, {mishap.who}: {mishap.reason}")
-
-
-Show = Callable[[Snapshot], None]
-
-
-def watch(watcher: StatusReader, interval: float, *, as_json: bool) -> None:
-    """Looks every `interval` seconds; returns at Ctrl-C or SIGTERM. Raises what `Watcher.look` raises."""
+def watch(reader: StatusReader, interval: float, *, as_json: bool) -> None:
+    """Looks every `interval` seconds; returns at Ctrl-C or SIGTERM. Raises what `StatusReader.look` raises."""
     with until_signal(), _display(interval, as_json) as show:
         while True:
             began = time.monotonic()
-            show(watcher.look())
+            show(reader.look())
             time.sleep(max(0.0, began + interval - time.monotonic()))
 
 
@@ -183,29 +184,30 @@ def until_signal() -> Generator[None]:
 
 
 @contextmanager
-def _display(interval: float, as_json: bool) -> Generator[Show]:
+def _display(interval: float, as_json: bool) -> Generator[Callable[[Snapshot], None]]:
     if as_json:
-        yield lambda sight: click.echo("".join(f"{line}\n" for line in snapshot_lines(sight)), nl=False)
+        yield lambda snapshot: click.echo("".join(f"{line}\n" for line in snapshot_lines(snapshot)), nl=False)
     elif not sys.stdout.isatty():
-        yield lambda sight: click.echo(f"{snapshot_text(sight)}\n")
+        yield lambda snapshot: click.echo(f"{snapshot_text(snapshot)}\n")
     else:
+        from rich.console import Console
+        from rich.live import Live
+
         with Live(console=Console(highlight=False), auto_refresh=False) as live:
-            yield lambda sight: live.update(_frame(sight, interval), refresh=True)
+            yield lambda snapshot: live.update(_frame(snapshot, interval), refresh=True)
 
 
-def _frame(sight: Snapshot, interval: float) -> RenderableType:
-    """Everything at once, as a terminal has it."""
-    return Group(*_parts(sight), Text(f"every {interval:g} s; Ctrl-C ends it", style="dim"))
+def _frame(snapshot: Snapshot, interval: float) -> RenderableType:
+    """The same text in colours, as a terminal has it."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _parts(sight: Snapshot) -> Iterator[RenderableType]:
-    if not sight.glances and sight.outage is None:
-        yield Text(NO_STUDY)
-    for glance in sight.glances:
+    parts: list[RenderableType] = []
+    for study in snapshot.studies:
         table = Table.grid(padding=(0, 2))
-        for name, text in snapshot_rows(glance):
+        for name, text in snapshot_rows(study):
             table.add_row(Text(f"  {name}", style="cyan"), Text(text, style="red" if name == "error" else ""))
-        yield Text(heading(glance), style="bold")
-        yield table
-    if sight.outage is not None:
-        yield Text(outage(sight), style="yellow")
+        parts += [Text(heading(study), style="bold"), table]
+    parts += [Text(remark, style="yellow") for remark in _remarks(snapshot)]
+    return Group(*parts, Text(f"every {interval:g} s; Ctrl-C ends it", style="dim"))

@@ -10,5 +10,6 @@ peers         The other workers of a study, as one of them sees them: how many l
 promotion     Which schedules are measured again on final seeds, and in which order they deserve it.
 proposer      Asking Optuna for schedules and telling it what they measured.
 reserve       What is kept of a budget while the search goes on: for measuring the front, and for what comes after …
-session       One command's work on one study: what it measures with, where it writes, what it may spend, who watches.
+results       What a study has measured on search seeds, as far as one of its workers has learnt.
+session       One command's work on one study, put together: its parts, and what makes workers wait for each other.
 """

@@ -3,16 +3,23 @@
 A time budget is a promise about the whole command, from the start of its process to the report on disk, so it is
 counted from there, and what the tail end needs (final measurements, timing, report) is set aside before the first
 proposal.
+
+All workers of a study spend one budget together; each counts what the database says that they have spent.
 """
 
 import math
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ...backends.errors import InputError
-from ...studies.config.budget import Budget
+from ...studies.config.budget import Budget, parse_budget
+from ...studies.workers import shared_state, spending
+from ...studies.workers.shared_state import NOTHING, BudgetShare
+from .proposer import Proposer
+from .results import Results
 
 Clock = Callable[[], float]
 
@@ -74,6 +81,55 @@ class BudgetMeter:
     def share_spent(self) -> float:
         """The share of the budget that is gone, 0..1, by the limit that is nearest."""
         return 1.0 - self.budget.left(seconds=self.seconds, trials=self.trials, images=self.images)
+
+
+class SharedBudget:
+    """What all workers of a study spend together.
+
+    Args:
+        meter: what is left of it, as this worker counts.
+        proposer: knows the study's trials.
+        results: knows what a user proposed, and where what was spent is counted from.
+
+    Attributes:
+        share: the budget that the study was given last.
+    """
+
+    def __init__(self, meter: BudgetMeter, proposer: Proposer, results: Results) -> None:
+        self.meter = meter
+        self.share = NOTHING
+        self._proposer, self._results = proposer, results
+        self._store, self._config = results.objective.store, results.objective.study_setup.config
+
+    def give(self, identifier: str | None) -> None:
+        """Gives the study what this worker may spend, under a name that is drawn if there is none."""
+        self.share = BudgetShare(
+            id=identifier or secrets.token_hex(8),
+            budget=str(self.meter.budget),
+            started=spending.now(self._store) - self.meter.seconds,
+            trials=self._trials_spent(),
+            images=spending.images_spent(self._store, self._config.name),
+        )
+        shared_state.give(self._proposer.study, self.share)
+
+    def spend(self, share: BudgetShare) -> None:
+        """Spends from now on what is left of a budget that all workers have."""
+        self.share = share
+        seconds = spending.seconds_at_work(self._store, self._config.name, share.started)
+        self.meter.restart(parse_budget(share.budget, rest=True), seconds)
+        self.count()
+
+    def count(self) -> None:
+        """Counts what all workers have spent of it, and what they are about to spend."""
+        self._proposer.look()
+        self.meter.trials = self._trials_spent() - self.share.trials
+        if self.meter.budget.images is not None:
+            spent = spending.images_spent(self._store, self._config.name) - self.share.images
+            self.meter.images = spent + self._proposer.asked_elsewhere() * self._config.quality.num_images
+
+    def _trials_spent(self) -> int:
+        """Proposals of the study that were measured, could not be, or are being measured; a user's among them."""
+        return self._proposer.asked() + self._results.given_spent()
 
 
 def process_age() -> float:

@@ -4,10 +4,6 @@ A device with a broken memory, a wrong version or another arithmetic makes other
 of theirs must not be mixed with those of the study. So a joining worker shows first that it makes the same ones.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import numpy as np
 
 from ...backends.errors import DeviceError
@@ -42,16 +38,11 @@ class DeviceCheck:
 
     Args:
         objective: measures the study's candidates on this device.
-        say: is told what was found.
-        check: raises to stop.
         doubted: whether it has to show anything: not where one process makes a study alone.
     """
 
-    def __init__(
-        self, objective: Objective, say: Callable[[str], object], check: Callable[[], None], *, doubted: bool
-    ) -> None:
-        self._objective, self._say, self._check = objective, say, check
-        self._doubted = doubted
+    def __init__(self, objective: Objective, *, doubted: bool) -> None:
+        self._objective, self._doubted = objective, doubted
         self._failures = 0
 
     def pass_once(self) -> None:
@@ -65,11 +56,11 @@ class DeviceCheck:
             return
         reason = ""
         for _ in range(MOST_FAILURES):
-            self._check()
+            self._objective.check()
             reason = self._objection(stored)
             if not reason:
                 return
-            self._say(f"check of this device: {reason}")
+            self._objective.say(f"check of this device: {reason}")
         device = device_name(self._objective.study_setup.network.device)
         raise DeviceError(
             f"{device} can't be trusted: {MOST_FAILURES} times in a row {reason}. "
@@ -102,7 +93,7 @@ class DeviceCheck:
         try:
             return self._objective.store.evaluations.features(key, range(min(CHECKED_IMAGES, quality.num_images)))
         except DamagedFeatures as error:
-            self._say(f"this device can't be checked, as what it would be compared with is lost. {error}")
+            self._objective.say(f"this device can't be checked, as what it would be compared with is lost. {error}")
             return None
 
     def _objection(self, stored: FeatureArray) -> str:

@@ -4,8 +4,8 @@ import math
 import time
 from dataclasses import dataclass
 
+from ...backends.sampling.conditions import OWN_PROMPTS
 from ...backends.sampling.loop import sample
-from ...backends.sampling.prompts import OWN
 from ...backends.schedule import Embedded, Guidance, Schedule
 from ...backends.timing.device import device_name
 from ...studies.config.budget import Budget
@@ -80,7 +80,9 @@ def _prompts(study_setup: StudySetup) -> str:
     if not count:
         return ""
     encoding = "" if seconds is None else f", encoded once in {1000 * seconds:.3g} ms each"
-    name = "our own set" if study_setup.config.quality.conditions == OWN else study_setup.config.quality.conditions
+    name = (
+        "our own set" if study_setup.config.quality.conditions == OWN_PROMPTS else study_setup.config.quality.conditions
+    )
     return f"Prompts:  {count} ({name}){encoding}.\n"
 
 

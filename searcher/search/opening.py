@@ -1,6 +1,6 @@
 """Opening a study for work: whatever could refuse it does so before a database is touched.
 
-Giving a study a budget, or joining those who spend it already.
+The study is given a budget then, or this worker joins those who spend one already.
 """
 
 import logging
@@ -9,74 +9,30 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import optuna
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
-from ...reports.uncollected import uncollected
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
-from ...studies.database.optuna.storage import StudyStorage, optuna_storage
+from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
-from ...studies.workers import shared_state, spending
+from ...studies.workers import shared_state
 from ...studies.workers.orders import withdraw_order
-from ...studies.workers.shared_state import BudgetShare
 from ...studies.workers.target import Environment, take_target, target
 from ...studies.workers.trials import TrialKeeper
-from ...studies.workers.turns import exclusive
-from ...studies.workers.workers import Worker
+from ...studies.workers.workers import Worker, exclusive
 from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
 from ..monitoring.progress import ProgressListener
 from ..spaces.registry import make_space
-from .budget import BudgetMeter
+from .budget import BudgetMeter, SharedBudget
 from .device_check import DeviceCheck
 from .peers import Peers
-from .proposer import Proposer, open_study
+from .proposer import Proposer, optuna_study
+from .results import Results
 from .session import NoTimingWorker, Session
-
-
-def join_budget(session: Session, *, joins: bool, budget_id: str | None) -> None:
-    """Gives the session's budget to its study, or makes the session spend what the study was given before.
-
-    Args:
-        session: whose meter is what its command may spend.
-        joins: whether a budget that is there holds, spent or not.
-        budget_id: names the budget that several processes give together: the first of them gives it.
-    """
-    while True:
-        with exclusive(session.store, f"budget {session.name}", session.peers.worker) as mine:
-            if mine:
-                _take(session, joins, budget_id)
-                return
-        session.rest(0.1)
-
-
-def _take(session: Session, joins: bool, budget_id: str | None) -> None:
-    study = session.proposer.study
-    session.proposer.warm_start()
-    found = shared_state.grant_of(study)
-    if found is not None and (joins or found.id == budget_id or _is_being_spent(session, budget_id)):
-        session.spend(found)
-        if session.peers.others and budget_id is None:
-            workers = f"{session.peers.others} other worker{'s' if session.peers.others > 1 else ''}"
-            session.watch.say(f"joining {workers} on a budget of {found.budget}")
-        return
-    session.grant = BudgetShare(
-        id=budget_id or secrets.token_hex(8),
-        budget=str(session.meter.budget),
-        started=spending.now(session.store) - session.meter.seconds,
-        trials=session.trials_spent(),
-        images=spending.images_spent(session.store, session.name),
-    )
-    shared_state.give(study, session.grant)
-
-
-def _is_being_spent(session: Session, budget_id: str | None) -> bool:
-    return budget_id is None and session.peers.others > 0 and not shared_state.is_spent(session.proposer.study)
-
 
 _LOG = logging.getLogger("exeunt.work")
 
@@ -111,7 +67,7 @@ def open_session(
     meter: BudgetMeter,
     watch: ProgressListener,
     interruption: Interruption,
-    arrival: WorkerRole | None = None,
+    role: WorkerRole | None = None,
 ) -> Generator[Session]:
     """A session on the study, which is made in the database if it is not there.
 
@@ -119,16 +75,16 @@ def open_session(
         InputError: the study is there and has other settings, or the database or its files can't be used.
         StorageError: the database is out of reach.
     """
-    config, arrival = study_setup.config, arrival or WorkerRole()
+    config, role = study_setup.config, role or WorkerRole()
     artifacts = config.run.artifacts
     with open_store(url, artifacts=artifacts) as store, contradicting_rows(store.url), storage_errors(store.engine):
         with corrupt_rows(store.url):
             _ = store.files.store  # this database's, which its marker proves
-            _agree(store, study_setup, arrival)
+            _agree(store, study_setup, role)
         with Worker(store, config.name, config.run.lease_seconds, study_setup.environment) as worker:
-            with corrupt_rows(store.url), uncollected():
-                session = _session(study_setup, store, worker, meter, watch, interruption, arrival)
-            if arrival.works:
+            with corrupt_rows(store.url):
+                session = _session(study_setup, store, worker, meter, watch, interruption, role)
+            if role.works:
                 about = {"study": config.name, "worker": worker.owner, "device": study_setup.environment["device"]}
                 _LOG.info("working", extra={"about": {**about, "dtype": config.checkpoint.dtype}})
             reason = None
@@ -141,21 +97,21 @@ def open_session(
                 _leave(session, reason)
 
 
-def _agree(store: Store, study_setup: StudySetup, arrival: WorkerRole) -> None:
+def _agree(store: Store, study_setup: StudySetup, role: WorkerRole) -> None:
     """Stores the study's settings, or checks that this worker measures what they say."""
     config = study_setup.config
-    if not arrival.joins:
+    if not role.joins:
         store.studies.put_config(config, study_setup.pins)
-        if arrival.budget_id is None:
+        if role.budget_id is None:
             withdraw_order(store, config.name)
         return
     store.studies.check_config(config, study_setup.pins, free=("throughput.device",))
     members = store.studies.members(config.name)
     full = next((each.schedule_digest for each in members if each.family == "full"), None)
-    if full not in (None, study_setup.baseline.schedule.digest):
+    if full not in (None, study_setup.baseline.key[0]):
         raise InputError(
             f"study `{config.name}`: its full schedule is {str(full)[:12]}, but this machine works it out as "
-            f"{study_setup.baseline.schedule.digest[:12]}. Install the versions of exeunt and numpy that it began with."
+            f"{study_setup.baseline.key[0][:12]}. Install the versions of exeunt and numpy that it began with."
         )
 
 
@@ -166,16 +122,18 @@ def _session(
     meter: BudgetMeter,
     watch: ProgressListener,
     interruption: Interruption,
-    arrival: WorkerRole,
+    role: WorkerRole,
 ) -> Session:
     """Puts the parts together, and takes in what the study has."""
-    name = study_setup.config.name
+    name, search = study_setup.config.name, study_setup.config.search
     storage = optuna_storage(store.engine)
-    study = open_study(storage, name)
+    study = optuna_study(storage, name)
     keeper = TrialKeeper(store, study, worker)
     peers = Peers(store, name, worker, keeper)
     peers.look(now=True)
-    proposer = _proposer(study_setup, study, storage, keeper, peers, arrival)
+    space = make_space(search.space, study_setup.frame)
+    salt = secrets.randbits(32) if role.is_one_of_many or peers.others else None
+    proposer = Proposer(study, storage, space, study_setup.weights, search.sampler, search.seed, keeper.own, salt)
 
     def spent(images: int) -> None:
         meter.images += images
@@ -183,54 +141,60 @@ def _session(
         if peers.wanted() is not None:
             raise Paused(f"study `{name}` is to {peers.wanted()}.")
 
-    costs = Costs(study_setup, store, _target(study_setup, store, worker, arrival))
-    if arrival.works and not costs.can_time:
-        watch.say(_quality_alone(study_setup, costs))
+    costs = Costs(study_setup, store, _target(study_setup, store, worker, role))
+    if role.works and not costs.can_time:
+        there, here = costs.target, study_setup.environment
+        different = [
+            f"{key} is {here.get(key)} here and {there[key]} there" for key in there if here.get(key) != there[key]
+        ]
+        watch.say(f"This worker measures quality alone: the study times on {there['device']} ({'; '.join(different)}).")
     objective = Objective(study_setup, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
-    trust = DeviceCheck(objective, watch.say, interruption.check, doubted=arrival.is_one_of_many)
-    session = Session(study_setup, store, objective, costs, proposer, peers, meter, trust, watch, interruption.check)
-    session.restore()
-    join_budget(session, joins=arrival.joins, budget_id=arrival.budget_id)
+    results = Results(objective, DeviceCheck(objective, doubted=role.is_one_of_many))
+    session = Session(results, proposer, peers, SharedBudget(meter, proposer, results), watch)
+    results.restore()
+    while not _has_budget(session, role):
+        session.rest(0.1)
     return session
 
 
-def _proposer(
-    study_setup: StudySetup,
-    study: optuna.Study,
-    storage: StudyStorage,
-    keeper: TrialKeeper,
-    peers: Peers,
-    arrival: WorkerRole,
-) -> Proposer:
-    search = study_setup.config.search
-    space = make_space(search.space, study_setup.frame)
-    salt = secrets.randbits(32) if arrival.is_one_of_many or peers.others else None
-    return Proposer(study, storage, space, search.sampler, search.seed, keeper.own, salt)
+def _has_budget(session: Session, role: WorkerRole) -> bool:
+    """Gives the session's budget to its study, or makes the session spend what the study was given before.
+
+    Returns:
+        False while another worker does so.
+    """
+    study, others, watch, budget = session.proposer.study, session.peers.others, session.watch, session.budget
+    with exclusive(session.store, f"budget {session.name}", session.peers.worker) as mine:
+        if not mine:
+            return False
+        session.proposer.warm_start()
+        found, chosen = shared_state.grant_and_choice(study)
+        # What others spend holds for who comes alone; several that are started together have a budget of their own.
+        spent_by_others = role.budget_id is None and others > 0 and not shared_state.is_spent(study)
+        if found is None or not (role.joins or found.id == role.budget_id or spent_by_others):
+            budget.give(role.budget_id)
+            return True
+        session.choice = chosen
+        budget.spend(found)
+        if others and role.budget_id is None:
+            workers = f"{others} other worker{'s' if others > 1 else ''}"
+            watch.say(f"joining {workers} on a budget of {found.budget}")
+        return True
 
 
-def _target(study_setup: StudySetup, store: Store, worker: Worker, arrival: WorkerRole) -> Environment:
+def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerRole) -> Environment:
     """The environment that the study times in. A device of another kind than the study's can't be it by itself."""
     name, own = study_setup.config.name, study_setup.environment
-    if not arrival.works:
+    if not role.works:
         return {"device": "a device that works on the study"}
     found = target(store, name)
     wanted = torch.device(store.studies.config(name).throughput.device).type
-    if found is None and not arrival.takes_target and own["device_type"] != wanted:
+    if found is None and not role.takes_target and own["device_type"] != wanted:
         raise NoTimingWorker(
             f"study `{name}` is about a device of type {wanted}, and no worker has begun on one yet. Start one there "
             "first, or make this device the target: exeunt worker --target."
         )
-    return take_target(store, name, own, worker.owner, move=arrival.takes_target)
-
-
-def _quality_alone(study_setup: StudySetup, costs: Costs) -> str:
-    own = study_setup.environment
-    different = [
-        f"{key} is {own.get(key)} here and {value} there"
-        for key, value in costs.target.items()
-        if own.get(key) != value
-    ]
-    return f"This worker measures quality alone: the study times on {costs.target['device']} ({'; '.join(different)})."
+    return take_target(store, name, own, worker.owner, move=role.takes_target)
 
 
 def _leave(session: Session, reason: str | None = None) -> None:

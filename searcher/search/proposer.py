@@ -10,10 +10,11 @@ ones, NSGA-II puts it behind all others, and GP multiplies the gain in hypervolu
 keeping it.
 """
 
+import logging
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -21,11 +22,16 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from ...backends.schedule import Schedule
 from ...studies.database.foreign import corrupt_values
 from ...studies.database.optuna.storage import StudyStorage
+from ...studies.database.retries import seconds_spent
+from ...studies.store.outlines import summarized
 from ...studies.workers.trials import RETRY_OF
+from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.base import Space
+from ..spaces.candidate import Candidate
+from .promotion import Measured
+from .results import Results
 
 # Each takes a seed, and whether others propose beside it.
 SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
@@ -38,34 +44,13 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
 }
 
 
+_LOG = logging.getLogger("exeunt.work")
+
 # The constraint's name in Optuna's tables.
 WORTHLESS = "worthless"
 
 
-@dataclass(frozen=True)
-class Values:
-    """What a trial is told.
-
-    Attributes:
-        quality: a distance on search seeds.
-        speed: predicted images per second.
-        violation: how far it is in the worthless end of the front, and 0 or less where it is not.
-    """
-
-    quality: float
-    speed: float
-    violation: float
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial that waits for its values."""
-
-    number: int
-    schedule: Schedule
-
-
-def open_study(storage: BaseStorage, name: str) -> optuna.Study:
+def optuna_study(storage: BaseStorage, name: str) -> optuna.Study:
     """Optuna's study of that name, made if it is not there."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
@@ -80,9 +65,10 @@ class Proposer:
     """One study's dialogue with Optuna.
 
     Args:
-        study: see `open_study`.
+        study: see `optuna_study`.
         storage: what it is in.
         space: what parameters mean.
+        weights: the name of the weights that proposals run on.
         sampler: a name in `SAMPLERS`.
         seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
             stored, and a resumed study must not propose its first schedules again.
@@ -96,6 +82,7 @@ class Proposer:
         study: optuna.Study,
         storage: StudyStorage,
         space: Space,
+        weights: str,
         sampler: str,
         seed: int,
         own: Callable[[Trial], None],
@@ -104,6 +91,7 @@ class Proposer:
         self.study = study
         self._storage = storage
         self.space = space
+        self._weights = weights
         self._own = own
         self._asked: dict[int, Trial] = {}
         self._trials: list[FrozenTrial] | None = None
@@ -134,7 +122,7 @@ class Proposer:
                 self.study.enqueue_trial(point)
             self._trials = None
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Candidate:
         """The next schedule to measure.
 
         Raises:
@@ -147,7 +135,7 @@ class Proposer:
             self._own(trial)
             trial.set_user_attr("schedule", schedule.digest)
         self._asked[trial.number] = trial
-        return Proposal(trial.number, schedule)
+        return Candidate(f"trial {trial.number}", "trial", "", self._weights, summarized(schedule), trial.number)
 
     @property
     def unfinished(self) -> list[int]:
@@ -171,14 +159,20 @@ class Proposer:
         running = (trial for trial in self._seen if trial.state == TrialState.RUNNING)
         return sum(1 for trial in running if trial.number not in self._asked)
 
-    def tell(self, number: int, values: Values) -> None:
-        """Finishes a trial that was asked for, unless others took this worker for dead and began it again."""
+    def tell(self, number: int, measured: Measured, violation: float) -> None:
+        """Finishes a trial that was asked for, unless others took this worker for dead and began it again.
+
+        Args:
+            number: the trial's.
+            measured: what its schedule was measured with, as this candidate or an earlier one.
+            violation: how far it is in the worthless end of the front, and 0 or less where it is not.
+        """
         self._trials = None
         trial = self._asked.pop(number)
         with suppress(UpdateFinishedTrialError), self._storage.together():
             if self._constrained:
-                trial.set_constraint(WORTHLESS, values.violation)
-            self.study.tell(trial, [values.quality, values.speed], skip_if_finished=True)
+                trial.set_constraint(WORTHLESS, violation)
+            self.study.tell(trial, [measured.quality, measured.speed], skip_if_finished=True)
 
     def fail(self, number: int, reason: str) -> None:
         """Finishes a trial that could not be measured, and keeps why."""
@@ -188,20 +182,75 @@ class Proposer:
             trial.set_user_attr("reason", reason)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-    def tell_known(self, label: str, schedule: Schedule, values: Values) -> None:
+    def tell_known(self, measured: Measured, violation: float) -> None:
         """Adds a schedule that was not proposed, such as a baseline, if the space can express it and it is not there.
 
         Others stay out: samplers learn from the parameters that all trials share.
         """
-        point = self.space.parameters(schedule)
+        point = self.space.parameters(measured.candidate.schedule)
         if point is None:
             return
         self._trials = None
         trial = create_trial(
             params=point,
             distributions=self.space.distributions(),
-            values=[values.quality, values.speed],
-            constraints={WORTHLESS: values.violation} if self._constrained else None,
-            user_attrs={"schedule": schedule.digest, "label": label},
+            values=[measured.quality, measured.speed],
+            constraints={WORTHLESS: violation} if self._constrained else None,
+            user_attrs={"schedule": measured.candidate.key[0], "label": measured.candidate.label},
         )
         self._storage.add_once(self._storage.get_study_id_from_name(self.study.study_name), trial, "schedule")
+
+
+class OpenProposals:
+    """The proposals of one worker from being asked for until their trials are told.
+
+    Args:
+        proposer: whose trials they are.
+        results: measures them.
+        violation: how far a measured schedule is in the worthless end of the front.
+
+    Attributes:
+        waiting: those that wait for another worker's part.
+        log: says what each trial cost.
+    """
+
+    def __init__(self, proposer: Proposer, results: Results, violation: Callable[[Measured], float]) -> None:
+        self.waiting: list[Candidate] = []
+        self.log = TrialLog()
+        self._proposer, self._results, self._violation = proposer, results, violation
+
+    def add(self, candidate: Candidate) -> None:
+        """Measures one more; a schedule whose samples are not finite fails its trial."""
+        self.waiting.append(candidate)
+        self.settle()
+
+    def settle(self) -> None:
+        """Measures what waits and tells its trials, once; what needs another worker first goes on waiting."""
+        self.waiting = [each for each in self.waiting if not self._settled(each)]
+
+    def _settled(self, candidate: Candidate) -> bool:
+        assert candidate.trial is not None, "a sampler's proposal"
+        try:
+            measured = self._results.measure(candidate)
+            self._proposer.tell(candidate.trial, measured, self._violation(measured))
+        except AWAITED:
+            return False
+        except UNMEASURABLE as error:
+            self._proposer.fail(candidate.trial, str(error))
+            self._results.leave_out(candidate, error)
+        self.log.done(candidate.label, failed=candidate.key in self._results.left_out)
+        return True
+
+
+class TrialLog:
+    """Counts from one trial of this worker to its next, and logs what each cost: seconds, and those on the database."""
+
+    def __init__(self) -> None:
+        self._at, self._storage = time.perf_counter(), seconds_spent()
+
+    def done(self, label: str, *, failed: bool = False) -> None:
+        """Logs a trial that was told."""
+        now, storage = time.perf_counter(), seconds_spent()
+        spent = {"seconds": round(now - self._at, 4), "storage_seconds": round(storage - self._storage, 4)}
+        _LOG.info("trial", extra={"about": {"label": label, "state": "failed" if failed else "complete", **spent}})
+        self._at, self._storage = now, storage

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..measuring.candidate import Candidate
-from .promotion import priorities
-from .session import Session
+from ..measuring.objective import Objective
+from ..spaces.candidate import Candidate
+from .budget import BudgetMeter
 
 # Page, plots, sample grid and tables. Of the bundled study they took 3 s on an idle core and 8 s beside other work.
 REPORT_SECONDS = 8.0
@@ -33,52 +33,48 @@ TIMING_ROUNDS = 4
 
 
 @dataclass(frozen=True)
-class Reserve:
-    """What the front's measurement, and all that follows it, keep of a budget."""
+class Forecast:
+    """What the rest of the work will take, and what is left for it.
 
-    seconds: float
-    images: int
-
-
-def reserve(session: Session) -> Reserve:
-    """What is set aside for the front as it looks now, at most a share of the budget, and for the end."""
-    budget, final_images = session.meter.budget, session.study_setup.config.quality.final_images
-    compared = promoted(session)[:MOST_COMPARED]
-    seconds = sampling_seconds(session, [(each, final_images) for each in compared])
-    seconds += timing_seconds(session, compared) + closing_seconds(session, len(compared), final_images)
-    images = final_images * len(compared)
-    return Reserve(
-        seconds=min(seconds, FRONT_SHARE * (budget.seconds or math.inf)),
-        images=min(images, math.floor(FRONT_SHARE * budget.images)) if budget.images else images,
-    )
-
-
-def promoted(session: Session) -> list[Candidate]:
-    """All that deserve final seeds, the most deserving first."""
-    return [each.candidate for each in priorities(session.results, session.noise)]
-
-
-def sampling_seconds(session: Session, wanted: Sequence[tuple[Candidate, int]]) -> float:
-    """What sampling that many images of each candidate takes, with all workers that can be at it at a time."""
-    seconds = sum(session.objective.seconds(each.schedule, images) for each, images in wanted)
-    return seconds / max(1, min(session.peers.size, len(wanted)))
-
-
-def timing_seconds(session: Session, compared: Sequence[Candidate]) -> float:
-    """What timing these schedules end to end takes, about."""
-    return TIMING_ROUNDS * 1.3 * sum(session.costs.expected(each.schedule) for each in compared)
-
-
-def closing_seconds(session: Session, compared: int, images: int) -> float:
-    """What is kept for the time after the last image.
-
-    Args:
-        session: the study at work.
-        compared: how many schedules are scored.
-        images: on how many images each.
+    Attributes:
+        objective: says what images, scores and timed calls take.
+        meter: what is left of the budget.
+        workers: how many spend it.
     """
-    pace, config = session.objective.pace, session.study_setup.config
-    scores = SCORES * compared * pace.score_seconds(images)
-    report = REPORT_SECONDS if config.run.report is not None else 0.0
-    stretch = min(max(1.0, pace.stretch), MOST_STRETCH)
-    return stretch * (scores + report) + MARGIN * (session.meter.budget.seconds or 0.0)
+
+    objective: Objective
+    meter: BudgetMeter
+    workers: int
+
+    def reserved(self, promoted: Sequence[Candidate]) -> tuple[float, int]:
+        """Seconds and images set aside for a front of these and for the end, at most a share of the budget."""
+        budget, final_images = self.meter.budget, self.objective.study_setup.config.quality.final_images
+        compared = promoted[:MOST_COMPARED]
+        seconds = self.sampling_seconds([(each, final_images) for each in compared])
+        seconds += self.timing_seconds(compared) + self.closing_seconds(len(compared), final_images)
+        images = final_images * len(compared)
+        return (
+            min(seconds, FRONT_SHARE * (budget.seconds or math.inf)),
+            min(images, math.floor(FRONT_SHARE * budget.images)) if budget.images else images,
+        )
+
+    def sampling_seconds(self, wanted: Sequence[tuple[Candidate, int]]) -> float:
+        """What sampling that many images of each candidate takes, with all workers that can be at it at a time."""
+        seconds = sum(self.objective.seconds(each.stored, images) for each, images in wanted)
+        return seconds / max(1, min(self.workers, len(wanted)))
+
+    def timing_seconds(self, compared: Sequence[Candidate]) -> float:
+        """What timing these schedules end to end takes, about."""
+        return TIMING_ROUNDS * 1.3 * sum(self.objective.costs.expected(each.stored) for each in compared)
+
+    def closing_seconds(self, compared: int, images: int) -> float:
+        """What is kept for the time after the last image, with so many schedules scored on so many images each."""
+        pace, config = self.objective.pace, self.objective.study_setup.config
+        scores = SCORES * compared * pace.score_seconds(images)
+        report = REPORT_SECONDS if config.run.report is not None else 0.0
+        stretch = min(max(1.0, pace.stretch), MOST_STRETCH)
+        return stretch * (scores + report) + MARGIN * (self.meter.budget.seconds or 0.0)
+
+    def fits(self, seconds: float, images: int) -> bool:
+        """Whether the budget has so much left."""
+        return seconds <= self.meter.seconds_left and images <= self.meter.images_left

@@ -1,53 +1,22 @@
-"""One command's work on one study: what it measures with, where it writes, what it may spend, who watches.
+"""One command's work on one study, put together: its parts, and what makes workers wait for each other."""
 
-What each trial cost a worker, as log records for whoever collects them: seconds, and those spent on the database.
-
-Waiting for workers on the device that a study is about, where this one measures quality alone.
-"""
-
-import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from ...backends.errors import Interrupted
 from ...studies import interruption
-from ...studies.config.budget import parse_budget
-from ...studies.database.retries import seconds_spent
-from ...studies.store.outlines import StoredSchedule
-from ...studies.store.records import QualityRecord
-from ...studies.store.store import Store
-from ...studies.workers import shared_state, spending
-from ...studies.workers.shared_state import NOTHING, BudgetShare, FrontChoice
+from ...studies.workers import shared_state
+from ...studies.workers.shared_state import FrontChoice
 from ...studies.workers.target import has_timing_worker
-from ..measuring.candidate import Candidate
-from ..measuring.costs import Costs
-from ..measuring.objective import AWAITED, UNMEASURABLE, Objective
-from ..measuring.setup import StudySetup
+from ..measuring.objective import AWAITED
 from ..monitoring.progress import ProgressListener
-from .budget import BudgetMeter
-from .device_check import DeviceCheck
+from ..spaces.candidate import Candidate
+from .budget import SharedBudget
 from .peers import Peers
-from .promotion import Measured
-from .proposer import Proposer
-
-_LOG = logging.getLogger("exeunt.work")
-
-
-class TrialLog:
-    """Counts from one trial of this worker to its next."""
-
-    def __init__(self) -> None:
-        self._at, self._storage = time.perf_counter(), seconds_spent()
-
-    def done(self, label: str, *, failed: bool = False) -> None:
-        """Logs a trial that was told."""
-        now, storage = time.perf_counter(), seconds_spent()
-        spent = {"seconds": round(now - self._at, 4), "storage_seconds": round(storage - self._storage, 4)}
-        _LOG.info("trial", extra={"about": {"label": label, "state": "failed" if failed else "complete", **spent}})
-        self._at, self._storage = now, storage
-
+from .promotion import Measured, priorities, violation, worst_excess
+from .proposer import OpenProposals, Proposer
+from .reserve import Forecast
+from .results import Results
 
 _POLL_SECONDS = 0.25  # between two looks at what this worker waits for
 
@@ -58,50 +27,37 @@ class Stopped(Interrupted):
     identifier = "stopped"
 
 
-@dataclass
+class NoTimingWorker(Interrupted):
+    """No worker is left on the study's target device."""
+
+    identifier = "no-target"
+
+
 class Session:
-    """Holds the parts together, and what has been measured on search seeds so far.
+    """Holds the parts together. A function takes those that it uses; the phases of the work take all of them.
 
     Attributes:
-        study_setup: what to measure with.
-        store: the study database.
-        objective: measures candidates.
-        costs: what schedules take.
+        results: what has been measured on search seeds so far.
         proposer: the dialogue with Optuna.
         peers: the other workers of the study.
-        grant: the budget that they spend together.
-        meter: what is left of it.
-        trust: whether this worker's device can be relied on.
+        budget: what they spend together.
         watch: who is told.
-        check: raises to stop.
-        measured: by the candidates' keys, in the order in which this worker learnt of them.
-        left_out: the keys of candidates that can't be measured.
-        given: what a user proposed.
-        open: proposals that wait for another worker's part.
+        objective: measures candidates, and says what they take.
+        study_setup: what to measure with.
+        store: the study database.
         choice: what all workers compare in the end, once one of them has chosen.
-        log: says what each trial cost.
-        unmanned_since: when this worker found nobody on the target device, on `time.monotonic`'s clock.
+        open: the proposals of this worker that wait for their values.
     """
 
-    study_setup: StudySetup
-    store: Store
-    objective: Objective
-    costs: Costs
-    proposer: Proposer
-    peers: Peers
-    meter: BudgetMeter
-    trust: DeviceCheck
-    watch: ProgressListener
-    check: Callable[[], None]
-    measured: dict[tuple[str, str], Measured] = field(default_factory=dict[tuple[str, str], Measured])
-    left_out: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    given: list[Candidate] = field(default_factory=list[Candidate])
-    open: list[Candidate] = field(default_factory=list[Candidate])
-    grant: BudgetShare = NOTHING
-    choice: FrontChoice | None = None
-    unmanned_since: float | None = None
-    log: TrialLog = field(default_factory=TrialLog)
-    _schedules: dict[str, StoredSchedule] = field(default_factory=dict[str, StoredSchedule])
+    def __init__(
+        self, results: Results, proposer: Proposer, peers: Peers, budget: SharedBudget, watch: ProgressListener
+    ) -> None:
+        self.results, self.proposer, self.peers, self.budget, self.watch = results, proposer, peers, budget, watch
+        self.objective = results.objective
+        self.study_setup, self.store = self.objective.study_setup, self.objective.store
+        self.choice: FrontChoice | None = None
+        self.open = OpenProposals(proposer, results, self.violation)
+        self._alone_since: float | None = None  # found nobody on the target device, on `time.monotonic`'s clock
 
     @property
     def name(self) -> str:
@@ -109,15 +65,9 @@ class Session:
         return self.study_setup.config.name
 
     @property
-    def is_stated(self) -> bool:
-        """Whether the schedule that everything is stated against has been measured."""
-        return self.study_setup.baseline.key in self.measured
-
-    @property
-    def results(self) -> list[Measured]:
-        """What has been measured, the schedule that everything is stated against first."""
-        first = self.study_setup.baseline.key
-        return sorted(self.measured.values(), key=lambda each: each.candidate.key != first)
+    def forecast(self) -> Forecast:
+        """What the rest of the work will take, as it looks now."""
+        return Forecast(self.objective, self.budget.meter, self.peers.size)
 
     @cached_property
     def noise(self) -> float | None:
@@ -129,37 +79,13 @@ class Session:
             except AWAITED:
                 self.wait()
 
-    def measure(self, candidate: Candidate) -> Measured:
-        """A candidate's values on search seeds; sampled, or looked up where they are known.
+    def violation(self, measured: Measured) -> float:
+        """How far a schedule is in the worthless end of the front, and 0 or less where it is not."""
+        return violation(measured, worst_excess(self.results.ordered, self.noise))
 
-        Raises:
-            UNMEASURABLE: it can't be measured; the store keeps the reason.
-            AWAITED: another worker has to do its part first, or all are to pause.
-            Interrupted: the command is to stop; committed chunks are kept.
-        """
-        self.check()
-        if candidate.key not in self.measured:
-            quality = self.study_setup.config.quality
-            sampled = self.collect(candidate, quality.search_seed, range(quality.num_images), register=True)
-            record = self.objective.score(candidate, quality.search_seed, quality.num_images)
-            self._remember(candidate, record)
-            self.watch.say(self._line(candidate, sampled))
-        return self.measured[candidate.key]
-
-    def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
-        """As `Objective.collect`; raises DeviceError as well where this worker's device can't be trusted any more."""
-        try:
-            sampled = self.objective.collect(candidate, seed, images, register=register)
-        except UNMEASURABLE as error:
-            self.trust.failed(error)
-            raise
-        self.trust.succeeded(sampled)
-        return sampled
-
-    def leave_out(self, candidate: Candidate, error: Exception) -> None:
-        """Goes on without a candidate that can't be measured, and says why."""
-        self.left_out.add(candidate.key)
-        self.watch.say(f"{candidate.label} failed: {error}")
+    def promoted(self) -> list[Candidate]:
+        """All that deserve final seeds, the most deserving first."""
+        return [each.candidate for each in priorities(self.results.ordered, self.noise)]
 
     def refresh(self, *, now: bool = False) -> None:
         """Takes in what other workers have done, once a second or `now`; costs next to nothing where there are none.
@@ -167,20 +93,15 @@ class Session:
         Raises:
             Stopped: all workers are to end.
         """
-        self.check()
+        self.objective.check()
         self.heed()
         if self.peers.look(now=now):
-            self._take_grant()
-            self.restore()
+            found, self.choice = shared_state.grant_and_choice(self.proposer.study)
+            if found is not None and found.id != self.budget.share.id:
+                self.budget.spend(found)
+            self.results.restore()
         if self.peers.others:
-            self._count()
-
-    def spend(self, grant: BudgetShare) -> None:
-        """Spends from now on what is left of a budget that all workers have."""
-        self.grant, self.choice = grant, shared_state.choice_of(self.proposer.study)
-        seconds = spending.seconds_at_work(self.store, self.name, grant.started)
-        self.meter.restart(parse_budget(grant.budget, rest=True), seconds)
-        self._count()
+            self.budget.count()
 
     def heed(self) -> None:
         """Waits for as long as all workers are to pause."""
@@ -204,118 +125,29 @@ class Session:
         """Sleeps, unless this command is to stop."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            self.check()
+            self.objective.check()
             interruption.wait(min(left, _POLL_SECONDS))
 
-    def restore(self) -> None:
-        """Takes in what this study has measured on search seeds, in earlier sessions or beside this one."""
-        members = self.members()
-        self.given = [each for each in members if each.role == "trial" and each.trial is None]
-        self.objective.refresh()
-        if not self.costs.can_time:
-            self.costs.refresh()
-        for candidate in members:
-            if self.is_done(candidate):
-                continue
-            record = self._scored(candidate)
-            if record is not None and self.costs.can_tell(candidate.stored):
-                self._learn(candidate, record)
+    def await_others(self) -> None:
+        """Waits a moment for other workers to do their part.
 
-    def members(self) -> list[Candidate]:
-        """The study's members, in the order in which they were added."""
-        members = self.store.studies.members(self.name)
-        unknown = {member.schedule_digest for member in members} - self._schedules.keys()
-        if unknown and not self._schedules:
-            self._schedules = self.store.evaluations.stored_schedules(self.name)
-        elif unknown:
-            self._schedules |= self.store.evaluations.held(unknown)
-        return [
-            Candidate(
-                member.label,
-                member.role,
-                member.family,
-                member.weights_name,
-                self._schedules[member.schedule_digest],
-                member.trial_number,
+        Raises:
+            NoTimingWorker: this one can't time anything, and for as long as a lease nobody lived who can.
+        """
+        self.wait()
+        costs, now = self.objective.costs, time.monotonic()
+        if costs.can_time or has_timing_worker(self.store, self.name, costs.target):
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or now
+        if now - self._alone_since > self.study_setup.config.run.lease_seconds:
+            raise NoTimingWorker(
+                f"study `{self.name}` is timed on {costs.target['device']}, where no worker is at work, and this "
+                "worker has nothing left to do. Start one there, or make this device the target: exeunt worker "
+                "--target."
             )
-            for member in members
-        ]
 
     def enter(self, state: str) -> None:
         """Begins a part of the work, and notes it where `exeunt status` reads it."""
         shared_state.enter(self.proposer.study, state, beside_others=self.peers.others > 0)
         self.watch.phase(state, 1.0)
-
-    def _take_grant(self) -> None:
-        """Goes on with another budget if the study was given one meanwhile."""
-        found, choice = shared_state.grant_and_choice(self.proposer.study)
-        if found is not None and found.id != self.grant.id:
-            self.spend(found)
-        self.choice = choice
-
-    def _count(self) -> None:
-        """Counts what all workers have spent of the grant, and what they are about to spend."""
-        self.proposer.look()
-        running = self.proposer.asked_elsewhere()
-        self.meter.trials = self.trials_spent() - self.grant.trials
-        if self.meter.budget.images is not None:
-            spent = spending.images_spent(self.store, self.name) - self.grant.images
-            self.meter.images = spent + running * self.study_setup.config.quality.num_images
-
-    def trials_spent(self) -> int:
-        """Proposals of the study that were measured, could not be, or are being measured; a user's among them."""
-        return self.proposer.asked() + sum(1 for each in self.given if self.is_done(each) or self._scored(each))
-
-    def is_done(self, candidate: Candidate) -> bool:
-        """Whether a candidate was measured, or can't be."""
-        return candidate.key in self.measured or self.is_left_out(candidate)
-
-    def is_left_out(self, candidate: Candidate) -> bool:
-        """Whether a candidate can't be measured."""
-        return candidate.key in self.left_out
-
-    def _scored(self, candidate: Candidate) -> QualityRecord | None:
-        quality = self.study_setup.config.quality
-        return self.objective.scored(candidate, quality.search_seed, quality.num_images)
-
-    def _learn(self, candidate: Candidate, record: QualityRecord) -> None:
-        try:
-            self._remember(candidate, record)
-        except UNMEASURABLE as error:
-            self.leave_out(candidate, error)
-
-    def _remember(self, candidate: Candidate, record: QualityRecord) -> None:
-        floor, speed = record.floor or 0.0, self.costs.images_per_second(candidate.stored)
-        excess, upper = record.value - floor, record.upper - floor
-        self.measured[candidate.key] = Measured(candidate, record.value, excess, speed, upper)
-
-    def _line(self, candidate: Candidate, sampled: int) -> str:
-        found = self.measured[candidate.key]
-        origin = "" if sampled else " (looked up)"
-        speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
-        return f"{candidate.label}: {self.study_setup.metric.told(found.quality)}, {speed} images/s{origin}"
-
-
-class NoTimingWorker(Interrupted):
-    """No worker is left on the study's target device."""
-
-    identifier = "no-target"
-
-
-def await_target(session: Session) -> None:
-    """Waits a moment for other workers.
-
-    Raises:
-        Unmanned: this one can't time anything, and for as long as a lease nobody lived who can.
-    """
-    session.wait()
-    target, now = session.costs.target, time.monotonic()
-    if session.costs.can_time or has_timing_worker(session.store, session.name, target):
-        session.unmanned_since = None
-        return
-    session.unmanned_since = session.unmanned_since or now
-    if now - session.unmanned_since > session.study_setup.config.run.lease_seconds:
-        raise NoTimingWorker(
-            f"study `{session.name}` is timed on {target['device']}, where no worker is at work, and this worker has "
-            "nothing left to do. Start one there, or make this device the target: exeunt worker --target."
-        )

@@ -17,15 +17,15 @@ search, so `staircase` sorts.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 
 from ...backends.schedule import DROP, REUSE, Action, Schedule, forecast
-from .frame import FullSchedule, leave_guidance
+from .frame import FullSchedule
+from .levers import Parameters, whole_parameters
 from .rows import BlockOrder
-
-Parameters = dict[str, Any]
 
 TAILS: dict[str, Action] = {"drop": DROP, "reuse": REUSE, "forecast-1": forecast(1), "forecast-2": forecast(2)}
 
@@ -62,32 +62,19 @@ class Space(ABC):
 
     def parameters(self, schedule: Schedule) -> Parameters | None:
         """A point whose schedule is this one, or None where no landmark is."""
-        return next((point for point in self.landmarks() if self.build(point).digest == schedule.digest), None)
+        return self._known_points.get(schedule.digest)
 
-    def _step_distributions(self) -> dict[str, BaseDistribution]:
-        """The number of steps and their spacing, which every space chooses."""
-        frame = self.frame
-        shared: dict[str, BaseDistribution] = {
-            # By ratio: the range is wide, and where quality begins to fall is not known before.
-            "num_steps": IntDistribution(frame.fewest_steps, frame.num_steps, log=True),
-        }
-        if frame.warps:
-            shared["spacing"] = FloatDistribution(0.6, 1.6, step=0.1)
-        if len(frame.orders) > 1:
-            shared["keep"] = CategoricalDistribution(tuple(frame.orders))
-        # Late steps hardly need guidance (Kynkäänniemi et al. 2024), and without it they cost half.
-        return {**shared, "guided_share": FloatDistribution(0.3, 1.0, step=0.1)} if frame.guided else shared
-
-    def _base(self, parameters: Mapping[str, Any]) -> Schedule:
-        base = self.frame.steps(parameters["num_steps"], round(parameters.get("spacing", 1.0), 1))
-        return leave_guidance(base, parameters["guided_share"]) if self.frame.guided else base
+    @cached_property
+    def _known_points(self) -> dict[str, Parameters]:
+        """The landmarks by their schedules' digests; the first one where several are one schedule."""
+        found: dict[str, Parameters] = {}
+        for point in self.landmarks():
+            found.setdefault(self.build(point).digest, point)
+        return found
 
     def _whole(self) -> Parameters:
-        """The parameters of the full schedule's steps."""
-        shared: Parameters = {"num_steps": self.frame.num_steps, **self._warped(1.0)}
-        if len(self.frame.orders) > 1:
-            shared["keep"] = next(iter(self.frame.orders))
-        return {**shared, "guided_share": 1.0} if self.frame.guided else shared
+        """The parameters of the full schedule that all spaces share."""
+        return whole_parameters(self.frame)
 
     def _warped(self, spacing: float) -> Parameters:
         """The parameter that moves steps along the spacing; none where they must stay."""

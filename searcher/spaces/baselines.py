@@ -6,14 +6,16 @@ hand-made staircase, a fixed-interval cache. Every one is measured as a proposal
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import TypeVar
 
 from ...backends.errors import InputError
 from ...backends.formats.ase import from_ase
 from ...backends.schedule import REUSE, Schedule
+from ...studies.config.families import FAMILIES
+from ...studies.store.outlines import summarized
+from .candidate import Candidate
 from .frame import FullSchedule
 from .rows import exit_row, exit_rows, with_rows
 
@@ -23,70 +25,84 @@ _T = TypeVar("_T")
 PUBLISHED_STAIRCASE = (28, 28, 24, 24, 20, 20, 16, 16, 12, 12)
 PUBLISHED_BLOCKS = 28
 
-FAMILIES = ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse")
+
+_Named = tuple[str, str, Schedule]  # label, family, what it does
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A schedule that needs no search.
-
-    Attributes:
-        label: unique among the baselines on the same weights, such as "12 steps".
-        family: one of `FAMILIES`.
-        weights: the name of the network that it runs on.
-        schedule: what it does.
-    """
-
-    label: str
-    family: str
-    weights: str
-    schedule: Schedule
-
-
-def list_baselines(
-    frame: FullSchedule, weights: str, others: Sequence[tuple[FullSchedule, str]] = ()
-) -> list[Baseline]:
-    """All baselines of a study, in the order in which they are worth measuring.
+def list_baselines(frames: Mapping[str, FullSchedule], families: Iterable[str] = FAMILIES) -> list[Candidate]:
+    """The baselines of a study, in the order in which they are worth measuring.
 
     The full schedules come first, those of the other weights leading: the first row is what every speed-up and excess
     distance is stated against. Then the families take turns, each with those members first that halve its widest gap,
     so that stopping anywhere leaves even ladders.
 
     Args:
-        frame: the full schedule of the study's weights.
-        weights: their name.
-        others: frames and names of other weights of the same network, such as the ones before fine-tuning. They get
-            what needs no trained exits; the study's own weights get everything.
+        frames: by the names of the weights; the study's own come first and get everything. Other weights of the same
+            network, such as the ones before fine-tuning, get what needs no trained exits.
+        families: which are wanted. The full schedules are there in any case, since every speed-up is stated against
+            them.
+
+    Raises:
+        InputError: an unknown family.
     """
-    places = [*others, (frame, weights)]
-    full = [Baseline("full", "full", name, each.full) for each, name in places]
-    exits = _take_turns([_published(frame, weights), _uniform_depths(frame, weights)])
-    free = [family(each, name) for each, name in places for family in (_fewer_steps, _interval_reuse)]
-    return _without_repeats([*full, *_take_turns([*free[:2], exits, *free[2:]])])
+    check_families(families)
+    own, *others = frames
+    places = [*others, own]
+    exits = [(own, row) for row in _take_turns([_published(frames[own]), _uniform_depths(frames[own])])]
+    free = [
+        [(name, row) for row in family(frames[name])] for name in places for family in (_fewer_steps, _interval_reuse)
+    ]
+    full = [(name, _full(frames[name])) for name in places]
+    # One row for each schedule and weights: on a shallow network a quarter of the blocks is none of them.
+    unique: dict[tuple[str, str], tuple[str, _Named]] = {}
+    for name, row in [*full, *_take_turns([*free[:2], exits, *free[2:]])]:
+        unique.setdefault((name, row[2].digest), (name, row))
+    return [_candidate(row, name, own) for name, row in unique.values() if row[1] in {"full", *families}]
 
 
-def _fewer_steps(frame: FullSchedule, weights: str) -> list[Baseline]:
+def first_baseline(frames: Mapping[str, FullSchedule]) -> Candidate:
+    """The first of all baselines; see `list_baselines`."""
+    own, *others = frames
+    name = others[0] if others else own
+    return _candidate(_full(frames[name]), name, own)
+
+
+def _candidate(row: _Named, weights: str, own: str) -> Candidate:
+    """A baseline's label says on which weights it runs where they are not the study's own."""
+    label, family, schedule = row
+    return Candidate(
+        label if weights == own else f"{label} · {weights}", "baseline", family, weights, summarized(schedule)
+    )
+
+
+def _full(frame: FullSchedule) -> _Named:
+    return "full", "full", frame.full
+
+
+def _fewer_steps(frame: FullSchedule) -> list[_Named]:
     made = [frame.steps(count) for count in _halving(range(frame.least_steps, frame.num_steps))]
-    return [Baseline(f"{schedule.num_steps} steps", "fewer-steps", weights, schedule) for schedule in made]
+    return [(f"{schedule.num_steps} steps", "fewer-steps", schedule) for schedule in made]
 
 
-def _uniform_depths(frame: FullSchedule, weights: str) -> list[Baseline]:
+def _uniform_depths(frame: FullSchedule) -> list[_Named]:
     if frame.replaces:
         return []
-    order, depths = frame.orders["front"], _halving(range(1, frame.num_blocks))
-    made = {depth: with_rows(frame.full, exit_rows(order, [depth] * frame.num_steps)) for depth in depths}
-    return [Baseline(f"exit {depth}", "uniform-depth", weights, schedule) for depth, schedule in made.items()]
+    order = frame.orders["front"]
+    return [
+        (f"exit {depth}", "uniform-depth", with_rows(frame.full, exit_rows(order, [depth] * frame.num_steps)))
+        for depth in _halving(range(1, frame.num_blocks))
+    ]
 
 
-def _interval_reuse(frame: FullSchedule, weights: str) -> list[Baseline]:
+def _interval_reuse(frame: FullSchedule) -> list[_Named]:
     """A whole step every k-th, and reuse between."""
-    made: list[Baseline] = []
+    made: list[_Named] = []
     for name, (keep, depth) in _kept(frame).items():
         order = frame.orders[keep]
         for interval in (2, 3, 4):
             depths = [depth if s % interval else len(order) for s in range(frame.num_steps)]
             rows = [exit_row(order, each, REUSE) for each in depths]
-            made.append(Baseline(f"{name}, every {interval}", "interval-reuse", weights, with_rows(frame.full, rows)))
+            made.append((f"{name}, every {interval}", "interval-reuse", with_rows(frame.full, rows)))
     return made
 
 
@@ -99,7 +115,7 @@ def _kept(frame: FullSchedule) -> dict[str, tuple[str, int]]:
     return {f"reuse from {depth}": ("front", depth) for depth in (blocks // 4, 0, blocks // 2)}
 
 
-def _published(frame: FullSchedule, weights: str) -> list[Baseline]:
+def _published(frame: FullSchedule) -> list[_Named]:
     """The published staircase, rescaled; nothing where times are no train indices of a process of 1,000 steps, or where
     no block can be dropped."""
     sampler = frame.full.sampler
@@ -111,7 +127,7 @@ def _published(frame: FullSchedule, weights: str) -> list[Baseline]:
     ):
         return []
     rescaled = [max(1, round(depth * frame.num_blocks / PUBLISHED_BLOCKS)) for depth in PUBLISHED_STAIRCASE]
-    return [Baseline("published staircase", "staircase", weights, from_ase(rescaled, frame.full))]
+    return [("published staircase", "staircase", from_ase(rescaled, frame.full))]
 
 
 def _halving(values: range) -> list[int]:
@@ -134,21 +150,7 @@ def _take_turns(rows: Iterable[Sequence[_T]]) -> list[_T]:
     return [entry for entry in chain.from_iterable(zip_longest(*rows)) if entry is not None]
 
 
-def _without_repeats(rows: Sequence[Baseline]) -> list[Baseline]:
-    """One row for each schedule and weights: on a shallow network a quarter of the blocks is none of them."""
-    unique: dict[tuple[str, str], Baseline] = {}
-    for row in rows:
-        unique.setdefault((row.weights, row.schedule.digest), row)
-    return list(unique.values())
-
-
-def select(rows: Sequence[Baseline], families: Sequence[str]) -> list[Baseline]:
-    """The rows of these families. The full schedules always stay, since every speed-up is stated against them."""
-    check_families(families)
-    return [row for row in rows if row.family in {"full", *families}]
-
-
-def check_families(families: Sequence[str]) -> None:
+def check_families(families: Iterable[str]) -> None:
     """Raises InputError unless these are families."""
     for name in families:
         if name not in FAMILIES:

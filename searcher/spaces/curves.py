@@ -1,13 +1,16 @@
 """Spaces in which the depth follows a curve from noise to data, with and without refreshes in between."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ...backends.schedule import DROP, Schedule
-from .base import TAILS, Parameters, Space, ramp
-from .frame import log_snr
+from ...backends.solvers.noise_schedules import marginal_at
+from ...backends.solvers.spacings import FLOW_END
+from .base import TAILS, Space, ramp
+from .levers import Parameters, lever_distributions, pull_levers
 from .rows import exit_rows, refreshed_rows, with_rows
 
 
@@ -20,7 +23,7 @@ class Curve(Space):
     def distributions(self) -> dict[str, BaseDistribution]:
         depth = IntDistribution(1, self.frame.num_blocks)
         return {
-            **self._step_distributions(),
+            **lever_distributions(self.frame),
             "first_depth": depth,
             "last_depth": depth,
             "bend": FloatDistribution(0.25, 4.0, log=True),
@@ -28,7 +31,7 @@ class Curve(Space):
         }
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
-        base, order = self._base(parameters), self._order(parameters)
+        base, order = pull_levers(self.frame, parameters), self._order(parameters)
         return with_rows(base, exit_rows(order, self._curve(base, parameters), TAILS[parameters["tail"]]))
 
     def landmarks(self) -> Iterator[Parameters]:
@@ -87,6 +90,13 @@ class SnrCurve(Curve):
         return [(value - ratios[0]) / span if span else 0.0 for value in ratios]
 
 
+def log_snr(schedule: Schedule) -> list[float]:
+    """ln(α/σ) at each step, rising from noise to data. Pure noise, where it is infinite, counts as a step beside it."""
+    sampler = schedule.sampler
+    nearest = {"flow": 1 - FLOW_END}.get(sampler.time, math.inf)
+    return [marginal_at(sampler.noise, sampler.time, min(step.time, nearest)).log_snr for step in schedule.steps]
+
+
 class Cache(Space):
     """Every k-th step runs whole; between, the depth follows a curve and stored residuals stand in for the rest.
 
@@ -101,7 +111,7 @@ class Cache(Space):
     def distributions(self) -> dict[str, BaseDistribution]:
         depth = IntDistribution(0, self.frame.num_blocks)
         return {
-            **self._step_distributions(),
+            **lever_distributions(self.frame),
             "interval": IntDistribution(1, 5),
             "first_depth": depth,
             "last_depth": depth,
@@ -109,7 +119,7 @@ class Cache(Space):
         }
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
-        base, blocks = self._base(parameters), self.frame.num_blocks
+        base, blocks = pull_levers(self.frame, parameters), self.frame.num_blocks
         span = max(1, base.num_steps - 1)
         between = [
             ramp(s / span, parameters["first_depth"], parameters["last_depth"], 1.0) for s in range(base.num_steps)
@@ -156,7 +166,7 @@ class Mixed(Curve):
         }
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
-        base, tail = self._base(parameters), TAILS[parameters["tail"]]
+        base, tail = pull_levers(self.frame, parameters), TAILS[parameters["tail"]]
         curve = self._curve(base, parameters)
         shallow = parameters["shallow"] if tail != DROP else max(1, parameters["shallow"])
         rows = refreshed_rows(

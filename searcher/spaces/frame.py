@@ -4,15 +4,13 @@ A frame is the full schedule of the study's weights. A proposal keeps its networ
 many steps there are, where they stand, and what each block does.
 """
 
-import math
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import count as count_from
 
 from ...backends.errors import InputError
 from ...backends.schedule import Noise, Schedule, guidance_at
-from ...backends.solvers.noise_schedules import marginal_at
-from ...backends.solvers.spacings import FLOW_END, most_steps, times
+from ...backends.solvers.spacings import most_steps, times
 from ...backends.solvers.tables import find_solver, num_evaluations, respaced
 from .rows import BlockOrder, orders
 
@@ -63,19 +61,23 @@ class FullSchedule:
         """Steps of the full schedule."""
         return self.full.num_steps
 
-    @property
+    @cached_property
     def fewest_steps(self) -> int:
         """The smallest step count that a space proposes: an eighth of the full schedule's."""
         eighth = self.num_steps // 8
         return next(made for count in count_from(2) if (made := self._made_of(count)) and made >= eighth)
 
-    @property
+    @cached_property
     def least_steps(self) -> int:
         """How many steps the solver makes of the fewest times that it can, at least 2."""
         return next(made for count in count_from(2) if (made := self._made_of(count)))
 
+    @cached_property
+    def _counts(self) -> dict[int, int]:
+        """How many steps the solver makes of each number of times, as far as it can."""
+        return {count: made for count in range(1, self.num_steps + 1) if (made := self._made_of(count))}
+
     def _made_of(self, num_times: int) -> int | None:
-        """How many steps the solver makes of so many times; None where it can't."""
         return num_evaluations(self.full.sampler, num_times)
 
     @property
@@ -95,7 +97,7 @@ class FullSchedule:
         if num_steps == self.num_steps and warp == 1.0:
             return self.full
         sampler = self.full.sampler
-        num_times = max(count for count in range(1, num_steps + 1) if (self._made_of(count) or math.inf) <= num_steps)
+        num_times = max(count for count, made in self._counts.items() if made <= num_steps)
         include_zero = find_solver(sampler.name).include_zero if self.include_zero is None else self.include_zero
         return respaced(self.full, _warped(self.spacing, self.parameters, num_times, sampler.noise, include_zero, warp))
 
@@ -121,17 +123,3 @@ def _warped(
         low = min(int(position), fine - 2)
         found.append(grid[low] + (grid[low + 1] - grid[low]) * (position - low))
     return tuple(found)
-
-
-def log_snr(schedule: Schedule) -> list[float]:
-    """ln(α/σ) at each step, rising from noise to data. Pure noise, where it is infinite, counts as a step beside it."""
-    sampler = schedule.sampler
-    nearest = {"flow": 1 - FLOW_END}.get(sampler.time, math.inf)
-    return [marginal_at(sampler.noise, sampler.time, min(step.time, nearest)).log_snr for step in schedule.steps]
-
-
-def leave_guidance(schedule: Schedule, share: float) -> Schedule:
-    """The schedule without the unconditional pass after this share of its steps, 0..1, counted from the noise."""
-    guided = round(share * schedule.num_steps)
-    steps = (step if s < guided else replace(step, unconditional="skip") for s, step in enumerate(schedule.steps))
-    return replace(schedule, steps=tuple(steps))

@@ -1,18 +1,32 @@
 """The search spaces by name. The default is the one that measured best on the bundled checkpoint."""
 
-from ...backends.errors import InputError, nearest
-from .base import Space
-from .curves import Cache, Curve, Mixed, SnrCurve
-from .frame import FullSchedule
-from .segments import Segments, Staircase
+from __future__ import annotations
 
-SPACES: dict[str, type[Space]] = {kind.name: kind for kind in (Mixed, Curve, SnrCurve, Cache, Staircase, Segments)}
+import importlib
+from typing import TYPE_CHECKING
+
+from ...backends.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from .base import Space
+    from .frame import FullSchedule
+
+# Each with its class, which is imported where one is made: `--help` lists the names.
+SPACES = {
+    "mixed": "curves:Mixed",
+    "curve": "curves:Curve",
+    "snr-curve": "curves:SnrCurve",
+    "cache": "curves:Cache",
+    "staircase": "segments:Staircase",
+    "segments": "segments:Segments",
+}
 
 
 def make_space(name: str, frame: FullSchedule) -> Space:
     """The space of that name for one study's frame. Raises InputError if there is no such space."""
     check_space(name)
-    return SPACES[name](frame)
+    module, _, kind = SPACES[name].partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), kind)(frame)
 
 
 def check_space(name: str) -> None:

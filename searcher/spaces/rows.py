@@ -7,6 +7,7 @@ only reused, and its last stage makes the output, so there a depth adds stages i
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from operator import itemgetter
 
 from ...backends.schedule import DROP, RUN, Action, Schedule
 
@@ -42,10 +43,14 @@ def with_rows(schedule: Schedule, rows: Sequence[ActionRow], name: str | None = 
     return replace(schedule, steps=steps, name=name)
 
 
-def exit_row(order: BlockOrder, depth: int, tail: Action = DROP) -> ActionRow:
-    """Run the first `depth` blocks of an order; give the rest the tail action."""
-    kept = set(order[:depth])
-    return tuple(RUN if block in kept else tail for block in range(len(order)))
+@lru_cache(maxsize=4096)
+def exit_row(
+    order: BlockOrder, depth: int, tail: Action = DROP, reach: int | None = None, rest: Action = DROP
+) -> ActionRow:
+    """Run the first `depth` blocks of an order; give those up to `reach`, or all, the tail; give the others `rest`."""
+    reach = len(order) if reach is None else reach
+    ranked = (RUN,) * depth + (tail,) * (reach - depth) + (rest,) * (len(order) - reach)
+    return tuple(action for _, action in sorted(zip(order, ranked, strict=True), key=itemgetter(0)))
 
 
 def exit_rows(order: BlockOrder, depths: Sequence[int], tail: Action = DROP) -> list[ActionRow]:
@@ -79,6 +84,5 @@ def refreshed_rows(
             reach = depth if droppable or index else len(order)
             rows.append(exit_row(order, reach, beyond))
         else:
-            inside, row = set(order[:reach]), exit_row(order, min(shallow, reach), tail)
-            rows.append(tuple(action if block in inside else beyond for block, action in enumerate(row)))
+            rows.append(exit_row(order, min(shallow, reach), tail, reach, beyond))
     return rows

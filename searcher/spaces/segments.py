@@ -6,7 +6,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from ...backends.schedule import Schedule, depths
-from .base import TAILS, Parameters, Space, ramp
+from .base import TAILS, Space, ramp
+from .levers import Parameters, lever_distributions, pull_levers
 from .rows import exit_rows, with_rows
 
 
@@ -24,10 +25,10 @@ class Segments(Space):
     def distributions(self) -> dict[str, BaseDistribution]:
         depth = IntDistribution(1, self.frame.num_blocks)
         segments: dict[str, BaseDistribution] = {f"depth_{k}": depth for k in range(self.num_segments)}
-        return {**self._step_distributions(), **segments, "tail": CategoricalDistribution(self._tails)}
+        return {**lever_distributions(self.frame), **segments, "tail": CategoricalDistribution(self._tails)}
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
-        base = self._base(parameters)
+        base = pull_levers(self.frame, parameters)
         chosen = [parameters[f"depth_{k}"] for k in range(self.num_segments)]
         spread = [chosen[s * self.num_segments // base.num_steps] for s in range(base.num_steps)]
         return with_rows(base, exit_rows(self._order(parameters), spread, TAILS[parameters["tail"]]))

@@ -1,7 +1,7 @@
 """One of the processes of `exeunt optimize --workers N`: reads what to do from standard input, and tells its parent.
 
 Its job is a line of JSON, since a command line can be seen by everybody and may not hold a database's password. What it
-does goes to standard output as `logs.JsonLines`; it ends when its parent is gone.
+does goes to standard output as JSON lines; it ends when its parent is gone.
 """
 
 import json
@@ -19,10 +19,8 @@ from ...studies.database.passwords import guard_output
 from ...studies.interruption import Interruption, interruptible
 from ..monitoring.endpoint import Endpoint
 from ..monitoring.json_lines import log_json_lines
-from ..monitoring.progress import ProgressListener
 from ..monitoring.prometheus import metered
-from ..runner import begin, report_study, spend_budget
-from ..search.budget import BudgetMeter
+from ..runner import StudyRequest, work
 from ..search.estimate import statement
 from ..search.opening import WorkerRole
 from .job import Job
@@ -43,23 +41,6 @@ class Child(Interruption):
             raise Interrupted("The process that started this worker is gone; what was committed is kept.")
 
 
-def do_job(job: Job, watch: ProgressListener, interruption: Interruption) -> None:
-    """Does the job. Raises what `runner.optimize` raises."""
-    with begin(
-        config_from_dict(job.config),
-        job.url,
-        BudgetMeter(parse_budget(job.budget, rest=True), time.monotonic() - (time.time() - job.began)),
-        WorkerRole(budget_id=job.budget_id),
-        proposals=[Path(each) for each in job.proposals],
-        watch=watch,
-        interruption=Child(interruption, job.parent),
-        announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
-    ) as session:
-        spend_budget(session)
-        if job.reports:
-            report_study(session)
-
-
 def main() -> NoReturn:
     """Reads the job, does it, and ends with the exit code of what came of it."""
     guard_output()
@@ -68,7 +49,18 @@ def main() -> NoReturn:
         try:
             job = Job(**values)
             with metered(Endpoint(*job.metrics) if job.metrics else None, lines) as watch:
-                do_job(job, watch, interruption)
+                request = StudyRequest(
+                    config_from_dict(job.config),
+                    job.url,
+                    parse_budget(job.budget, rest=True),
+                    [Path(each) for each in job.proposals],
+                    WorkerRole(budget_id=job.budget_id),
+                    began=time.monotonic() - (time.time() - job.began),
+                    watch=watch,
+                    interruption=Child(interruption, job.parent),
+                    announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
+                )
+                work(request, reports=job.reports)
         except ExeuntError as error:
             lines.emit("error", identifier=error.identifier, text=str(error))
             raise SystemExit(error.exit_code) from None

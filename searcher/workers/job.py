@@ -1,4 +1,4 @@
-"""What one command gives to each of its worker processes. Whoever only hands it on needs no torch for that."""
+"""What one command gives to each of its worker processes. To pass it on takes no torch."""
 
 import json
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""`exeunt optimize --workers N`: one study, N processes here, one display.
+"""`exeunt optimize --workers N`: one study, N processes here or what another engine starts elsewhere, one display.
 
 Each process works as `exeunt worker` does, on a GPU of its own where there are several, with its share of the cores.
 This one starts them, shows what they do, starts those again that were lost, and lets all finish what they are at when
@@ -9,16 +9,24 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ...backends.errors import DeviceError, InputError, Interrupted, StorageError
 from ...backends.schedule import ExeuntError
+from ...studies.config.reading import config_to_dict
 from ...studies.interruption import Interruption
+from ...studies.store.find import stored_config
+from ...studies.store.store import open_store
+from ...studies.workers.orders import withdraw_order
 from ...studies.workers.shared_state import STATES
+from ..monitoring.endpoint import Endpoint
 from ..monitoring.progress import ProgressListener
+from ..runner import StudyRequest
+from ..search.budget import process_age
 from .job import Job
 from .process import Event, WorkerProcess
 
@@ -26,7 +34,7 @@ _POLL_SECONDS = 0.1
 MOST_LOSSES = 3  # in a row without a single chunk measured
 _FIRST_PAUSE = 1.0  # before a lost worker is started again, doubled each time
 # Exit codes after which the same worker would end the same way.
-ERRORS: dict[int, type[ExeuntError]] = {2: InputError, 70: DeviceError, 75: StorageError}
+ERRORS: dict[int, type[ExeuntError]] = {kind.exit_code: kind for kind in (InputError, DeviceError, StorageError)}
 
 
 class RunningWorker(Protocol):
@@ -51,6 +59,27 @@ class WorkerStarter(Protocol):
     ) -> RunningWorker: ...
 
 
+class WorkerBackend(NamedTuple):
+    """The workers that one command may start.
+
+    Attributes:
+        url: the study's database, as they reach it.
+        environments: the variables of each, which also say how many there are.
+        start: starts one.
+        writes_report: whether one of them writes the report, since they see this machine's folders.
+    """
+
+    url: str
+    environments: list[dict[str, str]]
+    start: WorkerStarter
+    writes_report: bool
+
+
+def processes(url: str, count: int, device: str) -> WorkerBackend:
+    """So many processes here. Raises InputError as `environments` does."""
+    return WorkerBackend(url, environments(count, device), WorkerProcess, writes_report=True)
+
+
 @dataclass
 class Slot:
     """A place for one worker: a device and a share of the cores.
@@ -73,40 +102,25 @@ class Slot:
     finished: bool = False
     error: ExeuntError | None = None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether no process is at work here, or will be."""
-        return self.process is None and self.again is None
-
 
 class Workers:
     """The processes of one command.
 
     Args:
         job: what they do.
-        environments: the variables of each, which also say how many there are.
+        hands: who they are.
         watch: who is told what they do.
         announce: called with the statement of the baseline, once, before anything is spent.
-        start: starts one of them; as a process here if not given.
     """
 
     def __init__(
-        self,
-        job: Job,
-        environments: Sequence[dict[str, str]],
-        watch: ProgressListener,
-        announce: Callable[[str], None],
-        start: WorkerStarter = WorkerProcess,
+        self, job: Job, hands: WorkerBackend, watch: ProgressListener, announce: Callable[[str], None]
     ) -> None:
-        self.slots = [Slot(number, environment) for number, environment in enumerate(environments, 1)]
-        self._job = job
-        self._start = start
-        self._watch = watch
-        self._announce = announce
-        self._announced = False
+        self.slots = [Slot(number, environment) for number, environment in enumerate(hands.environments, 1)]
+        self._job, self._start, self._watch, self._announce = job, hands.start, watch, announce
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._phase, self._share, self._said = -1, 0.0, ""
-        self._drains = False
+        self._announced = self._drains = False
 
     def run(self, interruption: Interruption) -> None:
         """Works until every worker has ended.
@@ -116,7 +130,7 @@ class Workers:
             ExeuntError: what ended the last worker.
         """
         try:
-            while not all(slot.is_over for slot in self.slots):
+            while any(slot.process is not None or slot.again is not None for slot in self.slots):
                 if interruption.received is not None:
                     self._drain()
                 for slot in self.slots:
@@ -126,7 +140,9 @@ class Workers:
             self._drain()
         self._show(wait=False)
         interruption.check()
-        self._raise()
+        errors = [slot.error for slot in self.slots if slot.error is not None]
+        if errors and not any(slot.finished for slot in self.slots):  # else one of them has seen the study's end
+            raise next((error for error in errors if not isinstance(error, DeviceError)), errors[0])
 
     def _tend(self, slot: Slot) -> None:
         """Starts a worker where one is due, and sees what became of one that ended."""
@@ -165,10 +181,8 @@ class Workers:
         slot.losses = 1 if process.measured else slot.losses + 1
         reason = process.error[1] or _reason(code)
         if slot.losses >= MOST_LOSSES:
-            kind = ERRORS.get(code, ExeuntError)
-            slot.error = kind(
-                f"worker {slot.number} was lost {MOST_LOSSES} times in a row: {reason}. {process.complaint}"
-            )
+            text = f"worker {slot.number} was lost {MOST_LOSSES} times in a row: {reason}. {process.complaint}"
+            slot.error = ERRORS.get(code, ExeuntError)(text)
             self._watch.say(str(slot.error))
             return
         pause = _FIRST_PAUSE * 2 ** (slot.losses - 1)
@@ -185,21 +199,12 @@ class Workers:
             if slot.process is not None:
                 slot.process.drain()
 
-    def _raise(self) -> None:
-        """Raises what kept the study from its end: nothing, if any worker has seen it."""
-        errors = [slot.error for slot in self.slots if slot.error is not None]
-        if errors and not any(slot.finished for slot in self.slots):
-            raise next((error for error in errors if not isinstance(error, DeviceError)), errors[0])
-
     def _show(self, *, wait: bool = True) -> None:
         """Shows what the workers have said, and waits a moment for more."""
         end = time.monotonic() + (_POLL_SECONDS if wait else 0.0)
-        while True:
-            try:
-                event = self._events.get(timeout=max(0.0, end - time.monotonic()))
-            except Empty:
-                return
-            self._show_one(event)
+        with suppress(Empty):
+            while True:
+                self._show_one(self._events.get(timeout=max(0.0, end - time.monotonic())))
 
     def _show_one(self, event: Event) -> None:
         values = event.values
@@ -222,11 +227,6 @@ class Workers:
                 self._announce(values["text"])
             case _:
                 pass
-
-
-def draw_budget_id() -> str:
-    """A name for a budget that several processes give together."""
-    return secrets.token_hex(8)
 
 
 def _reason(code: int) -> str:
@@ -261,3 +261,34 @@ def _gpus() -> list[str]:
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())] or [""]
+
+
+def work_together(
+    request: StudyRequest, hands: WorkerBackend, announce: Callable[[str], None], metrics: Endpoint | None = None
+) -> None:
+    """Does what `runner.work` does, in several processes.
+
+    Args:
+        request: what they do together; once its interruption has received a signal, they finish their step and end.
+        hands: who works, and where the database is.
+        announce: called with the statement of the baseline before anything is spent.
+        metrics: where the first of them serves its figures, and each of the others at the next port.
+
+    Raises:
+        As `optimize` does, and what ended the last worker.
+    """
+    job = Job(
+        config=config_to_dict(request.config),
+        url=hands.url,
+        budget=str(request.spends),
+        budget_id=secrets.token_hex(8),
+        began=time.time() - process_age(),
+        proposals=tuple(map(str, request.proposals)),
+        parent=os.getpid(),
+        reports=hands.writes_report,
+        metrics=None if metrics is None else (metrics.address, metrics.port),
+    )
+    if stored_config(hands.url, request.config.name) is not None:
+        with open_store(hands.url) as store:
+            withdraw_order(store, request.config.name)
+    Workers(job, hands, request.watch, announce).run(request.interruption)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import IO, Any, NamedTuple
 
@@ -18,7 +19,7 @@ PROGRAM = "exeunt.searcher.workers.child"
 
 
 class Event(NamedTuple):
-    """What a worker said: one line of `logs.JsonLines`."""
+    """What a worker said: one line of `json_lines.JsonLines`."""
 
     worker: int
     values: dict[str, Any]
@@ -51,12 +52,16 @@ class WorkerProcess:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._readers = [
-            threading.Thread(target=self._listen, args=[self._process.stdout], daemon=True),
-            threading.Thread(target=self._keep, args=[self._process.stderr], daemon=True),
+            threading.Thread(target=target, args=[stream], daemon=True)
+            for target, stream in (
+                (self._listen, self._process.stdout),
+                (self._complaints.extend, self._process.stderr),
+            )
         ]
         for reader in self._readers:
             reader.start()
-        self._hand_over(self._process.stdin, job)
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # if it ended at once, its exit code says why
+            stdin.write(f"{job.to_json()}\n")
 
     @property
     def pid(self) -> int:
@@ -81,14 +86,6 @@ class WorkerProcess:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
-    @staticmethod
-    def _hand_over(stdin: IO[str], job: Job) -> None:
-        try:
-            with stdin:
-                stdin.write(f"{job.to_json()}\n")
-        except BrokenPipeError:
-            return  # It ended at once; its exit code says why.
-
     def _listen(self, stream: IO[str]) -> None:
         for line in stream:
             try:
@@ -100,7 +97,3 @@ class WorkerProcess:
             if values["event"] == "error":
                 self.error = values["identifier"], values["text"]
             self._events.put(Event(self.number, values))
-
-    def _keep(self, stream: IO[str]) -> None:
-        for line in stream:
-            self._complaints.append(line)

@@ -8,8 +8,6 @@ Optuna's many small commits do not wait (0.01 ms).
 Which file system a path is on. SQLite's locks and its shared memory only work where one kernel sees the file.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -23,7 +21,6 @@ from ...backends.errors import ExeuntError, InputError
 from . import schema
 from .errors import database_label, storage_errors
 from .foreign import corrupt_rows
-from .optuna.storage import optuna_storage
 from .transactions import READ_ONLY, open_transactions, pool_arguments, postgresql_arguments, sqlite_arguments
 from .urls import parse_url
 
@@ -82,9 +79,6 @@ def refuse_network(path: Path, mounts: Path) -> None:
             f"storage: an SQLite database must be on a local disk, but {path} is on a network file system ({kind}), "
             "where its locks fail. Use a local folder, or PostgreSQL for several machines: postgresql+psycopg://user@host/name."
         )
-
-
-__all__ = ["bare_engine", "open_engine", "optuna_storage"]
 
 
 def open_engine(url: str, read_only: bool = False) -> Engine:

@@ -1,14 +1,12 @@
-"""What a database's errors mean: which can be waited for, which a user must mend, and what to type next."""
-
-from __future__ import annotations
+"""What a database's errors mean: which can be waited for, which a user must fix, and what to type next."""
 
 import errno
 import sqlite3
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote
 
-import optuna
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
@@ -49,13 +47,19 @@ def storage_errors(engine: Engine) -> Generator[None]:
         yield
     except IntegrityError:
         raise
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error, *_optunas()) as error:
         raise explained(error, database_label(engine)) from error
+
+
+def _optunas() -> tuple[type[Exception], ...]:
+    """What Optuna wraps a database's error into; none where nothing has imported Optuna, which costs `status` half."""
+    found = sys.modules.get("optuna.exceptions")
+    return () if found is None else (found.StorageInternalError,)
 
 
 def explained(error: BaseException, where: str) -> ExeuntError:
     """The driver's error with what to do about it. Optuna's wrapper around one counts as the one inside."""
-    if isinstance(error, optuna.exceptions.StorageInternalError):
+    if isinstance(error, _optunas()):
         error = error.__cause__ or error
     original = error.orig if isinstance(error, DBAPIError) else error
     reason = passwords.redact(_first_line(str(original)))

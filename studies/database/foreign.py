@@ -1,15 +1,11 @@
 """Rows that no Exeunt wrote: SQLite takes any value in any column, and anybody can edit a file."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
 from ...backends.errors import ExeuntError, StorageError
 
-# What taking a value for something else raises; a file that can't be read at all is `faults.py`'s.
+# What taking a value for something else raises; a file that can't be read at all is `errors.py`'s.
 STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 
 
@@ -19,6 +15,8 @@ def contradicting_rows(where: str) -> Generator[None]:
 
     `where` is the database in words, without a password.
     """
+    from sqlalchemy.exc import IntegrityError
+
     try:
         yield
     except IntegrityError as error:
@@ -33,6 +31,8 @@ def corrupt_rows(where: str) -> Generator[None]:
 
     `where` is the database in words, without a password.
     """
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
     try:
         yield
     except (ExeuntError, IntegrityError):

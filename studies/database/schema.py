@@ -5,12 +5,10 @@ lock that the kernel or the server frees when its holder dies, and commit whole,
 the next.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from ...backends.errors import InputError, StorageError
 from . import passwords
 from .errors import database_label
 from .migrations import CURRENT
-from .optuna.backend import create_optuna_tables
 from .tables import METADATA, VERSION_TABLE
 from .transactions import postgresql_arguments, reading, writing
 
@@ -86,6 +83,8 @@ def ensure_tables(engine: Engine) -> None:
             if inspect_tables(connection).version == 0:
                 METADATA.create_all(connection)
                 stamp(connection)
+        from .optuna.backend import create_optuna_tables
+
         create_optuna_tables(engine)
 
 
@@ -153,11 +152,8 @@ def creation_lock(engine: Engine) -> Generator[None]:
 
 def _journal_mode(engine: Engine, wanted: str = "") -> str:
     """SQLite's journal mode, after asking for another one where that is wanted."""
-    raw = engine.raw_connection()
-    try:
+    with closing(engine.raw_connection()) as raw:
         return raw.cursor().execute(f"PRAGMA journal_mode{wanted}").fetchone()[0]
-    finally:
-        raw.close()
 
 
 def use_wal(engine: Engine) -> None:

@@ -6,8 +6,6 @@ on what is no longer true; Optuna hands one queued trial to two workers that way
 opened for writing. What it only reads is not: thousands of trials take a second, for which nobody else could write.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import sqlite3
@@ -17,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Float, Table, event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -178,5 +175,7 @@ def _await_disk(engine: Engine) -> None:
 
 def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
     """Inserts a row, unless one with the same unique columns is there."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())

@@ -1,13 +1,16 @@
 """The URL of a study database: how it is written, where a command takes it from, what it must be."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING
 
 from ...backends.errors import InputError
 from . import passwords
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 _KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 
@@ -18,6 +21,9 @@ def parse_url(url: str) -> URL:
     Raises:
         InputError: it is no URL, names no file, or another kind of database.
     """
+    from sqlalchemy import make_url  # which takes a third of a second, and every `--help` reads this module
+    from sqlalchemy.exc import ArgumentError
+
     _require_text(url)
     try:
         parsed = make_url(url)

@@ -10,9 +10,9 @@ from ..database.errors import database_label
 from ..database.migrations import CURRENT, migrate
 from ..database.optuna.backend import upgradable_optuna, upgrade_optuna_tables
 from ..database.schema import creation_lock, inspect_tables, refuse_foreign, stamp, use_wal
-from ..database.tables import SCHEDULES, VERSION_TABLE
+from ..database.tables import SCHEDULES
 from ..database.transactions import clock, reading, writing
-from ..store.outlines import summarize, summary_to_json
+from ..store.outlines import COSTS_VERSION, summarized, summary_to_json
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def _refuse_workers(connection: Connection) -> None:
 
 
 def fill(connection: Connection) -> None:
-    """Works out the outlines that are missing, or were worked out in another way."""
+    """Works out the costs that are missing, or were worked out in another way."""
     rows = connection.execute(select(SCHEDULES)).all()
     for row in rows:
-        if row.outline is None or row.outline["version"] != VERSION_TABLE:
-            found = summary_to_json(summarize(parse(row.schedule)))
+        if row.outline is None or row.outline["version"] != COSTS_VERSION:
+            found = summary_to_json(summarized(parse(row.schedule)))
             connection.execute(SCHEDULES.update().where(SCHEDULES.c.digest == row.digest).values(outline=found))

@@ -5,7 +5,6 @@ from pathlib import Path
 from ...backends.errors import InputError
 from ..config.study import StudyConfig
 from ..database.foreign import corrupt_rows
-from ..database.schema import NoStudyYet
 from ..database.urls import parse_url
 from .store import open_store
 
@@ -26,6 +25,8 @@ def stored_config(url: str, study: str) -> StudyConfig | None:
     Raises:
         InputError: what the URL names is no study database.
     """
+    from ..database.schema import NoStudyYet
+
     if not database_exists(url):
         return None
     try:

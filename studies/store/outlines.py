@@ -1,6 +1,4 @@
-"""What lists and figures need of a schedule, kept beside it: thousands are listed, and few are looked at whole."""
-
-from __future__ import annotations
+"""A schedule with its costs, which are stored beside it: thousands are listed, and few are looked at whole."""
 
 import hashlib
 from collections import Counter
@@ -10,15 +8,15 @@ from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from ...backends.plan import DECODE, SOLVER_STEP, compile_plan
-from ...backends.schedule import Schedule, block_evaluations, canonical, depths, parse
+from ...backends.schedule import Schedule, block_evaluations, depths, parse
 
-# Of how an outline is worked out, and of the names that plans give to kinds of calls. Others are worked out again.
-_VERSION = 1
+# Of how costs are worked out, and of the names that plans give to kinds of calls. Others are worked out again.
+COSTS_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScheduleSummary:
-    """A schedule's costs.
+    """A schedule with its costs. One from a database is parsed when all of it is asked for.
 
     Attributes:
         digest: the schedule's.
@@ -27,6 +25,7 @@ class ScheduleSummary:
         block_evaluations: of one image, guidance branches counted.
         mean_depth: blocks that run, averaged over the steps.
         calls: how often its plan makes calls of each kind, by `kind_key`, for each of its networks.
+        source: the schedule that it was made from, or the JSON text that a database has of it.
     """
 
     digest: str
@@ -35,23 +34,15 @@ class ScheduleSummary:
     block_evaluations: int
     mean_depth: float
     calls: tuple[Mapping[str, int], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class StoredSchedule:
-    """A schedule in the database: its outline at once, and all of it when it is asked for."""
-
-    outline: ScheduleSummary
-    text: str
+    source: Schedule | str
 
     @cached_property
     def schedule(self) -> Schedule:
-        return parse(self.text)
+        """All of it."""
+        return parse(self.source) if isinstance(self.source, str) else self.source
 
 
-def summarized(schedule: Schedule) -> StoredSchedule:
-    """A schedule as a database would have it."""
-    return StoredSchedule(summarize(schedule), canonical(schedule).decode())
+_COSTS = ("num_steps", "num_blocks", "block_evaluations", "mean_depth")
 
 
 @cache
@@ -61,8 +52,8 @@ def kind_key(kind: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def summarize(schedule: Schedule) -> ScheduleSummary:
-    """The outline of a valid schedule; a study asks for those of its baselines again and again."""
+def summarized(schedule: Schedule) -> ScheduleSummary:
+    """The summary of a valid schedule; a study asks for those of its baselines again and again."""
     calls = [Counter[str]() for _ in schedule.networks]
     for step in compile_plan(schedule).steps:
         calls[step.network].update(kind_key(call.kind) for call in step.calls)
@@ -73,6 +64,7 @@ def summarize(schedule: Schedule) -> ScheduleSummary:
         block_evaluations=block_evaluations(schedule),
         mean_depth=sum(depths(schedule)) / schedule.num_steps,
         calls=tuple(calls),
+        source=schedule,
     )
 
 
@@ -90,31 +82,14 @@ def batch_seconds(found: ScheduleSummary, medians: Mapping[str, float]) -> float
 
 
 def summary_to_json(found: ScheduleSummary) -> dict[str, Any]:
-    """As it is stored."""
-    return {
-        "version": _VERSION,
-        "num_steps": found.num_steps,
-        "num_blocks": found.num_blocks,
-        "block_evaluations": found.block_evaluations,
-        "mean_depth": found.mean_depth,
-        "calls": [dict(each) for each in found.calls],
-    }
+    """What is stored of a summary beside its schedule."""
+    costs = {name: getattr(found, name) for name in _COSTS}
+    return {"version": COSTS_VERSION, **costs, "calls": [dict(each) for each in found.calls]}
 
 
-def summary_from_json(digest: str, stored: Mapping[str, Any]) -> ScheduleSummary:
-    """The inverse of `summary_to_json`, for one of this version."""
-    return ScheduleSummary(
-        digest=digest,
-        num_steps=stored["num_steps"],
-        num_blocks=stored["num_blocks"],
-        block_evaluations=stored["block_evaluations"],
-        mean_depth=stored["mean_depth"],
-        calls=tuple(stored["calls"]),
-    )
-
-
-def stored_schedule(digest: str, text: str, stored: Mapping[str, Any] | None) -> StoredSchedule:
-    """A schedule as the database has it, with an outline of this version."""
-    if stored is not None and stored["version"] == _VERSION:
-        return StoredSchedule(summary_from_json(digest, stored), text)
-    return StoredSchedule(summarize(parse(text)), text)
+def stored_schedule(digest: str, text: str, stored: Mapping[str, Any] | None) -> ScheduleSummary:
+    """A schedule as the database has it; costs of another version are worked out again."""
+    if stored is None or stored["version"] != COSTS_VERSION:
+        return summarized(parse(text))
+    costs = {name: stored[name] for name in _COSTS}
+    return ScheduleSummary(digest=digest, **costs, calls=tuple(stored["calls"]), source=text)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
+if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported where a database is opened
+    from sqlalchemy import Engine
 
-from ..artifacts.files import Files
-from ..database.engine import open_engine
-from ..database.schema import engine_url
-from .evaluations import EvaluationStore
-from .files import FileStore
-from .measurements import MeasurementStore
-from .studies import StudyStore
+    from ..artifacts.files import Files
+    from .evaluations import EvaluationStore
+    from .files import FileStore
+    from .measurements import MeasurementStore
+    from .studies import StudyStore
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Store:
     @property
     def url(self) -> str:
         """What a user types to open it again, without a password."""
+        from ..database.schema import engine_url
+
         return engine_url(self.engine)
 
     def close(self) -> None:
@@ -46,11 +48,19 @@ class Store:
 
 def open_store(url: str, read_only: bool = False, artifacts: str | None = None) -> Store:
     """Opens a study database as `storage.open_engine` does, with its errors; `artifacts` is as for `Files`."""
+    from ..database.engine import open_engine
+
     return store_on(open_engine(url, read_only), artifacts)
 
 
 def store_on(engine: Engine, artifacts: str | None = None) -> Store:
     """The store over an engine that `storage.open_engine` opened."""
+    from ..artifacts.files import Files
+    from .evaluations import EvaluationStore
+    from .files import FileStore
+    from .measurements import MeasurementStore
+    from .studies import StudyStore
+
     files = Files(engine, artifacts)
     return Store(
         engine=engine,

@@ -6,9 +6,10 @@ That is the budget that they spend together, the schedules that they compare in 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
+if TYPE_CHECKING:
+    import optuna
 
 STATE, GRANT, CHOICE = "state", "exeunt:grant", "exeunt:front"
 BASELINES, SEARCHING, FRONT, FINISHED = "measuring baselines", "searching", "measuring the front", "finished"
@@ -24,7 +25,7 @@ class BudgetShare:
         budget: as text.
         started: the moment, on the database's clock.
         trials: what the study had spent by then.
-        images: likewise.
+        images: what it had spent of images by then.
     """
 
     id: str

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, final
-
-from optuna import Study, Trial
-from optuna.trial import FrozenTrial, TrialState
+from typing import TYPE_CHECKING, Any, final
 
 from ..database.optuna.queries import marks_of_running
 from ..database.retries import retry
 from ..database.transactions import reading, storage_errors
 from ..store.store import Store
-from .turns import exclusive
-from .workers import Worker, bury_dead_workers, living_workers, unended_workers
+from .workers import Worker, bury_dead_workers, exclusive, living_workers, unended_workers
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
 
 OWNER = "exeunt:owner"
 REASON = "reason"
@@ -67,6 +67,8 @@ class TrialKeeper:
 
     def _dead(self) -> list[FrozenTrial]:
         """Trials are read before workers, since whoever asks for one is among the workers by then."""
+        from optuna.trial import TrialState
+
         with storage_errors(self._store.engine):
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if not running:
@@ -85,6 +87,8 @@ class TrialKeeper:
 
     def _end(self, trial: FrozenTrial, attempt: int) -> None:
         """Enqueues first: a worker that dies in between leaves the trial to the next one, which sees the retry."""
+        from optuna.trial import TrialState
+
         parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
         with storage_errors(self._store.engine):
             if parameters and attempt <= MAX_ATTEMPTS and not self._is_retried(trial.number):
@@ -113,7 +117,7 @@ class PeerSnapshot:
 
 
 def peer_snapshot(store: Store, study: str) -> PeerSnapshot:
-    """Looks at a study's workers and trials. Whoever asks for a trial is among the workers by then."""
+    """Looks at a study's workers and trials. A worker that asks for a trial is registered by then."""
 
     def look() -> PeerSnapshot:
         with reading(store.engine) as connection:

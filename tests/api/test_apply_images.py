@@ -11,7 +11,7 @@ from exeunt.backends.schedule import Guidance
 from pipeline_runs import GUIDED, USUAL, Bench, difference, each, with_actions
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 
 class TestImages:

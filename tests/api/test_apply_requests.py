@@ -19,7 +19,7 @@ from pipeline_runs import PROMPTS, Bench, after_steps, difference, each, sharing
 from torch import Tensor
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 
 class Stopped(Exception):

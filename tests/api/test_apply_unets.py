@@ -19,7 +19,7 @@ from tiny_unets import tiny_unet
 from torch import Tensor
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 
 def pipeline(kind: str) -> Any:

@@ -327,3 +327,24 @@ def test_an_invalid_schedule_has_no_plan() -> None:
     with pytest.raises(schedules.ScheduleError, match="must have run before") as refusal:
         compile_plan(make_schedule([[RUN, REUSE]]))
     assert refusal.value.identifier == "nothing-stored"
+
+
+def test_a_schedule_is_validated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[Schedule] = []
+    monkeypatch.setattr(schedules, "_check", lambda schedule: checked.append(schedule))
+    read = schedules.parse(schedules.canonical(make_schedule([[RUN], [REUSE]])))
+    compile_plan(read)
+    assert len(checked) == 1
+    changed = replace(read, name="other")
+    compile_plan(changed)
+    compile_plan(changed, joint=False)
+    assert len(checked) == 2
+
+
+def test_a_schedule_whose_lists_can_change_is_validated_each_time() -> None:
+    schedule = make_schedule([[RUN], [REUSE]])
+    loose = replace(schedule, steps=list(schedule.steps))
+    assert compile_plan(loose) == compile_plan(schedule)
+    loose.steps[0] = replace(schedule.steps[0], blocks=(REUSE,))  # type: ignore[index]
+    with pytest.raises(schedules.ScheduleError, match="must have run before"):
+        compile_plan(loose)

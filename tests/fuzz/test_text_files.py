@@ -8,7 +8,8 @@ import pytest
 from exeunt.backends import schedule
 from exeunt.backends.formats.registry import FORMATS, sniff
 from exeunt.backends.networks.registry import load_network
-from exeunt.backends.sampling import conditions, prompts
+from exeunt.backends.sampling import conditions
+from exeunt.backends.sampling import conditions as prompts
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.studies.config.reading import config_from_dict, config_to_dict, from_toml
 from exeunt.studies.config.study import StudyConfig

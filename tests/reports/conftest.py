@@ -86,8 +86,8 @@ def throughput(schedule: Schedule, random: np.random.Generator) -> Throughput:
     drift = 1 + 0.1 * random.random(7)
     own = seconds(schedule) * drift * (1 + 0.01 * random.standard_normal(7))
     return Throughput(
-        BATCH,
         tuple(map(float, own)),
+        BATCH,
         tuple(map(float, seconds(steps(STEPS)) * drift)),
         seconds(schedule) / 40,
         180_000_000,
@@ -220,7 +220,6 @@ class Recorder:
         )
 
     def add(self, point: Point) -> None:
-        self.store.evaluations.add_schedule(point.schedule)
         self.store.studies.add_member(
             self.config.name,
             Member(
@@ -232,6 +231,7 @@ class Recorder:
                 weights_name=point.weights,
                 trial_number=point.trial,
             ),
+            point.schedule,
         )
 
     def score(self, point: Point, quality: Quality, seed: int, worker: Worker, metric: str | None = None) -> None:

@@ -36,7 +36,7 @@ def test_report_writes_the_folder_and_says_the_result(recorded: str, folder: Pat
     assert "as fast as the full schedule" in found.stdout
     assert "Open exeunt-report/index.html" in found.stdout
     page = (folder / "exeunt-report" / "index.html").read_text()
-    assert "Samples were left out (--no-samples)." in page
+    assert "Samples were omitted (--no-samples)." in page
     assert content(recorded) == before
 
 

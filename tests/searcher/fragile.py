@@ -10,8 +10,8 @@ class Fragile(ClosedFormNetwork):
 
     LARGEST = 3.2  # between those of 32 images of seed 0 (2.81) and 64 of seed 1 (3.34)
 
-    def evaluate(self, x, time, conditions, call, slots, guidance=None):
-        output = super().evaluate(x, time, conditions, call, slots, guidance)
+    def evaluate(self, inputs, call, slots):
+        output = super().evaluate(inputs, call, slots)
         ran = sum(op.stop - op.start for op in call.ops if isinstance(op, Run)) if call else self.num_blocks
-        broken = (x.abs().flatten(1).amax(dim=1) > self.LARGEST) & (2 <= ran <= 6)
+        broken = (inputs.x.abs().flatten(1).amax(dim=1) > self.LARGEST) & (2 <= ran <= 6)
         return torch.where((broken | (ran == 1))[:, None, None, None], torch.nan, output)

@@ -9,7 +9,7 @@ class Narrow(ClosedFormNetwork):
 
     MOST_ROWS = 5
 
-    def evaluate(self, x, time, conditions, call, slots, guidance=None):
-        if len(x) > self.MOST_ROWS:
+    def evaluate(self, inputs, call, slots):
+        if len(inputs.x) > self.MOST_ROWS:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return super().evaluate(x, time, conditions, call, slots, guidance)
+        return super().evaluate(inputs, call, slots)

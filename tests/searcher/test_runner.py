@@ -14,7 +14,7 @@ from exeunt.searcher.search.promotion import WORST_EXCESS
 from exeunt.searcher.search.proposer import WORTHLESS
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers.status import read_status

@@ -8,6 +8,7 @@ import pytest
 from exeunt.backends.schedule import DROP, RUN, NetworkSignature, Noise, Sampler, Schedule, Step
 from exeunt.studies.store.records import EvaluationKey
 from exeunt.studies.store.store import Store, open_store
+from stored import put_schedule
 
 NOISE = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 SAMPLER = Sampler(
@@ -68,5 +69,5 @@ def store(url: str, make_schedule: Callable[[int], Schedule]) -> Iterator[Store]
     """An open database with the schedules of depths 1 to 4."""
     with open_store(url) as opened:
         for depth in range(1, 5):
-            opened.evaluations.add_schedule(make_schedule(depth))
+            put_schedule(opened, make_schedule(depth))
         yield opened

@@ -5,17 +5,20 @@ import resource
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
+import processes
 import pytest
+from exeunt.backends.timing import device_lock
 
 COMMAND = (
-    "import sys; from exeunt.studies.database import retries; retries.PATIENCE = float(sys.argv.pop(1)); "
-    "from exeunt.searcher.cli.main import main; main()"
+    "import sys; from pathlib import Path; from exeunt.backends.timing import device_lock; "
+    "from exeunt.studies.database import retries; retries.PATIENCE = float(sys.argv.pop(1)); "
+    "device_lock.FOLDER = Path(sys.argv.pop(1)); from exeunt.searcher.cli.main import main; main()"
 )
 STUDY = """
 name = "full-disk"
@@ -38,17 +41,16 @@ class Disk:
     large: bool = False
     room: int = SMALL  # of a file, where no file system is mounted
 
-    def start(self, *words: str, patience: float) -> subprocess.Popen[str]:
+    def start(self, *words: str, patience: float) -> Popen[str]:
         limit = (
             None
             if self.mounted or self.large
             else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, LARGE))
         )
-        return subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(patience), *words, "--storage", str(self.folder / "study.db")],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+        storage = ["--storage", str(self.folder / "study.db")]
+        variables = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        program = [sys.executable, "-c", COMMAND, str(patience), device_lock.FOLDER, *words, *storage]
+        return processes.start(*program, preexec_fn=limit, env=variables)
 
     def enlarge(self) -> None:
         self.large = True
@@ -117,16 +119,12 @@ def test_a_full_disk_ends_the_command_with_one_error_and_loses_nothing(disk: Dis
 def test_a_study_that_waits_goes_on_when_there_is_room_again(disk: Disk, study: Path) -> None:
     """Where no file system can be mounted there is nothing to wait for, and the next command goes on."""
     worker = disk.start("optimize", "--config", str(study), patience=90.0)
-    assert worker.stderr is not None
     if disk.mounted:
-        end = time.monotonic() + 90
-        for line in worker.stderr:
-            assert time.monotonic() < end
-            if "has no room left" in line and "Trying again" in line:
-                break
+        said = processes.read_until(worker, "has no room left on its disk. Make room", 90)
+        assert "Trying again" in said
     else:
-        worker.communicate(timeout=100)
-        assert worker.returncode == 75
+        _, said = worker.communicate(timeout=100)
+        assert worker.returncode == 75, said
     before = committed(disk)
     disk.enlarge()
     if not disk.mounted:

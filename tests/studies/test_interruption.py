@@ -2,10 +2,10 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
+import processes
 import pytest
 from exeunt.backends.errors import Interrupted
 from exeunt.studies.interruption import interruptible
@@ -29,9 +29,7 @@ with interruptible() as interruption:
 
 def run(mode: str, *signals: signal.Signals) -> tuple[int, str, str]:
     """Exit code and output of a program that gets these signals, a little apart."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    program = processes.start(sys.executable, "-c", PROGRAM, mode)
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
     for each in signals:

@@ -4,18 +4,20 @@ import json
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
+import processes
 import pytest
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.records import EvaluationKey
 from exeunt.studies.store.store import Store, open_store
+from stored import workers_of
 
 PROGRAM = Path(__file__).with_name("sampling_worker.py")
 MakeKey = Callable[..., EvaluationKey]
@@ -26,11 +28,9 @@ def url(either_url: str) -> str:
     return either_url
 
 
-def start(url: str, keys: Iterable[EvaluationKey], num_images: int, chunk: int) -> subprocess.Popen[str]:
+def start(url: str, keys: Iterable[EvaluationKey], num_images: int, chunk: int) -> Popen[str]:
     arguments = [url, json.dumps([vars(key) for key in keys]), str(num_images), str(chunk)]
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return processes.start(sys.executable, PROGRAM, *arguments)
 
 
 def said(output: str, what: str) -> Counter[tuple[str, int]]:
@@ -102,5 +102,5 @@ def test_a_worker_is_killed_again_and_again(store: Store, url: str, make_key: Ma
     check_whole(url, keys, 32)
     assert sum(sampled.values()) - 40 * 4 <= kills, "a kill may cost one chunk"
     with open_store(url) as after:
-        assert [each.reason for each in after.studies.workers("demo")] == ["its process is gone"] * kills + ["finished"]
+        assert [each.reason for each in workers_of(after, "demo")] == ["its process is gone"] * kills + ["finished"]
         assert after.studies.progress("demo").images == 40 * 32

@@ -91,7 +91,11 @@ def _file(index: int) -> str:
 def _manifest(networks: Sequence[Network], plan: Plan, graphs: Sequence[Graph]) -> dict[str, Any]:
     first = networks[0]
     files = [
-        {"file": _file(index), "network": graph.network, "blocks": _running(graph)}
+        {
+            "file": _file(index),
+            "network": graph.network,
+            "blocks": [block for op in graph.ops if isinstance(op, Run) for block in range(op.start, op.stop)],
+        }
         for index, graph in enumerate(graphs)
     ]
     return {
@@ -125,10 +129,6 @@ def _conditions(network: Network) -> dict[str, Any]:
         null = None
     found = {"conditions": network.condition_kind, "num_conditions": network.num_conditions, "null_condition": null}
     return {**found, "takes_guidance": network.takes_guidance}
-
-
-def _running(graph: Graph) -> list[int]:
-    return [index for op in graph.ops if isinstance(op, Run) for index in range(op.start, op.stop)]
 
 
 def _call_entry(call: Call, graph: int) -> dict[str, Any]:

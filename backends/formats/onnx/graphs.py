@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import ExeuntError
-from ...network import Network, Slots, State
+from ...errors import ExeuntError, first_line
+from ...network import Network, NetworkInput, Slots, State
 from ...plan import Add, Call, Op, Run
 from ...timing.pieces import StoredValues
 
@@ -34,10 +34,6 @@ class Graph:
     network: int
     ops: tuple[Op, ...]
     num_reads: int
-
-    @property
-    def num_stores(self) -> int:
-        return sum(isinstance(op, Run) and op.store is not None for op in self.ops)
 
 
 def graph_of(network: int, call: Call) -> Graph:
@@ -82,7 +78,7 @@ def trace_call(network: Network, graph: Graph) -> Any:
         rest = iter(given[len(fixed) :])
         for k, value in enumerate(stored):
             slots[k] = _weighted(_rebuilt(value, rest), named["weights"][k])
-        out = network.evaluate(named["x"], named["time"], named.get("conditions"), call, slots, named.get("guidance"))
+        out = network.evaluate(_input(named), call, slots)
         return (out, *(leaf for value in slots[graph.num_reads :] if value is not None for leaf in leaves(value)))
 
     names = [*example, *(name for k, value in enumerate(stored) for name in _names("read", k, value))]
@@ -106,13 +102,17 @@ def _example(network: Network, call: Call, graph: Graph) -> tuple[dict[str, Tens
     return example, stored
 
 
+def _input(named: dict[str, Tensor]) -> NetworkInput:
+    return NetworkInput(named["x"], named["time"], named.get("conditions"), named.get("guidance"))
+
+
 def _store_names(
     network: Network, call: Call, graph: Graph, example: dict[str, Tensor], stored: Sequence[State]
 ) -> Iterator[str]:
     """The names of the outputs after the first, from running the call once."""
     slots: Slots = [*stored, *([None] * len(graph.ops))]
     with torch.inference_mode():
-        network.evaluate(example["x"], example["time"], example.get("conditions"), call, slots, example.get("guidance"))
+        network.evaluate(_input(example), call, slots)
     for k, value in enumerate(value for value in slots[graph.num_reads :] if value is not None):
         yield from _names("store", k, value)
 
@@ -142,8 +142,7 @@ def _trace(
                 traced, dynamo=True, input_names=list(names), output_names=list(outputs), verbose=False
             )
     except Exception as error:  # what the two raise has no common base
-        reason = str(error).strip().splitlines()[0]
-        raise CannotExport(f"onnx: `{network.name}` can't be written as ONNX ({reason}).") from error
+        raise CannotExport(f"onnx: `{network.name}` can't be written as ONNX ({first_line(error)}).") from error
     assert program is not None
     return _without_notes(program.model)
 

@@ -30,8 +30,8 @@ from ...sampling.loop import sample
 from ...schedule import with_exits
 from ...solvers.tables import make_schedule
 from .. import registry
-from .data import DATA, NUM_TRAINING_IMAGES, held_out_images
-from .train import DIT
+from .data import NUM_TRAINING_IMAGES, held_out_images
+from .train import DATA_OPTION, DIT, FOLDER, RUNS
 
 _FOLDER = ASSETS / "fashion-dit"
 EXTRACTOR = "efficientnet-lite0"
@@ -41,15 +41,15 @@ DEPTHS = {"fashion-dit": (12, 9, 6, 3), "fashion-dit-exits": (12, 11, 10, 9, 8, 
 LICENCES = "weights and statistics: Apache-2.0; Fashion-MNIST (Zalando Research): MIT"
 
 
-def rgb_batches(images: np.ndarray[Any, np.dtype[np.uint8]], size: int = 500) -> Iterator[Tensor]:
+def rgb_batches(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Iterator[Tensor]:
     """Grey images (N, 28, 28) as batches of uint8 (n, 3, 28, 28)."""
-    for start in range(0, len(images), size):
-        yield torch.from_numpy(images[start : start + size].copy())[:, None].expand(-1, 3, -1, -1)
+    for start in range(0, len(images), 500):
+        yield torch.from_numpy(images[start : start + 500].copy())[:, None].expand(-1, 3, -1, -1)
 
 
 def make_reference(data: Path, extractor: Extractor) -> Reference:
     """Statistics of all held-out images but every 7th or so, whose 2,000 features stand beside them."""
-    images, _ = held_out_images(data)
+    images = held_out_images(data)
     order = np.random.default_rng(0).permutation(len(images))
     kept, beside = np.sort(order[NUM_FEATURES:]), np.sort(order[:NUM_FEATURES])
     made = {
@@ -172,20 +172,8 @@ def markdown(card: dict[str, Any]) -> str:
 
 @click.command(epilog="Example: python -m exeunt.backends.networks.bundled.card card --runs runs/fashion")
 @click.argument("stage", type=click.Choice(["reference", "card"]))
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    default=DATA,
-    show_default=True,
-    help="Folder of Fashion-MNIST's IDX files.",
-)
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs/fashion"),
-    show_default=True,
-    help="Where training wrote its logs.",
-)
+@DATA_OPTION
+@click.option("--runs", type=FOLDER, default=RUNS, show_default=True, help="Where training wrote its logs.")
 @click.option("--note", "notes", multiple=True, help="A sentence for the card: what the logs don't tell.")
 @click.option(
     "--num-images", type=click.IntRange(8), default=1_000, show_default=True, help="Images for each row of the table."

@@ -5,7 +5,7 @@
     exits         the same weights fine-tuned with a random exit depth for each image, so that tails can be dropped
     export        half-precision safetensors, and the card's figures
 
-Every stage saves its state every minute, goes on from it when started again, and runs on a CPU or a GPU unchanged.
+Every stage saves its state every minute, continues from it when started again, and runs on a CPU or a GPU unchanged.
 The data are Fashion-MNIST's gzipped IDX files (MIT licence). The last 5,000 training images and the test images are
 left out: the reference statistics come from them.
 """
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...checkpoints.containers import ENTRY_METADATA
+from ...checkpoints.files import ASSETS
 from ..autoencoder import Autoencoder
 from ..dit import DiT
 from .data import DATA, index_batches, training_images
@@ -234,30 +235,19 @@ def _save_half(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any])
     click.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
+FOLDER, RUNS = click.Path(path_type=Path), Path("runs/fashion")
+DATA_OPTION = click.option(
+    "--data", type=FOLDER, default=DATA, show_default=True, help="Folder of Fashion-MNIST's IDX files."
+)
+
+
 @click.command(
     epilog="Example: python -m exeunt.backends.networks.bundled.train normal --out runs/fashion --device cuda"
 )
 @click.argument("stage", type=click.Choice(["autoencoder", "normal", "exits", "export"]))
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    default=DATA,
-    show_default=True,
-    help="Folder of Fashion-MNIST's IDX files.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/fashion"),
-    show_default=True,
-    help="States and results.",
-)
-@click.option(
-    "--assets",
-    type=click.Path(path_type=Path),
-    default=Path(__file__).parents[2] / "assets" / "fashion-dit",
-    help="Where `export_weights` writes.",
-)
+@DATA_OPTION
+@click.option("--out", type=FOLDER, default=RUNS, show_default=True, help="States and results.")
+@click.option("--assets", type=FOLDER, default=ASSETS / "fashion-dit", help="Where `export_weights` writes.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--num-steps", type=int, help="Other than the recipe's number of steps.")
 @click.option("--batch-size", type=int, help="Other than the recipe's batch size.")

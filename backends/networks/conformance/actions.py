@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from ...errors import InputError
 from ...network import Chain, ChainNetwork, Network, Slots, State, add
 from ...plan import Add, Call, Op, Read, Run, Skip, compile_plan
-from ...schedule import DROP, GRANULARITIES, REUSE, RUN, Branch, forecast
+from ...schedule import DROP, GRANULARITIES, REUSE, RUN, forecast
 from .checks import Check, Failed, NetworkUnderTest, NotApplicable, Outcome, Passed, relative_difference, within, worst
 from .probe import (
     Outputs,
@@ -39,41 +41,31 @@ def same_input(subject: NetworkUnderTest) -> Outcome:
     count = network.num_blocks
     columns = [[RUN] * count, [REUSE] * count, *([forecast(2)] * count for _ in schedule.steps[2:])]
     given = probe(network, with_actions(schedule, columns))
-    still = Probe(given.schedule, (given.xs[0],) * len(columns), (given.times[0],) * len(columns), *_rest(given))
+    still = replace(given, xs=(given.xs[0],) * len(columns), times=(given.times[0],) * len(columns))
     outputs = [step["conditional"] for step in planned_outputs(network, still)]
     found = max(relative_difference(outputs[0], other) for other in outputs[1:])
     return within(found, subject.limit, "what a block stored is not what it added at that input")
 
 
-def _rest(given: Probe) -> tuple[dict[Branch, Tensor | None], Tensor | None]:
-    return given.conditions, given.guidance
-
-
-def reference_unguided(subject: NetworkUnderTest) -> Outcome:
-    return _against_reference(subject, guided=False)
-
-
-def reference_guided(subject: NetworkUnderTest) -> Outcome:
-    if not can_be_guided(subject.network):
-        return NotApplicable("it has no unconditional branch")
-    return _against_reference(subject, guided=True)
-
-
-def _against_reference(subject: NetworkUnderTest, *, guided: bool) -> Outcome:
+def against_reference(subject: NetworkUnderTest, *, guided: bool = False) -> Outcome:
     """Random action matrices at every granularity, against block by block arithmetic."""
+    if guided and not can_be_guided(subject.network):
+        return NotApplicable("it has no unconditional branch")
     figures: dict[str, float] = {}
     for granularity, network in _views(subject.network):
         probes = [probe(network, random_schedule(network, seed, guided=guided)) for seed in SEEDS]
-        found = max(worst(planned_outputs(network, given), _reference(network, given)) for given in probes)
+        # By the chain's own blocks where the network shows them, else by calls that spell out every block.
+        found = max(
+            worst(
+                planned_outputs(network, given),
+                slow_outputs(network, given) if isinstance(network, ChainNetwork) else spelled_outputs(network, given),
+            )
+            for given in probes
+        )
         figures |= {f"difference by {granularity}": found, "limit": subject.limit}
         if found > subject.limit:
             return Failed(f"by {granularity}, random actions differ from the format's definitions", figures)
     return Passed(figures)
-
-
-def _reference(network: Network, given: Probe) -> Iterator[Outputs]:
-    """By the chain's own blocks where the network shows them, else by calls that spell out every block."""
-    return slow_outputs(network, given) if isinstance(network, ChainNetwork) else spelled_outputs(network, given)
 
 
 def _views(network: Network) -> Iterator[tuple[str, Network]]:
@@ -91,7 +83,7 @@ def granularities(subject: NetworkUnderTest) -> Outcome:
     if network.signature.granularity not in views:
         return Failed(f"`at({network.signature.granularity!r})` must be the network itself")
     if len(views) == 1:
-        return NotApplicable(f"it knows {network.signature.granularity} alone")
+        return NotApplicable(f"it knows only {network.signature.granularity}")
     wrong = [name for name, view in views.items() if view.signature.granularity != name]
     if wrong:
         return Failed(f"`at({wrong[0]!r})` says another granularity in its signature")
@@ -145,8 +137,7 @@ def _with(network: Network, given: Probe, op: Op, slots: Slots) -> Tensor:
     """The output with one operation for its block, and all others run."""
     ops = [Run(0, op.start), op, Run(op.stop, network.num_blocks)]
     call = Call(("conditional",), tuple(each for each in ops if each.start < each.stop), ())
-    conditions = given.conditions["conditional"]
-    return network.evaluate(given.xs[0], given.times[0], conditions, call, slots, given.guidance)
+    return network.evaluate(given.input(0, "conditional"), call, slots)
 
 
 def _worst_law(chain: Chain, index: int, h: State) -> tuple[float, str]:
@@ -214,7 +205,7 @@ def slots_released(subject: NetworkUnderTest) -> Outcome:
     slots: list[State | None] = [None] * plan.num_slots
     for s, step in enumerate(plan.steps):
         for call in step.calls:
-            network.evaluate(given.xs[s], given.times[s], given.conditions["conditional"], call, slots, given.guidance)
+            network.evaluate(given.input(s, "conditional"), call, slots)
     left = sum(slot is not None for slot in slots)
     reason = f"{left} of {len(slots)} stored values are left after the last step: `call.release` says which to free"
     return Passed({"slots": len(slots)}) if not left else Failed(reason, {"left": left})
@@ -225,8 +216,12 @@ ACTION_CHECKS = (
     Check("blocks count", "dropping every block changes the output", blocks_count),
     Check("kinds", "each block does what its kind says when it runs, is dropped or is stood in for", laws_of_kinds),
     Check("same input", "reuse and forecast of everything at the same input equal full depth", same_input),
-    Check("actions", "random run, drop, reuse and forecast equal the format's definitions", reference_unguided),
-    Check("actions, guided", "the same in both guidance branches, in one call or two", reference_guided),
+    Check("actions", "random run, drop, reuse and forecast equal the format's definitions", against_reference),
+    Check(
+        "actions, guided",
+        "the same in both guidance branches, in one call or two",
+        partial(against_reference, guided=True),
+    ),
     Check("granularities", "every granularity gives the same output at full depth", granularities),
     Check("no state", "interleaved, aborted and differently sized requests are as each alone", requests_apart),
     Check("slots", "stored values are freed after their last use", slots_released),

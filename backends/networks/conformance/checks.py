@@ -5,11 +5,12 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ...errors import first_line
 from ...network import Network, State
 from .probe import Outputs
 
@@ -40,6 +41,8 @@ class NetworkUnderTest:
 class Passed:
     """A promise that was kept; figures by name."""
 
+    word: ClassVar[str] = "kept"
+    reason: ClassVar[str] = ""
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -47,6 +50,7 @@ class Passed:
 class Failed:
     """A promise that was broken: what was seen, what to look at, and the figures."""
 
+    word: ClassVar[str] = "broken"
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
 
@@ -55,6 +59,8 @@ class Failed:
 class NotApplicable:
     """A promise that does not apply to this network, or can't be checked here."""
 
+    word: ClassVar[str] = "not-applicable"
+    figures: ClassVar[Mapping[str, float]] = {}
     reason: str
 
 
@@ -83,8 +89,8 @@ def outcome(check: Check, subject: NetworkUnderTest) -> Outcome:
             return check.run(subject)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        lines = str(error).strip().splitlines() or ["no message"]
-        return Failed(f"{type(error).__name__} at line {last.lineno} of {Path(last.filename).name}: {lines[0]}")
+        where = f"line {last.lineno} of {Path(last.filename).name}"
+        return Failed(f"{type(error).__name__} at {where}: {first_line(error)}")
 
 
 def within(found: float, limit: float, reason: str) -> Outcome:

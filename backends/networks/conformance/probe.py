@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...network import Network, Slots
+from ...network import Network, NetworkInput, Slots
 from ...plan import Call, compile_plan
 from ...sampling.noise import noises
-from ...schedule import DROP, REUSE, RUN, Action, Branch, Embedded, Schedule, Step, branches_at, forecast
+from ...schedule import DROP, REUSE, RUN, Action, Branch, Embedded, Schedule, Step, branches_at, forecast, network_times
 from ...solvers.tables import make_schedule
 
 _SEED = 0
@@ -39,6 +39,17 @@ class Probe:
     conditions: dict[Branch, Tensor | None]
     guidance: Tensor | None
 
+    def input(self, s: int, *branches: Branch) -> NetworkInput:
+        """What the branches' evaluation at step `s` is given; one after the other in one batch."""
+        count = len(branches)
+        parts = [part for part in (self.conditions[branch] for branch in branches) if part is not None]
+        return NetworkInput(
+            self.xs[s].repeat(count, *[1] * (self.xs[s].ndim - 1)),
+            self.times[s].repeat(count),
+            torch.cat(parts) if parts else None,
+            None if self.guidance is None else self.guidance.repeat(count),
+        )
+
 
 def full_schedule(network: Network, num_steps: int, *, guided: bool = False) -> Schedule:
     """At least `num_steps` steps in which every block runs."""
@@ -52,10 +63,10 @@ def with_actions(schedule: Schedule, columns: Sequence[Sequence[Action]]) -> Sch
     return replace(schedule, steps=tuple(replace(step, blocks=tuple(column)) for step, column in pairs))
 
 
-def random_schedule(network: Network, seed: int, *, guided: bool, num_steps: int = 6) -> Schedule:
+def random_schedule(network: Network, seed: int, *, guided: bool) -> Schedule:
     """Random actions for every block and step; guided ones leave the unconditional branch out at random steps."""
     random = np.random.default_rng(seed)
-    full = full_schedule(network, num_steps, guided=guided)
+    full = full_schedule(network, 6, guided=guided)
     steps: list[Step] = []
     for s, step in enumerate(full.steps):
         column = [RUN if s < 2 else _action(kind, random) for kind in network.signature.block_kinds]
@@ -73,7 +84,6 @@ def _action(kind: str, random: np.random.Generator) -> Action:
 def probe(network: Network, schedule: Schedule, num_images: int = 2) -> Probe:
     """Noises, times and conditions for each step of a schedule, on the network's device."""
     drawn = noises(_SEED, range(num_images), network.sample_shape, schedule.num_steps)
-    given = [step.time if step.network_time is None else step.network_time for step in schedule.steps]
     guided = any("unconditional" in branches_at(schedule, s) for s in range(schedule.num_steps))
     conditions: dict[Branch, Tensor | None] = {"conditional": conditions_of(network, num_images)}
     if guided:
@@ -82,7 +92,7 @@ def probe(network: Network, schedule: Schedule, num_images: int = 2) -> Probe:
     return Probe(
         schedule,
         tuple(drawn.to(network.device, network.dtype)),
-        tuple(full * time for time in given),
+        tuple(full * time for time in network_times(schedule)),
         conditions,
         full * GUIDANCE if network.takes_guidance else None,
     )
@@ -122,15 +132,10 @@ def planned_outputs(network: Network, given: Probe) -> Iterator[Outputs]:
 
 
 def _call(network: Network, given: Probe, s: int, call: Call, slots: Slots) -> list[tuple[Branch, Tensor]]:
-    count = len(call.branches)
-    parts = [given.conditions[branch] for branch in call.branches]
-    conditions = torch.cat([part for part in parts if part is not None]) if parts[0] is not None else None
-    guidance = given.guidance if given.guidance is None else given.guidance.repeat(count)
-    x = torch.cat([given.xs[s]] * count)
-    output = network.evaluate(x, given.times[s].repeat(count), conditions, call, slots, guidance)
-    return list(zip(call.branches, output.chunk(count), strict=True))
+    output = network.evaluate(given.input(s, *call.branches), call, slots)
+    return list(zip(call.branches, output.chunk(len(call.branches)), strict=True))
 
 
-def full_output(network: Network, given: Probe, s: int = 0) -> Tensor:
-    """The conditional output at a step, without a plan."""
-    return network.evaluate(given.xs[s], given.times[s], given.conditions["conditional"], None, [], given.guidance)
+def full_output(network: Network, given: Probe) -> Tensor:
+    """The conditional output at the first step, without a plan."""
+    return network.evaluate(given.input(0, "conditional"), None, [])

@@ -87,8 +87,7 @@ def spelled_outputs(network: Network, given: Probe) -> Iterator[Outputs]:
                 known = history.setdefault((branch, j), [])
                 ops.append(_spelled(s, j, action, known, slots))
             call = Call((branch,), tuple(ops), ())
-            x, time, conditions = given.xs[s], given.times[s], given.conditions[branch]
-            outputs[branch] = network.evaluate(x, time, conditions, call, slots, given.guidance)
+            outputs[branch] = network.evaluate(given.input(s, branch), call, slots)
         yield outputs
 
 

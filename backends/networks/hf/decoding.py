@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ...checkpoints.folders import MODEL
 from ...checkpoints.weights import weights_sha256
-from ...errors import InputError
-from ..decoders import Decoder, KLDecoder, PixelDecoder, decoding_flops, to_uint8
-from .loading import DAMAGED, Folder, read_json, reason
+from ...errors import InputError, first_line
+from ..autoencoder import to_uint8
+from ..decoders import Decoder, KLDecoder, PixelDecoder, decoding_flops
+from .loading import DAMAGED, Folder, read_json
 from .models.base import Architecture, Size
 from .optional import diffusers
 
@@ -66,7 +67,7 @@ def decoder_from(
         module = kind.from_pretrained(autoencoder, dtype=dtype, local_files_only=True)
     except DAMAGED as error:
         raise InputError(
-            f"vae: `{autoencoder}` can't be loaded ({reason(error)}). Download the whole folder again."
+            f"vae: `{autoencoder}` can't be loaded ({first_line(error)}). Download the whole folder again."
         ) from error
     decoder = VideoDecoder(module.to(device), shape)
     decoder.sha256 = weights_sha256(module.state_dict())

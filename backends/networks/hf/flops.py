@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...network import NetworkInput
 from .models.base import Architecture
 
 
@@ -44,23 +44,19 @@ def count(
     """
     with torch.device("meta"):
         model = type(architecture.model).from_config(architecture.model.config).eval()
-        x, time = torch.empty(1, *sample_shape), torch.empty(1)
         given = {name: torch.empty(1, *shape) for name, shape in rows.items()}
         guidance = torch.empty(1) if architecture.takes_guidance else None
+        inputs = NetworkInput(torch.empty(1, *sample_shape), torch.empty(1), guidance=guidance)
     if architecture.condition_kind == "labels":
         given = {"labels": torch.empty(1, dtype=torch.long, device="meta")}
     other = type(architecture)(model)
-    counts = _counts(model, other.arguments(x, time, given, guidance))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**other.arguments(inputs, given), return_dict=False)
+    counts = counter.get_flop_counts()
     names = {module: name for name, module in model.named_modules()}
     title = type(model).__name__
     blocks = tuple(_total(counts, f"{title}.{names[socket.module]}") for socket in other.sockets(granularity))
     return Flops(blocks, _total(counts, "Global") - sum(blocks))
-
-
-def _counts(model: Any, arguments: Mapping[str, Tensor]) -> Mapping[str, Mapping[Any, int]]:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(**arguments, return_dict=False)
-    return counter.get_flop_counts()
 
 
 def _total(counts: Mapping[str, Mapping[Any, int]], name: str) -> int:

@@ -30,9 +30,7 @@ def load_pipeline(name: str, **options: Any) -> Network:
     except ExeuntError:
         raise
     except Exception as error:
-        raise InputError(
-            f"pipeline: `{name}` fails with {type(error).__name__}: {error}. Mend the function."
-        ) from error
+        raise InputError(f"pipeline: `{name}` fails with {type(error).__name__}: {error}. Fix the function.") from error
     if not hasattr(pipeline, "components") or not hasattr(pipeline, "scheduler"):
         raise InputError(
             f"pipeline: `{name}` must return a diffusers pipeline, but gave a {type(pipeline).__name__}. "

@@ -15,7 +15,7 @@ from ...checkpoints.containers import open_container, shards
 from ...checkpoints.files import read_object
 from ...checkpoints.folders import DENOISERS, MAX_JSON_BYTES, MODEL, PIPELINE, components
 from ...checkpoints.weights import weights_sha256
-from ...errors import InputError
+from ...errors import InputError, first_line
 from .models.base import architecture_class
 from .optional import diffusers
 from .text_encoders import refuse_enormous_encoders
@@ -105,11 +105,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return read_object(path, MAX_JSON_BYTES, "checkpoint")
 
 
-def reason(error: Exception) -> str:
-    """The first line of an error's message, or its name where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
     """The denoiser with exactly the weights of its folder.
 
@@ -128,7 +123,7 @@ def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
         )
     except DAMAGED as error:
         raise InputError(
-            f"checkpoint: `{folder.denoiser}` can't be loaded ({reason(error)}). "
+            f"checkpoint: `{folder.denoiser}` can't be loaded ({first_line(error)}). "
             "Download the whole folder again, or name its files' variant with `--network-arg variant=fp16`."
         ) from error
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -211,7 +206,7 @@ def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dty
         raise
     except DAMAGED as error:
         raise InputError(
-            f"conditions: the text encoders of `{folder.path}` can't be loaded ({reason(error)}). "
+            f"conditions: the text encoders of `{folder.path}` can't be loaded ({first_line(error)}). "
             "Download the whole folder again, and install what they need: pip install 'exeunt[diffusers]'"
         ) from error
     return pipeline.to(device)

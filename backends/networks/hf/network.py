@@ -18,10 +18,10 @@ from torch import Tensor
 from ...checkpoints.folders import MODEL
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError
-from ...network import Network, Slots, UsualSampler
+from ...network import Network, NetworkInput, Slots, UsualSampler
 from ...plan import Call
 from ...schedule import NetworkSignature
-from ..decoders import Decoder
+from ..decoders import DecodedNetwork, Decoder
 from .decoding import autoencoder_folder, decoder_from, live_decoder, sized
 from .flops import Flops, count
 from .hooks import attach, detach
@@ -53,7 +53,7 @@ class Embeddings:
         return len(next(iter(self.rows.values()))) - 1 if self.rows else None
 
 
-class DiffusersNetwork(Network):
+class DiffusersNetwork(DecodedNetwork):
     """A denoiser of diffusers with what surrounds it in its pipeline.
 
     Args:
@@ -85,8 +85,8 @@ class DiffusersNetwork(Network):
         self.architecture, self._text = architecture, text
         self._denoiser = architecture.model if denoiser is None else denoiser
         self.prediction, self.noise, self.usual_shift = process.prediction, process.noise, process.shift
-        self.decoder, self.decoder_sha256 = decoder, decoder.sha256
-        self.sample_shape, self.image_shape = sample_shape, decoder.image_shape
+        self.set_decoder(decoder)
+        self.sample_shape = sample_shape
         self.learned_range, self.num_classes = architecture.learned_range, architecture.num_classes
         self.takes_guidance, self.usual_guidance, self.name = architecture.takes_guidance, usual_guidance, name
         self._embeddings, self.usual_sampler = Embeddings(), sampler
@@ -208,19 +208,11 @@ class DiffusersNetwork(Network):
     def dtype(self) -> torch.dtype:
         return self.architecture.model.dtype
 
-    def evaluate(
-        self,
-        x: Tensor,
-        time: Tensor,
-        conditions: Tensor | None,
-        call: Call | None,
-        slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
-        arguments = self.architecture.arguments(x, time, self._given(conditions), guidance)
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        arguments = self.architecture.arguments(inputs, self._given(inputs.conditions))
         with self._hooks.running(call, slots):
             output = self._denoiser(**arguments, return_dict=False)[0]
-        return self.architecture.output(output, x)
+        return self.architecture.output(output, inputs.x)
 
     def _given(self, conditions: Tensor | None) -> Mapping[str, Tensor]:
         """The conditions themselves, or the rows of the table that they name."""
@@ -235,7 +227,7 @@ class DiffusersNetwork(Network):
     def null_conditions(self, num_images: int) -> Tensor:
         count = self.num_conditions
         if not self.architecture.has_null:
-            raise InputError(f"guidance: `{self.name}` has no unconditional branch. Leave guidance away.")
+            raise InputError(f"guidance: `{self.name}` has no unconditional branch. Omit guidance.")
         if count is None:
             raise InputError(f"conditions: `{self.name}` has embedded no prompts yet. Call `embed(prompts)` first.")
         return torch.full((num_images,), count, dtype=torch.long, device=self.device)
@@ -267,15 +259,6 @@ class DiffusersNetwork(Network):
         other = copy.copy(self)
         other._see(granularity, self.signature.weights_sha256)
         return other
-
-    def decode(self, x: Tensor) -> Tensor:
-        return self.decoder.decode(x)
-
-    def check_decodes(self) -> None:
-        self.decoder.check()
-
-    def decode_flops(self) -> int:
-        return self.decoder.flops()
 
     def flops(self, blocks: Sequence[int]) -> int:
         rows = {name: tuple(table.shape[1:]) for name, table in self._embeddings.rows.items()}

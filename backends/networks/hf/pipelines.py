@@ -36,7 +36,7 @@ def with_text(pipeline: Any) -> Any:
     """
     names = [name for name in pipeline.components if name.startswith("text_encoder")]
     if all(getattr(pipeline, name) is None for name in names):
-        raise InputError("conditions: this pipeline's text encoders are gone already. Make the pipeline again.")
+        raise InputError("conditions: this pipeline's text encoders were removed before. Load the pipeline again.")
     return pipeline
 
 

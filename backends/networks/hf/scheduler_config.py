@@ -1,9 +1,8 @@
-"""What a diffusers scheduler's configuration says of the network: what it predicts, and on which noise.
-
-What a diffusers pipeline samples with, where it takes a number of steps and no times of ours.
+"""What a diffusers scheduler's configuration says: what the network predicts, on which noise, and what its pipeline
+samples with where that takes a number of steps and no times of ours.
 
 Such a pipeline visits the times of its own scheduler's spacing and no others. A schedule that is to go on it must have
-them, so they are what its network is searched with where nobody says otherwise.
+them, so they are what its network is searched with by default.
 """
 
 import inspect
@@ -40,7 +39,9 @@ def process(config: Mapping[str, Any]) -> TrainedProcess:
     Raises:
         InputError: a prediction or a noise that has no solver here.
     """
-    if _is_flow(config):
+    # Flow matching: by its own schedulers, which have no betas, or by another one that is told so.
+    told = config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction"
+    if told or "FlowMatch" in config.get("_class_name", ""):
         dynamic = config.get("use_dynamic_shifting", False)
         shift = config.get("flow_shift", config.get("shift"))
         return TrainedProcess("flow", Noise("flow"), None if dynamic or shift is None else float(shift))
@@ -51,12 +52,6 @@ def process(config: Mapping[str, Any]) -> TrainedProcess:
             "Correct scheduler_config.json."
         )
     return TrainedProcess(_PREDICTIONS[prediction], _betas(config))
-
-
-def _is_flow(config: Mapping[str, Any]) -> bool:
-    """Flow matching: by its own schedulers, which have no betas, or by another one that is told so."""
-    told = config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction"
-    return bool(told) or "FlowMatch" in config.get("_class_name", "")
 
 
 def _betas(config: Mapping[str, Any]) -> Noise:
@@ -100,7 +95,9 @@ def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampl
         None for a pipeline that can be given times, and for a scheduler without a counterpart here. DDPM's is not what
         is searched by default: its few steps are no baseline.
     """
-    if pipeline is None or config is None or _takes_times(pipeline):
+    if pipeline is None or config is None:
+        return None
+    if {"timesteps", "sigmas"} & inspect.signature(pipeline.__call__).parameters.keys():
         return None
     kind, given = config.get("_class_name"), process(config)
     if given.noise.kind == "flow":
@@ -118,7 +115,3 @@ def usual_sampler(pipeline: Any, config: Mapping[str, Any] | None) -> UsualSampl
         return UsualSampler("ddim", spacing, options, clip=clip)
     variance = _VARIANCES.get(config.get("variance_type", "fixed_small"))
     return UsualSampler("ddpm", spacing, options, clip=clip, variance=variance, by_default=False)
-
-
-def _takes_times(pipeline: Any) -> bool:
-    return bool({"timesteps", "sigmas"} & inspect.signature(pipeline.__call__).parameters.keys())

@@ -1,6 +1,5 @@
-"""Text encoders of diffusers' pipelines, held to their weights before transformers makes them.
-
-What the libraries say while text encoders run, gathered: each would repeat it for every batch of prompts.
+"""Text encoders of diffusers' pipelines, held to their weights before transformers makes them; and what the libraries
+say while they run, gathered, since each would repeat it for every batch of prompts.
 """
 
 import logging
@@ -16,7 +15,7 @@ import torch
 from ...checkpoints.containers import INDEX_SUFFIX, open_container
 from ...checkpoints.files import is_file, read_object
 from ...checkpoints.folders import MAX_JSON_BYTES, MODEL
-from ...errors import ExeuntError, InputError
+from ...errors import ExeuntError, InputError, first_line
 from ...timing.memory import is_broken_device, is_out_of_memory
 
 # What is described may have twice the weights that are stored, such as embeddings that are tied, and some more.
@@ -48,7 +47,9 @@ def _refuse_enormous(folder: Path, name: str) -> None:
     kind: Any = getattr(transformers, name, None)
     if not hasattr(kind, "config_class") or not is_file(folder / MODEL):
         return  # which diffusers refuses
-    weights = [tuple(each.shape) for file in _files(folder) for each in _tensors(file)]
+    contents = [open_container(file, shapes_only=True).content for file in _files(folder)]
+    tensors = [each for content in contents if isinstance(content, dict) for each in content.values()]
+    weights = [tuple(each.shape) for each in tensors if isinstance(each, torch.Tensor)]
     stated = read_object(folder / MODEL, MAX_JSON_BYTES, "checkpoint")
     _refuse_beyond(folder, _counts(stated, LABELS), MOST_LABELS)
     config: Any = kind.config_class.from_dict(stated)
@@ -78,11 +79,6 @@ def _files(folder: Path) -> list[Path]:
         if found := [each for each in sorted(folder.glob(f"*{suffix}")) if not each.name.endswith(INDEX_SUFFIX)]:
             return found
     return []
-
-
-def _tensors(file: Path) -> list[Any]:
-    content = open_container(file, shapes_only=True).content
-    return [each for each in content.values() if isinstance(each, torch.Tensor)] if isinstance(content, dict) else []
 
 
 def _counts(config: Mapping[str, Any], ends: tuple[str, ...]) -> Iterator[tuple[str, int | float]]:
@@ -138,10 +134,9 @@ def refusing(name: str) -> Generator[None]:
             raise
         if is_out_of_memory(error) or is_broken_device(error):
             raise
-        reason = next(iter(str(error).splitlines()), "no reason given")
         raise InputError(
-            f"conditions: the text encoders of `{name}` can't encode prompts ({type(error).__name__}: {reason}). "
-            "Download the whole folder again."
+            f"conditions: the text encoders of `{name}` can't encode prompts ({type(error).__name__}: "
+            f"{first_line(error)}). Download the whole folder again."
         ) from error
 
 

@@ -21,7 +21,7 @@ def _storage_flag(context: click.Context, _: click.Parameter, url: str | None) -
     if url is None:
         return read_url(path) if path else unflagged_storage()
     if path is not None:
-        raise InputError("storage: give --storage or --storage-file, but not both.")
+        raise InputError("storage: give --storage or --storage-file, but got both. Omit one.")
     if _has_password(url):
         note = f"Everybody on this machine can see a password on a command line. Put the URL into {STORAGE}, or a file."
         click.echo(note, err=True)
@@ -34,7 +34,7 @@ def storage_flag(command: Decorated) -> Decorated:
         "--storage",
         metavar="URL|FILE",
         callback=_storage_flag,
-        help=f"The study database; else what {STORAGE} says, or {DEFAULT_STORAGE}.",
+        help=f"The study database. Default: {STORAGE}, or {DEFAULT_STORAGE}.",
     )
     file = click.option(
         "--storage-file",
@@ -43,13 +43,15 @@ def storage_flag(command: Decorated) -> Decorated:
         is_eager=True,
         expose_value=False,
         callback=_file_flag,
-        help=f"A file with the database's URL in its first line; else what {STORAGE_FILE} names.",
+        help=f"A file whose first line is the database's URL. Default: {STORAGE_FILE}.",
     )
     return url(file(command))
 
 
 study_flag = click.option("--study", metavar="NAME", help="The study's name in the database.")
-budget_flag = click.option("--budget", metavar="BUDGET", help="4m, 100-trials, 20k-images, or several with a comma.")
+budget_flag = click.option(
+    "--budget", metavar="BUDGET", help="What to spend: 4m, 100-trials, 20k-images, or several, with commas."
+)
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -1,18 +1,21 @@
 """The flags that say who does the work of a study, and what they come to."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ....backends.errors import InputError
 from ....studies.config.study import StudyConfig
-from ...measuring.setup import resolve_device
-from ...workers.launch import WorkerBackend, processes
+
+if TYPE_CHECKING:
+    from ...workers.pool import WorkerBackend
 
 AUTO_ADDRESS = "auto"
 
@@ -65,6 +68,8 @@ class Engine:
         if self.waits and names_device:
             return config  # Who leaves the work to others need not have their device.
         if self.name != "ray" or self.waits:
+            from ...measuring.setup import resolve_device
+
             return resolve_device(config)
         from ...workers.ray.engine import resolve_cluster_device
 
@@ -74,6 +79,8 @@ class Engine:
     def hands(self, config: StudyConfig, url: str) -> Generator[WorkerBackend]:
         """The workers, for as long as the block lasts. Raises InputError where there can't be so many."""
         if self.name != "ray":
+            from ...workers.pool import processes
+
             yield processes(url, self.workers or 1, config.throughput.device)
             return
         from ...workers.ray.engine import hands
@@ -115,19 +122,21 @@ _OPTIONS = (
         "--workers",
         type=click.IntRange(0, 256),
         metavar="N",
-        help="Processes, each on a GPU of its own; 0: leave the work to `exeunt worker`. "
-        "Default: 1; on Ray, one per GPU, or per machine where there are none.",
+        help="Number of workers, each with its own GPU; 0 leaves the work to `exeunt worker`. "
+        "Default: 1; on Ray, one per GPU, or one per machine without GPUs.",
     ),
     click.option(
         "--engine",
         type=click.Choice(["processes", "ray"]),
         default="processes",
         show_default=True,
-        help="Where they run: on this machine, or on a Ray cluster.",
+        help="Where workers run: on this machine, or on a Ray cluster.",
     ),
-    click.option("--address", metavar="HOST:PORT", help="The Ray cluster's; default: auto, the one on this machine."),
-    click.option("--cpus-per-worker", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray; default: 1."),
     click.option(
-        "--gpus-per-worker", type=click.FloatRange(0), metavar="X", help="On Ray; default: 1 where they use CUDA."
+        "--address", metavar="HOST:PORT", help="Address of the Ray cluster. Default: auto, the one on this machine."
+    ),
+    click.option("--cpus-per-worker", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray. Default: 1."),
+    click.option(
+        "--gpus-per-worker", type=click.FloatRange(0), metavar="X", help="On Ray. Default: 1 if the study uses CUDA."
     ),
 )

@@ -9,9 +9,17 @@ NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
 
 NETWORK_FLAGS = (
     click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
-    click.option("--network", metavar="NAME", help="Kind of network, or FILE.py:Class; else as the file says."),
-    click.option("--network-arg", "network_args", metavar="KEY=VALUE", multiple=True, help="For its constructor."),
-    click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file, such as ema."),
+    click.option(
+        "--network", metavar="NAME", help="Kind of network, or FILE.py:Class. Default: as the checkpoint says."
+    ),
+    click.option(
+        "--network-arg",
+        "network_args",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="An argument of the network's constructor.",
+    ),
+    click.option("--weights-key", metavar="KEY", help="Which weights of a .pt file to take, such as ema."),
     click.option("--vae", metavar="FOLDER", help="A diffusers autoencoder that decodes the network's latents."),
 )
 

@@ -12,7 +12,6 @@ import click
 from ...monitoring.endpoint import LOCAL, Endpoint
 from ...monitoring.json_lines import log_json_lines
 from ...monitoring.progress import ProgressListener, watching
-from ...monitoring.prometheus import metered, require_client
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class OutputOptions:
     @contextmanager
     def watch(self) -> Generator[ProgressListener]:
         """The watch of a process that works. Raises InputError where its figures can't be served."""
+        from ...monitoring.prometheus import metered
+
         with self.shown() as shown, metered(self.metrics, shown) as watch:
             yield watch
 
@@ -59,6 +60,8 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def gathered(*, quiet: bool, log_format: str, metrics_port: int | None, metrics_address: str, **rest: Any) -> Any:
         endpoint = None if metrics_port is None else Endpoint(metrics_address, metrics_port)
         if endpoint is not None:
+            from ...monitoring.prometheus import require_client
+
             require_client()
         return command(telling=OutputOptions(quiet, log_format == "json", endpoint), **rest)
 
@@ -68,25 +71,25 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _OPTIONS = (
-    click.option("--quiet", is_flag=True, help="No progress on standard error."),
+    click.option("--quiet", is_flag=True, help="Show no progress."),
     click.option(
         "--log-format",
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
-        help="How it says on standard error what it does; json: an event a line.",
+        help="Format of progress on standard error; json: one event per line.",
     ),
     click.option(
         "--metrics-port",
         type=click.IntRange(0, 65535),
         metavar="PORT",
-        help="Serve figures for Prometheus here; 0 takes a free port. Of several workers each has the next port.",
+        help="Serve metrics for Prometheus on this port; 0 takes a free one. Each further worker takes the next port.",
     ),
     click.option(
         "--metrics-address",
         default=LOCAL,
         show_default=True,
         metavar="ADDRESS",
-        help="Of this machine; 0.0.0.0 lets other machines read them.",
+        help="Where they are served; 0.0.0.0 lets other machines read them.",
     ),
 )

@@ -7,12 +7,10 @@ from typing import Any
 import click
 
 from ....backends.errors import InputError
-from ....backends.networks.registry import BUNDLED
 from ....backends.solvers.spacings import SPACINGS
 from ....backends.solvers.tables import SOLVER_TABLE
 from ....studies.config.reading import from_toml, override, parse_assignment
-from ....studies.config.study import StudyConfig
-from ...search.proposer import SAMPLERS
+from ....studies.config.study import SAMPLER_NAMES, StudyConfig
 from ...spaces.registry import SPACES
 from .network import NETWORK_FLAGS
 from .network import flags as flags
@@ -50,11 +48,15 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 
 CHECKPOINT_FLAGS = (
     *NETWORK_FLAGS,
-    click.option("--pipeline", metavar="FILE.py:FUNCTION", help="Makes a live diffusers pipeline, measured as it is."),
-    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; auto takes CUDA where it is."),
-    click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="What blocks compute in."),
-    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images sampled and timed at a time."),
-    click.option("--conditions", metavar="FILE|NAME", help="Labels (uniform, reference), prompts, or a file."),
+    click.option(
+        "--pipeline", metavar="FILE.py:FUNCTION", help="Makes a diffusers pipeline, which is measured as it is."
+    ),
+    click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available."),
+    click.option(
+        "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Data type in which blocks compute."
+    ),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per batch, sampled and timed."),
+    click.option("--conditions", metavar="FILE|NAME", help="Labels (uniform or reference), prompts, or a file."),
 )
 
 
@@ -86,34 +88,38 @@ GRANULARITY_FLAGS = (
     click.option(
         "--granularity",
         type=click.Choice(["block", "branch"]),
-        help="Schedule blocks, or attention and MLP by themselves.",
+        help="Schedule whole blocks, or attention and MLP separately.",
     ),
 )
 BASELINE_FLAGS = (
     click.option("--solver", metavar="NAME", help=f"Solver of the full schedule: {', '.join(SOLVER_TABLE)}."),
-    click.option("--spacing", metavar="NAME", help=f"Where its steps stand: {', '.join(SPACINGS)}."),
+    click.option("--spacing", metavar="NAME", help=f"Spacing of its steps: {', '.join(SPACINGS)}."),
     click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
-    click.option("--guidance", type=Scale(), metavar="SCALE|none", help="Default: the pipeline's own, or none."),
+    click.option(
+        "--guidance", type=Scale(), metavar="SCALE|none", help="Guidance scale. Default: the pipeline's own, or none."
+    ),
     click.option(
         "--guidance-channels",
         type=Channels(),
         metavar="N|all",
-        help="Leading channels guided; else the network's custom.",
+        help="How many leading channels are guided. Default: the network's own.",
     ),
 )
 QUALITY_FLAGS = (
     click.option("--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, …-to-baseline, or FILE.py:FUNCTION."),
     click.option("--reference", metavar="PATH|NAME", help="Real images: a folder, an .npz, or a bundled name."),
     click.option("--extractor-weights", metavar="FILE", help="Local weights of the feature extractor."),
-    click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images for each schedule."),
+    click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images sampled for each schedule."),
 )
 CONFIG_FLAGS = (
-    click.option("--config", "config_file", type=click.Path(path_type=Path), help="A study file (TOML) under flags."),
-    click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting, dotted."),
+    click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), help="A study file (TOML). Flags override it."
+    ),
+    click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting, by its dotted name."),
 )
 SEARCH_FLAGS = (
     click.option("--space", metavar="NAME", help=f"Space of schedules: {', '.join(SPACES)}."),
-    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="What proposes schedules."),
+    click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Optuna sampler that proposes schedules."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
 )
 
@@ -141,9 +147,11 @@ def study_config(
 
 def _for_checkpoint(config: StudyConfig, values: dict[str, Any]) -> dict[str, Any]:
     """The values, with the demo's defaults taken back where they belong to the demo's checkpoint alone."""
+    from ....backends.networks.registry import BUNDLED
+
     pipeline = values.get("checkpoint.pipeline", config.checkpoint.pipeline)
     if pipeline is not None and "checkpoint.path" in values:
-        raise InputError("checkpoint: give --checkpoint or --pipeline, but got both. Leave one away.")
+        raise InputError("checkpoint: give --checkpoint or --pipeline, but got both. Omit one.")
     checkpoint = pipeline or values.get("checkpoint.path", config.checkpoint.path)
     if checkpoint in BUNDLED:
         return values

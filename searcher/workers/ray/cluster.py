@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
@@ -97,17 +98,9 @@ def _reach(address: str) -> None:
 
 
 def nodes() -> list[Node]:
-    """The machines that live, with all that they have, whoever uses it."""
-    return [
-        Node(
-            each["NodeID"],
-            each["NodeManagerHostname"],
-            each["Resources"].get("CPU", 0.0),
-            each["Resources"].get("GPU", 0.0),
-        )
-        for each in ray.nodes()
-        if each["Alive"]
-    ]
+    """The machines that live, with all that they have, used or not."""
+    found = [(each["NodeID"], each["NodeManagerHostname"], each["Resources"]) for each in ray.nodes() if each["Alive"]]
+    return [Node(id, host, has.get("CPU", 0.0), has.get("GPU", 0.0)) for id, host, has in found]
 
 
 def has_gpus() -> bool:
@@ -139,7 +132,7 @@ class Needs:
     """What a machine must have for a worker to start there.
 
     Attributes:
-        url: the study's database.
+        url: the study's database, for a process in any folder.
         folder: the one that holds the database, if it is a file.
         here: what `worker_place` says of this process.
     """
@@ -151,8 +144,10 @@ class Needs:
     @classmethod
     def of(cls, url: str) -> "Needs":
         """Those of workers on a database."""
-        parsed = make_url(url)
-        folder = os.path.dirname(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+        parsed, folder = make_url(url), None
+        if parsed.get_backend_name() == "sqlite":
+            path = Path(parsed.database or "").expanduser().absolute()
+            url, folder = str(parsed.set(database=str(path))), str(path.parent)
         return cls(url, folder, worker_place(folder))
 
     def check(self, there: dict[str, Any]) -> None:
@@ -206,7 +201,7 @@ def _probe() -> Callable[[str | None], dict[str, Any]]:
             actor = import_module("exeunt.searcher.workers.ray.actor")
         except ImportError:
             return {}
-        return actor.place(folder)
+        return actor.worker_place(folder)
 
     return probe
 

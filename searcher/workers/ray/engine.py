@@ -1,26 +1,25 @@
 """`exeunt optimize --engine ray`: one study, its workers on a Ray cluster, one display here.
 
-`workers.Workers` does what it does for processes on this machine: starts them, shows what they say, starts those again
-that were lost, drains all. Here is how it starts one as a Ray actor and hears it from afar.
+`pool.Workers` does what it does for processes on this machine: starts them, shows what they say, starts those again
+that were lost, drains all. Here is how it starts one as a Ray actor and hears it.
 """
 
 import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from sqlalchemy import make_url
 
 from ....backends.errors import InputError
 from ....studies.config.reading import override
 from ....studies.config.study import AUTO, StudyConfig
 from ..job import Job
-from ..launch import WorkerBackend
+from ..pool import WorkerBackend
 from ..process import Event
 from .actor import Actor, Heard
 from .cluster import Needs, Share, check_places, connect, count_workers, has_gpus, nodes
@@ -65,65 +64,49 @@ def hands(
         InputError: the cluster does not answer, has no room, or can't work on this study.
     """
     config = resolve_cluster_device(config, address, gpus)
-    share = Share(cpus, _gpus(config, gpus))
-    if share.gpus == 0 and config.throughput.device == "cuda":
+    device = config.throughput.device
+    if gpus is None:
+        gpus = 1.0 if device == "cuda" or (device == AUTO and has_gpus()) else 0.0
+    if gpus == 0 and device == "cuda":
         raise InputError("engine: --gpus-per-worker must be above 0 for a study on cuda, but got 0. Omit it.")
+    share = Share(cpus, gpus)
     try:
         found = nodes()
         count = count_workers(workers, share, found)
-        url = _from_anywhere(url)
         needs = Needs.of(url)
         check_places([node for node in found if share.room(node)], needs)
-        peers = RayCrew(share, needs)
-        yield WorkerBackend(url, [_environment(share)] * count, peers.start, writes_report=False)
+        # The variables of a worker go with its job: all users of a cluster can see an actor's.
+        carried = {name: value for name, value in os.environ.items() if name.startswith(CARRIED) and name not in _OWN}
+        environment = {**carried, "OMP_NUM_THREADS": str(max(1, int(cpus))), "OMP_WAIT_POLICY": "PASSIVE"}
+        yield WorkerBackend(needs.url, [environment] * count, RayCrew(share, needs).start, writes_report=False)
     finally:
         ray.shutdown()
 
 
-def _gpus(config: StudyConfig, gpus: float | None) -> float:
-    if gpus is not None:
-        return gpus
-    return 1.0 if config.throughput.device == "cuda" or (config.throughput.device == AUTO and has_gpus()) else 0.0
-
-
-def _from_anywhere(url: str) -> str:
-    """The URL of the same database for a process in another folder."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return url
-    return str(parsed.set(database=str(Path(parsed.database or "").expanduser().absolute())))
-
-
-def _environment(share: Share) -> dict[str, str]:
-    """The variables of a worker. They go with its job: all users of a cluster can see an actor's."""
-    carried = {name: value for name, value in os.environ.items() if name.startswith(CARRIED) and name not in _OWN}
-    return {**carried, "OMP_NUM_THREADS": str(max(1, int(share.cpus))), "OMP_WAIT_POLICY": "PASSIVE"}
-
-
+@dataclass
 class RayCrew:
     """The workers of one command on a cluster.
 
     Attributes:
+        share: what each takes of its machine.
         needs: what their machines must have.
-        finished: whether one of them has seen the study's end, so that none more is needed.
+        finished: whether one of them has seen the study's end, so that no further one is needed.
     """
 
-    def __init__(self, share: Share, needs: Needs) -> None:
-        self.needs = needs
-        self.share = share
-        self.finished = False
-        # Listening waits, and all must be able to be asked to end meanwhile.
-        self._options: dict[str, Any] = {
-            "num_cpus": share.cpus, "num_gpus": share.gpus, "max_concurrency": 3, "scheduling_strategy": "SPREAD",
-        }  # fmt: skip
+    share: Share
+    needs: Needs
+    finished: bool = False
 
     def start(self, number: int, job: Job, environment: Mapping[str, str], events: "SimpleQueue[Event]") -> "RayWorker":
         """A worker wherever there is room for it."""
-        return RayWorker(self, ray.remote(**self._options)(Actor).remote(), number, job, environment, events)
+        # Three methods at a time: while one listens, another may be asked to end.
+        options: dict[str, Any] = {"num_cpus": self.share.cpus, "num_gpus": self.share.gpus, "max_concurrency": 3}
+        actor = ray.remote(**options, scheduling_strategy="SPREAD")(Actor).remote()
+        return RayWorker(self, actor, number, job, environment, events)
 
 
 class RayWorker:
-    """A worker on the cluster, from its actor's creation to its end; as `workers.RunningWorker`.
+    """A worker on the cluster, from its actor's creation to its end; as `pool.RunningWorker`.
 
     Ray answers each call of a method when it is done, so there is one question open at any time, and what to do with
     its answer.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends.checkpoints.inspect import identify, inspect, readable_bytes
+from exeunt.backends.checkpoints.files import readable_bytes
+from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.dit import DiT
 from safetensors.torch import save_file

@@ -29,7 +29,7 @@ LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timestep
 TIMES = [999, 870, 700, 550, 400, 250, 130, 60]
 GUIDANCE = 3.0
 # diffusers hands torch tensors to NumPy in the way before NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 NUM_CLASSES, DEPTH = 7, 5
 LABELS = torch.tensor([1, 5, 2])
 

@@ -206,7 +206,7 @@ def test_smoothcache_is_for_networks_that_are_called_once_a_step() -> None:
 
 
 def test_networks_whose_branches_are_not_known_stay_at_blocks() -> None:
-    assert "Stay at whole blocks" in refused(lambda: by_branch(full("FluxTransformer2DModel")))
+    assert "Use whole blocks" in refused(lambda: by_branch(full("FluxTransformer2DModel")))
     stages = replace(full(), networks=(NetworkSignature("DiT", "block", (("residual", 3), ("merge", 1))),))
     assert 'got "merge"' in refused(lambda: by_branch(stages))
     odd = replace(full(), networks=(NetworkSignature("DiT", "branch", (("branch", 5),)),))

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import vectors
 from exeunt.backends import schedule
-from exeunt.backends.formats import vectors
-from exeunt.backends.formats.vectors import NUM_CLASSES, NUM_IMAGES, VECTOR_CHANNELS, LittleNetwork
 from exeunt.backends.network import Chain, ChainNetwork, Pass
 from exeunt.backends.plan import Add, Call, Read, Run, StepPlan, compile_plan
 from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import Embedded, Guidance, Schedule, ScheduleError
 from torch import Tensor
+from vectors import NUM_CLASSES, NUM_IMAGES, VECTOR_CHANNELS, LittleNetwork
 
 CORPUS = Path(__file__).parents[1] / "bad_schedules"
 

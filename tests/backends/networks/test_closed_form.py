@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from exact_outcome import exact_frechet, exact_moments, moments, shares
 from exeunt.backends.errors import InputError
-from exeunt.backends.networks.closed_form import Mixture, shares
+from exeunt.backends.network import NetworkInput
+from exeunt.backends.networks.closed_form import Mixture
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.plan import Call, Run, Skip
 from exeunt.backends.sampling import conditions, loop
@@ -16,6 +18,8 @@ from exeunt.backends.schedule import DROP, REUSE, RUN, Schedule, depths, forecas
 from exeunt.backends.solvers.noise_schedules import marginal
 from exeunt.backends.solvers.tables import make_schedule
 from scipy.linalg import sqrtm
+
+pytestmark = pytest.mark.cpu
 
 ACTIONS = [RUN, RUN, DROP, REUSE, forecast(1), forecast(2)]
 
@@ -65,7 +69,7 @@ def test_exact_moments_are_what_the_sampling_loop_does(arguments: dict, predicti
         schedule = random_actions(baseline(network, **arguments), seed)
         mean, weights = sampled_weights(network, schedule)
         along = network.mixture.basis
-        wanted_mean, covariance = network.exact_moments(schedule)
+        wanted_mean, covariance = exact_moments(network, schedule)
         scale = max(1.0, float(np.abs(weights).max()))
         assert along @ mean == pytest.approx(wanted_mean, abs=1e-9 * scale)
         assert (along * (weights**2).sum(axis=1)) @ along.T == pytest.approx(covariance, abs=1e-9 * scale**2)
@@ -78,7 +82,7 @@ def test_sampled_moments_converge_to_the_exact_ones() -> None:
         [network], schedule, seed=1, images=range(8000), conditions=conditions.uniform(1), batch_size=4000
     )
     drawn = torch.cat([batch.latents for batch in batches]).flatten(1).double().numpy()
-    mean, covariance = network.exact_moments(schedule)
+    mean, covariance = exact_moments(network, schedule)
     errors = np.sqrt(np.diag(covariance) / len(drawn))
     assert np.abs(drawn.mean(axis=0) - mean).max() < 5 * errors.max()
     assert np.abs(np.cov(drawn, rowvar=False) - covariance).max() < 6 * covariance.max() / math.sqrt(len(drawn))
@@ -87,21 +91,21 @@ def test_sampled_moments_converge_to_the_exact_ones() -> None:
 def test_exact_frechet_is_the_frechet_distance() -> None:
     network = load_network("closed-form")
     schedule = with_exits(baseline(network), [5] * 10)
-    (mean, covariance), (data_mean, data_covariance) = network.exact_moments(schedule), network.mixture.moments()
+    (mean, covariance), (data_mean, data_covariance) = exact_moments(network, schedule), moments(network.mixture)
     root = sqrtm(covariance @ data_covariance).real
     wanted = ((mean - data_mean) ** 2).sum() + np.trace(covariance + data_covariance - 2 * root)
-    assert network.exact_frechet(schedule) == pytest.approx(wanted, rel=1e-5)
+    assert exact_frechet(network, schedule) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_distance_falls_with_steps_and_depth() -> None:
     network = load_network("closed-form")
-    by_steps = [network.exact_frechet(baseline(network, num_steps=num_steps)) for num_steps in (3, 5, 10, 20)]
+    by_steps = [exact_frechet(network, baseline(network, num_steps=num_steps)) for num_steps in (3, 5, 10, 20)]
     assert by_steps == sorted(by_steps, reverse=True)
-    by_depth = [network.exact_frechet(with_exits(baseline(network, num_steps=40), [depth] * 40)) for depth in range(9)]
+    by_depth = [exact_frechet(network, with_exits(baseline(network, num_steps=40), [depth] * 40)) for depth in range(9)]
     assert by_depth == sorted(by_depth, reverse=True)
     deep_at_data, deep_at_noise = [4] * 20 + [8] * 20, [8] * 20 + [4] * 20
     early, late = (
-        network.exact_frechet(with_exits(baseline(network, num_steps=40), exits))
+        exact_frechet(network, with_exits(baseline(network, num_steps=40), exits))
         for exits in (deep_at_data, deep_at_noise)
     )
     assert sum(deep_at_data) == sum(deep_at_noise)
@@ -113,11 +117,11 @@ def test_exit_depth_has_the_known_error(time: float) -> None:
     network = load_network("closed-form", components=3, dtype=torch.float64)
     x = torch.randn(5, *network.sample_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     times, labels = torch.full((5,), time, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 3])
-    exact = network.evaluate(x, times, labels, None, [])
+    exact = network.evaluate(NetworkInput(x, times, labels), None, [])
     errors = []
     for depth in range(9):
         spans = [op for op in (Run(0, depth), Skip(depth, 8)) if op.start < op.stop]
-        found = network.evaluate(x, times, labels, Call(("conditional",), tuple(spans), ()), [])
+        found = network.evaluate(NetworkInput(x, times, labels), Call(("conditional",), tuple(spans), ()), [])
         left = 1 - shares(8, time / 999)[:depth].sum()
         assert torch.allclose(found, (1 - left) * exact, atol=1e-12)
         errors.append(float((found - exact).abs().max()))
@@ -144,7 +148,9 @@ def test_prediction_is_the_score_by_finite_differences(prediction: str, time: fl
         data = (x - point.sigma * epsilon) / point.alpha
         wanted = {"epsilon": epsilon, "sample": data, "v": point.alpha * epsilon - point.sigma * data}[prediction]
         given = torch.from_numpy(x).reshape(1, *network.sample_shape)
-        found = network.evaluate(given, torch.tensor([time], dtype=torch.float64), torch.tensor([label]), None, [])
+        found = network.evaluate(
+            NetworkInput(given, torch.tensor([time], dtype=torch.float64), torch.tensor([label])), None, []
+        )
         assert found.flatten().numpy() == pytest.approx(wanted, abs=1e-6 / point.alpha)
 
 
@@ -159,14 +165,14 @@ def test_full_sampling_gives_the_mixture() -> None:
         batch_size=4000,
     )
     drawn = next(iter(batches)).latents.flatten(1).double().numpy()
-    mean, covariance = network.mixture.moments()
+    mean, covariance = moments(network.mixture)
     assert drawn.mean(axis=0) == pytest.approx(mean, abs=0.02)
     assert np.cov(drawn, rowvar=False) == pytest.approx(covariance, abs=0.02)
 
 
 def test_drawn_data_has_the_stated_moments() -> None:
     mixture = Mixture.make(3, 5, seed=2)
-    drawn, (mean, covariance) = mixture.draw(30_000, seed=0), mixture.moments()
+    drawn, (mean, covariance) = mixture.draw(30_000, seed=0), moments(mixture)
     assert drawn.mean(axis=0) == pytest.approx(mean, abs=0.01)
     assert np.cov(drawn, rowvar=False) == pytest.approx(covariance, abs=0.01)
 
@@ -193,7 +199,7 @@ def test_bad_arguments_are_told() -> None:
             load_network("closed-form", **{name: 0})
     network = load_network("closed-form", components=2)
     with pytest.raises(InputError, match="linear for 1 alone"):
-        network.exact_moments(baseline(network))
+        exact_moments(network, baseline(network))
     single = load_network("closed-form")
     with pytest.raises(InputError, match="without clip"):
-        single.exact_moments(baseline(single, clip=1.0))
+        exact_moments(single, baseline(single, clip=1.0))

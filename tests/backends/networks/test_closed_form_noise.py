@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from exact_outcome import exact_frechet, exact_moments
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.closed_form import NAMED_NOISES
 from exeunt.backends.networks.registry import load_network
@@ -44,7 +45,7 @@ def test_every_solver_samples_as_the_formats_definitions_say(noise: str, predict
     labels = torch.zeros(count + 1, dtype=torch.long)
     found = loop.sample_batch([network], schedule, noises[0], noises[1:], labels).reshape(count + 1, -1).numpy()
     weights = (found[1:] - found[0]) @ network.mixture.basis
-    mean, covariance = network.exact_moments(schedule)
+    mean, covariance = exact_moments(network, schedule)
     assert found[0] == pytest.approx(mean, abs=1e-8 * np.abs(found).max())
     along = (network.mixture.basis * (weights**2).sum(axis=0)) @ network.mixture.basis.T
     assert along == pytest.approx(covariance, abs=1e-8 * np.abs(covariance).max())
@@ -54,7 +55,7 @@ def test_every_solver_samples_as_the_formats_definitions_say(noise: str, predict
 def test_the_distance_to_the_data_falls_with_steps(noise: str, solver: str) -> None:
     network = load_network("closed-form", num_blocks=1, noise=noise)
     steps = (40, 160, 640) if solver in ("ddpm", "euler-maruyama") else (10, 20, 40)
-    distances = [network.exact_frechet(baseline(network, solver=solver, num_steps=count)) for count in steps]
+    distances = [exact_frechet(network, baseline(network, solver=solver, num_steps=count)) for count in steps]
     assert distances == sorted(distances, reverse=True)
     assert distances[-1] < 0.02
 
@@ -63,10 +64,10 @@ def test_the_distance_to_the_data_falls_with_steps(noise: str, solver: str) -> N
 def test_depth_and_reuse_cost_quality_on_every_noise(noise: str) -> None:
     network = load_network("closed-form", noise=noise)
     full = baseline(network, solver="dpmsolver++", num_steps=40)
-    by_depth = [network.exact_frechet(with_exits(full, [depth] * full.num_steps)) for depth in (8, 6, 4, 2)]
+    by_depth = [exact_frechet(network, with_exits(full, [depth] * full.num_steps)) for depth in (8, 6, 4, 2)]
     assert by_depth == sorted(by_depth)
     reused = with_exits(full, [8 if s % 2 == 0 else 2 for s in range(full.num_steps)], REUSE)
-    assert network.exact_frechet(reused) > by_depth[0]
+    assert exact_frechet(network, reused) > by_depth[0]
 
 
 def test_what_does_not_go_together_is_refused() -> None:

@@ -12,6 +12,8 @@ from exeunt.backends.networks import decoders
 from exeunt.backends.networks.decoders import KLDecoder, PixelDecoder
 from torch import Tensor
 
+pytestmark = pytest.mark.cpu
+
 CPU = torch.device("cpu")
 LATENTS = (4, 8, 8)
 

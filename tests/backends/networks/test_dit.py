@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from exeunt.backends.errors import InputError
+from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.conformance.checks import Check, NetworkUnderTest, NotApplicable, Passed, outcome
 from exeunt.backends.networks.conformance.suite import CHECKS
@@ -23,6 +24,8 @@ from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, 
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor
 from torch.nn import functional as F
+
+pytestmark = pytest.mark.cpu
 
 LINEAR = Noise(kind="linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 6, "num_heads": 3, "num_classes": 7}
@@ -82,7 +85,7 @@ def evaluate_plan(network: DiTNetwork, schedule: Schedule, xs: list[Tensor], lab
     with torch.inference_mode():
         for step, x in zip(plan.steps, xs, strict=True):
             (call,) = step.calls
-            outputs.append(network.evaluate(x, torch.full((len(x),), 500.0), labels, call, slots))
+            outputs.append(network.evaluate(NetworkInput(x, torch.full((len(x),), 500.0), labels), call, slots))
     return outputs
 
 
@@ -179,7 +182,7 @@ def test_pt_file_with_ema_and_without_metadata(tmp_path: Path) -> None:
     assert loaded.guidance_channels == 3
     x, time, labels = inputs(loaded)
     with torch.inference_mode():
-        assert torch.equal(loaded.evaluate(x, time, labels, None, []), module(x, time, labels))
+        assert torch.equal(loaded.evaluate(NetworkInput(x, time, labels), None, []), module(x, time, labels))
 
 
 @pytest.mark.parametrize(
@@ -190,8 +193,8 @@ def test_sizes_come_from_the_shapes(tmp_path: Path, size: dict[str, int]) -> Non
     loaded = registry.load_network(save(tmp_path, network), num_heads=3)
     x, time, labels = inputs(network)
     with torch.inference_mode():
-        expected = network.evaluate(x, time, labels, None, [])
-        assert torch.equal(loaded.evaluate(x, time, labels, None, []), expected)
+        expected = network.evaluate(NetworkInput(x, time, labels), None, [])
+        assert torch.equal(loaded.evaluate(NetworkInput(x, time, labels), None, []), expected)
     assert loaded.sample_shape == network.sample_shape
     assert loaded.guidance_channels == (3 if network.sample_shape[0] == 4 else "all")
 
@@ -271,7 +274,9 @@ def test_exit_depth_equals_a_cut_block_list(depth: int) -> None:
     cut.module.blocks = cut.module.blocks[:depth]
     x, time, labels = inputs(whole)
     call = compile_plan(with_actions(whole, [[RUN] * depth + [DROP] * (6 - depth)])).steps[0].calls[0]
-    assert torch.equal(whole.evaluate(x, time, labels, call, []), cut.evaluate(x, time, labels, None, []))
+    assert torch.equal(
+        whole.evaluate(NetworkInput(x, time, labels), call, []), cut.evaluate(NetworkInput(x, time, labels), None, [])
+    )
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -351,10 +356,10 @@ def test_full_plan_of_branches_is_the_whole_network_bit_for_bit() -> None:
     assert branches.signature.kinds == (("branch", 12),)
     assert branches.at("block").signature == whole.signature
     x, time, labels = inputs(whole)
-    expected = whole.evaluate(x, time, labels, None, [])
+    expected = whole.evaluate(NetworkInput(x, time, labels), None, [])
     columns = [[RUN] * 12, [REUSE] * 12]  # so that the first step also stores every value
     for call in (None, *compile_plan(with_actions(branches, columns)).steps[0].calls):
-        assert torch.equal(branches.evaluate(x, time, labels, call, [None] * 12), expected)
+        assert torch.equal(branches.evaluate(NetworkInput(x, time, labels), call, [None] * 12), expected)
 
 
 def test_flops_of_branches_add_up_to_blocks() -> None:
@@ -441,11 +446,11 @@ def full_size() -> DiTNetwork:
 def test_exits_at_full_size(full_size: DiTNetwork) -> None:
     x, time, labels = inputs(full_size, 1)
     with torch.inference_mode():
-        whole = full_size.evaluate(x, time, labels, None, [])
+        whole = full_size.evaluate(NetworkInput(x, time, labels), None, [])
         assert torch.equal(whole, full_size.module(x, time, labels))
-        assert torch.equal(full_size.at("branch").evaluate(x, time, labels, None, []), whole)
+        assert torch.equal(full_size.at("branch").evaluate(NetworkInput(x, time, labels), None, []), whole)
         call = compile_plan(with_actions(full_size, [[RUN] * 14 + [DROP] * 14])).steps[0].calls[0]
-        early = full_size.evaluate(x, time, labels, call, [])
+        early = full_size.evaluate(NetworkInput(x, time, labels), call, [])
         h, c = full_size.module.embed(x, time, labels)
         for block in full_size.module.blocks[:14]:
             h = block(h, c)

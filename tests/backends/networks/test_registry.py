@@ -246,3 +246,14 @@ class TestOwn:
             InputError, match="lacks begin, decode, decode_flops, device, dtype, flops, null_conditions"
         ):
             registry.load_network(None, network=f"{tmp_path / 'half.py'}:N")
+
+    def test_evaluate_of_six_arguments_is_refused_with_what_it_must_take(self, tmp_path: Path) -> None:
+        (tmp_path / "former.py").write_text(
+            "from exeunt.backends.networks.closed_form import ClosedFormNetwork\n"
+            "class N(ClosedFormNetwork):\n"
+            "    def evaluate(self, x, time, conditions, call, slots, guidance=None): pass"
+        )
+        with pytest.raises(
+            InputError, match=r"N.evaluate. must take \(self, inputs, call, slots\), but takes \(self, x,"
+        ):
+            registry.load_network(None, network=f"{tmp_path / 'former.py'}:N")

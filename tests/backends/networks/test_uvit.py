@@ -7,17 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 from exeunt.backends.errors import InputError
+from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.uvit import UVIT_NOISES, UVIT_SIZES, UViT, UViTNetwork
+from exeunt.backends.networks.uvit import UVIT_NOISES, UViT, UViTNetwork
 from exeunt.backends.plan import Add, Call, Op, Read, Run, Skip
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+pytestmark = pytest.mark.cpu
 
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 3, "width": 48, "depth": 5, "num_heads": 3, "hidden": 192}
 LABELLED = {
     "input_size": 8, "patch_size": 4, "channels": 4, "width": 32, "depth": 3, "num_heads": 2, "hidden": 64,
     "num_labels": 7, "qkv_bias": True, "time_mlp": True, "conv": False,
 }  # fmt: skip
+
+# Depth, width, heads (table 1 of the paper, and its public code); the number behind the slash is the patch size.
+UVIT_SIZES = {"U-ViT-S": (13, 512, 8), "U-ViT-M": (17, 768, 12), "U-ViT-L": (21, 1024, 16), "U-ViT-H": (29, 1152, 16)}
 
 
 def fill(module: torch.nn.Module) -> None:
@@ -49,7 +55,9 @@ def waves(n: int, shape: Sequence[int], phase: float = 0.0) -> Tensor:
 def evaluate(network: UViTNetwork, ops: Sequence[Op], slots: list, phase: float = 0.0) -> Tensor:
     call = Call(("conditional",), tuple(ops), ())
     labels = None if network.num_classes is None else torch.tensor([0, 3])
-    return network.evaluate(waves(2, network.sample_shape, phase), torch.tensor([3.0, 500.0]), labels, call, slots)
+    return network.evaluate(
+        NetworkInput(waves(2, network.sample_shape, phase), torch.tensor([3.0, 500.0]), labels), call, slots
+    )
 
 
 class TestPublicCode:
@@ -60,7 +68,7 @@ class TestPublicCode:
         golden = [0.123109, 0.295129, -0.268944, -0.209576, -0.012888, -0.092477, -0.07611, 0.154916]
         golden += [-0.209993, -0.242927, -0.015034, 0.11279, -0.081587, 0.211212, -0.041132, -0.256913]
         network = small_uvit("linear")
-        output = network.evaluate(waves(3, (3, 8, 8)), torch.tensor([0.0, 499.0, 999.0]), None, None, [])
+        output = network.evaluate(NetworkInput(waves(3, (3, 8, 8)), torch.tensor([0.0, 499.0, 999.0])), None, [])
         assert output.flatten()[::37].tolist() == pytest.approx(golden, abs=1e-5)
 
     def test_with_labels(self) -> None:
@@ -70,7 +78,7 @@ class TestPublicCode:
         fill(module)
         network = UViTNetwork(module, name="labelled", weights_sha256=None, num_classes=6, noise="vp")
         times = torch.tensor([0.0, 499.0, 999.0])  # 999 · t = 0.999, 499.5 and 999
-        output = network.evaluate(waves(3, (4, 8, 8)), times, torch.tensor([0, 3, 6]), None, [])
+        output = network.evaluate(NetworkInput(waves(3, (4, 8, 8)), times, torch.tensor([0, 3, 6])), None, [])
         assert output.flatten()[::37].tolist()[:16] == pytest.approx(golden, abs=1e-5)
 
     @pytest.mark.parametrize(
@@ -184,7 +192,7 @@ class TestArithmetic:
         for run in (range(network.num_blocks), range(3), (0, network.num_blocks - 1), ()):
             ops = [Run(i, i + 1) if i in run else Skip(i, i + 1) for i in range(network.num_blocks)]
             with FlopCounterMode(display=False) as counter:
-                network.evaluate(x, time, labels, Call(("conditional",), tuple(ops), ()), [])
+                network.evaluate(NetworkInput(x, time, labels), Call(("conditional",), tuple(ops), ()), [])
             assert network.flops(run) == counter.get_total_flops()
 
 
@@ -230,8 +238,8 @@ class TestLoading:
         labels = torch.tensor([1, 3]) if "num_labels" in changes else None
         x, time = waves(2, (3, 8, 8)), torch.tensor([3.0, 500.0])
         given = UViTNetwork(made, name="made", weights_sha256=None, num_classes=changes.get("num_labels"))
-        output = loaded.evaluate(x, time, labels, None, [])
-        assert torch.equal(output, given.evaluate(x, time, labels, None, []))
+        output = loaded.evaluate(NetworkInput(x, time, labels), None, [])
+        assert torch.equal(output, given.evaluate(NetworkInput(x, time, labels), None, []))
 
     @pytest.mark.parametrize(
         ("changes", "kind"),
@@ -306,17 +314,17 @@ class TestLoading:
         path = save(tmp_path)
         single, other = registry.load_network(path, num_heads=3), registry.load_network(path, dtype=dtype, num_heads=3)
         x, time = waves(2, (3, 8, 8)), torch.tensor([3.0, 500.0])
-        output = other.evaluate(x.to(dtype), time, None, None, [])
+        output = other.evaluate(NetworkInput(x.to(dtype), time), None, [])
         assert output.dtype == other.dtype == dtype
         torch.testing.assert_close(
-            output.float(), single.evaluate(x, time, None, None, []), atol=tolerance, rtol=tolerance
+            output.float(), single.evaluate(NetworkInput(x, time), None, []), atol=tolerance, rtol=tolerance
         )
 
 
 def test_every_row_stands_alone() -> None:
     network = labelled_uvit()
     x, time, labels = waves(4, (4, 8, 8)), torch.tensor([0.0, 10.0, 500.0, 999.0]), torch.tensor([0, 5, 6, 2])
-    together = network.evaluate(x, time, labels, None, [])
+    together = network.evaluate(NetworkInput(x, time, labels), None, [])
     for i, j in itertools.pairwise(range(5)):
-        alone = network.evaluate(x[i:j], time[i:j], labels[i:j], None, [])
+        alone = network.evaluate(NetworkInput(x[i:j], time[i:j], labels[i:j]), None, [])
         torch.testing.assert_close(alone, together[i:j], atol=1e-5, rtol=1e-5)

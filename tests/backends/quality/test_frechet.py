@@ -64,12 +64,7 @@ class TestValue:
         features = draws(count, dim)
         real, root = reference(dim)
         expected = torch_fidelity_distance(features, real)
-        statistics = frechet.Statistics.of(features)
-        for found in (
-            frechet.frechet(features, root).value,
-            frechet.frechet_value(features, root),
-            frechet.frechet_from_statistics(statistics, root),
-        ):
+        for found in (frechet.frechet(features, root).value, frechet.frechet_value(features, root)):
             assert found == pytest.approx(expected, rel=1e-4)
 
     def test_equals_scipys_matrix_root(self) -> None:

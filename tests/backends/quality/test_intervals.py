@@ -96,28 +96,6 @@ class TestExcess:
         assert found.value == pytest.approx(two[0].value - 0.1)
         assert found.standard_error == pytest.approx(math.hypot(intervals.standard_error(two[0]), 0.02))
 
-    def test_ratio_of_means_is_fiellers(self) -> None:
-        """Against the interval by definition: every ratio that a test of its numerator does not refuse."""
-        generator = np.random.default_rng(0)
-        below = generator.standard_normal(500) + 3
-        above = 2 * below + generator.standard_normal(500) + 1
-        floor = Floor(1.0, 0.05, 500, 4, "given")
-        found = intervals.excess_ratio(mean_of(above), mean_of(below), floor)
-        assert found.value == pytest.approx((above.mean() - 1) / (below.mean() - 1))
-        rhos = np.linspace(found.lower - 0.2, found.upper + 0.2, 2001)
-        gaps = above.mean() - rhos * below.mean() - (1 - rhos)
-        errors = [math.hypot((above - rho * below).std(ddof=1) / math.sqrt(500), (1 - rho) * 0.05) for rho in rhos]
-        kept = rhos[np.abs(gaps) <= 1.65 * np.array(errors)]
-        assert (found.lower, found.upper) == pytest.approx((kept.min(), kept.max()), abs=3e-3)
-
-    def test_ratio_to_what_may_be_nothing_is_unbounded(self) -> None:
-        generator = np.random.default_rng(0)
-        floor = Floor(0.0, 0.0, 100, 4, "given")
-        above = generator.standard_normal(100) + 1
-        for below in (generator.standard_normal(100) * 5, generator.standard_normal(100) - 9):
-            found = intervals.excess_ratio(mean_of(above), mean_of(below), floor)
-            assert (found.lower, found.upper) == (-math.inf, math.inf)
-
 
 def test_coverage_in_the_benchmarks_fast_mode() -> None:
     done = subprocess.run([sys.executable, str(BENCHMARK), "--fast"], capture_output=True, text=True, check=True)

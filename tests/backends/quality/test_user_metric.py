@@ -129,7 +129,7 @@ def test_a_function_keeps_to_what_it_gave_first(file: Path) -> None:
 
 
 def test_features_are_of_images_alone(file: Path) -> None:
-    with pytest.raises(InputError, match="must be of images alone, but asks for prompts"):
+    with pytest.raises(InputError, match="must be of images only, but asks for prompts"):
         OwnFeatures(OwnMetric(f"{file}:pair", "cpu"))
 
 

@@ -67,7 +67,7 @@ def test_digests_tell_conditions_apart(tmp_path: Path) -> None:
         ("true\n", "must be a label"),
         ("1.5\n", "must be a label"),
         ('{"label": "0"}\n', "must be a label"),
-        ('{"prompt": "a shoe"}\n', "takes `label` alone, but got \\['prompt'\\]"),
+        ('{"prompt": "a shoe"}\n', "takes only `label`, but got \\['prompt'\\]"),
         ("[" * 100_000, "must be an integer or a JSON object"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import Network
+from exeunt.backends.network import Network, NetworkInput
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.networks.registry import load_network
@@ -18,6 +18,8 @@ from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Noise, Schedule, forecast, validate
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor
+
+pytestmark = pytest.mark.cpu
 
 LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
@@ -77,7 +79,7 @@ def test_learned_variance_equals_diffusers() -> None:
         queue = iter(noises[1:])
         patch.setattr(sys.modules[DDPMScheduler.__module__], "randn_tensor", lambda *args, **kwargs: next(queue))
         for s, time in enumerate(scheduler.timesteps):
-            output = network.evaluate(x, time.expand(4).float(), labels, None, [])
+            output = network.evaluate(NetworkInput(x, time.expand(4).float(), labels), None, [])
             x = scheduler.step(output, time, x).prev_sample
             assert (found[s] - x).abs().max() <= 1e-5 * noises.abs().max()
 
@@ -95,7 +97,7 @@ def test_guidance_equals_two_evaluations_by_hand(channels: int | str, learned_ra
     with torch.inference_mode():
         for s, (step, row) in enumerate(zip(schedule.steps, solver_rows(schedule), strict=True)):
             time, null = torch.full((3,), step.time), torch.full((3,), 5)
-            c, u = (network.evaluate(x, time, y, None, [])[:, :3] for y in (labels, null))
+            c, u = (network.evaluate(NetworkInput(x, time, y), None, [])[:, :3] for y in (labels, null))
             scale, count = 0.5 if s == 0 else 2.5, 3 if channels == "all" else 2
             output = torch.cat([(u + scale * (c - u))[:, :count], c[:, count:]], dim=1)
             assert torch.allclose(found[s], output, atol=1e-5)
@@ -263,7 +265,7 @@ def test_what_does_not_fit_is_told_before_sampling() -> None:
 class WithoutLabels(ClosedFormNetwork):
     """An unconditional network: every image is of the whole mixture."""
 
-    def evaluate(self, x: Tensor, *arguments: object, **named: object) -> Tensor:
+    def evaluate(self, inputs: NetworkInput, *rest: object) -> Tensor:
         raise AssertionError("sampled, with labels that should have been refused")
 
 

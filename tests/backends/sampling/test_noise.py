@@ -8,6 +8,8 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.sampling import noise
 from scipy import stats
 
+pytestmark = pytest.mark.cpu
+
 SHAPE = (2, 3, 5)  # 30 values, no multiple of a vector's width
 
 

@@ -8,10 +8,13 @@ import torch
 from exeunt.backends.errors import InputError
 from exeunt.backends.network import Network
 from exeunt.backends.networks.registry import load_network
-from exeunt.backends.sampling import conditions, prompts
+from exeunt.backends.sampling import conditions
+from exeunt.backends.sampling import conditions as prompts
 from exeunt.backends.sampling.compatibility import check_conditions
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.solvers.tables import make_schedule
+
+pytestmark = pytest.mark.cpu
 
 COMPONENTS = {"components": 3, "dim": 4, "num_blocks": 4}
 
@@ -65,7 +68,7 @@ def test_labels_keep_the_digests_of_studies_that_are_stored() -> None:
     [
         ("", "must have 1 to 100000 prompts, but has 0"),
         ('{"prompt": "a", "negative": "ugly"}\n', "line 1: `negative` is not available"),
-        ('fine\n{"text": "a"}\n', "line 2: must have `prompt` alone, but has text"),
+        ('fine\n{"text": "a"}\n', "line 2: must have only `prompt`, but has text"),
         ('{"prompt": 3}\n', "must be text"),
         ('{"prompt": "  "}\n', "1 to 20000 characters"),
         ("x" * 20_001, "1 to 20000 characters"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from diffusers.schedulers import AysSchedules
+from exact_outcome import exact_frechet
 from exeunt.backends import schedule
 from exeunt.backends.networks import registry
 from exeunt.backends.schedule import NetworkSignature, Noise
@@ -198,8 +199,9 @@ def test_the_third_order_errs_less_than_the_second(noise: Noise) -> None:
 def test_ddpm_converges_to_the_data(variance: str) -> None:
     model = registry.load_network("closed-form", num_blocks=1)
     distances = [
-        model.exact_frechet(
-            tables.make_schedule(model.signature, LINEAR, "v", solver="ddpm", variance=variance, num_steps=num_steps)
+        exact_frechet(
+            model,
+            tables.make_schedule(model.signature, LINEAR, "v", solver="ddpm", variance=variance, num_steps=num_steps),
         )
         for num_steps in (25, 100, 400)
     ]

@@ -8,6 +8,8 @@ from exeunt.reports.page.page import render
 from exeunt.reports.plots.figures import figures
 from exeunt.reports.view.view import StudyView
 
+pytestmark = pytest.mark.cpu
+
 ATTACKS = {
     "script": "</td></svg></style><script>document.title='owned'</script>",
     "handler": "\" onload=\"document.title='owned'\" x='\" ' onmouseover=alert(1) ",

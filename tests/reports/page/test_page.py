@@ -17,6 +17,8 @@ from exeunt.reports.page.page import render
 from exeunt.reports.plots.figures import figures
 from exeunt.reports.view.view import StudyView
 
+pytestmark = pytest.mark.cpu
+
 VOID = {"meta", "img", "br", "use", "path", "rect", "line", "image"}
 ATTACK = '"><img src=x onerror=alert(1)></title><script>alert(2)</script>$\\frac{1}{2}$'
 

@@ -8,25 +8,26 @@ from statistics import median
 
 import pytest
 from exeunt.reports.plots import curves
-from exeunt.reports.plots.figures import NAMES, figures
+from exeunt.reports.plots.figures import Drawn, figures, report_figures
 from exeunt.reports.plots.front import draw_front
 from exeunt.reports.plots.front_info import front_info
-from exeunt.reports.plots.maps import MOST_MAPS, maps_info
-from exeunt.reports.plots.style import THEME, inline_svg, pdf, png, round_ticks
+from exeunt.reports.plots.maps import MOST_MAPS, depth_info, maps_info
+from exeunt.reports.plots.style import PALETTE, THEME, family_look, inline_svg, pdf, png, round_ticks
 from exeunt.reports.view.interval import Interval, spelled_number
-from exeunt.reports.view.selection import highlights
 from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import StudyView
-from matplotlib.figure import Figure
+from exeunt.studies.config.families import FAMILIES
+
+pytestmark = pytest.mark.cpu
 
 
 @pytest.fixture(scope="module")
-def drawn(view: StudyView) -> Mapping[str, Figure]:
+def drawn(view: StudyView) -> Mapping[str, Drawn]:
     return figures(view, "There are no samples.")
 
 
-def test_a_finished_study_has_every_figure_but_samples(drawn: Mapping[str, Figure]) -> None:
-    assert set(drawn) == set(NAMES) - {"samples"}
+def test_a_finished_study_has_every_figure_but_samples(drawn: Mapping[str, Drawn]) -> None:
+    assert set(drawn) == report_figures().keys() - {"samples"}
 
 
 def test_an_unfinished_study_has_what_is_there(build_view: Callable[[int], StudyView]) -> None:
@@ -112,14 +113,14 @@ def test_progress_ends_at_the_views_hypervolume(view: StudyView) -> None:
 def test_the_prediction_error_is_a_median_of_ratios(view: StudyView) -> None:
     info = curves.prediction_info(view)
     assert info is not None
-    pairs = [(p.predicted_seconds, p.throughput.median_seconds) for p in view.points if p.throughput]
+    pairs = [(p.predicted_seconds, p.throughput.median) for p in view.points if p.throughput]
     assert info.median_error == pytest.approx(
         median(abs((predicted or 0) / measured - 1) for predicted, measured in pairs)
     )
 
 
 def test_depths_are_the_schedules(view: StudyView) -> None:
-    info = curves.depth_info(highlights(view))
+    info = depth_info(view)
     assert info is not None
     assert info.profiles[0].depths == (12,) * 20
     assert (info.num_blocks, info.num_steps) == (12, 20)
@@ -138,16 +139,23 @@ def test_maps_keep_the_ends_and_the_knee(view: StudyView, build_view: Callable[[
             assert knee.label in names
 
 
-def test_files_are_what_they_say_and_equal_figures_are_equal_files(drawn: Mapping[str, Figure]) -> None:
-    figure = drawn["hypervolume"]
+def test_files_are_what_they_say_and_equal_figures_are_equal_files(drawn: Mapping[str, Drawn]) -> None:
+    figure = drawn["hypervolume"].drawing
     assert png(figure).startswith(b"\x89PNG")
     assert pdf(figure).startswith(b"%PDF")
     assert pdf(figure) == pdf(figure)
     assert inline_svg(figure, "a", "b") == inline_svg(figure, "a", "b")
 
 
-def test_a_plot_on_a_page_has_the_themes_colours_and_ids_of_its_own(drawn: Mapping[str, Figure]) -> None:
-    text = inline_svg(drawn["front"], "here", "A <title>")
+def test_every_family_has_a_colour_of_the_palette_and_a_look_of_its_own() -> None:
+    looks = [family_look(name) for name in ("", "another", *FAMILIES)]
+    assert {each.color for each in looks} <= PALETTE.keys()
+    for told_apart in ("label", "color", "marker"):
+        assert len({getattr(each, told_apart) for each in looks}) == len(looks)
+
+
+def test_a_plot_on_a_page_has_the_themes_colours_and_ids_of_its_own(drawn: Mapping[str, Drawn]) -> None:
+    text = inline_svg(drawn["front"].drawing, "here", "A <title>")
     assert not [color for color in THEME if color in text]
     assert all(name.startswith("here-") for name in re.findall(r'id="([^"]*)"', text))
     assert 'aria-label="A &lt;title&gt;"' in text

@@ -16,6 +16,8 @@ from exeunt.reports.view.selection import Highlight, highlights
 from exeunt.reports.view.view import StudyView
 from exeunt.studies.store.outlines import summarized
 
+pytestmark = pytest.mark.cpu
+
 
 @pytest.fixture(scope="module")
 def network() -> Network:

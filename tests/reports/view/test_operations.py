@@ -13,7 +13,7 @@ from exeunt.backends.timing.throughput import flops
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.operations import KEPT, keep_operations, with_flops
 from exeunt.reports.view.view import StudyView
-from exeunt.searcher.search.proposer import open_study
+from exeunt.searcher.search.proposer import optuna_study
 from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import Store, open_store
 
@@ -30,7 +30,7 @@ def store(recorded: str, tmp_path: Path) -> Iterator[Store]:
     """A copy of the recorded study, with Optuna's beside it."""
     (tmp_path / "exeunt.db").write_bytes(Path(recorded.removeprefix("sqlite:///")).read_bytes())
     with open_store(f"sqlite:///{tmp_path / 'exeunt.db'}") as opened:
-        open_study(optuna_storage(opened.engine), "fashion")
+        optuna_study(optuna_storage(opened.engine), "fashion")
         yield opened
 
 

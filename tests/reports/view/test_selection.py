@@ -10,8 +10,8 @@ from exeunt.reports.view.view import StudyView
 
 
 def test_by_trial_and_by_label(view: StudyView) -> None:
-    assert selection.by_trial(17)(view).label == "trial 17"
-    assert selection.by_label("exit 6")(view).family == "uniform-depth"
+    assert selection.by_trial(view, 17).label == "trial 17"
+    assert selection.by_label(view, "exit 6").family == "uniform-depth"
 
 
 def test_the_knee_is_on_the_front(view: StudyView) -> None:
@@ -20,7 +20,7 @@ def test_the_knee_is_on_the_front(view: StudyView) -> None:
 
 @pytest.mark.parametrize("max_loss", [0.2, 0.5, 1.0, 4.0])
 def test_within_a_loss_the_fastest_is_chosen(view: StudyView, max_loss: float) -> None:
-    chosen = selection.within_loss(max_loss)(view)
+    chosen = selection.within_loss(view, max_loss)
     allowed = [p for p in view.measured("final") if (view.relative_excess(p, "final") or 9) <= 1 + max_loss]
     assert chosen in allowed
     assert view.speed(chosen, "final") == max(view.speed(point, "final") or 0 for point in allowed)
@@ -28,36 +28,36 @@ def test_within_a_loss_the_fastest_is_chosen(view: StudyView, max_loss: float) -
 
 @pytest.mark.parametrize("min_speedup", [1.0, 1.5, 2.5, 4.0])
 def test_at_a_speed_up_the_best_quality_is_chosen(view: StudyView, min_speedup: float) -> None:
-    chosen = selection.at_least(min_speedup)(view)
+    chosen = selection.at_least(view, min_speedup)
     allowed = [p for p in view.measured("final") if (s := view.speedup(p)) and s.value >= min_speedup]
     assert chosen in allowed
     assert view.score("final")(chosen).quality == min(view.score("final")(point).quality for point in allowed)
 
 
 @pytest.mark.parametrize(
-    ("choose", "said"),
+    ("flag", "value", "said"),
     [
-        (selection.by_trial(999), "no trial 999. Try --trial 53"),
-        (selection.by_label("exit 7"), 'Try --label "exit 9"'),
-        (selection.at_least(50.0), r"the nearest is trial \d+ at 4\.\d\d ×. Use --min-speedup 4\."),
+        ("--trial", 999, "no trial 999. Try --trial 53"),
+        ("--label", "exit 7", 'Try --label "exit 9"'),
+        ("--min-speedup", 50.0, r"the nearest is trial \d+ at 4\.\d\d ×. Use --min-speedup 4\."),
     ],
 )
-def test_what_is_not_there_names_the_nearest(view: StudyView, choose: selection.Choose, said: str) -> None:
+def test_what_is_not_there_names_the_nearest(view: StudyView, flag: str, value: object, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        choose(view)
+        selection.CHOICES[flag](view, value)
 
 
 def test_a_loss_that_nothing_keeps_names_the_nearest(view: StudyView) -> None:
     with pytest.raises(InputError, match=r"the nearest is full .*, which loses 0\.0%. Use --max-loss"):
-        selection.within_loss(-0.5)(view)
+        selection.within_loss(view, -0.5)
 
 
-@pytest.mark.parametrize("choose", [selection.the_knee, selection.within_loss(0.5), selection.at_least(1.5)])
+@pytest.mark.parametrize(("flag", "value"), [("--knee", True), ("--max-loss", 0.5), ("--min-speedup", 1.5)])
 def test_without_final_values_nothing_is_chosen(
-    build_view: Callable[[int], StudyView], choose: selection.Choose
+    build_view: Callable[[int], StudyView], flag: str, value: object
 ) -> None:
     with pytest.raises(InputError, match="exeunt resume --study fashion"):
-        choose(build_view(0))
+        selection.CHOICES[flag](build_view(0), value)
 
 
 def test_highlights_name_each_point_once_with_all_its_reasons(view: StudyView) -> None:

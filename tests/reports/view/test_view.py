@@ -169,7 +169,8 @@ def test_a_baseline_that_might_be_as_good_lowers_the_bound(view: StudyView) -> N
 def test_a_slow_spell_of_the_machine_moves_no_point(view: StudyView) -> None:
     point = view.front("final")[4]
     assert point.throughput is not None
-    slow = Throughput(64, *(tuple(3 * s for s in seconds) for seconds in point.throughput.timed))
+    seconds, neighbours = (tuple(3 * s for s in each) for each in point.throughput.timed)
+    slow = Throughput(seconds, 64, neighbours)
     changed = replace(view, points=tuple(replace(p, throughput=slow) if p is point else p for p in view.points))
     moved = next(p for p in changed.points if p.key == point.key)
     assert changed.speed(moved, "final") == pytest.approx(view.speed(point, "final"))
@@ -179,7 +180,7 @@ def test_a_slow_spell_of_the_machine_moves_no_point(view: StudyView) -> None:
 
 def test_depth_and_evaluations_are_the_schedules(view: StudyView) -> None:
     assert view.full is not None
-    assert (view.full.mean_depth, view.full.block_evaluations) == (12.0, 240)
+    assert (view.full.stored.mean_depth, view.full.stored.block_evaluations) == (12.0, 240)
 
 
 def test_an_unfinished_study_says_so(build_view: Callable[[int], StudyView]) -> None:

@@ -5,17 +5,17 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import optuna
+import processes
 import pytest
 from click.testing import CliRunner
 from exeunt.searcher.cli.dashboard import REFUSED
 from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from optuna.exceptions import StorageInternalError
 
@@ -38,14 +38,8 @@ class Served:
     """A running `exeunt dashboard`."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "exeunt", "dashboard", "--port", "0"],
-            env={**os.environ, "EXEUNT_STORAGE": url},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        variables = {**os.environ, "EXEUNT_STORAGE": url}
+        self.process = processes.exeunt("dashboard", "--port", "0", env=variables, cwd=folder)
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().strip()
         assert self.address.startswith("http://127.0.0.1:"), self.process.communicate()
@@ -90,7 +84,7 @@ def check(url: str, folder: Path) -> str:
     code, said = served.end()
     assert code == 0, said
     assert "Traceback" not in said
-    assert "neither throughput" in said
+    assert "does not show throughput" in said
     return said
 
 

@@ -2,15 +2,18 @@
 
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from contextlib import chdir
 from pathlib import Path
+from subprocess import Popen
 
+import processes
 import pytest
+from click.testing import CliRunner
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import DROP, save, with_exits
 from exeunt.backends.solvers.tables import make_schedule
+from exeunt.searcher.cli.main import cli
 from exeunt.studies.workers.status import read_status
 
 NUM_PROPOSALS = 8
@@ -29,15 +32,11 @@ def proposals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, *words: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "exeunt", *words]
-    return subprocess.Popen(program, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out
+def finish(folder: Path, *words: str) -> None:
+    """A command that nobody kills, in this process."""
+    with chdir(folder):
+        done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
 
 
 def chunks(folder: Path) -> list[tuple]:
@@ -53,7 +52,7 @@ def chunks(folder: Path) -> list[tuple]:
         return []  # The process has not made the tables yet.
 
 
-def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for(folder: Path, count: int, process: Popen[str]) -> None:
     deadline = time.monotonic() + 300
     while len(chunks(folder)) < count and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -66,26 +65,16 @@ def searched(folder: Path) -> set[tuple]:
 
 
 def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_form: list[str], proposals: Path):
-    words = [
-        "optimize",
-        *closed_form,
-        *SLOW,
-        "--proposals",
-        str(proposals),
-        "--budget",
-        "100-trials",
-        "--report",
-        "none",
-        "--quiet",
-    ]
+    budget = ["--proposals", str(proposals), "--budget", "100-trials"]
+    words = ["optimize", *closed_form, *SLOW, *budget, "--report", "none", "--quiet"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
-    finish(command(whole, *words))
+    finish(whole, *words)
 
     kept: list[tuple] = []
     for number, code in [(signal.SIGINT, 75), (signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)]:
-        process = command(broken, *(words if not kept else ["resume", "--quiet"]))
+        process = processes.exeunt(*(words if not kept else ["resume", "--quiet"]), cwd=broken)
         wait_for(broken, len(kept) + 4, process)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
@@ -96,7 +85,7 @@ def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_f
         assert chunks(broken)[: len(kept)] == kept
         kept = chunks(broken)
 
-    finish(command(broken, "resume", "--quiet"))
+    finish(broken, "resume", "--quiet")
     after = chunks(broken)
     assert after[: len(kept)] == kept
     assert len({(evaluation, first) for evaluation, _, first, _, _ in after}) == len(after)

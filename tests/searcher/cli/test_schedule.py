@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import vectors
 from click.testing import CliRunner, Result
 from exeunt.backends import schedule as schedules
-from exeunt.backends.formats import vectors
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.searcher.cli.main import cli
 

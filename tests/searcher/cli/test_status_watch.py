@@ -1,29 +1,30 @@
-"""`exeunt status --watch`: what it shows is what is there, it disturbs nobody, and nothing stops it but Ctrl-C."""
+"""`exeunt status`, once and with `--watch`: it shows what is there, disturbs nobody, and only Ctrl-C stops it."""
 
 import json
 import os
 import pty
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from subprocess import Popen
+from typing import Any
 
 import numpy as np
 import postgres
+import processes
 import psycopg
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Schedule
+from exeunt.reports.view.loading import load_view
 from exeunt.searcher import runner
-from exeunt.searcher.cli.status import describe
 from exeunt.searcher.measuring.setup import load_frames, resolve_device
 from exeunt.searcher.monitoring.watch import StatusReader, StudySnapshot
-from exeunt.searcher.monitoring.watch_output import left, snapshot_lines, snapshot_text, snapshot_values
-from exeunt.searcher.search.loop import ladder
+from exeunt.searcher.monitoring.watch_output import left, snapshot_lines, snapshot_text, snapshot_values, status_json
+from exeunt.searcher.spaces.baselines import list_baselines
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -47,22 +48,32 @@ def finished(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> st
 
 
 def look(url: str) -> StudySnapshot:
-    sight = StatusReader(url, None).look()
-    assert sight.outage is None
-    (glance,) = sight.glances
-    return glance
+    snapshot = StatusReader(url, None).look()
+    assert snapshot.outage is None
+    (study,) = snapshot.studies
+    return study
 
 
 # ---- what it shows ---------------------------------------------------------------------------------------------------
 
 
-def test_figures_are_those_of_status(finished: str) -> None:
+def test_figures_are_those_of_the_report(finished: str) -> None:
     found = snapshot_values(look(finished))
     with open_store(finished, read_only=True) as store:
-        wanted = describe(store, "small")
-    del wanted["last_errors"]
-    assert found["hypervolume"] == pytest.approx(wanted.pop("hypervolume"))
-    assert {name: found[name] for name in wanted} == wanted
+        progress, view = store.studies.progress("small"), load_view(store, "small")
+    assert (found["study"], found["state"], found["budget"]) == ("small", view.state, f"{TRIALS}-trials")
+    assert found["hypervolume"] == pytest.approx(view.progress[-1].hypervolume)
+    assert [found["search_front_size"], found["final_front_size"]] == [
+        len(view.front("search")),
+        len(view.front("final")),
+    ]
+    best = (view.best.ratio, view.best.lower) if view.best else (None, None)
+    assert (found["best_ratio"], found["best_ratio_lower"]) == best
+    for name in ("schedules_measured", "images", "chunks", "evaluations_failed"):
+        assert found[name] == getattr(progress, name)
+    for name in ("sampling_seconds", "timing_seconds", "worker_seconds"):
+        assert found[name] == round(getattr(progress, name), 1)
+    assert sum(found["trials"].values()) >= TRIALS
     assert found["final_front_size"] > 0
     assert found["device_seconds"] == pytest.approx(found["sampling_seconds"] + found["timing_seconds"], abs=0.11)
     assert found["workers_alive"] == found["workers_lost"] == 0
@@ -71,22 +82,22 @@ def test_figures_are_those_of_status(finished: str) -> None:
 
 
 def test_trials_an_hour_are_those_of_the_studys_life(finished: str) -> None:
-    sight = StatusReader(finished, "small").look()
-    (found,) = sight.glances
+    snapshot = StatusReader(finished, "small").look()
+    (found,) = snapshot.studies
     with open_store(finished, read_only=True) as store:
         trials = [member for member in store.studies.members("small") if member.role == "trial"]
     assert 0 < found.activity.trials_lately <= len(trials)
     assert 0 < found.activity.lately_seconds < 3600
     expected = 3600 * found.activity.trials_lately / found.activity.lately_seconds
     assert found.activity.trials_per_hour == pytest.approx(expected)
-    assert f"{expected:,.0f} an hour" in snapshot_text(sight)
+    assert f"{expected:,.0f} an hour" in snapshot_text(snapshot)
 
 
 @pytest.fixture(scope="module")
 def schedules(small: StudyConfig) -> list[Schedule]:
     """Some schedules of the closed-form network."""
     config = resolve_device(small)
-    return [each.schedule for each in ladder(config.search, load_frames(config))]
+    return [each.schedule for each in list_baselines(load_frames(config), config.search.baselines)]
 
 
 class Troubled:
@@ -104,15 +115,16 @@ class Troubled:
 
     def _lose(self, worker: Worker) -> None:
         """Makes it one whose process, of this host, has ended."""
-        ended = subprocess.Popen(["true"])
+        ended = processes.start("true")
         ended.wait()
         with writing(self.store.engine) as connection:
             gone = WORKERS.update().where(WORKERS.c.owner == worker.owner).values(pid=ended.pid)
             connection.execute(gone)
 
     def _claim(self, schedule: Schedule, label: str) -> Claim:
-        self.store.evaluations.add_schedule(schedule)
-        self.store.studies.add_member("small", Member(label, "trial", "mixed", schedule.digest, "w", "weights"))
+        self.store.studies.add_member(
+            "small", Member(label, "trial", "mixed", schedule.digest, "w", "weights"), schedule
+        )
         key = EvaluationKey(schedule.digest, "w", "uniform", 0, "pixels", "float32", "eager")
         claim = self.store.evaluations.claim(key, self.one.owner, 60.0, "small")
         assert claim is not None
@@ -130,8 +142,8 @@ def troubled(small: StudyConfig, schedules: list[Schedule], tmp_path: Path) -> I
 
 
 def test_workers_are_named_with_what_they_measure_and_errors_with_their_reasons(troubled: Troubled) -> None:
-    sight = StatusReader(troubled.store.url, "small").look()
-    (line,) = snapshot_lines(sight)
+    snapshot = StatusReader(troubled.store.url, "small").look()
+    (line,) = snapshot_lines(snapshot)
     found = json.loads(line)
     assert (found["workers_alive"], found["workers_lost"]) == (2, 1)
     assert [(each["owner"], each["device"], each["measures"]) for each in found["workers"]] == [
@@ -142,7 +154,10 @@ def test_workers_are_named_with_what_they_measure_and_errors_with_their_reasons(
         (f"worker {troubled.gone.owner}", GONE),
         ("trial 7", "samples are not finite"),
     }
-    text = snapshot_text(sight)
+    once = json.loads(status_json(snapshot))
+    assert set(once.pop("last_errors")) == {f"worker {troubled.gone.owner}: {GONE}", "trial 7: samples are not finite"}
+    assert once == {name: value for name, value in found.items() if name != "last_errors"}
+    text = snapshot_text(snapshot)
     assert "\x1b" not in text + line
     assert "2 alive, 1 lost so far" in text
     assert f"{troubled.one.owner} on cpu one" in text
@@ -157,6 +172,7 @@ def test_orders_and_further_studies_are_shown(troubled: Troubled, small: StudyCo
     found = [json.loads(line) for line in snapshot_lines(watcher.look())]
     assert [(each["study"], each["order"]) for each in found] == [("small", "pause"), ("other", None)]
     assert "paused by `exeunt study pause`" in snapshot_text(watcher.look())
+    assert [each["study"] for each in json.loads(status_json(watcher.read()))["studies"]] == ["small", "other"]
 
 
 @pytest.mark.parametrize(
@@ -197,11 +213,11 @@ def test_a_server_that_stops_is_waited_for(small: StudyConfig) -> None:
             during = watcher.look()
             (line,) = snapshot_lines(during)
             assert during.outage is not None
-            assert during.glances == before.glances
+            assert during.studies == before.studies
             assert "out of reach" in json.loads(line)["storage_error"]
             assert snapshot_text(during).endswith("Waiting for it.")
             never = StatusReader(url, "small").look()
-            assert (never.glances, never.outage is None) == ((), False)
+            assert (never.studies, never.outage is None) == ((), False)
             server.start()
             assert watcher.look().outage is None
 
@@ -217,7 +233,7 @@ def test_it_takes_one_connection_and_leaves_none(postgres_url: str, small: Study
         looks = pool.submit(lambda: [watcher.look() for _ in range(5)])
         while not looks.done():
             seen += connection.execute(mine).fetchone() or ()
-        assert all(sight.outage is None for sight in looks.result())
+        assert all(snapshot.outage is None for snapshot in looks.result())
         deadline = time.monotonic() + 10
         while connection.execute(mine).fetchone() != (0,):
             assert time.monotonic() < deadline
@@ -227,14 +243,12 @@ def test_it_takes_one_connection_and_leaves_none(postgres_url: str, small: Study
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def command(url: str, *words: str) -> list[str]:
-    return [sys.executable, "-m", "exeunt", "status", "--watch", "--interval", "0.1", "--storage", url, *words]
+def watch(url: str, *words: str, **options: Any) -> Popen[str]:
+    return processes.exeunt("status", "--watch", "--interval", "0.1", "--storage", url, *words, **options)
 
 
 def test_each_look_is_a_line_of_json_until_ctrl_c(troubled: Troubled) -> None:
-    process = subprocess.Popen(
-        command(troubled.store.url, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = watch(troubled.store.url, "--json")
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["images"] == 0
     for number in (1, 2):
@@ -250,7 +264,7 @@ def test_each_look_is_a_line_of_json_until_ctrl_c(troubled: Troubled) -> None:
 def test_a_terminal_is_drawn_in_place_and_left_as_it_was(finished: str) -> None:
     master, slave = pty.openpty()
     size = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen(command(finished), stdout=slave, stderr=slave, stdin=slave, env=size)
+    process = watch(finished, stdout=slave, stderr=slave, stdin=slave, env=size)
     os.close(slave)
     drawn = b""
     while drawn.count(b"small") < 3:
@@ -268,7 +282,7 @@ def test_a_terminal_is_drawn_in_place_and_left_as_it_was(finished: str) -> None:
 
 
 def test_without_a_terminal_blocks_of_plain_lines_come(finished: str) -> None:
-    process = subprocess.Popen(command(finished), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = watch(finished)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(15)]
     process.send_signal(signal.SIGINT)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks.registry import load_network
 from exeunt.searcher.cli.main import cli
+
+pytestmark = pytest.mark.cpu
 
 PAGE = Path(__file__).parents[3] / "docs" / "own-network.md"
 FEW = ["--budget", "2-trials", "--num-images", "8", "--final-images", "16", "--batch-size", "8", "--quiet"]
@@ -70,4 +73,4 @@ def test_full_depth_is_the_modules_own(folder: Path) -> None:
 
     network = load_network(folder / "shapes.pt", network=f"{folder / 'shapes.py'}:Shapes", num_classes=4)
     x, t, labels = torch.randn(3, 1, 16, 16), torch.tensor([3.0, 500.0, 999.0]), torch.tensor([0, 3, 4])
-    assert torch.equal(network.evaluate(x, t, labels, None, []), network.module(x, t, labels))
+    assert torch.equal(network.evaluate(NetworkInput(x, t, labels), None, []), network.module(x, t, labels))

@@ -18,7 +18,7 @@ def metric(features: np.ndarray | None) -> ReferenceMetric:
     moments = Statistics.of(REAL)
     extractor = load_extractor("pixels")
     reference = Reference("real", "pixels", extractor.digest, 300, moments.mean, moments.covariance, features)
-    return ReferenceMetric("fd-pixels", 0.9, "frechet", extractor, reference)
+    return ReferenceMetric("fd-pixels", 0.9, extractor, "frechet", reference)
 
 
 def test_the_paired_distance_is_the_mean_square_between_images_of_one_noise() -> None:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from exeunt.backends.schedule import DROP, with_exits
 from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
-from exeunt.searcher.measuring.candidate import Candidate
 from exeunt.searcher.measuring.chunks import OutOfMemory
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import Silent
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.opening import open_session
+from exeunt.searcher.spaces.candidate import Candidate
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -36,7 +36,7 @@ def features(config: StudyConfig, url: str, depth: int, watch: Silent) -> np.nda
     schedule = with_exits(study_setup.frame.full, [depth] * study_setup.frame.num_steps, DROP)
     candidate = Candidate(f"exit {depth}", "trial", "", study_setup.weights, summarized(schedule))
     with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), watch, Interruption()) as session:
-        session.measure(candidate)
+        session.results.measure(candidate)
         found = session.store.evaluations.features(session.objective.key(candidate, 0), range(32))
     assert found is not None
     return found

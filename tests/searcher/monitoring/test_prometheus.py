@@ -3,16 +3,17 @@
 import json
 import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
+from subprocess import Popen
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import processes
 import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
@@ -27,11 +28,6 @@ STUDY = "closed-form"
 # Slow enough to be looked at while it works.
 SLOW = ["--network-arg", "seconds_per_block=0.00003"]
 Figures = dict[str, dict[tuple[tuple[str, str], ...], float]]
-
-
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "exeunt", *words]
-    return subprocess.Popen(program, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def scrape(port: int) -> Figures:
@@ -49,7 +45,7 @@ def one(figures: Figures, name: str, **labels: str) -> float:
     return figures[name][tuple(sorted(labels.items()))]
 
 
-def wait_for(port: int, enough: Callable[[Figures], bool], process: subprocess.Popen[str]) -> Figures:
+def wait_for(port: int, enough: Callable[[Figures], bool], process: Popen[str]) -> Figures:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
@@ -78,7 +74,7 @@ def test_a_worker_is_scraped_while_it_works(tmp_path: Path, closed_form: list[st
     prepared = CliRunner().invoke(cli, ["optimize", *closed_form, *SLOW, "--budget", "3-trials", "--workers", "0"])
     assert prepared.exit_code == 0, prepared.output
     port = free_ports()
-    worker = start(tmp_path, "worker", "--log-format", "json", "--metrics-port", str(port))
+    worker = processes.exeunt("worker", "--log-format", "json", "--metrics-port", str(port), cwd=tmp_path)
     first = wait_for(port, lambda found: one(found, "exeunt_trials_total", state="complete") >= 1, worker)
     assert one(first, "exeunt_images_total") >= 32
     assert one(first, "exeunt_state", exeunt_state="searching") == 1
@@ -120,18 +116,8 @@ def check_counts(figures: Figures, events: list[dict]) -> None:
 def test_each_of_several_workers_has_the_next_port_and_its_events_a_number(tmp_path: Path, closed_form: list[str]):
     port = free_ports()
     budget = ["--budget", "3-trials", "--sampler", "random", "--report", "none", "--workers", "2"]
-    parent = start(
-        tmp_path,
-        "optimize",
-        *closed_form,
-        *SLOW,
-        *budget,
-        "--metrics-port",
-        str(port),
-        "--log-format",
-        "json",
-        "--json",
-    )
+    events = ["--metrics-port", str(port), "--log-format", "json"]
+    parent = processes.exeunt("optimize", *closed_form, *SLOW, *budget, *events, "--json", cwd=tmp_path)
     owners: set[str] = set()
     for number in (0, 1):
         found = wait_for(port + number, lambda figures: "exeunt_worker_info" in figures, parent)

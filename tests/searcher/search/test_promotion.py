@@ -7,7 +7,6 @@ import pytest
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.standard import NOISE_LIMIT
-from exeunt.searcher.measuring.candidate import Candidate
 from exeunt.searcher.search.promotion import (
     WORST_EXCESS,
     WORST_SHARE,
@@ -18,6 +17,7 @@ from exeunt.searcher.search.promotion import (
     violation,
     worst_excess,
 )
+from exeunt.searcher.spaces.candidate import Candidate
 from exeunt.studies.store.outlines import summarized
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)

@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from exact_outcome import exact_frechet
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.pareto import Score, hypervolume
-from exeunt.searcher.search.promotion import WORST_EXCESS
-from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, Values, open_study
+from exeunt.searcher.search.promotion import WORST_EXCESS, Measured
+from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, optuna_study
+from exeunt.searcher.spaces.candidate import Candidate
 from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.registry import make_space
 from exeunt.studies.database.optuna.storage import StudyStorage, optuna_storage
+from exeunt.studies.store.outlines import summarized
 from exeunt.studies.store.store import open_store
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Connection, event
@@ -33,7 +36,15 @@ def storage(tmp_path: Path) -> Iterator[StudyStorage]:
 
 def proposer(storage: StudyStorage, sampler: str = "random", seed: int = 0) -> Proposer:
     space = make_space("mixed", FRAME)
-    return Proposer(open_study(storage, "study"), storage, space, sampler, seed, own=lambda trial: None)
+    return Proposer(optuna_study(storage, "study"), storage, space, "net", sampler, seed, own=lambda trial: None)
+
+
+def named(label: str, schedule: Schedule) -> Candidate:
+    return Candidate(label, "baseline", "", "net", summarized(schedule))
+
+
+def valued(candidate: Candidate, quality: float, speed: float) -> Measured:
+    return Measured(candidate, quality, quality, speed, quality)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -42,7 +53,7 @@ def test_every_sampler_proposes_without_a_warning(storage: StudyStorage, sampler
     for _ in range(11):
         proposal = asking.ask()
         cost = block_evaluations(proposal.schedule)
-        asking.tell(proposal.number, Values(100 / cost, 1 / cost, 5 / cost - 0.2))
+        asking.tell(proposal.trial, valued(proposal, 100 / cost, 1 / cost), 5 / cost - 0.2)
     assert len(asking.study.best_trials) > 0
 
 
@@ -65,9 +76,9 @@ def test_a_resumed_study_proposes_anew(storage: StudyStorage):
 def test_every_trial_is_noted_as_its_workers(storage: StudyStorage):
     owned: list[int] = []
     space = make_space("mixed", FRAME)
-    study = open_study(storage, "study")
-    asking = Proposer(study, storage, space, "random", 0, own=lambda trial: owned.append(trial.number))
-    assert [asking.ask().number, asking.ask().number] == owned == [0, 1]
+    study = optuna_study(storage, "study")
+    asking = Proposer(study, storage, space, "net", "random", 0, own=lambda trial: owned.append(trial.number))
+    assert [asking.ask().trial, asking.ask().trial] == owned == [0, 1]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -83,12 +94,14 @@ def test_a_proposal_is_stored_at_once(tmp_path: Path, sampler: str):
 
     with open_store(f"sqlite:///{file}") as store:
         storage = optuna_storage(store.engine)
-        study = open_study(storage, "study")
+        study = optuna_study(storage, "study")
         space = make_space("mixed", FRAME)
-        asking = Proposer(study, storage, space, sampler, 0, own=lambda trial: trial.set_user_attr("owner", "me"))
+        asking = Proposer(
+            study, storage, space, "net", sampler, 0, own=lambda trial: trial.set_user_attr("owner", "me")
+        )
         event.listen(storage.engine, "commit", look)
         proposal = asking.ask()
-        asking.tell(proposal.number, Values(10.0, 1.0, -0.5))
+        asking.tell(proposal.trial, valued(proposal, 10.0, 1.0), -0.5)
         stored = study.trials[0]
         assert seen == {(0, 0), (len(space.distributions()), 2)}
         assert space.build(stored.params).digest == proposal.schedule.digest == stored.user_attrs["schedule"]
@@ -98,8 +111,8 @@ def test_a_proposal_is_stored_at_once(tmp_path: Path, sampler: str):
 def test_baselines_that_the_space_can_express_are_told_once(storage: StudyStorage):
     asking = proposer(storage)
     for _ in range(2):
-        asking.tell_known("full", FRAME.full, Values(10.0, 1.0, -0.5))
-        asking.tell_known("8 steps", FRAME.steps(8), Values(12.0, 1.2, -0.4))
+        asking.tell_known(valued(named("full", FRAME.full), 10.0, 1.0), -0.5)
+        asking.tell_known(valued(named("8 steps", FRAME.steps(8)), 12.0, 1.2), -0.4)
     assert [trial.user_attrs["label"] for trial in asking.study.trials] == ["full", "8 steps"]
     assert asking.study.trials[0].values == [10.0, 1.0]
     assert asking.study.trials[0].constraints == {WORTHLESS: -0.5}
@@ -108,8 +121,8 @@ def test_baselines_that_the_space_can_express_are_told_once(storage: StudyStorag
 def test_every_trial_is_told_its_violation_before_it_is_finished(storage: StudyStorage):
     asking = proposer(storage)
     first, second = asking.ask(), asking.ask()
-    asking.tell(first.number, Values(10.0, 1.0, 0.3))
-    asking.fail(second.number, "its samples are not finite")
+    asking.tell(first.trial, valued(first, 10.0, 1.0), 0.3)
+    asking.fail(second.trial, "its samples are not finite")
     assert [trial.constraints for trial in asking.study.trials] == [{WORTHLESS: 0.3}, {}]
     assert [trial.state for trial in asking.study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
 
@@ -125,11 +138,11 @@ def test_a_study_from_before_the_constraint_goes_on_without(storage: StudyStorag
     for count in range(2, 11):
         tell_as_before(proposer(storage), FRAME.steps(count), 100 / count, 1 / count)
     resumed = proposer(storage, sampler)
-    resumed.tell_known("full", FRAME.steps(10, warp=1.2), Values(9.0, 0.1, -0.5))
+    resumed.tell_known(valued(named("full", FRAME.steps(10, warp=1.2)), 9.0, 0.1), -0.5)
     for _ in range(3):
         proposal = resumed.ask()
         cost = block_evaluations(proposal.schedule)
-        resumed.tell(proposal.number, Values(100 / cost, 1 / cost, 5 / cost - 0.2))
+        resumed.tell(proposal.trial, valued(proposal, 100 / cost, 1 / cost), 5 / cost - 0.2)
     told = resumed.study.get_trials(states=[TrialState.COMPLETE])
     assert len(told) >= 12
     assert not any(trial.constraints for trial in told)
@@ -143,20 +156,20 @@ def reached(
 ) -> float:
     """The exact hypervolume within the worst excess distance after some trials, for a full schedule of 8 steps."""
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
-    worst, cost = WORST_EXCESS * network.exact_frechet(full), block_evaluations(full)
-    study, space = open_study(storage, f"{seed} {constrained}"), make_space("mixed", FullSchedule(full, "log-snr"))
-    asking = Proposer(study, storage, space, sampler, seed, own=lambda trial: None)
+    worst, cost = WORST_EXCESS * exact_frechet(network, full), block_evaluations(full)
+    study, space = optuna_study(storage, f"{seed} {constrained}"), make_space("mixed", FullSchedule(full, "log-snr"))
+    asking = Proposer(study, storage, space, "net", sampler, seed, own=lambda trial: None)
     asking.warm_start()
     if constrained:
-        asking.tell_known("full", full, Values(worst / WORST_EXCESS, 1.0, 1 / WORST_EXCESS - 1))
+        asking.tell_known(valued(named("full", full), worst / WORST_EXCESS, 1.0), 1 / WORST_EXCESS - 1)
     else:
         tell_as_before(asking, full, worst / WORST_EXCESS, 1.0)
-        asking = Proposer(study, storage, space, sampler, seed, own=lambda trial: None)
+        asking = Proposer(study, storage, space, "net", sampler, seed, own=lambda trial: None)
     scores: list[Score] = []
     for _ in range(trials):
         proposal = asking.ask()
-        score = Score(network.exact_frechet(proposal.schedule), cost / block_evaluations(proposal.schedule))
-        asking.tell(proposal.number, Values(score.quality, score.speed, score.quality / worst - 1))
+        score = Score(exact_frechet(network, proposal.schedule), cost / block_evaluations(proposal.schedule))
+        asking.tell(proposal.trial, valued(proposal, score.quality, score.speed), score.quality / worst - 1)
         scores.append(score)
     return hypervolume(scores, Score(worst, 1.0)) / worst
 

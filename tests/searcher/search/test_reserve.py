@@ -13,7 +13,7 @@ from exeunt.searcher.monitoring.progress import Silent
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.loop import measure_baselines
 from exeunt.searcher.search.opening import open_session
-from exeunt.searcher.search.reserve import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS, closing_seconds, reserve
+from exeunt.searcher.search.reserve import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS
 from exeunt.searcher.search.session import Session
 from exeunt.studies.config.budget import Budget, parse_budget
 from exeunt.studies.config.reading import override
@@ -35,9 +35,9 @@ def session(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def budget(session: Session) -> Iterator[Budget]:
     """Puts the session's own budget back, and its pace."""
-    before, stretch = session.meter.budget, session.objective.pace.stretch
+    before, stretch = session.budget.meter.budget, session.objective.pace.stretch
     yield before
-    session.meter.budget, session.objective.pace.stretch = before, stretch
+    session.budget.meter.budget, session.objective.pace.stretch = before, stretch
 
 
 def test_scores_take_what_earlier_ones_took():
@@ -52,12 +52,12 @@ def test_scores_take_what_earlier_ones_took():
 def test_the_end_is_kept_free_for_scores_report_and_a_margin(session: Session, budget: Budget):
     session.objective.pace.stretch = 1.0
     at_least = REPORT_SECONDS + MARGIN * 3600
-    assert closing_seconds(session, 0, 64) == pytest.approx(at_least)
+    assert session.forecast.closing_seconds(0, 64) == pytest.approx(at_least)
     assert (
         at_least
-        < closing_seconds(session, 5, 64)
-        < closing_seconds(session, 10, 64)
-        < closing_seconds(session, 10, 640)
+        < session.forecast.closing_seconds(5, 64)
+        < session.forecast.closing_seconds(10, 64)
+        < session.forecast.closing_seconds(10, 640)
     )
 
 
@@ -65,16 +65,16 @@ def test_a_busy_machine_keeps_more_but_not_everything(session: Session, budget: 
     kept = []
     for stretch in (0.5, 1.0, 1.5, 40.0):
         session.objective.pace.stretch = stretch
-        kept.append(closing_seconds(session, 5, 64) - MARGIN * 3600)
+        kept.append(session.forecast.closing_seconds(5, 64) - MARGIN * 3600)
     assert kept[0] == kept[1]
     assert kept[1:] == [kept[1], pytest.approx(1.5 * kept[1]), pytest.approx(MOST_STRETCH * kept[1])]
 
 
 def test_a_budget_without_time_keeps_images_alone(session: Session, budget: Budget):
-    session.meter.budget = parse_budget("1k-images")
-    assert reserve(session).images <= FRONT_SHARE * 1000
-    session.meter.budget = parse_budget("30s")
-    assert reserve(session).seconds <= FRONT_SHARE * 30
+    session.budget.meter.budget = parse_budget("1k-images")
+    assert session.forecast.reserved(session.promoted())[1] <= FRONT_SHARE * 1000
+    session.budget.meter.budget = parse_budget("30s")
+    assert session.forecast.reserved(session.promoted())[0] <= FRONT_SHARE * 30
 
 
 @pytest.mark.slow

@@ -5,8 +5,10 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.formats.ase import to_ase
 from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, validate
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.spaces.baselines import FAMILIES, Baseline, list_baselines, select
+from exeunt.searcher.spaces.baselines import list_baselines
+from exeunt.searcher.spaces.candidate import Candidate
 from exeunt.searcher.spaces.frame import FullSchedule
+from exeunt.studies.config.families import FAMILIES
 
 NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
@@ -16,11 +18,12 @@ def frame(weights: str, num_blocks: int = 12, num_steps: int = 20) -> FullSchedu
     return FullSchedule(make_schedule(signature, NOISE, "epsilon", num_steps=num_steps), "log-snr")
 
 
-def of(rows: list[Baseline], family: str, weights: str = "exits") -> list[Baseline]:
+def of(rows: list[Candidate], family: str, weights: str = "exits") -> list[Candidate]:
     return [row for row in rows if row.family == family and row.weights == weights]
 
 
-ROWS = list_baselines(frame("a"), "exits", [(frame("b"), "normal")])
+FRAMES = {"exits": frame("a"), "normal": frame("b")}
+ROWS = list_baselines(FRAMES)
 
 
 def test_every_baseline_is_valid_and_told_apart():
@@ -32,7 +35,7 @@ def test_every_baseline_is_valid_and_told_apart():
 
 
 def test_the_full_schedules_come_first_and_the_normal_weights_lead():
-    assert [(row.label, row.weights) for row in ROWS[:2]] == [("full", "normal"), ("full", "exits")]
+    assert [(row.label, row.weights) for row in ROWS[:2]] == [("full · normal", "normal"), ("full", "exits")]
 
 
 def test_fewer_steps_are_there_at_every_count_on_both_weights():
@@ -64,13 +67,13 @@ def test_fixed_intervals_run_whole_at_every_kth_step():
 
 
 def test_coinciding_depths_of_a_shallow_network_are_one_row():
-    rows = list_baselines(frame("a", num_blocks=3, num_steps=4), "exits")
+    rows = list_baselines({"exits": frame("a", num_blocks=3, num_steps=4)})
     assert len({row.schedule.digest for row in rows}) == len(rows)
 
 
 def test_baselines_of_stages_are_caches_and_fewer_steps():
     signature = NetworkSignature("UNet2DModel", "block", (("replace", 7),), None)
-    rows = list_baselines(FullSchedule(make_schedule(signature, NOISE, "epsilon", num_steps=8), "log-snr"), "unet")
+    rows = list_baselines({"unet": FullSchedule(make_schedule(signature, NOISE, "epsilon", num_steps=8), "log-snr")})
     assert {row.family for row in rows} == {"full", "fewer-steps", "interval-reuse"}
     for row in rows:
         validate(row.schedule)
@@ -82,15 +85,15 @@ def test_baselines_of_stages_are_caches_and_fewer_steps():
 
 
 def test_select_keeps_the_full_schedules():
-    assert {row.family for row in select(ROWS, ["staircase"])} == {"full", "staircase"}
+    assert {row.family for row in list_baselines(FRAMES, ["staircase"])} == {"full", "staircase"}
     with pytest.raises(InputError, match="stairs"):
-        select(ROWS, ["stairs"])
+        list_baselines(FRAMES, ["stairs"])
 
 
 @pytest.mark.parametrize(("solver", "variant"), [("heun", None), ("pndm", "plms"), ("pndm", "prk")])
 def test_fewer_steps_are_named_by_what_the_solver_makes(solver: str, variant: str | None):
     signature = NetworkSignature("DiT", "block", (("residual", 12),))
     full = make_schedule(signature, NOISE, "epsilon", solver=solver, variant=variant, num_steps=10)
-    rows = of(list_baselines(FullSchedule(full, "log-snr"), "exits"), "fewer-steps")
+    rows = of(list_baselines({"exits": FullSchedule(full, "log-snr")}), "fewer-steps")
     assert [row.label for row in rows] == [f"{row.schedule.num_steps} steps" for row in rows]
     assert len({row.label for row in rows}) == len(rows) >= 4

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.quality.extractors import load_extractor
-from exeunt.backends.sampling import prompts
+from exeunt.backends.sampling import conditions as prompts
 from exeunt.backends.sampling.loop import sample
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.selection import within_loss
@@ -102,9 +102,9 @@ def test_losses_are_parts_of_what_another_noise_changes(view: StudyView) -> None
         assert view.relative_excess(point, "final") == point.final.distance.value / view.standard.noise.value
     limits = [view.relative_excess(entry.point, "final") for entry in view.advantages]
     assert all(limit is not None and limit <= NOISE_LIMIT for limit in limits)
-    full = within_loss(0.0)(view)
+    full = within_loss(view, 0.0)
     assert view.relative_excess(full, "final") == 0.0
-    fastest = within_loss(1.0)(view)
+    fastest = within_loss(view, 1.0)
     assert (view.speed(fastest, "final") or 0) >= (view.speed(full, "final") or 0)
 
 
@@ -157,7 +157,7 @@ def test_one_schedule_is_evaluated_beside_the_full_one(
     run("export", "--max-loss", "100%", "-o", "one.schedule.json")
     words = ["--seed", "0", "--repeats", "2", "--json"]
     found = json.loads(run("evaluate", "one.schedule.json", *CHECKPOINT, *MEASURED, *words).stdout)
-    point = within_loss(1.0)(view)
+    point = within_loss(view, 1.0)
     assert point.search is not None
     assert view.standard.noise is not None
     assert found["value"] == pytest.approx(point.search.distance.value, rel=2e-3)

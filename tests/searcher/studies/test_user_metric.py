@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from exeunt.backends.networks.registry import load_network
-from exeunt.backends.sampling import prompts
+from exeunt.backends.sampling import conditions as prompts
 from exeunt.backends.sampling.loop import sample
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.view import StudyView

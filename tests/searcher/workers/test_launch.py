@@ -16,21 +16,14 @@ from exeunt.searcher.runner import spend_budget
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.device_check import TOLERANCE, feature_difference
 from exeunt.searcher.search.front import Rounds, choose_front, measure_front
-from exeunt.searcher.search.loop import (
-    ladder,
-    measure_baselines,
-    measure_proposal,
-    search,
-    settle_proposals,
-    tell_known,
-)
+from exeunt.searcher.search.loop import measure_baselines, search
 from exeunt.searcher.search.opening import WorkerRole, open_session
-from exeunt.searcher.search.session import NoTimingWorker, Session, Stopped, await_target
+from exeunt.searcher.search.session import NoTimingWorker, Session, Stopped
+from exeunt.searcher.spaces.baselines import list_baselines
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.store.outlines import summarized
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers import shared_state
 from exeunt.studies.workers.orders import request, withdraw_order
@@ -104,30 +97,30 @@ def owners(session: Session) -> set[str]:
 
 def test_what_one_has_measured_the_other_looks_up(both: tuple[Session, Session]):
     first, second = both
-    assert first.measured.keys() == second.measured.keys()
+    assert first.results.measured.keys() == second.results.measured.keys()
     before = owners(second)
     measure_baselines(second)
     assert owners(second) == before
     assert len(before) == 1
-    assert second.results[0].candidate.key == first.study_setup.baseline.key
+    assert second.results.ordered[0].candidate.key == first.study_setup.baseline.key
 
 
 def test_what_is_known_is_told_once(both: tuple[Session, Session]):
     first = both[0]
     before = len(first.proposer.look())
-    for measured in first.measured.values():
+    for measured in first.results.measured.values():
         for each in both:
-            tell_known(each, measured.candidate, measured)
+            each.proposer.tell_known(measured, each.violation(measured))
     assert len(first.proposer.look()) == before > 0
 
 
 def test_they_spend_one_budget(both: tuple[Session, Session]):
     first, second = both
-    assert first.grant == second.grant
+    assert first.budget.share == second.budget.share
     for _ in range(2):
-        measure_proposal(first, first.proposer.ask())
+        first.open.add(first.proposer.ask())
     second.refresh(now=True)
-    assert second.meter.trials_left == 4
+    assert second.budget.meter.trials_left == 4
     search(second)
     search(first)
     assert first.proposer.asked() == 6
@@ -146,17 +139,18 @@ def test_what_the_other_is_measuring_stays_open_until_it_is_free(both: tuple[Ses
     first, second = both
     proposal = second.proposer.ask()
     store, seed = first.store.evaluations, first.study_setup.config.quality.search_seed
-    store.add_schedule(proposal.schedule)
-    candidate = replace(first.study_setup.baseline, stored=summarized(proposal.schedule))
-    claim = store.claim(first.objective.key(candidate, seed), first.peers.worker.owner, 60.0, first.name)
+    candidate = replace(first.study_setup.baseline, stored=proposal.stored)
+    claim = store.claim(
+        first.objective.key(candidate, seed), first.peers.worker.owner, 60.0, first.name, proposal.schedule
+    )
     assert claim is not None
-    measure_proposal(second, proposal)
-    assert [each.trial for each in second.open] == [proposal.number]
+    second.open.add(proposal)
+    assert [each.trial for each in second.open.waiting] == [proposal.trial]
     with pytest.raises(ClaimedElsewhere):
-        second.measure(second.open[0])
+        second.results.measure(second.open.waiting[0])
     store.release(claim)
-    settle_proposals(second)
-    assert second.open == []
+    second.open.settle()
+    assert second.open.waiting == []
     assert second.proposer.unfinished == []
 
 
@@ -165,7 +159,7 @@ def test_who_leaves_gives_back_what_was_not_measured(team: Team):
     with ExitStack() as stack:
         proposal = Team(team.study_setup, team.url, stack).worker(WorkerRole(joins=True)).proposer.ask()
     states = [trial.state.name for trial in first.proposer.study.trials]
-    assert states[proposal.number] == "FAIL"
+    assert states[proposal.trial] == "FAIL"
     assert "RUNNING" not in states
     assert first.proposer.asked() == 0, "it is begun again, so it is not spent"
     again = next(trial for trial in first.proposer.study.trials if trial.user_attrs.get("exeunt:retry_of") is not None)
@@ -178,7 +172,7 @@ def test_they_compare_one_choice_and_one_of_them_closes_it(both: tuple[Session, 
     second.refresh(now=True)
     choice = choose_front(second)
     assert choose_front(first) == choice
-    taken = Rounds(second, [each for each in second.members() if each.key in choice.compared][:2])
+    taken = Rounds(second, [each for each in second.results.members() if each.key in choice.compared][:2])
     taken.run()
     measure_front(first)
     assert first.choice is not None
@@ -192,11 +186,11 @@ def test_they_compare_one_choice_and_one_of_them_closes_it(both: tuple[Session, 
 
 def test_images_of_a_claimed_point_are_left_to_its_owner(both: tuple[Session, Session]):
     first, second = both
-    compared = list({each.key: each for each in first.members()}.values())[:3]
+    compared = list({each.key: each for each in first.results.members()}.values())[:3]
     seed = first.study_setup.config.quality.final_seed
     claim = first.store.evaluations.claim(first.objective.key(compared[0], seed), first.peers.worker.owner, 60.0)
     assert claim is not None
-    second.choice = shared_state.FrontChoice(second.grant.id, tuple(each.key for each in compared))
+    second.choice = shared_state.FrontChoice(second.budget.share.id, tuple(each.key for each in compared))
     rounds = Rounds(second, compared)
     for _ in range(4):
         rounds._step()
@@ -215,19 +209,19 @@ def elsewhere(study_setup: StudySetup) -> StudySetup:
 def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, Session], team: Team):
     first, _ = both
     third = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.study_setup.config)))
-    assert not third.costs.can_time
+    assert not third.objective.costs.can_time
     assert "measures quality alone" in third.watch.said[0]
     assert "device is another device here" in third.watch.said[0]
     timed = first.store.measurements.call_timings
-    known = set(timed(first.costs._key))
+    known = set(timed(first.objective.costs._key))
     for _ in range(20):
-        measure_proposal(third, third.proposer.ask())
-    assert third.open, "some kind of call was never timed"
-    assert set(timed(first.costs._key)) == known
+        third.open.add(third.proposer.ask())
+    assert third.open.waiting, "some kind of call was never timed"
+    assert set(timed(first.objective.costs._key)) == known
     first.refresh(now=True)
     third.refresh(now=True)
-    settle_proposals(third)
-    assert third.open == []
+    third.open.settle()
+    assert third.open.waiting == []
     assert len(third.store.measurements.throughputs(third.name)) == 0
 
 
@@ -235,12 +229,12 @@ def test_a_target_moves_to_whoever_resumes_where_nobody_lives(team: Team):
     with ExitStack() as stack:
         Team(team.study_setup, team.url, stack).worker()
         lonely = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.study_setup.config)))
-        assert not lonely.costs.can_time
-    lonely.unmanned_since = 1e-9
+        assert not lonely.objective.costs.can_time
+    lonely._alone_since = 1e-9
     with pytest.raises(NoTimingWorker, match="worker --target"):
-        await_target(lonely)
+        lonely.await_others()
     moved = team.worker(WorkerRole(), elsewhere(load_setup(team.study_setup.config)))
-    assert moved.costs.can_time
+    assert moved.objective.costs.can_time
     assert (target(moved.store, moved.name) or {})["device"] == "another device"
 
 
@@ -293,18 +287,17 @@ def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, S
     first, _ = both
     request(first.store, first.name, "pause")
     first.peers._asked = float("-inf")
-    last = ladder(first.study_setup.config.search, first.study_setup.frames)[-1]
+    last = list_baselines(first.study_setup.frames)[-1]
     measured = override(first.study_setup.config, {"run.chunk_images": 8})
     first.objective.study_setup = replace(first.study_setup, config=measured)
-    first.open = []
     with pytest.raises(Paused):
-        first.measure(last)
+        first.results.measure(last)
     seed = measured.quality.search_seed
     assert first.objective.reached(last, seed, 32) == 8
     withdraw_order(first.store, first.name)
     first.peers._asked = float("-inf")
     first.heed()
-    first.measure(last)
+    first.results.measure(last)
     assert first.objective.reached(last, seed, 32) == 32
 
 

@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import Popen
 
 import optuna
+import processes
 import pytest
 from click.testing import CliRunner
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.workers.pool import environments
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers.status import read_status
+from stored import workers_of
 
 # Slow enough that a signal finds a worker at work: 32 images take a fifth of a second.
 SLOW = ["--network-arg", "seconds_per_block=0.0001"]
@@ -25,12 +28,7 @@ TRIALS = 12
 STUDY = "closed-form"
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "exeunt", *words]
-    return subprocess.Popen(program, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(what: Callable[[], bool], process: Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not what() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -65,7 +63,7 @@ def check_whole(folder: Path) -> None:
         spent = [trial for trial in asked if trial.number not in retried and trial.state.name != "WAITING"]
         assert len(spent) == TRIALS
         assert {trial.state.name for trial in spent} == {"COMPLETE"}
-        assert all(worker.ended for worker in store.studies.workers(STUDY))
+        assert all(worker.ended for worker in workers_of(store, STUDY))
     assert rows(folder, "select name from exeunt_leases where owner is not null") == []
     assert rows(folder, "pragma integrity_check") == [("ok",)]
     assert read_status(url, STUDY).finished
@@ -74,11 +72,11 @@ def check_whole(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_study_of_several_workers_outlives_one_and_is_joined_by_another(tmp_path: Path, closed_form: list[str]):
     budget = ["--budget", f"{TRIALS}-trials", "--sampler", "random", "--report", "none"]
-    parent = start(tmp_path, "optimize", *closed_form, *SLOW, *budget, "--workers", "2", "--json")
+    parent = processes.exeunt("optimize", *closed_form, *SLOW, *budget, "--workers", "2", "--json", cwd=tmp_path)
     wait_for(lambda: len(committed(tmp_path)) >= 4, parent)
     before, (victim, *_) = committed(tmp_path), alive(tmp_path)
     os.kill(victim, signal.SIGKILL)
-    joined = start(tmp_path, "worker", "--study", STUDY, "--log-format", "json")
+    joined = processes.exeunt("worker", "--study", STUDY, "--log-format", "json", cwd=tmp_path)
     out, err = parent.communicate(timeout=120)
     events = [json.loads(line) for line in joined.communicate(timeout=60)[1].splitlines()]
     assert parent.returncode == 0, err
@@ -96,7 +94,7 @@ def test_a_study_of_several_workers_outlives_one_and_is_joined_by_another(tmp_pa
 @pytest.mark.parametrize("how", ["signal", "order"])
 def test_all_are_drained_and_go_on(tmp_path: Path, closed_form: list[str], how: str):
     budget = ["--budget", f"{TRIALS}-trials", "--sampler", "random", "--report", "none"]
-    parent = start(tmp_path, "optimize", *closed_form, *SLOW, *budget, "--workers", "2", "--quiet")
+    parent = processes.exeunt("optimize", *closed_form, *SLOW, *budget, "--workers", "2", "--quiet", cwd=tmp_path)
     wait_for(lambda: len(committed(tmp_path)) >= 6, parent)
     workers = alive(tmp_path)
     if how == "signal":
@@ -111,7 +109,7 @@ def test_all_are_drained_and_go_on(tmp_path: Path, closed_form: list[str], how: 
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert alive(tmp_path) == []
     before = committed(tmp_path)
-    resumed = start(tmp_path, "resume", "--workers", "2", "--quiet")
+    resumed = processes.exeunt("resume", "--workers", "2", "--quiet", cwd=tmp_path)
     _, err = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, err
     assert before <= committed(tmp_path)
@@ -120,7 +118,9 @@ def test_all_are_drained_and_go_on(tmp_path: Path, closed_form: list[str], how: 
 
 @pytest.mark.slow
 def test_workers_end_when_their_parent_is_gone(tmp_path: Path, closed_form: list[str]):
-    parent = start(tmp_path, "optimize", *closed_form, *SLOW, "--budget", "1h", "--report", "none", "--workers", "2")
+    parent = processes.exeunt(
+        "optimize", *closed_form, *SLOW, "--budget", "1h", "--report", "none", "--workers", "2", cwd=tmp_path
+    )
     wait_for(lambda: len(committed(tmp_path)) >= 4, parent)
     workers = alive(tmp_path)
     assert len(workers) == 2
@@ -138,7 +138,7 @@ def prepared(tmp_path: Path, closed_form: list[str], monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["optimize", *closed_form, "--budget", "2-trials", "--workers", "0"])
     assert done.exit_code == 0, done.output
-    assert done.output.endswith(f"Start them anywhere: exeunt worker --study {STUDY}\n")
+    assert done.output.endswith(f"Start them on any machine: exeunt worker --study {STUDY}\n")
     return tmp_path
 
 

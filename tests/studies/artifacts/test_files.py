@@ -20,7 +20,7 @@ from exeunt.searcher.cli.main import cli
 from exeunt.studies.artifacts.base import MARKER, ListedFile, MissingArtifact
 from exeunt.studies.artifacts.files import VARIABLE
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.maintenance.backup import back_up
 from exeunt.studies.maintenance.check import check_all
 from exeunt.studies.maintenance.copy import copy_study

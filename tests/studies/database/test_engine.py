@@ -16,12 +16,14 @@ from exeunt.backends.schedule import Schedule
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database import engine as filesystems
 from exeunt.studies.database import schema
-from exeunt.studies.database.engine import open_engine, optuna_storage
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.database.transactions import clock, reading, writing
 from exeunt.studies.database.urls import parse_url
 from exeunt.studies.store.store import Store, open_store
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
+from stored import put_schedule
 
 
 def test_an_empty_database_gets_both_sets_of_tables(url: str, database: Path) -> None:
@@ -171,12 +173,12 @@ class TestReadOnly:
         with open_store(url, read_only=True) as reader, writing(store.engine) as connection:
             connection.execute(text("INSERT INTO exeunt_leases VALUES ('a', NULL, 1, 0)"))
             digest = make_schedule(1).digest
-            assert reader.evaluations.schedule(digest).digest == digest
+            assert reader.evaluations.held([digest])[digest].schedule.digest == digest
 
     def test_nothing_can_be_changed(self, store: Store, url: str, make_schedule: Callable[[int], Schedule]) -> None:
         with open_store(url, read_only=True) as reader:
             with pytest.raises(InputError, match="read-only"):
-                reader.evaluations.add_schedule(make_schedule(0))
+                put_schedule(reader, make_schedule(0))
             with reader.engine.connect() as connection, pytest.raises(OperationalError, match="readonly"):
                 connection.execute(text("DELETE FROM exeunt_schedules"))
             with pytest.raises(optuna.exceptions.StorageInternalError):

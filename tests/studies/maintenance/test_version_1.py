@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from exeunt.backends.schedule import load
 from exeunt.searcher.cli.main import cli
 from exeunt.studies.database import schema
-from exeunt.studies.database.engine import bare_engine, optuna_storage
+from exeunt.studies.database.engine import bare_engine
 from exeunt.studies.database.migrations import CURRENT
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.database.transactions import reading
 from exeunt.studies.maintenance import upgrade as upgrading
 from exeunt.studies.store.store import open_store

@@ -9,7 +9,8 @@ import optuna
 import pytest
 from at_once import at_once
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.engine import open_engine, optuna_storage
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import Store
 from exeunt.studies.workers import trials
 from exeunt.studies.workers.trials import TrialKeeper
@@ -20,7 +21,7 @@ from optuna.trial import TrialState
 DIES = """
 import os, signal, sys
 import optuna
-from exeunt.studies.database.engine import optuna_storage
+from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers.trials import TrialKeeper
 from exeunt.studies.workers.workers import Worker

@@ -10,15 +10,16 @@ The pipeline's own scheduler runs, at the schedule's times; a pipeline that is c
 import inspect
 import warnings
 import weakref
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from torch import nn
 
 from ....errors import InputError
 from ....plan import compile_plan
-from ....schedule import Branch, Embedded, Schedule, embedded_guidance_at
+from ....schedule import Branch, Embedded, Schedule, embedded_guidance_at, network_times
 from ..decoding import sized
 from ..hooks import Hooks, attach, detach, is_planned, leave, register, release, uncompiled, unregister
 from ..models.base import Architecture, architecture_of
@@ -26,10 +27,8 @@ from ..optional import HookRegistry, ModelHook, is_pipeline
 from ..pipelines import bare, denoiser_of
 from .guidance import call_guidance, corrections, is_uniform
 from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestPart, Source, Stream
-from .schedulers import Fit, fit_scheduler, network_times, solver_difference
+from .schedulers import Fit, fit_scheduler, solver_difference
 from .tracking import Requests
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 _NAME = "exeunt.apply"
 
@@ -105,10 +104,6 @@ _enter, _leave, _release = uncompiled(Hooks.enter), uncompiled(leave), uncompile
 _is_planned, _forget = uncompiled(is_planned), uncompiled(Requests.forget)
 
 
-def _uncompiled_but_forward(function: _F) -> _F:
-    return uncompiled(function, recursive=False)
-
-
 class ModelCall(ModelHook):
     """Stands before a whole model and finds out which step of which request a call is."""
 
@@ -116,7 +111,7 @@ class ModelCall(ModelHook):
         super().__init__()
         self.application = application
 
-    @_uncompiled_but_forward
+    @partial(uncompiled, recursive=False)
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         reference: Any = self.fn_ref  # declared without types in diffusers
         forward, application = reference.original_forward, self.application

@@ -7,7 +7,7 @@ guided u′ = c, and the unconditional pass is not run.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ....errors import InputError
-from ....plan import Add, Call, Read, Rows, Run, Skip
+from ....plan import Add, Call, Op, Rows
 from ....schedule import Embedded, Guidance, Schedule, guidance_at
 from ..models.base import Architecture
 
@@ -82,7 +82,7 @@ def call_guidance(architecture: Architecture, schedule: Schedule) -> dict[str, A
         return {} if by_calls else {"guidance_scale": 1.0}
     if guidance.scale <= 1:
         raise InputError(
-            f"guidance: diffusers' pipelines guide with scales above 1 alone, but the schedule's is {guidance.scale}. "
+            f"guidance: diffusers' pipelines guide only with scales above 1, but the schedule's is {guidance.scale}. "
             "Use a schedule without guidance, or with a higher scale."
         )
     if guidance.channels != "all" and by_calls:
@@ -128,14 +128,12 @@ def part_of(arguments: Mapping[str, Any], rows: int, half: slice, unbatched: fro
 def flipped(call: Call) -> Call:
     """The same call for a batch that has the unconditional rows first: reads of one branch take the other half."""
     rows: dict[Rows, Rows] = {"conditional": "unconditional", "unconditional": "conditional", "all": "all"}
-    ops: list[Run | Add | Skip] = []
-    for op in call.ops:
-        if isinstance(op, Add):
-            reads = tuple(Read(read.slot, read.weight, rows[read.rows]) for read in op.reads)
-            ops.append(Add(op.start, op.stop, reads))
-        else:
-            ops.append(op)
-    return Call(call.branches, tuple(ops), call.release)
+
+    def other(op: Op) -> Op:
+        reads = tuple(replace(read, rows=rows[read.rows]) for read in op.reads) if isinstance(op, Add) else ()
+        return replace(op, reads=reads) if isinstance(op, Add) else op
+
+    return replace(call, ops=tuple(map(other, call.ops)))
 
 
 def sample_of(output: Any) -> Tensor:

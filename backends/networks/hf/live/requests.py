@@ -4,7 +4,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -39,22 +39,30 @@ class Source:
         return self.scheduler.timesteps is self.timesteps
 
 
+@dataclass(eq=False)
 class Request(ABC):
     """One run through the schedule's steps, or one guidance branch of it.
 
     Attributes:
         step: the next one.
-        turn: when it was called last, counted by whoever tells requests apart.
+        turn: when it was called last, counted by `Requests`.
         rows: of the model's batch.
         source: of its times; None where no pipeline calls.
         thread: that makes it.
     """
 
-    def __init__(self, hooks: Hooks, plan: Plan, rows: int, source: Source | None) -> None:
-        self.hooks, self.plan, self.rows, self.source = hooks, plan, rows, source
-        self.slots: Slots = [None] * plan.num_slots
-        self.step, self.turn, self.thread = 0, 0, threading.get_ident()
-        self._tensors: list[weakref.ref[Tensor]] = []
+    hooks: Hooks
+    plan: Plan
+    rows: int
+    source: Source | None
+    step: int = field(default=0, init=False)
+    turn: int = field(default=0, init=False)
+    thread: int = field(default_factory=threading.get_ident, init=False)
+    slots: Slots = field(default_factory=Slots, init=False)
+    _tensors: list[weakref.ref[Tensor]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.slots = [None] * self.plan.num_slots
 
     @property
     def is_over(self) -> bool:
@@ -101,21 +109,20 @@ class Request(ABC):
         """What the caller gets for what the model returned; the last call of a step moves on to the next."""
 
 
+@dataclass(eq=False)
 class Stream(Request):
     """Calls that all do the same, whichever guidance branches their rows belong to.
 
-    Args:
+    Attributes:
         scales: of embedded guidance, one a step, where the pipeline's own is not right at all of them.
     """
 
-    def __init__(self, hooks: Hooks, plan: Plan, rows: int, source: Source | None, scales: list[float] | None) -> None:
-        super().__init__(hooks, plan, rows, source)
-        self._scales = scales
+    scales: list[float] | None
 
     def parts(self, arguments: CallArguments) -> list[RequestPart]:
         (call,) = self.plan.steps[self.step].calls
-        if self._scales is not None:
-            scale = torch.full_like(arguments["guidance"], self._scales[self.step])
+        if self.scales is not None:
+            scale = torch.full_like(arguments["guidance"], self.scales[self.step])
             arguments = {**arguments, "guidance": scale}
         return [(call, arguments)]
 
@@ -124,47 +131,38 @@ class Stream(Request):
         return outputs[0]
 
 
+@dataclass(eq=False)
 class GuidedBatch(Request):
     """Both guidance branches in one batch.
 
-    Args:
+    Attributes:
         corrections: one a step.
         order: of the branches in the batch.
         unbatched: arguments of the model without rows.
     """
 
-    def __init__(
-        self,
-        hooks: Hooks,
-        plan: Plan,
-        rows: int,
-        source: Source | None,
-        corrections: list[Correction],
-        order: tuple[Branch, Branch],
-        unbatched: frozenset[str],
-    ) -> None:
-        super().__init__(hooks, plan, rows, source)
-        self._corrections, self._unbatched = corrections, unbatched
-        halves = slice(0, rows // 2), slice(rows // 2, rows)
-        self._halves: dict[Branch, slice] = dict(zip(order, halves, strict=True))
-        self._unconditional: Tensor | None = None
+    corrections: list[Correction]
+    order: tuple[Branch, Branch]
+    unbatched: frozenset[str]
+    _unconditional: Tensor | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        halves = slice(0, self.rows // 2), slice(self.rows // 2, self.rows)
+        self._halves: dict[Branch, slice] = dict(zip(self.order, halves, strict=True))
 
     def parts(self, arguments: CallArguments) -> list[RequestPart]:
-        calls = self.plan.steps[self.step].calls
-        return [(self._ordered(call), self._rows_of(call, arguments)) for call in calls]
-
-    def _rows_of(self, call: Call, arguments: CallArguments) -> CallArguments:
-        """The arguments for the branches of a call."""
-        if len(call.branches) == 2:
-            return arguments
-        return part_of(arguments, self.rows, self._halves[call.branches[0]], self._unbatched)
-
-    def _ordered(self, call: Call) -> Call:
-        """Stored values have the rows in the batch's order, whichever branches a call has."""
-        return call if next(iter(self._halves)) == "conditional" else flipped(call)
+        found: list[RequestPart] = []
+        for call in self.plan.steps[self.step].calls:
+            own = arguments
+            if len(call.branches) == 1:
+                own = part_of(arguments, self.rows, self._halves[call.branches[0]], self.unbatched)
+            # Stored values have the rows in the batch's order, whichever branches a call has.
+            found.append((call if self.order[0] == "conditional" else flipped(call), own))
+        return found
 
     def finish(self, outputs: list[Any]) -> Any:
-        calls, correction = self.plan.steps[self.step].calls, self._corrections[self.step]
+        calls, correction = self.plan.steps[self.step].calls, self.corrections[self.step]
         samples: dict[Branch, Tensor] = {}
         for call, output in zip(calls, outputs, strict=True):
             chunks = sample_of(output).chunk(len(call.branches))
@@ -178,20 +176,17 @@ class GuidedBatch(Request):
         return with_sample(outputs[0], torch.cat([samples[branch] for branch in self._halves]))
 
 
+@dataclass(eq=False)
 class GuidedCalls(Request):
     """Each guidance branch in a call of its own, the conditional one first.
 
-    Args:
+    Attributes:
         corrections: one a step.
     """
 
-    def __init__(
-        self, hooks: Hooks, plan: Plan, rows: int, source: Source | None, corrections: list[Correction]
-    ) -> None:
-        super().__init__(hooks, plan, rows, source)
-        self._corrections = corrections
-        self._first: Any = None  # what the step's conditional call returned
-        self._unconditional: Tensor | None = None
+    corrections: list[Correction]
+    _first: Any = field(default=None, init=False)  # what the step's conditional call returned
+    _unconditional: Tensor | None = field(default=None, init=False)
 
     @property
     def awaits_second(self) -> bool:
@@ -207,6 +202,6 @@ class GuidedCalls(Request):
             return self._first
         if outputs:
             self._unconditional = sample_of(outputs[0])
-        first, self._first, correction = self._first, None, self._corrections[self.step]
+        first, self._first, correction = self._first, None, self.corrections[self.step]
         self.step += 1
         return with_sample(first, correction.apply(sample_of(first), self._unconditional))

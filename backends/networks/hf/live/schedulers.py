@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from ....errors import InputError
-from ....schedule import Schedule
+from ....schedule import Schedule, network_times
 from ..models.base import Architecture
 from ..optional import diffusers
 from ..scheduler_config import process
@@ -52,11 +52,6 @@ class Fit:
     rounding: float
 
 
-def network_times(schedule: Schedule) -> list[float]:
-    """What the network receives at each step; diffusers' schedulers count the same way."""
-    return [step.time if step.network_time is None else step.network_time for step in schedule.steps]
-
-
 def distance(times: Sequence[float], wanted: Sequence[float]) -> float:
     """How far two lists of times are apart at most; infinite where they differ in length, or by more than rounding."""
     if len(times) != len(wanted):
@@ -78,7 +73,7 @@ def fit_scheduler(pipeline: Any, architecture: Architecture, schedule: Schedule,
     Raises:
         InputError: there is no way, with a way out.
     """
-    wanted = network_times(schedule)
+    wanted = network_times(schedule)  # diffusers' schedulers count the same way
     found = _fit(pipeline, pipeline.scheduler, architecture, wanted, tokens)
     if found is None:
         raise InputError(_refusal(pipeline, architecture, schedule, tokens))

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ....errors import InputError
+from ....network import NetworkInput
 from ....schedule import Noise
 from ..hooks import Socket
 
@@ -60,7 +61,7 @@ class Architecture(ABC):
         takes_guidance: whether guidance is an input of the model.
         prediction, noise: what it is trained on where no scheduler says otherwise.
         factor: pixels a latent along height and width, where no autoencoder says otherwise.
-        num_tokens: of a prompt, by custom.
+        num_tokens: of a prompt, by default.
         unbatched: arguments of its forward whose first dimension is not the batch.
         condition: the argument of its forward by whose tensor a request is known; None where it takes none.
         refused: arguments of its forward that change what blocks do, so that no stored value stands in for them, with
@@ -118,16 +119,12 @@ class Architecture(ABC):
         """The blocks in execution order. Raises InputError for a granularity that this architecture does not have."""
 
     @abstractmethod
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the model's forward takes.
 
         Args:
-            x: (N, *sample_shape).
-            time: (N,) the schedule's `network_time`.
-            given: "labels" (N,), or the rows of what `encode` made.
-            guidance: (N,) where the model takes it.
+            inputs: of the network.
+            given: its conditions: "labels" (N,), or the rows of what `encode` made.
         """
 
     def train_time(self, timestep: Any) -> Any:
@@ -135,7 +132,7 @@ class Architecture(ABC):
         return timestep
 
     def usual_sigmas(self, num_steps: int) -> list[float] | None:
-        """The sigmas that its pipelines give their scheduler unasked; None where the scheduler makes its own."""
+        """The sigmas that its pipelines give their scheduler by default; None where the scheduler makes its own."""
         return None
 
     def num_image_tokens(self, sample_shape: Sequence[int]) -> int:
@@ -152,7 +149,7 @@ class Architecture(ABC):
         Raises:
             InputError: this architecture takes no prompts.
         """
-        raise InputError(f"conditions: {type(self.model).__name__} takes no prompts. Leave `--conditions` away.")
+        raise InputError(f"conditions: {type(self.model).__name__} takes no prompts. Omit `--conditions`.")
 
     def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
         """The shapes of one row of what `encode` makes, for prompts of `num_tokens` tokens."""
@@ -184,4 +181,4 @@ def architecture_class(name: str) -> type[Architecture]:
 def only_blocks(name: str, granularity: str) -> None:
     """Refuse branch granularity for an architecture that has none."""
     if granularity != "block":
-        raise InputError(f"granularity: {name} has block alone, but got `{granularity}`. Use block.")
+        raise InputError(f"granularity: {name} has only block, but got `{granularity}`. Use block.")

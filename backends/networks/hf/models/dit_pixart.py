@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import InputError
+from ....network import NetworkInput
 from ..hooks import Socket, tensor_socket
 from .base import Architecture, Layout, Size
 
@@ -30,7 +31,7 @@ def latent_grid(size: Size, native: int, multiple: int) -> tuple[int, int]:
 
 
 def call_default(pipeline: Any, name: str) -> Any:
-    """What a pipeline uses for an argument that its caller leaves away."""
+    """What a pipeline uses for an argument that its caller omits."""
     return inspect.signature(type(pipeline).__call__).parameters[name].default
 
 
@@ -77,17 +78,15 @@ class DiTTransformer(Architecture):
         if {size.height, size.width} - {None, own * size.factor}:
             raise InputError(
                 f"height: this DiT makes {own * size.factor} by {own * size.factor} pixels alone, but got "
-                f"{size.height} by {size.width}. Leave height and width away."
+                f"{size.height} by {size.width}. Omit height and width."
             )
         return (self.model.config.in_channels, own, own)
 
     def sockets(self, granularity: str) -> list[Socket]:
         return block_sockets(self.model.transformer_blocks, granularity)
 
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
-        return {"hidden_states": x, "timestep": time, "class_labels": given["labels"]}
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"hidden_states": inputs.x, "timestep": inputs.time, "class_labels": given["labels"]}
 
 
 class PixArt(Architecture):
@@ -104,10 +103,9 @@ class PixArt(Architecture):
     def sockets(self, granularity: str) -> list[Socket]:
         return block_sockets(self.model.transformer_blocks, granularity)
 
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
-        return {"hidden_states": x, "timestep": time, "added_cond_kwargs": self._micro_conditions(x), **given}
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        extra = self._micro_conditions(inputs.x)
+        return {"hidden_states": inputs.x, "timestep": inputs.time, "added_cond_kwargs": extra, **given}
 
     def _micro_conditions(self, x: Tensor) -> dict[str, Tensor | None]:
         """Resolution and aspect ratio, which the 1024-pixel α model is told, as its pipeline works them out."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ....network import State
+from ....network import NetworkInput, State
 from ....schedule import Noise
 from ..hooks import Socket
 from .base import FLOW, Architecture, Layout, Size, only_blocks
@@ -15,7 +15,7 @@ from .dit_pixart import call_default, latent_grid
 
 def joint_socket(block: nn.Module) -> Socket:
     """The socket of a block that takes and returns both streams; its state is (prompt's tokens, image's tokens)."""
-    return Socket(block, "residual", take=_streams, read=_after, give=lambda state: state)
+    return Socket(block, "residual", take=_streams, read=_after)
 
 
 def _streams(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
@@ -49,10 +49,8 @@ class SD3(Architecture):
         only_blocks("SD3Transformer2DModel", granularity)
         return [joint_socket(block) for block in self.model.transformer_blocks]
 
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
-        return {"hidden_states": x, "timestep": time, **given}
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"hidden_states": inputs.x, "timestep": inputs.time, **given}
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, _, pooled, _ = pipeline.encode_prompt(
@@ -101,14 +99,12 @@ class Flux(Architecture):
         only_blocks("FluxTransformer2DModel", granularity)
         return [joint_socket(b) for b in (*self.model.transformer_blocks, *self.model.single_transformer_blocks)]
 
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
-        tokens = given["encoder_hidden_states"].shape[1]
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        x, tokens = inputs.x, given["encoder_hidden_states"].shape[1]
         return {
             "hidden_states": pack_latents(x),
-            "timestep": time.to(x.dtype) / 1000,  # rounded as in the pipeline
-            "guidance": None if guidance is None else guidance.float(),
+            "timestep": inputs.time.to(x.dtype) / 1000,  # rounded as in the pipeline
+            "guidance": None if inputs.guidance is None else inputs.guidance.float(),
             "txt_ids": x.new_zeros(tokens, 3),
             "img_ids": self._image_ids(x),
             **given,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import InputError
+from ....network import NetworkInput
 from ..hooks import Socket, tensor_socket
 from .base import Architecture, Size, only_blocks
 from .dit_pixart import latent_grid
@@ -79,10 +80,8 @@ class UNet2D(Architecture):
         only_blocks("UNet2DModel", granularity)
         return stage_sockets(self.model)
 
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
-        return {"sample": x, "timestep": time, "class_labels": given.get("labels")}
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"sample": inputs.x, "timestep": inputs.time, "class_labels": given.get("labels")}
 
 
 class UNet2DCondition(Architecture):
@@ -115,18 +114,18 @@ class UNet2DCondition(Architecture):
         only_blocks("UNet2DConditionModel", granularity)
         return stage_sockets(self.model)
 
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         found: dict[str, Any] = {
-            "sample": x, "timestep": time, "encoder_hidden_states": given["encoder_hidden_states"]
-        }  # fmt: skip
+            "sample": inputs.x,
+            "timestep": inputs.time,
+            "encoder_hidden_states": given["encoder_hidden_states"],
+        }
         if self.is_xl:
-            found["added_cond_kwargs"] = {"text_embeds": given["text_embeds"], "time_ids": self._time_ids(x)}
+            found["added_cond_kwargs"] = {"text_embeds": given["text_embeds"], "time_ids": self._time_ids(inputs.x)}
         return found
 
     def _time_ids(self, x: Tensor) -> Tensor:
-        """(N, 6): the image is said to be of its own size and not cropped, as the pipeline says unasked."""
+        """(N, 6): the image is said to be of its own size and not cropped, as the pipeline says by default."""
         height, width = (side * self._pixels for side in x.shape[-2:])
         return torch.tensor([height, width, 0, 0, height, width], dtype=x.dtype, device=x.device).expand(x.shape[0], -1)
 

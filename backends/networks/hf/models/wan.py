@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ....errors import InputError
+from ....network import NetworkInput
 from ....schedule import Noise
 from ..hooks import Socket, tensor_socket
 from .base import FLOW, Architecture, Layout, Size
@@ -19,7 +20,7 @@ class Wan(Architecture):
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
     num_tokens: ClassVar[int] = 512
-    native: ClassVar[Size] = Size(height=480, width=832, num_frames=81)  # what diffusers' pipeline makes unasked
+    native: ClassVar[Size] = Size(height=480, width=832, num_frames=81)  # the default of diffusers' pipeline
 
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         frames = self.native.num_frames if size.num_frames is None else size.num_frames
@@ -45,10 +46,8 @@ class Wan(Architecture):
         parts = [part for block in self.model.blocks for part in (block.attn1, block.attn2, block.ffn)]
         return [tensor_socket(part, "branch") for part in parts]
 
-    def arguments(
-        self, x: Tensor, time: Tensor, given: Mapping[str, Tensor], guidance: Tensor | None
-    ) -> dict[str, Any]:
-        return {"hidden_states": x, "timestep": time, **given}
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"hidden_states": inputs.x, "timestep": inputs.time, **given}
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, _ = pipeline.encode_prompt(

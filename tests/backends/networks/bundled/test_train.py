@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.bundled import data as training_data
 from exeunt.backends.networks.bundled import train
 from exeunt.backends.networks.dit import PUBLIC_NOISE, DiT, DiTNetwork
 from exeunt.backends.plan import Call, Run, Skip
 from safetensors.torch import load_file
+
+pytestmark = pytest.mark.cpu
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -107,6 +110,6 @@ def test_the_exit_loss_is_the_loss_of_what_an_exit_gives() -> None:
         whole = DiTNetwork(
             model, name="trained", weights_sha256=None, num_classes=10, prediction="v", noise=PUBLIC_NOISE
         )
-        outputs = [whole.evaluate(x, time, labels, how, []) for how in (None, call)]
+        outputs = [whole.evaluate(NetworkInput(x, time, labels), how, []) for how in (None, call)]
         errors = [(output - target).square().mean(dim=(1, 2, 3)) for output in outputs]
     torch.testing.assert_close(loss, sum((weight * error).mean() for error in errors))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends.network import Chain, Network, Pass, ResidualChain, Slots, State
+from exeunt.backends.network import Chain, Network, NetworkInput, Pass, ResidualChain, Slots, State
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.conformance.checks import Check, Failed, NetworkUnderTest, NotApplicable, Passed, outcome
@@ -18,6 +18,8 @@ from exeunt.backends.networks.uvit import UViT
 from exeunt.backends.plan import Add, Call
 from tiny_pipelines import tiny
 from torch import Tensor, nn
+
+pytestmark = pytest.mark.cpu
 
 Load = Callable[[torch.device, torch.dtype], Network]
 CPU = torch.device("cpu")
@@ -58,11 +60,8 @@ class Unchained(Network):
     def dtype(self) -> torch.dtype:
         return self.inside.dtype
 
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        return self.inside.evaluate(x, time, conditions, call, slots, guidance)
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        return self.inside.evaluate(inputs, call, slots)
 
     def at(self, granularity: str) -> Network:
         return type(self)(self.inside.at(granularity))
@@ -83,14 +82,11 @@ class Unchained(Network):
 class ReadsOnce(Unchained):
     """Sums only the first of what it is to sum."""
 
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
         if call is not None:
             ops = [replace(op, reads=op.reads[:1]) if isinstance(op, Add) else op for op in call.ops]
             call = replace(call, ops=tuple(ops))
-        return self.inside.evaluate(x, time, conditions, call, slots, guidance)
+        return self.inside.evaluate(inputs, call, slots)
 
 
 def from_file(path: str | Path | None, **options: object) -> Load:
@@ -209,12 +205,9 @@ class MixesRows(Broken):
 
 
 class WritesToItsInput(Broken):
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        output = super().evaluate(x, time, conditions, call, slots, guidance)
-        x.mul_(0.5)
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        output = super().evaluate(inputs, call, slots)
+        inputs.x.mul_(0.5)
         return output
 
 
@@ -267,22 +260,16 @@ class ReusesTheOutput(Broken):
 class IgnoresSkips(Broken):
     """Runs what a plan leaves out."""
 
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        return super().evaluate(x, time, conditions, None, slots, guidance)
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+        return super().evaluate(inputs, None, slots)
 
 
 class HoldsOn(Broken):
     """Frees nothing."""
 
-    def evaluate(
-        self, x: Tensor, time: Tensor, conditions: Tensor | None, call: Call | None, slots: Slots,
-        guidance: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
         kept = None if call is None else replace(call, release=())
-        return super().evaluate(x, time, conditions, kept, slots, guidance)
+        return super().evaluate(inputs, kept, slots)
 
 
 class Understates(Broken):

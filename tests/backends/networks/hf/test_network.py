@@ -14,6 +14,7 @@ import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from exeunt.backends.checkpoints.weights import weights_sha256
 from exeunt.backends.errors import InputError
+from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.hf.models.sd3_flux import pack_latents, unpack_latents
 from exeunt.backends.networks.hf.network import DiffusersNetwork
@@ -28,7 +29,7 @@ from tiny_pipelines import tiny
 from torch import Tensor, nn
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 STEM = "diffusion_pytorch_model"
 KINDS = ("dit", "pixart-alpha", "pixart-sigma", "sd3", "flux", "wan")
@@ -88,7 +89,7 @@ class TestAgainstDiffusers:
             x = as_samples(given["hidden_states"], kind)
             guidance = torch.full((len(x),), scale) if network.takes_guidance else None
             with torch.no_grad():
-                found = network.evaluate(x, time, conditions, None, [], guidance)
+                found = network.evaluate(NetworkInput(x, time, conditions, guidance), None, [])
             assert torch.equal(found, as_samples(wanted, kind))
 
     @pytest.mark.parametrize("kind", ["pixart-sigma", "sd3", "flux", "wan"])
@@ -141,9 +142,10 @@ class TestAgainstDiffusers:
         cut = DiffusersNetwork.from_pipeline(pipe, **SIZES.get(kind, {}))
         if kind == "wan":
             cut.embed(PROMPTS)
-        given = torch.randn(2, *network.sample_shape), torch.tensor([900.0, 30.0]), torch.tensor([0, 1])
+        x, time = torch.randn(2, *network.sample_shape), torch.tensor([900.0, 30.0])
+        given = NetworkInput(x, time, torch.tensor([0, 1]))
         with torch.no_grad():
-            assert torch.equal(network.evaluate(*given, step.calls[0], []), cut.evaluate(*given, None, []))
+            assert torch.equal(network.evaluate(given, step.calls[0], []), cut.evaluate(given, None, []))
 
 
 class TestBranches:
@@ -181,7 +183,7 @@ class TestBranches:
         slots: list[Any] = [None] * plan.num_slots
         with torch.no_grad():
             for step in plan.steps:
-                found = network.evaluate(x, time, labels, step.calls[0], slots)
+                found = network.evaluate(NetworkInput(x, time, labels), step.calls[0], slots)
             wanted = self.by_hand(network.architecture.model, x, time, labels, rows)
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
@@ -197,7 +199,7 @@ class TestBranches:
 
     @pytest.mark.parametrize("kind", ["sd3", "flux"])
     def test_are_refused_where_streams_share_them(self, kind: str, folders: Mapping[str, Path]) -> None:
-        with pytest.raises(InputError, match="Transformer2DModel has block alone"):
+        with pytest.raises(InputError, match="Transformer2DModel has only block"):
             load(folders, kind).at("branch")
 
     def test_are_refused_under_chunking(self, folders: Mapping[str, Path]) -> None:
@@ -237,12 +239,12 @@ class TestLoading:
         plain = DiffusersNetwork.from_pipeline(pipe)
         x, time, labels = torch.randn(1, 4, 8, 8), torch.tensor([3.0]), torch.tensor([1])
         with torch.no_grad():
-            before = plain.evaluate(x, time, labels, None, [])
+            before = plain.evaluate(NetworkInput(x, time, labels), None, [])
             pipe.transformer.proj_out_2.weight += 0.1
             calls: list[None] = []
             pipe.transformer = torch.compile(pipe.transformer, backend=lambda module, _: calls.append(None) or module)
             served = DiffusersNetwork.from_pipeline(pipe)
-            after = served.evaluate(x, time, labels, None, [])
+            after = served.evaluate(NetworkInput(x, time, labels), None, [])
         assert calls
         assert not torch.equal(before, after)
         assert served.signature.weights_sha256 != plain.signature.weights_sha256
@@ -279,7 +281,7 @@ class TestLoading:
         with pytest.raises(InputError, match=r"model alone.*whole pipeline"):
             network.embed(PROMPTS)
         with pytest.raises(InputError, match="embedded no prompts yet"):
-            network.evaluate(torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.tensor([0]), None, [])
+            network.evaluate(NetworkInput(torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.tensor([0])), None, [])
 
     def test_text_encoders_are_freed(self) -> None:
         pipe = tiny("sd3")
@@ -291,7 +293,7 @@ class TestLoading:
         assert network.num_conditions == 2
         assert network.text_seconds is not None
         assert network.text_seconds > 0
-        with pytest.raises(InputError, match="gone already"):
+        with pytest.raises(InputError, match="were removed before"):
             network.embed(PROMPTS)
 
     def test_many_prompts_are_embedded_in_parts(self, folders: Mapping[str, Path]) -> None:

@@ -10,7 +10,7 @@ from tiny_pipelines import tiny
 from tokenizers import Tokenizer, models
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 
 def test_cut_prompts_are_noted_once_however_many_batches(capfd: pytest.CaptureFixture[str]) -> None:

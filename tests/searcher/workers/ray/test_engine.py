@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from click.testing import CliRunner
 from exeunt.backends.errors import InputError
@@ -19,6 +20,7 @@ from exeunt.searcher.workers.ray.actor import worker_place
 from exeunt.searcher.workers.ray.cluster import Needs, Node, Share, count_workers
 from exeunt.studies.store.store import open_store
 from sqlalchemy import make_url
+from stored import workers_of
 
 ROOT = Path(__file__).parents[4]
 TWO = [Node("a", "ada", cpus=8, gpus=2), Node("b", "bob", cpus=8, gpus=0)]
@@ -102,13 +104,8 @@ def cluster() -> Iterator[tuple[str, Path]]:
         words = ["start", "--head", "--block", f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1"]
         sizes = ["--num-cpus=2", "--object-store-memory=80000000", "--include-dashboard=false", f"--temp-dir={folder}"]
         variables = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-        head = subprocess.Popen(
-            [Path(sys.executable).with_name("ray"), *words, *sizes],
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        program = Path(sys.executable).with_name("ray")
+        head = processes.start(program, *words, *sizes, env=variables, stderr=subprocess.STDOUT)
         assert head.stdout is not None
         for line in head.stdout:
             if "Ray runtime started" in line:
@@ -149,10 +146,7 @@ def test_ctrl_c_drains_all_and_no_password_is_left_behind(
     assert refused.returncode == 2, refused.stderr
     assert "must have room for 1 × (4 GPU and 1 CPU), but its 1 machines have 0 GPU and 2 CPU" in refused.stderr
 
-    driver = subprocess.Popen(
-        [*program, *engine, "--workers", "2"], cwd=tmp_path, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    driver = processes.start(*program, *engine, "--workers", "2", cwd=tmp_path, env=here)
     deadline, said = time.monotonic() + 120, ""
     assert driver.stderr is not None
     for line in driver.stderr:
@@ -161,7 +155,7 @@ def test_ctrl_c_drains_all_and_no_password_is_left_behind(
             break
     assert password not in command_lines()
     with open_store(postgres_url, read_only=True) as store:
-        workers = store.studies.workers("closed-form")
+        workers = workers_of(store, "closed-form")
     assert len(workers) == 2, said
     driver.send_signal(signal.SIGINT)
     out, rest = driver.communicate(timeout=60)
@@ -169,7 +163,7 @@ def test_ctrl_c_drains_all_and_no_password_is_left_behind(
     assert out == ""
     assert "exeunt resume" in rest
     with open_store(postgres_url, read_only=True) as store:
-        ended = store.studies.workers("closed-form")
+        ended = workers_of(store, "closed-form")
     assert all(worker.ended for worker in ended)
     logs = [path for path in folder.rglob("*") if path.is_file()]
     assert logs

@@ -10,8 +10,8 @@ from datetime import datetime
 import optuna
 import pytest
 from at_once import at_once
-from exeunt.studies.database.engine import open_engine, optuna_storage
-from exeunt.studies.database.optuna.storage import StudyStorage
+from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.optuna.storage import StudyStorage, optuna_storage
 from exeunt.studies.database.optuna.trials import store_changes
 from exeunt.studies.database.transactions import writing
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 from exeunt.backends.errors import InputError
-from exeunt.backends.network import Network
+from exeunt.backends.network import Network, NetworkInput
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.conformance.checks import Failed, NetworkUnderTest
 from exeunt.backends.networks.conformance.suite import suite
@@ -24,6 +24,8 @@ from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Schedul
 from exeunt.backends.solvers.tables import make_schedule
 from tiny_unets import tiny_unet
 from torch import Tensor
+
+pytestmark = pytest.mark.cpu
 
 STAGES = {"ddpm": 7, "sd": 5, "sdxl": 5}  # as many up as down, and the middle
 PROMPTS = ["a red bicycle", "two dogs on a beach"]
@@ -144,10 +146,10 @@ class TestFullDepth:
         network, model = registry.load_network(folders["ddpm"]), tiny_unet("ddpm").unet
         x, time = torch.randn(3, 3, 16, 16), torch.tensor([0.0, 499.0, 999.0])
         expected = model(x, time).sample
-        assert torch.equal(network.evaluate(x, time, None, None, []), expected)
+        assert torch.equal(network.evaluate(NetworkInput(x, time), None, []), expected)
         plan = compile_plan(with_rows(schedule_of(network, 2), [[RUN] * 7, [REUSE] * 7]))
         slots: list = [None] * plan.num_slots
-        first, second = (network.evaluate(x, time, None, step.calls[0], slots) for step in plan.steps)
+        first, second = (network.evaluate(NetworkInput(x, time), step.calls[0], slots) for step in plan.steps)
         assert torch.equal(first, expected)
         assert torch.equal(second, expected)
 
@@ -189,7 +191,7 @@ class TestActions:
         slots: list = [None] * plan.num_slots
         for s, x in enumerate(torch.randn(6, 2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))):
             time = torch.full((2,), 900.0 - 100 * s)
-            output = network.evaluate(x, time, None, plan.steps[s].calls[0], slots)
+            output = network.evaluate(NetworkInput(x, time), plan.steps[s].calls[0], slots)
             torch.testing.assert_close(
                 output, by_hand(model, x, time, acting(s, rows[s], history)), rtol=1e-4, atol=1e-5
             )
@@ -279,7 +281,7 @@ class TestActions:
         (made,) = sample([network], schedule, seed=0, images=range(2), conditions=uniform(None), batch_size=2)
         times, drawn = [step.time for step in schedule.steps], noises(0, range(2), (3, 16, 16), 1)[0]
         expected = ddim(drawn, times, slow)
-        whole = ddim(drawn, times, lambda s, x, time: network.evaluate(x, time, None, None, []))
+        whole = ddim(drawn, times, lambda s, x, time: network.evaluate(NetworkInput(x, time), None, []))
         torch.testing.assert_close(made.latents.double(), expected, rtol=1e-4, atol=1e-4)
         assert (expected - whole).abs().max() > 1e-2, "the cache must change images by much more than the tolerance"
         assert torch.equal(made.images, network.decode(made.latents))
@@ -295,10 +297,10 @@ class TestActions:
                 part.register_forward_hook(lambda *_, name=name: ran.append(name.removesuffix(".resnets.0.conv1")))
         slots: list = [None] * plan.num_slots
         x, time = torch.randn(1, 3, 16, 16), torch.tensor([500.0])
-        network.evaluate(x, time, None, plan.steps[0].calls[0], slots)
+        network.evaluate(NetworkInput(x, time), plan.steps[0].calls[0], slots)
         assert len(ran) == 7
         ran.clear()
-        network.evaluate(x, time, None, plan.steps[1].calls[0], slots)
+        network.evaluate(NetworkInput(x, time), plan.steps[1].calls[0], slots)
         assert ran == ["down_blocks.0", "up_blocks.2"]
 
     def test_dropped_stages_and_branches_are_refused(self, folders: dict[str, Path]) -> None:
@@ -319,7 +321,7 @@ class TestLoading:
         assert (network.condition_kind, network.num_classes) == ("labels", 5)
         x, time, labels = torch.randn(2, 3, 16, 16), torch.tensor([3.0, 500.0]), torch.tensor([0, 4])
         with torch.inference_mode():
-            assert torch.equal(network.evaluate(x, time, labels, None, []), model(x, time, labels).sample)
+            assert torch.equal(network.evaluate(NetworkInput(x, time, labels), None, []), model(x, time, labels).sample)
         with pytest.raises(InputError, match="no unconditional branch"):
             network.null_conditions(2)
 
@@ -344,7 +346,7 @@ class TestLoading:
             expected = model(
                 x, time, torch.zeros(1, 24, 32), added_cond_kwargs={"text_embeds": torch.zeros(1, 16), "time_ids": ids}
             ).sample
-            actual = network.evaluate(x, time, network.null_conditions(1), None, [])
+            actual = network.evaluate(NetworkInput(x, time, network.null_conditions(1)), None, [])
         # Zeros that are expanded and zeros that are stored have other strides, so that other kernels may run.
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 

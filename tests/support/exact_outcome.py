@@ -8,14 +8,81 @@ sampling loop, so that the two check each other.
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
+from exeunt.backends.errors import InputError
+from exeunt.backends.networks.closed_form import (
+    EXPONENTS,
+    ClosedFormNetwork,
+    Mixture,
+    predicted,
+    signal_levels,
+    unscaled,
+)
+from exeunt.backends.schedule import Action, Branch, Schedule, branches_at, guidance_at
+from exeunt.backends.solvers.tables import solver_rows
 from numpy.typing import NDArray
-
-from ..errors import InputError
-from ..schedule import Action, Branch, Schedule, branches_at, guidance_at
-from ..solvers.tables import solver_rows
 
 Array = NDArray[np.float64]
 Blocks = Callable[[float, Array], Array]
+
+
+def exact_moments(network: ClosedFormNetwork, schedule: Schedule) -> tuple[Array, Array]:
+    """Mean (D,) and covariance (D, D) of what the schedule samples, exact, for one component.
+
+    Raises:
+        InputError: sampling is not linear: several components, clipping or a learned variance.
+    """
+    mean, deviations = _outcome(network, schedule)
+    basis = network.mixture.basis
+    return basis @ mean, (basis * (deviations**2).sum(axis=1)) @ basis.T
+
+
+def exact_frechet(network: ClosedFormNetwork, schedule: Schedule) -> float:
+    """The Fréchet distance between what the schedule samples and the data, exact, for one component.
+
+    Raises:
+        InputError: as `exact_moments` does.
+    """
+    mean, deviations = _outcome(network, schedule)
+    spread = np.sqrt((deviations**2).sum(axis=1)) - np.sqrt(network.mixture.variances)
+    return float(((mean - network.mixture.means[0]) ** 2).sum() + (spread**2).sum())
+
+
+def moments(mixture: Mixture) -> tuple[Array, Array]:
+    """Mean (D,) and covariance (D, D) of the data."""
+    between = np.cov(mixture.means, rowvar=False, bias=True).reshape(mixture.variances.size, -1)
+    covariance = mixture.basis @ (between + np.diag(mixture.variances)) @ mixture.basis.T
+    return mixture.basis @ mixture.means.mean(axis=0), covariance
+
+
+def shares(num_blocks: int, noisiness: float) -> Array:
+    """(num_blocks,) each block's share of the prediction; they sum to 1. Noisiness is 0 at the data, 1 at noise."""
+    exponent = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * noisiness
+    return -np.diff((1 - np.arange(num_blocks + 1) / num_blocks) ** exponent)
+
+
+def _outcome(network: ClosedFormNetwork, schedule: Schedule) -> tuple[Array, Array]:
+    """Along the principal axes: the mean (D,), and how much of each noise ends up in the sample (D, num_draws)."""
+    mixture = network.mixture
+    if len(mixture.means) > 1:
+        raise InputError(f"components: sampling is linear for 1 alone, but this mixture has {len(mixture.means)}.")
+    levels = signal_levels(network.noise, network.device)
+    variances, mean = (torch.from_numpy(value) for value in (mixture.variances, mixture.means[0]))
+
+    def blocks(time: float, x: Array) -> Array:
+        """(num_blocks, D, …) what each block adds for the input x, whose last column is the constant."""
+        times = torch.tensor([time], dtype=torch.float64, device=network.device)
+        alpha, sigma, noisiness = (value.cpu() for value in levels(times))
+        given = unscaled(network.prediction, torch.from_numpy(x), sigma)
+        centred = given.clone()
+        centred[:, -1] -= alpha * mean
+        scaled = centred / (alpha**2 * variances + sigma**2)[:, None]
+        data = alpha * variances[:, None] * scaled
+        data[:, -1] += mean
+        exact = predicted(network.prediction, given, data, sigma * scaled, alpha, sigma)
+        return shares(network.num_blocks, float(noisiness))[:, None, None] * exact.numpy()
+
+    return linear_outcome(schedule, mixture.variances.size, blocks)
 
 
 def linear_outcome(schedule: Schedule, dim: int, predict_blocks: Blocks) -> tuple[Array, Array]:

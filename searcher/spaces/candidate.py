@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import StoredSchedule, summarized
-from ..spaces.baselines import Baseline
+from ...studies.store.outlines import ScheduleSummary
 
 
 @dataclass(frozen=True)
@@ -24,21 +23,15 @@ class Candidate:
     role: str
     family: str
     weights: str
-    stored: StoredSchedule
+    stored: ScheduleSummary
     trial: int | None = None
 
     @property
     def schedule(self) -> Schedule:
-        """All of what it does; its digest and costs stand in the outline."""
+        """All of what it does; its digest and costs stand in the summary."""
         return self.stored.schedule
 
     @property
     def key(self) -> tuple[str, str]:
         """What tells candidates apart: two proposals of one schedule are one candidate."""
-        return self.stored.outline.digest, self.weights
-
-
-def from_baseline(baseline: Baseline, study_weights: str) -> Candidate:
-    """A baseline as a candidate; its label says on which weights it runs where they are not the study's."""
-    label = baseline.label if baseline.weights == study_weights else f"{baseline.label} · {baseline.weights}"
-    return Candidate(label, "baseline", baseline.family, baseline.weights, summarized(baseline.schedule))
+        return self.stored.digest, self.weights

@@ -6,7 +6,7 @@ refused, each with its error's identifier. `docs/schedule-format.md` describes t
 
 The interpreter here follows the format's definitions word for word: it keeps every value of every step and knows
 nothing of plans, fused residuals or joint calls, which are held against it. To write the files again:
-`python -m exeunt.backends.formats.vectors DIRECTORY CORPUS`.
+`python tests/support/vectors.py DIRECTORY CORPUS`.
 
 The schedules of the test vectors: together they use every action, kind of block, guidance and form of row.
 """
@@ -21,10 +21,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import numpy as safetensors
-
-from .. import schedule as schedules
-from ..schedule import (
+from exeunt.backends import schedule as schedules
+from exeunt.backends.checkpoints.files import ASSETS
+from exeunt.backends.schedule import (
     DROP,
     REUSE,
     RUN,
@@ -39,7 +38,8 @@ from ..schedule import (
     forecast,
     guidance_at,
 )
-from ..solvers.tables import make_schedule, with_coefficients
+from exeunt.backends.solvers.tables import make_schedule, with_coefficients
+from safetensors import numpy as safetensors
 
 RESIDUAL = NetworkSignature("little", "block", (("residual", 4),))
 _LINEAR = schedules.Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
@@ -143,7 +143,7 @@ CASES = {
 }
 
 
-DIRECTORY = Path(__file__).parents[1] / "assets" / "vectors"
+DIRECTORY = ASSETS / "vectors"
 VECTOR_TOLERANCE = 1e-6  # relative to the largest absolute value of a tensor
 VECTOR_CHANNELS = WIDTH = 8
 NUM_IMAGES = 2

@@ -1,0 +1,126 @@
+"""What a study has measured on search seeds, as far as one of its workers has learnt."""
+
+from ...studies.store.outlines import ScheduleSummary
+from ...studies.store.records import QualityRecord
+from ..measuring.objective import UNMEASURABLE, Objective
+from ..spaces.candidate import Candidate
+from .device_check import DeviceCheck
+from .promotion import Measured
+
+
+class Results:
+    """Measures candidates on search seeds, and takes in what others have measured.
+
+    Args:
+        objective: measures candidates.
+        trust: whether this worker's device can be relied on.
+
+    Attributes:
+        measured: by the candidates' keys, in the order in which this worker learnt of them.
+        left_out: the keys of candidates that can't be measured.
+        given: what a user proposed.
+    """
+
+    def __init__(self, objective: Objective, trust: DeviceCheck) -> None:
+        self.objective, self.trust = objective, trust
+        self.measured: dict[tuple[str, str], Measured] = {}
+        self.left_out: set[tuple[str, str]] = set()
+        self.given: list[Candidate] = []
+        self._schedules: dict[str, ScheduleSummary] = {}
+
+    @property
+    def is_stated(self) -> bool:
+        """Whether the schedule that everything is stated against has been measured."""
+        return self.objective.study_setup.baseline.key in self.measured
+
+    @property
+    def ordered(self) -> list[Measured]:
+        """What has been measured, the schedule that everything is stated against first."""
+        first = self.objective.study_setup.baseline.key
+        return sorted(self.measured.values(), key=lambda each: each.candidate.key != first)
+
+    def measure(self, candidate: Candidate) -> Measured:
+        """A candidate's values on search seeds; sampled, or looked up where they are known.
+
+        Raises:
+            UNMEASURABLE: it can't be measured; the store keeps the reason.
+            AWAITED: another worker has to do its part first, or all are to pause.
+            Interrupted: the command is to stop; committed chunks are kept.
+        """
+        self.objective.check()
+        if candidate.key not in self.measured:
+            quality = self.objective.study_setup.config.quality
+            sampled = self.collect(candidate, quality.search_seed, range(quality.num_images), register=True)
+            found = self._remember(candidate, self.objective.score(candidate, quality.search_seed, quality.num_images))
+            speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
+            told = self.objective.study_setup.metric.told(found.quality)
+            self.objective.say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (looked up)'}")
+        return self.measured[candidate.key]
+
+    def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
+        """As `Objective.collect`; raises DeviceError as well where this worker's device can't be trusted any more."""
+        try:
+            sampled = self.objective.collect(candidate, seed, images, register=register)
+        except UNMEASURABLE as error:
+            self.trust.failed(error)
+            raise
+        self.trust.succeeded(sampled)
+        return sampled
+
+    def leave_out(self, candidate: Candidate, error: Exception) -> None:
+        """Goes on without a candidate that can't be measured, and says why."""
+        self.left_out.add(candidate.key)
+        self.objective.say(f"{candidate.label} failed: {error}")
+
+    def is_done(self, candidate: Candidate) -> bool:
+        """Whether a candidate was measured, or can't be."""
+        return candidate.key in self.measured or candidate.key in self.left_out
+
+    def restore(self) -> None:
+        """Takes in what this study has measured on search seeds, in earlier sessions or beside this one."""
+        members, costs = self.members(), self.objective.costs
+        self.given = [each for each in members if each.role == "trial" and each.trial is None]
+        self.objective.refresh()
+        if not costs.can_time:
+            costs.refresh()
+        for candidate in members:
+            record = None if self.is_done(candidate) else self._scored(candidate)
+            if record is not None and costs.can_tell(candidate.stored):
+                try:
+                    self._remember(candidate, record)
+                except UNMEASURABLE as error:
+                    self.leave_out(candidate, error)
+
+    def members(self) -> list[Candidate]:
+        """The study's members, in the order in which they were added."""
+        store, name = self.objective.store, self.objective.study_setup.config.name
+        members = store.studies.members(name)
+        unknown = {member.schedule_digest for member in members} - self._schedules.keys()
+        if unknown:
+            found = store.evaluations.held(unknown) if self._schedules else store.evaluations.stored_schedules(name)
+            self._schedules |= found
+        return [
+            Candidate(
+                member.label,
+                member.role,
+                member.family,
+                member.weights_name,
+                self._schedules[member.schedule_digest],
+                member.trial_number,
+            )
+            for member in members
+        ]
+
+    def given_spent(self) -> int:
+        """How many of the user's proposals were measured or could not be, by whichever worker."""
+        return sum(1 for each in self.given if self.is_done(each) or self._scored(each))
+
+    def _scored(self, candidate: Candidate) -> QualityRecord | None:
+        quality = self.objective.study_setup.config.quality
+        return self.objective.scored(candidate, quality.search_seed, quality.num_images)
+
+    def _remember(self, candidate: Candidate, record: QualityRecord) -> Measured:
+        floor, speed = record.floor or 0.0, self.objective.costs.images_per_second(candidate.stored)
+        found = Measured(candidate, record.value, record.value - floor, speed, record.upper - floor)
+        self.measured[candidate.key] = found
+        return found

@@ -1,0 +1,30 @@
+"""The families of baselines: schedules that need no search, each with its label and how figures draw it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of points.
+
+    Attributes:
+        label: what legends call it.
+        color: a name of the reports' palette.
+        marker: the shape, by matplotlib's name.
+        size: of the marker, in points.
+    """
+
+    label: str
+    color: str
+    marker: str
+    size: float
+
+
+# By the name that configurations and databases have. `searcher/spaces/baselines.py` makes their schedules.
+FAMILIES = {
+    "full": Family("full schedule", "ink", "*", 10.0),
+    "fewer-steps": Family("fewer steps", "blue", "s", 5.0),
+    "uniform-depth": Family("uniform depth", "green", "^", 6.0),
+    "staircase": Family("published staircase", "purple", "P", 6.5),
+    "interval-reuse": Family("fixed-interval reuse", "orange", "D", 5.0),
+}
