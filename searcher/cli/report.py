@@ -3,6 +3,8 @@
 torch and matplotlib are imported where something is sampled or drawn: most ways through these commands need neither.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,6 @@ from ...reports.files.tables import report_to_json, to_csv
 from ...reports.files.whole import write_whole
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
-from ...reports.uncollected import uncollected
 from ...reports.view import selection
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
@@ -58,7 +59,6 @@ class Percentage(click.ParamType[float]):
 @click.option("--no-samples", is_flag=True, help="Omit sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
-@uncollected()
 def report_command(
     storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool
 ) -> None:
@@ -97,7 +97,7 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
         return load_view(store, name), store.studies.config(name)
 
 
-def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView, GridInfo | str]":
+def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, GridInfo | str]:
     """Images of the points to look at, and the operations of every point.
 
     What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
@@ -122,7 +122,7 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView,
         return view, kept or f"There are no samples, because the network could not run here. {error}"
 
 
-def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
+def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
     """The images that the study kept, if they can be had."""
     from ...reports.plots.samples import kept_grid
 
