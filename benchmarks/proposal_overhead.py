@@ -31,11 +31,11 @@ from exeunt.backends.timing.pieces import DECODE, SOLVER_STEP
 from exeunt.backends.timing.samples import Timing
 from exeunt.backends.timing.throughput import missing_kinds
 from exeunt.searcher.measuring import costs
-from exeunt.searcher.measuring.candidate import Candidate
 from exeunt.searcher.measuring.chunks import Chunk, ChunkSampler
 from exeunt.searcher.measuring.metric import Answer, ReferenceMetric
 from exeunt.searcher.runner import optimize
-from exeunt.searcher.search import loop
+from exeunt.searcher.search.proposer import OpenProposals
+from exeunt.searcher.spaces.candidate import Candidate
 from exeunt.searcher.spaces.curves import Mixed
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -78,7 +78,7 @@ def measure(folder: Path, num_steps: int, num_blocks: int, proposals: int) -> li
     storage: list[float] = []
     processor: list[float] = []
     given = [0.0, 0.0, 0.0]
-    build, measure_proposal = Mixed.build, loop.measure_proposal
+    build, add = Mixed.build, OpenProposals.add
 
     def built(space: Mixed, parameters: Mapping[str, Any]) -> Schedule:
         schedule = build(space, {**parameters, "num_steps": num_steps})
@@ -86,7 +86,7 @@ def measure(folder: Path, num_steps: int, num_blocks: int, proposals: int) -> li
         return schedule
 
     def measured(*arguments: Any) -> None:
-        measure_proposal(*arguments)
+        add(*arguments)
         seconds.append(time.perf_counter() - given[0])
         processor.append(time.process_time() - given[1])
         storage.append(seconds_spent() - given[2])
@@ -96,7 +96,7 @@ def measure(folder: Path, num_steps: int, num_blocks: int, proposals: int) -> li
     replaced: list[tuple[Any, str, Callable[..., Any]]] = [
         (ChunkSampler, "chunk", sampled), (ReferenceMetric, "score", scored), (costs, "time_calls", timed),
         (costs.DeviceLock, "exclusive", lambda _: nullcontext()),
-        (Mixed, "build", built), (loop, "measure_proposal", measured),
+        (Mixed, "build", built), (OpenProposals, "add", measured),
     ]  # fmt: skip
     for owner, name, function in replaced:
         patch.object(owner, name, function).start()

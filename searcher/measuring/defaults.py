@@ -28,9 +28,12 @@ def resolve_defaults(config: StudyConfig, network: Network) -> StudyConfig:
     Raises:
         InputError: the network needs to be told something, or a setting contradicts its pipeline.
     """
-    config = _as_served(config, network) if config.checkpoint.pipeline else _plainly(config)
+    if config.checkpoint.pipeline:
+        config = _as_served(config, network)
     metric, reference = _compared(config, network)
     chosen = {
+        "checkpoint.dtype": "float32",
+        "throughput.executor": "eager",
         "quality.metric": metric,
         "quality.reference": reference,
         "quality.conditions": OWN_PROMPTS if network.condition_kind == "prompts" else "uniform",
@@ -51,12 +54,6 @@ def _value(config: StudyConfig, key: str) -> Any:
     return getattr(getattr(config, section), name)
 
 
-def _plainly(config: StudyConfig) -> StudyConfig:
-    """Types and executor where a checkpoint is loaded here."""
-    chosen = {"checkpoint.dtype": "float32", "throughput.executor": "eager"}
-    return override(config, {key: value for key, value in chosen.items() if _value(config, key) == AUTO})
-
-
 def _as_served(config: StudyConfig, network: Network) -> StudyConfig:
     """Type, device and executor as a live pipeline has them, which nothing here may change."""
     assert config.checkpoint.pipeline is not None
@@ -65,7 +62,7 @@ def _as_served(config: StudyConfig, network: Network) -> StudyConfig:
         if _value(config, key) not in (AUTO, value):
             raise InputError(
                 f"{key}: the pipeline is measured as it is served, with {value}, but got `{_value(config, key)}`. "
-                f"Change it in `{config.checkpoint.pipeline}`, and leave the setting away."
+                f"Change it in `{config.checkpoint.pipeline}`, and omit the setting."
             )
     made = {"checkpoint.path": config.checkpoint.pipeline, "throughput.executor": executor(config.checkpoint.pipeline)}
     return override(config, own | made)
@@ -87,7 +84,8 @@ def _compared(config: StudyConfig, network: Network) -> tuple[str, str | None]:
     if reference is None:
         return DEFAULT_PAIRED, None
     if metric != AUTO:
-        return metric, BUNDLED_REFERENCE if bundled and _takes_reference(metric) else None
+        is_to_reference = not metric.endswith(TO_BASELINE) and ":" not in metric
+        return metric, BUNDLED_REFERENCE if bundled and is_to_reference else None
     if bundled:
         return DEFAULT_METRIC, BUNDLED_REFERENCE
     if network.condition_kind == "prompts":
@@ -96,8 +94,3 @@ def _compared(config: StudyConfig, network: Network) -> tuple[str, str | None]:
         f"reference: `{config.checkpoint.path}` needs real images to be compared with. Add --reference FOLDER, or an "
         f".npz of images or of mu and sigma; or compare with the full schedule's images: --metric {DEFAULT_PAIRED}."
     )
-
-
-def _takes_reference(metric: str) -> bool:
-    """Whether a metric by name is a distance to real images."""
-    return not metric.endswith(TO_BASELINE) and ":" not in metric

@@ -146,8 +146,7 @@ def evaluate(
     for note in remarks(schedule, network, study_setup.config.checkpoint.option_words):
         watch.say(note)
     seed = study_setup.config.quality.final_seed if seed is None else seed
-    sampler = _Sampler(study_setup, watch, check_interruption)
-    quality, standard = _quality(study_setup, sampler, network, schedule, seed)
+    quality, standard = _Sampler(study_setup, watch, check_interruption).quality(network, schedule, seed)
     return Evaluation(
         schedule_digest=schedule.digest,
         weights=study_setup.weights,
@@ -188,25 +187,19 @@ class _Sampler:
                 self.watch.advance(batch.first + len(batch.images), len(batch.images))
         return Answer(label, np.concatenate(found))
 
-    def baseline(self, seed: int, label: str) -> Answer:
-        """Those of what everything is stated against."""
-        baseline = self.study_setup.baseline
-        return self.answer(self.study_setup.networks[baseline.weights], baseline.schedule, seed, label)
-
-
-def _quality(
-    study_setup: StudySetup, sampler: _Sampler, network: Network, schedule: Schedule, seed: int
-) -> tuple[QualityRecord, Standard]:
-    """The value, and beside what it stands: the full schedule's own images, where there are no real ones."""
-    metric, quality = study_setup.metric, study_setup.config.quality
-    answer = sampler.answer(network, schedule, seed, "the schedule")
-    if not metric.needs_baseline:
-        return metric.score(answer, None), standard_of(quality, None)
-    baseline = sampler.baseline(seed, "the full schedule")
-    other = quality.search_seed if seed != quality.search_seed else quality.final_seed
-    noise = metric.noise(sampler.baseline(other, "the full schedule on other noises"), baseline)
-    assert noise is not None, "needs_baseline"
-    return metric.score(answer, baseline), standard_of(quality, Interval(noise.value, noise.lower, noise.upper))
+    def quality(self, network: Network, schedule: Schedule, seed: int) -> tuple[QualityRecord, Standard]:
+        """The value, and beside what it stands: the full schedule's own images, where there are no real ones."""
+        setup, quality = self.study_setup, self.study_setup.config.quality
+        answer = self.answer(network, schedule, seed, "the schedule")
+        if not setup.metric.needs_baseline:
+            return setup.metric.score(answer, None), standard_of(quality, None)
+        full, own = setup.baseline.schedule, setup.networks[setup.baseline.weights]
+        baseline = self.answer(own, full, seed, "the full schedule")
+        other = quality.search_seed if seed != quality.search_seed else quality.final_seed
+        noise = setup.metric.noise(self.answer(own, full, other, "the full schedule on other noises"), baseline)
+        assert noise is not None, "needs_baseline"
+        standard = standard_of(quality, Interval(noise.value, noise.lower, noise.upper))
+        return setup.metric.score(answer, baseline), standard
 
 
 def _speed(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,7 +33,6 @@ from .metric import Answer
 from .setup import StudySetup, weights_digest
 
 
-@dataclass
 class Pace:
     """Turns a schedule's predicted seconds into what its images really take, features and commits included.
 
@@ -43,18 +42,16 @@ class Pace:
         scoring_seconds: per image, for the distance of all of them; the first value is that of 1,280 features.
     """
 
-    stretch: float = 1.1
-    feature_seconds: float = 0.004
-    scoring_seconds: float = 0.0004
-    _chunks: int = 0
-    _scores: int = 0
+    def __init__(self) -> None:
+        self.stretch, self.feature_seconds, self.scoring_seconds = 1.1, 0.004, 0.0004
+        self._chunks = self._scores = 0
 
     def learn(self, images: int, predicted: float, sampling: float, features: float) -> None:
         """Takes in one chunk: its images, and the seconds that it was predicted to take and took."""
-        weight = max(0.1, 1 / (1 + self._chunks))
+        self._chunks += 1
+        weight = max(0.1, 1 / self._chunks)
         self.stretch += weight * (sampling / predicted - self.stretch)
         self.feature_seconds += weight * (features / images - self.feature_seconds)
-        self._chunks += 1
 
     def seconds(self, images: int, predicted_per_image: float) -> float:
         """What that many images of a schedule will take."""
@@ -62,9 +59,8 @@ class Pace:
 
     def learn_score(self, images: int, seconds: float) -> None:
         """Takes in how long the distance of so many images took."""
-        weight = max(0.2, 1 / (1 + self._scores))
-        self.scoring_seconds += weight * (seconds / images - self.scoring_seconds)
         self._scores += 1
+        self.scoring_seconds += max(0.2, 1 / self._scores) * (seconds / images - self.scoring_seconds)
 
     def score_seconds(self, images: int) -> float:
         """What the distance of so many images will take: in proportion, as between 256 and 1,024 images it was."""
@@ -132,12 +128,9 @@ class Objective:
         spent: Callable[[int], None],
         say: Callable[[str], None],
     ) -> None:
-        self.study_setup = study_setup
-        self.store = store
-        self.worker = worker
-        self.costs = costs
-        self.pace = Pace()
+        self.study_setup, self.store, self.worker, self.costs = study_setup, store, worker, costs
         self.check, self.say = check, say
+        self.pace = Pace()
         self._final_seed = study_setup.config.quality.final_seed
         self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
@@ -200,7 +193,8 @@ class Objective:
         with self._sampling(candidate, key, register=register) as held:
             # Asked again: another worker may have sampled them and left before the claim was given.
             missing = self.store.evaluations.missing(key, images)
-            chunks = list(_chunks(missing, self.study_setup.config.run.chunk_images))
+            size = self.study_setup.config.run.chunk_images
+            chunks = [each[first : first + size] for each in missing for first in range(0, len(each), size)]
             for chunk in chunks:
                 self._chunk(candidate, held, seed, chunk, last=chunk is chunks[-1])
             return sum(map(len, chunks))
@@ -259,8 +253,7 @@ class Objective:
 
     def missing(self, candidate: Candidate, seed: int, count: int) -> int:
         """How many of a candidate's first images are not there yet."""
-        parts = self.store.evaluations.missing(self.key(candidate, seed), range(count))
-        return sum(len(part) for part in parts)
+        return sum(map(len, self.store.evaluations.missing(self.key(candidate, seed), range(count))))
 
     def scored(self, candidate: Candidate, seed: int, count: int) -> QualityRecord | None:
         """The value of a candidate's first images, if it was worked out before."""
@@ -367,11 +360,6 @@ class Objective:
     def seconds(self, stored: ScheduleSummary, images: int) -> float:
         """What sampling that many images and taking their features will take."""
         return self.pace.seconds(images, self.costs.expected(stored) / self.costs.batch_size)
-
-
-def _chunks(ranges: Iterable[range], size: int) -> Iterator[range]:
-    for each in ranges:
-        yield from (each[first : first + size] for first in range(0, len(each), size))
 
 
 def keep_samples(store: Store, study: str, key: EvaluationKey, chunk: Chunk) -> None:

@@ -21,8 +21,7 @@ from ...studies.workers import shared_state
 from ...studies.workers.orders import withdraw_order
 from ...studies.workers.target import Environment, take_target, target
 from ...studies.workers.trials import TrialKeeper
-from ...studies.workers.turns import exclusive
-from ...studies.workers.workers import Worker
+from ...studies.workers.workers import Worker, exclusive
 from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup

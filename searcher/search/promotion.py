@@ -49,11 +49,6 @@ class Measured:
     speed: float
     excess_upper: float
 
-    @property
-    def score(self) -> Score:
-        """Its place in the plane of the two objectives."""
-        return Score(self.excess, self.speed)
-
 
 def worst_excess(measured: Iterable[Measured], noise: float | None = None) -> float:
     """The excess distance beyond which a schedule is worthless; infinite where there is nothing to compare with.
@@ -84,8 +79,8 @@ def priorities(measured: Sequence[Measured], noise: float | None = None) -> list
         noise: as for `worst_excess`.
     """
     full, wanted = _full(measured), _wanted(measured, worst_excess(measured, noise))
-    baselines = _baselines(wanted)
-    trials = [each for each in front(wanted, _score) if each.candidate.role == "trial"]
+    baselines = _of_role(wanted, "baseline")
+    trials = _of_role(front(wanted, _score), "trial")
     near = _near(trials, limit(full, noise))
     far = [each for each in trials if each not in near]
     ranked = sorted(near, key=lambda each: -_gain(each, baselines))
@@ -106,9 +101,8 @@ def next_rival(
         left: baselines that were not measured, each with its images a second.
         noise: as for `worst_excess`.
     """
-    baselines = _baselines(measured)
-    trials = [each for each in front(measured, _score) if each.candidate.role == "trial"]
-    trials = _near(trials, limit(_full(measured), noise))
+    baselines = _of_role(measured, "baseline")
+    trials = _near(_of_role(front(measured, _score), "trial"), limit(_full(measured), noise))
     for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
         known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
         between = [(speed, candidate) for speed, candidate in left if known * _MARGIN < speed < trial.speed]
@@ -134,14 +128,14 @@ def limit(full: Measured, noise: float | None) -> float:
 def _wanted(measured: Sequence[Measured], worst: float) -> list[Measured]:
     """What is not worthless. Where all trials are, the one of the best quality stays, and is shown for what it is."""
     wanted = [each for each in measured if each.excess <= worst]
-    trials = [each for each in measured if each.candidate.role == "trial"]
-    if trials and not any(each.candidate.role == "trial" for each in wanted):
+    trials = _of_role(measured, "trial")
+    if trials and not _of_role(wanted, "trial"):
         wanted.append(min(trials, key=lambda each: each.excess))
     return wanted
 
 
-def _baselines(measured: Iterable[Measured]) -> list[Measured]:
-    return [each for each in measured if each.candidate.role == "baseline"]
+def _of_role(measured: Iterable[Measured], role: str) -> list[Measured]:
+    return [each for each in measured if each.candidate.role == role]
 
 
 def _near(trials: Iterable[Measured], most: float) -> list[Measured]:
@@ -150,7 +144,8 @@ def _near(trials: Iterable[Measured], most: float) -> list[Measured]:
 
 
 def _score(measured: Measured) -> Score:
-    return measured.score
+    """Its place in the plane of the two objectives."""
+    return Score(measured.excess, measured.speed)
 
 
 def _gain(trial: Measured, baselines: Iterable[Measured]) -> float:
