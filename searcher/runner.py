@@ -26,7 +26,7 @@ from ..studies.store.store import open_store
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
 from .measuring.setup import StudySetup, load_setup, read_proposals
-from .monitoring.progress import ProgressListener, Silent
+from .monitoring.progress import ProgressListener
 from .search.budget import BudgetMeter, refuse_too_small
 from .search.front import measure_front
 from .search.loop import measure_baselines, measure_proposals
@@ -54,7 +54,7 @@ class StudyRequest:
     proposals: Sequence[Path] = ()
     role: WorkerRole = field(default_factory=WorkerRole)
     began: float | None = None
-    watch: ProgressListener = field(default_factory=Silent)
+    watch: ProgressListener = field(default_factory=ProgressListener)
     interruption: Interruption = field(default_factory=Interruption)
     announce: Callable[[StudySetup], object] | None = None
 
@@ -98,7 +98,7 @@ def optimize(
         storage_url(storage),
         budget,
         proposals,
-        watch=watch or Silent(),
+        watch=watch or ProgressListener(),
         interruption=interruption or Interruption(),
         announce=announce,
     )

@@ -52,11 +52,11 @@ def worker(
     from ..search.session import Stopped
 
     url = storage_url(storage)
-    name = only_study(url, study)
     changes = {"run.report": report, "run.artifacts": artifacts} | (
         {} if device is None else {"throughput.device": device}
     )
     with telling.watch() as watch, interruptible() as interruption:
+        name = only_study(url, study)
         try:
             with open_store(url, read_only=True) as store, corrupt_rows(store.url):
                 stored, is_over = store.studies.config(name), _is_over(store, name)

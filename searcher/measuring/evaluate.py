@@ -24,7 +24,7 @@ from ...reports.view.interval import Interval
 from ...reports.view.standard import Standard, standard_of
 from ...studies.config.study import StudyConfig
 from ...studies.store.records import QualityRecord
-from ..monitoring.progress import ProgressListener, Silent
+from ..monitoring.progress import ProgressListener
 from .metric import Answer
 from .setup import StudySetup, load_setup
 
@@ -142,7 +142,7 @@ def evaluate(
         NonFiniteSamples: the schedule's samples are not finite.
     """
     study_setup = load_setup(config, lambda network: check_schedule([as_scheduled(network, schedule)], schedule))
-    network, watch = as_scheduled(study_setup.network, schedule), watch or Silent()
+    network, watch = as_scheduled(study_setup.network, schedule), watch or ProgressListener()
     for note in remarks(schedule, network, study_setup.config.checkpoint.option_words):
         watch.say(note)
     seed = study_setup.config.quality.final_seed if seed is None else seed

@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -63,30 +63,35 @@ class JsonLines(ProgressListener):
         return True
 
 
-class _Handler(logging.Handler):
-    def __init__(self, lines: JsonLines) -> None:
-        super().__init__(logging.INFO)
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        about = getattr(record, "about", None)
-        if about is not None:
-            self._lines.emit(record.getMessage(), **about)
-        else:
-            self._lines.emit("log", level=record.levelname.lower(), text=record.getMessage())
+@contextmanager
+def listening(logger: logging.Logger, take: Callable[[logging.LogRecord], None]) -> Generator[None]:
+    """Within this block `take` gets what a logger is told, from INFO on."""
+    handler, level = logging.Handler(logging.INFO), logger.level
+    handler.emit = take
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager
 def log_json_lines(stream: TextIO) -> Generator[JsonLines]:
     """A watch that writes JSON lines, what the package logs among them."""
     lines = JsonLines(stream)
-    handler, level, spreads = _Handler(lines), EVENTS.level, EVENTS.propagate
-    EVENTS.addHandler(handler)
-    EVENTS.setLevel(logging.INFO)
-    EVENTS.propagate = False
+
+    def take(record: logging.LogRecord) -> None:
+        about = getattr(record, "about", None)
+        if about is not None:
+            lines.emit(record.getMessage(), **about)
+        else:
+            lines.emit("log", level=record.levelname.lower(), text=record.getMessage())
+
+    spreads, EVENTS.propagate = EVENTS.propagate, False
     try:
-        yield lines
+        with listening(EVENTS, take):
+            yield lines
     finally:
-        EVENTS.removeHandler(handler)
-        EVENTS.setLevel(level)
         EVENTS.propagate = spreads

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,18 +15,15 @@ from ...backends.errors import printable
 LINE_SECONDS = 15.0
 
 
-class ProgressListener(ABC):
-    """Somebody who is told what goes on. Telling costs nothing that a measurement could notice."""
+class ProgressListener:
+    """Is told what goes on; this one shows nothing. Telling costs nothing that a measurement could notice."""
 
-    @abstractmethod
     def say(self, message: str) -> None:
         """One line that stays, such as "full: distance 41.2, 48 images/s"."""
 
-    @abstractmethod
     def phase(self, name: str, total: float) -> None:
         """A new part of the work begins; `total` is in the unit that `advance` counts."""
 
-    @abstractmethod
     def advance(self, done: float, images: int = 0) -> None:
         """The part has come to `done` of its total; `images` more were sampled."""
 
@@ -36,21 +32,8 @@ class ProgressListener(ABC):
         return False
 
     def relay(self, worker: int, event: Mapping[str, Any]) -> bool:
-        """What one of several processes said, as `logs.JsonLines` has it; whether that is told with this."""
+        """What one of several processes said, as `json_lines.JsonLines` has it; whether that is told with this."""
         return False
-
-
-class Silent(ProgressListener):
-    """Nobody watches."""
-
-    def say(self, message: str) -> None:
-        """Nothing."""
-
-    def phase(self, name: str, total: float) -> None:
-        """Nothing."""
-
-    def advance(self, done: float, images: int = 0) -> None:
-        """Nothing."""
 
 
 class Lines(ProgressListener):
@@ -115,7 +98,7 @@ class Bar(ProgressListener):
 def watching(quiet: bool = False) -> Generator[ProgressListener]:
     """A bar where standard error is a terminal, lines where it is not, nothing if `quiet`."""
     if quiet:
-        yield Silent()
+        yield ProgressListener()
     elif not sys.stderr.isatty():
         yield Lines()
     else:

@@ -18,6 +18,7 @@ from ...backends.errors import InputError
 from ...studies.database import retries
 from ...studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .endpoint import Endpoint
+from .json_lines import listening
 from .progress import ProgressListener
 
 if TYPE_CHECKING:
@@ -106,15 +107,6 @@ class _Storage:
         yield CounterMetricFamily("exeunt_storage_seconds", what, value=retries.seconds_spent())
 
 
-class _Events(logging.Handler):
-    def __init__(self, meter: Meter) -> None:
-        super().__init__(logging.INFO)
-        self._meter = meter
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._meter.take(record.getMessage(), getattr(record, "about", {}))
-
-
 @contextmanager
 def metered(endpoint: Endpoint | None, watch: ProgressListener) -> Generator[ProgressListener]:
     """A watch that also counts, with its figures served at an endpoint for as long as the block lasts.
@@ -128,17 +120,13 @@ def metered(endpoint: Endpoint | None, watch: ProgressListener) -> Generator[Pro
         yield watch
         return
     require_client()
-    meter, level = Meter(watch), WORK.level
-    handler = _Events(meter)
-    with _served(endpoint, meter.registry) as port:
-        WORK.addHandler(handler)
-        WORK.setLevel(logging.INFO)
+    meter = Meter(watch)
+    with (
+        _served(endpoint, meter.registry) as port,
+        listening(WORK, lambda record: meter.take(record.getMessage(), getattr(record, "about", {}))),
+    ):
         watch.say(f"metrics: http://{Endpoint(endpoint.address, port)}/metrics")
-        try:
-            yield meter
-        finally:
-            WORK.removeHandler(handler)
-            WORK.setLevel(level)
+        yield meter
 
 
 def require_client() -> None:

@@ -8,7 +8,7 @@ from exeunt.backends.errors import Interrupted
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.measuring.setup import StudySetup
-from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.search.loop import FIRST_BASELINES
 from exeunt.searcher.search.promotion import WORST_EXCESS
 from exeunt.searcher.search.proposer import WORTHLESS
@@ -151,7 +151,7 @@ def test_the_laboratory_is_announced_before_anything_is_spent(config: StudyConfi
     assert seen[0].weights == "closed-form"
 
 
-class StopsAfter(Silent):
+class StopsAfter(ProgressListener):
     """Sends the signal after some evaluations."""
 
     def __init__(self, interruption: Interruption, evaluations: int) -> None:

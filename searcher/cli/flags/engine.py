@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ....backends.errors import InputError
 from ....studies.config.study import StudyConfig
+from .network import grouped
 
 if TYPE_CHECKING:
     from ...workers.pool import WorkerBackend
@@ -39,6 +39,8 @@ class Engine:
     gpus: float | None
 
     def __post_init__(self) -> None:
+        if self.name == "ray" and find_spec("ray") is None:
+            raise InputError("engine: Ray is not installed. Type pip install 'exeunt[ray]'.")
         given = {"--address": self.address, "--cpus-per-worker": self.cpus, "--gpus-per-worker": self.gpus}
         alone = [flag for flag, value in given.items() if value is not None]
         if self.name != "ray" and alone:
@@ -90,34 +92,7 @@ class Engine:
             yield found
 
 
-def engine_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The flags, as the parameter `engine`."""
-
-    @wraps(command)
-    def gathered(
-        *,
-        engine: str,
-        workers: int | None,
-        address: str | None,
-        cpus_per_worker: float | None,
-        gpus_per_worker: float | None,
-        **rest: Any,
-    ) -> Any:
-        return command(engine=_engine(engine, workers, address, cpus_per_worker, gpus_per_worker), **rest)
-
-    for option in reversed(_OPTIONS):
-        gathered = option(gathered)
-    return gathered
-
-
-def _engine(name: str, workers: int | None, address: str | None, cpus: float | None, gpus: float | None) -> Engine:
-    """Raises InputError where Ray is wanted and not there."""
-    if name == "ray" and find_spec("ray") is None:
-        raise InputError("engine: Ray is not installed. Type pip install 'exeunt[ray]'.")
-    return Engine(name, workers, address, cpus, gpus)
-
-
-_OPTIONS = (
+_GROUP = (
     click.option(
         "--workers",
         type=click.IntRange(0, 256),
@@ -127,6 +102,7 @@ _OPTIONS = (
     ),
     click.option(
         "--engine",
+        "name",
         type=click.Choice(["processes", "ray"]),
         default="processes",
         show_default=True,
@@ -135,8 +111,16 @@ _OPTIONS = (
     click.option(
         "--address", metavar="HOST:PORT", help="Address of the Ray cluster. Default: auto, the one on this machine."
     ),
-    click.option("--cpus-per-worker", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray. Default: 1."),
     click.option(
-        "--gpus-per-worker", type=click.FloatRange(0), metavar="X", help="On Ray. Default: 1 if the study uses CUDA."
+        "--cpus-per-worker", "cpus", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray. Default: 1."
+    ),
+    click.option(
+        "--gpus-per-worker",
+        "gpus",
+        type=click.FloatRange(0),
+        metavar="X",
+        help="On Ray. Default: 1 if the study uses CUDA.",
     ),
 )
+# The flags, as the parameter `engine`.
+engine_flags = grouped("engine", Engine, _GROUP)

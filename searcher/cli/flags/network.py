@@ -1,6 +1,8 @@
-"""The flags that name a network. They cost no torch."""
+"""The flags that name a network, and how groups of flags are added to a command."""
 
 from collections.abc import Callable
+from functools import wraps
+from inspect import signature
 from typing import Any, TypeVar
 
 import click
@@ -34,5 +36,22 @@ def flags(
             for flag in reversed(group):
                 command = flag(command)
         return command
+
+    return add
+
+
+def grouped(
+    parameter: str, make: Callable[..., object], group: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds a group of flags, of whose values `make` makes one parameter of the command."""
+    taken = list(signature(make).parameters)
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            made = make(**{name: given.pop(name) for name in taken})
+            return command(**{parameter: made}, **given)
+
+        return flags(group)(gathered)
 
     return add

@@ -1,17 +1,16 @@
 """The flags that say how a command tells what it does, and what they come to."""
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any
 
 import click
 
 from ...monitoring.endpoint import LOCAL, Endpoint
 from ...monitoring.json_lines import log_json_lines
 from ...monitoring.progress import ProgressListener, watching
+from .network import grouped
 
 
 @dataclass(frozen=True)
@@ -53,24 +52,17 @@ def print_statement(watch: ProgressListener, text: str, *, err: bool) -> None:
         click.echo(text, err=err)
 
 
-def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The flags, as the parameter `telling`."""
+def _options(quiet: bool, log_format: str, metrics_port: int | None, metrics_address: str) -> OutputOptions:
+    """Raises InputError where figures are to be served and can't be."""
+    if metrics_port is None:
+        return OutputOptions(quiet, log_format == "json", None)
+    from ...monitoring.prometheus import require_client
 
-    @wraps(command)
-    def gathered(*, quiet: bool, log_format: str, metrics_port: int | None, metrics_address: str, **rest: Any) -> Any:
-        endpoint = None if metrics_port is None else Endpoint(metrics_address, metrics_port)
-        if endpoint is not None:
-            from ...monitoring.prometheus import require_client
-
-            require_client()
-        return command(telling=OutputOptions(quiet, log_format == "json", endpoint), **rest)
-
-    for option in reversed(_OPTIONS):
-        gathered = option(gathered)
-    return gathered
+    require_client()
+    return OutputOptions(quiet, log_format == "json", Endpoint(metrics_address, metrics_port))
 
 
-_OPTIONS = (
+_GROUP = (
     click.option("--quiet", is_flag=True, help="Show no progress."),
     click.option(
         "--log-format",
@@ -93,3 +85,5 @@ _OPTIONS = (
         help="Where they are served; 0.0.0.0 lets other machines read them.",
     ),
 )
+# The flags, as the parameter `telling`.
+output_options = grouped("telling", _options, _GROUP)

@@ -1,6 +1,7 @@
 """The flags that describe a study, and the configuration that they make of a study file and the defaults."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,41 +11,16 @@ from ....backends.errors import InputError
 from ....backends.solvers.spacings import SPACINGS
 from ....backends.solvers.tables import SOLVER_TABLE
 from ....studies.config.reading import from_toml, override, parse_assignment
-from ....studies.config.study import SAMPLER_NAMES, StudyConfig
+from ....studies.config.study import SAMPLER_NAMES, SECTIONS, StudyConfig
 from ...spaces.registry import SPACES
 from .network import NETWORK_FLAGS
 from .network import flags as flags
 
-# Each flag with the settings that it sets.
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "study": ("name",),
-    "checkpoint": ("checkpoint.path",),
-    "network": ("checkpoint.network",),
-    "pipeline": ("checkpoint.pipeline",),
-    "weights_key": ("checkpoint.weights_key",),
-    "vae": ("checkpoint.vae",),
-    "granularity": ("checkpoint.granularity",),
-    "dtype": ("checkpoint.dtype",),
-    "solver": ("baseline.solver",),
-    "spacing": ("baseline.spacing",),
-    "num_steps": ("baseline.num_steps",),
-    "guidance": ("baseline.guidance",),
-    "guidance_channels": ("baseline.guidance_channels",),
-    "metric": ("quality.metric",),
-    "extractor_weights": ("quality.extractor_weights",),
-    "reference": ("quality.reference",),
-    "conditions": ("quality.conditions",),
-    "num_images": ("quality.num_images",),
-    "final_images": ("quality.final_images",),
-    "batch_size": ("quality.batch_size", "throughput.batch_size"),
-    "device": ("throughput.device",),
-    "space": ("search.space",),
-    "sampler": ("search.sampler",),
-    "seed": ("search.seed",),
-    "budget": ("run.budget",),
-    "report": ("run.report",),
-    "artifacts": ("run.artifacts",),
-}
+# Each flag with the settings that it sets: those of its name, in all sections that have one.
+SETTINGS: dict[str, list[str]] = {"study": ["name"], "checkpoint": ["checkpoint.path"]}
+for section, kind in SECTIONS.items():
+    for each in fields(kind):
+        SETTINGS.setdefault(each.name, []).append(f"{section}.{each.name}")
 
 CHECKPOINT_FLAGS = (
     *NETWORK_FLAGS,
@@ -60,28 +36,20 @@ CHECKPOINT_FLAGS = (
 )
 
 
-class Channels(click.ParamType[int | str]):
-    """A number of leading channels, or `all`."""
+class NumberOr(click.ParamType[float | str]):
+    """A number, or one word in its place."""
 
-    name = "channels"
+    name = "number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        try:
-            return value if value == "all" else int(value)
-        except ValueError:
-            self.fail(f"must be a whole number or `all`, but got {value!r}.", param, ctx)
-
-
-class Scale(click.ParamType[float | str]):
-    """A scale of guidance, or `none`."""
-
-    name = "scale"
+    def __init__(self, number: type[int] | type[float], word: str) -> None:
+        self._number, self._word = number, word
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         try:
-            return value if value == "none" else float(value)
+            return value if value == self._word else self._number(value)
         except ValueError:
-            self.fail(f"must be a number or `none`, but got {value!r}.", param, ctx)
+            what = "a whole number" if self._number is int else "a number"
+            self.fail(f"must be {what} or `{self._word}`, but got {value!r}.", param, ctx)
 
 
 GRANULARITY_FLAGS = (
@@ -96,11 +64,14 @@ BASELINE_FLAGS = (
     click.option("--spacing", metavar="NAME", help=f"Spacing of its steps: {', '.join(SPACINGS)}."),
     click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
     click.option(
-        "--guidance", type=Scale(), metavar="SCALE|none", help="Guidance scale. Default: the pipeline's own, or none."
+        "--guidance",
+        type=NumberOr(float, "none"),
+        metavar="SCALE|none",
+        help="Guidance scale. Default: the pipeline's own, or none.",
     ),
     click.option(
         "--guidance-channels",
-        type=Channels(),
+        type=NumberOr(int, "all"),
         metavar="N|all",
         help="How many leading channels are guided. Default: the network's own.",
     ),

@@ -9,7 +9,7 @@ from exeunt.backends.schedule import DROP, with_exits
 from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
 from exeunt.searcher.measuring.chunks import OutOfMemory
 from exeunt.searcher.measuring.setup import load_setup
-from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.opening import open_session
 from exeunt.searcher.spaces.candidate import Candidate
@@ -22,7 +22,7 @@ from exeunt.studies.store.outlines import summarized
 NETWORK = f"{Path(__file__).parents[1] / 'narrow.py'}:Narrow"
 
 
-class Noted(Silent):
+class Noted(ProgressListener):
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -30,7 +30,7 @@ class Noted(Silent):
         self.said.append(message)
 
 
-def features(config: StudyConfig, url: str, depth: int, watch: Silent) -> np.ndarray:
+def features(config: StudyConfig, url: str, depth: int, watch: ProgressListener) -> np.ndarray:
     """The features of one depth's images, measured in a study of its own."""
     study_setup = load_setup(config)
     schedule = with_exits(study_setup.frame.full, [depth] * study_setup.frame.num_steps, DROP)
@@ -54,14 +54,16 @@ def test_a_batch_that_does_not_fit_is_halved_and_moves_rounding_alone(
     found = features(narrow, f"sqlite:///{tmp_path / 'narrow.db'}", 6, watch)
     assert [said.rpartition(" ")[2] for said in watch.said if "don't fit" in said] == ["16", "8", "4"]
     wide = override(small, {"throughput.batch_size": 4})
-    np.testing.assert_allclose(found, features(wide, f"sqlite:///{tmp_path / 'wide.db'}", 6, Silent()), atol=2e-3)
+    np.testing.assert_allclose(
+        found, features(wide, f"sqlite:///{tmp_path / 'wide.db'}", 6, ProgressListener()), atol=2e-3
+    )
 
 
 def test_what_does_not_fit_at_all_fails_with_its_reason_and_may_be_tried_elsewhere(narrow: StudyConfig, tmp_path: Path):
     study_setup, url = load_setup(narrow), f"sqlite:///{tmp_path / 'study.db'}"
     schedule = with_exits(study_setup.frame.full, [2] * study_setup.frame.num_steps, DROP)
     candidate = Candidate("exit 2", "trial", "", study_setup.weights, summarized(schedule))
-    with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as session:
+    with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), ProgressListener(), Interruption()) as session:
         study_setup.network.MOST_ROWS = 0
         with pytest.raises(OutOfMemory, match="one image of exit 2") as error:
             session.objective.collect(candidate, 0, range(32))

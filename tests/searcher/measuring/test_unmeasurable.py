@@ -6,7 +6,7 @@ import pytest
 from exeunt.backends.sampling.loop import NonFiniteSamples
 from exeunt.backends.sampling.noise import initial_noise
 from exeunt.searcher import runner
-from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.workers.status import read_status
@@ -19,7 +19,7 @@ def fragile(small: StudyConfig) -> StudyConfig:
     return override(small, {"checkpoint.network": NETWORK, "run.budget": "12-trials"})
 
 
-class Noted(Silent):
+class Noted(ProgressListener):
     """Keeps what was said."""
 
     def __init__(self) -> None:

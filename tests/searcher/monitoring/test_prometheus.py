@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from exeunt.backends.errors import InputError
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.monitoring.endpoint import Endpoint
-from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.monitoring.prometheus import metered
 from exeunt.studies.workers.status import read_status
 from prometheus_client.parser import text_string_to_metric_families
@@ -173,7 +173,7 @@ def test_the_package_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch):
 def test_an_address_that_is_not_this_machines_is_refused():
     with (
         pytest.raises(InputError, match=r"192\.0\.2\.1:9100 is not available"),
-        metered(Endpoint("192.0.2.1", 9100), Silent()),
+        metered(Endpoint("192.0.2.1", 9100), ProgressListener()),
     ):
         pass
 

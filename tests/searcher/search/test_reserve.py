@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from exeunt.searcher.measuring.objective import Pace
 from exeunt.searcher.measuring.setup import load_setup
-from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.loop import measure_baselines
 from exeunt.searcher.search.opening import open_session
@@ -27,7 +27,7 @@ def session(small: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A study of the closed-form network whose first baselines were measured."""
     url = f"sqlite:///{tmp_path_factory.mktemp('study') / 'study.db'}"
     study_setup = load_setup(override(small, {"run.report": "some-folder"}))
-    with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), Silent(), Interruption()) as opened:
+    with open_session(study_setup, url, BudgetMeter(parse_budget("1h")), ProgressListener(), Interruption()) as opened:
         measure_baselines(opened)
         yield opened
 

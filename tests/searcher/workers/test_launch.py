@@ -11,7 +11,7 @@ import pytest
 from exeunt.backends.errors import DeviceError
 from exeunt.searcher.measuring.objective import ClaimedElsewhere, DivergedDistance, Paused
 from exeunt.searcher.measuring.setup import StudySetup, load_setup
-from exeunt.searcher.monitoring.progress import Silent
+from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.runner import spend_budget
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.device_check import TOLERANCE, feature_difference
@@ -34,7 +34,7 @@ BUDGET = "6-trials"
 TOGETHER = WorkerRole(budget_id="together")
 
 
-class Noted(Silent):
+class Noted(ProgressListener):
     """Keeps what was said."""
 
     def __init__(self) -> None:
