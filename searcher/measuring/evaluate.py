@@ -62,7 +62,7 @@ def _on_arguments(schedule: Schedule, have: str) -> str | None:
         return None
     was, fix = (f"with --network-arg {wanted}", "Add it") if wanted else ("without --network-arg", "Drop it")
     now = f"with {have}" if have else "without"
-    return f"Note: the schedule was found {was}, but runs {now} here. Images may differ. {fix} if this is a mistake."
+    return f"Note: the schedule was found {was}, but runs {now} here. {fix} if this is a mistake: images may differ."
 
 
 def _weights(bundled: str) -> str | None:
