@@ -6,11 +6,8 @@ what the plan says (run, put stored values in their place, leave out), and appli
 the network keeps no state between calls. What must be remembered from step to step lives in `slots`, which belong to
 the caller, so that two interleaved requests never meet.
 
-How a call of a step plan goes through a network's blocks, whatever their kind.
-
-A chain of blocks has a state `h` that flows from block to block: a tensor, or a (nested) tuple of them where blocks
-hand on several. What a block stores for later steps has such a form too. Both belong to the caller, and a chain lives
-for one call only, so that a network keeps no state between calls and two interleaved requests never meet.
+A state `h` flows from block to block: a tensor, or a (nested) tuple of them where blocks hand on several. What a block
+stores for later steps has such a form too. A chain of blocks lives for one call only.
 """
 
 from abc import ABC, abstractmethod
@@ -187,7 +184,7 @@ class UsualSampler:
         order: the solver's; its default if None.
         clip: bound on predicted data; no bound if None.
         variance: of the solver's noise; its default if None.
-        by_default: whether it is what is searched where nobody names a solver.
+        by_default: whether it is searched by default, where no solver is named.
     """
 
     solver: str
@@ -245,8 +242,8 @@ class Network(ABC):
         decoder_sha256: of a decoder that is no part of the checkpoint, since other images come of another one.
         notes: what was chosen and removed when the weights were read, for people to read.
         code_sha256: of the file of a class that is no part of this package, since other code makes other images.
-        usual_guidance: the scale of guidance that it is sampled with where nobody says otherwise; None for no guidance.
-        usual_shift: the shift of its times where nobody says otherwise, for flow matching; None for none.
+        usual_guidance: the scale of guidance that it is sampled with by default; None for no guidance.
+        usual_shift: the default shift of its times, for flow matching; None for none.
         usual_sampler: solver and times of the pipeline that serves it, where that takes no others; None elsewhere.
         text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
     """

@@ -287,30 +287,21 @@ def _groups(schedule: Schedule, draft: _Draft) -> Groups:
     """For each step and branch whose values are read, by block: the first block of the group that its value is stored
     with, or None where nothing reads it."""
     groups: Groups = {}
-    fusible = [_fusible(network.block_kinds) for network in schedule.networks]
+    fusible = [  # of each network and block, whether its stored value may be fused with that of the block before
+        [False, *(fuses(kinds) and before == kind == "residual" for before, kind in pairwise(kinds))]
+        for kinds in (network.block_kinds for network in schedule.networks)
+    ]
     for s, step in enumerate(schedule.steps):
         for branches in _calls(draft, s):
             reads = [draft.reads[s, branch] for branch in branches if (s, branch) in draft.reads]
             if reads:
                 apart = set[int]().union(*(each.cuts for each in reads))
                 firsts: list[int | None] = []
-                for j, (fuses_here, last) in enumerate(zip(fusible[step.network], _last_reads(reads), strict=True)):
-                    fused = fuses_here and j not in apart
-                    firsts.append(None if last < 0 else firsts[-1] if fused else j)
+                for j, lasts in enumerate(zip(*(each.last for each in reads), strict=True)):
+                    fused = fusible[step.network][j] and j not in apart
+                    firsts.append(None if max(lasts) < 0 else firsts[-1] if fused else j)
                 groups |= {(s, branch): firsts for branch in branches}
     return groups
-
-
-def _fusible(kinds: Sequence[str]) -> list[bool]:
-    """Of each block, whether its stored value may be fused with that of the block before."""
-    pairs = pairwise(kinds) if fuses(kinds) else ()
-    return [False, *(one == other == "residual" for one, other in pairs)] if pairs else [False] * len(kinds)
-
-
-def _last_reads(reads: Sequence[_Reads]) -> list[int]:
-    return (
-        reads[0].last if len(reads) == 1 else [max(lasts) for lasts in zip(*(each.last for each in reads), strict=True)]
-    )
 
 
 # ---- operations and slots --------------------------------------------------------------------------------------------
@@ -365,7 +356,7 @@ class _Emitter:
             self.free.append(self.num_slots)
             self.num_slots += 1
         slot = self.free.pop()
-        reads = [
+        reads: list[tuple[int, Branch]] = [
             (self.draft.reads[s, branch].last[first], branch) for branch in branches if (s, branch) in self.draft.reads
         ]
         # Where the last step reads by two calls, the conditional one is the first.

@@ -84,7 +84,7 @@ V = TypeVar("V", bound="Value")
 
 
 class ExeuntError(Exception):
-    """Base of every error that a user can cause and mend. The message says the rule, the value and the fix."""
+    """Base of every error that a user can cause and fix. The message says the rule, the value and the fix."""
 
     exit_code = 1
     identifier = "error"

@@ -12,7 +12,6 @@ from ..backends.errors import DeviceError
 from ..backends.network import Network
 from ..backends.sampling.conditions import Conditions
 from ..reports.report import write_report
-from ..reports.uncollected import settled
 from ..reports.view.loading import load_view
 from ..reports.view.selection import highlights
 from ..reports.view.view import StudyView
@@ -151,16 +150,15 @@ def _load(config: StudyConfig, role: WorkerRole) -> StudySetup:
 
 def spend_budget(session: Session) -> None:
     """Does what the study has to do until its budget is spent and its front is measured, alone or beside others."""
-    with settled():
-        if session.peers.others:
-            session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
-        while session.choice is None or not session.choice.measured:
-            session.enter(BASELINES)
-            measure_baselines(session)
-            session.enter(SEARCHING)
-            measure_proposals(session)
-            session.enter(FRONT)
-            measure_front(session)
+    if session.peers.others:
+        session.rest(LOOK_SECONDS)  # until all of them have seen this one, with whom they share what is left
+    while session.choice is None or not session.choice.measured:
+        session.enter(BASELINES)
+        measure_baselines(session)
+        session.enter(SEARCHING)
+        measure_proposals(session)
+        session.enter(FRONT)
+        measure_front(session)
 
 
 def report_study(session: Session) -> list[Path]:

@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM, turned into one exception at a place where nothing is half done."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -7,14 +7,19 @@ import lines  # first: it looks at what is imported after it
 import postgres
 import processes
 import pytest
-import torch
 from exeunt.backends.timing import device_lock
 from exeunt.studies.artifacts.files import VARIABLE
-from exeunt.studies.database.engine import open_engine
+from hypothesis import settings
 from sqlalchemy import make_url
 
 # Each process takes one file after the other: those that take longest come first, so that the end is shared.
-LONGEST = ("test_resume", "test_hf", "test_conformance", "test_docs", "test_artifacts", "test_apply_hooks")
+LONGEST = (
+    "test_suite", "test_registry", "test_databases", "test_artifacts", "test_resume", "test_apply_hooks",
+    "test_pipelines", "test_diffusers_dit", "test_text_files", "test_dit_checkpoint", "test_unet",
+)  # fmt: skip
+# No deadline for single examples: the first ones of a process, and any on a busy machine, take longer.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def gradients_stay_on() -> Iterator[None]:
     """Whoever turns gradients off turns them on again: a later test that trains would fail for it."""
+    import torch  # here, since the process that hands out tests needs neither it nor a database
+
     yield
     enabled = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     torch.set_grad_enabled(True)
@@ -61,6 +68,8 @@ def postgres_server() -> postgres.Server:
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: postgres.Server) -> Iterator[str]:
     """The name of a database with our tables and nothing in them, since copying it takes less time than making it."""
+    from exeunt.studies.database.engine import open_engine
+
     with postgres_server.database() as url:
         open_engine(url).dispose()
         yield str(make_url(url).database)

@@ -203,7 +203,7 @@ CASES: dict[str, tuple[Words, str]] = {
     "conditions of a reference without labels": (flags("--conditions", "reference"), "Use `uniform`"),
     "device misspelt": (flags("--device", "gpu"), "must be `cpu`, `cuda` or `cuda:N`"),
     # Settings
-    "budget of nothing": (flags("--budget", "0m"), "more than nothing"),
+    "budget of nothing": (flags("--budget", "0m"), "must be above 0"),
     "budget misspelt": (flags("--budget", "four minutes"), "Write 4m"),
     "budget too small": (flags("--budget", "2s"), "at least 20s"),
     "space misspelt": (flags("--space", "mixd"), "Did you mean `mixed`"),

@@ -77,7 +77,7 @@ def candidates(content: Any) -> dict[str, ChosenWeights]:
 
 
 def _refuse_branching(content: Any) -> None:
-    """Refuses tables that stand in each other so often that nobody could walk through them."""
+    """Refuses tables that stand in each other so often that no program could walk through them."""
     level, count = [content], 0
     for _ in range(DEPTH + 2):
         level = [each for table in level if isinstance(table, Mapping) for each in cast(Any, table).values()]

@@ -71,7 +71,7 @@ class Recognition:
         network: its name in `NETWORKS`, or None.
         what: the words for it, such as "a language model".
         seen: the names that say so.
-        fix: what to do where it is none of ours; empty else.
+        fix: what to do where it is not one of these networks; empty otherwise.
     """
 
     network: str | None

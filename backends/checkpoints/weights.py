@@ -6,7 +6,7 @@ code. Of several sets in a file one is chosen, and the prefixes of wrappers are 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,32 +40,23 @@ class Checkpoint:
     notes: tuple[str, ...]
 
 
-def read_checkpoint(path: Path, weights_key: str | None = None, *, shapes_only: bool = False) -> Checkpoint:
+def read_checkpoint(path: Path, weights_key: str | None = None) -> Checkpoint:
     """One set of weights of a file, with what else the file says.
 
     Args:
         path: a .safetensors file, an index of such files, a .pt that `torch.save` wrote, or a folder with one of these.
         weights_key: the entry that holds the weights, or the prefix before their names; by default the one EMA entry,
             else the only one.
-        shapes_only: whether tensors are made on the meta device, without reading their data.
 
     Raises:
         InputError: the file can't be read, holds code, or has no weights or several under the key.
     """
-    container = open_container(path, shapes_only=shapes_only)
+    container = open_container(path)
     choice = choose_weights(container.content, weights_key, container.path)
-    found = Checkpoint(
-        container.path, choice.tensors, container.metadata, arguments(container.content), choice.notes
-    )  # fmt: skip
-    if shapes_only or not container.mapped:
-        return found
-    return replace(found, tensors={name: tensor.clone() for name, tensor in choice.tensors.items()})
-
-
-def read_weights(path: Path, weights_key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint by name, and its `exeunt` metadata; see `read_checkpoint`."""
-    found = read_checkpoint(path, weights_key)
-    return found.tensors, found.metadata
+    tensors = choice.tensors
+    if container.mapped:
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    return Checkpoint(container.path, tensors, container.metadata, arguments(container.content), choice.notes)
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -135,12 +126,9 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
             f"{tuple(tensors[name].shape)}{f', and {len(wrong) - 1} others differ too' if wrong[1:] else ''}. "
             "Give the sizes with `--network-arg KEY=VALUE`, or the checkpoint that belongs to this network."
         )
-    fitting = {name: _single(tensors[name]) for name in expected}
+    values = {name: tensors[name] for name in expected}
+    fitting = {name: value.float() if value.is_floating_point() else value for name, value in values.items()}
     module.load_state_dict(fitting, assign=True)
-
-
-def _single(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _some(names: list[str]) -> str:

@@ -77,7 +77,11 @@ class Autoencoder(nn.Module):
         return total
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] -> uint8, rounded to the nearest level."""
+    return torch.round((images.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
+
+
 def grey_to_rgb(images: Tensor) -> Tensor:
     """Grey images (N, 1, H, W) in [-1, 1] -> uint8 (N, 3, H, W), rounded to the nearest level."""
-    levels = torch.round((images.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
-    return levels.expand(-1, 3, -1, -1).contiguous()
+    return to_uint8(images).expand(-1, 3, -1, -1).contiguous()

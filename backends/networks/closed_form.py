@@ -25,6 +25,7 @@ from ..schedule import NetworkSignature, Noise
 from ..solvers.noise_schedules import VP_LENGTH, decay_rate, edm_range, log_alpha_bars, num_train_timesteps
 from ..solvers.path import check_prediction
 from ..solvers.tables import SIGMA_DATA
+from .autoencoder import grey_to_rgb
 
 Array = NDArray[np.float64]
 
@@ -256,8 +257,7 @@ class ClosedFormNetwork(ChainNetwork):
 
     def decode(self, x: Tensor) -> Tensor:
         """Grey values: −1 is black, 1 is white."""
-        grey = torch.round((x.float() + 1) * 127.5).clamp_(0, 255).to(torch.uint8)
-        return grey.expand(-1, 3, -1, -1).contiguous()
+        return grey_to_rgb(x)
 
     def flops(self, blocks: Sequence[int]) -> int:
         components, dim = self._means.shape

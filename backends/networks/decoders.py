@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from ..checkpoints.entries import choose_weights
 from ..checkpoints.files import is_file, read_object
 from ..checkpoints.folders import MAX_JSON_BYTES, weights_in
-from ..checkpoints.weights import load_strictly, read_weights, weights_sha256
+from ..checkpoints.weights import load_strictly, read_checkpoint, weights_sha256
 from ..errors import InputError, first_line
 from ..network import Network
-from .autoencoder import Autoencoder, grey_to_rgb
+from .autoencoder import Autoencoder, grey_to_rgb, to_uint8
 
 # Decoding's activations are some 3 kB a pixel in float32, so this many pixels at a time take about 1.5 GB.
 CHUNK_PIXELS = 2**19
@@ -69,11 +69,6 @@ class DecodedNetwork(Network):
         return self.decoder.flops()
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] -> uint8, rounded to the nearest level."""
-    return torch.round((images.float() + 1.0) * 127.5).clamp_(0, 255).to(torch.uint8)
-
-
 class PixelDecoder(Decoder):
     """Samples that are images: colour or grey, or latents for which no decoder was given.
 
@@ -118,11 +113,11 @@ class BundledDecoder(Decoder):
         """The decoder that a checkpoint's metadata names, with each channel's shift and scale."""
         if not is_file(path):
             raise InputError(f"checkpoint: its autoencoder `{path}` is missing. Keep the two files in one folder.")
-        tensors, metadata = read_weights(path)
-        _refuse_odd_sizes(metadata, path)
+        found = read_checkpoint(path)
+        _refuse_odd_sizes(found.metadata, path)
         with torch.device("meta"):  # no memory for sizes that the weights don't have
-            module = Autoencoder(**metadata)
-        load_strictly(module, tensors, path)
+            module = Autoencoder(**found.metadata)
+        load_strictly(module, found.tensors, path)
         shift, scale = (torch.tensor(latent[key]).to(device, dtype) for key in ("shift", "scale"))
         return cls(module.to(device=device, dtype=dtype), shift, scale)
 

@@ -265,7 +265,7 @@ class DiT(nn.Module):
 
 
 class BranchChain(Chain):
-    """The attention and the MLP of each block by turns; their outputs are stored before the gate.
+    """The attention and the MLP of each block, one after the other; their outputs are stored before the gate.
 
     A block's modulation is worked out once a call, and only its gate where nothing of the block runs.
     """

@@ -60,11 +60,6 @@ class Extractor(ABC):
         """(N, dim) features of images that `check` let pass, on `self.device`, at most `batch_size` of them."""
 
     @property
-    def frechet_metric(self) -> str:
-        """The name of the Fréchet distance between distributions of these features."""
-        return f"fd-{self.name}"
-
-    @property
     def kernel_metric(self) -> str:
         """The name of the kernel distance between distributions of these features."""
         return f"kid-{self.name}"
@@ -115,7 +110,7 @@ def load_extractor(name: str, weights: str | Path | None = None, device: str | t
         device: where it runs.
 
     Raises:
-        InputError: an unknown name, or weights that are not to be had or don't fit.
+        InputError: an unknown name, or weights that are not available or don't fit.
     """
     name, _, file = name.partition("=")
     given = weights if weights is not None else (file or None)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from ..checkpoints.files import is_file
-from ..checkpoints.weights import read_weights
+from ..checkpoints.weights import read_checkpoint
 from ..errors import InputError
 from .extractors import Extractor, extractor_digest
 
@@ -27,10 +27,6 @@ class Inception(Extractor):
         self.digest = extractor_digest(self.preprocessing, tensors)
         self.device = device
         self.network = build(tensors, weights).to(device)
-
-    @property
-    def frechet_metric(self) -> str:
-        return "fid"
 
     @property
     def kernel_metric(self) -> str:
@@ -66,7 +62,7 @@ def read_inception(path: Path) -> dict[str, Tensor]:
     """The weights in a file. Raises InputError if it is missing, unreadable, or holds more than tensors."""
     if not is_file(path):
         raise InputError(f"extractor: the weights must be a file, but `{path}` is none. Check the path.")
-    return read_weights(path)[0]
+    return read_checkpoint(path).tensors
 
 
 def build(tensors: dict[str, Tensor], path: Path | None) -> nn.Module:

@@ -69,7 +69,7 @@ class Distance:
     Attributes:
         value: the distance.
         influences: (n,) influence of each image, (n − 1) · (mean of T₋ⱼ − T₋ᵢ). Their deviation ÷ √n is the delete-one
-            jackknife's standard error, which is too wide; `variance` mends it.
+            jackknife's standard error, which is too wide; `variance` corrects it.
         pairs: (r, n) what images 0 … r − 1 and each other image do together: Q_ij centred in rows and columns,
             and 0 for i = j. r = 0 where images act one by one (a mean over images).
     """
@@ -155,14 +155,14 @@ def paired_difference(distance: Distance, other: Distance) -> Distance:
     return Distance(distance.value - other.value, distance.influences - other.influences, pairs)
 
 
-def excess(distance: Distance, floor: Floor, level: float = LEVEL) -> Estimate:
+def excess(distance: Distance, floor: Floor) -> Estimate:
     """The distance beyond the floor at the same count, with the uncertainty of both."""
     assert distance.num_images == floor.num_images, "a floor holds at its own count only"
     spread, degrees = variance(distance)
     total = spread + floor.standard_error**2
     # Welch and Satterthwaite; the floor's own variance counts as known.
     degrees = degrees * (total / spread) ** 2 if spread > 0 else inf
-    return _interval(distance.value - floor.value, total, degrees, distance.num_images, level)
+    return _interval(distance.value - floor.value, total, degrees, distance.num_images, LEVEL)
 
 
 def mean_of(values: Sequence[Distance]) -> tuple[float, float]:

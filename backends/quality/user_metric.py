@@ -115,10 +115,6 @@ class OwnFeatures(Extractor):
             )
         self._own, self.name, self.digest, self.device = own, own.name, own.digest, own.device
 
-    @property
-    def frechet_metric(self) -> str:
-        return self.name
-
     def extract(self, images: Tensor) -> Tensor:
         return torch.from_numpy(self._own.features(images))
 

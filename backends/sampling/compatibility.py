@@ -8,15 +8,15 @@ from ..schedule import Embedded, Guidance, NetworkSignature, Schedule, branches_
 from .conditions import Conditions
 
 
-def as_scheduled(network: Network, schedule: Schedule, index: int = 0) -> Network:
-    """The network with its blocks counted as the schedule's network `index` counts them: by blocks or by branches.
+def as_scheduled(network: Network, schedule: Schedule) -> Network:
+    """The network with its blocks counted as the schedule's first network counts them: by blocks or by branches.
 
     A network of another architecture is left as it is, for `check_schedule` to name.
 
     Raises:
         InputError: the network does not know that granularity.
     """
-    wanted = schedule.networks[index]
+    wanted = schedule.networks[0]
     same = network.signature.architecture == wanted.architecture
     return network.at(wanted.granularity) if same else network
 

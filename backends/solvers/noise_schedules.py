@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from ..errors import InputError
 from ..schedule import MAX_TRAIN_TIMESTEPS, Noise
 
-# The VP-SDE has no train indices. It is counted on 1,000 of them all the same: index i is its time (i + 1) / 1000,
+# The VP-SDE has no train indices. It is still counted on 1,000 of them: index i is its time (i + 1) / 1000,
 # and is what its networks receive (Lu et al. 2022, DPM-Solver, appendix D.2).
 VP_LENGTH = 1000
 # What EDM's networks are sampled between where the noise does not say (Karras et al. 2022, table 1).

@@ -1,6 +1,6 @@
 """UniPC (Zhao et al. 2023, arXiv 2302.04867): a predictor, and a corrector that needs no evaluation of its own.
 
-The prediction at step s first corrects the step that led there, and then the predictor goes on from the corrected x.
+The prediction at step s first corrects the step that led there, and then the predictor continues from the corrected x.
 Predictor and corrector start at the same x with the same factor, so the corrected x is x + Σ dⱼ · mⱼ, and both fold
 into one row of order + 1 values.
 """

@@ -1,8 +1,5 @@
-"""The most memory that something used while it ran, with a name that says what was counted.
-
-Errors that fewer images a call may avoid, told from those that say that the device itself is broken.
-
-Keeping the memory that the C library would give back to the system between two operations.
+"""Memory: the most that something used while it ran, errors that fewer images a call may avoid (told from those of a
+broken device), and keeping what the C library would give back to the system between two operations.
 
 glibc returns freed memory at the top of its heap, and the next operation's tensors take page faults to get it again:
 about 10,000 in each call of a DiT (width 128, 16 tokens, batch 64), which made trajectories 17 to 40 % slower on two

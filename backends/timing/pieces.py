@@ -5,6 +5,7 @@ decoder. Their inputs are noise: what the numbers are does not change how long t
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -151,7 +152,7 @@ def decode_piece(network: Network, batch_size: int) -> Piece:
 
 def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Piece:
     """A step without its network calls: the real loop over networks that answer at once."""
-    still, given = [_Still(network) for network in networks], inputs(networks[0], schedule, batch_size)
+    still, given = [_still(network) for network in networks], inputs(networks[0], schedule, batch_size)
 
     def sample() -> Tensor:
         return sample_batch(still, schedule, given.noise, given.step_noise, given.conditions)
@@ -159,36 +160,17 @@ def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: in
     return Piece(0, SOLVER_STEP, sample, parts=schedule.num_steps)
 
 
-class _Still(Network):
+def _still(network: Network) -> Network:
     """Stands where a network stands and answers every call with the same zeros, at no cost."""
+    channels = network.sample_shape[0] * (2 if network.learned_range else 1)
+    answers: dict[int, Tensor] = {}
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._channels = network.sample_shape[0] * (2 if network.learned_range else 1)
-        self._answers: dict[int, Tensor] = {}
-
-    @property
-    def device(self) -> torch.device:
-        return self._network.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._network.dtype
-
-    def evaluate(self, inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
+    def evaluate(inputs: NetworkInput, call: Call | None, slots: Slots) -> Tensor:
         x = inputs.x
-        if x.shape[0] not in self._answers:
-            self._answers[x.shape[0]] = x.new_zeros(x.shape[0], self._channels, *x.shape[2:])
-        return self._answers[x.shape[0]]
+        if x.shape[0] not in answers:
+            answers[x.shape[0]] = x.new_zeros(x.shape[0], channels, *x.shape[2:])
+        return answers[x.shape[0]]
 
-    def null_conditions(self, num_images: int) -> Tensor:
-        return self._network.null_conditions(num_images)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return self._network.decode(x)
-
-    def flops(self, blocks: Sequence[int]) -> int:
-        return 0
-
-    def decode_flops(self) -> int:
-        return 0
+    still = copy(network)
+    vars(still)["evaluate"] = evaluate
+    return still

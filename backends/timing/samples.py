@@ -1,11 +1,8 @@
-"""Raw seconds of one measurement, as they are taken and as they are read back.
-
-The ratio of two times that were measured side by side, with an interval that few repeats can honestly carry.
+"""Raw seconds of one measurement, and the ratio of two times that were measured side by side, with an interval that few
+repeats can honestly carry.
 
 A machine that slows down for a while slows both members of a pair, so their ratio stays; but what disturbs a single run
 (another process, an interrupt) only ever makes it slower, and spoils means. So the value is the median of the ratios.
-
-What tells the environments of timings apart, without a device: reading a database costs no torch.
 """
 
 import hashlib
@@ -52,7 +49,6 @@ class Ratio:
     lower: float
     upper: float
     level: float
-    num_pairs: int
 
 
 def paired_ratio(numerators: Sequence[float], denominators: Sequence[float], level: float = TIMING_LEVEL) -> Ratio:
@@ -71,7 +67,7 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float], lev
     ratios = sorted(a / b for a, b in zip(numerators, denominators, strict=True))
     enough = 2 * 0.5 ** len(ratios) <= 1 - level
     lower, upper = _order_statistics(ratios, level) if enough else _few(ratios, level)
-    return Ratio(median(ratios), lower, upper, level, len(ratios))
+    return Ratio(median(ratios), lower, upper, level)
 
 
 def _order_statistics(ratios: Sequence[float], level: float) -> tuple[float, float]:
@@ -91,7 +87,7 @@ def _few(ratios: Sequence[float], level: float) -> tuple[float, float]:
     return min(ratios[0], math.exp(fmean(logs) - half)), max(ratios[-1], math.exp(fmean(logs) + half))
 
 
-Environment = dict[str, Any]
+Environment = dict[str, Any]  # of a timing; told apart here, where reading a database costs no torch
 
 
 def environment_digest(described: Environment) -> str:

@@ -15,7 +15,7 @@ from ..network import Network
 from ..plan import Call, Run, compile_plan
 from ..schedule import Schedule
 from .pieces import DECODE, SOLVER_STEP, call_pieces, decode_piece, solver_piece, trajectory
-from .samples import TIMING_LEVEL, Ratio, Timing, paired_ratio
+from .samples import Ratio, Timing, paired_ratio
 from .stopwatch import device_alone, room_for_another, take_turns, time_run
 
 K = TypeVar("K")
@@ -172,9 +172,9 @@ class _Rounds(Generic[K]):
                 self.beside[key].append(self.seconds[self.baseline][-1])
 
 
-def speedup(timing: Timing, level: float = TIMING_LEVEL) -> Ratio:
+def speedup(timing: Timing) -> Ratio:
     """How many times as fast as the baseline beside it, with an interval (see `paired_ratio`)."""
-    return paired_ratio(timing.neighbours, timing.seconds, level)
+    return paired_ratio(timing.neighbours, timing.seconds)
 
 
 def flops(networks: Sequence[Network], schedule: Schedule) -> int:

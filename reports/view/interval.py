@@ -1,5 +1,7 @@
 """Values with intervals, ratios of speeds from interleaved timings, and numbers as text."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ class Interval:
         assert self.lower <= self.value <= self.upper, self
 
     @classmethod
-    def of(cls, found: "Ratio | Estimate | QualityRecord") -> "Interval":
+    def of(cls, found: Ratio | Estimate | QualityRecord) -> Interval:
         """What was worked out or stored, without the rest."""
         return cls(found.value, found.lower, found.upper)
 
@@ -45,11 +47,11 @@ class Interval:
         """Both bounds."""
         return self.lower, self.upper
 
-    def minus(self, offset: float) -> "Interval":
+    def minus(self, offset: float) -> Interval:
         """The same interval with a constant taken off."""
         return Interval(self.value - offset, self.lower - offset, self.upper - offset)
 
-    def times(self, factor: float) -> "Interval":
+    def times(self, factor: float) -> Interval:
         """The same interval in other units; `factor` is positive."""
         return Interval(self.value * factor, self.lower * factor, self.upper * factor)
 

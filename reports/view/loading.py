@@ -34,7 +34,6 @@ from ...studies.store.records import (
     TimingKey,
 )
 from ...studies.store.store import Store
-from ..uncollected import uncollected
 from .interval import Interval
 from .operations import kept_operations
 from .pareto import Score
@@ -116,7 +115,7 @@ def load_view(store: Store, study: str) -> StudyView:
         InputError: there is no study of that name.
         StorageError: the database is out of reach, or holds something that Exeunt did not write.
     """
-    with corrupt_rows(store.url), uncollected():
+    with corrupt_rows(store.url):
         return _Rows(store, study).view()
 
 

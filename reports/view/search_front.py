@@ -1,7 +1,7 @@
 """The search's front and its hypervolume at this moment, cheap enough to read every few seconds.
 
 A `StudyView` has them too, with everything else that a study has measured, which takes a second for thousands of
-schedules. Here only the values are read, and the costs of schedules are worked out from outlines that were read before.
+schedules. Here only the values are read, and the costs of schedules come from summaries that were read before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class FrontReader:
 
     def __init__(self, study: str) -> None:
         self._study = study
-        self._outlines: dict[str, ScheduleSummary] = {}
+        self._summaries: dict[str, ScheduleSummary] = {}
 
     def read(self, store: Store) -> SearchFront:
         """The front at this moment, as `StudyView` has it."""
@@ -47,10 +47,10 @@ class FrontReader:
         rows, noise = _values(store, Asked(config, pins))
         timed = timed_kinds(store, config, store.studies.environment(self._study), pins)
         medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
-        unknown = {row.schedule_digest for row in rows} - self._outlines.keys()
+        unknown = {row.schedule_digest for row in rows} - self._summaries.keys()
         if unknown:
-            self._outlines |= store.evaluations.held(unknown)
-        seconds = {row.member: batch_seconds(self._outlines[row.schedule_digest], medians) for row in rows}
+            self._summaries |= store.evaluations.held(unknown)
+        seconds = {row.member: batch_seconds(self._summaries[row.schedule_digest], medians) for row in rows}
         found = {  # without those that make a kind of call that isn't timed
             row.member: Score(row.value, config.throughput.batch_size / taken)
             for row in rows

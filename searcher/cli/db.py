@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ...backends.errors import printable
-from ...studies.database.foreign import corrupt_rows
 from ...studies.database.urls import storage_url
 from .flags.database import json_flag, storage_flag
 
@@ -41,29 +42,37 @@ def check_command(context: click.Context, storage: str, quick: bool, as_json: bo
       exeunt db check
       exeunt db check --storage runs/dit.db --quick --json
     """
-    from ...studies.database.engine import bare_engine
-    from ...studies.database.errors import database_label, storage_errors
+    from ...studies.database.foreign import corrupt_rows
     from ...studies.database.schema import engine_url
     from ...studies.maintenance.check import check_all, check_file
     from ...studies.maintenance.upgrade import versions as find_versions
 
-    engine = bare_engine(storage_url(storage), read_only=True)
-    where = database_label(engine)
-    try:
-        with storage_errors(engine), corrupt_rows(where):
-            versions = find_versions(engine)
-            current = versions.before == versions.after
-            findings = check_all(engine, features=not quick) if current else check_file(engine)
-    finally:
-        engine.dispose()
+    with _opened(storage, read_only=True) as (engine, where), corrupt_rows(where):
+        versions, url = find_versions(engine), engine_url(engine)
+        current = versions.before == versions.after
+        findings = check_all(engine, features=not quick) if current else check_file(engine)
     damaged = any(finding.damage for finding in findings)
     if as_json:
-        found = {"storage": engine_url(engine), "sound": not damaged, "versions": asdict(versions)}
+        found = {"storage": url, "sound": not damaged, "versions": asdict(versions)}
         click.echo(json.dumps({**found, "findings": [asdict(each) for each in findings]}, indent=2))
     else:
         _show(where, versions, findings)
     if damaged:
         context.exit(1)
+
+
+@contextmanager
+def _opened(storage: str, *, read_only: bool = False) -> Generator[tuple[Engine, str]]:
+    """An engine that asks nothing of the database's version, and the database in words."""
+    from ...studies.database.engine import bare_engine
+    from ...studies.database.errors import database_label, storage_errors
+
+    engine = bare_engine(storage_url(storage), read_only=read_only)
+    try:
+        with storage_errors(engine):
+            yield engine, database_label(engine)
+    finally:
+        engine.dispose()
 
 
 def _show(where: str, versions: Upgrade, findings: list[Finding]) -> None:
@@ -97,18 +106,11 @@ def upgrade_command(storage: str, backup: Path | None, no_backup: bool, as_json:
       exeunt db upgrade
       exeunt db upgrade --storage runs/dit.db --backup dit-before.db
     """
-    from ...studies.database.engine import bare_engine
-    from ...studies.database.errors import database_label, storage_errors
     from ...studies.maintenance.upgrade import upgrade_database
 
-    engine = bare_engine(storage_url(storage))
-    where = database_label(engine)
-    try:
-        with storage_errors(engine):
-            made = None if no_backup else _backed_up(engine, Path(where), backup)
-            done = upgrade_database(engine)
-    finally:
-        engine.dispose()
+    with _opened(storage) as (engine, where):
+        made = None if no_backup else _backed_up(engine, Path(where), backup)
+        done = upgrade_database(engine)
     if as_json:
         click.echo(json.dumps({**asdict(done), "backup": None if made is None else str(made)}, indent=2))
     elif not done.changed:

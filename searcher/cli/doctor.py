@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,6 @@ from .flags.database import json_flag
 from .flags.network import NETWORK_FLAGS, flags
 
 if TYPE_CHECKING:
-    import torch
-
     from ...backends.checkpoints.inspect import Contents, Entry, Group
     from ...backends.network import Network
     from ...backends.networks.conformance.checks import Check, Outcome
@@ -123,11 +122,7 @@ def _maker(given: Mapping[str, Any]) -> Any:
     checkpoint, network = given["checkpoint"], given["network"]
     if checkpoint is None and network == "DiT":
         checkpoint = next(iter(BUNDLED))
-
-    def make(device: torch.device, dtype: torch.dtype) -> Network:
-        return load_network(checkpoint, device, dtype, network=network, **options)
-
-    return make
+    return partial(load_network, checkpoint, network=network, **options)
 
 
 def _examine(make: Any, device: str, as_json: bool) -> int:
@@ -180,17 +175,14 @@ def _summary(found: list[tuple[Check, Outcome]], broken: int) -> str:
 
 
 def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
-    def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
-        """JSON has no infinity."""
-        return {name: value if math.isfinite(value) else None for name, value in figures.items()}
-
     checks = [
         {
             "name": check.name,
             "promise": check.promise,
             "outcome": outcome.word,
             "reason": None if outcome.word == "kept" else outcome.reason,
-            "figures": finite(outcome.figures),
+            # JSON has no infinity.
+            "figures": {name: value if math.isfinite(value) else None for name, value in outcome.figures.items()},
         }
         for check, outcome in found
     ]

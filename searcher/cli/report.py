@@ -3,6 +3,8 @@
 torch and matplotlib are imported where something is sampled or drawn: most ways through these commands need neither.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,6 @@ from ...reports.files.tables import report_to_json, to_csv
 from ...reports.files.whole import write_whole
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
-from ...reports.uncollected import uncollected
 from ...reports.view import selection
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
@@ -58,7 +59,6 @@ class Percentage(click.ParamType[float]):
 @click.option("--no-samples", is_flag=True, help="Omit sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
-@uncollected()
 def report_command(
     storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool
 ) -> None:
@@ -97,7 +97,7 @@ def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
         return load_view(store, name), store.studies.config(name)
 
 
-def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView, GridInfo | str]":
+def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, GridInfo | str]:
     """Images of the points to look at, and the operations of every point.
 
     What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
@@ -110,12 +110,19 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> "tuple[StudyView,
     if kept is not None and len(kept.rows) == len(shown) and all(point.flops is not None for point in view.points):
         return view, kept
     try:
-        return _fresh(view, config)
+        from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
+        from ..runner import fresh_samples
+
+        config = resolve_device(config)
+        networks = load_networks(config)
+        conditions = make_conditions(config, next(iter(networks.values())))
+        embed(networks.values(), conditions)
+        return fresh_samples(view, networks, conditions, config.quality.final_seed)
     except ExeuntError as error:
         return view, kept or f"There are no samples, because the network could not run here. {error}"
 
 
-def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
+def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
     """The images that the study kept, if they can be had."""
     from ...reports.plots.samples import kept_grid
 
@@ -127,18 +134,6 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> "GridInfo | None":
         return None
 
 
-def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]":
-    """The operations of every point, and images that are sampled now. Raises what loading and sampling do."""
-    from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
-    from ..runner import fresh_samples
-
-    config = resolve_device(config)
-    networks = load_networks(config)
-    conditions = make_conditions(config, next(iter(networks.values())))
-    embed(networks.values(), conditions)
-    return fresh_samples(view, networks, conditions, config.quality.final_seed)
-
-
 @click.command("export")
 @storage_flag
 @study_flag
@@ -146,14 +141,9 @@ def _fresh(view: StudyView, config: StudyConfig) -> "tuple[StudyView, GridInfo]"
 @click.option("--label", metavar="TEXT", help="The point with this label, such as a baseline's.")
 @click.option("--knee", is_flag=True, help="The knee of the front.")
 @click.option(
-    "--max-loss", type=Percentage(), metavar="SHARE", help="The fastest point that loses at most this much, such as 5%."
+    "--max-loss", type=Percentage(), metavar="SHARE", help="The fastest point that loses at most this, as 5%."
 )
-@click.option(
-    "--min-speedup",
-    type=click.FloatRange(0, min_open=True),
-    metavar="X",
-    help="The best point that is X times as fast.",
-)
+@click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best point X × as fast.")
 @click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {_ONNX}.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
 @json_flag
@@ -197,10 +187,7 @@ def export_point(
     else:
         path = output or default_path(view, point, format_name)
         write_whole(path, kind.write(schedule).encode())
-    if as_json:
-        click.echo(json_text(_written(view, point, path, format_name)))
-    else:
-        click.echo(f"{path}: {point.label} on {point.weights}{_gains(view, point)}")
+    click.echo(_written(view, point, path, format_name, as_json))
     if kind is not None and (note := left_out(format_name, schedule)) is not None:
         click.echo(note, err=True)
 
@@ -225,10 +212,15 @@ def _only(given: dict[str, Any]) -> tuple[str, Any]:
     return made[0]
 
 
-def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dict[str, Any]:
-    """What was written where, as JSON has it; the digest is that of the study's schedule, without coefficients."""
-    speedup = view.speedup(point)
-    return {
+def _written(view: StudyView, point: Point, path: Path, format_name: str, as_json: bool) -> str:
+    """What was written where; the digest is that of the study's schedule, without coefficients."""
+    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    if not as_json:
+        parts = [f"{path}: {point.label} on {point.weights}"]
+        parts += [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
+        parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
+        return ", ".join(parts)
+    values = {
         "path": str(path),
         "format": format_name,
         "study": view.name,
@@ -237,12 +229,6 @@ def _written(view: StudyView, point: Point, path: Path, format_name: str) -> dic
         "weights": point.weights,
         "digest": point.schedule.digest,
         "speedup": speedup.value if speedup else None,
-        "relative_excess": view.relative_excess(point, "final"),
+        "relative_excess": excess,
     }
-
-
-def _gains(view: StudyView, point: Point) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
-    parts = [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
-    parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
-    return ", " + ", ".join(parts) if parts else ""
+    return json_text(values)

@@ -118,26 +118,21 @@ def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -
     """
     from ...studies.maintenance.delete import collect_garbage, find_garbage
 
-    age = _age(older_than)
+    limit = parse_budget(older_than, rest=True)
+    if limit.seconds is None or limit.trials is not None or limit.images is not None:
+        raise InputError(f"study: --older-than must be a time, but got `{older_than}`. Write 1d, 12h or 30m.")
     with _opened(storage, read_only=dry_run) as store:
-        found = find_garbage(store, age)
+        found = find_garbage(store, limit.seconds)
         if not dry_run and not found.is_empty:
             if not as_json:
                 click.echo(_garbage_text(found))
             confirm("Remove it?", yes, as_json)
-            found = collect_garbage(store, age)
+            found = collect_garbage(store, limit.seconds)
     if dry_run or found.is_empty:
         text = _garbage_text(found)
     else:
         text = f"Removed {len(found.evaluations):,} evaluations and {len(found.files):,} files: {_sizes(found)}."
     _show(_garbage_json(found, removed=not dry_run), text, as_json)
-
-
-def _age(text: str) -> float:
-    limit = parse_budget(text, rest=True)
-    if limit.seconds is None or limit.trials is not None or limit.images is not None:
-        raise InputError(f"study: --older-than must be a time, but got `{text}`. Write 1d, 12h or 30m.")
-    return limit.seconds
 
 
 def _garbage_json(found: Garbage, removed: bool) -> dict[str, Any]:

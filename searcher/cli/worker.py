@@ -17,11 +17,7 @@ from .flags.output import OutputOptions, output_options, print_statement
 @study_flag
 @click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N, if it differs from the study's.")
 @click.option(
-    "--set",
-    "assignments",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A path that differs here: checkpoint.path=/data/x.pt.",
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A path here, as checkpoint.path=/data/x.pt."
 )
 @click.option("--target", is_flag=True, help="Time the study on this device, unless a worker is alive on its target.")
 @click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")

@@ -21,7 +21,7 @@ from ...studies.config.study import QualityConfig
 from ...studies.store.store import Store
 from ...studies.workers import shared_state
 from ...studies.workers.shared_state import FrontChoice
-from ...studies.workers.turns import exclusive
+from ...studies.workers.workers import exclusive
 from ..measuring.end_to_end import are_timed, time_end_to_end
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..measuring.setup import StudySetup

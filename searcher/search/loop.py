@@ -6,7 +6,7 @@ to do.
 
 from collections.abc import Sequence
 
-from ...studies.workers.turns import exclusive
+from ...studies.workers.workers import exclusive
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..measuring.setup import StudySetup
 from ..spaces.baselines import list_baselines

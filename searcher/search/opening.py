@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
-from ...reports.uncollected import uncollected
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
@@ -22,8 +21,7 @@ from ...studies.workers import shared_state
 from ...studies.workers.orders import withdraw_order
 from ...studies.workers.target import Environment, take_target, target
 from ...studies.workers.trials import TrialKeeper
-from ...studies.workers.turns import exclusive
-from ...studies.workers.workers import Worker
+from ...studies.workers.workers import Worker, exclusive
 from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
@@ -84,7 +82,7 @@ def open_session(
             _ = store.files.store  # this database's, which its marker proves
             _agree(store, study_setup, role)
         with Worker(store, config.name, config.run.lease_seconds, study_setup.environment) as worker:
-            with corrupt_rows(store.url), uncollected():
+            with corrupt_rows(store.url):
                 session = _session(study_setup, store, worker, meter, watch, interruption, role)
             if role.works:
                 about = {"study": config.name, "worker": worker.owner, "device": study_setup.environment["device"]}

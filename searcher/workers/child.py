@@ -19,7 +19,6 @@ from ...studies.database.passwords import guard_output
 from ...studies.interruption import Interruption, interruptible
 from ..monitoring.endpoint import Endpoint
 from ..monitoring.json_lines import log_json_lines
-from ..monitoring.progress import ProgressListener
 from ..monitoring.prometheus import metered
 from ..runner import StudyRequest, work
 from ..search.estimate import statement
@@ -42,22 +41,6 @@ class Child(Interruption):
             raise Interrupted("The process that started this worker is gone; what was committed is kept.")
 
 
-def do_job(job: Job, watch: ProgressListener, interruption: Interruption) -> None:
-    """Does the job. Raises what `runner.optimize` raises."""
-    request = StudyRequest(
-        config_from_dict(job.config),
-        job.url,
-        parse_budget(job.budget, rest=True),
-        [Path(each) for each in job.proposals],
-        WorkerRole(budget_id=job.budget_id),
-        began=time.monotonic() - (time.time() - job.began),
-        watch=watch,
-        interruption=Child(interruption, job.parent),
-        announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
-    )
-    work(request, reports=job.reports)
-
-
 def main() -> NoReturn:
     """Reads the job, does it, and ends with the exit code of what came of it."""
     guard_output()
@@ -66,7 +49,18 @@ def main() -> NoReturn:
         try:
             job = Job(**values)
             with metered(Endpoint(*job.metrics) if job.metrics else None, lines) as watch:
-                do_job(job, watch, interruption)
+                request = StudyRequest(
+                    config_from_dict(job.config),
+                    job.url,
+                    parse_budget(job.budget, rest=True),
+                    [Path(each) for each in job.proposals],
+                    WorkerRole(budget_id=job.budget_id),
+                    began=time.monotonic() - (time.time() - job.began),
+                    watch=watch,
+                    interruption=Child(interruption, job.parent),
+                    announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
+                )
+                work(request, reports=job.reports)
         except ExeuntError as error:
             lines.emit("error", identifier=error.identifier, text=str(error))
             raise SystemExit(error.exit_code) from None

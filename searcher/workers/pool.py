@@ -102,11 +102,6 @@ class Slot:
     finished: bool = False
     error: ExeuntError | None = None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether no process is at work here, or will be."""
-        return self.process is None and self.again is None
-
 
 class Workers:
     """The processes of one command.
@@ -135,7 +130,7 @@ class Workers:
             ExeuntError: what ended the last worker.
         """
         try:
-            while not all(slot.is_over for slot in self.slots):
+            while any(slot.process is not None or slot.again is not None for slot in self.slots):
                 if interruption.received is not None:
                     self._drain()
                 for slot in self.slots:
@@ -145,7 +140,9 @@ class Workers:
             self._drain()
         self._show(wait=False)
         interruption.check()
-        self._raise()
+        errors = [slot.error for slot in self.slots if slot.error is not None]
+        if errors and not any(slot.finished for slot in self.slots):  # else one of them has seen the study's end
+            raise next((error for error in errors if not isinstance(error, DeviceError)), errors[0])
 
     def _tend(self, slot: Slot) -> None:
         """Starts a worker where one is due, and sees what became of one that ended."""
@@ -201,12 +198,6 @@ class Workers:
             slot.again = None
             if slot.process is not None:
                 slot.process.drain()
-
-    def _raise(self) -> None:
-        """Raises what kept the study from its end: nothing, if any worker has seen it."""
-        errors = [slot.error for slot in self.slots if slot.error is not None]
-        if errors and not any(slot.finished for slot in self.slots):
-            raise next((error for error in errors if not isinstance(error, DeviceError)), errors[0])
 
     def _show(self, *, wait: bool = True) -> None:
         """Shows what the workers have said, and waits a moment for more."""

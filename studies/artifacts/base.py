@@ -1,10 +1,8 @@
 """Stores of files beside a database: what they promise, and how one is named.
 
 A file is named by the SHA-256 of its contents, so writing it twice is no error, two workers can't be in each other's
-way, and whoever reads it knows whether it is what was written. A row of the database names it once it is there whole.
+way, and a reader knows whether it is what was written. A row of the database names it once it is there whole.
 """
-
-from __future__ import annotations
 
 import hashlib
 import re
@@ -12,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ...backends.errors import InputError, StorageError
 
@@ -48,8 +46,8 @@ class ArtifactStore(ABC):
     """A place for files of a few megabytes, which several processes on several machines may use at once.
 
     `write` returns once the file is there for good, whole, whatever dies afterwards; a reader sees all of it or no
-    file. Writing a name again replaces it whole and makes its age 0. Methods raise `faults.NoRoom` where there is no
-    room, `faults.Unreachable` where trying again may help, `InputError` where a user must mend something.
+    file. Writing a name again replaces it whole and makes its age 0. Methods raise `errors.NoRoom` where there is no
+    room, `errors.Unreachable` where trying again may help, `InputError` where a user must fix something.
 
     Attributes:
         url: what a user types to name it; never with a password or key.
@@ -121,27 +119,18 @@ def _home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise InputError(f"artifacts: nobody's home is `{path.parts[0]}`. Write the folder's whole path.") from error
+        raise InputError(f"artifacts: there is no home folder `{path.parts[0]}`. Write the whole path.") from error
 
 
-def _split(url: str) -> _Parts:
+def _split(url: str) -> SplitResult:
     if len(url) > MAX_URL or not url.isprintable():
         raise InputError(f"artifacts: a URL must be at most {MAX_URL} printable characters. Write {KNOWN}.")
     if "://" not in url:
-        return _Parts("", "", url, "")
+        return SplitResult("", "", url, "", "")
     try:
-        found = urlsplit(url)
+        return urlsplit(url)
     except ValueError:
         raise InputError(f"artifacts: must be {KNOWN}. Use one of these.") from None
-    return _Parts(found.scheme, found.netloc, found.path, found.query)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    scheme: str
-    netloc: str
-    path: str
-    query: str
 
 
 def _bucket(url: str, bucket: str, path: str, query: str) -> Location:
@@ -189,7 +178,7 @@ def get(store: ArtifactStore, name: str, num_bytes: int) -> bytes:
         DamagedArtifact: it is not what was written.
     """
     if not NAME.fullmatch(name):
-        raise DamagedArtifact(f"artifacts: {name[:80]!r} is no name of a file. Restore a backup of the database.")
+        raise DamagedArtifact(f"artifacts: {name[:80]!r} is not the name of a file. Restore a backup of the database.")
     data = store.read(name, min(max(num_bytes, 0), _MOST_BYTES))
     if len(data) != num_bytes or sha256_of(data) != name.partition(".")[0]:
         raise DamagedArtifact(

@@ -1,6 +1,7 @@
-"""Contents of files on their way from one database to another, from store to store or into the rows of a backup."""
+"""Contents that rows stand for: a file in the store, or in backups and earlier versions a column of the row itself.
 
-from __future__ import annotations
+Features of images are stored in half precision.
+"""
 
 import base64
 import binascii
@@ -8,16 +9,60 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Table
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Row, Table
 
+from ...backends.errors import ExeuntError
 from ..database.tables import CHUNKS, FILES
 from .base import DamagedArtifact, sha256_of
-from .features import FEATURES_SUFFIX, chunk_bytes
 from .files import Files
 
 _Row = dict[str, Any]
 # The columns that hold contents, or nothing where these are a file.
 CONTENTS = {CHUNKS.name: "features", FILES.name: "content"}
+# What ends the names of a study's files, by their kinds.
+CONTENT_KINDS = {"samples": "png", "schedule": "schedule.json"}
+STORED = np.dtype("<f2")
+FEATURES_SUFFIX = "f16"
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class UnusableFeatures(ExeuntError):
+    """Features that are not finite, or too large to be stored: the images are broken."""
+
+    identifier = "unusable-features"
+
+
+def packed_features(features: NDArray[np.float32], first_image: int) -> bytes:
+    """Features (n, D) of images from `first_image` on, as they are stored.
+
+    Raises:
+        UnusableFeatures: one is not finite or beyond 65504.
+    """
+    assert features.ndim == 2
+    assert features.size > 0
+    if not np.all(np.abs(features) <= _LARGEST):  # NaN compares false
+        last = first_image + len(features) - 1
+        raise UnusableFeatures(
+            f"features of images {first_image} to {last} must be finite and at most {_LARGEST:g}, but some are not. "
+            "The network diverges with this schedule and dtype."
+        )
+    return np.ascontiguousarray(features, dtype=STORED).tobytes()
+
+
+def chunk_bytes(row: Row[Any] | SimpleNamespace, files: Files) -> bytes:
+    """A chunk's features as they were committed, from its row or its file.
+
+    Raises:
+        MissingArtifact, DamagedArtifact: they are not available.
+    """
+    data = bytes(row.features)
+    if not data:
+        return files.get(str(row.sha256), FEATURES_SUFFIX, row.num_images * row.width * STORED.itemsize)
+    if sha256_of(data) != row.sha256:
+        raise DamagedArtifact("their row changed. Restore a backup of the database.")
+    return data
 
 
 @dataclass(frozen=True)
@@ -83,7 +128,3 @@ def file_name(table: Table, row: _Row) -> str:
 def suffix(table: Table, row: _Row) -> str:
     """What ends it."""
     return FEATURES_SUFFIX if table is CHUNKS else CONTENT_KINDS.get(row["kind"], "unknown")
-
-
-# What ends the names of a study's files, by their kinds.
-CONTENT_KINDS = {"samples": "png", "schedule": "schedule.json"}

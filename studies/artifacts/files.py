@@ -6,8 +6,6 @@ use, and that stands in the database too. So nobody writes to a folder of the sa
 databases share a store, where one would remove as garbage what the other needs.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -20,16 +18,16 @@ from typing import Any, cast, final
 from sqlalchemy import Connection, Engine, Row, func, select, text
 
 from ...backends.errors import InputError
-from ..database.errors import database_label
-from ..database.retries import retry
+from ..database.errors import Unreachable, database_label
+from ..database.retries import read, retry
 from ..database.tables import ARTIFACTS, CHUNKS
-from ..database.transactions import clock, is_read_only, reading, writing
+from ..database.transactions import clock, is_read_only, writing
 from . import base
 from .base import MARKER, ArtifactStore, ListedFile, Location, MissingArtifact, locate
 from .folder import FolderStore
 
 VARIABLE = "EXEUNT_ARTIFACTS"
-INTENDED, TAKEN = 0, 1  # rows of ARTIFACTS: the store that somebody is taking into use, and the one that is in use
+INTENDED, TAKEN = 0, 1  # rows of ARTIFACTS: the store that is being taken into use, and the one that is in use
 MAX_MARKER_BYTES = 10_000
 
 
@@ -55,7 +53,7 @@ class Files:
             InputError: there is none, it can't be used, or its marker is not this database's.
             Unreachable: it is out of reach.
         """
-        row = retry(self._engine, self._row)
+        row = read(self._engine, _row)
         if row is None and self._given is None:
             return self._beside()
         if row is None and not is_read_only(self._engine):
@@ -65,7 +63,7 @@ class Files:
     @property
     def are_used(self) -> bool:
         """Whether the database has a store: one on a server that comes from an earlier version may have none yet."""
-        return not _is_server(self._engine) or retry(self._engine, self._row) is not None
+        return not _is_server(self._engine) or read(self._engine, _row) is not None
 
     def find(self) -> None:
         """Finds the store, if the database has one, before a transaction begins in which it is needed."""
@@ -84,13 +82,14 @@ class Files:
         """Whether a file is there. Asked again before a row is committed, since old files are collected as garbage."""
         return self.store.holds(f"{digest}.{suffix}")
 
+    def require(self, digest: str, suffix: str) -> None:
+        """Raises `Unreachable`, which is tried again, for a file that was collected as garbage before its row came."""
+        if not self.holds(digest, suffix):
+            raise Unreachable(f"artifacts: {digest}.{suffix} was removed while it was committed. Trying again.")
+
     def listed(self) -> list[ListedFile]:
         """All files of the store, whether a row names them or not."""
         return list(self.store.files()) if self.are_used else []
-
-    def _row(self) -> Row[Any] | None:
-        with reading(self._engine) as connection:
-            return _row(connection)
 
     def _beside(self) -> FolderStore:
         if _is_server(self._engine):
@@ -99,16 +98,12 @@ class Files:
                 f"{database_label(self._engine)} names none. Add --artifacts with {base.KNOWN}, or set {VARIABLE}."
             )
         folder = folder_beside(self._engine)
-        if not is_read_only(self._engine) and not folder.is_dir() and retry(self._engine, self._has_files):
+        if not is_read_only(self._engine) and not folder.is_dir() and read(self._engine, _has_files):
             raise InputError(
                 f"artifacts: the files of {database_label(self._engine)} must be in {folder}, but that is not there. "
                 "Move it there. If it is lost, make it with mkdir: the search samples again what it needs."
             )
         return FolderStore(folder, makes=True)
-
-    def _has_files(self) -> bool:
-        with reading(self._engine) as connection:
-            return _has_files(connection)
 
     def _take(self) -> ArtifactStore:
         """Takes the named store into use, unless another process does at this moment; then that one's holds."""
@@ -156,7 +151,7 @@ class Files:
             stated = "has none" if row is None else f"keeps its files in {row.url}"
             raise InputError(
                 f"artifacts: {store.url} does not have the marker of {database_label(self._engine)}, which {stated}. "
-                f"Mount that same place here and name it with --artifacts or {VARIABLE}, or leave these out."
+                f"Mount that same place here and name it with --artifacts or {VARIABLE}, or omit these."
             )
         return store
 
@@ -183,7 +178,7 @@ def _refuse_second(connection: Connection, engine: Engine) -> None:
     """A store that is named late would leave what is in the folder behind."""
     if _has_files(connection):
         raise InputError(
-            f"artifacts: {database_label(engine)} keeps its files in {folder_beside(engine)}. Leave --artifacts out, "
+            f"artifacts: {database_label(engine)} keeps its files in {folder_beside(engine)}. Omit --artifacts, "
             "or copy the study with `exeunt study copy NAME --to OTHER.db --artifacts PLACE`."
         )
 
@@ -199,7 +194,7 @@ def _mark(store: ArtifactStore, location: Location, token: str) -> None:
     if found is not None:
         raise InputError(
             f"artifacts: {store.url} belongs to another database, as its marker says. Name another place; if that "
-            f"database is no more, empty this one, {MARKER} too."
+            f"database does not exist any more, empty this one, {MARKER} too."
         )
     if isinstance(store, FolderStore):
         store.make()
@@ -224,6 +219,4 @@ def open_artifacts(location: Location) -> ArtifactStore:
         from .s3 import BucketStore
 
         return BucketStore(location)
-    from .folder import FolderStore
-
     return FolderStore(Path(location.path))

@@ -1,7 +1,5 @@
 """Files in a folder, on this machine or on a file system that several machines mount."""
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets

@@ -4,8 +4,6 @@ Keys come from where boto3 finds them (environment, its files, the machine's rol
 object whole or not at all by itself.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager

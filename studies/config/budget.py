@@ -1,7 +1,5 @@
 """Budgets: `4m`, `100-trials`, `20k-images`, or several with a comma; the first to be reached ends the search."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -38,18 +36,18 @@ class Budget:
 
 
 def parse_budget(text: str, *, rest: bool = False) -> Budget:
-    """The budget that a text states; as the `rest` of one, its limits may be nothing.
+    """The budget that a text states; as the `rest` of one, its limits may be 0.
 
     Raises:
-        InputError: it is not a budget, names a limit twice, or has a limit of nothing.
+        InputError: it is not a budget, names a limit twice, or has a limit that is not above 0.
     """
     found: dict[str, Any] = {}
     for part in text.split(","):
         kind, amount = _limit(part.strip(), text)
         if kind in found:
-            raise InputError(f"budget: {kind} must be limited once, but `{text}` does it twice. Leave one out.")
+            raise InputError(f"budget: {kind} must be limited once, but `{text}` does it twice. Omit one.")
         if amount <= 0 and not rest:
-            raise InputError(f"budget: a limit must be more than nothing, but got `{part.strip()}`. {EXAMPLES}")
+            raise InputError(f"budget: a limit must be above 0, but got `{part.strip()}`. {EXAMPLES}")
         found[kind] = amount
     return Budget(**found)
 

@@ -7,17 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ...backends.errors import InputError
-from .rules import (
-    from_table,
-    json_value,
-    nearest_setting,
-    shown_setting,
-)
+from .rules import from_table, json_value, nearest_setting, shown_setting
 from .study import AUTO, FREE_SETTINGS, RESOLVED_SETTINGS, SECTIONS, StudyConfig
 
 MAX_FILE_BYTES = 1_000_000
-
-
 MOST_DOTS = 200
 
 
@@ -79,7 +72,7 @@ def config_from_dict(tables: Mapping[str, Any]) -> StudyConfig:
     known = [each.name for each in fields(StudyConfig)]
     for key in tables:
         if key not in known:
-            raise InputError(f"`{key}` is no table of a study file. {_where(key, known)}")
+            raise InputError(f"`{key}` is not a table of a study file. {_where(key, known)}")
     made = {key: from_table(SECTIONS[key], table) for key, table in tables.items() if key != "name"}
     return StudyConfig(name=tables.get("name", StudyConfig.name), **cast(dict[str, Any], made))
 

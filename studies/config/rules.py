@@ -5,8 +5,6 @@ is meant), and raises `InputError` with rule, value and fix. A `Section` applies
 configuration that exists is valid, whether it came from a file, from flags or from Python.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -158,7 +156,7 @@ def many(rule: Rule, at_least: int = 0) -> Rule:
             raise _refuse(key, f"a list of at least {at_least}", value, f'Write {key} = ["…"].')
         twice = [each for each in taken if taken.count(each) > 1]
         if twice:
-            raise _refuse(key, "a list without repeats", value, f"Leave one {shown_setting(twice[0])} out.")
+            raise _refuse(key, "a list without repeats", value, f"Omit one {shown_setting(twice[0])}.")
         return taken
 
     return rules

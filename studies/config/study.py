@@ -4,8 +4,6 @@ Whatever can change a number stands here and nowhere else, so two studies with e
 things. What cannot (`run`) may differ between one session of a study and the next.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -45,7 +43,7 @@ class CheckpointConfig(Section):
         None, optional(text), "the kind of network, by its name, or FILE.py:Class; none: as the checkpoint says"
     )
     options: tuple[tuple[str, Any], ...] = setting(
-        (), options, "a table of what the network's constructor takes besides"
+        (), options, "a table of further arguments of the network's constructor"
     )
     weights_key: str | None = setting(
         None, optional(text), "which set of weights of a .pt file, such as ema; none: the file's own"
@@ -70,7 +68,7 @@ class CheckpointConfig(Section):
 
     @property
     def option_words(self) -> str:
-        """`num_heads=4, noise=linear`; empty where the constructor takes nothing besides."""
+        """`num_heads=4, noise=linear`; empty where no further arguments are given."""
         return ", ".join(f"{name}={value}" for name, value in self.options)
 
 
@@ -80,15 +78,15 @@ class BaselineConfig(Section):
 
     section: ClassVar[str] = "baseline"
     solver: str | None = setting(
-        None, optional(name), "the solver, by its registered name; none: the custom on the network's noise"
+        None, optional(name), "the solver, by its registered name; none: the default for the network's noise"
     )
-    order: int | None = setting(None, optional(whole(1, 4)), "the solver's order; none: its custom")
-    variant: str | None = setting(None, optional(name), "the solver's variant, by its name; none: its custom")
+    order: int | None = setting(None, optional(whole(1, 4)), "the solver's order; none: its default")
+    variant: str | None = setting(None, optional(name), "the solver's variant, by its name; none: its default")
     num_steps: int = setting(
         20, whole(2, 1000), "steps of the full schedule; a solver that evaluates twice at a time makes two of one"
     )
     spacing: str | None = setting(
-        None, optional(name), "where the steps stand, by the spacing's registered name; none: the noise's custom"
+        None, optional(name), "where the steps stand, by the spacing's registered name; none: the noise's default"
     )
     spacing_options: tuple[tuple[str, Any], ...] = setting(
         (), options, "a table of what the spacing takes, such as rho, or shift for flow matching"
@@ -96,7 +94,7 @@ class BaselineConfig(Section):
     include_zero: bool | None = setting(
         None,
         optional(one_of(True, False)),
-        "whether a step is spent at the spacing's end; none: the solver's custom",
+        "whether a step is spent at the spacing's end; none: the solver's default",
     )
     guidance: float | str | None = setting(
         AUTO,
@@ -109,7 +107,7 @@ class BaselineConfig(Section):
         "how many leading channels are guided, or all; none: as many as the network's own code guides",
     )
     variance: str | None = setting(
-        None, optional(name), "the variance of the solver's noise; none: the solver's custom"
+        None, optional(name), "the variance of the solver's noise; none: the solver's default"
     )
     eta: float | None = setting(None, optional(decimal(0.0, 1.0)), "DDIM's noise: 0 is deterministic, 1 is DDPM's")
     clip: float | None = setting(None, optional(decimal(0.0, 1e6)), "bound on predicted data; none: no bound")
@@ -164,7 +162,7 @@ class QualityConfig(Section):
     conditions: str = setting(
         AUTO,
         text,
-        "what images show: uniform or reference labels, prompts (a set of our own), or a file with a label or prompt a "
+        "what images show: uniform or reference labels, prompts (the bundled set), or a file with a label or prompt a "
         "line; auto: uniform, or prompts where the network takes them",
     )
     batch_size: int = setting(64, whole(1, 100_000), "images sampled at a time; moves values by rounding only")

@@ -2,10 +2,10 @@
 
 columns       The types of our columns. SQLite keeps any value in any column, so what is read is checked against the …
 engine        Engines on study databases: SQLite for one machine, PostgreSQL for many.
-errors        What a database's errors mean: which can be waited for, which a user must mend, and what to type next.
+errors        What a database's errors mean: which can be waited for, which a user must fix, and what to type next.
 foreign       Rows that no Exeunt wrote: SQLite takes any value in any column, and anybody can edit a file.
 migrations    Steps from one version of our tables to the next. A step never changes once it was released.
-optuna/       Optuna's storage over the same database; see What to shrink, 1.
+optuna/       Optuna's storage over the same database.
 passwords     Passwords of databases: never shown, whatever goes wrong.
 retries       Transactions again: a server that restarts, or a connection that is cut, costs a worker a wait and …
 schema        The version of our tables: made in an empty database, checked in any other, upgraded when a user says …

@@ -4,8 +4,6 @@ PostgreSQL keeps to the types itself, and there the database's own conversions s
 their types too: sums and differences of numbers of a type must be of it.
 """
 
-from __future__ import annotations
-
 from math import inf
 from typing import Any, ClassVar, Protocol
 

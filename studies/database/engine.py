@@ -8,8 +8,6 @@ Optuna's many small commits do not wait (0.01 ms).
 Which file system a path is on. SQLite's locks and its shared memory only work where one kernel sees the file.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""What a database's errors mean: which can be waited for, which a user must mend, and what to type next."""
-
-from __future__ import annotations
+"""What a database's errors mean: which can be waited for, which a user must fix, and what to type next."""
 
 import errno
 import sqlite3

@@ -1,13 +1,11 @@
 """Rows that no Exeunt wrote: SQLite takes any value in any column, and anybody can edit a file."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from ...backends.errors import ExeuntError, StorageError
 
-# What taking a value for something else raises; a file that can't be read at all is `faults.py`'s.
+# What taking a value for something else raises; a file that can't be read at all is `errors.py`'s.
 STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 
 

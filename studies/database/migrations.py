@@ -4,15 +4,13 @@ Each is plain SQL that SQLite and PostgreSQL both understand, and says nothing a
 version's tables must not seep into an earlier step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
 STEPS: Mapping[int, Sequence[str]] = {
     2: (
-        # Filled by `outlines.fill`.
+        # Filled by `maintenance.upgrade`.
         "ALTER TABLE exeunt_schedules ADD COLUMN outline JSON",
         "ALTER TABLE exeunt_failures ADD COLUMN token INTEGER",
         # Tokens of claims are positive, so these are those of no claim.

@@ -4,8 +4,6 @@ A transaction that was cut off may have been committed without its answer. So ev
 written to be repeated: rows are inserted once by a key, and a fencing token refuses those that come too late.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 import time
@@ -13,11 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from .. import interruption
 from .errors import Unreachable
-from .transactions import is_read_only
+from .transactions import is_read_only, reading, writing
 
 P = ParamSpec("P")
 _R = TypeVar("_R")
@@ -47,7 +45,7 @@ def retrying(method: Callable[Concatenate[Any, P], _R]) -> Callable[Concatenate[
 def retry(engine: Engine, action: Callable[[], _R]) -> _R:
     """What the action returns; while the database is out of reach it is done again, with longer and longer pauses.
 
-    An engine that is only read from is not waited for: whoever asks wants to know that it is out of reach.
+    An engine that is only read from is not waited for: the user wants to know that it is out of reach.
 
     Raises:
         Unreachable: it stayed so for `PATIENCE` seconds.
@@ -69,6 +67,26 @@ def retry(engine: Engine, action: Callable[[], _R]) -> _R:
             interruption.wait(pause)
         finally:
             _spent += time.perf_counter() - start
+
+
+def read(engine: Engine, ask: Callable[[Connection], _R]) -> _R:
+    """What is asked of one moment of the database, with `retry`."""
+
+    def attempt() -> _R:
+        with reading(engine) as connection:
+            return ask(connection)
+
+    return retry(engine, attempt)
+
+
+def write(engine: Engine, change: Callable[[Connection], _R], *, durable: bool = False) -> _R:
+    """What a change returns that is one transaction, with `retry`; `durable` is as for `transactions.writing`."""
+
+    def attempt() -> _R:
+        with writing(engine, durable) as connection:
+            return change(connection)
+
+    return retry(engine, attempt)
 
 
 def seconds_spent() -> float:

@@ -5,12 +5,10 @@ lock that the kernel or the server frees when its holder dies, and commit whole,
 the next.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,11 +152,8 @@ def creation_lock(engine: Engine) -> Generator[None]:
 
 def _journal_mode(engine: Engine, wanted: str = "") -> str:
     """SQLite's journal mode, after asking for another one where that is wanted."""
-    raw = engine.raw_connection()
-    try:
+    with closing(engine.raw_connection()) as raw:
         return raw.cursor().execute(f"PRAGMA journal_mode{wanted}").fetchone()[0]
-    finally:
-        raw.close()
 
 
 def use_wal(engine: Engine) -> None:

@@ -3,18 +3,7 @@
 Version 3. A change of anything here is a new version and a step in `migrations.py`.
 """
 
-from __future__ import annotations
-
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    ForeignKey,
-    Index,
-    MetaData,
-    Table,
-    UniqueConstraint,
-)
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, MetaData, Table, UniqueConstraint
 
 from .columns import BigWhole, Bytes, CheckedInteger, CheckedString, CheckedText, Number, Timestamp
 
@@ -195,7 +184,7 @@ WORKERS = _table(
     Column("reason", CheckedText),
 )
 
-# What somebody wants of all workers of a study: "pause" or "stop". No row: that they work.
+# What is requested of all workers of a study: "pause" or "stop". No row: that they work.
 ORDERS = _table(
     "orders",
     Column("study", _NAME, ForeignKey("exeunt_studies.name"), primary_key=True),

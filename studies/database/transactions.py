@@ -6,8 +6,6 @@ on what is no longer true; Optuna hands one queued trial to two workers that way
 opened for writing. What it only reads is not: thousands of trials take a second, for which nobody else could write.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import sqlite3

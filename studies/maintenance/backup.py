@@ -1,7 +1,5 @@
 """Backups while work goes on: one SQLite file that `--storage` opens, with all files packed into its rows."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Generator
@@ -66,16 +64,13 @@ def back_up_file(engine: Engine, path: Path) -> None:
 
 
 def _copy_file(engine: Engine, draft: Path) -> None:
-    raw = engine.raw_connection()
     try:
-        with closing(sqlite3.connect(draft)) as target:
+        with closing(engine.raw_connection()) as raw, closing(sqlite3.connect(draft)) as target:
             source = raw.driver_connection
             assert isinstance(source, sqlite3.Connection)
             source.backup(target)
     except sqlite3.Error as error:
         raise explained(error, database_label(engine)) from error
-    finally:
-        raw.close()
 
 
 def _pack(target: Store, files: Files) -> None:

@@ -1,7 +1,5 @@
 """Whether a database holds what was put into it: its file, its tables, and what must be true between their rows."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +13,9 @@ from ..artifacts.contents import CONTENTS, contents, file_name
 from ..artifacts.files import Files
 from ..database.tables import CHUNKS, EVALUATIONS, FILES, LEASES, MEMBERS, SCHEDULES, STUDIES, WORKERS
 from ..database.transactions import clock, reading
+from ..store.evaluation_queries import columns_of
 from ..store.records import EvaluationKey
-from ..workers.processes import ProcessIdentity
+from ..workers.workers import unended_workers
 from .rows import optuna_tables
 
 _BATCH = 100
@@ -31,7 +30,7 @@ class Finding:
     Attributes:
         kind: what was checked: file, schedule, evaluation, chunk, features, files, member, lease or trial.
         what: what was found, in words.
-        damage: whether something is lost or wrong; else it mends itself with the next worker.
+        damage: whether something is lost or wrong; else the next worker puts it right.
     """
 
     kind: str
@@ -93,10 +92,9 @@ def _schedules(connection: Connection) -> Iterator[Finding]:
 
 
 def _evaluations(connection: Connection) -> Iterator[Finding]:
-    parts = [EVALUATIONS.c[name] for name in EvaluationKey.__dataclass_fields__]
-    for digest, *key in connection.execute(select(EVALUATIONS.c.digest, *parts)):
+    for digest, *key in connection.execute(select(EVALUATIONS.c.digest, *columns_of(EVALUATIONS, EvaluationKey))):
         if EvaluationKey(*key).digest != digest:
-            yield Finding("evaluation", f"{digest[:12]} has another key than its digest is of")
+            yield Finding("evaluation", f"{digest[:12]} has another key than its digest says")
 
 
 def _chunks(connection: Connection) -> Iterator[Finding]:
@@ -181,15 +179,7 @@ def _trials(connection: Connection) -> Iterator[Finding]:
     query = (
         select(trials.c.number, attributes.c.value_json).outerjoin(attributes, owner).where(trials.c.state == "RUNNING")
     )
-    alive = {f'"{each}"' for each in _alive(connection)}
+    alive = {f'"{each.owner}"' for each in unended_workers(connection) if each.dead is None}
     for number, of in connection.execute(query):
         if of not in alive:
-            yield Finding("trial", f"trial {number} is running, and its worker ({of or 'nobody'}) is not", damage=False)
-
-
-def _alive(connection: Connection) -> Iterator[str]:
-    silent = (clock() - WORKERS.c.heartbeat > WORKERS.c.lease_seconds).label("silent")
-    for row in connection.execute(select(WORKERS, silent).where(WORKERS.c.ended.is_(None))):
-        process = ProcessIdentity(row.host, row.pid, row.boot, row.namespace, row.process_started)
-        if not row.silent and not process.is_gone:
-            yield row.owner
+            yield Finding("trial", f"trial {number} is running, and its worker ({of or 'none'}) is not", damage=False)

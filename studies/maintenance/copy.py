@@ -1,11 +1,8 @@
 """Studies copied whole between databases of either kind: in one transaction, and compared before it is committed."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -15,6 +12,7 @@ from ..artifacts.contents import ContentMover
 from ..database.errors import database_label
 from ..database.tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
 from ..database.transactions import reading, writing
+from ..store.evaluation_queries import batches
 from ..store.store import Store
 from .check import overlapping_chunks
 from .rows import (
@@ -33,13 +31,8 @@ from .rows import (
 
 # The columns that name a study, beside `study_id`, where its name stands for Optuna's identifier.
 _NAMED = {
+    **{table.name: "study" for table in (MEMBERS, CHUNKS, THROUGHPUTS, WORKERS, ORDERS, FILES)},
     STUDIES.name: "name",
-    MEMBERS.name: "study",
-    CHUNKS.name: "study",
-    THROUGHPUTS.name: "study",
-    WORKERS.name: "study",
-    ORDERS.name: "study",
-    FILES.name: "study",
     "studies": "study_name",
 }
 # The columns that name a row of one study in every database.
@@ -138,7 +131,7 @@ class _Copy:
         known = {reference.column: self._identifiers(reference) for reference in part.references}
         numbers = {number: trial for trial, number in trial_numbers(self.there, self.name).items()}
         everything, new = list[str](), Counter[str]()
-        for batch in _batches(rows):
+        for batch in batches(rows, BATCH):
             everything += map(row_digest, batch)
             batch = [row for row in batch if not self._is_there(part, row, there)]
             new.update(map(row_digest, batch))
@@ -200,9 +193,3 @@ class _Copy:
 def _values(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
     """Values that can be compared and looked up; JSON's lists become tuples."""
     return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in columns)
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    rows = iter(rows)
-    while batch := list(islice(rows, BATCH)):
-        yield batch

@@ -10,16 +10,14 @@ keeps such commits out, after rows were looked at once more; and a commit looks 
 again if it is gone. Beyond that, files that nobody ever named are left alone until they are a day old.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, not_, or_, select, text, true
 
 from ...backends.errors import InputError
-from ..artifacts.contents import CONTENT_KINDS
-from ..artifacts.features import FEATURES_SUFFIX, STORED
+from ..artifacts.contents import CONTENT_KINDS, FEATURES_SUFFIX, STORED
 from ..artifacts.files import Files
 from ..database.tables import (
     CALL_TIMINGS,
@@ -36,6 +34,7 @@ from ..database.tables import (
     TIMING_KEYS,
 )
 from ..database.transactions import clock, reading, writing
+from ..store.evaluation_queries import batches, is_of_member
 from ..store.store import Store
 from ..workers.workers import bury_dead_workers, living_workers
 from .rows import rows_of_study
@@ -62,7 +61,7 @@ def remove_orphans(store: Store, names: Collection[str]) -> list[str]:
     """Removes those of some files that no row names, and returns their names."""
     removed: list[str] = []
     store.files.find()
-    for batch in _batches(sorted(names)):
+    for batch in batches(sorted(names), _BATCH):
         with writing(store.engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("LOCK TABLE exeunt_chunks, exeunt_files IN SHARE ROW EXCLUSIVE MODE"))
@@ -84,10 +83,6 @@ def _chunk_files(connection: Connection, among: ColumnElement[bool] | None = Non
 def _study_files(connection: Connection, among: ColumnElement[bool] | None = None) -> Iterator[str]:
     query = select(FILES.c.kind, FILES.c.sha256).where(FILES.c.content == "", true() if among is None else among)
     return (f"{digest}.{CONTENT_KINDS[kind]}" for kind, digest in connection.execute(query) if kind in CONTENT_KINDS)
-
-
-def _batches(values: list[str]) -> Iterator[list[str]]:
-    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
 def delete_study(store: Store, study: str) -> dict[str, int]:
@@ -204,15 +199,9 @@ def _conditions() -> list[tuple[Table, ColumnElement[bool]]]:
 
 def _forgotten() -> ColumnElement[bool]:
     """An evaluation that is of no study's schedule on its weights, that no study paid for, and that nobody is at."""
-    member = exists().where(
-        MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest,
-        MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256,
-    )
-    paid = exists().where(
-        CHUNKS.c.evaluation_id == EVALUATIONS.c.id,
-        CHUNKS.c.study == STUDIES.c.name,
-        CHUNKS.c.committed >= STUDIES.c.created,
-    )
+    member = exists(MEMBERS.c.id).where(is_of_member())
+    theirs = (CHUNKS.c.study == STUDIES.c.name) & (CHUNKS.c.committed >= STUDIES.c.created)
+    paid = exists().where(CHUNKS.c.evaluation_id == EVALUATIONS.c.id, theirs)
     claimed = exists().where(LEASES.c.name == "evaluation " + EVALUATIONS.c.digest, not_(_free()))
     return and_(~member, ~paid, ~claimed)
 
@@ -257,8 +246,5 @@ def _delete(connection: Connection, table: Table, condition: ColumnElement[bool]
 
 def _shrink(store: Store) -> None:
     """SQLite would use the room for what comes next; this gives it back to the disk. It needs as much, for a while."""
-    raw = store.engine.raw_connection()
-    try:
+    with closing(store.engine.raw_connection()) as raw:
         raw.cursor().execute("VACUUM")
-    finally:
-        raw.close()

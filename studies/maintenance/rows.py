@@ -4,8 +4,6 @@ Identifiers are a database's own. So a row stands here without its own, and with
 evaluation's digest, a trial's number. Rows like that can be compared between databases, and put into another one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -82,7 +80,7 @@ class StudyRows:
     same: tuple[str, ...] = ()
     shared: bool = False
     references: tuple[RowReference, ...] = ()
-    left_out: str | None = None
+    left_out: str = "id"
 
     @property
     def rows(self) -> Select[Any]:
@@ -115,67 +113,46 @@ def rows_of_study(connection: Connection, study: str) -> list[StudyRows]:
 
 
 def _ours(study: str) -> list[StudyRows]:
-    evaluations = belongs(study)
+    evaluations, members = belongs(study), select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
     known = select(EVALUATIONS.c.id).where(evaluations)
     weights = select(MEMBERS.c.weights_sha256).where(MEMBERS.c.study == study)
     timed = TIMING_KEYS.c.weights_sha256.in_(weights)
     keys = select(TIMING_KEYS.c.id).where(timed)
     throughputs = or_(
         THROUGHPUTS.c.study == study,
-        THROUGHPUTS.c.timing_key_id.in_(keys) & THROUGHPUTS.c.schedule_digest.in_(_schedules_of(study)),
+        THROUGHPUTS.c.timing_key_id.in_(keys) & THROUGHPUTS.c.schedule_digest.in_(members),
     )
     keys_too = or_(timed, TIMING_KEYS.c.id.in_(select(THROUGHPUTS.c.timing_key_id).where(throughputs)))
-    schedules = or_(
-        SCHEDULES.c.digest.in_(_schedules_of(study)),
-        SCHEDULES.c.digest.in_(select(EVALUATIONS.c.schedule_digest).where(evaluations)),
-        SCHEDULES.c.digest.in_(select(THROUGHPUTS.c.schedule_digest).where(throughputs)),
-        SCHEDULES.c.digest.in_(select(THROUGHPUTS.c.baseline_digest).where(throughputs)),
+    mentions = (
+        members,
+        select(EVALUATIONS.c.schedule_digest).where(evaluations),
+        select(THROUGHPUTS.c.schedule_digest).where(throughputs),
+        select(THROUGHPUTS.c.baseline_digest).where(throughputs),
     )
-    evaluation = (RowReference("evaluation_id", EVALUATIONS.c.id, EVALUATIONS.c.digest, evaluations),)
-    timing = (RowReference("timing_key_id", TIMING_KEYS.c.id, TIMING_KEYS.c.digest, keys_too),)
+    schedules = or_(*(SCHEDULES.c.digest.in_(each) for each in mentions))
+    evaluation = RowReference("evaluation_id", EVALUATIONS.c.id, EVALUATIONS.c.digest, evaluations)
+    timing = RowReference("timing_key_id", TIMING_KEYS.c.id, TIMING_KEYS.c.digest, keys_too)
+    timings = CALL_TIMINGS.c.timing_key_id.in_(select(TIMING_KEYS.c.id).where(keys_too))
+    quality = ("evaluation_id", "metric", "reference", "first_image", "num_images")
+    values = ("value", "lower", "upper", "standard_error", "level", "floor", "influence")
+    failure, chunk = ("evaluation_id", "owner", "token"), ("evaluation_id", "first_image")
+
+    def measured(
+        table: Table, belongs: ColumnElement[bool], key: tuple[str, ...], same: tuple[str, ...], *to: RowReference
+    ) -> StudyRows:
+        return StudyRows(table, belongs, key, same, shared=True, references=to)
+
     return [
         StudyRows(STUDIES, STUDIES.c.name == study, ("name",)),
-        StudyRows(SCHEDULES, schedules, ("digest",), ("schedule",), shared=True),
-        StudyRows(MEMBERS, MEMBERS.c.study == study, left_out="id"),
-        StudyRows(EVALUATIONS, evaluations, ("digest",), ("failed",), shared=True, left_out="id"),
-        StudyRows(
-            FAILURES,
-            FAILURES.c.evaluation_id.in_(known),
-            ("evaluation_id", "owner", "token"),
-            ("reason",),
-            shared=True,
-            references=evaluation,
-            left_out="id",
-        ),
-        StudyRows(
-            CHUNKS,
-            CHUNKS.c.evaluation_id.in_(known),
-            ("evaluation_id", "first_image"),
-            ("num_images", "width", "sha256"),
-            shared=True,
-            references=evaluation,
-            left_out="id",
-        ),
-        StudyRows(
-            QUALITIES,
-            QUALITIES.c.evaluation_id.in_(known),
-            ("evaluation_id", "metric", "reference", "first_image", "num_images"),
-            ("value", "lower", "upper", "standard_error", "level", "floor", "influence"),
-            shared=True,
-            references=evaluation,
-            left_out="id",
-        ),
-        StudyRows(TIMING_KEYS, keys_too, ("digest",), shared=True, left_out="id"),
-        StudyRows(
-            CALL_TIMINGS,
-            CALL_TIMINGS.c.timing_key_id.in_(select(TIMING_KEYS.c.id).where(keys_too)),
-            ("timing_key_id", "kind_digest"),
-            ("seconds",),
-            shared=True,
-            references=timing,
-            left_out="id",
-        ),
-        StudyRows(THROUGHPUTS, throughputs, ("entry",), ("seconds",), shared=True, references=timing, left_out="id"),
+        measured(SCHEDULES, schedules, ("digest",), ("schedule",)),
+        StudyRows(MEMBERS, MEMBERS.c.study == study),
+        measured(EVALUATIONS, evaluations, ("digest",), ("failed",)),
+        measured(FAILURES, FAILURES.c.evaluation_id.in_(known), failure, ("reason",), evaluation),
+        measured(CHUNKS, CHUNKS.c.evaluation_id.in_(known), chunk, ("num_images", "width", "sha256"), evaluation),
+        measured(QUALITIES, QUALITIES.c.evaluation_id.in_(known), quality, values, evaluation),
+        measured(TIMING_KEYS, keys_too, ("digest",), ()),
+        measured(CALL_TIMINGS, timings, ("timing_key_id", "kind_digest"), ("seconds",), timing),
+        measured(THROUGHPUTS, throughputs, ("entry",), ("seconds",), timing),
         StudyRows(WORKERS, WORKERS.c.study == study, ("owner",)),
         StudyRows(ORDERS, ORDERS.c.study == study, ("study",)),
         StudyRows(FILES, FILES.c.study == study),
@@ -186,10 +163,6 @@ def belongs(study: str) -> ColumnElement[bool]:
     """The condition that an evaluation is of a study's schedule on its weights, or was paid for by it."""
     paid = select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == EVALUATIONS.c.id, paid_by(study))
     return or_(of_study(study), paid.exists())
-
-
-def _schedules_of(study: str) -> Select[Any]:
-    return select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
 
 
 def _optunas(connection: Connection, study: str) -> list[StudyRows]:
@@ -239,17 +212,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     return hashlib.sha256(bytes(value)).hexdigest()
-
-
-def study_digest(connection: Connection, study: str) -> str:
-    """One digest of all that a study is made of: equal in two databases exactly if its contents are."""
-    trials = trial_numbers(connection, study)
-    return rows_digest(
-        {
-            part.table.name: [row_digest(row) for row in portable_rows(part, read_rows(connection, part.rows), trials)]
-            for part in rows_of_study(connection, study)
-        }
-    )
 
 
 def rows_digest(rows: Mapping[str, Iterable[str]]) -> str:

@@ -1,20 +1,26 @@
 """What is asked of the tables of evaluations, their chunks and failures, and of schedules and members."""
 
-from __future__ import annotations
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, fields
+from itertools import islice
+from typing import Any, TypeVar
 
-from collections.abc import Collection, Iterator
-from dataclasses import asdict
-from typing import Any
-
-from sqlalchemy import ColumnElement, Connection, Executable, func, select, true
+from sqlalchemy import Column, ColumnElement, Connection, Executable, Table, and_, exists, func, select, true
 
 from ...backends.schedule import Schedule
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
 from ..database.transactions import insert_once
 from . import outlines
-from .records import Claim, EvaluationKey, EvaluationRecord, Member
+from .records import EvaluationKey, EvaluationRecord, Member
+
+T = TypeVar("T")
 
 _FEW = 500  # how many values go into one IN, well under every database's limit
+
+
+def columns_of(table: Table, record: Any) -> list[Column[Any]]:
+    """The columns of a table that a dataclass has fields for, in its order."""
+    return [table.c[each.name] for each in fields(record) if each.name in table.c]
 
 
 def schedule_row(schedule: Schedule) -> dict[str, Any]:
@@ -32,12 +38,14 @@ def of_study(study: str | None) -> ColumnElement[bool]:
     """The condition that an evaluation is of a study's schedule on the weights that it has there; None: of any."""
     if study is None:
         return true()
-    return (
-        select(MEMBERS.c.id)
-        .where(MEMBERS.c.study == study)
-        .where(MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest)
-        .where(MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256)
-        .exists()
+    return exists().where(MEMBERS.c.study == study, is_of_member())
+
+
+def is_of_member() -> ColumnElement[bool]:
+    """The condition that joins an evaluation with the members that it belongs to."""
+    return and_(
+        MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest,
+        MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256,
     )
 
 
@@ -57,22 +65,17 @@ def evaluation_id(connection: Connection, digest: str) -> int:
     return connection.execute(select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == digest)).scalar_one()
 
 
-def is_noted(connection: Connection, evaluation: int, claim: Claim) -> bool:
-    """Whether the failure of this claim was noted before."""
-    same = (FAILURES.c.owner == claim.owner) & (FAILURES.c.token == claim.token)
-    query = select(FAILURES.c.id).where(FAILURES.c.evaluation_id == evaluation, same)
-    return connection.execute(query).first() is not None
-
-
 def held_schedules(connection: Connection, condition: ColumnElement[bool]) -> dict[str, outlines.ScheduleSummary]:
     """Schedules that fulfil a condition, by digest."""
     rows = connection.execute(select(SCHEDULES).where(condition))
     return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
 
 
-def query_batches(values: list[Any]) -> Iterator[list[Any]]:
-    """Parts that are few enough for one IN."""
-    return (values[start : start + _FEW] for start in range(0, len(values), _FEW))
+def batches(values: Iterable[T], size: int = _FEW) -> Iterator[list[T]]:
+    """Lists of so many values, by default few enough for one IN."""
+    left = iter(values)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
@@ -89,12 +92,10 @@ def is_committed(connection: Connection, evaluation: int, chunk: dict[str, Any])
     return bool(rows)
 
 
-def is_own(connection: Connection, evaluation: int, chunk: dict[str, Any]) -> bool:
-    """Whether this very chunk is there, and of this very worker."""
-    same = [CHUNKS.c[name] == chunk[name] for name in ("first_image", "num_images", "sha256", "owner")]
-    return (
-        connection.execute(select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == evaluation, *same)).first() is not None
-    )
+def has_row(connection: Connection, table: Table, **values: Any) -> bool:
+    """Whether a table has a row with these values."""
+    same = [table.c[name] == value for name, value in values.items()]
+    return connection.execute(select(exists().where(*same))).scalar_one()
 
 
 def chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:
@@ -113,7 +114,7 @@ def chunks_of(key: EvaluationKey, images: range, *columns: Any) -> Executable:
 def reasons_of(connection: Connection, evaluations: Collection[int]) -> dict[int, tuple[str, ...]]:
     """Why evaluations failed, by their identifiers; those without failures are left out."""
     found: dict[int, tuple[str, ...]] = {}
-    for some in query_batches(list(evaluations)):
+    for some in batches(evaluations):
         query = select(FAILURES).where(FAILURES.c.evaluation_id.in_(some)).order_by(FAILURES.c.id)
         for row in connection.execute(query):
             found[row.evaluation_id] = (*found.get(row.evaluation_id, ()), row.reason)
@@ -136,14 +137,6 @@ def evaluation_records(connection: Connection, condition: Any) -> Iterator[Evalu
     rows = connection.execute(query).all()
     reasons = reasons_of(connection, [row.id for row in rows])
     for row in rows:
-        key = EvaluationKey(
-            row.schedule_digest,
-            row.weights_sha256,
-            row.conditions_digest,
-            row.seed,
-            row.extractor,
-            row.dtype,
-            row.executor,
-        )
+        key = EvaluationKey(*(getattr(row, each.name) for each in fields(EvaluationKey)))
         failures = reasons.get(row.id, ())
         yield EvaluationRecord(key, row.digest, int(row.num_images), float(row.seconds), row.failed, failures)

@@ -1,11 +1,9 @@
 """The evaluation store: which images were sampled for which question, and their features.
 
-A worker claims an evaluation, commits its images in chunks, and releases it; whoever claims it next goes on from the
+A worker claims an evaluation, commits its images in chunks, and releases it; the next one to claim it goes on from the
 last committed chunk. The same image of the same question is never sampled twice, in any study of the database.
 Features are files, written before the row that names them: what is cut off in between is a file without a row.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -16,28 +14,27 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, select, true
 
 from ...backends.errors import ExeuntError, StorageError
-from ...backends.schedule import Schedule, parse
+from ...backends.schedule import Schedule
 from ..artifacts.base import DamagedArtifact, MissingArtifact
-from ..artifacts.features import FEATURES_SUFFIX, STORED, UnusableFeatures, chunk_bytes, packed_features
+from ..artifacts.contents import FEATURES_SUFFIX, STORED, UnusableFeatures, chunk_bytes, packed_features
 from ..artifacts.files import Files
 from ..database import passwords
-from ..database.errors import Unreachable
-from ..database.retries import retrying
+from ..database.retries import read, retrying
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
 from ..database.transactions import clock, insert_once, reading, writing
 from . import leases, outlines
 from .evaluation_queries import (
+    batches,
     chunks_of,
+    columns_of,
     evaluation_id,
     evaluation_records,
+    has_row,
     held_schedules,
     insert_member,
     is_committed,
-    is_noted,
-    is_own,
     of_study,
     paid_by,
-    query_batches,
     reasons_of,
     schedule_row,
 )
@@ -45,7 +42,7 @@ from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord, Member
 
 
 class FailedEvaluation(ExeuntError):
-    """The evaluation failed for good: its images cannot be had."""
+    """The evaluation failed for good: its images are not available."""
 
     identifier = "failed-evaluation"
 
@@ -54,7 +51,7 @@ class DamagedFeatures(StorageError):
     """Stored features that are not those that were committed, or whose file is gone.
 
     Attributes:
-        images: whose they are; sampled again, they can be put in their place with `EvaluationStore.mend`.
+        images: those that they belong to; sampled again, they can be put in their place with `EvaluationStore.mend`.
     """
 
     identifier = "damaged-features"
@@ -78,34 +75,17 @@ class EvaluationStore:
         self.engine = engine
         self.files = files
 
-    def schedule(self, digest: str) -> Schedule:
-        """The schedule with this digest, which must be there."""
-        return self.schedules([digest])[digest]
-
-    @retrying
-    def schedules(self, digests: Iterable[str]) -> dict[str, Schedule]:
-        """The schedules with these digests, by digest; those that are not there are left out."""
-        found: dict[str, Schedule] = {}
-        with reading(self.engine) as connection:
-            for some in query_batches(sorted(set(digests))):
-                rows = connection.execute(select(SCHEDULES).where(SCHEDULES.c.digest.in_(some)))
-                found |= {row.digest: parse(row.schedule) for row in rows}
-        return found
-
-    @retrying
     def stored_schedules(self, study: str) -> dict[str, outlines.ScheduleSummary]:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
-        with reading(self.engine) as connection:
-            return held_schedules(connection, SCHEDULES.c.digest.in_(members))
+        return read(self.engine, lambda connection: held_schedules(connection, SCHEDULES.c.digest.in_(members)))
 
-    @retrying
     def held(self, digests: Iterable[str]) -> dict[str, outlines.ScheduleSummary]:
         """The same of the schedules with these digests; those that are not there are left out."""
         found: dict[str, outlines.ScheduleSummary] = {}
-        with reading(self.engine) as connection:
-            for some in query_batches(sorted(set(digests))):
-                found |= held_schedules(connection, SCHEDULES.c.digest.in_(some))
+        for some in batches(sorted(set(digests))):
+            among = SCHEDULES.c.digest.in_(some)
+            found |= read(self.engine, lambda connection, among=among: held_schedules(connection, among))
         return found
 
     @retrying
@@ -143,12 +123,6 @@ class EvaluationStore:
         return None if token is None else Claim(key.digest, owner, token, lease_seconds, study)
 
     @retrying
-    def renew(self, claim: Claim) -> None:
-        """Starts the claim's lease again. Raises `StaleClaim` if another worker has taken it over."""
-        with writing(self.engine) as connection:
-            _hold(connection, claim)
-
-    @retrying
     def release(self, claim: Claim) -> None:
         """Gives the claim back, so that another worker need not wait for its lease to end. Again is no error."""
         with writing(self.engine) as connection:
@@ -163,7 +137,7 @@ class EvaluationStore:
         note = {"owner": claim.owner, "token": claim.token, "reason": passwords.redact(reason), "at": clock()}
         with writing(self.engine, durable=True) as connection:
             evaluation = evaluation_id(connection, claim.evaluation)
-            if is_noted(connection, evaluation, claim):
+            if has_row(connection, FAILURES, evaluation_id=evaluation, owner=claim.owner, token=claim.token):
                 return
             _hold(connection, claim)
             connection.execute(FAILURES.insert().values(evaluation_id=evaluation, **note))
@@ -195,12 +169,13 @@ class EvaluationStore:
             try:
                 _hold(connection, claim)
             except leases.StaleClaim:
-                if last and is_own(connection, evaluation, values):
+                own = {name: values[name] for name in ("first_image", "num_images", "sha256", "owner")}
+                if last and has_row(connection, CHUNKS, evaluation_id=evaluation, **own):
                     return  # It was given back by this very commit, whose answer was lost.
                 raise
             if not is_committed(connection, evaluation, values):
                 connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
-                self._require(values["sha256"])
+                self.files.require(values["sha256"], FEATURES_SUFFIX)
             if last:
                 leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
 
@@ -219,7 +194,7 @@ class EvaluationStore:
             assert tuple(row) == (values["num_images"], values["width"]), "a chunk is fixed whole"
             values["seconds"] = CHUNKS.c.seconds + seconds
             connection.execute(CHUNKS.update().where(same).values(values))
-            self._require(values["sha256"])
+            self.files.require(values["sha256"], FEATURES_SUFFIX)
 
     def _filed(self, features: NDArray[np.float32], first_image: int) -> dict[str, Any]:
         """The columns of a chunk whose features are a file, which is there for good afterwards."""
@@ -229,19 +204,10 @@ class EvaluationStore:
             "sha256": self.files.put(data, FEATURES_SUFFIX), "features": b"",
         }  # fmt: skip
 
-    def _require(self, digest: str) -> None:
-        """A file without a row, such as this one was until now, may have been collected as garbage."""
-        if not self.files.holds(digest, FEATURES_SUFFIX):
-            raise Unreachable(
-                f"artifacts: {digest}.{FEATURES_SUFFIX} was removed while it was committed. Trying again."
-            )
-
-    @retrying
     def missing(self, key: EvaluationKey, images: range) -> list[range]:
         """The parts of `images` that no chunk holds, in order."""
-        covered = CHUNKS.c.first_image, CHUNKS.c.num_images
-        with reading(self.engine) as connection:
-            rows = connection.execute(chunks_of(key, images, *covered)).all()
+        query = chunks_of(key, images, CHUNKS.c.first_image, CHUNKS.c.num_images)
+        rows = read(self.engine, lambda connection: connection.execute(query).all())
         parts: list[range] = []
         start = images.start
         for row in rows:
@@ -250,7 +216,6 @@ class EvaluationStore:
             start = row.first_image + row.num_images
         return [*parts, range(start, images.stop)] if start < images.stop else parts
 
-    @retrying
     def features(self, key: EvaluationKey, images: range) -> NDArray[np.float32] | None:
         """The features (n, D) of `images` in order, or None if some are missing.
 
@@ -258,8 +223,8 @@ class EvaluationStore:
             DamagedFeatures: what is stored is not what was committed.
         """
         columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
-        with reading(self.engine) as connection:
-            rows = connection.execute(chunks_of(key, images, *columns)).all()
+        query = chunks_of(key, images, *columns)
+        rows = read(self.engine, lambda connection: connection.execute(query).all())
         parts = [self._part(row, images, key) for row in rows]
         if sum(len(part) for part in parts) < len(images) or not parts:
             return None
@@ -280,30 +245,15 @@ class EvaluationStore:
         start = max(images.start - row.first_image, 0)
         return stored[start : images.stop - row.first_image].astype(np.float32)
 
-    @retrying
-    def evaluation(self, key: EvaluationKey) -> EvaluationRecord | None:
-        """One evaluation as it stands, or None if nobody ever claimed it."""
-        with reading(self.engine) as connection:
-            return next(evaluation_records(connection, EVALUATIONS.c.digest == key.digest), None)
-
-    @retrying
     def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
         """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
-        with reading(self.engine) as connection:
-            return list(evaluation_records(connection, of_study(study)))
+        return read(self.engine, lambda connection: list(evaluation_records(connection, of_study(study))))
 
-    @retrying
     def chunks(self, study: str | None = None) -> list[ChunkRecord]:
         """All committed chunks, or those that a study paid for, in the order of their commits."""
-        query = select(CHUNKS, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(CHUNKS.c.id)
-        kept = [column for column in query.selected_columns if column.name != "features"]
-        query = query.with_only_columns(*kept).where(true() if study is None else paid_by(study))
-        with reading(self.engine) as connection:
-            rows = connection.execute(query).all()
-        return [
-            ChunkRecord(row.digest, row.first_image, row.num_images, row.seconds, row.owner, row.study, row.committed)
-            for row in rows
-        ]
+        query = select(EVALUATIONS.c.digest, *columns_of(CHUNKS, ChunkRecord)).join_from(CHUNKS, EVALUATIONS)
+        query = query.where(true() if study is None else paid_by(study)).order_by(CHUNKS.c.id)
+        return [ChunkRecord(*row) for row in read(self.engine, lambda connection: connection.execute(query).all())]
 
 
 def _hold(connection: Connection, claim: Claim) -> None:

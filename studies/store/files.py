@@ -1,7 +1,5 @@
 """Files of a study beside features: sample images and schedules of the points that matter, each with its row."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -10,10 +8,10 @@ from sqlalchemy import Engine, select
 
 from ..artifacts.contents import CONTENT_KINDS, contents
 from ..artifacts.files import Files
-from ..database.errors import Unreachable
-from ..database.retries import retrying
+from ..database.retries import read, retrying
 from ..database.tables import FILES
-from ..database.transactions import clock, reading, writing
+from ..database.transactions import clock, writing
+from .evaluation_queries import columns_of
 
 FileKind = Literal["samples", "schedule"]
 
@@ -60,40 +58,38 @@ class FileStore:
         """Keeps a file about a member of a study, in place of the one of its kind that may be there."""
         suffix = CONTENT_KINDS[kind]
         digest = self.files.put(data, suffix)
-        key = {"study": study, "kind": kind, "schedule_digest": member[0], "weights_sha256": member[1]}
+        key = _key(study, kind, member)
         values = {"about": dict(about), "num_bytes": len(data), "sha256": digest, "content": ""}
         with writing(self.engine) as connection:
             connection.execute(FILES.delete().filter_by(**key))
             connection.execute(FILES.insert().values(created=clock(), **key, **values))
-            if not self.files.holds(digest, suffix):
-                raise Unreachable(f"artifacts: {digest}.{suffix} was removed while it was committed. Trying again.")
+            self.files.require(digest, suffix)
 
-    @retrying
     def kept(self, study: str, kind: FileKind | None = None) -> list[StudyFile]:
         """The files of a study, or those of a kind, oldest first."""
-        columns = [FILES.c[name] for name in StudyFile.__dataclass_fields__]
-        query = select(*columns).where(FILES.c.study == study).order_by(FILES.c.created, FILES.c.schedule_digest)
-        with reading(self.engine) as connection:
-            rows = connection.execute(query if kind is None else query.where(FILES.c.kind == kind)).all()
-        return [StudyFile(*row) for row in rows]
+        query = select(*columns_of(FILES, StudyFile)).where(FILES.c.study == study)
+        query = query if kind is None else query.where(FILES.c.kind == kind)
+        query = query.order_by(FILES.c.created, FILES.c.schedule_digest)
+        return [StudyFile(*row) for row in read(self.engine, lambda connection: connection.execute(query).all())]
 
-    @retrying
     def contents(self, file: StudyFile) -> bytes:
         """A file's contents. Raises `MissingArtifact` or `DamagedArtifact`."""
-        key = {"study": file.study, "kind": file.kind}
-        key |= {"schedule_digest": file.schedule_digest, "weights_sha256": file.weights_sha256}
-        with reading(self.engine) as connection:
-            row = dict(connection.execute(select(FILES).filter_by(**key)).mappings().one())
-        return contents(FILES, row, self.files)
+        query = select(FILES).filter_by(**_key(file.study, file.kind, file.key))
+        row = read(self.engine, lambda connection: connection.execute(query).mappings().one())
+        return contents(FILES, dict(row), self.files)
 
     @retrying
     def drop(self, study: str, kind: FileKind, but: Collection[tuple[str, str]]) -> int:
         """Forgets the files of a kind about all other members, and returns how many; they are collected as garbage."""
+        members = select(FILES.c.schedule_digest, FILES.c.weights_sha256).filter_by(study=study, kind=kind)
         with writing(self.engine) as connection:
-            dropped = 0
-            for file in connection.execute(select(FILES).where(FILES.c.study == study, FILES.c.kind == kind)).all():
-                if (file.schedule_digest, file.weights_sha256) not in but:
-                    same = {"schedule_digest": file.schedule_digest, "weights_sha256": file.weights_sha256}
-                    connection.execute(FILES.delete().filter_by(study=study, kind=kind, **same))
-                    dropped += 1
-            return dropped
+            dropped = [
+                (digest, weights) for digest, weights in connection.execute(members) if (digest, weights) not in but
+            ]
+            for member in dropped:
+                connection.execute(FILES.delete().filter_by(**_key(study, kind, member)))
+            return len(dropped)
+
+
+def _key(study: str, kind: str, member: tuple[str, str]) -> dict[str, str]:
+    return {"study": study, "kind": kind, "schedule_digest": member[0], "weights_sha256": member[1]}

@@ -1,17 +1,13 @@
 """Leases: one owner at a time for a name, until a moment on the database's clock, with a token that only rises.
 
 The clock decides when others may take a lease over; the token decides whether a commit counts. So a worker that slept
-through its lease does no harm when it wakes up: whoever took over has a higher token, and the sleeper's is refused.
+through its lease does no harm when it wakes up: its successor has a higher token, and the sleeper's is refused.
 (Fencing tokens are Chubby's sequencers: Burrows, OSDI 2006, section 2.4.)
 
-Evaluations that take their workers with them: the reason is kept, and after some attempts they are given up.
-
-A schedule may need more memory than a machine has, and the kernel then kills whoever samples it. So each loss of a
-worker is noted at what it had claimed, and an evaluation that was lost again and again, without a single chunk
-committed in between, has failed for good.
+A schedule may need more memory than a machine has, and the kernel then kills the process that samples it. So each loss
+of a worker is noted with its reason at what it had claimed, and an evaluation that was lost again and again, without a
+single chunk committed in between, has failed for good.
 """
-
-from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 

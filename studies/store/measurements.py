@@ -1,23 +1,21 @@
 """Values that were measured or worked out: qualities, timings of kinds of calls, and end-to-end timings."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, final
 from uuid import uuid4
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, Row, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, Row, exists, select, true
 
 from ..database.errors import database_label
 from ..database.foreign import corrupt_values
-from ..database.retries import retrying
+from ..database.retries import read, retrying, write
 from ..database.tables import CALL_TIMINGS, EVALUATIONS, MEMBERS, QUALITIES, THROUGHPUTS, TIMING_KEYS
-from ..database.transactions import clock, insert_once, reading, writing
-from .evaluation_queries import of_study
+from ..database.transactions import clock, insert_once, writing
+from .evaluation_queries import columns_of, of_study
 from .records import QualityRecord, ThroughputRecord, TimingKey
 
 INFLUENCE = np.dtype("<f4")
@@ -47,7 +45,6 @@ class MeasurementStore:
             connection.execute(QUALITIES.delete().where(*same))
             connection.execute(QUALITIES.insert().values(values))
 
-    @retrying
     def qualities(self, study: str | None = None, since: float = -math.inf) -> list[QualityRecord]:
         """All values, or those of a study's schedules on their weights, in the order in which they were finished.
 
@@ -56,8 +53,7 @@ class MeasurementStore:
         query = select(QUALITIES, EVALUATIONS.c.digest).join(EVALUATIONS).order_by(QUALITIES.c.id)
         query = query if math.isinf(since) else query.where(QUALITIES.c.finished >= since)
         with corrupt_values(database_label(self.engine)):
-            with reading(self.engine) as connection:
-                rows = connection.execute(query.where(of_study(study))).all()
+            rows = read(self.engine, lambda connection: connection.execute(query.where(of_study(study))).all())
             return [_quality(row) for row in rows]
 
     @retrying
@@ -70,34 +66,29 @@ class MeasurementStore:
                 values = {"timing_key_id": key_id, "kind_digest": digest, "kind": kind, "seconds": list(raw)}
                 insert_once(connection, CALL_TIMINGS, values | {"measured": clock()})
 
-    @retrying
     def call_timings(self, key: TimingKey) -> dict[str, tuple[float, ...]]:
         """The raw seconds of each kind that was timed under these conditions."""
         query = select(CALL_TIMINGS.c.kind, CALL_TIMINGS.c.seconds).join(TIMING_KEYS).order_by(CALL_TIMINGS.c.id)
+        query = query.where(TIMING_KEYS.c.digest == key.digest)
         with corrupt_values(database_label(self.engine)):
-            with reading(self.engine) as connection:
-                rows = connection.execute(query.where(TIMING_KEYS.c.digest == key.digest)).all()
+            rows = read(self.engine, lambda connection: connection.execute(query).all())
             return {row.kind: _seconds(row.seconds) for row in rows}
 
     def put_throughput(self, record: ThroughputRecord) -> None:
         """Stores one end-to-end timing of stored schedules, beside earlier ones."""
-        self._put_throughput(record, entry=uuid4().hex)
-
-    @retrying
-    def _put_throughput(self, record: ThroughputRecord, entry: str) -> None:
         values = {name: value for name, value in asdict(record).items() if name != "key"}
-        with writing(self.engine, durable=True) as connection:
-            values |= {"timing_key_id": _timing_key(connection, record.key), "measured": clock(), "entry": entry}
-            insert_once(connection, THROUGHPUTS, values)
+        values |= {"measured": clock(), "entry": uuid4().hex}  # by which it is put once, however often that is tried
 
-    @retrying
+        def put(connection: Connection) -> None:
+            insert_once(connection, THROUGHPUTS, {**values, "timing_key_id": _timing_key(connection, record.key)})
+
+        write(self.engine, put, durable=True)
+
     def throughputs(self, study: str | None = None) -> list[ThroughputRecord]:
         """All end-to-end timings, or those of a study's schedules on their weights, oldest first."""
-        key = [TIMING_KEYS.c[name] for name in TimingKey.__dataclass_fields__]
-        query = select(THROUGHPUTS, *key).join(TIMING_KEYS).order_by(THROUGHPUTS.c.id)
+        query = select(THROUGHPUTS, *columns_of(TIMING_KEYS, TimingKey)).join(TIMING_KEYS).order_by(THROUGHPUTS.c.id)
         with corrupt_values(database_label(self.engine)):
-            with reading(self.engine) as connection:
-                rows = connection.execute(query.where(_timed_for(study))).all()
+            rows = read(self.engine, lambda connection: connection.execute(query.where(_timed_for(study))).all())
             return [_throughput(row) for row in rows]
 
 
@@ -113,28 +104,23 @@ def _timed_for(study: str | None) -> ColumnElement[bool]:
     """The condition that a timing is of a study's schedule on the weights that it has there; None: of any."""
     if study is None:
         return true()
-    return (
-        select(MEMBERS.c.id)
-        .where(MEMBERS.c.study == study)
-        .where(MEMBERS.c.schedule_digest == THROUGHPUTS.c.schedule_digest)
-        .where(MEMBERS.c.weights_sha256 == TIMING_KEYS.c.weights_sha256)
-        .exists()
-    )
+    same = MEMBERS.c.schedule_digest == THROUGHPUTS.c.schedule_digest
+    return exists().where(MEMBERS.c.study == study, same, MEMBERS.c.weights_sha256 == TIMING_KEYS.c.weights_sha256)
+
+
+def _values(row: Row[Any], record: Any, *but: str) -> dict[str, Any]:
+    """What a row has of a dataclass's fields."""
+    return {each.name: getattr(row, each.name) for each in fields(record) if each.name not in but}
 
 
 def _quality(row: Row[Any]) -> QualityRecord:
-    values: dict[str, Any] = {
-        name: getattr(row, name) for name in QualityRecord.__dataclass_fields__ if name != "evaluation"
-    }
+    values = _values(row, QualityRecord, "evaluation")
     values["influence"] = tuple(np.frombuffer(row.influence, INFLUENCE).tolist())
     return QualityRecord(evaluation=row.digest, **values)
 
 
 def _throughput(row: Row[Any]) -> ThroughputRecord:
-    key = TimingKey(**{name: getattr(row, name) for name in TimingKey.__dataclass_fields__})
-    values: dict[str, Any] = {
-        name: getattr(row, name) for name in ThroughputRecord.__dataclass_fields__ if name != "key"
-    }
+    key, values = TimingKey(**_values(row, TimingKey)), _values(row, ThroughputRecord, "key")
     values |= {name: _seconds(values[name]) for name in ("seconds", "baseline_seconds", "latency_seconds")}
     if len(values["seconds"]) != len(values["baseline_seconds"]):
         raise ValueError("a timing has as many seconds as its neighbours")

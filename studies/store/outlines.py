@@ -1,7 +1,5 @@
 """A schedule with its costs, which are stored beside it: thousands are listed, and few are looked at whole."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The rows of the study database as frozen values. Nothing here touches a database, torch or NumPy."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass
@@ -182,24 +180,6 @@ class Member:
     weights_sha256: str
     weights_name: str
     trial_number: int | None = None
-
-
-@dataclass(frozen=True)
-class WorkerRecord:
-    """One process that works, or worked, on a study; times are the database's clock in seconds since 1970.
-
-    `ended` is None while it runs; `reason` then says why it ended: "finished", or what went wrong.
-    """
-
-    owner: str
-    study: str | None
-    host: str
-    pid: int
-    started: float
-    heartbeat: float
-    lease_seconds: float
-    ended: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""What the members of a study scored, in one query of few columns: for whoever looks every few seconds."""
-
-from __future__ import annotations
+"""What the members of a study scored, in one query of few columns, since `status --watch` asks every few seconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from ..config.study import StudyConfig
 from ..database.tables import EVALUATIONS, MEMBERS, QUALITIES
+from .evaluation_queries import is_of_member
 
 
 class Scored(NamedTuple):
@@ -59,16 +58,11 @@ def scored(connection: Connection, asked: Asked, seed: int, reference: str | Non
     quality = QUALITIES.c
     query = (
         select(
-            MEMBERS.c.id,
-            MEMBERS.c.schedule_digest,
-            MEMBERS.c.family,
-            quality.num_images,
-            quality.value,
-            quality.floor,
+            MEMBERS.c.id, MEMBERS.c.schedule_digest, MEMBERS.c.family, quality.num_images, quality.value, quality.floor
         )
         .select_from(MEMBERS)
         .join(EVALUATIONS, is_of_member())
-        .join(QUALITIES, quality.evaluation_id == EVALUATIONS.c.id)
+        .join(QUALITIES)
         .where(MEMBERS.c.study == asked.config.name, asked.of(seed), quality.metric == asked.config.quality.metric)
         .order_by(MEMBERS.c.id, quality.id)
     )
@@ -89,7 +83,7 @@ def noise(connection: Connection, asked: Asked, search: str, final: str) -> floa
     """What another noise changes: the full schedule's images of one question against those of the other."""
     query = (
         select(QUALITIES.c.value)
-        .join(EVALUATIONS, EVALUATIONS.c.id == QUALITIES.c.evaluation_id)
+        .join(EVALUATIONS)
         .where(EVALUATIONS.c.digest == final, QUALITIES.c.reference == search)
         .where(QUALITIES.c.metric == asked.config.quality.metric)
         .order_by(QUALITIES.c.id.desc())
@@ -102,17 +96,9 @@ def final_stamp(connection: Connection, asked: Asked) -> tuple[int, float]:
     query = (
         select(func.count(), func.coalesce(func.max(QUALITIES.c.finished), 0.0))
         .select_from(QUALITIES)
-        .join(EVALUATIONS, EVALUATIONS.c.id == QUALITIES.c.evaluation_id)
+        .join(EVALUATIONS)
         .join(MEMBERS, is_of_member())
         .where(MEMBERS.c.study == asked.config.name, asked.of(asked.config.quality.final_seed))
     )
     count, newest = connection.execute(query).one()
     return count, newest
-
-
-def is_of_member() -> ColumnElement[bool]:
-    """The condition that joins an evaluation with the members that it is of."""
-    return and_(
-        MEMBERS.c.schedule_digest == EVALUATIONS.c.schedule_digest,
-        MEMBERS.c.weights_sha256 == EVALUATIONS.c.weights_sha256,
-    )

@@ -1,7 +1,5 @@
 """The studies of a database: their configurations, members, workers, and what they have spent."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from typing import Any, final
@@ -14,11 +12,11 @@ from ..config.reading import config_from_dict, config_to_dict, refuse_difference
 from ..config.rules import nearest_setting
 from ..config.study import StudyConfig
 from ..database.errors import database_label
-from ..database.retries import retrying
+from ..database.retries import read, retrying
 from ..database.tables import CHUNKS, EVALUATIONS, MEMBERS, SCHEDULES, STUDIES, THROUGHPUTS, WORKERS
 from ..database.transactions import clock, insert_once, reading, writing
-from .evaluation_queries import began, insert_member, of_study, paid_by, schedule_row
-from .records import Member, Progress, WorkerRecord
+from .evaluation_queries import began, columns_of, insert_member, of_study, paid_by, schedule_row
+from .records import Member, Progress
 
 # Beside the digests of what settings name: the environment that a study times in, as JSON; see `targets.py`.
 TARGET = "throughput.target"
@@ -31,11 +29,10 @@ class StudyStore:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    @retrying
     def names(self) -> list[str]:
         """The names of all studies, oldest first."""
-        with reading(self.engine) as connection:
-            return list(connection.execute(select(STUDIES.c.name).order_by(STUDIES.c.created)).scalars())
+        query = select(STUDIES.c.name).order_by(STUDIES.c.created)
+        return read(self.engine, lambda connection: list(connection.execute(query).scalars()))
 
     @retrying
     def put_config(self, config: StudyConfig, pins: Mapping[str, str] | None = None) -> None:
@@ -58,20 +55,16 @@ class StudyStore:
             values["pins"] = stored.pins | pins
             connection.execute(STUDIES.update().where(STUDIES.c.name == config.name).values(values))
 
-    @retrying
     def check_config(self, config: StudyConfig, pins: Mapping[str, str], free: Collection[str] = ()) -> None:
         """Raises `InputError` unless a study's settings and their pins are these, but for settings named in `free`."""
-        with reading(self.engine) as connection:
-            stored = connection.execute(_study(config.name)).one()
+        stored = read(self.engine, lambda connection: connection.execute(_study(config.name)).one())
         _refuse_other_pins(config.name, stored.pins, pins)
         same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
         refuse_difference(config_from_dict(stored.config), config, [*same, *free])
 
-    @retrying
     def config(self, study: str) -> StudyConfig:
         """The configuration of a study. Raises `InputError`, with the nearest name, if there is none of that name."""
-        with reading(self.engine) as connection:
-            row = connection.execute(_study(study)).one_or_none()
+        row = read(self.engine, lambda connection: connection.execute(_study(study)).one_or_none())
         if row is None:
             raise _unknown(study, self.names(), database_label(self.engine))
         return config_from_dict(row.config)
@@ -83,11 +76,9 @@ class StudyStore:
             raise _unknown(study, names, database_label(self.engine))
         return study
 
-    @retrying
     def pins(self, study: str) -> dict[str, str]:
         """The digests of what the settings of a study name."""
-        with reading(self.engine) as connection:
-            return dict(connection.execute(_study(study)).one().pins)
+        return dict(read(self.engine, lambda connection: connection.execute(_study(study)).one().pins))
 
     @retrying
     def add_member(self, study: str, member: Member, schedule: Schedule | None = None) -> None:
@@ -98,23 +89,10 @@ class StudyStore:
                 insert_once(connection, SCHEDULES, row)
             insert_member(connection, study, member)
 
-    @retrying
     def members(self, study: str) -> list[Member]:
         """The members of a study, in the order in which they were added."""
-        columns = [MEMBERS.c[name] for name in Member.__dataclass_fields__]
-        with reading(self.engine) as connection:
-            rows = connection.execute(select(*columns).where(MEMBERS.c.study == study).order_by(MEMBERS.c.id)).all()
-        return [Member(*row) for row in rows]
-
-    @retrying
-    def workers(self, study: str) -> list[WorkerRecord]:
-        """The workers that a study has and had, oldest first."""
-        columns = [WORKERS.c[name] for name in WorkerRecord.__dataclass_fields__]
-        with reading(self.engine) as connection:
-            rows = connection.execute(
-                select(*columns).where(WORKERS.c.study == study).order_by(WORKERS.c.started)
-            ).all()
-        return [WorkerRecord(*row) for row in rows]
+        query = select(*columns_of(MEMBERS, Member)).where(MEMBERS.c.study == study).order_by(MEMBERS.c.id)
+        return [Member(*row) for row in read(self.engine, lambda connection: connection.execute(query).all())]
 
     @retrying
     def environment(self, study: str) -> dict[str, str]:
@@ -133,8 +111,7 @@ class StudyStore:
             return Progress(
                 **_sampled(connection, study),
                 **_evaluated(connection, study),
-                timing_seconds=_timed(connection, study),
-                worker_seconds=_worked(connection, study),
+                **_spent(connection, study),
             )
 
 
@@ -177,15 +154,14 @@ def _evaluated(connection: Connection, study: str) -> dict[str, int]:
     }
 
 
-def _timed(connection: Connection, study: str) -> float:
+def _spent(connection: Connection, study: str) -> dict[str, Any]:
     """The baseline's neighbours are left out, since they are the rows of the baseline itself."""
-    query = select(THROUGHPUTS.c.seconds, THROUGHPUTS.c.latency_seconds).where(
+    timings = select(THROUGHPUTS.c.seconds, THROUGHPUTS.c.latency_seconds).where(
         THROUGHPUTS.c.study == study, THROUGHPUTS.c.measured >= began(study)
     )
-    return float(sum(sum(row.seconds) + sum(row.latency_seconds) for row in connection.execute(query)))
-
-
-def _worked(connection: Connection, study: str) -> float:
     there = func.coalesce(WORKERS.c.ended, WORKERS.c.heartbeat) - WORKERS.c.started
-    query = select(func.coalesce(func.sum(there), 0.0)).where(WORKERS.c.study == study)
-    return float(connection.execute(query).scalar_one())
+    workers = select(func.coalesce(func.sum(there), 0.0)).where(WORKERS.c.study == study)
+    return {
+        "timing_seconds": float(sum(sum(each) + sum(latency) for each, latency in connection.execute(timings))),
+        "worker_seconds": float(connection.execute(workers).scalar_one()),
+    }

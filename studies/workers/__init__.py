@@ -1,13 +1,12 @@
 """Who works on a study.
 
 activity      What goes on in a study at this moment: who works, how fast trials come, and what went wrong lately.
-orders        What somebody wants of all workers of a study, wherever they are: that they pause, or stop.
+orders        Requests to all workers of a study, on every machine: to pause, or to stop.
 processes     Which process this is, and whether another one is gone for certain.
 shared_state  What the workers of a study tell each other beside measurements, kept as attributes of Optuna's study.
-spending      What a study has spent of its budget, whoever of its workers spent it; counted from committed rows.
+spending      What a study has spent of its budget, all workers together, counted from committed rows.
 status        How a stored study stands: what it is doing, what it has spent, and what is left of a budget.
 target        A study's target: the one device, with its versions and threads, whose throughput the study is about.
 trials        Optuna's trials and the workers that they belong to.
-turns         Taking turns: what one worker of a study at a time may do, such as choosing the front that all of them …
 workers       Workers: who works on a study, how the others know that it lives, and what happens when it does not.
 """

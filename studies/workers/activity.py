@@ -1,17 +1,15 @@
 """What goes on in a study at this moment: who works, how fast trials come, and what went wrong lately."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, distinct, func, select
 
-from ..database.retries import retry
+from ..database.retries import read
 from ..database.tables import EVALUATIONS, FAILURES, LEASES, MEMBERS, ORDERS, QUALITIES, STUDIES, WORKERS
-from ..database.transactions import clock, reading
+from ..database.transactions import clock
+from ..store.evaluation_queries import is_of_member
 from ..store.leases import lease_name
-from ..store.scores import is_of_member
 from ..store.store import Store
 from .workers import FINISHED, GONE, SILENT, dead_workers
 
@@ -83,12 +81,7 @@ class Activity:
 
 def activity(store: Store, study: str, search_seed: int) -> Activity:
     """What goes on in a study whose search samples with this seed, read in one transaction."""
-
-    def ask() -> Activity:
-        with reading(store.engine) as connection:
-            return _activity(connection, study, search_seed)
-
-    return retry(store.engine, ask)
+    return read(store.engine, lambda connection: _activity(connection, study, search_seed))
 
 
 def _activity(connection: Connection, study: str, search_seed: int) -> Activity:
@@ -147,7 +140,7 @@ def _measured(connection: Connection, study: str, search_seed: int, since: float
     query = (
         select(func.count(distinct(MEMBERS.c.id)))
         .select_from(QUALITIES)
-        .join(EVALUATIONS, EVALUATIONS.c.id == QUALITIES.c.evaluation_id)
+        .join(EVALUATIONS)
         .join(MEMBERS, is_of_member())
         .where(QUALITIES.c.finished >= since, EVALUATIONS.c.seed == search_seed)
         .where(MEMBERS.c.study == study, MEMBERS.c.role == "trial")
@@ -170,7 +163,7 @@ def _failures(connection: Connection, study: str) -> list[tuple[float, str, str,
     label = func.min(MEMBERS.c.label)
     query = (
         select(FAILURES.c.at, FAILURES.c.owner, label, FAILURES.c.reason)
-        .join(EVALUATIONS, EVALUATIONS.c.id == FAILURES.c.evaluation_id)
+        .join(EVALUATIONS)
         .join(MEMBERS, is_of_member())
         .where(MEMBERS.c.study == study)
         .group_by(FAILURES.c.id, FAILURES.c.at, FAILURES.c.owner, FAILURES.c.reason)

@@ -1,15 +1,13 @@
-"""What somebody wants of all workers of a study, wherever they are: that they pause, or stop."""
-
-from __future__ import annotations
+"""Requests to all workers of a study, on every machine: to pause, or to stop."""
 
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from ..database.retries import retry
+from ..database.retries import read, write
 from ..database.tables import ORDERS
-from ..database.transactions import clock, reading, writing
+from ..database.transactions import clock
 from ..store.store import Store
 
 Wanted = Literal["pause", "stop"]
@@ -33,31 +31,22 @@ def request(store: Store, study: str, wanted: Wanted) -> None:
         InputError: there is no such study.
     """
 
-    def give() -> None:
-        with writing(store.engine, durable=True) as connection:
-            connection.execute(ORDERS.delete().where(ORDERS.c.study == study))
-            connection.execute(ORDERS.insert().values(study=study, wanted=wanted, since=clock()))
+    def give(connection: Connection) -> None:
+        connection.execute(ORDERS.delete().where(ORDERS.c.study == study))
+        connection.execute(ORDERS.insert().values(study=study, wanted=wanted, since=clock()))
 
     store.studies.require(study)
-    retry(store.engine, give)
+    write(store.engine, give, durable=True)
 
 
 def withdraw_order(store: Store, study: str) -> bool:
     """Lets workers work again; returns whether there was an order."""
-
-    def withdraw() -> bool:
-        with writing(store.engine, durable=True) as connection:
-            return connection.execute(ORDERS.delete().where(ORDERS.c.study == study)).rowcount > 0
-
-    return retry(store.engine, withdraw)
+    withdrawal = ORDERS.delete().where(ORDERS.c.study == study)
+    return write(store.engine, lambda connection: connection.execute(withdrawal).rowcount > 0, durable=True)
 
 
 def order(store: Store, study: str) -> ControlRequest | None:
     """What is wanted of a study's workers now; None: that they work."""
-
-    def ask() -> ControlRequest | None:
-        with reading(store.engine) as connection:
-            row = connection.execute(select(ORDERS).where(ORDERS.c.study == study)).one_or_none()
-        return None if row is None else ControlRequest(cast(Wanted, row.wanted), row.since)
-
-    return retry(store.engine, ask)
+    query = select(ORDERS).where(ORDERS.c.study == study)
+    row = read(store.engine, lambda connection: connection.execute(query).one_or_none())
+    return None if row is None else ControlRequest(cast(Wanted, row.wanted), row.since)

@@ -5,8 +5,6 @@ by the boot of its kernel, its process namespace, its identifier there, and its 
 where all of that can be looked up. Anything less is "perhaps", for which the lease is there.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from dataclasses import dataclass

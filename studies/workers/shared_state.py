@@ -25,7 +25,7 @@ class BudgetShare:
         budget: as text.
         started: the moment, on the database's clock.
         trials: what the study had spent by then.
-        images: likewise.
+        images: what it had spent of images by then.
     """
 
     id: str

@@ -1,37 +1,25 @@
-"""What a study has spent of its budget, whoever of its workers spent it; counted from committed rows."""
-
-from __future__ import annotations
+"""What a study has spent of its budget, all workers together, counted from committed rows."""
 
 from collections.abc import Iterable
 
 from sqlalchemy import case, func, select
 
-from ..database.retries import retry
+from ..database.retries import read
 from ..database.tables import CHUNKS, WORKERS
-from ..database.transactions import clock, reading
+from ..database.transactions import clock
 from ..store.evaluation_queries import paid_by
 from ..store.store import Store
 
 
 def now(store: Store) -> float:
     """The database's clock, in seconds since 1970."""
-
-    def read() -> float:
-        with reading(store.engine) as connection:
-            return float(connection.execute(select(clock())).scalar_one())
-
-    return retry(store.engine, read)
+    return read(store.engine, lambda connection: float(connection.execute(select(clock())).scalar_one()))
 
 
 def images_spent(store: Store, study: str) -> int:
     """The images that a study has paid for."""
     query = select(func.coalesce(func.sum(CHUNKS.c.num_images), 0)).where(paid_by(study))
-
-    def read() -> int:
-        with reading(store.engine) as connection:
-            return int(connection.execute(query).scalar_one())
-
-    return retry(store.engine, read)
+    return read(store.engine, lambda connection: int(connection.execute(query).scalar_one()))
 
 
 def seconds_at_work(store: Store, study: str, since: float) -> float:
@@ -43,12 +31,8 @@ def seconds_at_work(store: Store, study: str, since: float) -> float:
     alive = WORKERS.c.ended.is_(None) & (clock() - WORKERS.c.heartbeat <= WORKERS.c.lease_seconds)
     last = case((alive, clock()), else_=func.coalesce(WORKERS.c.ended, WORKERS.c.heartbeat))
     query = select(WORKERS.c.started, last).where(WORKERS.c.study == study, last >= since)
-
-    def read() -> list[tuple[float, float]]:
-        with reading(store.engine) as connection:
-            return [(row[0], row[1]) for row in connection.execute(query)]
-
-    return covered(retry(store.engine, read), since)
+    rows = read(store.engine, lambda connection: connection.execute(query).all())
+    return covered(((start, end) for start, end in rows), since)
 
 
 def covered(spans: Iterable[tuple[float, float]], since: float) -> float:

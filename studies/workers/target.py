@@ -4,17 +4,14 @@ Seconds that were measured in two environments are never compared, so one enviro
 one measure quality alone, which does not depend on it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ..database.retries import retry
+from ..database.retries import read, write
 from ..database.tables import STUDIES, WORKERS
-from ..database.transactions import reading, writing
 from ..store.store import Store
 from ..store.studies import TARGET
 from .workers import dead_workers
@@ -24,46 +21,30 @@ Environment = dict[str, Any]
 
 def target(store: Store, study: str) -> Environment | None:
     """The environment that a study times in; None before any worker could be it."""
-
-    def read() -> Environment | None:
-        with reading(store.engine) as connection:
-            return _pinned(_pins(connection, study))
-
-    return retry(store.engine, read)
+    return read(store.engine, lambda connection: _pinned(_pins(connection, study)))
 
 
 def has_timing_worker(store: Store, study: str, environment: Environment) -> bool:
     """Whether any worker of a study lives in an environment."""
-
-    def read() -> bool:
-        with reading(store.engine) as connection:
-            return _is_manned(connection, study, environment, but="")
-
-    return retry(store.engine, read)
+    return read(store.engine, lambda connection: _lives_in(connection, study, environment, but=""))
 
 
 def take_target(store: Store, study: str, environment: Mapping[str, Any], owner: str, *, move: bool) -> Environment:
     """Makes a worker's environment the study's target if it has none, and returns what the target is then.
 
-    Args:
-        store: where the study is.
-        study: its name.
-        environment: that of the worker, see `backends.environment`.
-        owner: the worker.
-        move: whether a target that no other living worker is in is given up for this one.
+    With `move`, a target that no other living worker than `owner` is in is given up for this one.
     """
 
-    def take() -> Environment:
-        with writing(store.engine) as connection:
-            pins = _pins(connection, study, lock=True)
-            found = _pinned(pins)
-            if found is not None and (not move or _is_manned(connection, study, found, owner)):
-                return found
-            pins = {**pins, TARGET: json.dumps(environment, sort_keys=True)}
-            connection.execute(STUDIES.update().where(STUDIES.c.name == study).values(pins=pins))
-            return dict(environment)
+    def take(connection: Connection) -> Environment:
+        pins = _pins(connection, study, lock=True)
+        found = _pinned(pins)
+        if found is not None and (not move or _lives_in(connection, study, found, owner)):
+            return found
+        pins = {**pins, TARGET: json.dumps(environment, sort_keys=True)}
+        connection.execute(STUDIES.update().where(STUDIES.c.name == study).values(pins=pins))
+        return dict(environment)
 
-    return retry(store.engine, take)
+    return write(store.engine, take)
 
 
 def _pins(connection: Connection, study: str, lock: bool = False) -> dict[str, str]:
@@ -75,7 +56,7 @@ def _pinned(pins: Mapping[str, str]) -> Environment | None:
     return json.loads(pins[TARGET]) if TARGET in pins else None
 
 
-def _is_manned(connection: Connection, study: str, environment: Environment, but: str) -> bool:
+def _lives_in(connection: Connection, study: str, environment: Environment, but: str) -> bool:
     """Whether another worker than this one lives in an environment."""
     dead = dead_workers(connection)
     query = select(WORKERS.c.owner, WORKERS.c.environment).where(WORKERS.c.study == study, WORKERS.c.ended.is_(None))

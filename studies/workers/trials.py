@@ -17,8 +17,7 @@ from ..database.optuna.queries import marks_of_running
 from ..database.retries import retry
 from ..database.transactions import reading, storage_errors
 from ..store.store import Store
-from .turns import exclusive
-from .workers import Worker, bury_dead_workers, living_workers, unended_workers
+from .workers import Worker, bury_dead_workers, exclusive, living_workers, unended_workers
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -118,7 +117,7 @@ class PeerSnapshot:
 
 
 def peer_snapshot(store: Store, study: str) -> PeerSnapshot:
-    """Looks at a study's workers and trials. Whoever asks for a trial is among the workers by then."""
+    """Looks at a study's workers and trials. A worker that asks for a trial is registered by then."""
 
     def look() -> PeerSnapshot:
         with reading(store.engine) as connection:

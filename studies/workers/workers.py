@@ -1,17 +1,19 @@
-"""Workers: who works on a study, how the others know that it lives, and what happens when it does not."""
+"""Workers: who works on a study, how the others know that it lives, and what happens when it does not.
 
-from __future__ import annotations
+Some work only one worker at a time may do, such as choosing the front that all of them measure.
+"""
 
 import secrets
 import threading
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, NamedTuple, final
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self, final
 
 from sqlalchemy import Connection, Row, select
 
 from ...backends.errors import ExeuntError, StorageError
 from ..database.passwords import redact
+from ..database.retries import write
 from ..database.tables import WORKERS
 from ..database.transactions import clock, reading, writing
 from ..store import leases
@@ -49,16 +51,14 @@ class Worker:
         self.lease_seconds = lease_seconds
         self.owner = f"{self._process.host}:{self._process.pid}:{secrets.token_hex(4)}"
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         bury_dead_workers(self._store)
         with writing(self._store.engine) as connection:
             connection.execute(WORKERS.insert().values(self._row()))
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stop.set()
         self._thread.join()
         try:
@@ -120,7 +120,7 @@ def living_workers(store: Store, study: str) -> list[str]:
 
 
 class Unended(NamedTuple):
-    """A worker that nobody has ended yet, its study if it has one, and why it is dead where it is."""
+    """A worker that nobody has ended yet, its study if it has one, and why it is dead if it is."""
 
     owner: str
     study: str | None
@@ -158,3 +158,27 @@ def _end(connection: Connection, owner: str, reason: str) -> None:
         leases.note_abandoned(connection, owner, reason)
     connection.execute(WORKERS.update().where(WORKERS.c.owner == owner, WORKERS.c.ended.is_(None)).values(values))
     leases.free_all(connection, owner)
+
+
+@contextmanager
+def exclusive(store: Store, name: str, worker: Worker) -> Generator[bool]:
+    """Whether it is this worker's turn, for as long as the block lasts; False while another one has it.
+
+    The worker's heartbeats keep the turn, and its death ends it. Not re-entrant: within the block it is taken.
+    """
+    seconds = worker.lease_seconds
+    token = write(store.engine, lambda connection: leases.take(connection, name, worker.owner, seconds))
+    try:
+        yield token is not None
+    finally:
+        if token is not None:
+            _give_back(store, name, worker, token)
+
+
+def _give_back(store: Store, name: str, worker: Worker, token: int) -> None:
+    try:
+        with writing(store.engine) as connection:
+            leases.free(connection, name, worker.owner, token)
+    except StorageError:
+        # What went wrong in the block says more, and the turn ends with its lease.
+        return

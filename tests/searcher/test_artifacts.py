@@ -26,6 +26,7 @@ from exeunt.studies.store.store import open_store
 from optuna import load_study
 from optuna.trial import TrialState
 from PIL import Image
+from stored import workers_of
 
 FAIL = TrialState.FAIL
 STUDY = """
@@ -95,7 +96,7 @@ def test_two_databases_share_no_store(study: str) -> None:
 
 def test_a_store_is_not_named_once_files_are_elsewhere(study: str) -> None:
     done("optimize", "--config", study)
-    assert "Leave --artifacts out" in refused("resume", "--budget", "1-trials", "--artifacts", "late")
+    assert "Omit --artifacts" in refused("resume", "--budget", "1-trials", "--artifacts", "late")
 
 
 @pytest.mark.parametrize("place", ["s3://AKIA:hunter2@bucket/x", "ftp://host/x"])
@@ -289,7 +290,7 @@ def test_a_full_disk_of_files_ends_with_one_error_and_the_trial_is_given_back(
     with open_store(postgres_url, read_only=True) as store:
         (failed,) = load_study(study_name="filed", storage=optuna_storage(store.engine)).get_trials(states=[FAIL])
         assert "has no room left" in failed.user_attrs["reason"]
-        assert "has no room left" in str(store.studies.workers("filed")[-1].reason)
+        assert "has no room left" in str(workers_of(store, "filed")[-1].reason)
     done("resume", "--report", "none")
     after = json.loads(done("status", "--json"))
     assert after["trials"]["complete"] > before["trials"]["complete"]

@@ -17,6 +17,7 @@ import pytest
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.store.records import EvaluationKey
 from exeunt.studies.store.store import Store, open_store
+from stored import workers_of
 
 PROGRAM = Path(__file__).with_name("sampling_worker.py")
 MakeKey = Callable[..., EvaluationKey]
@@ -101,5 +102,5 @@ def test_a_worker_is_killed_again_and_again(store: Store, url: str, make_key: Ma
     check_whole(url, keys, 32)
     assert sum(sampled.values()) - 40 * 4 <= kills, "a kill may cost one chunk"
     with open_store(url) as after:
-        assert [each.reason for each in after.studies.workers("demo")] == ["its process is gone"] * kills + ["finished"]
+        assert [each.reason for each in workers_of(after, "demo")] == ["its process is gone"] * kills + ["finished"]
         assert after.studies.progress("demo").images == 40 * 32

@@ -28,7 +28,9 @@ class Lines:
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         if not hasattr(config, "workerinput"):
-            Coverage().erase()
+            earlier = Coverage()
+            earlier.set_option("run:parallel", True)  # those of processes that were killed, too
+            earlier.erase()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -41,10 +41,10 @@ DEPTHS = {"fashion-dit": (12, 9, 6, 3), "fashion-dit-exits": (12, 11, 10, 9, 8, 
 LICENCES = "weights and statistics: Apache-2.0; Fashion-MNIST (Zalando Research): MIT"
 
 
-def rgb_batches(images: np.ndarray[Any, np.dtype[np.uint8]], size: int = 500) -> Iterator[Tensor]:
+def rgb_batches(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Iterator[Tensor]:
     """Grey images (N, 28, 28) as batches of uint8 (n, 3, 28, 28)."""
-    for start in range(0, len(images), size):
-        yield torch.from_numpy(images[start : start + size].copy())[:, None].expand(-1, 3, -1, -1)
+    for start in range(0, len(images), 500):
+        yield torch.from_numpy(images[start : start + 500].copy())[:, None].expand(-1, 3, -1, -1)
 
 
 def make_reference(data: Path, extractor: Extractor) -> Reference:

@@ -5,7 +5,7 @@
     exits         the same weights fine-tuned with a random exit depth for each image, so that tails can be dropped
     export        half-precision safetensors, and the card's figures
 
-Every stage saves its state every minute, goes on from it when started again, and runs on a CPU or a GPU unchanged.
+Every stage saves its state every minute, continues from it when started again, and runs on a CPU or a GPU unchanged.
 The data are Fashion-MNIST's gzipped IDX files (MIT licence). The last 5,000 training images and the test images are
 left out: the reference statistics come from them.
 """

@@ -63,10 +63,10 @@ def with_actions(schedule: Schedule, columns: Sequence[Sequence[Action]]) -> Sch
     return replace(schedule, steps=tuple(replace(step, blocks=tuple(column)) for step, column in pairs))
 
 
-def random_schedule(network: Network, seed: int, *, guided: bool, num_steps: int = 6) -> Schedule:
+def random_schedule(network: Network, seed: int, *, guided: bool) -> Schedule:
     """Random actions for every block and step; guided ones leave the unconditional branch out at random steps."""
     random = np.random.default_rng(seed)
-    full = full_schedule(network, num_steps, guided=guided)
+    full = full_schedule(network, 6, guided=guided)
     steps: list[Step] = []
     for s, step in enumerate(full.steps):
         column = [RUN if s < 2 else _action(kind, random) for kind in network.signature.block_kinds]
@@ -136,6 +136,6 @@ def _call(network: Network, given: Probe, s: int, call: Call, slots: Slots) -> l
     return list(zip(call.branches, output.chunk(len(call.branches)), strict=True))
 
 
-def full_output(network: Network, given: Probe, s: int = 0) -> Tensor:
-    """The conditional output at a step, without a plan."""
-    return network.evaluate(given.input(s, "conditional"), None, [])
+def full_output(network: Network, given: Probe) -> Tensor:
+    """The conditional output at the first step, without a plan."""
+    return network.evaluate(given.input(0, "conditional"), None, [])

@@ -1,4 +1,4 @@
-"""The one conformance suite for networks: what `network.py` promises, each promise checked on a network at hand.
+"""The one conformance suite for networks: what `network.py` promises, each promise checked on a given network.
 
 `exeunt doctor --network` runs it, and so do the tests, on every network there is. A check answers with figures; what
 a network can't have, such as a decoder or guidance, does not apply, and says why.
@@ -179,7 +179,7 @@ def operations(subject: NetworkUnderTest) -> Outcome:
         first -= 1
     fewer = _counted(subject, first)
     figures["dropped"] = float(fewer)
-    return Passed(figures) if fewer < counted else Failed("blocks that are dropped are computed all the same", figures)
+    return Passed(figures) if fewer < counted else Failed("blocks that are dropped are still computed", figures)
 
 
 def _counted(subject: NetworkUnderTest, depth: int) -> int:

@@ -38,25 +38,22 @@ class Socket:
         kind: "residual", "branch" or "replace", as in the network's signature.
         take: (args, kwargs) of that forward -> the state before the block.
         read: (what the forward returned, the state before) -> the state after a residual block; for the other kinds
-            the value that is stored.
-        give: such a state or value -> what the forward would return for it.
+            the value that is stored. Such a state or value is what the forward would return for it.
     """
 
     module: nn.Module
     kind: str
     take: Callable[[tuple[Any, ...], Mapping[str, Any]], State]
     read: Callable[[Any, State], State]
-    give: Callable[[State], Any]
 
 
-def tensor_socket(module: nn.Module, kind: str, name: str = "hidden_states") -> Socket:
-    """The socket of a module that makes one tensor of its argument `name`, which is its first."""
+def tensor_socket(module: nn.Module, kind: str) -> Socket:
+    """The socket of a module that makes one tensor of its argument `hidden_states`, which is its first."""
     return Socket(
         module,
         kind,
-        take=lambda args, kwargs: args[0] if args else kwargs[name],
+        take=lambda args, kwargs: args[0] if args else kwargs["hidden_states"],
         read=lambda output, h: output,
-        give=lambda state: state,
     )
 
 
@@ -129,7 +126,7 @@ def attach(name: str, sockets: Sequence[Socket]) -> Hooks:
 
 
 def detach(hooks: Hooks) -> None:
-    """Remove the hooks once nobody uses them; the modules are then as they were."""
+    """Remove the hooks after their last user is gone; the modules are then as they were."""
     hooks.users -= 1
     if hooks.users == 0:
         for socket in hooks.sockets:
@@ -199,8 +196,8 @@ class _Running:
         socket, op = self.hooks.sockets[index], self.ops[index]
         h = socket.take(args, kwargs)
         if isinstance(op, Add) and index == op.start:
-            return socket.give(self._with_stored(socket, h, op.reads))
-        return socket.give(_zeros(h) if socket.kind == "branch" else h)
+            return self._with_stored(socket, h, op.reads)
+        return _zeros(h) if socket.kind == "branch" else h
 
     def _with_stored(self, socket: Socket, h: State, reads: Sequence[Read]) -> State:
         """The state or value with stored values in place of a block's own, or of the span that it begins."""
@@ -214,7 +211,7 @@ class _Running:
 
 
 # What a hook decides changes from step to step. Kept out of compiled code, it causes no recompilation, and the block
-# behind it is compiled all the same: `_planned` itself is left alone, and all that it calls but `forward`.
+# behind it is still compiled: `_planned` itself is left alone, and all that it calls but `forward`.
 _planned_uncompiled = uncompiled(_planned, recursive=False)
 _stand_in_uncompiled = uncompiled(_Running.stand_in)
 _store_uncompiled = uncompiled(_Running.store)

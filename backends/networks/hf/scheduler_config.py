@@ -2,7 +2,7 @@
 samples with where that takes a number of steps and no times of ours.
 
 Such a pipeline visits the times of its own scheduler's spacing and no others. A schedule that is to go on it must have
-them, so they are what its network is searched with where nobody says otherwise.
+them, so they are what its network is searched with by default.
 """
 
 import inspect

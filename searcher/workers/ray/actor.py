@@ -7,6 +7,7 @@ and so that nothing that Ray does to its own processes disturbs a measurement. T
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -101,9 +102,8 @@ class Actor:
     def _heard(self, seconds: float) -> list[dict[str, Any]]:
         """All that it said; waits so long for something."""
         found: list[dict[str, Any]] = []
-        try:
+        with suppress(Empty):
             found.append(self._events.get(timeout=seconds).values)
             while True:
                 found.append(self._events.get_nowait().values)
-        except Empty:
-            return found
+        return found

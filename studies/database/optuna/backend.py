@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optuna
@@ -14,13 +13,6 @@ from sqlalchemy import Engine
 from ....backends.errors import InputError
 from .. import transactions
 from ..errors import database_label
-
-
-class OptunaVersions(NamedTuple):
-    """The version of Optuna's tables in a database, and the one that the installed Optuna wants."""
-
-    found: str
-    wanted: str
 
 
 def make_backend(
@@ -34,20 +26,26 @@ def make_backend(
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     url, read_only = engine.url, transactions.is_read_only(engine)
-    sqlite = url.get_backend_name() == "sqlite"
     arguments: dict[str, Any] = {
         **transactions.pool_arguments(url),
-        "connect_args": transactions.sqlite_arguments()
-        if sqlite
-        else transactions.postgresql_arguments(url, read_only, "exeunt-optuna"),
+        "connect_args": transactions.sqlite_arguments(),
         "execution_options": {transactions.READ_ONLY: read_only},
         "max_overflow": 1 if make_tables else 0,  # making tables takes Optuna two connections at once
     }
+    if url.get_backend_name() != "sqlite":
+        arguments["connect_args"] = transactions.postgresql_arguments(url, read_only, "exeunt-optuna")
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    storage = RDBStorage(text, arguments, skip_compatibility_check=True, skip_table_creation=not make_tables)
-    if sqlite:
-        transactions.open_transactions(storage.engine, may_write)
-    return storage
+    backend = RDBStorage(text, arguments, skip_compatibility_check=True, skip_table_creation=not make_tables)
+    if url.get_backend_name() == "sqlite":
+        transactions.open_transactions(backend.engine, may_write)
+    return backend
+
+
+class OptunaVersions(NamedTuple):
+    """The version of Optuna's tables in a database, and the one that the installed Optuna wants."""
+
+    found: str
+    wanted: str
 
 
 def versions_of(backend: RDBStorage) -> OptunaVersions:
@@ -65,29 +63,25 @@ def versions_of(backend: RDBStorage) -> OptunaVersions:
     return OptunaVersions(found, wanted)
 
 
-@contextmanager
-def _closing(engine: Engine, *, make_tables: bool = False) -> Generator[RDBStorage]:
-    backend = make_backend(engine, make_tables=make_tables)
-    try:
-        yield backend
-    finally:
-        backend.engine.dispose()
-
-
 def create_optuna_tables(engine: Engine) -> None:
     """Makes Optuna's tables in a database that has none of them, or completes a creation that was cut off."""
-    with _closing(engine, make_tables=True):
-        pass
+    make_backend(engine, make_tables=True).engine.dispose()
 
 
 def upgradable_optuna(engine: Engine) -> OptunaVersions:
     """See `versions_of`."""
-    with _closing(engine) as backend:
+    backend = make_backend(engine)
+    try:
         return versions_of(backend)
+    finally:
+        backend.engine.dispose()
 
 
 def upgrade_optuna_tables(engine: Engine) -> None:
     """Brings Optuna's tables, which `upgradable_optuna` has seen, to the version that the installed Optuna wants."""
-    with _closing(engine) as backend:
+    backend = make_backend(engine)
+    try:
         if backend.get_current_version() != backend.get_head_version():
             backend.upgrade()
+    finally:
+        backend.engine.dispose()

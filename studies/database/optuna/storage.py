@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy as copied
@@ -16,7 +16,7 @@ from threading import RLock
 from typing import Any, final
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -29,9 +29,8 @@ from ..foreign import corrupt_values
 from ..retries import retry, retrying
 from ..transactions import reading, writing
 from .backend import make_backend, versions_of
-from .reading import read_trials
 from .tables import TRIALS
-from .writing import Distributions, add_once, store_changes
+from .trials import add_once, read_trials, store_changes
 
 # Trials that were looked at so lately are not read again for a proposal.
 FRESH_SECONDS = 1.0
@@ -108,7 +107,6 @@ class StudyStorage(BaseStorage):
         self._trials: dict[int, FrozenTrial] = {}
         self._numbered = defaultdict[int, list[int]](list)
         self._looked: dict[int, float] = {}
-        self._distributions: Distributions = {}
         # Within `together`: when it began, and trials as they were found and as they will be.
         self._began: float | None = None
         self._changed: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}
@@ -133,7 +131,6 @@ class StudyStorage(BaseStorage):
             self._trials.clear()
             self._numbered.clear()
             self._looked.clear()
-            self._distributions.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As Optuna's."""
@@ -148,8 +145,11 @@ class StudyStorage(BaseStorage):
 
         It is looked for and added by one transaction: no two workers add it, at whatever moment.
         """
+        with self._lock:
+            self._look(study_id)
+            self._check(self._numbered[study_id], trial.distributions)
         with writing(self.engine) as connection:
-            add_once(connection, study_id, trial, unique, self._distributions)
+            add_once(connection, study_id, trial, unique)
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -173,9 +173,11 @@ class StudyStorage(BaseStorage):
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """As Optuna's."""
-        value = distribution.to_external_repr(param_value_internal)
         with self._changing(trial_id) as trial:
-            trial.params[param_name], trial.distributions[param_name] = value, distribution
+            of_study = next((each for each in self._numbered.values() if trial_id in each), [])
+            self._check(of_study, {param_name: distribution})
+            trial.params[param_name] = distribution.to_external_repr(param_value_internal)
+            trial.distributions[param_name] = distribution
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """As Optuna's."""
@@ -201,6 +203,12 @@ class StudyStorage(BaseStorage):
             trial.values = None if values is None else list(values)
         return True
 
+    def _check(self, trial_ids: Iterable[int], distributions: Mapping[str, BaseDistribution]) -> None:
+        """Raises `ValueError` for a parameter whose distribution is not that of the study's other trials."""
+        for name, distribution in distributions.items():
+            others = (self._trials[each].distributions.get(name) for each in trial_ids)
+            check_distribution_compatibility(next(filter(None, others), distribution), distribution)
+
     @contextmanager
     def _changing(self, trial_id: int) -> Generator[FrozenTrial]:
         """A trial to be changed, which is stored at the end of the block, or of `together`."""
@@ -217,7 +225,7 @@ class StudyStorage(BaseStorage):
     @retrying
     def _store(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
         with writing(self.engine) as connection:
-            store_changes(connection, trial_id, before, after, self._distributions)
+            store_changes(connection, trial_id, before, after)
         self._trials[trial_id] = after
 
     def get_trial(self, trial_id: int) -> FrozenTrial:

@@ -22,38 +22,24 @@ TRIALS = Table(
 )
 
 
-def _part(name: str, owner: Table, key: Column[Any], *columns: Column[Any]) -> Table:
-    """A table that has several rows of a study or a trial, told apart by `key`."""
+def _part(name: str, owner: Table, columns: dict[str, Any]) -> Table:
+    """A table that has several rows of a study or a trial, told apart by the first of `columns`."""
     (identifier,) = owner.primary_key
-    return Table(name, _METADATA, Column(identifier.name, ForeignKey(identifier)), key, *columns)
+    own = [Column(name, kind) for name, kind in columns.items()]
+    return Table(name, _METADATA, Column(identifier.name, ForeignKey(identifier)), *own)
 
 
-def _attributes(name: str, owner: Table) -> Table:
-    return _part(name, owner, Column("key", String), Column("value_json", Text))
-
-
-STUDY_USER_ATTRIBUTES = _attributes("study_user_attributes", STUDIES)
-STUDY_SYSTEM_ATTRIBUTES = _attributes("study_system_attributes", STUDIES)
-PARAMETERS = _part(
-    "trial_params",
-    TRIALS,
-    Column("param_name", String),
-    Column("param_value", Float),
-    Column("distribution_json", Text),
-)
-VALUES = _part(
-    "trial_values",
-    TRIALS,
-    Column("objective", Integer),
-    Column("value", Float),
-    Column("value_type", Enum(*_KINDS, name="trialvaluetype")),
-)
+_ATTRIBUTES = {"key": String, "value_json": Text}
+STUDY_USER_ATTRIBUTES = _part("study_user_attributes", STUDIES, _ATTRIBUTES)
+STUDY_SYSTEM_ATTRIBUTES = _part("study_system_attributes", STUDIES, _ATTRIBUTES)
+USER_ATTRIBUTES = _part("trial_user_attributes", TRIALS, _ATTRIBUTES)
+SYSTEM_ATTRIBUTES = _part("trial_system_attributes", TRIALS, _ATTRIBUTES)
+PARAMETERS = _part("trial_params", TRIALS, {"param_name": String, "param_value": Float, "distribution_json": Text})
+_KIND = Enum(*_KINDS, name="trialvaluetype")
+VALUES = _part("trial_values", TRIALS, {"objective": Integer, "value": Float, "value_type": _KIND})
+_KIND_OR_NAN = Enum(*_KINDS, "NAN", name="trialintermediatevaluetype")
 INTERMEDIATE_VALUES = _part(
     "trial_intermediate_values",
     TRIALS,
-    Column("step", Integer),
-    Column("intermediate_value", Float),
-    Column("intermediate_value_type", Enum(*_KINDS, "NAN", name="trialintermediatevaluetype")),
+    {"step": Integer, "intermediate_value": Float, "intermediate_value_type": _KIND_OR_NAN},
 )
-USER_ATTRIBUTES = _attributes("trial_user_attributes", TRIALS)
-SYSTEM_ATTRIBUTES = _attributes("trial_system_attributes", TRIALS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.checkpoints.recognition import recognise
-from exeunt.backends.checkpoints.weights import load_strictly, read_checkpoint, read_weights, weights_sha256
+from exeunt.backends.checkpoints.weights import load_strictly, read_checkpoint, weights_sha256
 from exeunt.backends.errors import InputError
 from PIL import Image
 from safetensors.torch import save_file
@@ -175,7 +175,7 @@ class TestDigest:
         weights = {"b.weight": torch.arange(6.0).reshape(2, 3), "a": torch.tensor([1.5], dtype=torch.bfloat16)}
         save_file(weights, tmp_path / "w.safetensors")
         saved(tmp_path, {"ema": {f"module.{name}": value for name, value in weights.items()}}, "w.pt")
-        first, second = (weights_sha256(read_weights(tmp_path / name)[0]) for name in ("w.safetensors", "w.pt"))
+        first, second = (weights_sha256(read_checkpoint(tmp_path / name).tensors) for name in ("w.safetensors", "w.pt"))
         assert first == second == weights_sha256(dict(reversed(weights.items())))
         # Computed apart from the code, from the format's own words.
         raw = b"a\0BF16\x001\0" + b"\xc0\x3f" + b"b.weight\0F32\x002,3\0" + np.arange(6, dtype="<f4").tobytes()

@@ -121,7 +121,7 @@ def test_warm_starts_are_different_schedules(space: Space):
 
 def test_parameters_is_the_inverse(space: Space):
     schedules = [space.build(point) for point in space.landmarks()]
-    schedules += [space.build(draw(space, seed)) for seed in range(20)]
+    schedules += [space.build(draw(space, seed)) for seed in range(10)]
     found = [(schedule, space.parameters(schedule)) for schedule in schedules]
     assert all(space.build(point) == schedule for schedule, point in found if point is not None)
     assert all(point is not None for _, point in found[: len(list(space.landmarks()))])

@@ -20,6 +20,7 @@ from exeunt.searcher.workers.pool import environments
 from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers.status import read_status
+from stored import workers_of
 
 # Slow enough that a signal finds a worker at work: 32 images take a fifth of a second.
 SLOW = ["--network-arg", "seconds_per_block=0.0001"]
@@ -62,7 +63,7 @@ def check_whole(folder: Path) -> None:
         spent = [trial for trial in asked if trial.number not in retried and trial.state.name != "WAITING"]
         assert len(spent) == TRIALS
         assert {trial.state.name for trial in spent} == {"COMPLETE"}
-        assert all(worker.ended for worker in store.studies.workers(STUDY))
+        assert all(worker.ended for worker in workers_of(store, STUDY))
     assert rows(folder, "select name from exeunt_leases where owner is not null") == []
     assert rows(folder, "pragma integrity_check") == [("ok",)]
     assert read_status(url, STUDY).finished

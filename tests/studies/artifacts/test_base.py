@@ -111,7 +111,7 @@ class ArtifactConformance:
         "name", ["../../etc/passwd", "/etc/passwd", MARKER, f"{'0' * 64}/x", f"{'A' * 64}.f16", ""]
     )
     def test_only_digests_are_names(self, store: ArtifactStore, name: str) -> None:
-        with pytest.raises(DamagedArtifact, match="is no name of a file"):
+        with pytest.raises(DamagedArtifact, match="is not the name of a file"):
             base.get(store, name, 100)
 
 
@@ -217,7 +217,7 @@ def test_urls_are_understood(text: str, url: str) -> None:
         ("s3://bucket/x?endpoint_url=ftp://h", "must be http://"),
         ("x" * 3000, "at most 2000"),
         ("a\x1b[2Jb", "printable"),
-        ("~nobody-of-this-name/x", "nobody's home is `~nobody-of-this-name`"),
+        ("~nobody-of-this-name/x", "there is no home folder `~nobody-of-this-name`"),
     ],
 )
 def test_other_urls_are_refused(text: str, words: str) -> None:

@@ -29,7 +29,7 @@ def test_what_a_text_means(text: str, budget: Budget) -> None:
     ["", "4", "m4", "4 minutes", "-4m", "0m", "0-trials", "0.1-trials", "100trials", "4m,5m", "4m,", "1e9s", "∞"],
 )
 def test_refuses_with_examples(text: str) -> None:
-    with pytest.raises(InputError, match=r"budget: .*(Write 4m|Leave one out)"):
+    with pytest.raises(InputError, match=r"budget: .*(Write 4m|Omit one)"):
         parse_budget(text)
 
 

@@ -71,7 +71,7 @@ BAD = {
     "options that are no table": ("[checkpoint]\noptions = 3", ["checkpoint.options", "a table"]),
     "options inside options": ("[checkpoint]\noptions = { a = [1] }", ["checkpoint.options.a", "got [1]"]),
     "no baselines": ("[search]\nbaselines = []", ["search.baselines", "at least 1"]),
-    "a baseline twice": ('[search]\nbaselines = ["full", "full"]', ["without repeats", "Leave one"]),
+    "a baseline twice": ('[search]\nbaselines = ["full", "full"]', ["without repeats", "Omit one"]),
     "a date": ("[quality]\nreference = 1979-05-27", ["quality.reference", "text"]),
     "bad budget": ('[run]\nbudget = "4 minutes"', ["4 minutes", "Write 4m"]),
     "no TOML": ("[quality\nnum_images = 5", ["must be TOML", "line 1"]),

@@ -173,7 +173,7 @@ class TestReadOnly:
         with open_store(url, read_only=True) as reader, writing(store.engine) as connection:
             connection.execute(text("INSERT INTO exeunt_leases VALUES ('a', NULL, 1, 0)"))
             digest = make_schedule(1).digest
-            assert reader.evaluations.schedule(digest).digest == digest
+            assert reader.evaluations.held([digest])[digest].schedule.digest == digest
 
     def test_nothing_can_be_changed(self, store: Store, url: str, make_schedule: Callable[[int], Schedule]) -> None:
         with open_store(url, read_only=True) as reader:

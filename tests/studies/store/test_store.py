@@ -19,7 +19,7 @@ from exeunt.studies.store.records import Claim, EvaluationKey, Member, QualityRe
 from exeunt.studies.store.store import Store, open_store
 from numpy.typing import NDArray
 from sqlalchemy import event, text
-from stored import put_schedule
+from stored import put_schedule, renew
 
 MakeKey = Callable[..., EvaluationKey]
 TIMING = TimingKey("cpu", 64, "eager", "float32", "w" * 64, "torch 2.15, 2 threads")
@@ -52,9 +52,8 @@ class StoreConformance:
     def test_schedules_come_back_by_digest(self, store: Store, make_schedule: Callable[[int], Schedule]) -> None:
         named = [make_schedule(depth) for depth in (1, 2)]
         assert [put_schedule(store, each) for each in named] == [each.digest for each in named]
-        found = store.evaluations.schedules([named[0].digest, named[1].digest, "0" * 64])
-        assert found == {each.digest: each for each in named}
-        assert store.evaluations.schedule(named[0].digest).digest == named[0].digest
+        found = store.evaluations.held([named[0].digest, named[1].digest, "0" * 64])
+        assert {digest: each.schedule for digest, each in found.items()} == {each.digest: each for each in named}
 
     def test_one_owner_at_a_time(self, store: Store, make_key: MakeKey) -> None:
         claim = claimed(store, make_key(1))
@@ -72,7 +71,7 @@ class StoreConformance:
         claim = claimed(store, make_key(), seconds=1.0)
         for _ in range(2):
             time.sleep(0.6)
-            store.evaluations.renew(claim)
+            renew(store, claim)
             assert store.evaluations.claim(make_key(), "bob", 60.0) is None
 
     def test_a_stale_claim_can_do_nothing(self, store: Store, make_key: MakeKey) -> None:
@@ -81,7 +80,7 @@ class StoreConformance:
         fresh = claimed(store, make_key(), "bob")
         for attempt in (
             lambda: commit(store, stale, range(8)),
-            lambda: store.evaluations.renew(stale),
+            lambda: renew(store, stale),
             lambda: store.evaluations.fail(stale, "out of memory"),
         ):
             with pytest.raises(StaleClaim, match="taken it over from ada"):
@@ -184,20 +183,19 @@ class StoreConformance:
         store.evaluations.fail(again, "images are not finite")
         with pytest.raises(FailedEvaluation, match="images are not finite"):
             store.evaluations.claim(make_key(), "bob", 60.0)
-        record = store.evaluations.evaluation(make_key())
-        assert record is not None
+        (record,) = store.evaluations.evaluations()
+        assert record.key == make_key()
         assert record.failed
         assert record.failures == ("out of memory at batch 64", "images are not finite")
         assert record.num_images == 8
 
     def test_evaluations_say_what_they_are_and_cost(self, store: Store, make_key: MakeKey) -> None:
-        assert store.evaluations.evaluation(make_key()) is None
+        assert store.evaluations.evaluations() == []
         claim = claimed(store, make_key())
         commit(store, claim, range(8), seconds=1.5)
         commit(store, claim, range(8, 12), seconds=0.5)
         claimed(store, make_key(seed=1))
         first, second = store.evaluations.evaluations()
-        assert first == store.evaluations.evaluation(make_key())
         assert (first.key, first.digest, first.num_images, first.seconds) == (make_key(), make_key().digest, 12, 2.0)
         assert (second.key.seed, second.num_images, second.seconds, second.failures) == (1, 0, 0.0, ())
 

@@ -16,6 +16,7 @@ from exeunt.studies.store.records import EvaluationKey
 from exeunt.studies.store.store import Store
 from exeunt.studies.workers.processes import ProcessIdentity, this_process
 from exeunt.studies.workers.workers import Worker, bury_dead_workers, living_workers
+from stored import renew, workers_of
 
 MakeKey = Callable[..., EvaluationKey]
 
@@ -54,11 +55,11 @@ def test_a_worker_is_on_record_from_start_to_end(store: Store) -> None:
     with Worker(store, "demo", environment=environment) as worker:
         host, pid, chance = worker.owner.split(":")
         assert (host, int(pid), len(chance)) == (this_process().host, this_process().pid, 8)
-        (record,) = store.studies.workers("demo")
+        (record,) = workers_of(store, "demo")
         assert (record.owner, record.ended, record.lease_seconds) == (worker.owner, None, 60.0)
         assert living_workers(store, "demo") == [worker.owner]
         assert store.studies.environment("demo") == environment
-    (record,) = store.studies.workers("demo")
+    (record,) = workers_of(store, "demo")
     assert record.reason == "finished"
     assert record.ended is not None
     assert 0.0 <= record.ended - record.started < 60.0
@@ -79,7 +80,7 @@ def test_two_workers_of_one_process_are_two(store: Store) -> None:
 def test_what_ended_a_worker_is_kept(store: Store, error: Exception, reason: str) -> None:
     with pytest.raises(type(error)), Worker(store, "demo"):
         raise error
-    assert store.studies.workers("demo")[0].reason == reason
+    assert workers_of(store, "demo")[0].reason == reason
 
 
 def test_leaving_gives_claims_back(store: Store, make_key: MakeKey) -> None:
@@ -92,22 +93,22 @@ def test_heartbeats_keep_claims_alive(store: Store, make_key: MakeKey) -> None:
     with Worker(store, "demo", lease_seconds=2.0) as worker:
         claim = store.evaluations.claim(make_key(), worker.owner, worker.lease_seconds)
         assert claim is not None
-        before = store.studies.workers("demo")[0].heartbeat
+        before = workers_of(store, "demo")[0].heartbeat
         time.sleep(3.0)
         assert store.evaluations.claim(make_key(), "bob", 60.0) is None
         assert bury_dead_workers(store) == []
-        assert store.studies.workers("demo")[0].heartbeat > before + 1.0
-        store.evaluations.renew(claim)
+        assert workers_of(store, "demo")[0].heartbeat > before + 1.0
+        renew(store, claim)
 
 
 def test_nobody_waits_for_a_process_that_was_killed_here(store: Store, url: str, make_key: MakeKey) -> None:
     program = subprocess.run([sys.executable, "-c", CLAIMS_AND_DIES, url, repr(vars(make_key()))], timeout=30)
     assert program.returncode == -9
     assert store.evaluations.claim(make_key(), "bob", 60.0) is None
-    (dead,) = store.studies.workers("demo")
+    (dead,) = workers_of(store, "demo")
     assert bury_dead_workers(store) == [dead.owner]
     assert store.evaluations.claim(make_key(), "bob", 60.0) is not None
-    (record,) = store.studies.workers("demo")
+    (record,) = workers_of(store, "demo")
     assert (record.reason, record.ended) == ("its process is gone", record.heartbeat)
 
 
@@ -117,7 +118,7 @@ def test_a_silent_worker_is_waited_for_until_its_lease_ends(store: Store) -> Non
     pretend(store, "late", elsewhere, silent_for=50.0)
     assert bury_dead_workers(store) == ["silent"]
     assert living_workers(store, "demo") == ["late"]
-    assert store.studies.workers("demo")[0].reason == "it was silent for longer than its lease"
+    assert workers_of(store, "demo")[0].reason == "it was silent for longer than its lease"
 
 
 def test_a_worker_that_was_given_up_comes_back_with_its_next_heartbeat(store: Store, make_key: MakeKey) -> None:
@@ -130,7 +131,7 @@ def test_a_worker_that_was_given_up_comes_back_with_its_next_heartbeat(store: St
         worker.renew()
         assert living_workers(store, "demo") == [worker.owner]
         with pytest.raises(StaleClaim):
-            store.evaluations.renew(claim)
+            renew(store, claim)
 
 
 class TestProcess:

@@ -132,7 +132,7 @@ class Architecture(ABC):
         return timestep
 
     def usual_sigmas(self, num_steps: int) -> list[float] | None:
-        """The sigmas that its pipelines give their scheduler unasked; None where the scheduler makes its own."""
+        """The sigmas that its pipelines give their scheduler by default; None where the scheduler makes its own."""
         return None
 
     def num_image_tokens(self, sample_shape: Sequence[int]) -> int:

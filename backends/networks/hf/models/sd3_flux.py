@@ -15,7 +15,7 @@ from .dit_pixart import call_default, latent_grid
 
 def joint_socket(block: nn.Module) -> Socket:
     """The socket of a block that takes and returns both streams; its state is (prompt's tokens, image's tokens)."""
-    return Socket(block, "residual", take=_streams, read=_after, give=lambda state: state)
+    return Socket(block, "residual", take=_streams, read=_after)
 
 
 def _streams(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:

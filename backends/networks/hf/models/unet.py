@@ -125,7 +125,7 @@ class UNet2DCondition(Architecture):
         return found
 
     def _time_ids(self, x: Tensor) -> Tensor:
-        """(N, 6): the image is said to be of its own size and not cropped, as the pipeline says unasked."""
+        """(N, 6): the image is said to be of its own size and not cropped, as the pipeline says by default."""
         height, width = (side * self._pixels for side in x.shape[-2:])
         return torch.tensor([height, width, 0, 0, height, width], dtype=x.dtype, device=x.device).expand(x.shape[0], -1)
 

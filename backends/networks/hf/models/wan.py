@@ -20,7 +20,7 @@ class Wan(Architecture):
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
     num_tokens: ClassVar[int] = 512
-    native: ClassVar[Size] = Size(height=480, width=832, num_frames=81)  # what diffusers' pipeline makes unasked
+    native: ClassVar[Size] = Size(height=480, width=832, num_frames=81)  # the default of diffusers' pipeline
 
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         frames = self.native.num_frames if size.num_frames is None else size.num_frames

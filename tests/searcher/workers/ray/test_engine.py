@@ -20,6 +20,7 @@ from exeunt.searcher.workers.ray.actor import worker_place
 from exeunt.searcher.workers.ray.cluster import Needs, Node, Share, count_workers
 from exeunt.studies.store.store import open_store
 from sqlalchemy import make_url
+from stored import workers_of
 
 ROOT = Path(__file__).parents[4]
 TWO = [Node("a", "ada", cpus=8, gpus=2), Node("b", "bob", cpus=8, gpus=0)]
@@ -154,7 +155,7 @@ def test_ctrl_c_drains_all_and_no_password_is_left_behind(
             break
     assert password not in command_lines()
     with open_store(postgres_url, read_only=True) as store:
-        workers = store.studies.workers("closed-form")
+        workers = workers_of(store, "closed-form")
     assert len(workers) == 2, said
     driver.send_signal(signal.SIGINT)
     out, rest = driver.communicate(timeout=60)
@@ -162,7 +163,7 @@ def test_ctrl_c_drains_all_and_no_password_is_left_behind(
     assert out == ""
     assert "exeunt resume" in rest
     with open_store(postgres_url, read_only=True) as store:
-        ended = store.studies.workers("closed-form")
+        ended = workers_of(store, "closed-form")
     assert all(worker.ended for worker in ended)
     logs = [path for path in folder.rglob("*") if path.is_file()]
     assert logs

@@ -12,7 +12,7 @@ import pytest
 from at_once import at_once
 from exeunt.studies.database.engine import open_engine
 from exeunt.studies.database.optuna.storage import StudyStorage, optuna_storage
-from exeunt.studies.database.optuna.writing import store_changes
+from exeunt.studies.database.optuna.trials import store_changes
 from exeunt.studies.database.transactions import writing
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
@@ -170,14 +170,14 @@ def test_the_same_again_changes_nothing_and_anything_else_is_refused(engine: Eng
     after.state, after.values, after.datetime_complete = TrialState.COMPLETE, [1.0, float("inf")], datetime.now()
     for _ in range(2):
         with writing(engine) as connection:
-            store_changes(connection, trial_id, before, after, {})
+            store_changes(connection, trial_id, before, after)
     other, failed, noted = deepcopy(after), deepcopy(after), deepcopy(before)
     other.values, failed.state, failed.values, noted.user_attrs["a"] = [1.0, 3.0], TrialState.FAIL, None, 2
     for each in (other, failed):
         each.datetime_complete = datetime.now()
     for refused in (other, failed, noted):
         with pytest.raises(UpdateFinishedTrialError), writing(engine) as connection:
-            store_changes(connection, trial_id, before, refused, {})
+            store_changes(connection, trial_id, before, refused)
     found = study.get_trials()[0]
     assert (found.user_attrs, found.values) == ({"a": 1}, [1.0, float("inf")])
     with pytest.raises(KeyError):
