@@ -83,7 +83,8 @@ def arrows() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("folder", HOUSE)
 def test_a_folder_stands_as_the_picture_shows(folder: str) -> None:
-    entries = {path.relative_to(ROOT / folder).parts[0].removesuffix(".py") for path in SOURCES if folder in path.parts}
+    inside = [path.relative_to(ROOT).parts for path in SOURCES]
+    entries = {parts[1].removesuffix(".py") for parts in inside if parts[0] == folder}
     assert entries - {"__init__"} == {entry for line in HOUSE[folder] for entry in line}
     height = {entry: line for line, entries in enumerate(HOUSE[folder]) for entry in entries}
     upward = [
