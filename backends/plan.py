@@ -355,7 +355,7 @@ class _Emitter:
             self.free.append(self.num_slots)
             self.num_slots += 1
         slot = self.free.pop()
-        reads = [
+        reads: list[tuple[int, Branch]] = [
             (self.draft.reads[s, branch].last[first], branch) for branch in branches if (s, branch) in self.draft.reads
         ]
         # Where the last step reads by two calls, the conditional one is the first.
