@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
+from ...backends.timing.samples import Environment
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
@@ -19,7 +20,7 @@ from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state
 from ...studies.workers.orders import withdraw_order
-from ...studies.workers.target import Environment, take_target, target
+from ...studies.workers.target import take_target, target
 from ...studies.workers.trials import TrialKeeper
 from ...studies.workers.workers import Worker, exclusive
 from ..measuring.costs import Costs
