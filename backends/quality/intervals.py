@@ -94,7 +94,7 @@ class Distance:
         return cls.from_left_out(float(values.mean()), left_out, np.zeros((0, len(values))))
 
     def pack(self) -> NDArray[np.float32]:
-        """(1 + r, n) influences, then pairs: what to store so that paired intervals can be had without the features."""
+        """(1 + r, n) influences, then pairs: what to store so that paired intervals need no features."""
         return np.vstack([self.influences, self.pairs]).astype(np.float32)
 
     @classmethod

@@ -123,7 +123,7 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
 
 
 def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
-    """The images that the study kept, if they can be had."""
+    """The images that the study kept, if they are available."""
     from ...reports.plots.samples import kept_grid
 
     try:

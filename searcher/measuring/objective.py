@@ -329,20 +329,20 @@ class Objective:
 
     def _answer(self, candidate: Candidate, seed: int, count: int) -> Answer:
         key = self.key(candidate, seed)
-        mended: set[int] = set()
+        restored: set[int] = set()
         while True:
             try:
                 features = self.store.evaluations.features(key, range(count))
             except DamagedFeatures as error:
-                if error.images.start in mended:
+                if error.images.start in restored:
                     raise
-                self._mend(candidate, key, error)
-                mended.add(error.images.start)
+                self._restore(candidate, key, error)
+                restored.add(error.images.start)
             else:
                 assert features is not None, "collect() comes first"
                 return Answer(key.digest, features)
 
-    def _mend(self, candidate: Candidate, key: EvaluationKey, error: DamagedFeatures) -> None:
+    def _restore(self, candidate: Candidate, key: EvaluationKey, error: DamagedFeatures) -> None:
         """Samples a chunk again whose features are damaged or gone, and says so; its row stays.
 
         Raises what `collect` raises.
@@ -351,7 +351,7 @@ class Objective:
         self.say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
         with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)
-            self.store.evaluations.mend(held.claim, error.images.start, found.features, found.seconds)
+            self.store.evaluations.restore(held.claim, error.images.start, found.features, found.seconds)
 
     def _keep(self, record: QualityRecord) -> None:
         self.store.measurements.put_quality(record)

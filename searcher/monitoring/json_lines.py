@@ -1,4 +1,4 @@
-"""What a worker does, as one JSON object a line: for the process that started it, and for whoever collects logs."""
+"""What a worker does, as one JSON object a line: for the process that started it, and for programs that collect logs."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ class JsonLines(ProgressListener):
     def write(self, values: Mapping[str, Any]) -> None:
         """Writes one line."""
         line = redact(json.dumps(values, ensure_ascii=True))
-        # Whoever listened may be gone; what is measured is not lost with it.
+        # The listener may be gone; what is measured is not lost with it.
         with self._lock, suppress(BrokenPipeError):
             self._stream.write(f"{line}\n")
             self._stream.flush()

@@ -94,7 +94,7 @@ class Session:
             Stopped: all workers are to end.
         """
         self.objective.check()
-        self.heed()
+        self.obey_requests()
         if self.peers.look(now=now):
             found, self.choice = shared_state.grant_and_choice(self.proposer.study)
             if found is not None and found.id != self.budget.share.id:
@@ -103,7 +103,7 @@ class Session:
         if self.peers.others:
             self.budget.count()
 
-    def heed(self) -> None:
+    def obey_requests(self) -> None:
         """Waits while the study is paused."""
         said = False
         while (wanted := self.peers.wanted()) is not None:

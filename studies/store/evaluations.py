@@ -51,7 +51,7 @@ class DamagedFeatures(StorageError):
     """Stored features that are not those that were committed, or whose file is gone.
 
     Attributes:
-        images: those that they belong to; sampled again, they can be put in their place with `EvaluationStore.mend`.
+        images: those that they belong to. Sample them again and put them back with `EvaluationStore.restore`.
     """
 
     identifier = "damaged-features"
@@ -180,7 +180,7 @@ class EvaluationStore:
                 leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
 
     @retrying
-    def mend(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
+    def restore(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
         """Puts features (n, D), sampled again, in the place of a committed chunk's that are damaged or gone.
 
         The row stays and counts as before; what sampling again took is added to it. Errors are those of `commit_chunk`.

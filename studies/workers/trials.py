@@ -67,7 +67,7 @@ class TrialKeeper:
             self._end(trial, trial.user_attrs.get(ATTEMPT, 1))
 
     def _dead(self) -> list[FrozenTrial]:
-        """Trials are read before workers, since whoever asks for one is among the workers by then."""
+        """Trials are read before workers, since a worker that asks for one is registered by then."""
         from optuna.trial import TrialState
 
         with storage_errors(self._store.engine):

@@ -296,7 +296,7 @@ def test_a_pause_gives_claims_back_and_goes_on_from_there(both: tuple[Session, S
     assert first.objective.reached(last, seed, 32) == 8
     withdraw_order(first.store, first.name)
     first.peers._asked = float("-inf")
-    first.heed()
+    first.obey_requests()
     first.results.measure(last)
     assert first.objective.reached(last, seed, 32) == 32
 

@@ -97,14 +97,14 @@ class TestOnEither:
         ) as it:
             study.evaluations.features(make_key(), range(16))
         assert it.value.images == range(8, 16)
-        study.evaluations.mend(claimed(study, make_key()), 8, features(8), 2.0)
+        study.evaluations.restore(claimed(study, make_key()), 8, features(8), 2.0)
         assert study.evaluations.features(make_key(), range(16)) is not None
         assert [each.seconds for each in study.evaluations.chunks()] == [1.0, 3.0]
         assert check_all(study.engine) == []
 
     def test_a_chunk_may_be_mended_with_other_rounding(self, study: Store, make_key: MakeKey) -> None:
         near = features(8) + 0.5
-        study.evaluations.mend(claimed(study, make_key()), 8, near, 1.0)
+        study.evaluations.restore(claimed(study, make_key()), 8, near, 1.0)
         np.testing.assert_array_equal(study.evaluations.features(make_key(), range(8, 16)), near)
         assert check_all(study.engine) == []
 
