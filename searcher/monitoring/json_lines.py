@@ -1,4 +1,4 @@
-"""What a worker does, as one JSON object a line: for the process that started it, and for programs that collect logs."""
+"""What a worker does, as one JSON object a line: for the process that started it, and for collectors of logs."""
 
 import json
 import logging
