@@ -151,7 +151,7 @@ def _taylor(k: int, gaps: tuple[int, ...]) -> tuple[Fraction, ...]:
 # ---- what every block reads, and so which calls there are ------------------------------------------------------------
 
 Terms: TypeAlias = tuple[tuple[int, Fraction], ...]  # (step, weight), newest first
-History: TypeAlias = tuple[int, ...]  # the last three steps at which a block ran, newest first
+RunHistory: TypeAlias = tuple[int, ...]  # the last three steps at which a block ran, newest first
 
 
 @dataclass
@@ -200,10 +200,10 @@ _recent = lru_cache(maxsize=8)(_compiled)  # a proposal's plan is asked for by i
 
 def _draft(schedule: Schedule, joint: bool) -> _Draft:
     draft = _Draft([], [], {})
-    histories: dict[tuple[int, Branch], list[History]] = {}
+    histories: dict[tuple[int, Branch], list[RunHistory]] = {}
     for s, step in enumerate(schedule.steps):
         terms: dict[Branch, list[Terms]] = {}
-        done: list[tuple[list[History], list[History], list[Terms]]] = []  # before, after, terms
+        done: list[tuple[list[RunHistory], list[RunHistory], list[Terms]]] = []  # before, after, terms
         for branch in branches_at(schedule, s):
             before = histories.get((step.network, branch)) or [()] * len(step.blocks)
             if not done or done[0][0] != before:  # mostly both branches have run alike
@@ -217,9 +217,9 @@ def _draft(schedule: Schedule, joint: bool) -> _Draft:
     return draft
 
 
-def _advance(s: int, blocks: Sequence[Action], before: Sequence[History]) -> tuple[list[History], list[Terms]]:
+def _advance(s: int, blocks: Sequence[Action], before: Sequence[RunHistory]) -> tuple[list[RunHistory], list[Terms]]:
     """The histories after step `s`, at which some blocks run, and the terms that each block reads there."""
-    weights: dict[tuple[History, int], Terms] = {}
+    weights: dict[tuple[RunHistory, int], Terms] = {}
     after, terms = list(before), list[Terms]([()]) * len(blocks)
     for action, start, stop in _spans(blocks):
         if action.kind == "run":

@@ -49,7 +49,8 @@ def run_search(arguments: tuple[str, ...]) -> set[str]:
         try:
             from exeunt.searcher.cli.main import cli
 
-            cli.main(list(arguments), standalone_mode=False)
+            if code := cli.main(list(arguments), standalone_mode=False):
+                raise SystemExit(code)  # cut off, it ran fewer
         finally:
             sys.setprofile(None)
             threading.setprofile(None)

@@ -12,8 +12,6 @@ from .view.view import StudyView
 if TYPE_CHECKING:
     from .plots.samples import GridInfo
 
-PAGE = "index.html"
-
 
 def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Path]:
     """Writes what can be shown of a study as it stands, and returns the files, the page first.
@@ -24,15 +22,13 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     Raises:
         InputError: the folder can't be written.
     """
+    # Matplotlib takes half a second, so it is imported where something is drawn.
     from .page.page import render
-    from .plots.figures import (  # half a second for matplotlib, where something is drawn and not before
-        figures,
-        report_figures,
-    )
+    from .plots.figures import figures, report_figures
     from .plots.style import pdf, png
 
     drawn = figures(view, grid)
-    texts = {PAGE: render(view, grid, drawn), "report.json": report_to_json(view), "report.csv": to_csv(view)}
+    texts = {"index.html": render(view, grid, drawn), "report.json": report_to_json(view), "report.csv": to_csv(view)}
     plots = {f"{name}.{kind.__name__}": kind(each.drawing) for name, each in drawn.items() for kind in (png, pdf)}
     contents = {name: text.encode() for name, text in texts.items()} | plots
     for name, content in contents.items():

@@ -51,10 +51,16 @@ def front_table(view: StudyView) -> Table:
 
 def _cells(view: StudyView, point: Point) -> list[str]:
     speedup, speed = view.speedup(point), view.speed(point, "final")
+    quality, relative, standard = point.final, view.relative_excess(point, "final"), view.standard
+    # The score, if the study has one, the excess, and what that is a part of.
+    score = [] if standard.kind != "score" else [spelled(standard.shown(quality.distance)) if quality else "–"]
+    part = "–" if relative is None else f"{relative:.2f}" if standard.kind == "reference" else f"{relative:.1%}"
     return [
         point.label,
         point.weights,
-        *_quality_cells(view, point),
+        *score,
+        spelled(quality.excess) if quality else "–",
+        part,
         with_interval(speedup, " ×") if speedup else "–",
         per_second(speed) if speed else "–",
         str(point.stored.num_steps),
@@ -62,21 +68,10 @@ def _cells(view: StudyView, point: Point) -> list[str]:
     ]
 
 
-def _quality_cells(view: StudyView, point: Point) -> list[str]:
-    """The score, if the study has one, the excess, and what that is a part of."""
-    quality, relative, standard = point.final, view.relative_excess(point, "final"), view.standard
-    score = [] if standard.kind != "score" else [spelled(standard.shown(quality.distance)) if quality else "–"]
-    part = "–" if relative is None else f"{relative:.2f}" if standard.kind == "reference" else f"{relative:.1%}"
-    return [*score, spelled(quality.excess) if quality else "–", part]
-
-
 def next_commands(view: StudyView) -> str:
     """What to type next: take a point, look closer, spend more."""
     where = [] if is_default(view.storage) else ["--storage", view.storage]
     where += ["--study", view.name]
-    return "\n".join(
-        (
-            f"Take a point:  {shlex.join(['exeunt', 'export', *where, '--knee', '-o', 'fast.schedule.json'])}",
-            f"Search on:     {shlex.join(['exeunt', 'resume', *where, '--budget', '30m'])}",
-        )
-    )
+    export = shlex.join(["exeunt", "export", *where, "--knee", "-o", "fast.schedule.json"])
+    resume = shlex.join(["exeunt", "resume", *where, "--budget", "30m"])
+    return f"Take a point:  {export}\nSearch on:     {resume}"

@@ -72,19 +72,15 @@ def _interval_cells(name: str, interval: Interval | None) -> dict[str, TableValu
 
 def to_csv(view: StudyView) -> str:
     """One line a point, with a header; raw seconds stand at the end, separated by spaces."""
-    buffer = StringIO()
-    rows = [{**point_row(view, point), **_raw_cells(point)} for point in view.points]
-    names = list(rows[0]) if rows else ["label"]
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    buffer, rows = StringIO(), list[dict[str, TableValue]]()
+    for point in view.points:
+        timed = point.throughput.timed if point.throughput else ((), ())
+        own, full = (" ".join(f"{seconds:.6g}" for seconds in each) or None for each in timed)
+        rows.append({**point_row(view, point), "seconds_raw": own, "full_schedule_seconds_raw": full})
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["label"], lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _inert(cell) for name, cell in row.items()} for row in rows)
     return buffer.getvalue()
-
-
-def _raw_cells(point: Point) -> dict[str, TableValue]:
-    timed = point.throughput.timed if point.throughput else ((), ())
-    texts = [" ".join(f"{seconds:.6g}" for seconds in each) or None for each in timed]
-    return {"seconds_raw": texts[0], "full_schedule_seconds_raw": texts[1]}
 
 
 def _inert(cell: TableValue) -> TableValue:

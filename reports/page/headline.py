@@ -7,12 +7,8 @@ from ..view.view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
 
 def headline(view: StudyView) -> str:
     """One sentence: the study's main result, or what has been measured so far."""
-    if view.best:
-        return _result(view, view.best.point)
-    if (knee := view.knee("final")) and knee is not view.full:
-        return _result(view, knee)
-    if knee:
-        return "No schedule beats the full schedule yet."
+    if point := view.best.point if view.best else view.knee("final"):
+        return "No schedule beats the full schedule yet." if point is view.full else _result(view, point)
     if knee := view.knee("search"):
         speed, full = view.speed(knee, "search"), view.speed(view.full, "search") if view.full else None
         factor = f"about {speed / full:.2f} × as fast as the full schedule" if speed and full else "the front's knee"

@@ -68,19 +68,15 @@ def definitions(view: StudyView) -> list[tuple[str, str]]:
             "The search compared schedules on the noises of search seeds. The values of the front come from final "
             "seeds, whose noises no selection saw. The two are never mixed.",
         ),
-        (
-            "Knee",
-            "The front's point farthest from the line between its ends, in the logarithms of distance and time.",
-        ),
+        ("Knee", "The front's point farthest from the line between its ends, in log distance and log time."),
         ("best_ratio and best_ratio_lower", best_ratio(view)),
     ]
     if reference := view.reference_point:
-        corner = (
-            f"a distance of {spelled_number(reference.quality)} at {spelled_number(reference.speed)} images per second"
-        )
+        quality, speed = spelled_number(reference.quality), spelled_number(reference.speed)
         text = (
-            f"The area (distance × images per second) that the search's front dominates, from {corner}: the full "
-            f"schedule's speed, at {CORNERS[view.standard.kind]}, on search seeds."
+            "The area (distance × images per second) that the search's front dominates, from a distance of "
+            f"{quality} at {speed} images per second: the full schedule's speed, at {CORNERS[view.standard.kind]}, "
+            "on search seeds."
         )
         found.append(("Hypervolume", text))
     return found

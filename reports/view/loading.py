@@ -28,7 +28,6 @@ from ...studies.store.outlines import batch_seconds, kind_key
 from ...studies.store.records import (
     TEXT_ENCODING,
     EvaluationKey,
-    Member,
     QualityRecord,
     ThroughputRecord,
     TimingKey,
@@ -130,7 +129,11 @@ class _Rows:
         # What refers to something is read before it, so that it is there whatever workers add in between.
         self.qualities = store.measurements.qualities(study)
         self.evaluations = {record.digest: record for record in store.evaluations.evaluations(study)}
-        self.members = [_shown(member) for member in store.studies.members(study)]
+        # Names steer neither a terminal nor a page.
+        self.members = [
+            replace(member, label=printable(member.label), weights_name=printable(member.weights_name))
+            for member in store.studies.members(study)
+        ]
         # What everything is stated against: the first full schedule that was added.
         self.full = next((member for member in self.members if member.family == "full"), None)
         self.names = {member.weights_sha256: member.weights_name for member in self.members}
@@ -142,11 +145,13 @@ class _Rows:
 
     def view(self) -> StudyView:
         config, points = self.config, self.points()
+        with reading(self.store.engine) as connection:  # Optuna's study may not be there yet
+            state = str(study_attributes(connection, "state", self.name).get(self.name, "not started"))
         shown = conditions(config, self.environment, self.text_seconds)
         return StudyView(
             name=self.name,
             storage=self.store.url,
-            state=printable(_state(self.store, self.name)),
+            state=printable(state),
             normal_weights=self.full.weights_name if self.full else "",
             batch_size=config.throughput.batch_size,
             level=config.quality.level,
@@ -236,8 +241,8 @@ class _Rows:
 
     def points(self) -> tuple[Point, ...]:
         """The members as points; a label that another has on other weights gets the weights' name."""
-        timed = [r for r in self.store.measurements.throughputs(self.name) if r.purpose == "final"]
-        timed = [record for record in timed if record.study == self.name]
+        records = self.store.measurements.throughputs(self.name)
+        timed = [record for record in records if (record.purpose, record.study) == ("final", self.name)]
         full = (self.full.schedule_digest, self.full.weights_name) if self.full else ("", "")
         speeds, labels, points = throughputs(timed, self.names, full), set[str](), list[Point]()
         for member in self.members:
@@ -286,24 +291,18 @@ class _Rows:
             if chunk.evaluation in self.evaluations:
                 images[chunk.evaluation] += chunk.num_images
                 seconds[chunk.evaluation] += chunk.seconds
-        scores = {point.key: _score(point, self.config.throughput.batch_size) for point in points}
+        batch_size = self.config.throughput.batch_size
+        scores = {
+            point.key: Score(point.search.distance.value, batch_size / point.predicted_seconds)
+            for point in points
+            if point.search and point.predicted_seconds
+        }
         keys = {digest: self.evaluations[digest].key for digest in images}
         return tuple(
             Spent(images[digest], seconds[digest], scores.get(self.key(key)))
             for digest, key in keys.items()
             if self.seeds(key) == "search"
         )
-
-
-def _state(store: Store, study: str) -> str:
-    """What the runner says it is doing; Optuna's study may not be there yet."""
-    with reading(store.engine) as connection:
-        return str(study_attributes(connection, "state", study).get(study, "not started"))
-
-
-def _shown(member: Member) -> Member:
-    """A member whose names steer neither a terminal nor a page."""
-    return replace(member, label=printable(member.label), weights_name=printable(member.weights_name))
 
 
 def timed_kinds(
@@ -331,9 +330,3 @@ def _difference(a: QualityRecord, b: QualityRecord, level: float) -> Interval:
 def _distance(record: QualityRecord) -> Distance:
     rows = np.reshape(np.asarray(record.influence, np.float32), (-1, record.num_images))
     return Distance.unpack(record.value, rows)
-
-
-def _score(point: Point, batch_size: int) -> Score | None:
-    if point.search is None or point.predicted_seconds is None:
-        return None
-    return Score(point.search.distance.value, batch_size / point.predicted_seconds)

@@ -34,11 +34,6 @@ class FrontProgress:
     hypervolume: float
 
 
-def dominates(a: Score, b: Score) -> bool:
-    """Whether `a` is at least as good as `b` in both objectives and better in one; so equal scores do not dominate."""
-    return a.quality <= b.quality and a.speed >= b.speed and a != b
-
-
 def front(items: Iterable[_T], score: Callable[[_T], Score]) -> list[_T]:
     """The items that no other item dominates, slowest (and best in quality) first.
 

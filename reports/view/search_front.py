@@ -50,11 +50,10 @@ class FrontReader:
         unknown = {row.schedule_digest for row in rows} - self._summaries.keys()
         if unknown:
             self._summaries |= store.evaluations.held(unknown)
-        seconds = {row.member: batch_seconds(self._summaries[row.schedule_digest], medians) for row in rows}
         found = {  # without those that make a kind of call that isn't timed
-            row.member: Score(row.value, config.throughput.batch_size / taken)
+            row.member: Score(row.value, config.throughput.batch_size / seconds)
             for row in rows
-            if (taken := seconds[row.member])
+            if (seconds := batch_seconds(self._summaries[row.schedule_digest], medians))
         }
         corner = _corner(rows, found, noise)
         count = max((row.num_images for row in rows), default=0)

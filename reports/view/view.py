@@ -163,8 +163,8 @@ class StudyView:
     @cached_property
     def full(self) -> Point | None:
         """The full schedule on the normal weights."""
-        fulls = [point for point in self.points if point.family == "full"]
-        return next((point for point in fulls if point.weights == self.normal_weights), None)
+        of_normal = (point for point in self.points if point.weights == self.normal_weights)
+        return next((point for point in of_normal if point.family == "full"), None)
 
     @cached_property
     def _speedups(self) -> dict[Point, Interval]:

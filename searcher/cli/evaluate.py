@@ -1,6 +1,6 @@
 """`exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.
 
-Beside them what else loads one network: `exeunt schedule full`, and schedules as ONNX folders.
+Beside them what else loads one network: schedules as ONNX folders.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import click
 
 from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError
-from ...backends.schedule import Schedule, dumps, load
-from ...reports.files.whole import write_whole
+from ...backends.schedule import Schedule, load
 from ...reports.view.interval import Interval, per_second
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
@@ -27,7 +26,6 @@ from .flags.study import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
     CONFIG_FLAGS,
-    GRANULARITY_FLAGS,
     QUALITY_FLAGS,
     flags,
     study_config,
@@ -246,32 +244,6 @@ def evaluation_text(file: Path, found: Evaluation) -> str:
         f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
         f"{found.dtype}, {found.executor}, {found.device}"
     )
-
-
-@click.command()
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write.")
-def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
-    """Write the full schedule of a checkpoint: every block at every step.
-
-    Files of other runtimes lack solver, times and guidance: `exeunt schedule convert --base` takes them from this one.
-
-    \b
-    Examples:
-      exeunt schedule full -o full.schedule.json
-      exeunt schedule full --checkpoint DiT-XL-2.pt --solver ddim --num-steps 50 --guidance 1.5 -o full.schedule.json
-    """
-    from ..measuring.setup import load_one, resolve_device
-    from ..spaces.full_schedule import make_frame
-
-    config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
-    schedule = make_frame(load_one(config), config.baseline).full
-    if output is None:
-        click.echo(dumps(schedule), nl=False)
-        return
-    write_whole(output, dumps(schedule).encode())
-    evaluations = f"{schedule.num_steps} steps of {schedule.sampler.name}, {schedule.networks[0].num_blocks} blocks"
-    click.echo(f"{output}: {evaluations}", err=True)
 
 
 def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:

@@ -1,8 +1,7 @@
-"""`exeunt schedule`: show, validate and convert schedule files. Only `full`, which loads a checkpoint, costs torch."""
+"""`exeunt schedule`: show, validate, convert and make schedule files. Only what loads a checkpoint imports torch."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,31 +17,16 @@ from ...backends.formats.branches import by_branch
 from ...backends.formats.parsing import numbers
 from ...backends.formats.registry import FORMATS, find_format, left_out, sniff
 from ...backends.schedule import Schedule, ScheduleError
+from ...reports.files.whole import write_whole
 from ...reports.plots.schedule_map import schedule_map, terminal
 from .flags.database import json_flag
-from .flags.network import NETWORK_FLAGS, flags
+from .flags.network import NETWORK_FLAGS
+from .flags.study import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, GRANULARITY_FLAGS, flags, study_config
 
 _ONNX = "onnx"  # a folder, and of a network: the one format that is no text
 
 
-class _Commands(click.Group):
-    """The group's commands, `full` imported when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "full"]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "full":
-            return super().get_command(ctx, cmd_name)
-        return importlib.import_module(".evaluate", __package__).full
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
-        with formatter.section("Commands"):
-            formatter.write_dl([*rows, ("full", "Write the full schedule of a checkpoint, for `convert --base`.")])
-
-
-@click.group(cls=_Commands)
+@click.group()
 def schedule() -> None:
     """Show, validate and convert schedule files.
 
@@ -223,8 +207,7 @@ def _check_network_flags(to_name: str, output: str | None, network: Mapping[str,
 
 
 def _write_onnx(read: Schedule, folder: Path, network: Mapping[str, Any], as_json: bool) -> None:
-    from .evaluate import write_onnx  # which costs torch
-    from .flags.study import study_config
+    from .evaluate import write_onnx
 
     manifest = write_onnx(read, study_config({**network, "reference": "none"}), folder)
     if as_json:
@@ -267,6 +250,32 @@ def _text(source: str) -> str:
         raise InputError(
             f"{_shown(source)}: must be a readable file, or numbers with commas, but got {got}. Check the path."
         ) from None
+
+
+@schedule.command()
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write.")
+def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
+    """Write the full schedule of a checkpoint: every block at every step.
+
+    Files of other runtimes lack solver, times and guidance: `exeunt schedule convert --base` takes them from this one.
+
+    \b
+    Examples:
+      exeunt schedule full -o full.schedule.json
+      exeunt schedule full --checkpoint DiT-XL-2.pt --solver ddim --num-steps 50 --guidance 1.5 -o full.schedule.json
+    """
+    from ..measuring.setup import load_one, resolve_device
+    from ..spaces.full_schedule import make_frame
+
+    config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
+    made = make_frame(load_one(config), config.baseline).full
+    if output is None:
+        click.echo(schedules.dumps(made), nl=False)
+        return
+    write_whole(output, schedules.dumps(made).encode())
+    evaluations = f"{made.num_steps} steps of {made.sampler.name}, {made.networks[0].num_blocks} blocks"
+    click.echo(f"{output}: {evaluations}", err=True)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,10 +2,10 @@
 
 chunks      Sampling one chunk of images and their features, in batches as large as memory lets them be.
 costs       What schedules take on the study's target device: seconds summed from timed kinds of calls.
-defaults    What a study's settings come to where its user left them to the network: `auto` in a configuration.
+defaults    The values that settings get from the network where the configuration says `auto`.
 end_to_end  Timing schedules end to end, in one sitting, each beside the full schedule.
 evaluate    One schedule measured without a database: its quality with an interval, and its speed beside the full …
-metric      A study's metric: what makes features of images, what they are compared with, and the value that comes out.
+metric      A study's metric: what makes features of images, what they are compared with, and the value that comes …
 objective   What a schedule is worth: features of its images on given noises, and the time that its plan takes.
-setup       Everything that a study measures with: networks, conditions, metric and reference, loaded and checked at …
+setup       What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
 """

@@ -1,7 +1,7 @@
 """What schedules take on the study's target device: seconds summed from timed kinds of calls.
 
-Only workers in the target's own environment time anything. The others read what those have timed, and wait for it where
-a schedule makes a kind of call that nobody has timed yet.
+Only workers in the target's environment time anything. The others read those timings, and wait where a schedule makes a
+kind of call that was not timed yet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ class Costs:
         """Seconds a batch; kinds of calls that were never timed on the target are timed first.
 
         Raises:
-            Untimed: this worker is not in the target's environment, and nobody has timed them yet.
+            Untimed: this worker is not in the target's environment, and they were not timed yet.
         """
         known = self._known(stored)
         if known is None:
@@ -107,7 +107,7 @@ class Costs:
         return self.predicted_seconds(self.full) * share
 
     def time_kinds(self, schedules: Sequence[Schedule], max_seconds: float | None = None) -> None:
-        """Times what the schedules' plans call and no one has timed, all in one go, and keeps it in the store.
+        """Times all kinds of calls of the schedules' plans that are not timed yet, and stores the seconds.
 
         Raises:
             Untimed: as `predicted_seconds` does.
@@ -118,7 +118,7 @@ class Costs:
         if not self.can_time:
             self._require(schedules)
             return
-        # Whoever waited for another one's turn finds its timings, and does not take them again.
+        # A worker that waited for another one's turn finds its timings, and does not repeat them.
         turn = DeviceLock(f"{device_id(self.study_setup.network.device)}-turn")
         with turn.exclusive():
             self.refresh()
@@ -131,7 +131,7 @@ class Costs:
     def _require(self, schedules: Sequence[Schedule]) -> None:
         self.refresh()
         if self._lacks(schedules):
-            raise Untimed(f"a schedule waits for a worker on {self.target['device']} to time it.")
+            raise Untimed(f"a schedule must be timed on {self.target['device']} first. Start a worker there.")
 
     def _time(self, schedules: Sequence[Schedule], max_seconds: float | None) -> None:
         try:

@@ -1,6 +1,6 @@
-"""What a study's settings come to where its user left them to the network: `auto` in a configuration.
+"""The values that settings get from the network where the configuration says `auto`.
 
-A study stores what they came to, and keeps it when it is resumed, so that a later version's customs change no number.
+A study stores these values and keeps them when it is resumed, so that a later version's defaults change no number.
 """
 
 from dataclasses import replace
@@ -77,7 +77,7 @@ def executor(pipeline: str) -> str:
 
 
 def _compared(config: StudyConfig, network: Network) -> tuple[str, str | None]:
-    """The metric and the reference that fit what was given of the two."""
+    """The metric and the reference, completed where one or both were not given."""
     metric, reference, bundled = config.quality.metric, config.quality.reference, config.checkpoint.path in BUNDLED
     if reference not in (AUTO, None):
         return DEFAULT_METRIC, reference

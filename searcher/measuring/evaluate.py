@@ -1,6 +1,6 @@
 """One schedule measured without a database: its quality with an interval, and its speed beside the full schedule.
 
-A word when a schedule runs on another network than it was made for, which is allowed and may not be meant.
+It also warns when a schedule runs on another network than it was made for, which is allowed but may be a mistake.
 """
 
 import json
@@ -30,7 +30,7 @@ from .setup import StudySetup, load_setup
 
 
 def remarks(schedule: Schedule, network: Network, arguments: str = "") -> list[str]:
-    """What to tell who runs this schedule on this network; nothing where it is the one that it was made for.
+    """Warnings for running this schedule on this network; none if it was made for it.
 
     Args:
         schedule: whose weights and provenance say what it was made for.
@@ -47,13 +47,13 @@ def _on_weights(schedule: Schedule, network: Network) -> str | None:
         return None
     bundled = [name for name in BUNDLED if network.name in BUNDLED and _weights(name) == wanted]
     fix = (
-        f"Did you mean --checkpoint {bundled[0]}?" if bundled else "Give --checkpoint with those, if that isn't meant."
+        f"Did you mean --checkpoint {bundled[0]}?" if bundled else "Give those with --checkpoint if this is a mistake."
     )
     return f"Note: the schedule was made for other weights ({wanted[:12]}…) than `{network.name}` has. {fix}"
 
 
 def _on_arguments(schedule: Schedule, have: str) -> str | None:
-    """The same weights with other heads, say, draw other images, and no digest tells."""
+    """The same weights give other images with, say, another number of heads, and no digest shows it."""
     origin = schedule.provenance
     if origin is None or origin.study is None:
         return None
@@ -62,7 +62,7 @@ def _on_arguments(schedule: Schedule, have: str) -> str | None:
         return None
     was, fix = (f"with --network-arg {wanted}", "Add it") if wanted else ("without --network-arg", "Drop it")
     now = f"with {have}" if have else "without"
-    return f"Note: the schedule was found {was}, but runs {now} here. {fix}, if that isn't meant: images may differ."
+    return f"Note: the schedule was found {was}, but runs {now} here. {fix} if this is a mistake: images may differ."
 
 
 def _weights(bundled: str) -> str | None:
@@ -163,7 +163,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Samples and turns into features, telling the watch."""
+    """Samples images, turns them into features and reports progress."""
 
     study_setup: StudySetup
     watch: ProgressListener
@@ -188,7 +188,7 @@ class _Sampler:
         return Answer(label, np.concatenate(found))
 
     def quality(self, network: Network, schedule: Schedule, seed: int) -> tuple[QualityRecord, Standard]:
-        """The value, and beside what it stands: the full schedule's own images, where there are no real ones."""
+        """The value, and what it is compared with: the full schedule's images where there are no real ones."""
         setup, quality = self.study_setup, self.study_setup.config.quality
         answer = self.answer(network, schedule, seed, "the schedule")
         if not setup.metric.needs_baseline:

@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """Turns images into features, and features into a value of which less is better.
+    """Turns images into features, and features into a value. A lower value is better.
 
     Attributes:
         name: as the study names it.
@@ -71,7 +71,7 @@ class Metric(ABC):
 
     @property
     def label_probabilities(self) -> Sequence[float] | None:
-        """How often each label occurs among the reference images, where whoever made the reference noted it."""
+        """How often each label occurs among the reference images, where the reference says so."""
         return None
 
     def reference_of(self, baseline: str) -> str:
@@ -237,7 +237,7 @@ class ScoreMetric(Metric):
         return self.record(other.question, self.name, baseline.question, distance)
 
     def _losses(self, answer: Answer) -> FloatArray:
-        """(N,) of which less is better."""
+        """(N,) values; lower is better."""
         check_features(answer.features, 2)
         scores = unpack_scores(answer.features)
         return -scores if self.upward else scores
@@ -288,7 +288,7 @@ def load_metric(
 def _to_scores(config: QualityConfig, own: OwnMetric) -> ScoreMetric:
     _refuse_reference(config)
     if config.metric.endswith(TO_BASELINE):
-        raise InputError(f"metric: `{own.name}` gives scores, not features. Leave `{TO_BASELINE}` away.")
+        raise InputError(f"metric: `{own.name}` gives scores, not features. Omit `{TO_BASELINE}`.")
     said = {own.higher_is_better, config.higher_is_better} - {None}
     if len(said) != 1:
         problem = "says both" if said else "doesn't say"
@@ -319,5 +319,5 @@ def _refuse_reference(config: QualityConfig) -> None:
     if config.reference is not None:
         raise InputError(
             f"reference: `{config.metric}` has no use for real images, but got `{config.reference}`. "
-            "Leave --reference away, or choose a metric such as fd-efficientnet-lite0."
+            "Omit --reference, or choose a metric such as fd-efficientnet-lite0."
         )

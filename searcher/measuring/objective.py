@@ -1,9 +1,9 @@
 """What a schedule is worth: features of its images on given noises, and the time that its plan takes.
 
-The same question is never paid for twice. Features are keyed by everything that decides them and committed in chunks;
-what an earlier session, another study or another worker has committed is read back.
+No image is sampled twice. Features are keyed by everything that decides them and committed in chunks; those that an
+earlier session, another study or another worker has committed are read.
 
-How long images take, learnt from those that were sampled.
+How long images take is learnt from those that were sampled.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class ClaimedElsewhere(ExeuntError):
 
 
 class Paused(ExeuntError):
-    """Somebody wants all workers of the study to pause."""
+    """A user paused all workers of the study."""
 
     identifier = "paused"
 
 
 class DivergedDistance(ExeuntError):
-    """The distance of a schedule's images is no number."""
+    """The distance of a schedule's images is not a number."""
 
     identifier = "diverged-distance"
 
@@ -98,7 +98,7 @@ OVERLAP_SECONDS = 120.0
 
 @dataclass
 class _Held:
-    """A claim that this worker holds until it is given back."""
+    """A claim that this worker holds until it releases it."""
 
     claim: Claim
     given_back: bool = False
@@ -138,7 +138,7 @@ class Objective:
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
 
     def refresh(self) -> None:
-        """Reads the values that were worked out since the last time, by whichever worker."""
+        """Reads the values that any worker has computed since the last time."""
         since = self._newest - OVERLAP_SECONDS
         for record in self.store.measurements.qualities(self.study_setup.config.name, since):
             self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
@@ -201,7 +201,7 @@ class Objective:
 
     @contextmanager
     def _sampling(self, candidate: Candidate, key: EvaluationKey, *, register: bool = False) -> Generator[_Held]:
-        """A claim on a candidate's images for as long as the block lasts; what makes it fail is noted in the store."""
+        """A claim on a candidate's images for as long as the block lasts; the reason of a failure is stored."""
         held = _Held(claim := self._claim(candidate, key, register=register))
         self._sampler.begin()
         try:

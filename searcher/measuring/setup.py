@@ -1,8 +1,8 @@
-"""Everything that a study measures with: networks, conditions, metric and reference, loaded and checked at once.
+"""What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
 
-Whatever can be wrong with an input is found here, before anything is sampled and before a database is touched.
+All inputs are checked here, before anything is sampled and before a database is touched.
 
-Schedules that a user proposes, in place of those that a sampler would.
+It also reads schedules that a user proposes in place of a sampler's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -118,8 +118,8 @@ def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda n
     """Loads and checks everything that a study measures with.
 
     Args:
-        config: with whatever it leaves to the network.
-        accept: raises where the study's network isn't the one that is wanted, before anything else is read.
+        config: settings that are `auto` are taken from the network.
+        accept: raises if this is the wrong network; called before anything else is read.
 
     Raises:
         InputError, ScheduleError: an input is wrong; the message says which and what to do.
@@ -144,7 +144,7 @@ def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda n
 
 
 def _check_enough(config: StudyConfig, metric: Metric) -> None:
-    """Distances need a few images, which is said before any is sampled; scores have a mean of two."""
+    """Distances need a few images; a score has a mean from two on."""
     if metric.higher_is_better is not None:
         return
     for name in ("num_images", "final_images"):
@@ -155,7 +155,7 @@ def _check_enough(config: StudyConfig, metric: Metric) -> None:
 
 
 def _check_names(config: StudyConfig) -> None:
-    """What is known by its name alone is checked before anything is loaded."""
+    """Names are checked before anything is loaded."""
     check_space(config.search.space)
     check_families(config.search.baselines)
     if config.quality.metric != AUTO and ":" not in config.quality.metric:
@@ -179,7 +179,7 @@ def make_conditions(config: StudyConfig, network: Network, metric: Metric | None
 
 
 def embed(networks: Iterable[Network], conditions: Conditions) -> None:
-    """Has every network that takes prompts encode these, once."""
+    """Makes every network that takes prompts encode these, once."""
     for network in networks:
         if network.condition_kind == "prompts" and network.num_conditions is None:
             known = len(network.notes)
@@ -188,7 +188,7 @@ def embed(networks: Iterable[Network], conditions: Conditions) -> None:
 
 
 def resolve_device(config: StudyConfig) -> StudyConfig:
-    """The configuration with `auto` replaced by the device that is there; a live pipeline says itself where it is.
+    """The configuration with `auto` replaced by the device that is there; a live pipeline brings its own device.
 
     Raises:
         InputError: not a device's name.

@@ -1,4 +1,4 @@
-"""How much of a budget is left while a command runs.
+"""What is left of a budget while a command runs.
 
 A time budget is a promise about the whole command, from the start of its process to the report on disk, so it is
 counted from there, and what the tail end needs (final measurements, timing, report) is set aside before the first

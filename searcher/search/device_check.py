@@ -1,4 +1,4 @@
-"""Whether a worker's device can be relied on: it samples images again that the study has, and compares.
+"""Checks a worker's device: it samples stored images again and compares them.
 
 A device with a broken memory, a wrong version or another arithmetic makes other images of the same noises, and values
 of theirs must not be mixed with those of the study. So a joining worker shows first that it makes the same ones.
@@ -34,11 +34,11 @@ def feature_difference(found: FeatureArray, stored: FeatureArray) -> float:
 
 
 class DeviceCheck:
-    """What one worker has shown of its device.
+    """The checks of one worker's device.
 
     Args:
         objective: measures the study's candidates on this device.
-        doubted: whether it has to show anything: not where one process makes a study alone.
+        doubted: whether the device is checked at all; it is not where one process works on a study alone.
     """
 
     def __init__(self, objective: Objective, *, doubted: bool) -> None:
@@ -46,10 +46,10 @@ class DeviceCheck:
         self._failures = 0
 
     def pass_once(self) -> None:
-        """Samples the baseline's first images again, up to three times, unless this worker need not.
+        """Samples the baseline's first images again, up to three times, if this device is to be checked.
 
         Raises:
-            DeviceError: each time they were others than those that are stored.
+            DeviceError: they differed from the stored ones each time.
         """
         stored = self._stored() if self._doubted else None
         if stored is None:
@@ -68,7 +68,7 @@ class DeviceCheck:
         )
 
     def failed(self, error: Exception) -> None:
-        """Notes a schedule that could not be measured; after three in a row the device itself is checked again.
+        """Notes a schedule that could not be measured; after three in a row the device is checked again.
 
         Raises:
             DeviceError: the check failed as well.
@@ -93,11 +93,11 @@ class DeviceCheck:
         try:
             return self._objective.store.evaluations.features(key, range(min(CHECKED_IMAGES, quality.num_images)))
         except DamagedFeatures as error:
-            self._objective.say(f"this device can't be checked, as what it would be compared with is lost. {error}")
+            self._objective.say(f"this device can't be checked, because the stored features are lost. {error}")
             return None
 
     def _objection(self, stored: FeatureArray) -> str:
-        """Why images sampled again are not those that are stored; empty if they are."""
+        """How images that were sampled again differ from the stored ones; empty if they don't."""
         setup = self._objective.study_setup
         try:
             found = self._objective.sample_again(setup.baseline, range(len(stored)))

@@ -1,4 +1,4 @@
-"""What a study is about to do, in words, and what its budget buys: said before anything is spent."""
+"""What a study will do and what its budget buys, in words. It is printed before anything is spent."""
 
 import math
 import time
@@ -69,7 +69,7 @@ def _guidance(schedule: Schedule) -> str:
 
 
 def _usual(study_setup: StudySetup) -> str:
-    """Says where guidance came from, if nobody had to ask for it."""
+    """Says that the guidance is the pipeline's default, if it is."""
     scale = study_setup.network.usual_guidance
     return ", its pipeline's default" if scale is not None and scale == study_setup.config.baseline.guidance else ""
 

@@ -109,7 +109,7 @@ class Rounds:
         self._busy: set[tuple[str, str]] = set()
         self._counts: dict[tuple[str, str], int] = {}
         self.read()
-        # The first round is taken whatever the budget, since values are worth nothing without images.
+        # The first round is sampled even beyond the budget, since there are no values without images.
         self._allowed = max(self.count, min(self._quality.batch_size, self._quality.final_images))
 
     @property

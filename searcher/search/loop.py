@@ -1,7 +1,7 @@
 """The search: a ladder of baselines first, then proposals, and in between the baselines that the best must beat.
 
-Several workers may be at it. Each takes what no other has claimed; what another one is measuring is waited for only
-where nothing else is left to do.
+Several workers may take part. Each takes what no other has claimed, and waits for others only when nothing else is left
+to do.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ..spaces.candidate import Candidate
 from .promotion import next_rival
 from .session import Session
 
-# The full schedules and one or two of each family: what a front can't do without, whatever the budget.
+# The full schedules and one or two of each family: what a front needs at any budget.
 FIRST_BASELINES = 8
 # One of this many evaluations of the search is a baseline.
 BASELINE_EVERY = 4

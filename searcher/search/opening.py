@@ -1,6 +1,6 @@
-"""Opening a study for work: whatever could refuse it does so before a database is touched.
+"""Opening a study for work. Everything that could fail on bad input is checked before the database is touched.
 
-The study is given a budget then, or this worker joins those who spend one already.
+Then the study gets a budget, or this worker joins those that spend one already.
 """
 
 import logging
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
+from ...backends.timing.samples import Environment
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
@@ -19,7 +20,7 @@ from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state
 from ...studies.workers.orders import withdraw_order
-from ...studies.workers.target import Environment, take_target, target
+from ...studies.workers.target import take_target, target
 from ...studies.workers.trials import TrialKeeper
 from ...studies.workers.workers import Worker, exclusive
 from ..measuring.costs import Costs
@@ -39,7 +40,7 @@ _LOG = logging.getLogger("exeunt.work")
 
 @dataclass(frozen=True)
 class WorkerRole:
-    """How a process comes to a study.
+    """The role of one process in a study.
 
     Attributes:
         joins: the study is there already, and its settings and its budget hold; else they are given to it.
@@ -158,7 +159,7 @@ def _session(
 
 
 def _has_budget(session: Session, role: WorkerRole) -> bool:
-    """Gives the session's budget to its study, or makes the session spend what the study was given before.
+    """Gives the session's budget to its study, or joins the budget that the study has.
 
     Returns:
         False while another worker does so.
@@ -169,7 +170,7 @@ def _has_budget(session: Session, role: WorkerRole) -> bool:
             return False
         session.proposer.warm_start()
         found, chosen = shared_state.grant_and_choice(study)
-        # What others spend holds for who comes alone; several that are started together have a budget of their own.
+        # A single worker joins the budget that others spend; workers that are started together bring their own.
         spent_by_others = role.budget_id is None and others > 0 and not shared_state.is_spent(study)
         if found is None or not (role.joins or found.id == role.budget_id or spent_by_others):
             budget.give(role.budget_id)
@@ -183,7 +184,11 @@ def _has_budget(session: Session, role: WorkerRole) -> bool:
 
 
 def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerRole) -> Environment:
-    """The environment that the study times in. A device of another kind than the study's can't be it by itself."""
+    """The environment that the study times in.
+
+    Raises:
+        NoTimingWorker: this device is of another kind than the study's, and no worker has begun on one of that kind.
+    """
     name, own = study_setup.config.name, study_setup.environment
     if not role.works:
         return {"device": "a device that works on the study"}
@@ -198,9 +203,9 @@ def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerR
 
 
 def _leave(session: Session, reason: str | None = None) -> None:
-    """Gives back what was proposed and not measured. A database that is out of reach finds it out by itself.
+    """Returns proposals that were not measured. If the database can't be reached, other workers notice it later.
 
-    `reason` is kept with the trials, where it is the storage that ended this worker: a full disk of files.
+    `reason` is stored with the trials if the storage ended this worker, for example a full disk.
     """
     try:
         for number in session.proposer.unfinished:

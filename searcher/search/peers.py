@@ -1,4 +1,4 @@
-"""The other workers of a study, as one of them sees them: how many live, which died, and what is wanted of all."""
+"""The other workers of a study: how many are alive, which died, and whether all are to pause or stop."""
 
 import time
 
@@ -11,7 +11,7 @@ LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
 
 class Peers:
-    """Looks around for one worker.
+    """Looks at the other workers for one of them.
 
     Attributes:
         others: the living workers beside this one, when it last looked.
@@ -28,7 +28,7 @@ class Peers:
 
     @property
     def size(self) -> int:
-        """All of them."""
+        """The number of living workers, this one included."""
         return 1 + self.others
 
     def look(self, *, now: bool = False) -> bool:
@@ -48,7 +48,7 @@ class Peers:
         return before + self.others > 0
 
     def wanted(self) -> str | None:
-        """What somebody wants of all workers, `pause` or `stop`, as of the last second."""
+        """What a user ordered all workers to do, `pause` or `stop`, as of the last second."""
         if time.monotonic() - self._asked >= LOOK_SECONDS:
             found = order(self._store, self._study)
             self._wanted = None if found is None else found.wanted

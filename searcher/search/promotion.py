@@ -1,10 +1,10 @@
-"""Which schedules are measured again on final seeds, and in which order they deserve it.
+"""Which schedules are measured again on final seeds, and in which order.
 
 Selection saw the search values, so the best of them are too good to be true; only noises that no selection saw can say
 how good. A point is worth its images only beside what it competes with: the fastest baseline of equal or better
 quality, and the baseline that is just a little worse and a little faster.
 
-A front has a far end that nobody wants: schedules that are very fast because they hardly denoise. `worst_excess` says
+A front has an end that is of no use: schedules that are very fast because they hardly denoise. `worst_excess` says
 where it begins. Samplers are told what lies beyond as violations of a constraint, and it gets no final images.
 """
 
@@ -126,7 +126,7 @@ def limit(full: Measured, noise: float | None) -> float:
 
 
 def _wanted(measured: Sequence[Measured], worst: float) -> list[Measured]:
-    """What is not worthless. Where all trials are, the one of the best quality stays, and is shown for what it is."""
+    """What is not worthless. If all trials are worthless, the one of the best quality stays."""
     wanted = [each for each in measured if each.excess <= worst]
     trials = _of_role(measured, "trial")
     if trials and not _of_role(wanted, "trial"):
@@ -155,7 +155,7 @@ def _gain(trial: Measured, baselines: Iterable[Measured]) -> float:
 
 
 def _rivals(trial: Measured, baselines: Sequence[Measured]) -> list[Measured]:
-    """The fastest baseline that is as good, and the best of those that are faster: other noises may turn them round."""
+    """The fastest baseline that is as good, and the best of the faster ones: other noises may change their order."""
     as_good = [each for each in baselines if each.excess <= trial.excess]
     fastest = max(as_good, key=lambda each: each.speed, default=None)
     faster = [each for each in baselines if each.excess > trial.excess and (not fastest or each.speed > fastest.speed)]

@@ -72,7 +72,7 @@ class Proposer:
         sampler: a name in `SAMPLERS`.
         seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
             stored, and a resumed study must not propose its first schedules again.
-        own: notes whose a new trial is, so that it can be told FAIL if that worker dies.
+        own: notes which worker a new trial belongs to, so that it can be set to FAIL if that worker dies.
         salt: drawn for this process where others propose beside it, since equal seeds propose equal schedules; None
             where it is alone.
     """
@@ -112,7 +112,7 @@ class Proposer:
 
     @property
     def num_trials(self) -> int:
-        """Trials of the study so far, whatever became of them."""
+        """All trials of the study so far, in any state."""
         return len(self._seen)
 
     def warm_start(self) -> None:
@@ -143,12 +143,12 @@ class Proposer:
         return list(self._asked)
 
     def note(self, number: int, reason: str) -> None:
-        """Keeps why a trial that was asked for is left to others."""
+        """Stores why this worker leaves a trial to others."""
         with suppress(UpdateFinishedTrialError):
             self._asked[number].set_user_attr("reason", reason)
 
     def asked(self) -> int:
-        """Trials that were asked for, by whichever worker; one that was begun again after its worker died is one."""
+        """Trials that any worker asked for. A trial that was restarted after its worker died counts once."""
         trials = self._seen
         again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
         asked = [trial for trial in trials if trial.state != TrialState.WAITING and "label" not in trial.user_attrs]
@@ -160,7 +160,7 @@ class Proposer:
         return sum(1 for trial in running if trial.number not in self._asked)
 
     def tell(self, number: int, measured: Measured, violation: float) -> None:
-        """Finishes a trial that was asked for, unless others took this worker for dead and began it again.
+        """Finishes a trial that was asked for, unless other workers considered this one dead and restarted the trial.
 
         Args:
             number: the trial's.
@@ -202,7 +202,7 @@ class Proposer:
 
 
 class OpenProposals:
-    """The proposals of one worker from being asked for until their trials are told.
+    """The proposals of one worker that Optuna was not told about yet.
 
     Args:
         proposer: whose trials they are.

@@ -1,4 +1,4 @@
-"""What a study has measured on search seeds, as far as one of its workers has learnt."""
+"""What a study has measured on search seeds, as far as one worker knows."""
 
 from ...studies.store.outlines import ScheduleSummary
 from ...studies.store.records import QualityRecord
@@ -16,7 +16,7 @@ class Results:
         trust: whether this worker's device can be relied on.
 
     Attributes:
-        measured: by the candidates' keys, in the order in which this worker learnt of them.
+        measured: by the candidates' keys, in the order in which this worker read them.
         left_out: the keys of candidates that can't be measured.
         given: what a user proposed.
     """
@@ -68,7 +68,7 @@ class Results:
         return sampled
 
     def leave_out(self, candidate: Candidate, error: Exception) -> None:
-        """Goes on without a candidate that can't be measured, and says why."""
+        """Excludes a candidate that can't be measured, and says why."""
         self.left_out.add(candidate.key)
         self.objective.say(f"{candidate.label} failed: {error}")
 
@@ -77,7 +77,7 @@ class Results:
         return candidate.key in self.measured or candidate.key in self.left_out
 
     def restore(self) -> None:
-        """Takes in what this study has measured on search seeds, in earlier sessions or beside this one."""
+        """Reads what this study has measured on search seeds, in earlier sessions or by other workers."""
         members, costs = self.members(), self.objective.costs
         self.given = [each for each in members if each.role == "trial" and each.trial is None]
         self.objective.refresh()
@@ -112,7 +112,7 @@ class Results:
         ]
 
     def given_spent(self) -> int:
-        """How many of the user's proposals were measured or could not be, by whichever worker."""
+        """How many of the user's proposals any worker has measured, or could not measure."""
         return sum(1 for each in self.given if self.is_done(each) or self._scored(each))
 
     def _scored(self, candidate: Candidate) -> QualityRecord | None:

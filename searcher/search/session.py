@@ -1,4 +1,4 @@
-"""One command's work on one study, put together: its parts, and what makes workers wait for each other."""
+"""The parts of one command's work on a study, and how it waits for other workers."""
 
 import time
 from functools import cached_property
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.25  # between two looks at what this worker waits for
 
 
 class Stopped(Interrupted):
-    """Somebody wants all workers of the study to end."""
+    """A user stopped all workers of the study."""
 
     identifier = "stopped"
 
@@ -88,7 +88,7 @@ class Session:
         return [each.candidate for each in priorities(self.results.ordered, self.noise)]
 
     def refresh(self, *, now: bool = False) -> None:
-        """Takes in what other workers have done, once a second or `now`; costs next to nothing where there are none.
+        """Reads what other workers have done, once a second or `now`. It costs almost nothing without others.
 
         Raises:
             Stopped: all workers are to end.
@@ -104,7 +104,7 @@ class Session:
             self.budget.count()
 
     def heed(self) -> None:
-        """Waits for as long as all workers are to pause."""
+        """Waits while the study is paused."""
         said = False
         while (wanted := self.peers.wanted()) is not None:
             if wanted == "stop":
@@ -117,7 +117,7 @@ class Session:
             self.watch.say("going on")
 
     def wait(self) -> None:
-        """Waits a moment for others, and takes in what they did meanwhile."""
+        """Waits a moment, and reads what other workers did meanwhile."""
         self.rest(_POLL_SECONDS)
         self.refresh()
 
@@ -132,7 +132,7 @@ class Session:
         """Waits a moment for other workers to do their part.
 
         Raises:
-            NoTimingWorker: this one can't time anything, and for as long as a lease nobody lived who can.
+            NoTimingWorker: this worker can't time anything, and for one lease no worker that can was alive.
         """
         self.wait()
         costs, now = self.objective.costs, time.monotonic()

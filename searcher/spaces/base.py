@@ -24,7 +24,7 @@ from optuna.distributions import BaseDistribution
 
 from ...backends.schedule import DROP, REUSE, Action, Schedule, forecast
 from .frame import FullSchedule
-from .levers import Parameters, whole_parameters
+from .levers import Parameters
 from .rows import BlockOrder
 
 TAILS: dict[str, Action] = {"drop": DROP, "reuse": REUSE, "forecast-1": forecast(1), "forecast-2": forecast(2)}
@@ -71,10 +71,6 @@ class Space(ABC):
         for point in self.landmarks():
             found.setdefault(self.build(point).digest, point)
         return found
-
-    def _whole(self) -> Parameters:
-        """The parameters of the full schedule that all spaces share."""
-        return whole_parameters(self.frame)
 
     def _warped(self, spacing: float) -> Parameters:
         """The parameter that moves steps along the spacing; none where they must stay."""

@@ -1,6 +1,6 @@
 """Baselines: the schedules that people use without a search, each a first-class row of the study.
 
-A front is only worth something beside what one gets for nothing: fewer steps, one depth for all steps, the published
+A front is worth something only beside what needs no search: fewer steps, one depth for all steps, the published
 hand-made staircase, a fixed-interval cache. Every one is measured as a proposal is, and says on which weights it ran.
 """
 

@@ -10,7 +10,7 @@ from ...backends.schedule import DROP, Schedule
 from ...backends.solvers.noise_schedules import marginal_at
 from ...backends.solvers.spacings import FLOW_END
 from .base import TAILS, Space, ramp
-from .levers import Parameters, lever_distributions, pull_levers
+from .levers import Parameters, lever_distributions, pull_levers, whole_parameters
 from .rows import exit_rows, refreshed_rows, with_rows
 
 
@@ -69,7 +69,7 @@ class Curve(Space):
     def _point(self, **changes: Any) -> Parameters:
         blocks = self.frame.num_blocks
         return {
-            **self._whole(),
+            **whole_parameters(self.frame),
             "first_depth": blocks,
             "last_depth": blocks,
             "bend": 1.0,
@@ -146,7 +146,14 @@ class Cache(Space):
 
     def _point(self, **changes: Any) -> Parameters:
         blocks = self.frame.num_blocks
-        return {**self._whole(), "interval": 1, "first_depth": blocks, "last_depth": blocks, "tail": "reuse", **changes}
+        return {
+            **whole_parameters(self.frame),
+            "interval": 1,
+            "first_depth": blocks,
+            "last_depth": blocks,
+            "tail": "reuse",
+            **changes,
+        }
 
 
 class Mixed(Curve):

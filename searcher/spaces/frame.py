@@ -23,7 +23,7 @@ class FullSchedule:
         full: every block runs at every step; its `num_steps` is the most a proposal may have.
         spacing: the spacing's name in `spacings.SPACINGS`.
         parameters: what the spacing takes besides.
-        include_zero: whether a step is spent at the spacing's end; the solver's custom if None.
+        include_zero: whether a step is spent at the spacing's end; the solver's default if None.
         warps: whether proposals may put steps elsewhere than at the spacing's times, which some pipelines can't visit.
     """
 

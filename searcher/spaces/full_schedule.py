@@ -1,4 +1,4 @@
-"""The full schedule of a network: what the configuration says, and where it says nothing, what is customary."""
+"""The full schedule of a network: as the configuration says, else by the defaults of the network and its pipeline."""
 
 from dataclasses import replace
 from typing import Literal
@@ -7,7 +7,7 @@ from ...backends.errors import InputError
 from ...backends.network import Network, UsualSampler
 from ...backends.sampling.loop import check_schedule
 from ...backends.schedule import Embedded, Guidance, Schedule
-from ...backends.solvers.spacings import default_spacing as custom_spacing
+from ...backends.solvers.spacings import default_spacing
 from ...backends.solvers.tables import default_solver, find_solver, make_schedule
 from ...studies.config.study import AUTO, BaselineConfig
 from .frame import FullSchedule
@@ -22,7 +22,7 @@ def make_frame(network: Network, baseline: BaselineConfig) -> FullSchedule:
     settled = resolve_baseline(network, baseline)
     if settled.guidance is not None and network.condition_kind == "none":
         raise InputError(
-            f"guidance: `{network.name}` takes no conditions, so there is nothing to guide. Leave `--guidance` away."
+            f"guidance: `{network.name}` takes no conditions, so there is nothing to guide. Omit `--guidance`."
         )
     full = _full(network, settled)
     check_schedule([network], full)
@@ -32,7 +32,7 @@ def make_frame(network: Network, baseline: BaselineConfig) -> FullSchedule:
 
 
 def resolve_baseline(network: Network, baseline: BaselineConfig) -> BaselineConfig:
-    """The configuration with the customs of the network and of its pipeline written out where it says nothing."""
+    """The configuration with the defaults of the network and of its pipeline filled in."""
     usual = None if network.condition_kind == "none" else network.usual_guidance
     if own := _pipeline_s_own(network, baseline):
         baseline = replace(
@@ -44,7 +44,7 @@ def resolve_baseline(network: Network, baseline: BaselineConfig) -> BaselineConf
             clip=own.clip if baseline.clip is None else baseline.clip,
             variance=baseline.variance or own.variance,
         )
-    spacing = baseline.spacing or custom_spacing(network.noise)
+    spacing = baseline.spacing or default_spacing(network.noise)
     return replace(
         baseline,
         solver=baseline.solver or default_solver(network.noise),
@@ -95,7 +95,7 @@ def _spacing_options(network: Network, spacing: str, baseline: BaselineConfig) -
 
 
 def _guidance(network: Network, settled: BaselineConfig) -> Guidance | Embedded | None:
-    """Guidance in two passes, or as an input of networks that take it so."""
+    """Guidance in two passes, or as an input for networks that take a scale."""
     scale = settled.guidance
     assert not isinstance(scale, str)
     if network.takes_guidance:

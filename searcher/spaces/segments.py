@@ -7,7 +7,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from ...backends.schedule import Schedule, depths
 from .base import TAILS, Space, ramp
-from .levers import Parameters, lever_distributions, pull_levers
+from .levers import Parameters, lever_distributions, pull_levers, whole_parameters
 from .rows import exit_rows, with_rows
 
 
@@ -62,7 +62,7 @@ class Segments(Space):
 
     def _point(self, levels: Sequence[int], **changes: Any) -> Parameters:
         named = {f"depth_{k}": level for k, level in enumerate(levels)}
-        return {**self._whole(), **named, "tail": self._tails[0], **changes}
+        return {**whole_parameters(self.frame), **named, "tail": self._tails[0], **changes}
 
 
 class Staircase(Segments):

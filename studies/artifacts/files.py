@@ -114,7 +114,12 @@ class Files:
         with self._alone() as connection:
             row = _row(connection)
             if row is None:
-                _refuse_second(connection, self._engine)
+                if _has_files(connection):  # A store that is named late would leave what is in the folder behind.
+                    raise InputError(
+                        f"artifacts: {database_label(self._engine)} keeps its files in {folder_beside(self._engine)}. "
+                        "Omit --artifacts, or copy the study with `exeunt study copy NAME --to OTHER.db --artifacts "
+                        "PLACE`."
+                    )
                 _mark(store, location, token)
                 values = {"id": TAKEN, "url": location.url, "token": token, "created": clock()}
                 connection.execute(ARTIFACTS.insert().values(values))
@@ -172,15 +177,6 @@ def _row(connection: Connection) -> Row[Any] | None:
 def _has_files(connection: Connection) -> bool:
     query = select(CHUNKS.c.id).where(func.length(CHUNKS.c.features) == 0).limit(1)
     return connection.execute(query).first() is not None
-
-
-def _refuse_second(connection: Connection, engine: Engine) -> None:
-    """A store that is named late would leave what is in the folder behind."""
-    if _has_files(connection):
-        raise InputError(
-            f"artifacts: {database_label(engine)} keeps its files in {folder_beside(engine)}. Omit --artifacts, "
-            "or copy the study with `exeunt study copy NAME --to OTHER.db --artifacts PLACE`."
-        )
 
 
 def _mark(store: ArtifactStore, location: Location, token: str) -> None:

@@ -237,7 +237,11 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         name("name", self.name)
-        _check_seeds(self.quality)
+        if self.quality.search_seed == (seed := self.quality.final_seed):  # selection bias shows on unseen noises only
+            raise InputError(
+                f"quality.final_seed must differ from quality.search_seed, but both are {seed}. "
+                f"Write final_seed = {(seed + 1) % MAX_SEED}."
+            )
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -261,12 +265,3 @@ RESOLVED_SETTINGS = frozenset(
         "quality.higher_is_better",
     }
 )
-
-
-def _check_seeds(quality: QualityConfig) -> None:
-    """Selection bias is only visible on noises that selection never saw."""
-    if quality.search_seed == quality.final_seed:
-        raise InputError(
-            f"quality.final_seed must differ from quality.search_seed, but both are {quality.final_seed}. "
-            f"Write final_seed = {(quality.final_seed + 1) % MAX_SEED}."
-        )

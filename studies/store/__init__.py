@@ -1,11 +1,11 @@
 """What was measured.
 
-evaluation_queries  What is asked of the tables of evaluations, their chunks and failures, and of schedules and …
+evaluation_queries  Queries on evaluations, their chunks and failures, and on schedules and members.
 evaluations         The evaluation store: which images were sampled for which question, and their features.
-files               Files of a study beside features: sample images and schedules of the points that matter, each …
-leases              Leases: one owner at a time for a name, until a moment on the database's clock, with a token that …
-measurements        Values that were measured or worked out: qualities, timings of kinds of calls, and end-to-end …
-outlines            A schedule with its costs, which are stored beside it: thousands are listed, and few are …
+files               Sample images and schedule files of the points that matter, each with its row.
+leases              One owner at a time for a name, until a moment on the database's clock, with a rising token.
+measurements        Qualities, timings of kinds of calls, and end-to-end timings.
+outlines            A schedule with its costs, which are stored beside it, so that lists need not read all of it.
 records             The rows of the study database as frozen values. Nothing here touches a database, torch or NumPy.
 scores              What the members of a study scored, in one query of few columns.
 find                Finding a study by its name.

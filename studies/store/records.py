@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 # The kind of call under which the seconds are kept that encoding one prompt took: no part of any schedule's time.
 TEXT_ENCODING = "text encoding"
@@ -13,13 +12,15 @@ TEXT_ENCODING = "text encoding"
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of a dataclass's plain values, as 64 hexadecimal digits."""
-    return hashlib.sha256(CANONICAL.encode(vars(value)).encode()).hexdigest()
+class _Key:
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of a dataclass's plain values, as 64 hexadecimal digits."""
+        return hashlib.sha256(CANONICAL.encode(vars(self)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class EvaluationKey:
+class EvaluationKey(_Key):
     """The question that an evaluation answers: equal keys have equal features, in whichever study they are asked.
 
     The image range is no part of it, because image i depends on (`seed`, i) alone: more images add to an evaluation.
@@ -34,10 +35,6 @@ class EvaluationKey:
     extractor: str
     dtype: str
     executor: str
-
-    @property
-    def digest(self) -> str:
-        return _digest(self)
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ class QualityRecord:
 
 
 @dataclass(frozen=True)
-class TimingKey:
+class TimingKey(_Key):
     """The conditions under which seconds were measured: values under different keys are never compared.
 
     `versions` names what else moves a figure (torch, CUDA, driver, number of threads), as one line of text.
@@ -129,10 +126,6 @@ class TimingKey:
     dtype: str
     weights_sha256: str
     versions: str
-
-    @property
-    def digest(self) -> str:
-        return _digest(self)
 
 
 @dataclass(frozen=True)

@@ -49,18 +49,14 @@ class StudyStore:
         with writing(self.engine, durable=True) as connection:
             insert_once(connection, STUDIES, {"name": config.name, **values, "created": clock()})
             stored = connection.execute(_study(config.name).with_for_update()).one()
-            _refuse_other_pins(config.name, stored.pins, pins)
-            same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
-            refuse_difference(config_from_dict(stored.config), config, same)
+            _refuse_change(stored, config, pins)
             values["pins"] = stored.pins | pins
             connection.execute(STUDIES.update().where(STUDIES.c.name == config.name).values(values))
 
     def check_config(self, config: StudyConfig, pins: Mapping[str, str], free: Collection[str] = ()) -> None:
         """Raises `InputError` unless a study's settings and their pins are these, but for settings named in `free`."""
         stored = read(self.engine, lambda connection: connection.execute(_study(config.name)).one())
-        _refuse_other_pins(config.name, stored.pins, pins)
-        same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
-        refuse_difference(config_from_dict(stored.config), config, [*same, *free])
+        _refuse_change(stored, config, pins, free)
 
     def config(self, study: str) -> StudyConfig:
         """The configuration of a study. Raises `InputError`, with the nearest name, if there is none of that name."""
@@ -124,13 +120,16 @@ def _study(name: str) -> Any:
     return select(STUDIES).where(STUDIES.c.name == name)
 
 
-def _refuse_other_pins(study: str, stored: Mapping[str, str], given: Mapping[str, str]) -> None:
-    for key, pin in given.items():
-        if stored.get(key, pin) != pin:
+def _refuse_change(stored: Any, config: StudyConfig, pins: Mapping[str, str], free: Collection[str] = ()) -> None:
+    """Refuses settings, and digests of what they name, by which a number of a stored study would change."""
+    for key, pin in pins.items():
+        if (old := stored.pins.get(key, pin)) != pin:
             raise InputError(
-                f"study `{study}` was started with other contents of {key}: their digest was {stored[key][:12]} and is "
+                f"study `{config.name}` was started with other contents of {key}: their digest was {old[:12]} and is "
                 f"now {pin[:12]}; figures could not be compared. Put the old contents back, or start another study."
             )
+    same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
+    refuse_difference(config_from_dict(stored.config), config, [*same, *free])
 
 
 def _sampled(connection: Connection, study: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ where all of that can be looked up. Anything less is "perhaps", for which the le
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,17 +43,18 @@ def this_process() -> ProcessIdentity:
 @cache
 def _boot() -> str:
     """A name that the kernel draws at each start."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return UNKNOWN
+    return _known(lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip())
 
 
 @cache
 def _namespace() -> str:
     """The namespace in which process identifiers are unique, since containers have their own."""
+    return _known(lambda: os.readlink("/proc/self/ns/pid"))
+
+
+def _known(ask: Callable[[], str]) -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return ask()
     except OSError:
         return UNKNOWN
 
@@ -73,9 +75,5 @@ def _start_time(pid: int) -> str:
 
     The name in parentheses may hold spaces and parentheses itself, so fields are counted from the last one on.
     """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return UNKNOWN
-    state, start = fields[0], fields[19]
-    return ZOMBIE if state in "ZXx" else start
+    fields = _known(Path(f"/proc/{pid}/stat").read_text).rpartition(")")[2].split()
+    return UNKNOWN if not fields else ZOMBIE if fields[0] in "ZXx" else fields[19]

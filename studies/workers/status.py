@@ -1,4 +1,4 @@
-"""How a stored study stands: what it is doing, what it has spent, and what is left of a budget."""
+"""The state of a stored study: what it is doing, what it has spent, and what is left of a budget."""
 
 from dataclasses import dataclass
 

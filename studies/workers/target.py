@@ -10,13 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from ...backends.timing.samples import Environment
 from ..database.retries import read, write
 from ..database.tables import STUDIES, WORKERS
 from ..store.store import Store
 from ..store.studies import TARGET
 from .workers import dead_workers
-
-Environment = dict[str, Any]
 
 
 def target(store: Store, study: str) -> Environment | None:

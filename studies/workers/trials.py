@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from ..database.optuna.queries import marks_of_running
-from ..database.retries import retry
-from ..database.transactions import reading, storage_errors
+from ..database.retries import read, retry
+from ..database.transactions import storage_errors
 from ..store.store import Store
 from .workers import Worker, bury_dead_workers, exclusive, living_workers, unended_workers
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
+    from sqlalchemy import Connection
 
 OWNER = "exeunt:owner"
 REASON = "reason"
@@ -119,12 +120,11 @@ class PeerSnapshot:
 def peer_snapshot(store: Store, study: str) -> PeerSnapshot:
     """Looks at a study's workers and trials. A worker that asks for a trial is registered by then."""
 
-    def look() -> PeerSnapshot:
-        with reading(store.engine) as connection:
-            workers = unended_workers(connection)
-            owners = marks_of_running(connection, OWNER, study)
+    def look(connection: Connection) -> PeerSnapshot:
+        workers = unended_workers(connection)
+        owners = marks_of_running(connection, OWNER, study)
         dead = frozenset(each.owner for each in workers if each.dead is not None)
         alive = frozenset(each.owner for each in workers if each.study == study) - dead
         return PeerSnapshot(alive, dead, sum(1 for owner in owners if owner not in alive))
 
-    return retry(store.engine, look)
+    return read(store.engine, look)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy as copied
@@ -26,11 +26,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ....backends.errors import InputError
 from ..errors import Unreachable, database_label, explained, storage_errors
 from ..foreign import corrupt_values
-from ..retries import retry, retrying
-from ..transactions import reading, writing
+from ..retries import read, retry, write
 from .backend import make_backend, versions_of
 from .tables import TRIALS
-from .trials import add_once, read_trials, store_changes
+from .trials import add_once, read_trials, start_trial, store_changes
 
 # Trials that were looked at so lately are not read again for a proposal.
 FRESH_SECONDS = 1.0
@@ -103,9 +102,12 @@ class StudyStorage(BaseStorage):
     def __init__(self, engine: Engine, backend: RDBStorage) -> None:
         self.engine, self.backend = engine, backend
         self._lock = RLock()
-        # What was read: trials by identifier, a study's identifiers in the order of numbers, and when it was looked at.
+        # What was read: trials and their studies by identifier; and of each study the identifiers of all in the order of
+        # numbers, those that were not finished, and when that was.
         self._trials: dict[int, FrozenTrial] = {}
+        self._study: dict[int, int] = {}
         self._numbered = defaultdict[int, list[int]](list)
+        self._open = defaultdict[int, list[int]](list)
         self._looked: dict[int, float] = {}
         # Within `together`: when it began, and trials as they were found and as they will be.
         self._began: float | None = None
@@ -121,25 +123,26 @@ class StudyStorage(BaseStorage):
     get_study_system_attrs = _delegated(RDBStorage.get_study_system_attrs, reads=True)
     get_all_studies = _delegated(RDBStorage.get_all_studies, reads=True)
     _delete_study = _delegated(RDBStorage.delete_study)
-    _create_trial = _delegated(RDBStorage.create_new_trial)
+    _add_trial = _delegated(RDBStorage.create_new_trial)
     _set_state = _delegated(RDBStorage.set_trial_state_values)
 
     def delete_study(self, study_id: int) -> None:
         """As Optuna's, which may give its identifiers to another one."""
         with self._lock:
             self._delete_study(study_id)
-            self._trials.clear()
-            self._numbered.clear()
-            self._looked.clear()
+            for known in (self._trials, self._study, self._numbered, self._open, self._looked):
+                known.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """As Optuna's."""
         with self._lock:
-            trial_id = self._create_trial(study_id, template_trial)
-            self._look(study_id)
+            if template_trial is not None:
+                self._looked.pop(study_id, None)
+                return self._add_trial(study_id, template_trial)
+            trial_id, trial = write(self.engine, lambda connection: start_trial(connection, study_id))
+            self._trials[trial_id], self._study[trial_id] = trial, study_id
             return trial_id
 
-    @retrying
     def add_once(self, study_id: int, trial: FrozenTrial, unique: str) -> None:
         """Adds a finished trial, unless the study has one with the same attribute `unique`.
 
@@ -147,9 +150,8 @@ class StudyStorage(BaseStorage):
         """
         with self._lock:
             self._look(study_id)
-            self._check(self._numbered[study_id], trial.distributions)
-        with writing(self.engine) as connection:
-            add_once(connection, study_id, trial, unique)
+            self._check(study_id, trial.distributions)
+            write(self.engine, lambda connection: add_once(connection, study_id, trial, unique))
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -174,8 +176,7 @@ class StudyStorage(BaseStorage):
     ) -> None:
         """As Optuna's."""
         with self._changing(trial_id) as trial:
-            of_study = next((each for each in self._numbered.values() if trial_id in each), [])
-            self._check(of_study, {param_name: distribution})
+            self._check(self._study.get(trial_id), {param_name: distribution})
             trial.params[param_name] = distribution.to_external_repr(param_value_internal)
             trial.distributions[param_name] = distribution
 
@@ -203,10 +204,11 @@ class StudyStorage(BaseStorage):
             trial.values = None if values is None else list(values)
         return True
 
-    def _check(self, trial_ids: Iterable[int], distributions: Mapping[str, BaseDistribution]) -> None:
+    def _check(self, study_id: int | None, distributions: Mapping[str, BaseDistribution]) -> None:
         """Raises `ValueError` for a parameter whose distribution is not that of the study's other trials."""
         for name, distribution in distributions.items():
-            others = (self._trials[each].distributions.get(name) for each in trial_ids)
+            same = (each for each, study in self._study.items() if study == study_id)
+            others = (self._trials[each].distributions.get(name) for each in same)
             check_distribution_compatibility(next(filter(None, others), distribution), distribution)
 
     @contextmanager
@@ -222,10 +224,8 @@ class StudyStorage(BaseStorage):
             else:
                 self._changed[trial_id] = before, after
 
-    @retrying
     def _store(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
-        with writing(self.engine) as connection:
-            store_changes(connection, trial_id, before, after)
+        write(self.engine, lambda connection: store_changes(connection, trial_id, before, after))
         self._trials[trial_id] = after
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -254,18 +254,18 @@ class StudyStorage(BaseStorage):
 
     def _look(self, study_id: int) -> None:
         """Reads the trials of a study that are new or may have changed."""
-        numbered, wanted = self._numbered[study_id], TRIALS.c.study_id == study_id
-        unfinished = {each: self._trials[each] for each in numbered if not self._trials[each].state.is_finished()}
+        numbered, open_ones, wanted = self._numbered[study_id], self._open[study_id], TRIALS.c.study_id == study_id
         if numbered:
-            wanted &= (TRIALS.c.trial_id > numbered[-1]) | TRIALS.c.trial_id.in_(unfinished.keys())
-        found = self._read(wanted, unfinished)
+            wanted &= (TRIALS.c.trial_id > numbered[-1]) | TRIALS.c.trial_id.in_(open_ones)
+        found = self._read(wanted, self._trials)
         if not found:
             self.get_study_name_from_id(study_id)  # raises `KeyError` where there is no such study
         self._trials |= found
+        self._study |= dict.fromkeys(found, study_id)
         numbered += [each for each in found if not numbered or each > numbered[-1]]
+        self._open[study_id] = [each for each, trial in found.items() if not trial.state.is_finished()]
         self._looked[study_id] = time.monotonic()
 
-    @retrying
     def _read(self, wanted: ColumnElement[bool], known: Mapping[int, FrozenTrial]) -> dict[int, FrozenTrial]:
-        with corrupt_values(database_label(self.engine)), reading(self.engine) as connection:
-            return read_trials(connection, wanted, known)
+        with corrupt_values(database_label(self.engine)):
+            return read(self.engine, lambda connection: read_trials(connection, wanted, known))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -59,49 +59,69 @@ def read_trials(
             found[row[0]].append(row)
         return found
 
-    parameters, values, steps = parts(PARAMETERS, "param_id"), parts(VALUES), parts(INTERMEDIATE_VALUES)
-    own, system = parts(USER_ATTRIBUTES), parts(SYSTEM_ATTRIBUTES)
+    tables = PARAMETERS, VALUES, INTERMEDIATE_VALUES, USER_ATTRIBUTES, SYSTEM_ATTRIBUTES
+    found = [parts(table, "param_id" if table is PARAMETERS else "") for table in tables]
+    return {row[0]: same.get(row[0]) or _trial(row, *(each[row[0]] for each in found)) for row in rows}
 
-    def made(key: int, number: Any, state: str, start: datetime | None, complete: datetime | None) -> FrozenTrial:
-        if not isinstance(number, int):
-            raise TypeError(f"a trial's number is {type(number).__name__}")
-        kinds = {name: _distribution(kind) for _, name, _, kind in parameters[key]}
-        return FrozenTrial(
-            number=number,
-            state=TrialState[state],
-            value=None,
-            values=[_number(value, kind) for _, _, value, kind in values[key]] or None,
-            datetime_start=_local(start),
-            datetime_complete=_local(complete),
-            params={name: kinds[name].to_external_repr(value) for _, name, value, _ in parameters[key]},
-            distributions=kinds,
-            user_attrs={name: json.loads(value) for _, name, value in own[key]},
-            system_attrs={name: json.loads(value) for _, name, value in system[key]},
-            intermediate_values={step: _number(value, kind) for _, step, value, kind in steps[key]},
-            trial_id=key,
-        )
 
-    return {key: same.get(key) or made(key, number, *others) for key, number, _, *others in rows}
+def _trial(
+    row: Sequence[Any], parameters: _Rows, values: _Rows, steps: _Rows, own: _Rows, system: _Rows
+) -> FrozenTrial:
+    key, number, _, state, start, complete = row
+    if not isinstance(number, int):
+        raise TypeError(f"a trial's number is {type(number).__name__}")
+    kinds = {name: _distribution(kind) for _, name, _, kind in parameters}
+    return FrozenTrial(
+        number=number,
+        state=TrialState[state],
+        value=None,
+        values=[_number(value, kind) for _, _, value, kind in values] or None,
+        datetime_start=_local(start),
+        datetime_complete=_local(complete),
+        params={name: kinds[name].to_external_repr(value) for _, name, value, _ in parameters},
+        distributions=kinds,
+        user_attrs={name: json.loads(value) for _, name, value in own},
+        system_attrs={name: json.loads(value) for _, name, value in system},
+        intermediate_values={step: _number(value, kind) for _, step, value, kind in steps},
+        trial_id=key,
+    )
+
+
+def start_trial(connection: Connection, study_id: int) -> tuple[int, FrozenTrial]:
+    """Makes a trial that runs, with the study's next number; returns its identifier as well.
+
+    Raises:
+        KeyError: there is no such study.
+    """
+    _lock(connection, study_id)
+    count = select(func.count()).select_from(TRIALS).where(TRIALS.c.study_id == study_id)
+    number, now = connection.execute(count).scalar_one(), datetime.now(UTC).replace(tzinfo=None)
+    row = {"study_id": study_id, "number": number, "state": "RUNNING", "datetime_start": now}
+    key = connection.execute(TRIALS.insert().values(row)).inserted_primary_key
+    assert key is not None, "one row was inserted"
+    return key[0], _trial((key[0], number, study_id, "RUNNING", now, None), [], [], [], [], [])
 
 
 def add_once(connection: Connection, study_id: int, trial: FrozenTrial, unique: str) -> None:
     """Adds a finished trial, unless the study has one with the same attribute `unique`."""
-    # Keeps all others from adding trials to the study until this transaction ends, whatever their clocks say.
-    connection.execute(select(STUDIES).where(STUDIES.c.study_id == study_id).with_for_update())
-    mine, value = TRIALS.c.study_id == study_id, json.dumps(trial.user_attrs[unique])
-    same = select(TRIALS.c.trial_id).join(USER_ATTRIBUTES).where(mine, USER_ATTRIBUTES.c.key == unique)
-    if connection.execute(same.where(USER_ATTRIBUTES.c.value_json == value).limit(1)).first() is not None:
-        return
-    number, now = connection.execute(select(func.count()).select_from(TRIALS).where(mine)).scalar_one(), datetime.now()
-    row = {"study_id": study_id, "number": number, "state": "RUNNING", "datetime_start": _utc(now)}
-    key = connection.execute(TRIALS.insert().values(row)).inserted_primary_key
-    assert key is not None, "one row was inserted"
-    added = copy(trial)
-    added.datetime_complete = now
-    store_changes(connection, key[0], None, added)
+    _lock(connection, study_id)
+    own, value = USER_ATTRIBUTES.c, json.dumps(trial.user_attrs[unique])
+    same = select(own.trial_id).join(TRIALS).where(TRIALS.c.study_id == study_id, own.key == unique)
+    if connection.execute(same.where(own.value_json == value).limit(1)).first() is None:
+        trial_id, started = start_trial(connection, study_id)
+        added = copy(trial)
+        added.datetime_complete = datetime.now()
+        store_changes(connection, trial_id, started, added)
 
 
-def store_changes(connection: Connection, trial_id: int, before: FrozenTrial | None, after: FrozenTrial) -> None:
+def _lock(connection: Connection, study_id: int) -> None:
+    """Keeps all others from adding trials to the study until this transaction ends, whatever their clocks say."""
+    study = select(STUDIES).where(STUDIES.c.study_id == study_id).with_for_update()
+    if connection.execute(study).one_or_none() is None:
+        raise KeyError(f"no study with identifier {study_id}")
+
+
+def store_changes(connection: Connection, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
     """Stores what was changed of a trial. Storing it again, because an answer was lost, changes nothing.
 
     Raises:
@@ -113,9 +133,9 @@ def store_changes(connection: Connection, trial_id: int, before: FrozenTrial | N
         if trial.datetime_complete == ended:
             return
         raise UpdateFinishedTrialError(f"Trial {after.number} is finished and can't be changed any more.")
-    old = {} if before is None else _rows(before)
+    old = _rows(before)
     for table, rows in _rows(after).items():
-        _put(connection, table, trial_id, [row for row in rows if row not in old.get(table, ())])
+        _put(connection, table, trial_id, [row for row in rows if row not in old[table]])
     if ended is not None:
         connection.execute(TRIALS.update().where(this).values(state=after.state.name, datetime_complete=ended))
 

@@ -5,13 +5,18 @@ import math
 import numpy as np
 import optuna
 import pytest
-from exeunt.reports.view.pareto import Score, dominates, front, hypervolume, hypervolume_over_cost, knee
+from exeunt.reports.view.pareto import Score, front, hypervolume, hypervolume_over_cost, knee
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 values = st.floats(0.0625, 16.0).map(lambda value: round(value * 16) / 16)  # a coarse grid, so that ties are common
 scores = st.builds(Score, values, values)
+
+
+def dominates(a: Score, b: Score) -> bool:
+    """Whether `a` is at least as good as `b` in both objectives and better in one; so equal scores do not dominate."""
+    return a.quality <= b.quality and a.speed >= b.speed and a != b
 
 
 def itself(score: Score) -> Score:

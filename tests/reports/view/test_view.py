@@ -9,7 +9,7 @@ from exeunt.backends.errors import InputError
 from exeunt.reports.files.tables import report_to_dict
 from exeunt.reports.view.interval import Interval
 from exeunt.reports.view.loading import load_view
-from exeunt.reports.view.pareto import dominates, hypervolume
+from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import Point, StudyView, Throughput
 from exeunt.studies.config.reading import override
@@ -122,6 +122,10 @@ def test_another_studys_values_on_the_same_schedules_stay_out(recorded: str, tmp
 
 
 # ---- the view itself -------------------------------------------------------------------------------------------------
+
+
+def dominates(a: Score, b: Score) -> bool:
+    return a.quality <= b.quality and a.speed >= b.speed and a != b
 
 
 def test_fronts_of_search_and_final_values_are_apart(view: StudyView) -> None:

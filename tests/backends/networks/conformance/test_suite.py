@@ -162,8 +162,12 @@ def subject_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Netw
     return make
 
 
+# The same architecture, at the same size, as `fashion-dit`.
+TWIN = pytest.param("fashion-dit-exits", marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", [*(name for name in MAKERS if name != "fashion-dit-exits"), TWIN])
 def test_networks_keep_their_promises(name: str, check: Check, subject_of: Callable[[str], NetworkUnderTest]) -> None:
     found = outcome(check, subject_of(name))
     if check.name in WITHOUT[name]:

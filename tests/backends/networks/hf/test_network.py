@@ -1,5 +1,6 @@
 """Diffusers' pipelines as networks: held against diffusers run beside them, and what they are loaded from."""
 
+import functools
 import gc
 import json
 import shutil
@@ -53,6 +54,12 @@ def load(folders: Mapping[str, Path], kind: str, **options: Any) -> DiffusersNet
     return network
 
 
+@pytest.fixture(scope="module")
+def loaded(folders: Mapping[str, Path]) -> Callable[[str], DiffusersNetwork]:
+    """The network of a kind's folder, loaded once, for tests that leave it as it is."""
+    return functools.cache(lambda kind: load(folders, kind))
+
+
 def recorded(bench: Bench, **arguments: Any) -> list[tuple[dict[str, Any], Tensor]]:
     """What an untouched pipeline hands its model at each call, and what the model returns."""
     calls: list[tuple[dict[str, Any], Tensor]] = []
@@ -74,10 +81,10 @@ class TestAgainstDiffusers:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("scale", [1.0, 2.5])
     def test_full_depth_equals_the_pipeline_s_own_calls_bit_for_bit(
-        self, kind: str, scale: float, folders: Mapping[str, Path]
+        self, kind: str, scale: float, loaded: Callable[[str], DiffusersNetwork]
     ) -> None:
         """The same samples, times and conditions as the pipeline has, through `evaluate`."""
-        network, guided = load(folders, kind), scale > 1 and kind != "flux"
+        network, guided = loaded(kind), scale > 1 and kind != "flux"
         calls = recorded(Bench(kind, tiny(kind), network), num_inference_steps=3, guidance_scale=scale)
         assert len(calls) == (6 if kind == "wan" and guided else 3)
         labels, null = torch.tensor([0, 1]), network.null_conditions(2)
@@ -93,9 +100,9 @@ class TestAgainstDiffusers:
             assert torch.equal(found, as_samples(wanted, kind))
 
     @pytest.mark.parametrize("kind", ["pixart-sigma", "sd3", "flux", "wan"])
-    def test_embeddings_are_the_pipeline_s(self, kind: str, folders: Mapping[str, Path]) -> None:
+    def test_embeddings_are_the_pipeline_s(self, kind: str, loaded: Callable[[str], DiffusersNetwork]) -> None:
         """Row by row, the last row being the pipeline's own unconditional one."""
-        network = load(folders, kind)
+        network = loaded(kind)
         calls = recorded(Bench(kind, tiny(kind), network), num_inference_steps=2, guidance_scale=2.5)
         rows, null = (network._given(each) for each in (torch.tensor([0, 1]), network.null_conditions(2)))
         for name in rows:
@@ -108,8 +115,8 @@ class TestAgainstDiffusers:
             torch.testing.assert_close(torch.cat([null[name], rows[name]]), wanted, rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize("kind", ["pixart-alpha", "sd3", "flux"])
-    def test_decoded_images_are_the_pipeline_s(self, kind: str, folders: Mapping[str, Path]) -> None:
-        network, pipe = load(folders, kind), tiny(kind)
+    def test_decoded_images_are_the_pipeline_s(self, kind: str, loaded: Callable[[str], DiffusersNetwork]) -> None:
+        network, pipe = loaded(kind), tiny(kind)
         sizes: dict[str, Any] = {**SIZES.get(kind, {})} | (
             {"use_resolution_binning": False} if "pixart" in kind else {}
         )
@@ -121,8 +128,10 @@ class TestAgainstDiffusers:
             found = network.decode(as_samples(latents, kind))
         assert (found - (images * 255).round()).abs().max() <= 1
 
-    def test_decoded_videos_are_the_pipeline_s_frames_side_by_side(self, folders: Mapping[str, Path]) -> None:
-        network, pipe = load(folders, "wan"), tiny("wan")
+    def test_decoded_videos_are_the_pipeline_s_frames_side_by_side(
+        self, loaded: Callable[[str], DiffusersNetwork]
+    ) -> None:
+        network, pipe = loaded("wan"), tiny("wan")
         given = {"latents": torch.randn(2, *network.sample_shape), "num_inference_steps": 2, **SIZES["wan"]}
         latents = pipe(list(PROMPTS), output_type="latent", **given).frames
         frames = pipe(list(PROMPTS), output_type="pt", **given).frames  # (N, T, 3, H, W)
@@ -132,8 +141,10 @@ class TestAgainstDiffusers:
         assert (found - (torch.cat(list(frames.unbind(1)), dim=-1) * 255).round()).abs().max() <= 1
 
     @pytest.mark.parametrize("kind", ["dit", "wan"])
-    def test_exit_depth_equals_a_block_list_cut_there(self, kind: str, folders: Mapping[str, Path]) -> None:
-        network, pipe = load(folders, kind), tiny(kind)
+    def test_exit_depth_equals_a_block_list_cut_there(
+        self, kind: str, loaded: Callable[[str], DiffusersNetwork]
+    ) -> None:
+        network, pipe = loaded(kind), tiny(kind)
         depth, name = 2, "blocks" if kind == "wan" else "transformer_blocks"
         full = Bench(kind, pipe, network).schedule(1, guidance=None)
         column = (RUN,) * depth + (DROP,) * (network.num_blocks - depth)
@@ -171,8 +182,8 @@ class TestBranches:
             h = model.proj_out_2(model.norm_out(h) * (1 + scale[:, None]) + shift[:, None])
         return torch.einsum("nhwpqc->nchpwq", h.reshape(-1, 4, 4, 2, 2, 8)).reshape(-1, 8, 8, 8)
 
-    def test_equal_the_forward_written_out(self, folders: Mapping[str, Path]) -> None:
-        network = load(folders, "dit").at("branch")
+    def test_equal_the_forward_written_out(self, loaded: Callable[[str], DiffusersNetwork]) -> None:
+        network = loaded("dit").at("branch")
         assert isinstance(network, DiffusersNetwork)
         random = np.random.default_rng(0)
         rows = [[RUN] * 8, *([[RUN, DROP, REUSE][k] for k in random.integers(3, size=8)] for _ in range(3))]
@@ -188,8 +199,10 @@ class TestBranches:
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
     @pytest.mark.parametrize(("kind", "blocks", "branches"), [("dit", 4, 8), ("pixart-alpha", 4, 12), ("wan", 3, 9)])
-    def test_are_counted(self, kind: str, blocks: int, branches: int, folders: Mapping[str, Path]) -> None:
-        network = load(folders, kind)
+    def test_are_counted(
+        self, kind: str, blocks: int, branches: int, loaded: Callable[[str], DiffusersNetwork]
+    ) -> None:
+        network = loaded(kind)
         assert network.signature.kinds == (("residual", blocks),)
         seen = network.at("branch")
         assert seen.signature.kinds == (("branch", branches),)
@@ -198,9 +211,9 @@ class TestBranches:
         assert seen.flops(range(branches)) == network.flops(range(blocks))
 
     @pytest.mark.parametrize("kind", ["sd3", "flux"])
-    def test_are_refused_where_streams_share_them(self, kind: str, folders: Mapping[str, Path]) -> None:
+    def test_are_refused_where_streams_share_them(self, kind: str, loaded: Callable[[str], DiffusersNetwork]) -> None:
         with pytest.raises(InputError, match="Transformer2DModel has only block"):
-            load(folders, kind).at("branch")
+            loaded(kind).at("branch")
 
     def test_are_refused_under_chunking(self, folders: Mapping[str, Path]) -> None:
         network = load(folders, "dit")

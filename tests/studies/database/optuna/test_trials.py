@@ -113,7 +113,7 @@ def test_a_proposal_reads_all_trials_once_or_not_at_all(engine: Engine, monkeypa
         with together(storage):
             trial = study.ask(fixed_distributions=DISTRIBUTIONS)
             trial.set_user_attr("where", ("here", 1))
-        assert reads[True] - 2 == statements  # one to see the new trial and others, one to lock it
+        assert reads[True] - 2 == statements  # one to number the trial, one to lock it
     plain = storage.backend.get_all_trials(study._study_id)
     assert plain[-1].params == trial.params
     reads.clear()
