@@ -66,8 +66,12 @@ class JsonLines(ProgressListener):
 @contextmanager
 def listening(logger: logging.Logger, take: Callable[[logging.LogRecord], None]) -> Generator[None]:
     """Within this block `take` gets what a logger is told, from INFO on."""
-    handler, level = logging.Handler(logging.INFO), logger.level
-    handler.emit = take
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            take(record)
+
+    handler, level = Handler(logging.INFO), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
