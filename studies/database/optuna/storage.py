@@ -102,8 +102,8 @@ class StudyStorage(BaseStorage):
     def __init__(self, engine: Engine, backend: RDBStorage) -> None:
         self.engine, self.backend = engine, backend
         self._lock = RLock()
-        # What was read: trials and their studies by identifier; and of each study the identifiers of all in the order of
-        # numbers, those that were not finished, and when that was.
+        # What was read: trials and their studies by identifier; and of each study the identifiers of all in the order
+        # of numbers, those that were not finished, and when that was.
         self._trials: dict[int, FrozenTrial] = {}
         self._study: dict[int, int] = {}
         self._numbered = defaultdict[int, list[int]](list)
