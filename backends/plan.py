@@ -176,7 +176,6 @@ class _Draft:
     reads: dict[tuple[int, Branch], _Reads]  # by the step that stores and the branch; only where something is read
 
 
-@lru_cache(maxsize=32)  # a proposal is summarized, timed and sampled
 def compile_plan(schedule: Schedule, *, joint: bool = True) -> Plan:
     """The plan of a schedule.
 

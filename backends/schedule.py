@@ -78,6 +78,7 @@ Document: TypeAlias = dict[str, Json]
 Extras: TypeAlias = tuple[tuple[str, str], ...]  # (key that starts with x-, its value as canonical JSON)
 Branch: TypeAlias = Literal["conditional", "unconditional"]
 _VALID = "_valid"  # the entry of a schedule's `__dict__` that says that it was checked
+_CONSTANT = "_constant"  # of a schedule that can't change
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
 V = TypeVar("V", bound="Value")
@@ -410,10 +411,12 @@ def validate(schedule: Schedule) -> None:
 
 def is_constant(schedule: Schedule) -> bool:
     """Whether nothing of the value can change, as it could where lists stand in place of tuples."""
-    try:
-        hash(schedule)
-    except TypeError:
-        return False
+    if _CONSTANT not in vars(schedule):
+        try:
+            hash(tuple(getattr(schedule, field.name) for field in dataclasses.fields(schedule)))
+        except TypeError:
+            return False
+        vars(schedule)[_CONSTANT] = True
     return True
 
 

@@ -41,6 +41,8 @@ class Lines:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
+        if not _is_controller(config):
+            return
         whole = Coverage()
         whole.combine()
         modules = [path for folder in FOLDERS for path in Path(folder).rglob("*.py")]
@@ -52,6 +54,10 @@ class Lines:
         if reached < least:
             terminalreporter.line(f"Coverage is {reached:.2f} %. It must be {least:g} % or more.", red=True)
             terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    return not hasattr(config, "workerinput")
 
 
 PLUGIN = Lines() if os.environ.get(VARIABLE) else None

@@ -38,7 +38,9 @@ def uses(source: str) -> Iterator[str]:
 
     What a class of ours calls `self._name` is its own; `overrides` looks for those of a class above it.
     """
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    pieces = [piece for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for piece in node.values]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names if each.name.startswith("optuna") and is_private(each.name))
         elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("optuna"):
@@ -46,7 +48,7 @@ def uses(source: str) -> Iterator[str]:
         elif isinstance(node, ast.Attribute) and node.attr in optunas_names():
             if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
                 yield ast.unparse(node)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in optunas_names():
+        elif isinstance(node, ast.Constant) and node not in pieces and node.value in optunas_names():
             yield repr(node.value)
 
 
