@@ -78,7 +78,7 @@ Document: TypeAlias = dict[str, Json]
 Extras: TypeAlias = tuple[tuple[str, str], ...]  # (key that starts with x-, its value as canonical JSON)
 Branch: TypeAlias = Literal["conditional", "unconditional"]
 _VALID = "_valid"  # the entry of a schedule's `__dict__` that says that it was checked
-_CONSTANT = "_constant"  # of a schedule that can't change
+_CONSTANT = "_is_constant"  # of a schedule that can't change
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
 V = TypeVar("V", bound="Value")
