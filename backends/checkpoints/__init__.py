@@ -1,7 +1,7 @@
 """Opening files of weights without running code.
 
-containers   Opening files of weights without running code: .safetensors, whole or in shards, and what `torch.save` …
-entries      Choosing one set of weights among the entries of a checkpoint, and taking wrappers' prefixes off its …
+containers   Opening files of weights without running code.
+entries      Choosing one set of weights among the entries of a checkpoint.
 files        Paths that come from files and people, of which a file system may take none.
 folders      Folders of diffusers, known by their JSON: a pipeline's index, or the configuration of one model.
 inspect      What a checkpoint holds and what it is taken for, from names and shapes alone: no tensor's data is read.

@@ -1,12 +1,12 @@
 """Files of other runtimes.
 
-ase          ASE's ten depths (Moon et al. 2024, arXiv 2408.05927), next to the data first: how many leading blocks …
-branches     The branches of a transformer block, by the name of the network's class: what `granularity: branch` …
-cache_dit    cache-dit's YAML with a static mask: at a step of 1 all blocks run; at a step of 0 the first Fn and the …
+ase          ASE's ten depths (Moon et al. 2024, arXiv 2408.05927).
+branches     The branches of a transformer block, by the name of the network's class.
+cache_dit    cache-dit's YAML with a static mask.
 ecad         ECAD's JSON (Aggarwal et al. 2025, arXiv 2506.15682): which components are recomputed at which step.
-masks        What the files of caching runtimes can say of a schedule: which blocks run at which step; the others are …
+masks        What the files of caching runtimes can say of a schedule.
 onnx/        Folders for onnxruntime.
-parsing      How the files of other runtimes are read: strictly, with messages that say the rule, the value and the …
+parsing      How the files of other runtimes are read, strictly.
 registry     The files that schedules go out to and come in from: one table, and the guess which of them a text is.
 smoothcache  SmoothCache's JSON (Liu et al. 2024, arXiv 2411.10510): which branches are computed at which step.
 times        A list of times, JSON or numbers with commas: when to evaluate the network, with all of it running.

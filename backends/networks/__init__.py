@@ -1,12 +1,12 @@
 """The networks that Exeunt has.
 
-autoencoder   The small convolutional autoencoder behind the bundled latent checkpoint: 28 × 28 grey images <-> 8 × …
+autoencoder   The small convolutional autoencoder behind the bundled latent checkpoint.
 bundled/      How the bundled checkpoint is made.
-closed_form   The toy network "closed-form": the exact prediction for Gaussian data, in residual blocks that can be …
+closed_form   The toy network "closed-form", the exact prediction for Gaussian data.
 conformance/  The suite that every network passes.
-decoders      What turns samples into images: the samples themselves, the bundled autoencoder, or a diffusers VAE …
-dit           The Diffusion Transformer with adaLN-Zero (Peebles & Xie 2023, arXiv 2212.09748), as a network that …
+decoders      What turns samples into images.
+dit           The Diffusion Transformer with adaLN-Zero (Peebles & Xie 2023, arXiv 2212.09748).
 hf/           Networks of diffusers.
-registry      Networks by their names and checkpoints: which class a file or folder belongs to, and that class made …
+registry      Networks by their names and checkpoints.
 uvit          U-ViT (Bao et al. 2023, arXiv 2209.12152), as a network that can leave early.
 """

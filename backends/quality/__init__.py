@@ -1,14 +1,14 @@
 """Features, distances, intervals.
 
-efficientnet      EfficientNet-Lite0 as a feature extractor, the offline default: its ImageNet weights come in a …
+efficientnet      EfficientNet-Lite0 as a feature extractor, the offline default.
 extractors        Feature extractors: images become the vectors whose distributions the fidelity metrics compare.
 floors            The floor of a distance: what it is between real images and real images at the same count.
 frechet           The Fréchet distance between features of images and a reference, in float64 and NumPy alone.
-inception         torch-fidelity's Inception-v3 as a feature extractor: the only one whose metrics may be called …
-intervals         How sure a distance is: intervals for its expectation at its count, for differences, for what is …
-kid               The kernel distance (KID): squared maximum mean discrepancy under the cubic kernel (Bińkowski et …
+inception         torch-fidelity's Inception-v3 as a feature extractor.
+intervals         How sure a distance is.
+kid               The kernel distance (KID).
 names             The names of extractors and of their metrics, which costs no torch to know.
-reference_images  Real images from a folder or an array, made the size that the network draws: crop, resize …
+reference_images  Real images from a folder or an array, made the size that the network draws.
 references        What generated images are compared with: the features of real images, or what is left of them.
-user_metric       A metric of the user's own: a function from images, and what they were asked to show, to scores or …
+user_metric       A metric of the user's own.
 """

@@ -4,8 +4,8 @@ chunks      Sampling one chunk of images and their features, in batches as large
 costs       What schedules take on the study's target device: seconds summed from timed kinds of calls.
 defaults    The values that settings get from the network where the configuration says `auto`.
 end_to_end  Timing schedules end to end, in one sitting, each beside the full schedule.
-evaluate    One schedule measured without a database: its quality with an interval, and its speed beside the full …
-metric      A study's metric: what makes features of images, what they are compared with, and the value that comes …
+evaluate    One schedule measured without a database.
+metric      A study's metric.
 objective   What a schedule is worth: features of its images on given noises, and the time that its plan takes.
 setup       What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
 """

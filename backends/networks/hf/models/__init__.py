@@ -1,8 +1,8 @@
 """One file for each family of denoisers.
 
 base        What Exeunt must know of each of diffusers' denoisers beyond what they do by themselves.
-dit_pixart  DiT and PixArt in diffusers: chains of `BasicTransformerBlock`, whose parts can be left out one by one …
+dit_pixart  DiT and PixArt in diffusers, chains of `BasicTransformerBlock`.
 sd3_flux    SD3 and FLUX in diffusers: chains of blocks with two streams, the prompt's tokens and the image's.
-unet        U-Nets in diffusers: chains of stages down, in the middle and up, each of which hands on tensors of its …
-wan         Wan in diffusers: a video transformer whose blocks have one stream, with attention, cross-attention and …
+unet        U-Nets in diffusers, chains of stages down, in the middle and up.
+wan         Wan in diffusers, a video transformer whose blocks have one stream.
 """
