@@ -64,6 +64,7 @@ def searched(folder: Path) -> set[tuple]:
     return {(evaluation, first, digest) for evaluation, seed, first, _, digest in chunks(folder) if seed == 0}
 
 
+@pytest.mark.slow  # `tests/studies/test_survival.py` kills workers in the default run
 def test_killed_studies_lose_nothing_and_repeat_nothing(tmp_path: Path, closed_form: list[str], proposals: Path):
     budget = ["--proposals", str(proposals), "--budget", "100-trials"]
     words = ["optimize", *closed_form, *SLOW, *budget, "--report", "none", "--quiet"]

@@ -1,9 +1,11 @@
 """Two workers of one study in turns, each step of theirs seen by the other."""
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +84,10 @@ def team(study_setup: StudySetup, tmp_path: Path) -> Iterator[Team]:
 
 
 @pytest.fixture
-def both(team: Team, measured: Path, tmp_path: Path) -> tuple[Session, Session]:
-    """Two workers, who came when the baselines were measured."""
+def both(team: Team, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Session, Session]:
+    """Two workers, who came when the baselines were measured. What is drawn for each is the same in every run."""
+    drawn = count(1)
+    monkeypatch.setattr(secrets, "randbits", lambda bits: 7919**2 * next(drawn) % 2**bits)
     shutil.copy(measured, tmp_path)
     shutil.copytree(f"{measured}-files", tmp_path / f"{measured.name}-files")
     first, second = team.worker(), team.worker()

@@ -22,10 +22,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestStudyStorage(StorageTestCase):
     @pytest.fixture
-    def storage(self, either_url: str, empty: Path, database: Path) -> Iterator[StudyStorage]:
-        if either_url.startswith("sqlite"):
-            shutil.copy(empty, database)
-        engine = open_engine(either_url)
+    def storage(self, empty: Path, database: Path) -> Iterator[StudyStorage]:
+        shutil.copy(empty, database)
+        engine = open_engine(f"sqlite:///{database}")
         yield optuna_storage(engine)
         engine.dispose()
 
@@ -33,3 +32,13 @@ class TestStudyStorage(StorageTestCase):
         """Nothing of ours is pickled: each process opens the database by its URL."""
         with pytest.raises((AttributeError, TypeError), match="pickle"):
             pickle.dumps(storage)
+
+
+@pytest.mark.slow  # half a second a test for Optuna's own migrations; the default run has `test_trials.py` on a server
+@pytest.mark.postgres
+class TestOnAServer(TestStudyStorage):
+    @pytest.fixture
+    def storage(self, postgres_url: str) -> Iterator[StudyStorage]:
+        engine = open_engine(postgres_url)
+        yield optuna_storage(engine)
+        engine.dispose()
