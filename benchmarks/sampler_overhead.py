@@ -23,6 +23,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from exeunt.backends.network import Network, NetworkInput
 from exeunt.backends.networks.registry import load_network
+from exeunt.backends.plan import Call
 from exeunt.backends.sampling import loop as sampling
 from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import Schedule
@@ -61,9 +62,9 @@ def record(network: Network, schedule: Schedule, noise: Tensor, labels: Tensor) 
     found: list[NetworkInput] = []
 
     class Recorder(Still):
-        def evaluate(self, inputs: NetworkInput, *rest: object) -> Tensor:
+        def evaluate(self, inputs: NetworkInput, call: Call | None, slots: list[Tensor]) -> Tensor:
             found.append(replace(inputs, x=inputs.x.clone()))
-            return self.network.evaluate(inputs, *rest)  # type: ignore[arg-type]
+            return self.network.evaluate(inputs, call, slots)
 
     sampling.sample_batch([Recorder(network)], schedule, noise, [], labels)  # type: ignore[list-item]
     return found

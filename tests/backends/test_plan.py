@@ -13,6 +13,7 @@ from exeunt.backends.plan import Add, Read, Run, Skip, compile_plan
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Schedule, Step, forecast
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from vectors import stand_in
 
 WIDTH = 3
 SAMPLER = schedules.Sampler("ddim", "epsilon", "train-index", schedules.Noise("cosine", num_train_timesteps=1000))
@@ -72,21 +73,6 @@ def inputs(s: int, branch: str) -> np.ndarray:
 
 
 # ---- the reference: the format's definitions, word for word ----------------------------------------------------------
-
-
-def stand_in(action: Action, s: int, history: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """`reuse` gives y0; `forecast` y0 + k d, and for order 2 also + k^2/2 (d - d')/(r0 - r1)."""
-    (r0, y0), *older = history
-    k, order = s - r0, min(action.order, len(older))
-    if order == 0:
-        return y0
-    r1, y1 = older[0]
-    d = (y0 - y1) / (r0 - r1)
-    if order == 1:
-        return y0 + k * d
-    r2, y2 = older[1]
-    d2 = (y1 - y2) / (r1 - r2)
-    return y0 + k * d + 0.5 * k**2 * (d - d2) / (r0 - r1)
 
 
 def evaluated(schedule: Schedule, step: Step) -> list[str]:
