@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from ..runner import StudyRequest
 
 
-def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
+def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: OutputOptions, engine: Engine) -> None:
     """Spends what an interrupted study has left; a finished one whose budget is spent shows its front."""
     from ...studies.workers.status import read_status
     from ..runner import study_view
@@ -59,29 +59,29 @@ def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, telling: Ou
         return
     if budget == stored.run.budget:
         request = replace(request, budget=stands.left(parse_budget(budget)))
-    run_study(request, as_json, telling, engine)
+    run_study(request, as_json, output, engine)
 
 
-def run_study(request: StudyRequest, as_json: bool, telling: OutputOptions, engine: Engine) -> None:
+def run_study(request: StudyRequest, as_json: bool, output: OutputOptions, engine: Engine) -> None:
     """Does what a study has to do within a budget, and shows what came out."""
     if engine.waits:
-        leave_to_others(request, as_json, telling)
+        leave_to_others(request, as_json, output)
         return
     if engine.is_this_process:
-        view = work_in_process(request, as_json, telling)
+        view = work_in_process(request, as_json, output)
     else:
-        view = work_in_processes(request, as_json, telling, engine)
+        view = work_in_processes(request, as_json, output, engine)
     if request.config.run.report is not None:
         click.echo(f"Report: {Path(request.config.run.report) / 'index.html'}", err=as_json)
     show_front(view, as_json)
 
 
-def work_in_process(request: StudyRequest, as_json: bool, telling: OutputOptions) -> StudyView:
+def work_in_process(request: StudyRequest, as_json: bool, output: OutputOptions) -> StudyView:
     """Does it in this process."""
     from ..runner import study_view, work
     from ..search.estimate import statement
 
-    with telling.watch() as watch, interruptible() as interruption:
+    with output.watch() as watch, interruptible() as interruption:
 
         def announce(study_setup: StudySetup) -> None:
             print_statement(watch, statement(study_setup), err=as_json)
@@ -90,31 +90,31 @@ def work_in_process(request: StudyRequest, as_json: bool, telling: OutputOptions
     return study_view(request.url, request.config.name)
 
 
-def work_in_processes(request: StudyRequest, as_json: bool, telling: OutputOptions, engine: Engine) -> StudyView:
+def work_in_processes(request: StudyRequest, as_json: bool, output: OutputOptions, engine: Engine) -> StudyView:
     """Does it in several processes, wherever the engine has them."""
     from ..runner import study_view
     from ..workers.pool import work_together
 
     config, url = request.config, request.url
-    if telling.metrics is not None and engine.is_here:
-        telling.metrics.require_free(engine.workers or 1)
-    with engine.hands(config, url) as hands, telling.shown() as watch, interruptible() as interruption:
+    if output.metrics is not None and engine.is_here:
+        output.metrics.require_free(engine.workers or 1)
+    with engine.worker_backend(config, url) as backend, output.shown() as watch, interruptible() as interruption:
         request = replace(request, watch=watch, interruption=interruption)
-        work_together(request, hands, lambda text: click.echo(text, err=as_json), telling.metrics)
+        work_together(request, backend, lambda text: click.echo(text, err=as_json), output.metrics)
     view = study_view(url, config.name)
-    if config.run.report is not None and not hands.writes_report:
+    if config.run.report is not None and not backend.writes_report:
         view, grid = sampled(view, stored_config(url, config.name) or config, url)
         write_report(view, Path(config.run.report), grid)
     return view
 
 
-def leave_to_others(request: StudyRequest, as_json: bool, telling: OutputOptions) -> None:
+def leave_to_others(request: StudyRequest, as_json: bool, output: OutputOptions) -> None:
     """Makes the study, or gives it a budget, and says how workers join it."""
     from ..runner import open_study
     from ..search.estimate import statement
     from ..search.opening import WorkerRole
 
-    if telling.metrics is not None:
+    if output.metrics is not None:
         raise InputError(
             "metrics-port: needs a worker here, but `--workers 0` starts none. Give it to `exeunt worker` instead."
         )
@@ -166,7 +166,7 @@ def optimize_command(
     proposals: tuple[Path, ...],
     dry_run: bool,
     as_json: bool,
-    telling: OutputOptions,
+    output: OutputOptions,
     engine: Engine,
     **given: Any,
 ) -> None:
@@ -194,10 +194,10 @@ def optimize_command(
     if dry_run:
         try_out(config, as_json)
     elif stored is None:
-        run_study(request, as_json, telling, engine)
+        run_study(request, as_json, output, engine)
     else:
         refuse_difference(stored, config)
-        go_on(request, stored, as_json, telling, engine)
+        go_on(request, stored, as_json, output, engine)
 
 
 @click.command()
@@ -216,7 +216,7 @@ def resume(
     report: str | None,
     artifacts: str | None,
     as_json: bool,
-    telling: OutputOptions,
+    output: OutputOptions,
     engine: Engine,
 ) -> None:
     """Go on with a study from its database, with its own settings.
@@ -238,9 +238,9 @@ def resume(
     # The database knows where its files are; what an earlier command was told may not hold here.
     request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url)
     if budget is None:
-        go_on(request, stored, as_json, telling, engine)
+        go_on(request, stored, as_json, output, engine)
     else:
-        run_study(request, as_json, telling, engine)
+        run_study(request, as_json, output, engine)
 
 
 @click.command("baselines")

@@ -31,7 +31,7 @@ def worker(
     target: bool,
     report: str | None,
     artifacts: str | None,
-    telling: OutputOptions,
+    output: OutputOptions,
 ) -> None:
     """Work on an existing study, beside its other workers, until its budget is spent.
 
@@ -55,7 +55,7 @@ def worker(
     changes = {"run.report": report, "run.artifacts": artifacts} | (
         {} if device is None else {"throughput.device": device}
     )
-    with telling.watch() as watch, interruptible() as interruption:
+    with output.watch() as watch, interruptible() as interruption:
         name = only_study(url, study)
         try:
             with open_store(url, read_only=True) as store, corrupt_rows(store.url):

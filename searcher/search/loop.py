@@ -36,7 +36,7 @@ def measure_baselines(session: Session) -> None:
         costs.time_kinds([each.schedule for each in (first, *rungs)])
     while not session.results.is_stated and not _measure_known(session, first):
         session.await_others()
-    session.results.trust.pass_once()
+    session.results.device_check.pass_once()
     for candidate in rungs[: FIRST_BASELINES - 1]:
         session.refresh()
         if not has_room(session, candidate):

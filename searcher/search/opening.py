@@ -169,7 +169,7 @@ def _has_budget(session: Session, role: WorkerRole) -> bool:
         if not mine:
             return False
         session.proposer.warm_start()
-        found, chosen = shared_state.grant_and_choice(study)
+        found, chosen = shared_state.share_and_choice(study)
         # A single worker joins the budget that others spend; workers that are started together bring their own.
         spent_by_others = role.budget_id is None and others > 0 and not shared_state.is_spent(study)
         if found is None or not (role.joins or found.id == role.budget_id or spent_by_others):

@@ -13,7 +13,7 @@ class Results:
 
     Args:
         objective: measures candidates.
-        trust: whether this worker's device can be relied on.
+        device_check: whether this worker's device can be relied on.
 
     Attributes:
         measured: by the candidates' keys, in the order in which this worker read them.
@@ -21,8 +21,8 @@ class Results:
         given: what a user proposed.
     """
 
-    def __init__(self, objective: Objective, trust: DeviceCheck) -> None:
-        self.objective, self.trust = objective, trust
+    def __init__(self, objective: Objective, device_check: DeviceCheck) -> None:
+        self.objective, self.device_check = objective, device_check
         self.measured: dict[tuple[str, str], Measured] = {}
         self.left_out: set[tuple[str, str]] = set()
         self.given: list[Candidate] = []
@@ -62,9 +62,9 @@ class Results:
         try:
             sampled = self.objective.collect(candidate, seed, images, register=register)
         except UNMEASURABLE as error:
-            self.trust.failed(error)
+            self.device_check.failed(error)
             raise
-        self.trust.succeeded(sampled)
+        self.device_check.succeeded(sampled)
         return sampled
 
     def leave_out(self, candidate: Candidate, error: Exception) -> None:

@@ -96,7 +96,7 @@ class Session:
         self.objective.check()
         self.obey_requests()
         if self.peers.look(now=now):
-            found, self.choice = shared_state.grant_and_choice(self.proposer.study)
+            found, self.choice = shared_state.share_and_choice(self.proposer.study)
             if found is not None and found.id != self.budget.share.id:
                 self.budget.spend(found)
             self.results.restore()

@@ -35,11 +35,9 @@ class Space(ABC):
 
     Attributes:
         name: its name on the command line.
-        summary: one line for `--help` and the documentation.
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
 
     def __init__(self, frame: FullSchedule) -> None:
         self.frame = frame
@@ -53,7 +51,7 @@ class Space(ABC):
         """The schedule of one point."""
 
     @abstractmethod
-    def landmarks(self) -> Iterator[Parameters]:
+    def known_points(self) -> Iterator[Parameters]:
         """Points that are known shapes: the full schedule first, then fewer steps, uniform depths and the rest."""
 
     @abstractmethod
@@ -61,14 +59,14 @@ class Space(ABC):
         """Points to try first: shapes that were good on other networks, spread over costs."""
 
     def parameters(self, schedule: Schedule) -> Parameters | None:
-        """A point whose schedule is this one, or None where no landmark is."""
-        return self._known_points.get(schedule.digest)
+        """A point whose schedule is this one, or None where there is no known point of it."""
+        return self._by_digest.get(schedule.digest)
 
     @cached_property
-    def _known_points(self) -> dict[str, Parameters]:
-        """The landmarks by their schedules' digests; the first one where several are one schedule."""
+    def _by_digest(self) -> dict[str, Parameters]:
+        """The known points by their schedules' digests; the first one where several are one schedule."""
         found: dict[str, Parameters] = {}
-        for point in self.landmarks():
+        for point in self.known_points():
             found.setdefault(self.build(point).digest, point)
         return found
 
@@ -83,7 +81,7 @@ class Space(ABC):
 
     @property
     def _tails(self) -> tuple[str, ...]:
-        """What may stand in for blocks that don't run; the first one does in landmarks."""
+        """What may stand in for blocks that don't run; the first one does in known points."""
         return tuple(name for name in TAILS if name != "drop" or not self.frame.replaces)
 
     def _few(self, share: float) -> int:

@@ -18,7 +18,6 @@ class Curve(Space):
     """Depth follows first + (last − first) · progress^bend over the steps; one tail action stands in for the rest."""
 
     name = "curve"
-    summary = "depth as a three-parameter curve of the step, tail action, number and spacing of steps"
 
     def distributions(self) -> dict[str, BaseDistribution]:
         depth = IntDistribution(1, self.frame.num_blocks)
@@ -34,7 +33,7 @@ class Curve(Space):
         base, order = pull_levers(self.frame, parameters), self._order(parameters)
         return with_rows(base, exit_rows(order, self._curve(base, parameters), TAILS[parameters["tail"]]))
 
-    def landmarks(self) -> Iterator[Parameters]:
+    def known_points(self) -> Iterator[Parameters]:
         for count in self._step_counts():
             yield self._point(num_steps=count)
         for depth in range(self.frame.num_blocks - 1, 0, -1):
@@ -82,7 +81,6 @@ class SnrCurve(Curve):
     """The same curve over the log-SNR between the first step and the last, so it does not depend on the spacing."""
 
     name = "snr-curve"
-    summary = "depth as a three-parameter curve of the log-SNR, tail action, number and spacing of steps"
 
     def _progress(self, base: Schedule) -> list[float]:
         ratios = log_snr(base)
@@ -104,9 +102,6 @@ class Cache(Space):
     """
 
     name = "cache"
-    summary = (
-        "a full step every k-th, between them a depth curve with reuse or forecast; for networks without trained exits"
-    )
 
     def distributions(self) -> dict[str, BaseDistribution]:
         depth = IntDistribution(0, self.frame.num_blocks)
@@ -128,7 +123,7 @@ class Cache(Space):
         curve = [blocks if s % interval == 0 else depth for s, depth in enumerate(between)]
         return with_rows(base, exit_rows(self._order(parameters), curve, tail))
 
-    def landmarks(self) -> Iterator[Parameters]:
+    def known_points(self) -> Iterator[Parameters]:
         for count in self._step_counts():
             yield self._point(num_steps=count)
         for interval in (2, 3, 4):
@@ -163,7 +158,6 @@ class Mixed(Curve):
     """
 
     name = "mixed"
-    summary = "exits and caches: depth curve, refresh interval, shallow depth, tail action, number and spacing of steps"
 
     def distributions(self) -> dict[str, BaseDistribution]:
         return {
@@ -181,8 +175,8 @@ class Mixed(Curve):
         )
         return with_rows(base, rows)
 
-    def landmarks(self) -> Iterator[Parameters]:
-        yield from super().landmarks()
+    def known_points(self) -> Iterator[Parameters]:
+        yield from super().known_points()
         for interval in (2, 3, 4):
             for shallow in range(self.frame.num_blocks):
                 yield self._point(interval=interval, shallow=shallow, tail="reuse")

@@ -15,7 +15,6 @@ class Segments(Space):
     """A free depth for each of up to six equal segments of the steps."""
 
     name = "segments"
-    summary = "a depth for each of six segments, tail action, number and spacing of steps"
 
     @property
     def num_segments(self) -> int:
@@ -33,7 +32,7 @@ class Segments(Space):
         spread = [chosen[s * self.num_segments // base.num_steps] for s in range(base.num_steps)]
         return with_rows(base, exit_rows(self._order(parameters), spread, TAILS[parameters["tail"]]))
 
-    def landmarks(self) -> Iterator[Parameters]:
+    def known_points(self) -> Iterator[Parameters]:
         blocks = self.frame.num_blocks
         for count in self._step_counts():
             yield self._point([blocks] * self.num_segments, num_steps=count)
@@ -69,7 +68,6 @@ class Staircase(Segments):
     """Segments in sorted order: the depth only rises, or only falls, from noise to data."""
 
     name = "staircase"
-    summary = "a monotone staircase of six levels, rising or falling, tail action, number and spacing of steps"
 
     def distributions(self) -> dict[str, BaseDistribution]:
         return {**super().distributions(), "direction": CategoricalDistribution(("rising", "falling"))}

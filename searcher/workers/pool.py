@@ -108,16 +108,16 @@ class Workers:
 
     Args:
         job: what they do.
-        hands: who they are.
+        backend: where they run, and how they are started.
         watch: who is told what they do.
         announce: called with the statement of the baseline, once, before anything is spent.
     """
 
     def __init__(
-        self, job: Job, hands: WorkerBackend, watch: ProgressListener, announce: Callable[[str], None]
+        self, job: Job, backend: WorkerBackend, watch: ProgressListener, announce: Callable[[str], None]
     ) -> None:
-        self.slots = [Slot(number, environment) for number, environment in enumerate(hands.environments, 1)]
-        self._job, self._start, self._watch, self._announce = job, hands.start, watch, announce
+        self.slots = [Slot(number, environment) for number, environment in enumerate(backend.environments, 1)]
+        self._job, self._start, self._watch, self._announce = job, backend.start, watch, announce
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._phase, self._share, self._said = -1, 0.0, ""
         self._announced = self._drains = False
@@ -264,13 +264,13 @@ def _gpus() -> list[str]:
 
 
 def work_together(
-    request: StudyRequest, hands: WorkerBackend, announce: Callable[[str], None], metrics: Endpoint | None = None
+    request: StudyRequest, backend: WorkerBackend, announce: Callable[[str], None], metrics: Endpoint | None = None
 ) -> None:
     """Does what `runner.work` does, in several processes.
 
     Args:
         request: what they do together; once its interruption has received a signal, they finish their step and end.
-        hands: who works, and where the database is.
+        backend: who works, and where the database is.
         announce: called with the statement of the baseline before anything is spent.
         metrics: where the first of them serves its figures, and each of the others at the next port.
 
@@ -279,16 +279,16 @@ def work_together(
     """
     job = Job(
         config=config_to_dict(request.config),
-        url=hands.url,
+        url=backend.url,
         budget=str(request.spends),
         budget_id=secrets.token_hex(8),
         began=time.time() - process_age(),
         proposals=tuple(map(str, request.proposals)),
         parent=os.getpid(),
-        reports=hands.writes_report,
+        reports=backend.writes_report,
         metrics=None if metrics is None else (metrics.address, metrics.port),
     )
-    if stored_config(hands.url, request.config.name) is not None:
-        with open_store(hands.url) as store:
+    if stored_config(backend.url, request.config.name) is not None:
+        with open_store(backend.url) as store:
             withdraw_order(store, request.config.name)
-    Workers(job, hands, request.watch, announce).run(request.interruption)
+    Workers(job, backend, request.watch, announce).run(request.interruption)

@@ -50,12 +50,12 @@ class FrontChoice:
     measured: bool = False
 
 
-def grant_of(study: optuna.Study) -> BudgetShare | None:
+def share_of(study: optuna.Study) -> BudgetShare | None:
     """The newest budget that a study was given."""
-    return grant_and_choice(study)[0]
+    return share_and_choice(study)[0]
 
 
-def grant_and_choice(study: optuna.Study) -> tuple[BudgetShare | None, FrontChoice | None]:
+def share_and_choice(study: optuna.Study) -> tuple[BudgetShare | None, FrontChoice | None]:
     """The newest budget that a study was given, and what it compares in its end; None while it searches."""
     attributes = study.user_attrs
     if GRANT not in attributes:
@@ -71,7 +71,7 @@ def give(study: optuna.Study, grant: BudgetShare) -> None:
 
 def choice_of(study: optuna.Study) -> FrontChoice | None:
     """What the study compares in the end of its newest budget; None while it searches."""
-    return grant_and_choice(study)[1]
+    return share_and_choice(study)[1]
 
 
 def publish_choice(study: optuna.Study, choice: FrontChoice) -> None:

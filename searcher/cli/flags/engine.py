@@ -78,17 +78,17 @@ class Engine:
         return resolve_cluster_device(config, self.address or AUTO_ADDRESS, self.gpus)
 
     @contextmanager
-    def hands(self, config: StudyConfig, url: str) -> Generator[WorkerBackend]:
+    def worker_backend(self, config: StudyConfig, url: str) -> Generator[WorkerBackend]:
         """The workers, for as long as the block lasts. Raises InputError where there can't be so many."""
         if self.name != "ray":
             from ...workers.pool import processes
 
             yield processes(url, self.workers or 1, config.throughput.device)
             return
-        from ...workers.ray.engine import hands
+        from ...workers.ray.engine import worker_backend
 
         address = self.address or AUTO_ADDRESS
-        with hands(config, url, self.workers, address=address, cpus=self.cpus or 1.0, gpus=self.gpus) as found:
+        with worker_backend(config, url, self.workers, address=address, cpus=self.cpus or 1.0, gpus=self.gpus) as found:
             yield found
 
 

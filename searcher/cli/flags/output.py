@@ -85,5 +85,5 @@ _GROUP = (
         help="Where they are served; 0.0.0.0 lets other machines read them.",
     ),
 )
-# The flags, as the parameter `telling`.
-output_options = grouped("telling", _options, _GROUP)
+# The flags, as the parameter `output`.
+output_options = grouped("output", _options, _GROUP)

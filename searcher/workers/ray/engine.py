@@ -47,7 +47,7 @@ def resolve_cluster_device(config: StudyConfig, address: str, gpus: float | None
 
 
 @contextmanager
-def hands(
+def worker_backend(
     config: StudyConfig, url: str, workers: int | None, *, address: str, cpus: float, gpus: float | None
 ) -> Generator[WorkerBackend]:
     """Room for workers on a cluster, which is left in the end.

@@ -206,6 +206,8 @@ class StudyStorage(BaseStorage):
 
     def _check(self, study_id: int | None, distributions: Mapping[str, BaseDistribution]) -> None:
         """Raises `ValueError` for a parameter whose distribution is not that of the study's other trials."""
+        if study_id is not None and study_id not in self._looked:
+            self._look(study_id)
         for name, distribution in distributions.items():
             same = (each for each, study in self._study.items() if study == study_id)
             others = (self._trials[each].distributions.get(name) for each in same)

@@ -102,12 +102,12 @@ def test_equal_parameters_give_equal_digests(space: Space):
 
 
 def test_the_full_schedule_is_the_first_landmark(space: Space):
-    assert space.build(next(space.landmarks())) == space.frame.full
+    assert space.build(next(space.known_points())) == space.frame.full
 
 
 def test_landmarks_and_warm_starts_lie_inside_the_distributions(space: Space):
     distributions = space.distributions()
-    for point in [*space.landmarks(), *space.warm_starts()]:
+    for point in [*space.known_points(), *space.warm_starts()]:
         assert point.keys() == distributions.keys()
         for name, value in point.items():
             assert distributions[name]._contains(distributions[name].to_internal_repr(value)), (name, value)
@@ -120,11 +120,11 @@ def test_warm_starts_are_different_schedules(space: Space):
 
 
 def test_parameters_is_the_inverse(space: Space):
-    schedules = [space.build(point) for point in space.landmarks()]
+    schedules = [space.build(point) for point in space.known_points()]
     schedules += [space.build(draw(space, seed)) for seed in range(10)]
     found = [(schedule, space.parameters(schedule)) for schedule in schedules]
     assert all(space.build(point) == schedule for schedule, point in found if point is not None)
-    assert all(point is not None for _, point in found[: len(list(space.landmarks()))])
+    assert all(point is not None for _, point in found[: len(list(space.known_points()))])
 
 
 def test_the_smallest_cost_is_reachable(space: Space):
@@ -141,7 +141,7 @@ def test_a_tail_that_reads_starts_with_a_whole_step(space: Space):
 
 def test_segments_put_each_depth_on_its_share_of_the_steps():
     space = make_space("segments", frame(6, 12))
-    point = {**next(space.landmarks()), **{f"depth_{k}": k + 1 for k in range(6)}}
+    point = {**next(space.known_points()), **{f"depth_{k}": k + 1 for k in range(6)}}
     assert depths(space.build(point)) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
 
 
@@ -157,13 +157,13 @@ def test_staircases_are_monotone_whatever_the_order_of_the_parameters():
 
 def test_a_curve_goes_from_its_first_to_its_last_depth():
     space = make_space("curve", frame(12, 11))
-    point = {**next(space.landmarks()), "first_depth": 2, "last_depth": 12, "bend": 1.0}
+    point = {**next(space.known_points()), "first_depth": 2, "last_depth": 12, "bend": 1.0}
     assert depths(space.build(point)) == list(range(2, 13))
 
 
 def test_a_curve_over_log_snr_depends_on_times_and_not_on_the_number_of_the_step():
     space = make_space("snr-curve", frame(12, 20))
-    even = {**next(space.landmarks()), "first_depth": 1, "last_depth": 12}
+    even = {**next(space.known_points()), "first_depth": 1, "last_depth": 12}
     early = {**even, "spacing": 1.5}
     assert sum(depths(space.build(early))) < sum(depths(space.build(even)))
 
@@ -178,7 +178,7 @@ def test_steps_stay_at_the_spacing_s_times_where_a_pipeline_visits_no_others(nam
 
 def test_a_cache_runs_whole_at_every_kth_step():
     space = make_space("cache", frame(12, 9))
-    point = {**next(space.landmarks()), "interval": 3, "first_depth": 2, "last_depth": 2}
+    point = {**next(space.known_points()), "interval": 3, "first_depth": 2, "last_depth": 2}
     assert depths(space.build(point)) == [12, 2, 2] * 3
 
 
@@ -246,6 +246,6 @@ def test_guidance_is_left_out_only_where_there_is_guidance():
     guided, plain = make_space("mixed", FRAMES[2]), make_space("mixed", FRAMES[0])
     assert "guided_share" in guided.distributions()
     assert "guided_share" not in plain.distributions()
-    point = {**next(guided.landmarks()), "guided_share": 0.6}
+    point = {**next(guided.known_points()), "guided_share": 0.6}
     schedule: Schedule = guided.build(point)
     assert [step.unconditional for step in schedule.steps] == ["run"] * 15 + ["skip"] * 10
