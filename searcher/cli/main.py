@@ -15,8 +15,7 @@ from typing import Any, NoReturn
 import click
 from exeunt import __version__
 
-from ...backends.errors import printable
-from ...backends.schedule import ExeuntError
+from ...backends.errors import ExeuntError, printable
 from ...studies.database.passwords import guard_output, redact
 
 COMMANDS = {

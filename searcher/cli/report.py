@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...backends.errors import InputError, json_text, printable
+from ...backends.errors import ExeuntError, InputError, json_text, printable
 from ...backends.formats.registry import FORMATS, find_format, left_out
-from ...backends.schedule import ExeuntError
 from ...reports.files.export import default_path, file_stem, portable_schedule
 from ...reports.files.tables import report_to_json, to_csv
 from ...reports.files.whole import write_whole
@@ -110,8 +109,8 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
     if kept is not None and len(kept.rows) == len(shown) and all(point.flops is not None for point in view.points):
         return view, kept
     try:
+        from ...reports.plots.samples import fresh_samples
         from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
-        from ..runner import fresh_samples
 
         config = resolve_device(config)
         networks = load_networks(config)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ...backends.errors import DeviceError
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import Samples, sample
-from ...backends.timing.device import device_name
 from ...backends.timing.memory import free_cached_memory, is_broken_device, is_out_of_memory
 from ..spaces.candidates import Candidate
 from .setup import StudySetup
@@ -103,7 +102,7 @@ class ChunkSampler:
         if is_out_of_memory(error):
             return reason
         if is_broken_device(error):
-            name = device_name(self._setup.network.device)
+            name = self._setup.environment["device"]
             raise DeviceError(f"{name} failed while it sampled {candidate.label}: {reason}. Check it.") from error
         raise error
 

@@ -10,10 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...backends.errors import ExeuntError
-from ...backends.network import Network
 from ...backends.schedule import Schedule
-from ...backends.timing.device import device_id
-from ...backends.timing.device_lock import DeviceLock
 from ...backends.timing.memory import is_out_of_memory, peak_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP, trajectory
 from ...backends.timing.samples import Timing, environment_digest
@@ -23,7 +20,7 @@ from ...studies.store.records import TEXT_ENCODING, ThroughputRecord, TimingKey
 from ...studies.store.store import Store
 from ..spaces.candidates import Candidate
 from .chunks import OutOfMemory
-from .setup import StudySetup, weights_digest
+from .setup import StudySetup
 
 
 class Untimed(ExeuntError):
@@ -53,7 +50,7 @@ class Costs:
         self.store = store
         self.full = summarized(study_setup.frame.full)
         # Other weights of the network take the same time.
-        self._key = timing_key(study_setup, study_setup.network, self.target)
+        self._key = timing_key(study_setup, study_setup.weights, self.target)
         self._timings: dict[str, Timing] = {}
         self._medians: dict[str, float] = {}
         if self.can_time and study_setup.network.text_seconds is not None:
@@ -122,8 +119,7 @@ class Costs:
             self._require(schedules)
             return
         # A worker that waited for another one's turn finds its timings, and does not repeat them.
-        turn = DeviceLock(f"{device_id(self.study_setup.network.device)}-turn")
-        with turn.exclusive():
+        with self.study_setup.timing_turn.exclusive():
             self.refresh()
             self._time(schedules, max_seconds)
 
@@ -159,15 +155,15 @@ class Costs:
             self.refresh()
 
 
-def timing_key(study_setup: StudySetup, network: Network, target: Mapping[str, Any]) -> TimingKey:
-    """The conditions under which seconds of this network are measured in an environment."""
+def timing_key(study_setup: StudySetup, weights: str, target: Mapping[str, Any]) -> TimingKey:
+    """The conditions under which seconds on these weights are measured in an environment."""
     config = study_setup.config
     return TimingKey(
         device=target["device"],
         batch_size=config.throughput.batch_size,
         executor=config.throughput.executor,
         dtype=config.checkpoint.dtype,
-        weights_sha256=weights_digest(network),
+        weights_sha256=study_setup.weights_digest(weights),
         versions=environment_digest(dict(target)),
     )
 
@@ -178,8 +174,8 @@ _LOG = logging.getLogger("exeunt.work")
 def are_timed(costs: Costs, candidates: Sequence[Candidate]) -> bool:
     """Whether the study has timed all of them on its target."""
     study_setup = costs.study_setup
-    name, networks = study_setup.config.name, study_setup.networks.items()
-    keys = {timing_key(study_setup, network, costs.target): weights for weights, network in networks}
+    name = study_setup.config.name
+    keys = {timing_key(study_setup, weights, costs.target): weights for weights in study_setup.networks}
     found = {
         (record.schedule_digest, keys[record.key])
         for record in costs.store.measurements.throughputs(name)
@@ -218,9 +214,9 @@ def time_end_to_end(
         costs.store.measurements.put_throughput(
             ThroughputRecord(
                 schedule_digest=each.key[0],
-                key=timing_key(study_setup, networks[each.weights], costs.target),
+                key=timing_key(study_setup, each.weights, costs.target),
                 baseline_digest=baseline.key[0],
-                baseline_weights_sha256=weights_digest(networks[baseline.weights]),
+                baseline_weights_sha256=study_setup.weights_digest(baseline.weights),
                 purpose="final",
                 seconds=timing.seconds,
                 baseline_seconds=timing.neighbours,

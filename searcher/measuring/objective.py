@@ -30,7 +30,7 @@ from ..spaces.candidates import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
 from .metric import Answer
-from .setup import StudySetup, weights_digest
+from .setup import StudySetup
 
 
 class Pace:
@@ -149,7 +149,7 @@ class Objective:
         study_setup = self.study_setup
         return EvaluationKey(
             schedule_digest=candidate.key[0],
-            weights_sha256=weights_digest(study_setup.networks[candidate.weights]),
+            weights_sha256=study_setup.weights_digest(candidate.weights),
             conditions_digest=study_setup.conditions.digest,
             seed=seed,
             extractor=study_setup.metric.extractor_digest,
@@ -167,7 +167,7 @@ class Objective:
             role=candidate.role,
             family=candidate.family,
             schedule_digest=candidate.key[0],
-            weights_sha256=weights_digest(self.study_setup.networks[candidate.weights]),
+            weights_sha256=self.study_setup.weights_digest(candidate.weights),
             weights_name=candidate.weights,
             trial_number=candidate.trial,
         )

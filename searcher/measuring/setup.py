@@ -87,10 +87,22 @@ class StudySetup:
         given = [shown_condition(self.conditions, each, seed) for each in images]
         return self.metric.features([batch.images for batch in batches], given)
 
+    def weights_digest(self, name: str) -> str:
+        """What tells the weights of that name apart, with their decoder where that is no part of them, and the
+        network's code where that is the user's own; the name where they have no digest."""
+        network = self.networks[name]
+        own = network.signature.weights_sha256 or network.name
+        return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
+
     @cached_property
     def lock(self) -> DeviceLock:
         """The lock of the device that all of this runs on."""
         return DeviceLock(device_id(self.network.device))
+
+    @cached_property
+    def timing_turn(self) -> DeviceLock:
+        """The lock of the worker that times on this device, while others wait to read what it finds."""
+        return DeviceLock(f"{device_id(self.network.device)}-turn")
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -267,13 +279,6 @@ def load_frames(config: StudyConfig) -> dict[str, FullSchedule]:
     networks = load_networks(config)
     baseline = resolve_defaults(config, next(iter(networks.values()))).baseline
     return {name: make_frame(network, baseline) for name, network in networks.items()}
-
-
-def weights_digest(network: Network) -> str:
-    """What tells the weights of a network apart, with its decoder where that is no part of them, and its code where
-    that is the user's own; its name where it has no digest."""
-    own = network.signature.weights_sha256 or network.name
-    return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
 
 
 def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candidate]:

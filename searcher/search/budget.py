@@ -161,8 +161,8 @@ MARGIN = 0.025
 MOST_STRETCH = 2.0
 # At most this share of a budget is kept for the front; the rest is the search's.
 FRONT_SHARE = 0.5
-# More would be too thinly measured.
-MOST_COMPARED = 24
+# Of the compared schedules fewer would compare too little, and more would be too thinly measured.
+LEAST_COMPARED, MOST_COMPARED = 8, 24
 # Whole trajectories run so many times at least, and latencies and warm-up come to one more.
 TIMING_ROUNDS = 4
 

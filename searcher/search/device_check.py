@@ -9,7 +9,6 @@ import numpy as np
 from ...backends.errors import DeviceError
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import NonFiniteSamples
-from ...backends.timing.device import device_name
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation
 from ..measuring.objective import Objective
 
@@ -61,7 +60,7 @@ class DeviceCheck:
             if not reason:
                 return
             self._objective.say(f"check of this device: {reason}")
-        device = device_name(self._objective.study_setup.network.device)
+        device = self._objective.study_setup.environment["device"]
         raise DeviceError(
             f"{device} can't be trusted: {MOST_FAILURES} times in a row {reason}. "
             "Check the device, its driver and the versions of torch here and where the study began."

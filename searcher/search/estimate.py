@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from ...backends.sampling.conditions import OWN_PROMPTS
 from ...backends.sampling.loop import sample
 from ...backends.schedule import Embedded, Guidance, Schedule
-from ...backends.timing.device import device_name
 from ...studies.config.budget import Budget
 from ..measuring.setup import StudySetup
-from .budget import FRONT_SHARE, MARGIN, REPORT_SECONDS
-from .front import LEAST_COMPARED
+from .budget import FRONT_SHARE, LEAST_COMPARED, MARGIN, REPORT_SECONDS
 from .loop import FIRST_BASELINES
 
 # Proposals cost less than the full schedule; on the bundled checkpoint they came to a half on average.
@@ -51,7 +49,7 @@ def statement(study_setup: StudySetup) -> str:
         f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
         f"{_prompts(study_setup)}"
         f"Measured: {study_setup.metric.name} against {against}; batch {config.throughput.batch_size}, "
-        f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."
+        f"{config.checkpoint.dtype}, {config.throughput.executor}, on {study_setup.environment['device']}."
     )
 
 

@@ -6,9 +6,7 @@ to do.
 
 from collections.abc import Sequence
 
-from ...studies.workers.workers import exclusive
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..measuring.setup import StudySetup
 from ..spaces.candidates import Candidate, list_baselines
 from .promotion import next_rival
 from .session import Session
@@ -29,7 +27,7 @@ def measure_baselines(session: Session) -> None:
     Raises:
         DeviceError: this worker's device makes other images than those that the study has.
     """
-    first, *rungs = _rungs(session.study_setup)
+    first, *rungs = _rungs(session)
     costs = session.objective.costs
     if costs.can_time:
         costs.time_kinds([each.schedule for each in (first, *rungs)])
@@ -76,7 +74,7 @@ def measure_proposals(session: Session) -> None:
 
 def search(session: Session) -> None:
     """Measures a sampler's proposals until the rest of the budget is needed for the front, or the space is used up."""
-    rungs, repeats, evaluations, proposals = _rungs(session.study_setup), 0, 0, session.open
+    rungs, repeats, evaluations, proposals = _rungs(session), 0, 0, session.open
     measured = session.results.measured
     while repeats < MOST_REPEATS and session.choice is None:
         session.refresh()
@@ -129,7 +127,7 @@ def _next_proposal(session: Session) -> Candidate | None:
     """
     if session.peers.others == 0 or _has_plenty(session):
         return session.proposer.ask()
-    with exclusive(session.store, f"proposals {session.name}", session.peers.worker) as mine:
+    with session.exclusive("proposals") as mine:
         if mine:
             session.refresh(now=True)
             if has_room(session):
@@ -189,5 +187,5 @@ def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     )
 
 
-def _rungs(study_setup: StudySetup) -> list[Candidate]:
-    return list_baselines(study_setup.frames, study_setup.config.search.baselines)
+def _rungs(session: Session) -> list[Candidate]:
+    return list_baselines(session.study_setup.frames, session.study_setup.config.search.baselines)

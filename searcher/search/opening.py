@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
-from ...backends.timing.samples import Environment
 from ...studies.database.foreign import contradicting_rows, corrupt_rows
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
@@ -22,7 +22,7 @@ from ...studies.workers import shared_state
 from ...studies.workers.orders import withdraw_order
 from ...studies.workers.target import take_target, target
 from ...studies.workers.trials import TrialKeeper
-from ...studies.workers.workers import Worker, exclusive
+from ...studies.workers.workers import Worker
 from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
@@ -164,7 +164,7 @@ def _has_budget(session: Session, role: WorkerRole) -> bool:
         False while another worker does so.
     """
     study, others, watch, budget = session.proposer.study, session.peers.others, session.watch, session.budget
-    with exclusive(session.store, f"budget {session.name}", session.peers.worker) as mine:
+    with session.exclusive("budget") as mine:
         if not mine:
             return False
         session.proposer.warm_start()
@@ -182,7 +182,7 @@ def _has_budget(session: Session, role: WorkerRole) -> bool:
         return True
 
 
-def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerRole) -> Environment:
+def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerRole) -> dict[str, Any]:
     """The environment that the study times in.
 
     Raises:

@@ -1,6 +1,7 @@
 """The parts of one command's work on a study, and its other workers: how many there are, and how it waits for them."""
 
 import time
+from contextlib import AbstractContextManager
 from functools import cached_property
 
 from ...backends.errors import Interrupted
@@ -11,7 +12,7 @@ from ...studies.workers.orders import order
 from ...studies.workers.shared_state import FrontChoice
 from ...studies.workers.target import has_timing_worker
 from ...studies.workers.trials import TrialKeeper, peer_snapshot
-from ...studies.workers.workers import Worker
+from ...studies.workers.workers import Worker, exclusive
 from ..measuring.objective import AWAITED
 from ..monitoring.progress import ProgressListener
 from ..spaces.candidates import Candidate
@@ -137,6 +138,10 @@ class Session:
     def promoted(self) -> list[Candidate]:
         """All that deserve final seeds, the most deserving first."""
         return [each.candidate for each in priorities(self.results.ordered, self.noise)]
+
+    def exclusive(self, work: str) -> AbstractContextManager[bool]:
+        """Whether it is this worker's turn to do a work of the study, for as long as the block lasts."""
+        return exclusive(self.store, f"{work} {self.name}", self.peers.worker)
 
     def refresh(self, *, now: bool = False) -> None:
         """Reads what other workers have done, once a second or `now`. It costs almost nothing without others.

@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from ...backends.errors import Interrupted
-from ...backends.schedule import ExeuntError
+from ...backends.errors import ExeuntError, Interrupted
 from ...studies.config.budget import parse_budget
 from ...studies.config.reading import config_from_dict
 from ...studies.database.passwords import guard_output

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
-from ...backends.errors import DeviceError, InputError, Interrupted, StorageError
-from ...backends.schedule import ExeuntError
+from ...backends.errors import DeviceError, ExeuntError, InputError, Interrupted, StorageError
 from ...studies.config.reading import config_to_dict
 from ...studies.interruption import Interruption
 from ...studies.store.find import stored_config
