@@ -17,7 +17,7 @@ from exeunt import __version__
 
 from ...backends.errors import printable
 from ...backends.schedule import ExeuntError
-from ...studies.database.passwords import guard_output, redact
+from ...studies.database.urls import guard_output, redact
 
 COMMANDS = {
     "optimize": (

@@ -16,8 +16,7 @@ from ...backends.timing.memory import is_out_of_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import missing_kinds, time_calls
-from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key, summarized
-from ...studies.store.records import TEXT_ENCODING, TimingKey
+from ...studies.store.records import TEXT_ENCODING, ScheduleSummary, TimingKey, batch_seconds, kind_key, summarized
 from ...studies.store.store import Store
 from .chunks import OutOfMemory
 from .setup import StudySetup, weights_digest

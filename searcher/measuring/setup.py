@@ -33,7 +33,7 @@ from ...backends.timing.device_lock import DeviceLock
 from ...backends.timing.memory import keep_freed_memory
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
-from ...studies.store.outlines import summarized
+from ...studies.store.records import summarized
 from ..spaces.baselines import check_families, first_baseline
 from ..spaces.candidate import Candidate
 from ..spaces.frame import FullSchedule

@@ -3,7 +3,7 @@
 import time
 
 from ...studies.store.store import Store
-from ...studies.workers.orders import order
+from ...studies.workers.shared_state import order
 from ...studies.workers.trials import TrialKeeper, peer_snapshot
 from ...studies.workers.workers import Worker
 

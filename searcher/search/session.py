@@ -6,8 +6,7 @@ from functools import cached_property
 from ...backends.errors import Interrupted
 from ...studies import interruption
 from ...studies.workers import shared_state
-from ...studies.workers.shared_state import FrontChoice
-from ...studies.workers.target import has_timing_worker
+from ...studies.workers.shared_state import FrontChoice, has_timing_worker
 from ..measuring.objective import AWAITED
 from ..monitoring.progress import ProgressListener
 from ..spaces.candidate import Candidate

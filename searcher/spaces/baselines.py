@@ -14,7 +14,7 @@ from ...backends.errors import InputError
 from ...backends.formats.ase import from_ase
 from ...backends.schedule import REUSE, Schedule
 from ...studies.config.families import FAMILIES
-from ...studies.store.outlines import summarized
+from ...studies.store.records import summarized
 from .candidate import Candidate
 from .frame import FullSchedule
 from .rows import exit_row, exit_rows, with_rows

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...backends.schedule import Schedule
-from ...studies.store.outlines import ScheduleSummary
+from ...studies.store.records import ScheduleSummary
 
 
 @dataclass(frozen=True)
