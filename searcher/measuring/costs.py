@@ -10,9 +10,8 @@ from typing import Any
 from ...backends.errors import ExeuntError
 from ...backends.network import Network
 from ...backends.schedule import Schedule
-from ...backends.timing.device import device_id
+from ...backends.timing.device import device_id, is_out_of_memory
 from ...backends.timing.device_lock import DeviceLock
-from ...backends.timing.memory import is_out_of_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import missing_kinds, time_calls

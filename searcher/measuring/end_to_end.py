@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from ...backends.timing.memory import peak_memory
+from ...backends.timing.device import peak_memory
 from ...backends.timing.pieces import trajectory
 from ...backends.timing.throughput import TimedSchedule, time_schedules
 from ...studies.store.records import ThroughputRecord

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.schedule import DROP, with_exits
-from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
+from exeunt.backends.timing.device import is_broken_device, is_out_of_memory
 from exeunt.searcher.measuring.chunks import OutOfMemory
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import ProgressListener
