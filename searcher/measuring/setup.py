@@ -33,12 +33,10 @@ from ...backends.timing.device_lock import DeviceLock
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
 from ...studies.store.outlines import summarized
-from ..spaces.baselines import check_families, first_baseline
-from ..spaces.candidate import Candidate
+from ..spaces.base import check_space
+from ..spaces.candidates import Candidate, check_families, first_baseline
 from ..spaces.frame import FullSchedule
-from ..spaces.full_schedule import make_frame
-from ..spaces.registry import check_space
-from .defaults import resolve_defaults
+from .defaults import make_frame, resolve_defaults
 from .metric import Metric, load_metric
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

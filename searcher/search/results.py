@@ -3,7 +3,7 @@
 from ...studies.store.outlines import ScheduleSummary
 from ...studies.store.records import QualityRecord
 from ..measuring.objective import UNMEASURABLE, Objective
-from ..spaces.candidate import Candidate
+from ..spaces.candidates import Candidate
 from .device_check import DeviceCheck
 from .promotion import Measured
 

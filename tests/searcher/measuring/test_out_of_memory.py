@@ -12,7 +12,7 @@ from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.opening import open_session
-from exeunt.searcher.spaces.candidate import Candidate
+from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
