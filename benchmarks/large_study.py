@@ -32,7 +32,7 @@ from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.operations import keep_operations
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.search.proposer import WORTHLESS
-from exeunt.searcher.spaces.registry import make_space
+from exeunt.searcher.spaces.base import make_space
 from exeunt.studies.database.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
 from exeunt.studies.database.transactions import insert_once, writing
 from exeunt.studies.maintenance.rows import optuna_tables

@@ -35,7 +35,7 @@ from exeunt.searcher.measuring.chunks import Chunk, ChunkSampler
 from exeunt.searcher.measuring.metric import Answer, ReferenceMetric
 from exeunt.searcher.runner import optimize
 from exeunt.searcher.search.proposer import OpenProposals
-from exeunt.searcher.spaces.candidate import Candidate
+from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.searcher.spaces.curves import Mixed
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig

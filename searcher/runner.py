@@ -30,8 +30,7 @@ from .search.budget import BudgetMeter, refuse_too_small
 from .search.front import measure_front
 from .search.loop import measure_baselines, measure_proposals
 from .search.opening import WorkerRole, open_session
-from .search.peers import LOOK_SECONDS
-from .search.session import Session
+from .search.session import LOOK_SECONDS, Session
 
 if TYPE_CHECKING:
     from ..reports.plots.samples import GridInfo

@@ -25,7 +25,7 @@ from ...backends.checkpoints.files import readable_bytes
 from ...backends.errors import InputError, json_text, printable
 from ...studies.config.reading import parse_assignment
 from .flags.database import json_flag
-from .flags.network import NETWORK_FLAGS, flags
+from .flags.study import NETWORK_FLAGS, flags
 
 if TYPE_CHECKING:
     from ...backends.checkpoints.inspect import Contents, Entry, Group

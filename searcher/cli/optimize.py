@@ -255,7 +255,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
     from ..measuring.setup import load_frames, resolve_device
-    from ..spaces.baselines import list_baselines
+    from ..spaces.candidates import list_baselines
 
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     rows = [

@@ -20,8 +20,15 @@ from ...backends.schedule import Schedule, ScheduleError
 from ...reports.files.export import write_whole
 from ...reports.plots.schedule_map import schedule_map, terminal
 from .flags.database import json_flag
-from .flags.network import NETWORK_FLAGS
-from .flags.study import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, GRANULARITY_FLAGS, flags, study_config
+from .flags.study import (
+    BASELINE_FLAGS,
+    CHECKPOINT_FLAGS,
+    CONFIG_FLAGS,
+    GRANULARITY_FLAGS,
+    NETWORK_FLAGS,
+    flags,
+    study_config,
+)
 
 _ONNX = "onnx"  # a folder, and of a network: the one format that is no text
 
@@ -265,8 +272,8 @@ def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | 
       exeunt schedule full -o full.schedule.json
       exeunt schedule full --checkpoint DiT-XL-2.pt --solver ddim --num-steps 50 --guidance 1.5 -o full.schedule.json
     """
+    from ..measuring.defaults import make_frame
     from ..measuring.setup import load_one, resolve_device
-    from ..spaces.full_schedule import make_frame
 
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
     made = make_frame(load_one(config), config.baseline).full

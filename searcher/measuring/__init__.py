@@ -1,11 +1,10 @@
 """One schedule, measured.
 
-chunks      Sampling one chunk of images and their features, in batches as large as memory lets them be.
-costs       What schedules take on the study's target device: seconds summed from timed kinds of calls.
-defaults    The values that settings get from the network where the configuration says `auto`.
-end_to_end  Timing schedules end to end, in one sitting, each beside the full schedule.
-evaluate    One schedule measured without a database.
-metric      A study's metric.
-objective   What a schedule is worth: features of its images on given noises, and the time that its plan takes.
-setup       What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
+chunks     Sampling one chunk of images and their features, in batches as large as memory lets them be.
+costs      What schedules take on the study's target device.
+defaults   What the network fills in: the values of settings that are `auto`, and the full schedule.
+evaluate   One schedule measured without a database.
+metric     A study's metric.
+objective  What a schedule is worth: features of its images on given noises, and the time that its plan takes.
+setup      What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
 """

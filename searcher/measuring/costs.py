@@ -1,23 +1,33 @@
-"""What schedules take on the study's target device: seconds summed from timed kinds of calls.
+"""What schedules take on the study's target device.
 
-Only workers in the target's environment time anything. The others read those timings, and wait where a schedule makes a
-kind of call that was not timed yet.
+While the search goes on, that is seconds summed from timed kinds of calls. In the end schedules are timed end to end,
+in one sitting, each beside the full schedule. Only workers in the target's environment time anything. The others read
+those timings, and wait where a schedule makes a kind of call that was not timed yet.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...backends.errors import ExeuntError
 from ...backends.network import Network
 from ...backends.schedule import Schedule
-from ...backends.timing.device import device_id
+from ...backends.timing.device import device_id, is_out_of_memory, peak_memory
 from ...backends.timing.device_lock import DeviceLock
-from ...backends.timing.memory import is_out_of_memory
-from ...backends.timing.pieces import DECODE, SOLVER_STEP
+from ...backends.timing.pieces import DECODE, SOLVER_STEP, trajectory
 from ...backends.timing.samples import Timing, environment_digest
-from ...backends.timing.throughput import missing_kinds, time_calls
-from ...studies.store.records import TEXT_ENCODING, ScheduleSummary, TimingKey, batch_seconds, kind_key, summarized
+from ...backends.timing.throughput import TimedSchedule, missing_kinds, time_calls, time_schedules
+from ...studies.store.records import (
+    TEXT_ENCODING,
+    ScheduleSummary,
+    ThroughputRecord,
+    TimingKey,
+    batch_seconds,
+    kind_key,
+    summarized,
+)
 from ...studies.store.store import Store
+from ..spaces.candidates import Candidate
 from .chunks import OutOfMemory
 from .setup import StudySetup, weights_digest
 
@@ -166,3 +176,65 @@ def timing_key(study_setup: StudySetup, network: Network, target: Mapping[str, A
         weights_sha256=weights_digest(network),
         versions=environment_digest(dict(target)),
     )
+
+
+_LOG = logging.getLogger("exeunt.work")
+
+
+def are_timed(costs: Costs, candidates: Sequence[Candidate]) -> bool:
+    """Whether the study has timed all of them on its target."""
+    study_setup = costs.study_setup
+    name, networks = study_setup.config.name, study_setup.networks.items()
+    keys = {timing_key(study_setup, network, costs.target): weights for weights, network in networks}
+    found = {
+        (record.schedule_digest, keys[record.key])
+        for record in costs.store.measurements.throughputs(name)
+        if record.study == name and record.purpose == "final" and record.key in keys
+    }
+    return found >= {each.key for each in candidates}
+
+
+def time_end_to_end(
+    costs: Costs, compared: Sequence[Candidate], seconds: float, *, is_limited: bool, check: Callable[[], None]
+) -> None:
+    """Times whole trajectories, and keeps their seconds, latencies and memory.
+
+    Args:
+        costs: of the study, by a worker that can time.
+        compared: what to time, the baseline first.
+        seconds: what that is about to take.
+        is_limited: whether it may take no more; a fifth of it is the most for latencies in any case.
+        check: raises to stop.
+    """
+    study_setup, baseline = costs.study_setup, compared[0]
+    config, networks = study_setup.config.throughput, study_setup.networks
+    subjects = {each.key: TimedSchedule((networks[each.weights],), each.schedule) for each in compared}
+    timings = time_schedules(
+        subjects,
+        baseline.key,
+        batch_size=config.batch_size,
+        repeats=config.repeats,
+        max_seconds=seconds if is_limited else None,
+        observe=lambda _key, _seconds: check(),
+    )
+    latencies = time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * seconds)
+    for each in compared:
+        subject, timing, latency = subjects[each.key], timings[each.key], latencies[each.key]
+        memory = peak_memory(trajectory(subject.networks, each.schedule, config.batch_size), study_setup.network.device)
+        costs.store.measurements.put_throughput(
+            ThroughputRecord(
+                schedule_digest=each.key[0],
+                key=timing_key(study_setup, networks[each.weights], costs.target),
+                baseline_digest=baseline.key[0],
+                baseline_weights_sha256=weights_digest(networks[baseline.weights]),
+                purpose="final",
+                seconds=timing.seconds,
+                baseline_seconds=timing.neighbours,
+                predicted_seconds=costs.predicted_seconds(each.stored),
+                latency_seconds=latency.seconds,
+                peak_memory_bytes=memory.num_bytes,
+                study=study_setup.config.name,
+            )
+        )
+        spent = round(sum(timing.seconds) + sum(latency.seconds), 4)
+        _LOG.info("timed", extra={"about": {"label": each.label, "seconds": spent}})

@@ -25,7 +25,7 @@ from ...studies.store.leases import StaleClaim
 from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord, ScheduleSummary
 from ...studies.store.store import Store
 from ...studies.workers.workers import Worker
-from ..spaces.candidate import Candidate
+from ..spaces.candidates import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
 from .metric import Answer

@@ -1,15 +1,13 @@
 """The search over many.
 
-budget        What is left of a budget while a command runs.
+budget        What is left of a budget while a command runs, and what is kept of it for the end.
 device_check  Checks a worker's device: it samples stored images again and compares them.
 estimate      What a study will do and what its budget buys, in words. It is printed before anything is spent.
 front         The front, measured again: end to end on the clock, and on noises that no selection saw.
 loop          The search: a ladder of baselines first, then proposals.
 opening       Opening a study for work.
-peers         The other workers of a study: how many are alive, which died, and whether all are to pause or stop.
 promotion     Which schedules are measured again on final seeds, and in which order.
 proposer      Asking Optuna for schedules and telling it what they measured.
-reserve       What is kept of a budget while the search goes on.
 results       What a study has measured on search seeds, as far as one worker knows.
-session       The parts of one command's work on a study, and how it waits for other workers.
+session       The parts of one command's work on a study, and its other workers.
 """

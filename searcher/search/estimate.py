@@ -10,9 +10,9 @@ from ...backends.schedule import Embedded, Guidance, Schedule
 from ...backends.timing.device import device_name
 from ...studies.config.budget import Budget
 from ..measuring.setup import StudySetup
+from .budget import FRONT_SHARE, MARGIN, REPORT_SECONDS
 from .front import LEAST_COMPARED
 from .loop import FIRST_BASELINES
-from .reserve import FRONT_SHARE, MARGIN, REPORT_SECONDS
 
 # Proposals cost less than the full schedule; on the bundled checkpoint they came to a half on average.
 TYPICAL_COST = 0.5

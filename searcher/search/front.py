@@ -22,11 +22,11 @@ from ...studies.store.store import Store
 from ...studies.workers import shared_state
 from ...studies.workers.shared_state import FrontChoice
 from ...studies.workers.workers import exclusive
-from ..measuring.end_to_end import are_timed, time_end_to_end
+from ..measuring.costs import are_timed, time_end_to_end
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..measuring.setup import StudySetup
-from ..spaces.candidate import Candidate
-from .reserve import MOST_COMPARED, Forecast
+from ..spaces.candidates import Candidate
+from .budget import MOST_COMPARED, Forecast
 from .session import Session
 
 # Fewer would compare too little.

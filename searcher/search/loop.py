@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from ...studies.workers.workers import exclusive
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..measuring.setup import StudySetup
-from ..spaces.baselines import list_baselines
-from ..spaces.candidate import Candidate
+from ..spaces.candidates import Candidate, list_baselines
 from .promotion import next_rival
 from .session import Session
 

@@ -26,13 +26,12 @@ from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
 from ..monitoring.progress import ProgressListener
-from ..spaces.registry import make_space
+from ..spaces.base import make_space
 from .budget import BudgetMeter, SharedBudget
 from .device_check import DeviceCheck
-from .peers import Peers
 from .proposer import Proposer, optuna_study
 from .results import Results
-from .session import NoTimingWorker, Session
+from .session import NoTimingWorker, Peers, Session
 
 _LOG = logging.getLogger("exeunt.work")
 

@@ -16,7 +16,7 @@ from itertools import chain
 from ...backends.errors import StorageError
 from ...reports.view.pareto import Score, front, knee
 from ...reports.view.standard import EXCESS_LIMIT, NOISE_LIMIT
-from ..spaces.candidate import Candidate
+from ..spaces.candidates import Candidate
 
 # Beyond this many times the full schedule's excess distance no speed makes up for the images: on the bundled
 # checkpoint, exit 3 of 12 (2.7 ×) has clothes with ragged edges, and exit 2 (3.5 ×) bags and boots that fall apart.

@@ -29,7 +29,7 @@ from ...studies.store.records import summarized
 from ...studies.workers.trials import RETRY_OF
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.base import Space
-from ..spaces.candidate import Candidate
+from ..spaces.candidates import Candidate
 from .promotion import Measured
 from .results import Results
 

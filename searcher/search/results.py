@@ -2,7 +2,7 @@
 
 from ...studies.store.records import QualityRecord, ScheduleSummary
 from ..measuring.objective import UNMEASURABLE, Objective
-from ..spaces.candidate import Candidate
+from ..spaces.candidates import Candidate
 from .device_check import DeviceCheck
 from .promotion import Measured
 

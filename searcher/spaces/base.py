@@ -13,19 +13,27 @@ The sets are flat and small on purpose. Multivariate TPE models the parameters t
 space falls back to independent sampling; and 150 trials reach .99 of the exact hypervolume with three-parameter curves
 where 8 free integers reach .84 and 24 reach .36. A monotone staircase made of nested bounds does no better than random
 search, so `staircase` sorts.
+
+The spaces stand here by name. The default is the one that measured best on the bundled checkpoint.
 """
 
+from __future__ import annotations
+
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from optuna.distributions import BaseDistribution
-
+from ...backends.errors import InputError, nearest
 from ...backends.schedule import DROP, REUSE, Action, Schedule, forecast
-from .frame import FullSchedule
-from .levers import Parameters
-from .rows import BlockOrder
+from .frame import BlockOrder, FullSchedule
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from .levers import Parameters
+
 
 TAILS: dict[str, Action] = {"drop": DROP, "reuse": REUSE, "forecast-1": forecast(1), "forecast-2": forecast(2)}
 
@@ -95,3 +103,27 @@ class Space(ABC):
 def ramp(progress: float, first: float, last: float, bend: float) -> int:
     """The whole depth at a point of the curve first + (last − first) · progress^bend."""
     return round(first + (last - first) * progress**bend)
+
+
+# Each with its class, which is imported where one is made: `--help` lists the names.
+SPACES = {
+    "mixed": "curves:Mixed",
+    "curve": "curves:Curve",
+    "snr-curve": "curves:SnrCurve",
+    "cache": "curves:Cache",
+    "staircase": "segments:Staircase",
+    "segments": "segments:Segments",
+}
+
+
+def make_space(name: str, frame: FullSchedule) -> Space:
+    """The space of that name for one study's frame. Raises InputError if there is no such space."""
+    check_space(name)
+    module, _, kind = SPACES[name].partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), kind)(frame)
+
+
+def check_space(name: str) -> None:
+    """Raises InputError, with the nearest name, unless there is a space of that name."""
+    if name not in SPACES:
+        raise InputError(f"space: `{name}` is not known. {nearest(name, SPACES)}")

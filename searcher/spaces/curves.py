@@ -10,8 +10,8 @@ from ...backends.schedule import DROP, Schedule
 from ...backends.solvers.noise_schedules import marginal_at
 from ...backends.solvers.spacings import FLOW_END
 from .base import TAILS, Space, ramp
+from .frame import exit_rows, refreshed_rows, with_rows
 from .levers import Parameters, lever_distributions, pull_levers, whole_parameters
-from .rows import exit_rows, refreshed_rows, with_rows
 
 
 class Curve(Space):

@@ -7,8 +7,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from ...backends.schedule import Schedule, depths
 from .base import TAILS, Space, ramp
+from .frame import exit_rows, with_rows
 from .levers import Parameters, lever_distributions, pull_levers, whole_parameters
-from .rows import exit_rows, with_rows
 
 
 class Segments(Space):

@@ -23,7 +23,7 @@ from ..monitoring.prometheus import metered
 from ..runner import StudyRequest, work
 from ..search.estimate import statement
 from ..search.opening import WorkerRole
-from .job import Job
+from .process import Job
 
 
 class Child(Interruption):

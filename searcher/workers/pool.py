@@ -25,8 +25,7 @@ from ..monitoring.endpoint import Endpoint
 from ..monitoring.progress import ProgressListener
 from ..runner import StudyRequest
 from ..search.budget import process_age
-from .job import Job
-from .process import Event, WorkerProcess
+from .process import Event, Job, WorkerProcess
 
 _POLL_SECONDS = 0.1
 MOST_LOSSES = 3  # in a row without a single chunk measured

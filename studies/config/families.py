@@ -20,7 +20,7 @@ class Family:
     size: float
 
 
-# By the name that configurations and databases have. `searcher/spaces/baselines.py` makes their schedules.
+# By the name that configurations and databases have. `searcher/spaces/candidates.py` makes their schedules.
 FAMILIES = {
     "full": Family("full schedule", "ink", "*", 10.0),
     "fewer-steps": Family("fewer steps", "blue", "s", 5.0),

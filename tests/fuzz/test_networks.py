@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 import tiny_pipelines
 import torch
-from exeunt.backends.networks.autoencoder import Autoencoder
-from exeunt.backends.networks.decoders import KLDecoder
+from exeunt.backends.networks.decoders import Autoencoder, KLDecoder
 from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.quality.extractors import load_extractor
-from exeunt.searcher.measuring.defaults import resolve_defaults
-from exeunt.searcher.spaces.full_schedule import make_frame
+from exeunt.searcher.measuring.defaults import make_frame, resolve_defaults
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from hostile import ODD, damaged, mutated, quick, refuses, survives

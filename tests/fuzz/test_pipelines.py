@@ -8,8 +8,7 @@ import pytest
 from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.network import Network
 from exeunt.backends.networks.registry import load_network
-from exeunt.searcher.measuring.defaults import resolve_defaults
-from exeunt.searcher.spaces.full_schedule import make_frame
+from exeunt.searcher.measuring.defaults import make_frame, resolve_defaults
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from hostile import ODD, damaged, mutated, quick, refuses, survives

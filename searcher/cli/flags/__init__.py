@@ -2,7 +2,6 @@
 
 database  The flags that name a database and a study, which nearly every command has.
 engine    The flags that say who does the work of a study, and what they come to.
-network   The flags that name a network, and how groups of flags are added to a command.
 output    The flags that say how a command tells what it does, and what they come to.
-study     The flags that describe a study, and the configuration that they make of a study file and the defaults.
+study     The flags that describe a study or a network, and how groups of flags are added to a command.
 """

@@ -12,7 +12,7 @@ import click
 
 from ....backends.errors import InputError
 from ....studies.config.study import StudyConfig
-from .network import grouped
+from .study import grouped
 
 if TYPE_CHECKING:
     from ...workers.pool import WorkerBackend

@@ -10,7 +10,7 @@ import click
 from ...monitoring.endpoint import LOCAL, Endpoint
 from ...monitoring.json_lines import log_json_lines
 from ...monitoring.progress import ProgressListener, watching
-from .network import grouped
+from .study import grouped
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""The flags that describe a study, and the configuration that they make of a study file and the defaults."""
+"""The flags that describe a study or a network, and how groups of flags are added to a command."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -12,9 +14,57 @@ from ....backends.solvers.spacings import SPACINGS
 from ....backends.solvers.tables import SOLVER_TABLE
 from ....studies.config.reading import from_toml, override, parse_assignment
 from ....studies.config.study import SAMPLER_NAMES, SECTIONS, StudyConfig
-from ...spaces.registry import SPACES
-from .network import NETWORK_FLAGS
-from .network import flags as flags
+from ...spaces.base import SPACES
+
+NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
+
+NETWORK_FLAGS = (
+    click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
+    click.option(
+        "--network", metavar="NAME", help="Kind of network, or FILE.py:Class. Default: as the checkpoint says."
+    ),
+    click.option(
+        "--network-arg",
+        "network_args",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="An argument of the network's constructor.",
+    ),
+    click.option("--weights-key", metavar="KEY", help="Which weights of a .pt file to take, such as ema."),
+    click.option("--vae", metavar="FOLDER", help="A diffusers autoencoder that decodes the network's latents."),
+)
+
+
+def flags(
+    *groups: tuple[Callable[[NetworkDecorated], NetworkDecorated], ...],
+) -> Callable[[NetworkDecorated], NetworkDecorated]:
+    """A decorator that adds groups of flags, in their order."""
+
+    def add(command: NetworkDecorated) -> NetworkDecorated:
+        for group in reversed(groups):
+            for flag in reversed(group):
+                command = flag(command)
+        return command
+
+    return add
+
+
+def grouped(
+    parameter: str, make: Callable[..., object], group: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds a group of flags, of whose values `make` makes one parameter of the command."""
+    taken = list(signature(make).parameters)
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            made = make(**{name: given.pop(name) for name in taken})
+            return command(**{parameter: made}, **given)
+
+        return flags(group)(gathered)
+
+    return add
+
 
 # Each flag with the settings that it sets: those of its name, in all sections that have one.
 SETTINGS: dict[str, list[str]] = {"study": ["name"], "checkpoint": ["checkpoint.path"]}

@@ -16,8 +16,7 @@ from typing import Any
 from exeunt import __version__
 
 from ....studies.workers.workers import this_process
-from ..job import Job
-from ..process import Event, WorkerProcess
+from ..process import Event, Job, WorkerProcess
 
 LISTEN_SECONDS = 1.0
 

@@ -18,9 +18,8 @@ from ray.exceptions import RayError, RayTaskError
 from ....backends.errors import InputError
 from ....studies.config.reading import override
 from ....studies.config.study import AUTO, StudyConfig
-from ..job import Job
 from ..pool import WorkerBackend
-from ..process import Event
+from ..process import Event, Job
 from .actor import Actor, Heard
 from .cluster import Needs, Share, check_places, connect, count_workers, has_gpus, nodes
 

@@ -24,7 +24,7 @@ from exeunt.searcher import runner
 from exeunt.searcher.measuring.setup import load_frames, resolve_device
 from exeunt.searcher.monitoring.watch import StatusReader, StudySnapshot
 from exeunt.searcher.monitoring.watch_output import left, snapshot_lines, snapshot_text, snapshot_values, status_json
-from exeunt.searcher.spaces.baselines import list_baselines
+from exeunt.searcher.spaces.candidates import list_baselines
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig

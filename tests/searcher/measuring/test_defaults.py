@@ -5,8 +5,7 @@ import pytest
 from exeunt.backends.errors import InputError
 from exeunt.backends.network import Network, UsualSampler
 from exeunt.backends.networks.registry import load_network
-from exeunt.searcher.measuring.defaults import keep_stored_defaults, resolve_defaults
-from exeunt.searcher.spaces.full_schedule import make_frame
+from exeunt.searcher.measuring.defaults import keep_stored_defaults, make_frame, resolve_defaults
 from exeunt.studies.config.reading import config_from_dict, config_to_dict, override, refuse_difference
 from exeunt.studies.config.study import StudyConfig
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.schedule import DROP, with_exits
-from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
+from exeunt.backends.timing.device import is_broken_device, is_out_of_memory
 from exeunt.searcher.measuring.chunks import OutOfMemory
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.search.budget import BudgetMeter
 from exeunt.searcher.search.opening import open_session
-from exeunt.searcher.spaces.candidate import Candidate
+from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig

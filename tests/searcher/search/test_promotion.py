@@ -17,7 +17,7 @@ from exeunt.searcher.search.promotion import (
     violation,
     worst_excess,
 )
-from exeunt.searcher.spaces.candidate import Candidate
+from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.studies.store.records import summarized
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)

@@ -13,9 +13,9 @@ from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.searcher.search.promotion import WORST_EXCESS, Measured
 from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, optuna_study
-from exeunt.searcher.spaces.candidate import Candidate
+from exeunt.searcher.spaces.base import make_space
+from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.searcher.spaces.frame import FullSchedule
-from exeunt.searcher.spaces.registry import make_space
 from exeunt.studies.database.optuna.storage import StudyStorage, optuna_storage
 from exeunt.studies.store.records import summarized
 from exeunt.studies.store.store import open_store

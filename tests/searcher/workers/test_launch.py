@@ -21,7 +21,7 @@ from exeunt.searcher.search.front import Rounds, choose_front, measure_front
 from exeunt.searcher.search.loop import measure_baselines, search
 from exeunt.searcher.search.opening import WorkerRole, open_session
 from exeunt.searcher.search.session import NoTimingWorker, Session, Stopped
-from exeunt.searcher.spaces.baselines import list_baselines
+from exeunt.searcher.spaces.candidates import list_baselines
 from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig

@@ -1,23 +1,54 @@
-"""Baselines: the schedules that people use without a search, each a first-class row of the study.
+"""What a study measures: baselines and proposals.
 
-A front is worth something only beside what needs no search: fewer steps, one depth for all steps, the published
-hand-made staircase, a fixed-interval cache. Every one is measured as a proposal is, and says on which weights it ran.
+Baselines are the schedules that people use without a search, each a first-class row of the study. A front is worth
+something only beside what needs no search: fewer steps, one depth for all steps, the published hand-made staircase, a
+fixed-interval cache. Every one is measured as a proposal is, and says on which weights it ran.
 """
 
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TypeVar
 
 from ...backends.errors import InputError
-from ...backends.formats.ase import from_ase
-from ...backends.schedule import REUSE, Schedule
+from ...backends.schedule import REUSE, Schedule, with_exits
 from ...studies.config.families import FAMILIES
-from ...studies.store.records import summarized
-from .candidate import Candidate
-from .frame import FullSchedule
-from .rows import exit_row, exit_rows, with_rows
+from ...studies.store.records import ScheduleSummary, summarized
+from .frame import FullSchedule, exit_row, exit_rows, with_rows
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is measured: a baseline or a proposal.
+
+    Attributes:
+        label: unique in the study, such as "full", "12 steps · fashion-dit" or "trial 17".
+        role: "baseline" for what needs no search, "trial" for what was proposed.
+        family: a baseline's family; empty for proposals.
+        weights: the name of the network that it runs on.
+        stored: what it does.
+        trial: its number in Optuna's study, if it has one.
+    """
+
+    label: str
+    role: str
+    family: str
+    weights: str
+    stored: ScheduleSummary
+    trial: int | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """All of what it does; its digest and costs stand in the summary."""
+        return self.stored.schedule
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells candidates apart: two proposals of one schedule are one candidate."""
+        return self.stored.digest, self.weights
+
 
 _T = TypeVar("_T")
 
@@ -127,7 +158,8 @@ def _published(frame: FullSchedule) -> list[_Named]:
     ):
         return []
     rescaled = [max(1, round(depth * frame.num_blocks / PUBLISHED_BLOCKS)) for depth in PUBLISHED_STAIRCASE]
-    return [("published staircase", "staircase", from_ase(rescaled, frame.full))]
+    depths = [rescaled[int(step.time) // 100] for step in frame.full.steps]
+    return [("published staircase", "staircase", with_exits(frame.full, depths))]
 
 
 def _halving(values: range) -> list[int]:

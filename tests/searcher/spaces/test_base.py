@@ -8,10 +8,8 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import DROP, RUN, NetworkSignature, Noise, Schedule, depths, dumps, parse, validate
 from exeunt.backends.solvers.spacings import default_spacing
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
-from exeunt.searcher.spaces.base import TAILS, Space
-from exeunt.searcher.spaces.frame import FullSchedule
-from exeunt.searcher.spaces.registry import SPACES, make_space
-from exeunt.searcher.spaces.rows import orders, refreshed_rows
+from exeunt.searcher.spaces.base import SPACES, TAILS, Space, make_space
+from exeunt.searcher.spaces.frame import FullSchedule, orders, refreshed_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

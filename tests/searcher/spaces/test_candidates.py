@@ -5,8 +5,7 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.formats.ase import to_ase
 from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, validate
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.spaces.baselines import list_baselines
-from exeunt.searcher.spaces.candidate import Candidate
+from exeunt.searcher.spaces.candidates import Candidate, list_baselines
 from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.studies.config.families import FAMILIES
 
