@@ -35,10 +35,9 @@ from diffusers import (
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.schedule import Schedule
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.backends.timing.device import environment
-from exeunt.backends.timing.memory import keep_freed_memory
+from exeunt.backends.timing.device import environment, keep_freed_memory
 from exeunt.backends.timing.samples import paired_ratio
-from exeunt.backends.timing.stopwatch import device_alone, room_for_another, time_run
+from exeunt.backends.timing.throughput import device_alone, room_for_another, time_run
 from torch import Tensor
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.

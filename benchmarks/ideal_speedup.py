@@ -30,11 +30,10 @@ from exeunt.backends.networks.dit import DIT_SIZES, PUBLIC_NOISE, DiT, DiTNetwor
 from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.schedule import DROP, REUSE, Coefficients, Schedule, depths, with_exits
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
-from exeunt.backends.timing.device import environment
-from exeunt.backends.timing.memory import keep_freed_memory
+from exeunt.backends.timing.device import environment, keep_freed_memory
 from exeunt.backends.timing.pieces import inputs
 from exeunt.backends.timing.samples import Ratio, paired_ratio
-from exeunt.backends.timing.stopwatch import device_alone, room_for_another, time_run
+from exeunt.backends.timing.throughput import device_alone, room_for_another, time_run
 from torch import Tensor
 
 TAILS = {"drop": DROP, "reuse": REUSE}

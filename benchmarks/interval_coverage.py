@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from exeunt.backends.quality.frechet import ReferenceRoot, Spectrum, frechet
+from exeunt.backends.quality.distances import ReferenceRoot, Spectrum, frechet
 from exeunt.backends.quality.intervals import (
     LEVEL,
     Distance,

@@ -24,11 +24,11 @@ from diffusers import DPMSolverMultistepScheduler
 from exeunt.backends.network import Network, NetworkInput
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.plan import Call
+from exeunt.backends.sampling import conditions as draws
 from exeunt.backends.sampling import loop as sampling
-from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import Schedule
 from exeunt.backends.solvers import tables
-from exeunt.backends.timing.memory import keep_freed_memory
+from exeunt.backends.timing.device import keep_freed_memory
 from torch import Tensor
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.

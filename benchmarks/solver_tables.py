@@ -26,8 +26,8 @@ import torch
 from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
 from exeunt.backends.network import Network, NetworkInput
 from exeunt.backends.networks import registry
+from exeunt.backends.sampling import conditions as draws
 from exeunt.backends.sampling import loop
-from exeunt.backends.sampling import noise as draws
 from exeunt.backends.schedule import Noise, Schedule
 from exeunt.backends.solvers import tables
 from exeunt.backends.solvers.noise_schedules import time_at

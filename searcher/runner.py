@@ -14,11 +14,10 @@ from ..reports.view.view import StudyView
 from ..studies.config.budget import Budget, parse_budget
 from ..studies.config.reading import override
 from ..studies.config.study import StudyConfig
-from ..studies.database.foreign import corrupt_rows
+from ..studies.database.errors import corrupt_rows
 from ..studies.database.urls import DEFAULT_STORAGE, storage_url
 from ..studies.interruption import Interruption
-from ..studies.store.find import stored_config
-from ..studies.store.store import open_store
+from ..studies.store.store import open_store, stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
 from .measuring.setup import StudySetup, load_setup, read_proposals

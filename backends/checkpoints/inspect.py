@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from .containers import Container, open_container
-from .entries import ChosenWeights, arguments, candidates, choose_weights
 from .folders import DENOISERS, PIPELINE, components, is_diffusers, recognise_folder, weights_in
 from .pickles import InertNamespace
 from .recognition import TELLING, Recognition, recognise
+from .weights import ChosenWeights, arguments, candidates, choose_weights
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,26 @@
 """Reading weights without running code, fitting them into a module, and their digest.
 
 Weights come from .safetensors, whole or in shards, or from .pt with `weights_only=True`; nothing is ever unpickled into
-code. Of several sets in a file one is chosen, and the prefixes of wrappers are removed; notes say so.
+code. Training code stores several sets side by side, such as `model`, `ema` and `opt`. Without a key the one set with
+EMA in its name is taken, or the only one there is; where neither says which, the file is refused with the list. The
+prefixes of wrappers are removed from names, and notes say so.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from .containers import SAFETENSORS_DTYPES, open_container
-from .entries import arguments, choose_weights
-from .recognition import recognise
+from .pickles import InertNamespace
+from .recognition import known_prefixes, recognise
 
 MOST_NAMED = 3  # tensors named in a message
 
@@ -136,3 +140,179 @@ def _some(names: list[str]) -> str:
         return "none"
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(f"`{name}`" for name in names[:MOST_NAMED]) + more
+
+
+EMA = re.compile(r"(?<![a-z])ema(?![a-z])", re.IGNORECASE)
+# Parts of a name that torch.compile, FSDP and activation checkpointing put anywhere; no network has them of its own.
+WRAPPERS = re.compile(r"(?:(?<=^)|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+PARALLEL = "module."  # (Distributed)DataParallel, and AveragedModel: before every name
+DEPTH, MOST_TABLES = 64, 100_000  # tables in tables
+COUNTERS = {"n_averaged"}  # what AveragedModel keeps beside the weights
+
+
+@dataclass(frozen=True)
+class ChosenWeights:
+    """One set of weights.
+
+    Attributes:
+        key: the entry that it came from, as `--weights-key` names it; None for the file itself.
+        tensors: by name, prefixes removed.
+        notes: what was chosen and removed, for people to read.
+    """
+
+    key: str | None
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...]
+
+
+def choose_weights(content: Any, weights_key: str | None, path: Path) -> ChosenWeights:
+    """The set of weights that a key names, or the one that needs no key.
+
+    Args:
+        content: what a container holds.
+        weights_key: an entry, with dots for entries inside others, or a prefix of names; None to choose.
+        path: the file, for messages.
+
+    Raises:
+        InputError: no weights, no such entry, or several entries and no key.
+    """
+    found = candidates(content)
+    if not found:
+        raise InputError(f"checkpoint: `{path}` holds no weights. It has: {_listed(_outline(content))}.")
+    key = _key(found, weights_key, path)
+    chosen = found[key]
+    others = [name for name in found if name != key]
+    notes = [f"weights: `{key}` taken, of {_listed(found)}"] if others else []
+    if key and not others:
+        notes = [f"weights: `{key}` taken, the only set in the file"]
+    return ChosenWeights(key or None, chosen.tensors, (*notes, *chosen.notes))
+
+
+def candidates(content: Any) -> dict[str, ChosenWeights]:
+    """Every set of weights in a file by its key; "" is the file itself."""
+    found: dict[str, ChosenWeights] = {}
+    _refuse_branching(content)
+    for name, tensors in _state_dicts("", content):
+        bare, notes = _unwrap(tensors)
+        prefixes = known_prefixes(bare)
+        for prefix in prefixes if prefixes and "" not in prefixes else [""]:
+            key = ".".join(part for part in (name, prefix.rstrip(".") if len(prefixes) > 1 else "") if part)
+            found[key] = ChosenWeights(key, *_behind(prefix, bare, notes))
+    return found
+
+
+def _refuse_branching(content: Any) -> None:
+    """Refuses tables that stand in each other so often that no program could walk through them."""
+    level, count = [content], 0
+    for _ in range(DEPTH + 2):
+        level = [each for table in level if isinstance(table, Mapping) for each in cast(Any, table).values()]
+        level = [each for each in level if isinstance(each, Mapping)]
+        count += len(level)
+        if count > MOST_TABLES:
+            raise InputError(f"checkpoint: a file may hold at most {MOST_TABLES:,} tables in tables. Save the weights.")
+
+
+def _key(found: Mapping[str, ChosenWeights], wanted: str | None, path: Path) -> str:
+    if wanted is not None:
+        inside = [name for name in found if name == wanted or name.startswith(f"{wanted}.")]
+        if len(inside) == 1 or wanted in found:
+            return wanted if wanted in found else inside[0]
+        near = get_close_matches(wanted, found, n=1)
+        hint = f"Did you mean `{near[0]}`? " if near and near[0] else ""
+        listed = _listed(inside or [name for name in found if name]) or "no entries, only the weights: omit it"
+        raise InputError(f"weights_key: `{path}` has no one set of weights `{wanted}`. {hint}It has: {listed}.")
+    if len(found) == 1:
+        return next(iter(found))
+    averaged = [name for name in found if EMA.search(name)]
+    if len(averaged) == 1:
+        return averaged[0]
+    raise InputError(
+        f"weights_key: `{path}` holds several sets of weights, and no single one is an EMA: {_listed(found)}. "
+        f"Choose with `--weights-key {(averaged or list(found))[0]}`."
+    )
+
+
+def _state_dicts(name: str, content: Any, inside: tuple[int, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The sets of weights inside, each with its dotted name. Optimizers keep tensors too, but name their groups.
+
+    `inside` holds the tables around it, since a pickled table may stand in itself.
+    """
+    if not isinstance(content, Mapping) or "param_groups" in content or id(content) in inside or len(inside) > DEPTH:
+        return
+    entries = {key: value for key, value in cast(Mapping[Any, Any], content).items() if isinstance(key, str)}
+    within = (*inside, id(content))
+    deeper = [
+        found
+        for key, value in entries.items()
+        for found in _state_dicts(f"{name}.{key}" if name else key, value, within)
+    ]  # fmt: skip
+    if deeper:
+        yield from deeper
+        return
+    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    if any(value.is_floating_point() and value.ndim >= 2 for value in tensors.values()):
+        yield name, tensors
+
+
+def _unwrap(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors without wrappers' parts in their names, and a note for each kind of part."""
+    bare, removed = dict(tensors), dict[str, int]()
+    while True:
+        renamed = {name: WRAPPERS.sub("", name) for name in bare}
+        for name in bare:
+            for part in WRAPPERS.findall(name):
+                removed[f"{part}."] = removed.get(f"{part}.", 0) + 1
+        weights = [name for name in renamed.values() if name not in COUNTERS]
+        if weights and all(name.startswith(PARALLEL) for name in weights):
+            removed[PARALLEL] = removed.get(PARALLEL, 0) + len(weights)
+            bare = {name: value for name, value in bare.items() if renamed[name] not in COUNTERS}
+            renamed = {name: renamed[name].removeprefix(PARALLEL) for name in bare}
+        if all(name == new for name, new in renamed.items()):
+            return bare, tuple(f"weights: `{part}` removed from {n} names" for part, n in removed.items())
+        _refuse_collisions(renamed)
+        bare = {renamed[name]: value for name, value in bare.items()}
+
+
+def _refuse_collisions(renamed: Mapping[str, str]) -> None:
+    seen: dict[str, str] = {}
+    for name, new in renamed.items():
+        if new in seen:
+            raise InputError(
+                f"checkpoint: `{seen[new]}` and `{name}` are both `{new}` without their wrappers' prefixes. "
+                "Save the state dict of the module inside the wrapper."
+            )
+        seen[new] = name
+
+
+def _behind(
+    prefix: str, tensors: dict[str, Tensor], notes: tuple[str, ...]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors behind a prefix, and notes of what was removed and left out."""
+    if not prefix:
+        return tensors, notes
+    inside = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    more = [f"weights: `{prefix}` removed from {len(inside)} names"]
+    left = [name for name in tensors if not name.startswith(prefix)]
+    if left:
+        more.append(f"weights: {len(left)} tensors outside `{prefix}` left out, such as `{left[0]}`")
+    return inside, (*notes, *more)
+
+
+def _outline(content: Any) -> list[str]:
+    """Names of what is at the top of a file."""
+    if isinstance(content, Mapping):
+        return [str(key) for key in cast(Mapping[Any, Any], content)] or ["nothing"]
+    return [f"a {type(content).__name__}"]
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = [f"`{name}`" if name else "the file itself" for name in names]
+    return ", ".join(every[:12]) + (f" and {len(every) - 12} more" if len(every) > 12 else "")
+
+
+def arguments(content: Any) -> dict[str, Any]:
+    """The training program's arguments: those of every `argparse.Namespace` at the top of a file, in one table."""
+    if not isinstance(content, Mapping):
+        return {}
+    values = cast(Mapping[Any, Any], content).values()
+    return {name: value for each in values if isinstance(each, InertNamespace) for name, value in vars(each).items()}

@@ -1,6 +1,5 @@
 """The networks that Exeunt has.
 
-autoencoder   The small convolutional autoencoder behind the bundled latent checkpoint.
 bundled/      How the bundled checkpoint is made.
 closed_form   The toy network "closed-form", the exact prediction for Gaussian data.
 conformance/  The suite that every network passes.

@@ -25,7 +25,7 @@ from ..schedule import NetworkSignature, Noise
 from ..solvers.noise_schedules import VP_LENGTH, decay_rate, edm_range, log_alpha_bars, num_train_timesteps
 from ..solvers.path import check_prediction
 from ..solvers.tables import SIGMA_DATA
-from .autoencoder import grey_to_rgb
+from .decoders import grey_to_rgb
 
 Array = NDArray[np.float64]
 

@@ -15,8 +15,7 @@ from ..checkpoints.recognition import NETWORKS
 from ..errors import InputError, first_line, nearest
 from ..network import Network
 from ..schedule import ExeuntError
-from ..timing.device import check_device
-from ..timing.memory import is_broken_device, is_out_of_memory
+from ..timing.device import check_device, is_broken_device, is_out_of_memory
 from ..user_code import code_sha256, own_class
 
 # What taking a value for something else raises.

@@ -1,12 +1,10 @@
 """Features, distances, intervals.
 
-efficientnet      EfficientNet-Lite0 as a feature extractor, the offline default.
+distances         The Fréchet and the kernel distance between features of images and a reference.
 extractors        Feature extractors: images become the vectors whose distributions the fidelity metrics compare.
 floors            The floor of a distance: what it is between real images and real images at the same count.
-frechet           The Fréchet distance between features of images and a reference, in float64 and NumPy alone.
 inception         torch-fidelity's Inception-v3 as a feature extractor.
 intervals         How sure a distance is.
-kid               The kernel distance (KID).
 names             The names of extractors and of their metrics, which costs no torch to know.
 reference_images  Real images from a folder or an array, made the size that the network draws.
 references        What generated images are compared with: the features of real images, or what is left of them.

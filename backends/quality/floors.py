@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .frechet import ReferenceRoot, Statistics, frechet, frechet_value
+from .distances import ReferenceRoot, Statistics, frechet, frechet_value
 from .intervals import Distance, FloatArray, Floor, mean_of
 from .references import Reference
 

@@ -7,7 +7,7 @@ An extractor is named for what it is, and its metrics after it: `fd-efficientnet
 from ..errors import InputError, nearest
 
 EXTRACTORS = {
-    "efficientnet-lite0": "efficientnet:EfficientNetLite0",
+    "efficientnet-lite0": "extractors:EfficientNetLite0",
     "inception": "inception:Inception",
     "pixels": "extractors:PixelExtractor",
 }

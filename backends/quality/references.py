@@ -22,10 +22,9 @@ from torch import Tensor
 
 from ..checkpoints.files import ASSETS, is_file, is_folder
 from ..errors import ExeuntError, InputError, nearest
+from .distances import MIN_IMAGES, KernelReference, ReferenceRoot, Statistics
 from .extractors import Extractor, FeatureArray
-from .frechet import MIN_IMAGES, ReferenceRoot, Statistics
 from .intervals import FloatArray
-from .kid import KernelReference
 from .reference_images import Preparation, batches_of_array, batches_of_files, image_files
 
 METADATA_KEY = "exeunt.reference"

@@ -27,8 +27,7 @@ from ..schedule import (
 )
 from ..solvers.tables import solver_rows
 from .compatibility import check_conditions, check_schedule
-from .conditions import Conditions, labels
-from .noise import initial_noise, noises
+from .conditions import Conditions, initial_noise, labels, noises
 
 __all__ = [
     "NonFiniteSamples",

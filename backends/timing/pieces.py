@@ -15,9 +15,8 @@ from ..network import Network, NetworkInput, Slots, State, copied
 from ..plan import DECODE as DECODE
 from ..plan import SOLVER_STEP as SOLVER_STEP
 from ..plan import Add, Call, Run, compile_plan
-from ..sampling.conditions import labels, uniform
+from ..sampling.conditions import labels, noises, uniform
 from ..sampling.loop import num_draws, sample_batch
-from ..sampling.noise import noises
 from ..schedule import Branch, Schedule, network_times
 
 BOTH: tuple[Branch, ...] = ("conditional", "unconditional")

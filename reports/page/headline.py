@@ -1,8 +1,9 @@
 """The report in a few sentences and figures: what the page says first and the command prints."""
 
-from ..view.advantage import Advantage
 from ..view.interval import Interval, per_second, spelled_number
-from ..view.view import BEST_RATIO_LEVEL, Point, Seeds, StudyView
+from ..view.pareto import Advantage
+from ..view.standard import BEST_RATIO_LEVEL
+from ..view.view import Point, Seeds, StudyView
 
 
 def headline(view: StudyView) -> str:

@@ -23,12 +23,11 @@ from PIL import Image
 from ...backends.errors import printable
 from ..files.export import export_command, resume_command
 from ..plots.figures import Drawn
-from ..plots.front import MARKS, draw_front
-from ..plots.front_info import FrontInfo
+from ..plots.front import MARKS, FrontInfo, draw_front
 from ..plots.samples import GridInfo, ImageRow, strip
 from ..plots.style import inline_svg, png_of_pixels
-from ..view.definitions import definitions
 from ..view.interval import per_second, spelled, spelled_number
+from ..view.standard import definitions
 from ..view.view import Point, Seeds, StudyView
 from .headline import details, headline, tiles
 from .point_table import columns, table_rows
@@ -136,7 +135,7 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) ->
         inline_svg=inline_svg,
         thumbnails=_thumbnails,
         configuration=json.dumps(view.configuration, indent=2, ensure_ascii=False),
-        definitions=definitions(view),
+        definitions=definitions(view.standard, view.reference_point),
     )
     return printable(page)
 

@@ -21,23 +21,24 @@ from ...backends.quality.names import TO_BASELINE
 from ...backends.timing.samples import environment_digest
 from ...studies.config.reading import config_to_dict
 from ...studies.config.study import QualityConfig, StudyConfig
-from ...studies.database.foreign import corrupt_rows
-from ...studies.database.optuna.queries import study_attributes
+from ...studies.database.errors import corrupt_rows
+from ...studies.database.optuna.tables import study_attributes
 from ...studies.database.transactions import reading
-from ...studies.store.outlines import batch_seconds, kind_key
 from ...studies.store.records import (
     TEXT_ENCODING,
     EvaluationKey,
     QualityRecord,
     ThroughputRecord,
     TimingKey,
+    batch_seconds,
+    kind_key,
 )
 from ...studies.store.store import Store
 from .interval import Interval
 from .operations import kept_operations
 from .pareto import Score
-from .standard import Standard, standard_of
-from .view import BEST_RATIO_LEVEL, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
+from .standard import BEST_RATIO_LEVEL, Standard, standard_of
+from .view import Key, Point, Quality, Seeds, Spent, StudyView, Throughput
 
 
 def throughputs(records: Sequence[ThroughputRecord], names: Mapping[str, str], full: Key) -> dict[Key, Throughput]:

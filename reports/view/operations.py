@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...studies.database.optuna.queries import system_attribute
-from ...studies.database.retries import retry
-from ...studies.database.transactions import reading
-from ...studies.store.outlines import ScheduleSummary, kind_key
+from ...studies.database.optuna.tables import system_attribute
+from ...studies.database.transactions import reading, retry
+from ...studies.store.records import ScheduleSummary, kind_key
 from ...studies.store.store import Store
 from .view import Point, StudyView
 

@@ -11,17 +11,13 @@ from typing import Literal
 
 from ...backends.schedule import Schedule
 from ...backends.timing.samples import Timing
-from ...studies.store.outlines import ScheduleSummary
-from . import advantage
-from .advantage import Advantage
+from ...studies.store.records import ScheduleSummary
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
-from .pareto import FrontProgress, Score, front, hypervolume_over_cost, knee
-from .standard import TO_REFERENCE, Standard
+from .pareto import Advantage, FrontProgress, Score, advantage, best, front, hypervolume_over_cost, knee
+from .standard import BEST_RATIO_LEVEL, TO_REFERENCE, Standard
 
 Seeds = Literal["search", "final"]
 Key = tuple[str, str]  # schedule digest, name of the weights
-
-BEST_RATIO_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -268,7 +264,7 @@ class StudyView:
         baselines = [point for point in self.measured("final") if point.role == "baseline"]
         eligible = [point for point in self.close if point.role == "trial"]
         return [
-            advantage.advantage(
+            advantage(
                 point,
                 baselines,
                 quality=lambda each: self.score("final")(each).quality,
@@ -281,7 +277,7 @@ class StudyView:
     @property
     def best(self) -> Advantage[Point] | None:
         """`best_ratio` and `best_ratio_lower`, with the points they belong to; None while there are none."""
-        return advantage.best(self.advantages)
+        return best(self.advantages)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import click
 from exeunt import __version__
 
 from ...backends.errors import ExeuntError, printable
-from ...studies.database.passwords import guard_output, redact
+from ...studies.database.urls import guard_output, redact
 
 COMMANDS = {
     "optimize": (

@@ -26,7 +26,7 @@ from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
 from ...studies.database.urls import is_default, storage_url
 from ...studies.interruption import interruptible
-from ...studies.store.find import only_study, stored_config
+from ...studies.store.store import only_study, stored_config
 from .flags.database import budget_flag, json_flag, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement

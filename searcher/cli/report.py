@@ -13,19 +13,17 @@ import click
 
 from ...backends.errors import ExeuntError, InputError, json_text, printable
 from ...backends.formats.registry import FORMATS, find_format, left_out
-from ...reports.files.export import default_path, file_stem, portable_schedule
+from ...reports.files.export import default_path, file_stem, portable_schedule, write_whole
 from ...reports.files.tables import report_to_json, to_csv
-from ...reports.files.whole import write_whole
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
 from ...reports.view import selection
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
-from ...studies.database.foreign import corrupt_rows
+from ...studies.database.errors import corrupt_rows
 from ...studies.database.urls import storage_url
-from ...studies.store.find import only_study
-from ...studies.store.store import open_store
+from ...studies.store.store import only_study, open_store
 from .flags.database import json_flag, storage_flag, study_flag
 
 if TYPE_CHECKING:

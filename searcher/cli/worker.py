@@ -3,11 +3,10 @@
 import click
 
 from ...studies.config.reading import override, parse_assignment
-from ...studies.database.foreign import corrupt_rows
+from ...studies.database.errors import corrupt_rows
 from ...studies.database.urls import storage_url
 from ...studies.interruption import interruptible
-from ...studies.store.find import only_study
-from ...studies.store.store import Store, open_store
+from ...studies.store.store import Store, only_study, open_store
 from .flags.database import storage_flag, study_flag
 from .flags.output import OutputOptions, output_options, print_statement
 
@@ -86,8 +85,7 @@ def _is_over(store: Store, study: str) -> bool:
     import optuna
 
     from ...studies.database.optuna.storage import optuna_storage
-    from ...studies.workers.orders import order
-    from ...studies.workers.shared_state import is_spent
+    from ...studies.workers.shared_state import is_spent, order
     from ..search.session import Stopped
 
     wanted = order(store, study)

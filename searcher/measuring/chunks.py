@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...backends.errors import DeviceError
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import Samples, sample
-from ...backends.timing.memory import free_cached_memory, is_broken_device, is_out_of_memory
+from ...backends.timing.device import free_cached_memory, is_broken_device, is_out_of_memory
 from ..spaces.candidates import Candidate
 from .setup import StudySetup
 

@@ -11,12 +11,19 @@ from typing import Any
 
 from ...backends.errors import ExeuntError
 from ...backends.schedule import Schedule
-from ...backends.timing.memory import is_out_of_memory, peak_memory
+from ...backends.timing.device import is_out_of_memory, peak_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP, trajectory
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import TimedSchedule, missing_kinds, time_calls, time_schedules
-from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key, summarized
-from ...studies.store.records import TEXT_ENCODING, ThroughputRecord, TimingKey
+from ...studies.store.records import (
+    TEXT_ENCODING,
+    ScheduleSummary,
+    ThroughputRecord,
+    TimingKey,
+    batch_seconds,
+    kind_key,
+    summarized,
+)
 from ...studies.store.store import Store
 from ..spaces.candidates import Candidate
 from .chunks import OutOfMemory

@@ -16,7 +16,7 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.compatibility import as_scheduled
 from ...backends.sampling.loop import check_schedule, sample
 from ...backends.schedule import Schedule, block_evaluations
-from ...backends.timing.memory import peak_memory
+from ...backends.timing.device import peak_memory
 from ...backends.timing.pieces import trajectory
 from ...backends.timing.throughput import TimedSchedule, flops, speedup, time_schedules
 from ...reports.files.export import NETWORK_ARGS

@@ -13,11 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from ...backends.errors import InputError
+from ...backends.quality.distances import check_features, frechet, kid, paired_distance
 from ...backends.quality.extractors import Extractor, FeatureArray, load_extractor, refuse_weights
 from ...backends.quality.floors import frechet_floor, kernel_floor
-from ...backends.quality.frechet import check_features, frechet, paired_distance
 from ...backends.quality.intervals import Distance, FloatArray, Floor, estimate_distance
-from ...backends.quality.kid import kid
 from ...backends.quality.names import TO_BASELINE, parse_metric
 from ...backends.quality.reference_images import Preparation
 from ...backends.quality.references import Reference, load_reference

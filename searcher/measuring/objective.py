@@ -22,8 +22,7 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import NonFiniteSamples
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ...studies.store.leases import StaleClaim
-from ...studies.store.outlines import ScheduleSummary
-from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord
+from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord, ScheduleSummary
 from ...studies.store.store import Store
 from ...studies.workers.workers import Worker
 from ..spaces.candidates import Candidate

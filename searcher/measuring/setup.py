@@ -19,8 +19,8 @@ from ...backends.errors import InputError, printable
 from ...backends.network import Network
 from ...backends.networks.hf.load_pipeline import load_pipeline
 from ...backends.networks.registry import load_network
+from ...backends.quality.distances import MIN_IMAGES
 from ...backends.quality.extractors import FeatureArray
-from ...backends.quality.frechet import MIN_IMAGES
 from ...backends.quality.names import parse_metric
 from ...backends.sampling import conditions as condition_lists
 from ...backends.sampling.conditions import Conditions, shown_condition
@@ -28,12 +28,11 @@ from ...backends.sampling.loop import Samples, check_schedule
 from ...backends.schedule import SUFFIX
 from ...backends.schedule import load as load_schedule
 from ...backends.solvers.tables import find_solver
-from ...backends.timing.device import check_device, device_id, environment
+from ...backends.timing.device import check_device, device_id, environment, keep_freed_memory
 from ...backends.timing.device_lock import DeviceLock
-from ...backends.timing.memory import keep_freed_memory
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
-from ...studies.store.outlines import summarized
+from ...studies.store.records import summarized
 from ..spaces.base import check_space
 from ..spaces.candidates import Candidate, check_families, first_baseline
 from ..spaces.frame import FullSchedule

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from ...studies.database.passwords import redact
+from ...studies.database.urls import redact
 from .progress import ProgressListener
 
 EVENTS = logging.getLogger("exeunt")

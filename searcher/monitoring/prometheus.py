@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from exeunt import __version__
 
 from ...backends.errors import InputError
-from ...studies.database import retries
+from ...studies.database.transactions import retries, seconds_spent
 from ...studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .endpoint import Endpoint
 from .json_lines import listening
@@ -102,9 +102,9 @@ class _Storage:
         from prometheus_client.metrics_core import CounterMetricFamily
 
         what = "Waits for a database that was out of reach, or whose transaction was cut off."
-        yield CounterMetricFamily("exeunt_storage_retries", what, value=retries.retries())
+        yield CounterMetricFamily("exeunt_storage_retries", what, value=retries())
         what = "Time in transactions, waiting for other writers included."
-        yield CounterMetricFamily("exeunt_storage_seconds", what, value=retries.seconds_spent())
+        yield CounterMetricFamily("exeunt_storage_seconds", what, value=seconds_spent())
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ...backends.errors import InputError
 from ...studies.config.budget import Budget, parse_budget
-from ...studies.workers import shared_state, spending
+from ...studies.workers import shared_state
 from ...studies.workers.shared_state import NOTHING, BudgetShare
 from ..measuring.objective import Objective
 from ..spaces.candidates import Candidate
@@ -112,16 +112,16 @@ class SharedBudget:
         self.share = BudgetShare(
             id=identifier or secrets.token_hex(8),
             budget=str(self.meter.budget),
-            started=spending.now(self._store) - self.meter.seconds,
+            started=shared_state.now(self._store) - self.meter.seconds,
             trials=self._trials_spent(),
-            images=spending.images_spent(self._store, self._config.name),
+            images=shared_state.images_spent(self._store, self._config.name),
         )
         shared_state.give(self._proposer.study, self.share)
 
     def spend(self, share: BudgetShare) -> None:
         """Spends from now on what is left of a budget that all workers have."""
         self.share = share
-        seconds = spending.seconds_at_work(self._store, self._config.name, share.started)
+        seconds = shared_state.seconds_at_work(self._store, self._config.name, share.started)
         self.meter.restart(parse_budget(share.budget, rest=True), seconds)
         self.count()
 
@@ -130,7 +130,7 @@ class SharedBudget:
         self._proposer.look()
         self.meter.trials = self._trials_spent() - self.share.trials
         if self.meter.budget.images is not None:
-            spent = spending.images_spent(self._store, self._config.name) - self.share.images
+            spent = shared_state.images_spent(self._store, self._config.name) - self.share.images
             self.meter.images = spent + self._proposer.asked_elsewhere() * self._config.quality.num_images
 
     def _trials_spent(self) -> int:

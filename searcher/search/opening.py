@@ -13,14 +13,13 @@ from typing import Any
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
-from ...studies.database.foreign import contradicting_rows, corrupt_rows
+from ...studies.database.errors import contradicting_rows, corrupt_rows
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state
-from ...studies.workers.orders import withdraw_order
-from ...studies.workers.target import take_target, target
+from ...studies.workers.shared_state import take_target, target, withdraw_order
 from ...studies.workers.trials import TrialKeeper
 from ...studies.workers.workers import Worker
 from ..measuring.costs import Costs

@@ -22,10 +22,10 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from ...studies.database.foreign import corrupt_values
+from ...studies.database.errors import corrupt_values
 from ...studies.database.optuna.storage import StudyStorage
-from ...studies.database.retries import seconds_spent
-from ...studies.store.outlines import summarized
+from ...studies.database.transactions import seconds_spent
+from ...studies.store.records import summarized
 from ...studies.workers.trials import RETRY_OF
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.base import Space

@@ -1,7 +1,6 @@
 """What a study has measured on search seeds, as far as one worker knows."""
 
-from ...studies.store.outlines import ScheduleSummary
-from ...studies.store.records import QualityRecord
+from ...studies.store.records import QualityRecord, ScheduleSummary
 from ..measuring.objective import UNMEASURABLE, Objective
 from ..spaces.candidates import Candidate
 from .device_check import DeviceCheck

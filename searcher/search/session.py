@@ -8,9 +8,7 @@ from ...backends.errors import Interrupted
 from ...studies import interruption
 from ...studies.store.store import Store
 from ...studies.workers import shared_state
-from ...studies.workers.orders import order
-from ...studies.workers.shared_state import FrontChoice
-from ...studies.workers.target import has_timing_worker
+from ...studies.workers.shared_state import FrontChoice, has_timing_worker, order
 from ...studies.workers.trials import TrialKeeper, peer_snapshot
 from ...studies.workers.workers import Worker, exclusive
 from ..measuring.objective import AWAITED

@@ -13,10 +13,9 @@ from itertools import chain, zip_longest
 from typing import TypeVar
 
 from ...backends.errors import InputError
-from ...backends.formats.ase import from_ase
-from ...backends.schedule import REUSE, Schedule
+from ...backends.schedule import REUSE, Schedule, with_exits
 from ...studies.config.families import FAMILIES
-from ...studies.store.outlines import ScheduleSummary, summarized
+from ...studies.store.records import ScheduleSummary, summarized
 from .frame import FullSchedule, exit_row, exit_rows, with_rows
 
 
@@ -159,7 +158,8 @@ def _published(frame: FullSchedule) -> list[_Named]:
     ):
         return []
     rescaled = [max(1, round(depth * frame.num_blocks / PUBLISHED_BLOCKS)) for depth in PUBLISHED_STAIRCASE]
-    return [("published staircase", "staircase", from_ase(rescaled, frame.full))]
+    depths = [rescaled[int(step.time) // 100] for step in frame.full.steps]
+    return [("published staircase", "staircase", with_exits(frame.full, depths))]
 
 
 def _halving(values: range) -> list[int]:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from ...backends.errors import ExeuntError, Interrupted
 from ...studies.config.budget import parse_budget
 from ...studies.config.reading import config_from_dict
-from ...studies.database.passwords import guard_output
+from ...studies.database.urls import guard_output
 from ...studies.interruption import Interruption, interruptible
 from ..monitoring.endpoint import Endpoint
 from ..monitoring.json_lines import log_json_lines

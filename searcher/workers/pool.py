@@ -18,10 +18,8 @@ from typing import NamedTuple, Protocol
 from ...backends.errors import DeviceError, ExeuntError, InputError, Interrupted, StorageError
 from ...studies.config.reading import config_to_dict
 from ...studies.interruption import Interruption
-from ...studies.store.find import stored_config
-from ...studies.store.store import open_store
-from ...studies.workers.orders import withdraw_order
-from ...studies.workers.shared_state import STATES
+from ...studies.store.store import open_store, stored_config
+from ...studies.workers.shared_state import STATES, withdraw_order
 from ..monitoring.endpoint import Endpoint
 from ..monitoring.progress import ProgressListener
 from ..runner import StudyRequest

@@ -19,9 +19,8 @@ from sqlalchemy import Connection, Engine, Row, func, select, text
 
 from ...backends.errors import InputError
 from ..database.errors import Unreachable, database_label
-from ..database.retries import read, retry
 from ..database.tables import ARTIFACTS, CHUNKS
-from ..database.transactions import clock, is_read_only, writing
+from ..database.transactions import clock, is_read_only, read, retry, writing
 from . import base
 from .base import MARKER, ArtifactStore, ListedFile, Location, MissingArtifact, locate
 from .folder import FolderStore

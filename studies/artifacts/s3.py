@@ -14,9 +14,8 @@ from optuna.artifacts import Boto3ArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from ...backends.errors import ExeuntError, InputError
-from ..database import passwords
-from ..database.errors import NoRoom, Unreachable
-from ..database.foreign import STRANGE
+from ..database.errors import STRANGE, NoRoom, Unreachable
+from ..database.urls import redact
 from .base import NAME, ArtifactStore, ListedFile, Location, MissingArtifact
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and MinIO's and Ceph's for a full disk.
@@ -112,7 +111,7 @@ class BucketStore(ArtifactStore):
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise self._explain(error) from error
         except (ResponseParserError, HTTPError, *STRANGE) as error:  # a proxy's page, or redirections without an end
-            reason = passwords.redact(str(error).strip().split("\n")[0][:200])
+            reason = redact(str(error).strip().split("\n")[0][:200])
             raise Unreachable(
                 f"artifacts: {self.url} answers as no S3 server does ({type(error).__name__}: {reason}). Check "
                 "endpoint_url, and what stands between."
@@ -124,7 +123,7 @@ class BucketStore(ArtifactStore):
         cause = error.__cause__ or error.__context__ if not isinstance(error, exceptions.BotoCoreError) else None
         if isinstance(cause, exceptions.ClientError | exceptions.BotoCoreError):
             error = cause  # s3transfer's wrapper around it
-        reason = passwords.redact(str(error).strip().split("\n")[0])
+        reason = redact(str(error).strip().split("\n")[0])
         code = _code(error)
         if code in _FULL:
             return NoRoom(

@@ -19,8 +19,7 @@ from sqlalchemy.exc import NoSuchModuleError
 
 from ...backends.errors import ExeuntError, InputError
 from . import schema
-from .errors import database_label, storage_errors
-from .foreign import corrupt_rows
+from .errors import corrupt_rows, database_label, storage_errors
 from .transactions import READ_ONLY, open_transactions, pool_arguments, postgresql_arguments, sqlite_arguments
 from .urls import parse_url
 

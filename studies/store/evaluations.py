@@ -18,11 +18,10 @@ from ...backends.schedule import Schedule
 from ..artifacts.base import DamagedArtifact, MissingArtifact
 from ..artifacts.contents import FEATURES_SUFFIX, STORED, UnusableFeatures, chunk_bytes, packed_features
 from ..artifacts.files import Files
-from ..database import passwords
-from ..database.retries import read, retrying
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
-from ..database.transactions import clock, insert_once, reading, writing
-from . import leases, outlines
+from ..database.transactions import clock, insert_once, read, reading, retrying, writing
+from ..database.urls import redact
+from . import leases
 from .evaluation_queries import (
     batches,
     chunks_of,
@@ -38,7 +37,7 @@ from .evaluation_queries import (
     reasons_of,
     schedule_row,
 )
-from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord, Member
+from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord, Member, ScheduleSummary
 
 
 class FailedEvaluation(ExeuntError):
@@ -75,14 +74,14 @@ class EvaluationStore:
         self.engine = engine
         self.files = files
 
-    def stored_schedules(self, study: str) -> dict[str, outlines.ScheduleSummary]:
+    def stored_schedules(self, study: str) -> dict[str, ScheduleSummary]:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
         return read(self.engine, lambda connection: held_schedules(connection, SCHEDULES.c.digest.in_(members)))
 
-    def held(self, digests: Iterable[str]) -> dict[str, outlines.ScheduleSummary]:
+    def held(self, digests: Iterable[str]) -> dict[str, ScheduleSummary]:
         """The same of the schedules with these digests; those that are not there are left out."""
-        found: dict[str, outlines.ScheduleSummary] = {}
+        found: dict[str, ScheduleSummary] = {}
         for some in batches(sorted(set(digests))):
             among = SCHEDULES.c.digest.in_(some)
             found |= read(self.engine, lambda connection, among=among: held_schedules(connection, among))
@@ -134,7 +133,7 @@ class EvaluationStore:
 
         Noting it again for the same claim changes nothing.
         """
-        note = {"owner": claim.owner, "token": claim.token, "reason": passwords.redact(reason), "at": clock()}
+        note = {"owner": claim.owner, "token": claim.token, "reason": redact(reason), "at": clock()}
         with writing(self.engine, durable=True) as connection:
             evaluation = evaluation_id(connection, claim.evaluation)
             if has_row(connection, FAILURES, evaluation_id=evaluation, owner=claim.owner, token=claim.token):

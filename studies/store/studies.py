@@ -12,9 +12,8 @@ from ..config.reading import config_from_dict, config_to_dict, refuse_difference
 from ..config.rules import nearest_setting
 from ..config.study import StudyConfig
 from ..database.errors import database_label
-from ..database.retries import read, retrying
 from ..database.tables import CHUNKS, EVALUATIONS, MEMBERS, SCHEDULES, STUDIES, THROUGHPUTS, WORKERS
-from ..database.transactions import clock, insert_once, reading, writing
+from ..database.transactions import clock, insert_once, read, reading, retrying, writing
 from .evaluation_queries import began, columns_of, insert_member, of_study, paid_by, schedule_row
 from .records import Member, Progress
 

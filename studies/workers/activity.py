@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, distinct, func, select
 
-from ..database.retries import read
 from ..database.tables import EVALUATIONS, FAILURES, LEASES, MEMBERS, ORDERS, QUALITIES, STUDIES, WORKERS
-from ..database.transactions import clock
+from ..database.transactions import clock, read
 from ..store.evaluation_queries import is_of_member
 from ..store.leases import lease_name
 from ..store.store import Store

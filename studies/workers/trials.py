@@ -13,9 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from ..database.optuna.queries import marks_of_running
-from ..database.retries import read, retry
-from ..database.transactions import storage_errors
+from ..database.optuna.tables import marks_of_running
+from ..database.transactions import read, retry, storage_errors
 from ..store.store import Store
 from .workers import Worker, bury_dead_workers, exclusive, living_workers, unended_workers
 

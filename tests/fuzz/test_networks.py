@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import tiny_pipelines
 import torch
-from exeunt.backends.networks.autoencoder import Autoencoder
-from exeunt.backends.networks.decoders import KLDecoder
+from exeunt.backends.networks.decoders import Autoencoder, KLDecoder
 from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.quality.extractors import load_extractor

@@ -20,9 +20,9 @@ from torch import Tensor
 from ...checkpoints.files import ASSETS
 from ...errors import InputError
 from ...network import Network
+from ...quality.distances import frechet
 from ...quality.extractors import Extractor, load_extractor
 from ...quality.floors import frechet_floor
-from ...quality.frechet import frechet
 from ...quality.intervals import estimate_distance, excess
 from ...quality.references import BUNDLED_REFERENCES, Reference, load_reference, reference_of_images, save_reference
 from ...sampling import conditions

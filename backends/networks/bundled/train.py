@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...checkpoints.containers import ENTRY_METADATA
 from ...checkpoints.files import ASSETS
-from ..autoencoder import Autoencoder
+from ..decoders import Autoencoder
 from ..dit import DiT
 from .data import DATA, index_batches, training_images
 from .trainer import Recipe, Trainer

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...network import Network, NetworkInput, Slots
 from ...plan import Call, compile_plan
-from ...sampling.noise import noises
+from ...sampling.conditions import noises
 from ...schedule import DROP, REUSE, RUN, Action, Branch, Embedded, Schedule, Step, branches_at, forecast, network_times
 from ...solvers.tables import make_schedule
 

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...errors import InputError
 from ...network import NetworkInput
+from ...sampling.conditions import noises
 from ...sampling.loop import num_draws, sample_batch
-from ...sampling.noise import noises
 from ...schedule import DROP, GRANULARITIES, KINDS, PREDICTIONS, RUN
 from .actions import ACTION_CHECKS as ACTION_CHECKS
 from .checks import (

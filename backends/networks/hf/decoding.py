@@ -11,8 +11,7 @@ from torch import Tensor
 from ...checkpoints.folders import MODEL
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError, first_line
-from ..autoencoder import to_uint8
-from ..decoders import Decoder, KLDecoder, PixelDecoder, decoding_flops
+from ..decoders import Decoder, KLDecoder, PixelDecoder, decoding_flops, to_uint8
 from .loading import DAMAGED, Folder, read_json
 from .models.base import Architecture, Size
 from .optional import diffusers

@@ -16,7 +16,7 @@ from ...checkpoints.containers import INDEX_SUFFIX, open_container
 from ...checkpoints.files import is_file, read_object
 from ...checkpoints.folders import MAX_JSON_BYTES, MODEL
 from ...errors import ExeuntError, InputError, first_line
-from ...timing.memory import is_broken_device, is_out_of_memory
+from ...timing.device import is_broken_device, is_out_of_memory
 
 # What is described may have twice the weights that are stored, such as embeddings that are tied, and some more.
 MOST_TIMES, SPARE = 2, 2**20

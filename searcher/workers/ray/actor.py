@@ -15,7 +15,7 @@ from typing import Any
 
 from exeunt import __version__
 
-from ....studies.workers.processes import this_process
+from ....studies.workers.workers import this_process
 from ..process import Event, Job, WorkerProcess
 
 LISTEN_SECONDS = 1.0

@@ -18,8 +18,8 @@ from exeunt.backends.formats.branches import by_branch
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.networks.hf.network import DiffusersNetwork
+from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import sample_batch
-from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import REUSE, RUN, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
 from tiny_pipelines import tiny

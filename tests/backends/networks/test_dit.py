@@ -18,8 +18,8 @@ from exeunt.backends.networks.conformance.checks import Check, NetworkUnderTest,
 from exeunt.backends.networks.conformance.suite import CHECKS
 from exeunt.backends.networks.dit import DIT_SIZES, DiT, DiTNetwork, heads_of, sincos_positions
 from exeunt.backends.plan import compile_plan
+from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import sample_batch
-from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Noise, Schedule, forecast
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch_fidelity
 from exeunt.backends.errors import InputError
-from exeunt.backends.quality import efficientnet, extractors, frechet, inception, kid, names
+from exeunt.backends.quality import distances, extractors, inception, names
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
@@ -100,7 +100,7 @@ class TestConformance:
 class TestEfficientNet:
     def test_folding_changes_nothing(self) -> None:
         images = pictures(6, 64)
-        original = efficientnet.load_efficientnet_lite0()
+        original = extractors.load_efficientnet_lite0()
         with torch.inference_mode():
             expected = original.extract_features((images.float() - 127) / 128).mean(dim=(2, 3)).numpy()
         found = extractors.load_extractor("efficientnet-lite0")(images)
@@ -111,7 +111,7 @@ class TestEfficientNet:
         images = pictures(2, 96)
         resized = functional.interpolate(images.float(), size=(64, 64), mode="bilinear", antialias=True)
         with torch.inference_mode():
-            expected = efficientnet.load_efficientnet_lite0().extract_features((resized - 127) / 128).mean(dim=(2, 3))
+            expected = extractors.load_efficientnet_lite0().extract_features((resized - 127) / 128).mean(dim=(2, 3))
         assert np.abs(extractor(images) - expected.numpy()).max() <= 2e-5 * float(expected.max())
 
     def test_weights_are_trained(self) -> None:
@@ -174,10 +174,10 @@ def test_fid_and_kid_are_torch_fidelitys_from_images_on(inception_file: Path) ->
     )
     extractor = extractors.load_extractor("inception", inception_file)
     found, real = extractor(one), extractor(two)
-    statistics = frechet.Statistics.of(real)
-    root = frechet.ReferenceRoot.of(statistics.mean, statistics.covariance)
-    assert frechet.frechet(found, root).value == pytest.approx(expected[torch_fidelity.KEY_METRIC_FID], rel=1e-4)
-    discrepancy = kid.kid(found, kid.KernelReference.of(real)).value
+    statistics = distances.Statistics.of(real)
+    root = distances.ReferenceRoot.of(statistics.mean, statistics.covariance)
+    assert distances.frechet(found, root).value == pytest.approx(expected[torch_fidelity.KEY_METRIC_FID], rel=1e-4)
+    discrepancy = distances.kid(found, distances.KernelReference.of(real)).value
     assert discrepancy == pytest.approx(expected[torch_fidelity.KEY_METRIC_KID_MEAN], rel=1e-3)
 
 

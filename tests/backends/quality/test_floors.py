@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from exeunt.backends.quality import floors, frechet
-from exeunt.backends.quality.frechet import Statistics
+from exeunt.backends.quality import distances, floors
+from exeunt.backends.quality.distances import Statistics
 from exeunt.backends.quality.references import Reference
 
 DIM = 12
@@ -26,7 +26,7 @@ def held_out() -> Reference:
 @pytest.fixture(scope="module")
 def truth(held_out: Reference) -> tuple[float, float]:
     """The expectation of the distance of 100 fresh real images, and its standard error."""
-    values = [frechet.frechet_value(gaussian(100, seed=1000 + seed), held_out.root) for seed in range(300)]
+    values = [distances.frechet_value(gaussian(100, seed=1000 + seed), held_out.root) for seed in range(300)]
     return float(np.mean(values)), float(np.std(values)) / 300**0.5
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.errors import InputError
-from exeunt.backends.quality import frechet, intervals
+from exeunt.backends.quality import distances, intervals
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
@@ -22,10 +22,10 @@ def draws(count: int, dim: int, seed: int = 0, shift: float = 0.0) -> NDArray[np
     return (values @ mixing + shift).astype(np.float32)
 
 
-def reference(dim: int) -> tuple[NDArray[np.float32], frechet.ReferenceRoot]:
+def reference(dim: int) -> tuple[NDArray[np.float32], distances.ReferenceRoot]:
     features = draws(300, dim, seed=7, shift=0.1)
-    statistics = frechet.Statistics.of(features)
-    return features, frechet.ReferenceRoot.of(statistics.mean, statistics.covariance)
+    statistics = distances.Statistics.of(features)
+    return features, distances.ReferenceRoot.of(statistics.mean, statistics.covariance)
 
 
 def torch_fidelity_distance(features: NDArray[Any], other: NDArray[Any]) -> float:
@@ -38,15 +38,15 @@ class TestStatistics:
     def test_chunks_merge_to_the_whole(self, sizes: tuple[int, ...]) -> None:
         features = draws(200, 16)
         chunks = np.split(features, np.cumsum(sizes)[:-1])
-        merged = frechet.Statistics.of_chunks(chunks)
+        merged = distances.Statistics.of_chunks(chunks)
         assert merged.count == 200
         np.testing.assert_allclose(merged.mean, features.mean(axis=0, dtype=np.float64), atol=1e-14)
         np.testing.assert_allclose(merged.covariance, np.cov(features.astype(np.float64), rowvar=False), atol=1e-14)
 
     def test_a_part_can_be_taken_away_again(self) -> None:
         features = draws(200, 16)
-        rest = frechet.Statistics.of(features).without(frechet.Statistics.of(features[:70]))
-        expected = frechet.Statistics.of(features[70:])
+        rest = distances.Statistics.of(features).without(distances.Statistics.of(features[:70]))
+        expected = distances.Statistics.of(features[70:])
         assert rest.count == 130
         np.testing.assert_allclose(rest.mean, expected.mean, atol=1e-13)
         np.testing.assert_allclose(rest.covariance, expected.covariance, atol=1e-13)
@@ -54,7 +54,7 @@ class TestStatistics:
     def test_far_from_the_origin(self) -> None:
         """Sums of squares would lose all digits here."""
         features = draws(100, 4).astype(np.float64) + 1e7
-        merged = frechet.Statistics.of_chunks([features[:30], features[30:]])
+        merged = distances.Statistics.of_chunks([features[:30], features[30:]])
         np.testing.assert_allclose(merged.covariance, np.cov(features, rowvar=False), rtol=1e-6)
 
 
@@ -64,58 +64,58 @@ class TestValue:
         features = draws(count, dim)
         real, root = reference(dim)
         expected = torch_fidelity_distance(features, real)
-        for found in (frechet.frechet(features, root).value, frechet.frechet_value(features, root)):
+        for found in (distances.frechet(features, root).value, distances.frechet_value(features, root)):
             assert found == pytest.approx(expected, rel=1e-4)
 
     def test_equals_scipys_matrix_root(self) -> None:
         features, (real, root) = draws(80, 24), reference(24)
-        one, two = (frechet.Statistics.of(x) for x in (features, real))
+        one, two = (distances.Statistics.of(x) for x in (features, real))
         middle = np.trace(sqrtm(one.covariance @ two.covariance)).real
         step = one.mean - two.mean
         expected = step @ step + np.trace(one.covariance) + np.trace(two.covariance) - 2 * middle
-        assert frechet.frechet_value(features, root) == pytest.approx(expected, rel=1e-8)
+        assert distances.frechet_value(features, root) == pytest.approx(expected, rel=1e-8)
 
     def test_reference_of_low_rank(self) -> None:
         real = draws(10, 40, seed=3)
-        statistics = frechet.Statistics.of(real)
-        root = frechet.ReferenceRoot.of(statistics.mean, statistics.covariance)
+        statistics = distances.Statistics.of(real)
+        root = distances.ReferenceRoot.of(statistics.mean, statistics.covariance)
         assert root.factor.shape[1] == 9
         features = draws(25, 40)
         # torch-fidelity takes roots of a singular product's rounding errors, hence the tolerance.
         expected = torch_fidelity_distance(features, real)
-        assert frechet.frechet(features, root).value == pytest.approx(expected, rel=1e-4)
+        assert distances.frechet(features, root).value == pytest.approx(expected, rel=1e-4)
 
     def test_of_the_reference_itself_is_zero(self) -> None:
         real, root = reference(16)
-        assert frechet.frechet_value(real, root) == pytest.approx(0, abs=1e-6 * root.trace)
+        assert distances.frechet_value(real, root) == pytest.approx(0, abs=1e-6 * root.trace)
 
 
 class TestInfluences:
     @pytest.mark.parametrize(("count", "dim"), SHAPES)
     def test_are_those_of_leaving_images_out(self, count: int, dim: int) -> None:
         features, (_, root) = draws(count, dim), reference(dim)
-        without = np.array([frechet.frechet_value(np.delete(features, i, axis=0), root) for i in range(count)])
+        without = np.array([distances.frechet_value(np.delete(features, i, axis=0), root) for i in range(count)])
         expected = (count - 1) * (without.mean() - without)
-        found = frechet.frechet(features, root).influences
+        found = distances.frechet(features, root).influences
         assert np.abs(found - expected).max() <= 0.02 * expected.std()
 
     @pytest.mark.parametrize(("count", "dim"), [(24, 60), (24, 10)])
     def test_pairs_are_those_of_leaving_two_out(self, count: int, dim: int) -> None:
         features, (_, root) = draws(count, dim), reference(dim)
-        value = frechet.frechet_value(features, root)
-        one = np.array([frechet.frechet_value(np.delete(features, i, axis=0), root) for i in range(count)])
+        value = distances.frechet_value(features, root)
+        one = np.array([distances.frechet_value(np.delete(features, i, axis=0), root) for i in range(count)])
         two = np.zeros((count, count))
         for i in range(count):
             for j in range(i):
-                two[i, j] = two[j, i] = frechet.frechet_value(np.delete(features, [i, j], axis=0), root)
+                two[i, j] = two[j, i] = distances.frechet_value(np.delete(features, [i, j], axis=0), root)
         expected = intervals.Distance.from_left_out(value, one, value - one[:, None] - one + two).pairs
-        found = frechet.frechet(features, root).pairs
+        found = distances.frechet(features, root).pairs
         assert np.sum((found - expected) ** 2) <= 0.02 * np.sum(expected**2)
 
     def test_order_of_images_does_not_matter(self) -> None:
         features, (_, root) = draws(50, 20), reference(20)
         order = np.random.default_rng(0).permutation(50)
-        plain, mixed = frechet.frechet(features, root), frechet.frechet(features[order], root)
+        plain, mixed = distances.frechet(features, root), distances.frechet(features[order], root)
         assert mixed.value == pytest.approx(plain.value, rel=1e-10)
         np.testing.assert_allclose(mixed.influences, plain.influences[order], atol=1e-8)
 
@@ -127,7 +127,7 @@ class TestCollapse:
     def test_one_image_only(self, dim: int) -> None:
         _, root = reference(dim)
         features = np.repeat(draws(1, dim), 20, axis=0)
-        found = frechet.frechet(features, root)
+        found = distances.frechet(features, root)
         step = features[0] - root.mean
         assert found.value == pytest.approx(float(step @ step) + root.trace)
         assert intervals.estimate_distance(found).standard_error == pytest.approx(0, abs=1e-6)
@@ -135,7 +135,7 @@ class TestCollapse:
     @pytest.mark.parametrize("dim", [4, 40])
     def test_some_images_twice(self, dim: int) -> None:
         _, root = reference(dim)
-        found = frechet.frechet(np.repeat(draws(10, dim), 2, axis=0), root)
+        found = distances.frechet(np.repeat(draws(10, dim), 2, axis=0), root)
         assert np.isfinite(found.influences).all()
         assert np.isfinite(found.pairs).all()
 
@@ -152,14 +152,14 @@ class TestBadFeatures:
     )
     def test_are_refused(self, features: NDArray[Any], message: str) -> None:
         _, root = reference(16)
-        for measure in (frechet.frechet, frechet.frechet_value):
+        for measure in (distances.frechet, distances.frechet_value):
             with pytest.raises(InputError, match=message):
                 measure(features, root)
 
 
 def test_paired_distance() -> None:
     features, baseline = draws(30, 12, seed=1), draws(30, 12, seed=2)
-    found = frechet.paired_distance(features, baseline)
+    found = distances.paired_distance(features, baseline)
     squares = ((features.astype(np.float64) - baseline) ** 2).sum(axis=1)
     assert found.value == pytest.approx(squares.mean())
     np.testing.assert_allclose(found.influences, squares - squares.mean(), atol=1e-10)

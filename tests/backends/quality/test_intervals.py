@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exeunt.backends.quality import frechet, intervals
+from exeunt.backends.quality import distances, intervals
 from exeunt.backends.quality.intervals import Distance, Floor
 from scipy import stats
 
@@ -26,8 +26,8 @@ def two() -> tuple[Distance, Distance]:
     """Distances of two schedules on the same noises."""
     generator = np.random.default_rng(0)
     noise = generator.standard_normal((60, 16))
-    root = frechet.ReferenceRoot.of(np.zeros(16), np.eye(16))
-    return frechet.frechet(noise * 1.2, root), frechet.frechet(noise * 1.15 + 0.05, root)
+    root = distances.ReferenceRoot.of(np.zeros(16), np.eye(16))
+    return distances.frechet(noise * 1.2, root), distances.frechet(noise * 1.15 + 0.05, root)
 
 
 class TestQuantile:

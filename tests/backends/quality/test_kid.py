@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.errors import InputError
-from exeunt.backends.quality import intervals, kid
+from exeunt.backends.quality import distances, intervals
 from numpy.typing import NDArray
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
@@ -21,7 +21,7 @@ def test_equals_torch_fidelity_on_one_subset_of_everything() -> None:
         kid_subset_size=120,
         verbose=False,
     )[KEY_METRIC_KID_MEAN]
-    found = kid.kid(features, kid.KernelReference.of(real)).value
+    found = distances.kid(features, distances.KernelReference.of(real)).value
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -31,38 +31,38 @@ def test_agrees_with_torch_fidelitys_random_subsets() -> None:
         torch.from_numpy(features), torch.from_numpy(real), kid_subsets=50, kid_subset_size=100, verbose=False
     )
     mean, deviation = found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
-    whole = kid.kid(features, kid.KernelReference.of(real)).value
+    whole = distances.kid(features, distances.KernelReference.of(real)).value
     assert abs(whole - mean) < 3 * deviation / np.sqrt(50)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features, real = draws(50), draws(70, seed=1)
-    whole = kid.kid(features, kid.KernelReference.of(real)).value
-    monkeypatch.setattr(kid, "ROWS_AT_ONCE", 16)
-    assert kid.kid(features, kid.KernelReference.of(real)).value == pytest.approx(whole, rel=1e-9)
+    whole = distances.kid(features, distances.KernelReference.of(real)).value
+    monkeypatch.setattr(distances, "ROWS_AT_ONCE", 16)
+    assert distances.kid(features, distances.KernelReference.of(real)).value == pytest.approx(whole, rel=1e-9)
 
 
 def test_influences_are_those_of_leaving_images_out() -> None:
-    features, real = draws(30), kid.KernelReference.of(draws(60, seed=1))
-    found = kid.kid(features, real)
-    without = np.array([kid.kid(np.delete(features, i, axis=0), real).value for i in range(30)])
+    features, real = draws(30), distances.KernelReference.of(draws(60, seed=1))
+    found = distances.kid(features, real)
+    without = np.array([distances.kid(np.delete(features, i, axis=0), real).value for i in range(30)])
     np.testing.assert_allclose(found.influences, 29 * (without.mean() - without), atol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.05])
 def test_unbiased_and_its_standard_error_is_right(scale: float) -> None:
-    real = kid.KernelReference.of(draws(2000, seed=99))
-    found = [kid.kid(draws(100, seed=seed, scale=scale), real) for seed in range(200)]
+    real = distances.KernelReference.of(draws(2000, seed=99))
+    found = [distances.kid(draws(100, seed=seed, scale=scale), real) for seed in range(200)]
     values = np.array([distance.value for distance in found])
     errors = np.sqrt(np.mean([intervals.variance(distance)[0] for distance in found]))
     assert errors / values.std(ddof=1) == pytest.approx(1, abs=0.25)
-    larger = np.mean([kid.kid(draws(400, seed=1000 + seed, scale=scale), real).value for seed in range(60)])
+    larger = np.mean([distances.kid(draws(400, seed=1000 + seed, scale=scale), real).value for seed in range(60)])
     assert abs(values.mean() - larger) < 4 * values.std() / np.sqrt(60)
 
 
 def test_bad_features_are_refused() -> None:
-    real = kid.KernelReference.of(draws(20))
+    real = distances.KernelReference.of(draws(20))
     with pytest.raises(InputError, match="same extractor"):
-        kid.kid(draws(20, dim=3), real)
+        distances.kid(draws(20, dim=3), real)
     with pytest.raises(InputError, match="8 images"):
-        kid.KernelReference.of(draws(4))
+        distances.KernelReference.of(draws(4))

@@ -14,7 +14,7 @@ from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling import conditions, loop
-from exeunt.backends.sampling import noise as draws
+from exeunt.backends.sampling import conditions as draws
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Noise, Schedule, forecast, validate
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from torch import Tensor

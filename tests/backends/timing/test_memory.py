@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from exeunt.backends.timing.memory import peak_memory
+from exeunt.backends.timing.device import peak_memory
 
 SCRIPT = """
 import torch
-from exeunt.backends.timing.memory import peak_memory
+from exeunt.backends.timing.device import peak_memory
 
 for run in (lambda: None, lambda: torch.ones(16 * 2**20), lambda: None):
     peak = peak_memory(run, torch.device("cpu"))

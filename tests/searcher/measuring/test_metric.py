@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from exeunt.backends.quality.distances import Statistics
 from exeunt.backends.quality.extractors import load_extractor
-from exeunt.backends.quality.frechet import Statistics
 from exeunt.backends.quality.references import Reference
 from exeunt.searcher.measuring.metric import Answer, ReferenceMetric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric

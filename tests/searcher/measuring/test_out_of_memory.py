@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from exeunt.backends.schedule import DROP, with_exits
-from exeunt.backends.timing.memory import is_broken_device, is_out_of_memory
+from exeunt.backends.timing.device import is_broken_device, is_out_of_memory
 from exeunt.searcher.measuring.chunks import OutOfMemory
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import ProgressListener
@@ -17,7 +17,7 @@ from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.store.outlines import summarized
+from exeunt.studies.store.records import summarized
 
 NETWORK = f"{Path(__file__).parents[1] / 'narrow.py'}:Narrow"
 

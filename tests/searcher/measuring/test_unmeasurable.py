@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from exeunt.backends.sampling.conditions import initial_noise
 from exeunt.backends.sampling.loop import NonFiniteSamples
-from exeunt.backends.sampling.noise import initial_noise
 from exeunt.searcher import runner
 from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.studies.config.reading import override

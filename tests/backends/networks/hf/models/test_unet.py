@@ -17,9 +17,8 @@ from exeunt.backends.networks.conformance.checks import Failed, NetworkUnderTest
 from exeunt.backends.networks.conformance.suite import suite
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.plan import compile_plan
-from exeunt.backends.sampling.conditions import uniform
+from exeunt.backends.sampling.conditions import noises, uniform
 from exeunt.backends.sampling.loop import StepValues, sample, sample_batch
-from exeunt.backends.sampling.noise import noises
 from exeunt.backends.schedule import DROP, REUSE, RUN, Action, Guidance, Schedule, ScheduleError, forecast
 from exeunt.backends.solvers.tables import make_schedule
 from tiny_unets import tiny_unet
