@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ...backends.errors import DeviceError, ExeuntError
 from ...backends.quality.extractors import FeatureArray
+from ...backends.quality.names import NOTHING_PREFIX
 from ...backends.sampling.loop import NonFiniteSamples
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ...studies.store.leases import StaleClaim
@@ -29,6 +31,7 @@ from ..spaces.candidates import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
 from .metric import Answer
+from .scale import features_of_nothing, guard_figures, values_of_nothing
 from .setup import StudySetup
 
 
@@ -230,7 +233,9 @@ class Objective:
         _LOG.info("sampling", extra={"about": about})
         found = self._sampler.chunk(candidate, seed, images)
         started = time.perf_counter()
-        self.store.evaluations.commit_chunk(held.claim, images.start, found.features, found.seconds, last=last)
+        self.store.evaluations.commit_chunk(
+            held.claim, images.start, found.features, found.seconds, statistics=found.statistics, last=last
+        )
         held.given_back = last
         if self.study_setup.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
             keep_samples(self.store, self.study_setup.config.name, self.key(candidate, seed), found)
@@ -276,6 +281,7 @@ class Objective:
             answer = self._answer(candidate, seed, count)
             started = time.perf_counter()
             found = self._value(candidate, seed, answer, baseline, keep_influence=final)
+            self._guard(candidate, seed, answer)  # before the value: what has one was guarded
             self._keep(found)
             self.pace.learn_score(count, time.perf_counter() - started)
         return found
@@ -293,6 +299,45 @@ class Objective:
             reason = f"{candidate.label} diverges: its features have no {self.study_setup.metric.name} ({error})."
         self.store.evaluations.fail(self._claim(candidate, self.key(candidate, seed)), reason)
         raise DivergedDistance(reason)
+
+    def _guard(self, candidate: Candidate, seed: int, answer: Answer) -> None:
+        """Works out and keeps what guards judge a candidate's first images by, where the baseline has as many."""
+        count, baseline = len(answer.features), self.study_setup.baseline
+        if self.missing(baseline, seed, count):
+            return
+        full = answer if candidate.key == baseline.key else self._answer(baseline, seed, count)
+        statistics = self.store.evaluations.statistics(self.key(candidate, seed), range(count))
+        for record in guard_figures(self.study_setup.metric, answer, statistics, full, self._normal_statistics):
+            self._keep(record)
+
+    @cached_property
+    def _normal_statistics(self) -> FeatureArray | None:
+        """Those of the baseline's pixels on search seeds, whose range is the normal one; None without any."""
+        quality = self.study_setup.config.quality
+        key = self.key(self.study_setup.baseline, quality.search_seed)
+        return self.store.evaluations.statistics(key, range(quality.num_images))
+
+    @property
+    def nothing(self) -> list[QualityRecord]:
+        """The values of images that show nothing, as far as they were worked out; on search seeds."""
+        question = self.key(self.study_setup.baseline, self.study_setup.config.quality.search_seed).digest
+        return [
+            record
+            for record in self._qualities.values()
+            if record.evaluation == question and record.metric.startswith(NOTHING_PREFIX)
+        ]
+
+    def measure_nothing(self) -> None:
+        """Works out and keeps the values of images that show nothing, which the baseline's are compared with.
+
+        The baseline must have been measured on search seeds.
+        """
+        quality, baseline = self.study_setup.config.quality, self.study_setup.baseline
+        images = self._sampler.images(baseline, quality.search_seed, quality.num_images)
+        found = features_of_nothing(self.study_setup, images, quality.search_seed)
+        answer = self._answer(baseline, quality.search_seed, quality.num_images)
+        for record in values_of_nothing(self.study_setup.metric, found, answer):
+            self._keep(record)
 
     def noise(self) -> QualityRecord | None:
         """How far the baseline is from itself on other noises; None where a floor says what counts.
@@ -350,7 +395,9 @@ class Objective:
         self.say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
         with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)
-            self.store.evaluations.restore(held.claim, error.images.start, found.features, found.seconds)
+            self.store.evaluations.restore(
+                held.claim, error.images.start, found.features, found.seconds, statistics=found.statistics
+            )
 
     def _keep(self, record: QualityRecord) -> None:
         self.store.measurements.put_quality(record)

@@ -34,11 +34,24 @@ def measure_baselines(session: Session) -> None:
     while not session.results.is_stated and not _measure_known(session, first):
         session.await_others()
     session.results.device_check.pass_once()
+    _measure_nothing(session)
     for candidate in rungs[: FIRST_BASELINES - 1]:
         session.refresh()
         if not has_room(session, candidate):
             return
         _measure_known(session, candidate)
+
+
+def _measure_nothing(session: Session) -> None:
+    """Works out what images score that show nothing, unless another worker does or did."""
+    while not session.objective.nothing:
+        with exclusive(session.store, f"scale {session.name}", session.peers.worker) as mine:
+            if mine:
+                session.refresh(now=True)
+                if not session.objective.nothing:
+                    session.objective.measure_nothing()
+                return
+        session.wait()
 
 
 def _measure_known(session: Session, candidate: Candidate) -> bool:
