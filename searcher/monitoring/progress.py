@@ -43,11 +43,9 @@ class Lines(ProgressListener):
         self._name, self._total, self._images, self._last = "", 1.0, 0, time.monotonic()
 
     def say(self, message: str) -> None:
-        """Prints the line."""
         print(message, file=sys.stderr, flush=True)
 
     def phase(self, name: str, total: float) -> None:
-        """Prints the name."""
         self._name, self._total, self._images, self._last = name, total, 0, time.monotonic()
         self.say(f"{name} …")
 
@@ -64,7 +62,6 @@ class _Speed(ProgressColumn):
     """Images a second over the last ten seconds."""
 
     def render(self, task: Task) -> Text:
-        """The column's text."""
         return Text(f"{task.fields['speed']:.0f} images/s" if task.fields["speed"] else "", style="cyan")
 
 
@@ -86,7 +83,6 @@ class Bar(ProgressListener):
         self._task = self._progress.add_task(name, total=max(total, 1e-9), speed=0.0)
 
     def advance(self, done: float, images: int = 0) -> None:
-        """Moves the bar."""
         now = time.monotonic()
         self._recent = [entry for entry in [*self._recent, (now, images)] if now - entry[0] <= 10.0]
         span = now - self._recent[0][0]

@@ -58,7 +58,7 @@ class Meter(ProgressListener):
         ProcessCollector(registry=self.registry)
 
     def take(self, event: str, about: Mapping[str, Any]) -> None:
-        """Counts an event; which there are is said at `logs.JsonLines`."""
+        """Counts an event; which there are is said at `json_lines.JsonLines`."""
         match event:
             case "working":
                 self._info.info({"version": __version__, **{name: str(value) for name, value in about.items()}})
@@ -76,7 +76,6 @@ class Meter(ProgressListener):
                 pass
 
     def say(self, message: str) -> None:
-        """Passed on."""
         self._inner.say(message)
 
     def phase(self, name: str, total: float) -> None:
@@ -91,7 +90,6 @@ class Meter(ProgressListener):
         self._inner.advance(done, images)
 
     def event(self, name: str, **values: Any) -> bool:
-        """Passed on."""
         return self._inner.event(name, **values)
 
 

@@ -36,7 +36,6 @@ class DeviceCheck:
     """The checks of one worker's device.
 
     Args:
-        objective: measures the study's candidates on this device.
         doubted: whether the device is checked at all; it is not where one process works on a study alone.
     """
 

@@ -167,18 +167,13 @@ def _measure_given(session: Session) -> None:
 def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     """Whether another evaluation fits into the budget, with what the front's measurement needs set aside.
 
-    Args:
-        session: the study at work.
-        candidate: what would be measured; a proposal, whose cost nobody knows yet, counts as half the full schedule.
+    That of a proposal, whose cost nobody knows yet, counts as half the full schedule.
     """
     meter, config, objective = session.budget.meter, session.study_setup.config, session.objective
     kept_seconds, kept_images = session.forecast.reserved(session.promoted())
     images = config.quality.num_images
-    seconds = (
-        objective.seconds(candidate.stored, images)
-        if candidate
-        else objective.seconds(objective.costs.full, images) / 2
-    )
+    stored, share = (candidate.stored, 1.0) if candidate else (objective.costs.full, 0.5)
+    seconds = share * objective.seconds(stored, images)
     return (
         meter.trials_left > 0
         and session.proposer.num_trials < config.search.max_trials

@@ -159,8 +159,7 @@ def _session(
 def _has_budget(session: Session, role: WorkerRole) -> bool:
     """Gives the session's budget to its study, or joins the budget that the study has.
 
-    Returns:
-        False while another worker does so.
+    Returns False while another worker does so.
     """
     study, others, watch, budget = session.proposer.study, session.peers.others, session.watch, session.budget
     with session.exclusive("budget") as mine:

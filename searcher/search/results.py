@@ -10,10 +10,6 @@ from .promotion import Measured
 class Results:
     """Measures candidates on search seeds, and takes in what others have measured.
 
-    Args:
-        objective: measures candidates.
-        device_check: whether this worker's device can be relied on.
-
     Attributes:
         measured: by the candidates' keys, in the order in which this worker read them.
         left_out: the keys of candidates that can't be measured.

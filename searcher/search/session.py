@@ -23,18 +23,15 @@ LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
 
 class Peers:
-    """Looks at the other workers for one of them.
+    """Looks at the other workers for one of them: how many are alive, which died, and whether all are to pause or stop.
 
     Attributes:
         others: the living workers beside this one, when it last looked.
     """
 
     def __init__(self, store: Store, study: str, worker: Worker, keeper: TrialKeeper) -> None:
-        self.worker = worker
-        self.others = 0
-        self._store = store
-        self._study = study
-        self.keeper = keeper
+        self.worker, self.keeper, self.others = worker, keeper, 0
+        self._store, self._study = store, study
         self._looked = self._asked = float("-inf")
         self._wanted: str | None = None
 
@@ -87,14 +84,7 @@ class Session:
     """Holds the parts together. A function takes those that it uses; the phases of the work take all of them.
 
     Attributes:
-        results: what has been measured on search seeds so far.
-        proposer: the dialogue with Optuna.
-        peers: the other workers of the study.
-        budget: what they spend together.
-        watch: who is told.
-        objective: measures candidates, and says what they take.
-        study_setup: what to measure with.
-        store: the study database.
+        watch: who is told what goes on.
         choice: what all workers compare in the end, once one of them has chosen.
         open: the proposals of this worker that wait for their values.
     """

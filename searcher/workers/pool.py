@@ -47,12 +47,8 @@ class RunningWorker(Protocol):
     def drain(self) -> None: ...
 
 
-class WorkerStarter(Protocol):
-    """Starts one worker, which tells what it does to the queue."""
-
-    def __call__(
-        self, number: int, job: Job, environment: Mapping[str, str], events: SimpleQueue[Event], /
-    ) -> RunningWorker: ...
+# Starts one worker by its number, its job and its variables; it tells what it does to the queue.
+WorkerStarter = Callable[[int, Job, Mapping[str, str], SimpleQueue[Event]], RunningWorker]
 
 
 class WorkerBackend(NamedTuple):
@@ -282,7 +278,7 @@ def work_together(
         proposals=tuple(map(str, request.proposals)),
         parent=os.getpid(),
         reports=backend.writes_report,
-        metrics=None if metrics is None else (metrics.address, metrics.port),
+        metrics=metrics,
     )
     if stored_config(backend.url, request.config.name) is not None:
         with open_store(backend.url) as store:
