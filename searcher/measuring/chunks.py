@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...backends.errors import DeviceError
+from ...backends.errors import DeviceError, first_line
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import Samples, sample
 from ...backends.timing.device import free_cached_memory, is_broken_device, is_out_of_memory
@@ -41,7 +41,6 @@ class Chunk:
 
     @property
     def seconds(self) -> float:
-        """Both together."""
         return self.sampling_seconds + self.feature_seconds
 
 
@@ -95,7 +94,7 @@ class ChunkSampler:
 
     def _reason(self, error: BaseException, candidate: Candidate) -> str:
         """The first line of an allocation's failure. Raises anything else."""
-        reason = (str(error) or type(error).__name__).strip().split("\n")[0]
+        reason = first_line(error)
         if is_out_of_memory(error):
             return reason
         if is_broken_device(error):

@@ -81,8 +81,7 @@ class Costs:
     def predicted_seconds(self, stored: ScheduleSummary) -> float:
         """Seconds a batch; kinds of calls that were never timed on the target are timed first.
 
-        Raises:
-            Untimed: this worker is not in the target's environment, and they were not timed yet.
+        Raises Untimed: this worker is not in the target's environment, and they were not timed yet.
         """
         known = batch_seconds(stored, self._medians)
         if known is None:
@@ -98,8 +97,7 @@ class Costs:
     def expected(self, stored: ScheduleSummary) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
 
-        Raises:
-            Untimed: not even the full schedule was timed yet.
+        Raises Untimed: not even the full schedule was timed yet.
         """
         if self.can_tell(stored):
             return self.predicted_seconds(stored)

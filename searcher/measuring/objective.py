@@ -263,8 +263,7 @@ class Objective:
 
         Where values are stated against the baseline's images of the same noises, those are sampled if they must be.
 
-        Raises:
-            DivergedDistance: the value is no number; the store keeps the reason.
+        Raises DivergedDistance: the value is no number; the store keeps the reason.
         """
         found = self.scored(candidate, seed, count)
         if found is None:

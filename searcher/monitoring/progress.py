@@ -50,7 +50,6 @@ class Lines(ProgressListener):
         self.say(f"{name} …")
 
     def advance(self, done: float, images: int = 0) -> None:
-        """Prints a line if the last one is old."""
         self._images += images
         passed = time.monotonic() - self._last
         if passed >= LINE_SECONDS:
@@ -74,11 +73,9 @@ class Bar(ProgressListener):
         self._recent: list[tuple[float, int]] = []
 
     def say(self, message: str) -> None:
-        """Prints the line above the bar."""
         self._progress.console.print(printable(message), highlight=False, markup=False)
 
     def phase(self, name: str, total: float) -> None:
-        """Starts the bar again under this name."""
         self._progress.remove_task(self._task)
         self._task = self._progress.add_task(name, total=max(total, 1e-9), speed=0.0)
 

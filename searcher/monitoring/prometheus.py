@@ -79,13 +79,11 @@ class Meter(ProgressListener):
         self._inner.say(message)
 
     def phase(self, name: str, total: float) -> None:
-        """A part of the study is a state."""
         if name in _STATES:
             self._state.state(name)
         self._inner.phase(name, total)
 
     def advance(self, done: float, images: int = 0) -> None:
-        """The share of the budget that is gone."""
         self._budget.set(done)
         self._inner.advance(done, images)
 
@@ -111,8 +109,7 @@ def metered(endpoint: Endpoint | None, watch: ProgressListener) -> Generator[Pro
 
     Without an endpoint it is the watch itself.
 
-    Raises:
-        InputError: prometheus-client is not installed, or the port is not available.
+    Raises InputError: prometheus-client is not installed, or the port is not available.
     """
     if endpoint is None:
         yield watch

@@ -53,7 +53,6 @@ def statement(study_setup: StudySetup) -> str:
 
 
 def _guidance(schedule: Schedule) -> str:
-    """The full schedule's guidance in words."""
     match schedule.guidance:
         case None:
             return "no guidance"

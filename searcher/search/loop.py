@@ -11,21 +11,16 @@ from ..spaces.candidates import Candidate, list_baselines
 from .promotion import next_rival
 from .session import Session
 
-# The full schedules and one or two of each family: what a front needs at any budget.
-FIRST_BASELINES = 8
-# One of this many evaluations of the search is a baseline.
-BASELINE_EVERY = 4
-# So many proposals in a row that were all measured before say that the space holds nothing new.
-MOST_REPEATS = 200
-# So many proposals at a time may wait for other workers.
-MOST_OPEN = 4
+FIRST_BASELINES = 8  # the full schedules and one or two of each family: what a front needs at any budget
+BASELINE_EVERY = 4  # one of this many evaluations of the search is a baseline
+MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
+MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 
 
 def measure_baselines(session: Session) -> None:
     """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go.
 
-    Raises:
-        DeviceError: this worker's device makes other images than those that the study has.
+    Raises DeviceError: this worker's device makes other images than those that the study has.
     """
     first, *rungs = _rungs(session)
     costs = session.objective.costs
@@ -46,8 +41,7 @@ def _measure_known(session: Session, candidate: Candidate) -> bool:
 
     One that can't be measured is left out, except the first baseline: everything is stated against it.
 
-    Returns:
-        False where another worker is at it, or it has to wait for one.
+    Returns False where another worker is at it, or it has to wait for one.
     """
     results = session.results
     try:
@@ -122,8 +116,7 @@ def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
 def _next_proposal(session: Session) -> Candidate | None:
     """Asks for a trial. Near the end of a budget workers take turns, so that together they ask for no more than it has.
 
-    Returns:
-        None where it is another worker's turn, or the budget has no room any more.
+    Returns None where it is another worker's turn, or the budget has no room any more.
     """
     if session.peers.others == 0 or _has_plenty(session):
         return session.proposer.ask()

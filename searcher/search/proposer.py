@@ -106,7 +106,6 @@ class Proposer:
 
     @property
     def num_trials(self) -> int:
-        """All trials of the study so far, in any state."""
         return len(self._seen)
 
     def warm_start(self) -> None:
@@ -119,8 +118,7 @@ class Proposer:
     def ask(self) -> Candidate:
         """The next schedule to measure.
 
-        Raises:
-            StorageError: the sampler, or the space, can't use what the trials hold.
+        Raises StorageError: the sampler, or the space, can't use what the trials hold.
         """
         self._trials = None
         with corrupt_values("the study's trials"), self._storage.together():

@@ -37,7 +37,6 @@ class Peers:
 
     @property
     def size(self) -> int:
-        """The number of living workers, this one included."""
         return 1 + self.others
 
     def look(self, *, now: bool = False) -> bool:
@@ -101,7 +100,6 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The study's name."""
         return self.study_setup.config.name
 
     @property
@@ -134,8 +132,7 @@ class Session:
     def refresh(self, *, now: bool = False) -> None:
         """Reads what other workers have done, once a second or `now`. It costs almost nothing without others.
 
-        Raises:
-            Stopped: all workers are to end.
+        Raises Stopped: all workers are to end.
         """
         self.objective.check()
         self.obey_requests()
@@ -161,7 +158,6 @@ class Session:
             self.watch.say("going on")
 
     def wait(self) -> None:
-        """Waits a moment, and reads what other workers did meanwhile."""
         self.rest(_POLL_SECONDS)
         self.refresh()
 
@@ -175,8 +171,7 @@ class Session:
     def await_others(self) -> None:
         """Waits a moment for other workers to do their part.
 
-        Raises:
-            NoTimingWorker: this worker can't time anything, and for one lease no worker that can was alive.
+        Raises NoTimingWorker: this worker can't time anything, and for one lease no worker that can was alive.
         """
         self.wait()
         costs, now = self.objective.costs, time.monotonic()

@@ -228,8 +228,7 @@ def _reason(code: int) -> str:
 def environments(count: int, device: str) -> list[dict[str, str]]:
     """The variables of each of `count` workers: a GPU of its own, and its share of the cores.
 
-    Raises:
-        InputError: the device names one GPU, which all would share.
+    Raises InputError: the device names one GPU, which all would share.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Threads that spin while they wait take the cores from other processes, which are then 20 to 40 times as slow.
