@@ -109,7 +109,6 @@ def little_garbage() -> Generator[None]:
 
 
 def main() -> NoReturn:
-    """The console script."""
     guard_output()
     with little_garbage():
         raise SystemExit(cli.main(standalone_mode=True))

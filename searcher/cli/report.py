@@ -39,7 +39,6 @@ class Percentage(click.ParamType[float]):
     name = "share"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """0.05 for both."""
         found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(%?)", str(value).strip())
         if found is None:
             self.fail(f'must be a share such as 5% or 0.05, but got "{value}"', param, ctx)
@@ -85,11 +84,11 @@ def report_command(
 
 def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     """The view of the named study, or of the only one, and its configuration."""
+    from ...reports.view.loading import load_view
+
     url = storage_url(storage)
     with corrupt_rows("the database"):
         name = only_study(url, study)
-    from ...reports.view.loading import load_view
-
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         return load_view(store, name), store.studies.config(name)
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...backends.errors import DeviceError
+from ...backends.errors import DeviceError, first_line
 from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.guards.pixels import image_statistics
 from ...backends.sampling.loop import Samples, sample
@@ -49,7 +49,6 @@ class Chunk:
 
     @property
     def seconds(self) -> float:
-        """Both together."""
         return self.sampling_seconds + self.feature_seconds
 
 
@@ -57,16 +56,13 @@ class ChunkSampler:
     """Samples chunks for one study.
 
     Args:
-        study_setup: what to measure with.
         check: raises to stop; called at every step of sampling.
         say: told of batches that did not fit.
     """
 
     def __init__(self, study_setup: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._setup = study_setup
-        self._check = check
-        self._say = say
-        self.batch_size = study_setup.config.quality.batch_size
+        self._setup, self._check, self._say = study_setup, check, say
+        self.begin()
         self._recent_of: tuple[tuple[str, str], int] | None = None  # whose images are kept: a candidate's key, a seed
         self._recent: dict[int, Tensor] = {}  # by the first image of each batch
 
@@ -87,7 +83,7 @@ class ChunkSampler:
                 with self._setup.lock.shared():
                     return self._sample(candidate, seed, images)
             except (RuntimeError, MemoryError) as error:
-                reason = self._explain(error, candidate)
+                reason = self._reason(error, candidate)
             self._halve(candidate, min(self.batch_size, len(images)), reason)
 
     def _sample(self, candidate: Candidate, seed: int, images: range) -> Chunk:
@@ -133,9 +129,9 @@ class ChunkSampler:
                     parts.append(next(self._batches(candidate, seed, range(first, count))).images.cpu())
         return torch.cat(parts)[:count]
 
-    def _explain(self, error: BaseException, candidate: Candidate) -> str:
+    def _reason(self, error: BaseException, candidate: Candidate) -> str:
         """The first line of an allocation's failure. Raises anything else."""
-        reason = (str(error) or type(error).__name__).strip().split("\n")[0]
+        reason = first_line(error)
         if is_out_of_memory(error):
             return reason
         if is_broken_device(error):

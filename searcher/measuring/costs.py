@@ -40,8 +40,6 @@ class Costs:
     """The timed kinds of calls of one study, and what schedules take by them.
 
     Args:
-        study_setup: what to measure with.
-        store: where timings are kept.
         target: the environment that the study times in, as JSON has it; this process's own if not given.
 
     Attributes:
@@ -53,8 +51,7 @@ class Costs:
         self.target = dict(study_setup.environment if target is None else target)
         # Environments are equal when their descriptions are, which are stored as JSON.
         self.can_time = environment_digest(self.target) == environment_digest(study_setup.environment)
-        self.study_setup = study_setup
-        self.store = store
+        self.study_setup, self.store = study_setup, store
         self.full = summarized(study_setup.frame.full)
         # Other weights of the network take the same time.
         self._key = timing_key(study_setup, study_setup.weights, self.target)
@@ -84,29 +81,23 @@ class Costs:
     def predicted_seconds(self, stored: ScheduleSummary) -> float:
         """Seconds a batch; kinds of calls that were never timed on the target are timed first.
 
-        Raises:
-            Untimed: this worker is not in the target's environment, and they were not timed yet.
+        Raises Untimed: this worker is not in the target's environment, and they were not timed yet.
         """
-        known = self._known(stored)
+        known = batch_seconds(stored, self._medians)
         if known is None:
             self.time_kinds([stored.schedule])
-            known = self._known(stored)
+            known = batch_seconds(stored, self._medians)
             assert known is not None, "its kinds of calls have been timed"
         return known
 
-    def _known(self, stored: ScheduleSummary) -> float | None:
-        """Seconds a batch, None while a kind of call isn't timed as far as was read."""
-        return batch_seconds(stored, self._medians)
-
     def can_tell(self, stored: ScheduleSummary) -> bool:
         """Whether `images_per_second` need not wait for another worker, as far as was read."""
-        return self.can_time or self._known(stored) is not None
+        return self.can_time or batch_seconds(stored, self._medians) is not None
 
     def expected(self, stored: ScheduleSummary) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
 
-        Raises:
-            Untimed: not even the full schedule was timed yet.
+        Raises Untimed: not even the full schedule was timed yet.
         """
         if self.can_tell(stored):
             return self.predicted_seconds(stored)
@@ -123,7 +114,9 @@ class Costs:
         if not self._lacks(schedules):
             return
         if not self.can_time:
-            self._require(schedules)
+            self.refresh()
+            if self._lacks(schedules):
+                raise Untimed(f"a schedule must be timed on {self.target['device']} first. Start a worker there.")
             return
         # A worker that waited for another one's turn finds its timings, and does not repeat them.
         with self.study_setup.timing_turn.exclusive():
@@ -133,11 +126,6 @@ class Costs:
     def _lacks(self, schedules: Sequence[Schedule]) -> bool:
         wanted = missing_kinds(schedules, [self._timings])
         return any(wanted) or not {DECODE, SOLVER_STEP} <= self._timings.keys()
-
-    def _require(self, schedules: Sequence[Schedule]) -> None:
-        self.refresh()
-        if self._lacks(schedules):
-            raise Untimed(f"a schedule must be timed on {self.target['device']} first. Start a worker there.")
 
     def _time(self, schedules: Sequence[Schedule], max_seconds: float | None) -> None:
         try:

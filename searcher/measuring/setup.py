@@ -8,6 +8,7 @@ It also reads schedules that a user proposes in place of a sampler's.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,10 @@ class StudySetup:
 
     @property
     def network(self) -> Network:
-        """The network with the study's own weights."""
         return self.networks[self.weights]
 
     @property
     def frame(self) -> FullSchedule:
-        """The full schedule of the study's own weights."""
         return self.frames[self.weights]
 
     @cached_property
@@ -176,8 +175,7 @@ def _check_names(config: StudyConfig) -> None:
 def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
     """The labels or prompts of a study's images. A network that takes prompts encodes them now.
 
-    Raises:
-        InputError: a file is wrong, or the network takes no conditions.
+    Raises InputError: a file is wrong, or the network takes no conditions.
     """
     spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
     if network.condition_kind != "prompts":
@@ -204,9 +202,9 @@ def resolve_device(config: StudyConfig) -> StudyConfig:
         DeviceError: the device is not there.
     """
     device = config.throughput.device
-    if device == AUTO and config.checkpoint.pipeline is not None:
-        return config
     if device == AUTO:
+        if config.checkpoint.pipeline is not None:
+            return config
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
     return override(config, {"throughput.device": device})
@@ -258,19 +256,18 @@ def _tell(notes: Iterable[str]) -> None:
         click.echo(printable(f"Note: {note}."), err=True)
 
 
+_SAME = ("signature.architecture", "signature.granularity", "signature.block_kinds")
+_SAME += ("prediction", "noise", "sample_shape", "condition_kind", "num_classes")
+
+
 def _check_same_network(first: Network, other: Network, path: str) -> None:
-    for what in ("architecture", "granularity", "block_kinds"):
-        _check_same(path, what, getattr(first.signature, what), getattr(other.signature, what))
-    for what in ("prediction", "noise", "sample_shape", "condition_kind", "num_classes"):
-        _check_same(path, what, getattr(first, what), getattr(other, what))
-
-
-def _check_same(path: str, what: str, wanted: object, have: object) -> None:
-    if have != wanted:
-        raise InputError(
-            f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its "
-            f"{what.replace('_', ' ')} is {have}, not {wanted}. Leave it out."
-        )
+    for name in _SAME:
+        wanted, have = attrgetter(name)(first), attrgetter(name)(other)
+        if have != wanted:
+            raise InputError(
+                f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its "
+                f"{name.removeprefix('signature.').replace('_', ' ')} is {have}, not {wanted}. Omit it."
+            )
 
 
 def load_frames(config: StudyConfig) -> dict[str, FullSchedule]:

@@ -27,9 +27,6 @@ from ..spaces.candidates import Candidate
 from .proposer import Proposer
 from .results import Results
 
-Clock = Callable[[], float]
-
-
 # Loading, timing and the report take about half of it.
 LEAST_SECONDS = 20.0
 
@@ -92,12 +89,8 @@ class BudgetMeter:
 class SharedBudget:
     """What all workers of a study spend together.
 
-    Args:
-        meter: what is left of it, as this worker counts.
-        proposer: knows the study's trials.
-        results: knows what a user proposed, and where what was spent is counted from.
-
     Attributes:
+        meter: what is left of it, as this worker counts.
         share: the budget that the study was given last.
     """
 
@@ -169,13 +162,7 @@ TIMING_ROUNDS = 4
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the rest of the work will take, and what is left for it.
-
-    Attributes:
-        objective: says what images, scores and timed calls take.
-        meter: what is left of the budget.
-        workers: how many spend it.
-    """
+    """What the rest of the work will take, and what is left for it; `workers` spend the budget."""
 
     objective: Objective
     meter: BudgetMeter

@@ -11,21 +11,16 @@ from ..spaces.candidates import Candidate, list_baselines
 from .promotion import next_rival
 from .session import Session
 
-# The full schedules and one or two of each family: what a front needs at any budget.
-FIRST_BASELINES = 8
-# One of this many evaluations of the search is a baseline.
-BASELINE_EVERY = 4
-# So many proposals in a row that were all measured before say that the space holds nothing new.
-MOST_REPEATS = 200
-# So many proposals at a time may wait for other workers.
-MOST_OPEN = 4
+FIRST_BASELINES = 8  # the full schedules and one or two of each family: what a front needs at any budget
+BASELINE_EVERY = 4  # one of this many evaluations of the search is a baseline
+MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
+MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 
 
 def measure_baselines(session: Session) -> None:
     """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go.
 
-    Raises:
-        DeviceError: this worker's device makes other images than those that the study has.
+    Raises DeviceError: this worker's device makes other images than those that the study has.
     """
     first, *rungs = _rungs(session)
     costs = session.objective.costs
@@ -45,7 +40,7 @@ def measure_baselines(session: Session) -> None:
 def _measure_nothing(session: Session) -> None:
     """Works out what images score that show nothing, unless another worker does or did."""
     while not session.objective.nothing:
-        with exclusive(session.store, f"scale {session.name}", session.peers.worker) as mine:
+        with session.exclusive("scale") as mine:
             if mine:
                 session.refresh(now=True)
                 if not session.objective.nothing:
@@ -59,8 +54,7 @@ def _measure_known(session: Session, candidate: Candidate) -> bool:
 
     One that can't be measured is left out, except the first baseline: everything is stated against it.
 
-    Returns:
-        False where another worker is at it, or it has to wait for one.
+    Returns False where another worker is at it, or it has to wait for one.
     """
     results = session.results
     try:
@@ -135,8 +129,7 @@ def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
 def _next_proposal(session: Session) -> Candidate | None:
     """Asks for a trial. Near the end of a budget workers take turns, so that together they ask for no more than it has.
 
-    Returns:
-        None where it is another worker's turn, or the budget has no room any more.
+    Returns None where it is another worker's turn, or the budget has no room any more.
     """
     if session.peers.others == 0 or _has_plenty(session):
         return session.proposer.ask()
@@ -180,18 +173,13 @@ def _measure_given(session: Session) -> None:
 def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     """Whether another evaluation fits into the budget, with what the front's measurement needs set aside.
 
-    Args:
-        session: the study at work.
-        candidate: what would be measured; a proposal, whose cost nobody knows yet, counts as half the full schedule.
+    That of a proposal, whose cost nobody knows yet, counts as half the full schedule.
     """
     meter, config, objective = session.budget.meter, session.study_setup.config, session.objective
     kept_seconds, kept_images = session.forecast.reserved(session.promoted())
     images = config.quality.num_images
-    seconds = (
-        objective.seconds(candidate.stored, images)
-        if candidate
-        else objective.seconds(objective.costs.full, images) / 2
-    )
+    stored, share = (candidate.stored, 1.0) if candidate else (objective.costs.full, 0.5)
+    seconds = share * objective.seconds(stored, images)
     return (
         meter.trials_left > 0
         and session.proposer.num_trials < config.search.max_trials

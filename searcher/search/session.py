@@ -23,24 +23,20 @@ LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
 
 class Peers:
-    """Looks at the other workers for one of them.
+    """Looks at the other workers for one of them: how many are alive, which died, and whether all are to pause or stop.
 
     Attributes:
         others: the living workers beside this one, when it last looked.
     """
 
     def __init__(self, store: Store, study: str, worker: Worker, keeper: TrialKeeper) -> None:
-        self.worker = worker
-        self.others = 0
-        self._store = store
-        self._study = study
-        self.keeper = keeper
+        self.worker, self.keeper, self.others = worker, keeper, 0
+        self._store, self._study = store, study
         self._looked = self._asked = float("-inf")
         self._wanted: str | None = None
 
     @property
     def size(self) -> int:
-        """The number of living workers, this one included."""
         return 1 + self.others
 
     def look(self, *, now: bool = False) -> bool:
@@ -87,14 +83,7 @@ class Session:
     """Holds the parts together. A function takes those that it uses; the phases of the work take all of them.
 
     Attributes:
-        results: what has been measured on search seeds so far.
-        proposer: the dialogue with Optuna.
-        peers: the other workers of the study.
-        budget: what they spend together.
-        watch: who is told.
-        objective: measures candidates, and says what they take.
-        study_setup: what to measure with.
-        store: the study database.
+        watch: who is told what goes on.
         choice: what all workers compare in the end, once one of them has chosen.
         open: the proposals of this worker that wait for their values.
     """
@@ -111,7 +100,6 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The study's name."""
         return self.study_setup.config.name
 
     @property
@@ -144,8 +132,7 @@ class Session:
     def refresh(self, *, now: bool = False) -> None:
         """Reads what other workers have done, once a second or `now`. It costs almost nothing without others.
 
-        Raises:
-            Stopped: all workers are to end.
+        Raises Stopped: all workers are to end.
         """
         self.objective.check()
         self.obey_requests()
@@ -171,7 +158,6 @@ class Session:
             self.watch.say("going on")
 
     def wait(self) -> None:
-        """Waits a moment, and reads what other workers did meanwhile."""
         self.rest(_POLL_SECONDS)
         self.refresh()
 
@@ -185,8 +171,7 @@ class Session:
     def await_others(self) -> None:
         """Waits a moment for other workers to do their part.
 
-        Raises:
-            NoTimingWorker: this worker can't time anything, and for one lease no worker that can was alive.
+        Raises NoTimingWorker: this worker can't time anything, and for one lease no worker that can was alive.
         """
         self.wait()
         costs, now = self.objective.costs, time.monotonic()

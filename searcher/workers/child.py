@@ -34,7 +34,6 @@ class Child(Interruption):
         self._parent = parent
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal has come, or the parent has ended."""
         self._inner.check()
         if os.getppid() != self._parent:
             raise Interrupted("The process that started this worker is gone; what was committed is kept.")
