@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from PIL import Image
 from ...studies.artifacts.base import DamagedArtifact
 from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
-from ..view.selection import Highlight
+from ..view.operations import with_flops
+from ..view.selection import Highlight, highlights
 from ..view.view import StudyView
 from .figures import ReportFigure
 from .style import MUTED, drawing
@@ -72,6 +73,14 @@ def sample_grid(
         pixels = np.concatenate([batch.images.permute(0, 2, 3, 1).cpu().numpy() for batch in batches])
         rows.append(row_of(view, highlight, pixels))
     return GridInfo(tuple(rows), seed, images.start)
+
+
+def fresh_samples(
+    view: StudyView, networks: Mapping[str, Network], conditions: Conditions, seed: int
+) -> tuple[StudyView, GridInfo]:
+    """The operations of every point, and images of the points to look at that are sampled now."""
+    view = with_flops(view, networks)
+    return view, sample_grid(view, highlights(view), lambda weights: [networks[weights]], conditions, seed=seed)
 
 
 def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> ImageRow:

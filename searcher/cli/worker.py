@@ -61,20 +61,18 @@ def worker(
                 stored, is_over = store.studies.config(name), _is_over(store, name)
             config = resolve_device(override(stored, {**changes, **dict(map(parse_assignment, assignments))}))
             if is_over and config.run.report is None:
-                watch.say(
-                    f"Study `{name}` is finished: its budget is spent. Give it another: `exeunt resume --budget`."
-                )
+                said = f"Study `{name}` is finished: its budget is spent. Give it another: `exeunt resume --budget`."
+                watch.say(said)
                 return
-            work(
-                StudyRequest(
-                    config,
-                    url,
-                    role=WorkerRole(joins=True, takes_target=target),
-                    watch=watch,
-                    interruption=interruption,
-                    announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
-                )
+            request = StudyRequest(
+                config,
+                url,
+                role=WorkerRole(joins=True, takes_target=target),
+                watch=watch,
+                interruption=interruption,
+                announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
             )
+            work(request)
         except Stopped as error:
             # What starts interrupted workers again must not do so here.
             watch.say(str(error))

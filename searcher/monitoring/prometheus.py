@@ -58,7 +58,7 @@ class Meter(ProgressListener):
         ProcessCollector(registry=self.registry)
 
     def take(self, event: str, about: Mapping[str, Any]) -> None:
-        """Counts an event; which there are is said at `logs.JsonLines`."""
+        """Counts an event; which there are is said at `json_lines.JsonLines`."""
         match event:
             case "working":
                 self._info.info({"version": __version__, **{name: str(value) for name, value in about.items()}})
@@ -76,22 +76,18 @@ class Meter(ProgressListener):
                 pass
 
     def say(self, message: str) -> None:
-        """Passed on."""
         self._inner.say(message)
 
     def phase(self, name: str, total: float) -> None:
-        """A part of the study is a state."""
         if name in _STATES:
             self._state.state(name)
         self._inner.phase(name, total)
 
     def advance(self, done: float, images: int = 0) -> None:
-        """The share of the budget that is gone."""
         self._budget.set(done)
         self._inner.advance(done, images)
 
     def event(self, name: str, **values: Any) -> bool:
-        """Passed on."""
         return self._inner.event(name, **values)
 
 
@@ -113,8 +109,7 @@ def metered(endpoint: Endpoint | None, watch: ProgressListener) -> Generator[Pro
 
     Without an endpoint it is the watch itself.
 
-    Raises:
-        InputError: prometheus-client is not installed, or the port is not available.
+    Raises InputError: prometheus-client is not installed, or the port is not available.
     """
     if endpoint is None:
         yield watch

@@ -27,9 +27,6 @@ from ..spaces.candidates import Candidate
 from .proposer import Proposer
 from .results import Results
 
-Clock = Callable[[], float]
-
-
 # Loading, timing and the report take about half of it.
 LEAST_SECONDS = 20.0
 
@@ -92,12 +89,8 @@ class BudgetMeter:
 class SharedBudget:
     """What all workers of a study spend together.
 
-    Args:
-        meter: what is left of it, as this worker counts.
-        proposer: knows the study's trials.
-        results: knows what a user proposed, and where what was spent is counted from.
-
     Attributes:
+        meter: what is left of it, as this worker counts.
         share: the budget that the study was given last.
     """
 
@@ -161,21 +154,15 @@ MARGIN = 0.025
 MOST_STRETCH = 2.0
 # At most this share of a budget is kept for the front; the rest is the search's.
 FRONT_SHARE = 0.5
-# More would be too thinly measured.
-MOST_COMPARED = 24
+# Of the compared schedules fewer would compare too little, and more would be too thinly measured.
+LEAST_COMPARED, MOST_COMPARED = 8, 24
 # Whole trajectories run so many times at least, and latencies and warm-up come to one more.
 TIMING_ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the rest of the work will take, and what is left for it.
-
-    Attributes:
-        objective: says what images, scores and timed calls take.
-        meter: what is left of the budget.
-        workers: how many spend it.
-    """
+    """What the rest of the work will take, and what is left for it; `workers` spend the budget."""
 
     objective: Objective
     meter: BudgetMeter

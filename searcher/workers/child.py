@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from ...backends.errors import Interrupted
-from ...backends.schedule import ExeuntError
+from ...backends.errors import ExeuntError, Interrupted
 from ...studies.config.budget import parse_budget
 from ...studies.config.reading import config_from_dict
 from ...studies.database.urls import guard_output
@@ -35,7 +34,6 @@ class Child(Interruption):
         self._parent = parent
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal has come, or the parent has ended."""
         self._inner.check()
         if os.getppid() != self._parent:
             raise Interrupted("The process that started this worker is gone; what was committed is kept.")
