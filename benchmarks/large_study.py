@@ -36,8 +36,7 @@ from exeunt.searcher.spaces.base import make_space
 from exeunt.studies.database.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
 from exeunt.studies.database.transactions import insert_once, writing
 from exeunt.studies.maintenance.rows import optuna_tables
-from exeunt.studies.store.outlines import summarized, summary_to_json
-from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord
+from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, summarized, summary_to_json
 from exeunt.studies.store.store import Store, open_store
 from optuna.distributions import distribution_to_json
 from optuna.trial import create_trial

@@ -39,7 +39,7 @@ from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.searcher.spaces.curves import Mixed
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.retries import seconds_spent
+from exeunt.studies.database.transactions import seconds_spent
 from exeunt.studies.store.records import QualityRecord
 
 LIMIT_MILLISECONDS = 40.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .files.export import write_whole
 from .files.tables import report_to_json, to_csv
-from .files.whole import write_whole
 from .view.view import StudyView
 
 if TYPE_CHECKING:

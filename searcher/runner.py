@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..backends.errors import DeviceError
-from ..backends.network import Network
-from ..backends.sampling.conditions import Conditions
 from ..reports.report import write_report
 from ..reports.view.loading import load_view
-from ..reports.view.selection import highlights
 from ..reports.view.view import StudyView
 from ..studies.config.budget import Budget, parse_budget
 from ..studies.config.reading import override
 from ..studies.config.study import StudyConfig
-from ..studies.database.foreign import corrupt_rows
+from ..studies.database.errors import corrupt_rows
 from ..studies.database.urls import DEFAULT_STORAGE, storage_url
 from ..studies.interruption import Interruption
-from ..studies.store.find import stored_config
-from ..studies.store.store import open_store
+from ..studies.store.store import open_store, stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
 from .measuring.setup import StudySetup, load_setup, read_proposals
@@ -32,9 +27,6 @@ from .search.front import measure_front
 from .search.loop import measure_baselines, measure_proposals
 from .search.opening import WorkerRole, open_session
 from .search.session import LOOK_SECONDS, Session
-
-if TYPE_CHECKING:
-    from ..reports.plots.samples import GridInfo
 
 
 @dataclass(frozen=True)
@@ -162,6 +154,8 @@ def spend_budget(session: Session) -> None:
 
 def report_study(session: Session) -> list[Path]:
     """Writes the report of a study; the networks that are loaded already give sample images and operations."""
+    from ..reports.plots.samples import fresh_samples
+
     study_setup, folder = session.study_setup, session.study_setup.config.run.report
     if folder is None:
         return []
@@ -169,14 +163,3 @@ def report_study(session: Session) -> list[Path]:
     seed = study_setup.config.quality.final_seed
     view, grid = fresh_samples(view, study_setup.networks, study_setup.conditions, seed)
     return write_report(view, Path(folder), grid)
-
-
-def fresh_samples(
-    view: StudyView, networks: Mapping[str, Network], conditions: Conditions, seed: int
-) -> tuple[StudyView, GridInfo]:
-    """The operations of every point, and images of the points to look at that are sampled now."""
-    from ..reports.plots.samples import sample_grid
-    from ..reports.view.operations import with_flops
-
-    view = with_flops(view, networks)
-    return view, sample_grid(view, highlights(view), lambda weights: [networks[weights]], conditions, seed=seed)

@@ -1,7 +1,12 @@
-"""Schedule files of a study's points, in our format and in other runtimes', and the commands that write them."""
+"""Schedule files of a study's points, in our format and in other runtimes', and the commands that write them.
+
+Any file that a command writes is written whole or not at all.
+"""
 
 import json
+import os
 import re
+import secrets
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +14,7 @@ from pathlib import Path
 
 from exeunt import __version__
 
+from ...backends.errors import InputError
 from ...backends.formats.registry import find_format
 from ...backends.schedule import SUFFIX, Extras, Measurement, Provenance, Schedule, validate
 from ...studies.database.urls import DEFAULT_STORAGE
@@ -97,3 +103,26 @@ def export_text(view: StudyView, point: Point, name: str = "exeunt") -> str:
 def default_path(view: StudyView, point: Point, name: str) -> Path:
     """Where `exeunt export` writes without `-o`: study and label in the working folder."""
     return Path(f"{file_stem(view, point)}{find_format(name).suffix}")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside the place and renames, so that no reader and no crash ever sees half a file.
+
+    Raises:
+        InputError: the folder or the file can't be written.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(draft, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"output: {path} must be writable, but got {error.strerror or error}. Give another path, or make room."
+        ) from None

@@ -6,9 +6,9 @@ from io import StringIO
 from typing import Any
 
 from ...backends.errors import json_text
-from ..view.advantage import Advantage
-from ..view.definitions import best_ratio
 from ..view.interval import Interval
+from ..view.pareto import Advantage
+from ..view.standard import best_ratio
 from ..view.view import Point, Seeds, StudyView
 
 TableValue = str | int | float | bool | None
@@ -100,7 +100,7 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "best_ratio_lower": best.lower if best else None,
         "best": _advantage(best) if best else None,
         "advantages": [_advantage(entry) for entry in view.advantages],
-        "best_ratio_definition": best_ratio(view),
+        "best_ratio_definition": best_ratio(standard),
         "knee": knee.label if knee else None,
         "full_schedule": point_row(view, view.full) if view.full else None,
         "front": [point_row(view, point) for point in view.front("final")],

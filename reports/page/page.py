@@ -1,8 +1,6 @@
 """One self-contained HTML page with everything a study found. It loads nothing and works without scripts.
 
 Jinja escapes every text that comes from a file or the database; the page's policy allows no script but its own.
-
-The front has a plot whose points explain themselves, and a table of the same points.
 """
 
 import base64
@@ -23,13 +21,12 @@ from PIL import Image
 from ...backends.errors import printable
 from ..files.export import export_command, resume_command
 from ..plots.figures import Drawn
-from ..plots.front import MARKS, draw_front
-from ..plots.front_info import FrontInfo
+from ..plots.front import MARKS, FrontInfo, draw_front
 from ..plots.samples import GridInfo, ImageRow, strip
 from ..plots.style import inline_svg, png_of_pixels
-from ..view.definitions import definitions
 from ..view.interval import per_second, spelled, spelled_number
-from ..view.view import Point, Seeds, StudyView
+from ..view.standard import definitions
+from ..view.view import Point, Seeds, StudyView, known
 from .headline import details, headline, tiles
 from .point_table import columns, table_rows
 
@@ -62,9 +59,7 @@ def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
 
 
 def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
-    quality, speed = point.quality(seeds), view.speed(point, seeds)
-    assert quality is not None
-    assert speed is not None, point.label
+    quality, speed = known(point.quality(seeds), point), known(view.speed(point, seeds), point)
     costs, relative = point.stored, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
@@ -136,7 +131,7 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) ->
         inline_svg=inline_svg,
         thumbnails=_thumbnails,
         configuration=json.dumps(view.configuration, indent=2, ensure_ascii=False),
-        definitions=definitions(view),
+        definitions=definitions(view.standard, view.reference_point),
     )
     return printable(page)
 

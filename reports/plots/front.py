@@ -1,11 +1,9 @@
-"""The Pareto front beside its baselines: what the plot shows as a value, and the drawing of it.
-
-The names in the front plot: as many as find room beside their points, the most telling first.
-"""
+"""The Pareto front beside its baselines: what the plot shows as a value, and the drawing of it."""
 
 # Matplotlib's stubs leave keyword arguments without types.
 # pyright: reportUnknownMemberType=false
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from textwrap import fill
@@ -18,10 +16,110 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ...studies.config.families import FAMILIES
 from ..view.interval import Interval, spelled_number
+from ..view.standard import Standard
+from ..view.view import Point, Seeds, StudyView, known
 from . import style
 from .figures import ReportFigure
-from .front_info import FrontInfo, Mark, front_info
-from .labels import Box, Label, place_labels
+from .style import Box, Label, place_labels
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point: `speed` in images a second, `excess` in the metric's units, `name` short enough for a label."""
+
+    name: str
+    family: str
+    speed: Interval
+    excess: Interval
+    on_front: bool
+    other_weights: bool
+    is_knee: bool
+
+    @property
+    def is_faint(self) -> bool:
+        """Whether it is one of the trials that something else dominates: drawn without bars or name."""
+        return not self.family and not self.on_front
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The best ratio as a distance on the plot: from the baseline's speed to the point's, at the point's excess."""
+
+    baseline_speed: float
+    point_speed: float
+    excess: float
+    text: str
+
+
+@dataclass(frozen=True)
+class FrontInfo:
+    """What the front plot shows.
+
+    Attributes:
+        full_speed: the full schedule's images a second, where the speed-up is 1; None until it is measured.
+        limit: the excess up to which people want a schedule; None where there is nothing to state it in.
+        standard: what quality is compared with.
+    """
+
+    seeds: Seeds
+    metric: str
+    num_images: int
+    marks: tuple[Mark, ...]
+    full_speed: float | None
+    limit: float | None
+    gap: Gap | None
+    standard: Standard
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Indices of the marks that look the same, group by group, in a fixed order."""
+        found: dict[tuple[str, bool, bool], list[int]] = {}
+        for index, mark in enumerate(self.marks):
+            found.setdefault((mark.family, mark.on_front, mark.other_weights), []).append(index)
+        return list(found.values())
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the excess distances can stand on a logarithmic axis."""
+        return all(mark.excess.value > 0 for mark in self.marks)
+
+
+def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
+    """The measured points on one set of seeds; None while there are none."""
+    if not (points := view.measured(seeds)):
+        return None
+    full = view.full if view.full in points else None
+    quality, full_quality = known(points[0].quality(seeds), points[0]), full and full.quality(seeds)
+    part = full_quality and view.standard.relative(1.0, full_quality.excess.value)
+    return FrontInfo(
+        seeds=seeds,
+        metric=quality.metric,
+        num_images=quality.num_images,
+        marks=tuple(_mark(view, point, seeds) for point in points),
+        full_speed=view.speed(full, seeds) if full else None,
+        limit=view.standard.limit / part if part else None,
+        gap=_gap(view) if seeds == "final" else None,
+        standard=view.standard,
+    )
+
+
+def _mark(view: StudyView, point: Point, seeds: Seeds) -> Mark:
+    return Mark(
+        name=f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}"),
+        family=point.family,
+        speed=known(view.speed_interval(point, seeds), point),
+        excess=known(point.quality(seeds), point).excess,
+        on_front=point in view.front(seeds),
+        other_weights=view.is_on_other_weights(point),
+        is_knee=point is view.knee(seeds),
+    )
+
+
+def _gap(view: StudyView) -> Gap | None:
+    if (best := view.best) is None:
+        return None
+    speeds = (known(view.speed(point, "final"), point) for point in (best.baseline, best.point))
+    return Gap(*speeds, known(best.point.final, best.point).excess.value, f"{best.ratio:.2f} ×")
 
 
 def draw_names(axes: Axes, info: FrontInfo) -> None:

@@ -1,11 +1,8 @@
-"""Sample grids: the images of chosen schedules beside the full schedule's, on the same noises and labels.
-
-Sample grids out of what a study kept when it measured its front, for which no network is loaded.
-"""
+"""Sample grids: the images of chosen schedules beside the full schedule's, on the same noises and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -18,7 +15,8 @@ from PIL import Image
 from ...studies.artifacts.base import DamagedArtifact
 from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
-from ..view.selection import Highlight
+from ..view.operations import with_flops
+from ..view.selection import Highlight, highlights
 from ..view.view import StudyView
 from .figures import ReportFigure
 from .style import MUTED, drawing
@@ -77,6 +75,14 @@ def sample_grid(
     return GridInfo(tuple(rows), seed, images.start)
 
 
+def fresh_samples(
+    view: StudyView, networks: Mapping[str, Network], conditions: Conditions, seed: int
+) -> tuple[StudyView, GridInfo]:
+    """The operations of every point, and images of the points to look at that are sampled now."""
+    view = with_flops(view, networks)
+    return view, sample_grid(view, highlights(view), lambda weights: [networks[weights]], conditions, seed=seed)
+
+
 def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> ImageRow:
     """A schedule's images with why they are shown and what it is worth."""
     point = highlight.point
@@ -111,7 +117,7 @@ def strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def kept_grid(view: StudyView, highlights: Sequence[Highlight], store: Store, *, seed: int) -> GridInfo | None:
     """The images of that seed that the study kept of chosen schedules, a row for each that it has some of.
 
-    Rows are as long as the shortest. None where it kept none of them.
+    No network is loaded. Rows are as long as the shortest. None where it kept none of them.
 
     Raises:
         MissingArtifact, DamagedArtifact: a kept file is missing, or its content has changed.

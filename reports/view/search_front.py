@@ -10,7 +10,7 @@ from statistics import median
 
 from ...studies.database.transactions import reading
 from ...studies.store import scores
-from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key
+from ...studies.store.records import ScheduleSummary, batch_seconds, kind_key
 from ...studies.store.scores import Asked, Scored
 from ...studies.store.store import Store
 from .loading import timed_kinds

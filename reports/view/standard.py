@@ -3,6 +3,8 @@
 Against real images a loss is stated on the excess distance, in parts of the full schedule's. Where there are none, the
 full schedule loses nothing by definition, and what others lose is stated in parts of what another noise changes: the
 same measure between two of the full schedule's own images of one prompt.
+
+The definitions of the report's words, which are printed with it, follow from that.
 """
 
 from dataclasses import dataclass
@@ -10,13 +12,15 @@ from typing import Literal
 
 from ...backends.quality.names import TO_BASELINE
 from ...studies.config.study import QualityConfig
-from .interval import Interval
+from .interval import Interval, spelled_number
+from .pareto import Score
 
 # best_ratio looks at points up to this many times the full schedule's excess distance,
 EXCESS_LIMIT = 1.5
 # or up to this part of what another noise changes. On the bundled checkpoint (weights with exits, 128 images) caches
 # and exits of 1.3 to 1.6 times the excess distance are at 0.20 to 0.26 of it, those of 1.1 times at 0.04 to 0.12.
 NOISE_LIMIT = 0.25
+BEST_RATIO_LEVEL = 0.95  # of its lower bound
 
 QualityKind = Literal["reference", "baseline", "score"]
 # What an excess is, and what relative excesses are parts of.
@@ -107,3 +111,81 @@ def standard_of(quality: QualityConfig, noise: Interval | None) -> Standard:
     if ":" in quality.metric and quality.reference is None:
         return Standard("score", noise, quality.higher_is_better)
     return TO_REFERENCE
+
+
+LOSSES: dict[QualityKind, str] = {
+    "reference": "excess distance",
+    "baseline": "distance to the full schedule's images",
+    "score": "loss of score",
+}
+_NOISE = (
+    "the same measure between two images that the full schedule makes of one prompt or label, one from search seeds "
+    "and one from final seeds. 0% is the full schedule's own image, 100% is as different as another noise makes it."
+)
+CORNERS: dict[QualityKind, str] = {
+    "reference": "its floor plus four times its excess distance",
+    "baseline": "the distance between noises",
+    "score": "its own value made worse by the difference between noises (scores of which more is better have a minus)",
+}
+_QUALITIES: dict[QualityKind, tuple[str, str]] = {
+    "reference": (
+        "Excess distance",
+        "The distance to the reference minus the floor, which is the distance between real images and real images "
+        "at the same count. Small counts make distances large; subtracting the floor removes most of that. Loss is "
+        "stated on the excess distance.",
+    ),
+    "baseline": (
+        "Distance to the full schedule's images",
+        "The mean over images of the squared distance between the features of an image and of the full schedule's "
+        f"image of the same noise. Loss is stated in parts of the distance between noises: {_NOISE}",
+    ),
+    "score": (
+        "Score, and score lost",
+        "The mean of the study's own score, and how much worse it is than the full schedule's on the same noises, with "
+        f"a paired interval. Loss is stated in parts of the difference between noises: {_NOISE}",
+    ),
+}
+
+
+def best_ratio(standard: Standard) -> str:
+    """What `best_ratio` and `best_ratio_lower` are."""
+    normal = " on the normal weights" if standard.kind == "reference" else ""
+    return (
+        f"Among the searched points of the front on final seeds whose {LOSSES[standard.kind]} is at most "
+        f"{standard.limit_words}{normal}, for the one with the largest best_ratio_lower: the ratio of its speed "
+        "to the speed of the fastest baseline of equal or better quality, at equal counts. best_ratio_lower is its "
+        "lower bound at "
+        f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
+        "time, over that baseline and every other one that is not significantly worse than the point (paired interval "
+        "of the difference on the same noises). Where every baseline is worse, the comparison is with the baseline of "
+        "the best quality."
+    )
+
+
+def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, str]]:
+    """(word, meaning) pairs. `reference` is the hypervolume's reference point, None while there is none."""
+    found = [
+        _QUALITIES[standard.kind],
+        (
+            "Speed-up and acceleration",
+            "t₀ / t and 1 − t/t₀, where t₀ is the full schedule's time for the same batch. Both are end to end "
+            "(network, solver, decoder), and the speed-up is the median ratio of repeats that were measured side by "
+            "side. Images per second are the speed-up times the full schedule's median.",
+        ),
+        (
+            "Search and final values",
+            "The search compared schedules on the noises of search seeds. The values of the front come from final "
+            "seeds, whose noises no selection saw. The two are never mixed.",
+        ),
+        ("Knee", "The front's point farthest from the line between its ends, in log distance and log time."),
+        ("best_ratio and best_ratio_lower", best_ratio(standard)),
+    ]
+    if reference:
+        quality, speed = spelled_number(reference.quality), spelled_number(reference.speed)
+        text = (
+            "The area (distance × images per second) that the search's front dominates, from a distance of "
+            f"{quality} at {speed} images per second: the full schedule's speed, at {CORNERS[standard.kind]}, "
+            "on search seeds."
+        )
+        found.append(("Hypervolume", text))
+    return found

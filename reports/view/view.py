@@ -7,21 +7,18 @@ fields everywhere, because the selection saw the noises of the first and never t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ...backends.schedule import Schedule
 from ...backends.timing.samples import Timing
-from ...studies.store.outlines import ScheduleSummary
-from . import advantage
-from .advantage import Advantage
+from ...studies.store.records import ScheduleSummary
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
-from .pareto import FrontProgress, Score, front, hypervolume_over_cost, knee
-from .standard import TO_REFERENCE, Standard
+from .pareto import Advantage, FrontProgress, Score, advantage, best, front, hypervolume_over_cost, knee
+from .standard import BEST_RATIO_LEVEL, TO_REFERENCE, Standard
 
 Seeds = Literal["search", "final"]
 Key = tuple[str, str]  # schedule digest, name of the weights
-
-BEST_RATIO_LEVEL = 0.95
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -114,6 +111,12 @@ class Point:
     def quality(self, seeds: Seeds) -> Quality | None:
         """The search value or the final value; never one for the other."""
         return self.search if seeds == "search" else self.final
+
+
+def known(value: _T | None, point: Point) -> _T:
+    """A value of a point that must be there, such as the speed of one on a front."""
+    assert value is not None, point.label
+    return value
 
 
 @dataclass(frozen=True)
@@ -228,10 +231,7 @@ class StudyView:
         """What fronts of measured points are drawn by."""
 
         def of(point: Point) -> Score:
-            quality, speed = point.quality(seeds), self.speed(point, seeds)
-            assert quality is not None, point.label
-            assert speed is not None, point.label
-            return Score(quality.distance.value, speed)
+            return Score(known(point.quality(seeds), point).distance.value, known(self.speed(point, seeds), point))
 
         return of
 
@@ -268,7 +268,7 @@ class StudyView:
         baselines = [point for point in self.measured("final") if point.role == "baseline"]
         eligible = [point for point in self.close if point.role == "trial"]
         return [
-            advantage.advantage(
+            advantage(
                 point,
                 baselines,
                 quality=lambda each: self.score("final")(each).quality,
@@ -281,7 +281,7 @@ class StudyView:
     @property
     def best(self) -> Advantage[Point] | None:
         """`best_ratio` and `best_ratio_lower`, with the points they belong to; None while there are none."""
-        return advantage.best(self.advantages)
+        return best(self.advantages)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -320,8 +320,6 @@ class StudyView:
 
 
 def _speed_ratio(a: Point, b: Point) -> Interval:
-    first, second = a.throughput, b.throughput
-    assert first is not None, a.label
-    assert second is not None, b.label
+    first, second = known(a.throughput, a), known(b.throughput, b)
     same_rounds = first.sitting is not None and first.sitting == second.sitting
     return ratio_of_speeds(first.timed, second.timed, BEST_RATIO_LEVEL, same_rounds)

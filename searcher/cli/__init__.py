@@ -2,7 +2,7 @@
 
 dashboard  `exeunt dashboard`: the searches of a database in Optuna's dashboard.
 db         `exeunt db`: whether a database is sound, and upgrades of older ones.
-doctor     What is installed: this package's requirements and extras, with the versions that are there.
+doctor     `exeunt doctor`: what is installed, what a checkpoint holds, and whether a network keeps its promises.
 evaluate   `exeunt sample` and `exeunt evaluate`: one schedule, run or measured, without a database.
 flags/     Groups of options.
 main       The command line, `exeunt`.

@@ -53,8 +53,7 @@ def _refuse(start_response: Callable[..., Any], status: str, reason: str) -> lis
 def application(store: Store) -> WsgiApplication:
     """The dashboard over a database that was opened read-only.
 
-    Raises:
-        InputError: optuna-dashboard is not installed, or the database's tables are of another Optuna.
+    Raises InputError: optuna-dashboard is not installed, or the database's tables are of another Optuna.
     """
     from ...studies.database.optuna.storage import optuna_storage
 
@@ -82,8 +81,7 @@ class _Quiet(WSGIRequestHandler):
 def served(app: WsgiApplication, port: int) -> Generator[WSGIServer]:
     """A server on this machine's own address; port 0 takes a free one. It answers within `serve_forever`.
 
-    Raises:
-        InputError: the port is not available.
+    Raises InputError: the port is not available.
     """
     try:
         server = make_server(ADDRESS, port, app, server_class=_Server, handler_class=_Quiet)

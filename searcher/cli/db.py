@@ -42,7 +42,7 @@ def check_command(context: click.Context, storage: str, quick: bool, as_json: bo
       exeunt db check
       exeunt db check --storage runs/dit.db --quick --json
     """
-    from ...studies.database.foreign import corrupt_rows
+    from ...studies.database.errors import corrupt_rows
     from ...studies.database.schema import engine_url
     from ...studies.maintenance.check import check_all, check_file
     from ...studies.maintenance.upgrade import versions as find_versions

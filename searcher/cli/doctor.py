@@ -1,8 +1,6 @@
-"""What is installed: this package's requirements and extras, with the versions that are there.
+"""`exeunt doctor`: what is installed, what a checkpoint holds, and whether a network keeps its promises.
 
-None of them is imported, so that one that is broken is listed all the same.
-
-`exeunt doctor`: what is installed, what a checkpoint holds, and whether a network keeps its promises.
+None of this package's requirements and extras is imported, so that one that is broken is listed all the same.
 """
 
 from __future__ import annotations
@@ -12,11 +10,11 @@ import platform
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from exeunt import __version__
@@ -38,14 +36,11 @@ _SPECIFICATION = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*\(?(
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
-@dataclass(frozen=True)
-class Requirement:
+class Requirement(NamedTuple):
     """A package that is needed.
 
-    Attributes:
-        name: of the package.
-        wanted: the versions that will do, such as ">=5.0"; empty for any.
-        version: the installed one; None if it is missing.
+    `wanted` are the versions that will do, such as ">=5.0", empty for any; `version` is the installed one, None if it
+    is missing.
     """
 
     name: str

@@ -22,14 +22,7 @@ from ...studies.config.study import StudyConfig
 from ...studies.interruption import interruptible
 from ..monitoring.progress import ProgressListener, watching
 from .flags.database import json_flag
-from .flags.study import (
-    BASELINE_FLAGS,
-    CHECKPOINT_FLAGS,
-    CONFIG_FLAGS,
-    QUALITY_FLAGS,
-    flags,
-    study_config,
-)
+from .flags.study import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, QUALITY_FLAGS, flags, study_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +35,9 @@ GRID_COLUMNS = 10
 OUTPUTS = (".png", ".npz")
 
 schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
+seed_flag = click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises."
+)
 
 
 @click.command("sample")
@@ -51,7 +47,7 @@ schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 @click.option(
     "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index of the first image."
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@seed_flag
 @click.option(
     "-o",
     "--output",
@@ -135,10 +131,7 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
     from PIL import Image
 
     if path.suffix == ".npz":
-        if labels is None:
-            np.savez_compressed(path, images=pixels)
-        else:
-            np.savez_compressed(path, images=pixels, labels=labels)
+        np.savez_compressed(path, images=pixels, **({} if labels is None else {"labels": labels}))
         return
     rows = -(-len(pixels) // GRID_COLUMNS)
     padded = np.full((rows * GRID_COLUMNS, *pixels.shape[1:]), 255, np.uint8)
@@ -151,7 +144,7 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 @click.command("evaluate")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, CONFIG_FLAGS)
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Seed of the noises.")
+@seed_flag
 @click.option(
     "--repeats", type=click.IntRange(2), default=5, show_default=True, metavar="N", help="Repeats of each timing."
 )

@@ -15,9 +15,8 @@ from typing import Any, NoReturn
 import click
 from exeunt import __version__
 
-from ...backends.errors import printable
-from ...backends.schedule import ExeuntError
-from ...studies.database.passwords import guard_output, redact
+from ...backends.errors import ExeuntError, printable
+from ...studies.database.urls import guard_output, redact
 
 COMMANDS = {
     "optimize": (
@@ -110,7 +109,6 @@ def little_garbage() -> Generator[None]:
 
 
 def main() -> NoReturn:
-    """The console script."""
     guard_output()
     with little_garbage():
         raise SystemExit(cli.main(standalone_mode=True))

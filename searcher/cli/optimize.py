@@ -26,7 +26,7 @@ from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
 from ...studies.database.urls import is_default, storage_url
 from ...studies.interruption import interruptible
-from ...studies.store.find import only_study, stored_config
+from ...studies.store.store import only_study, stored_config
 from .flags.database import budget_flag, json_flag, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement
@@ -43,7 +43,6 @@ from .flags.study import (
 from .report import sampled
 
 if TYPE_CHECKING:
-    from ..measuring.setup import StudySetup
     from ..runner import StudyRequest
 
 
@@ -52,12 +51,13 @@ def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: Out
     from ...studies.workers.status import read_status
     from ..runner import study_view
 
-    stands, budget = read_status(request.url, stored.name), request.config.run.budget
-    if budget == stored.run.budget and stands.finished:
-        click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
-        show_front(study_view(request.url, stored.name), as_json)
-        return
+    budget = request.config.run.budget
     if budget == stored.run.budget:
+        stands = read_status(request.url, stored.name)
+        if stands.finished:
+            click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
+            show_front(study_view(request.url, stored.name), as_json)
+            return
         request = replace(request, budget=stands.left(parse_budget(budget)))
     run_study(request, as_json, output, engine)
 
@@ -77,21 +77,16 @@ def run_study(request: StudyRequest, as_json: bool, output: OutputOptions, engin
 
 
 def work_in_process(request: StudyRequest, as_json: bool, output: OutputOptions) -> StudyView:
-    """Does it in this process."""
     from ..runner import study_view, work
     from ..search.estimate import statement
 
     with output.watch() as watch, interruptible() as interruption:
-
-        def announce(study_setup: StudySetup) -> None:
-            print_statement(watch, statement(study_setup), err=as_json)
-
-        work(replace(request, watch=watch, interruption=interruption, announce=announce))
+        request = replace(request, watch=watch, interruption=interruption)
+        work(replace(request, announce=lambda setup: print_statement(watch, statement(setup), err=as_json)))
     return study_view(request.url, request.config.name)
 
 
 def work_in_processes(request: StudyRequest, as_json: bool, output: OutputOptions, engine: Engine) -> StudyView:
-    """Does it in several processes, wherever the engine has them."""
     from ..runner import study_view
     from ..workers.pool import work_together
 
@@ -118,11 +113,8 @@ def leave_to_others(request: StudyRequest, as_json: bool, output: OutputOptions)
         raise InputError(
             "metrics-port: needs a worker here, but `--workers 0` starts none. Give it to `exeunt worker` instead."
         )
-
-    def announce(study_setup: StudySetup) -> None:
-        click.echo(statement(study_setup), err=as_json)
-
-    with open_study(replace(request, role=WorkerRole(takes_target=False, works=False), announce=announce)) as session:
+    request = replace(request, role=WorkerRole(takes_target=False, works=False))
+    with open_study(replace(request, announce=lambda setup: click.echo(statement(setup), err=as_json))) as session:
         where, name = session.store.url, session.name
     storage = [] if is_default(where) else ["--storage", where]
     command = shlex.join(["exeunt", "worker", *storage, "--study", name])
@@ -233,9 +225,9 @@ def resume(
     url = storage_url(storage)
     stored = stored_config(url, only_study(url, study))
     assert stored is not None
+    # The database knows where its files are; what an earlier command was told may not hold here.
     free = {"run.budget": budget, "run.report": report}
     given = {key: value for key, value in free.items() if value is not None}
-    # The database knows where its files are; what an earlier command was told may not hold here.
     request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url)
     if budget is None:
         go_on(request, stored, as_json, output, engine)

@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...backends.errors import InputError, json_text, printable
+from ...backends.errors import ExeuntError, InputError, json_text, printable
 from ...backends.formats.registry import FORMATS, find_format, left_out
-from ...backends.schedule import ExeuntError
-from ...reports.files.export import default_path, file_stem, portable_schedule
+from ...reports.files.export import default_path, file_stem, portable_schedule, write_whole
 from ...reports.files.tables import report_to_json, to_csv
-from ...reports.files.whole import write_whole
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
 from ...reports.view import selection
 from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
-from ...studies.database.foreign import corrupt_rows
+from ...studies.database.errors import corrupt_rows
 from ...studies.database.urls import storage_url
-from ...studies.store.find import only_study
-from ...studies.store.store import open_store
+from ...studies.store.store import only_study, open_store
 from .flags.database import json_flag, storage_flag, study_flag
 
 if TYPE_CHECKING:
@@ -42,7 +39,6 @@ class Percentage(click.ParamType[float]):
     name = "share"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """0.05 for both."""
         found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(%?)", str(value).strip())
         if found is None:
             self.fail(f'must be a share such as 5% or 0.05, but got "{value}"', param, ctx)
@@ -88,11 +84,11 @@ def report_command(
 
 def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     """The view of the named study, or of the only one, and its configuration."""
+    from ...reports.view.loading import load_view
+
     url = storage_url(storage)
     with corrupt_rows("the database"):
         name = only_study(url, study)
-    from ...reports.view.loading import load_view
-
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         return load_view(store, name), store.studies.config(name)
 
@@ -110,8 +106,8 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
     if kept is not None and len(kept.rows) == len(shown) and all(point.flops is not None for point in view.points):
         return view, kept
     try:
+        from ...reports.plots.samples import fresh_samples
         from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
-        from ..runner import fresh_samples
 
         config = resolve_device(config)
         networks = load_networks(config)

@@ -17,7 +17,7 @@ from ...backends.formats.branches import by_branch
 from ...backends.formats.parsing import numbers
 from ...backends.formats.registry import FORMATS, find_format, left_out, sniff
 from ...backends.schedule import Schedule, ScheduleError
-from ...reports.files.whole import write_whole
+from ...reports.files.export import write_whole
 from ...reports.plots.schedule_map import schedule_map, terminal
 from .flags.database import json_flag
 from .flags.study import (

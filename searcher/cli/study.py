@@ -17,10 +17,10 @@ from rich.table import Table
 
 from ...backends.checkpoints.files import readable_bytes
 from ...backends.errors import InputError, json_text, printable
-from ...reports.files.whole import write_whole
+from ...reports.files.export import write_whole
 from ...reports.terminal import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
-from ...studies.database.foreign import contradicting_rows, corrupt_rows
+from ...studies.database.errors import contradicting_rows, corrupt_rows
 from ...studies.database.urls import read_url, storage_url
 from ...studies.store.store import Store, open_store
 from .flags.database import json_flag, storage_flag
@@ -71,7 +71,7 @@ def _add_order(order: Literal["pause", "stop", "unpause"], summary: str, said: s
     @json_flag
     def _(name: str, storage: str, as_json: bool) -> None:
         from ...studies.maintenance.list import summaries
-        from ...studies.workers.orders import request, withdraw_order
+        from ...studies.workers.shared_state import request, withdraw_order
 
         text = said.format(name=name)
         with _opened(storage, read_only=False) as store:

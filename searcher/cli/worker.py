@@ -3,11 +3,10 @@
 import click
 
 from ...studies.config.reading import override, parse_assignment
-from ...studies.database.foreign import corrupt_rows
+from ...studies.database.errors import corrupt_rows
 from ...studies.database.urls import storage_url
 from ...studies.interruption import interruptible
-from ...studies.store.find import only_study
-from ...studies.store.store import Store, open_store
+from ...studies.store.store import Store, only_study, open_store
 from .flags.database import storage_flag, study_flag
 from .flags.output import OutputOptions, output_options, print_statement
 
@@ -62,20 +61,18 @@ def worker(
                 stored, is_over = store.studies.config(name), _is_over(store, name)
             config = resolve_device(override(stored, {**changes, **dict(map(parse_assignment, assignments))}))
             if is_over and config.run.report is None:
-                watch.say(
-                    f"Study `{name}` is finished: its budget is spent. Give it another: `exeunt resume --budget`."
-                )
+                said = f"Study `{name}` is finished: its budget is spent. Give it another: `exeunt resume --budget`."
+                watch.say(said)
                 return
-            work(
-                StudyRequest(
-                    config,
-                    url,
-                    role=WorkerRole(joins=True, takes_target=target),
-                    watch=watch,
-                    interruption=interruption,
-                    announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
-                )
+            request = StudyRequest(
+                config,
+                url,
+                role=WorkerRole(joins=True, takes_target=target),
+                watch=watch,
+                interruption=interruption,
+                announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),
             )
+            work(request)
         except Stopped as error:
             # What starts interrupted workers again must not do so here.
             watch.say(str(error))
@@ -86,8 +83,7 @@ def _is_over(store: Store, study: str) -> bool:
     import optuna
 
     from ...studies.database.optuna.storage import optuna_storage
-    from ...studies.workers.orders import order
-    from ...studies.workers.shared_state import is_spent
+    from ...studies.workers.shared_state import is_spent, order
     from ..search.session import Stopped
 
     wanted = order(store, study)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...backends.errors import DeviceError
+from ...backends.errors import DeviceError, first_line
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import Samples, sample
-from ...backends.timing.device import device_name, free_cached_memory, is_broken_device, is_out_of_memory
+from ...backends.timing.device import free_cached_memory, is_broken_device, is_out_of_memory
 from ..spaces.candidates import Candidate
 from .setup import StudySetup
 
@@ -41,7 +41,6 @@ class Chunk:
 
     @property
     def seconds(self) -> float:
-        """Both together."""
         return self.sampling_seconds + self.feature_seconds
 
 
@@ -49,16 +48,13 @@ class ChunkSampler:
     """Samples chunks for one study.
 
     Args:
-        study_setup: what to measure with.
         check: raises to stop; called at every step of sampling.
         say: told of batches that did not fit.
     """
 
     def __init__(self, study_setup: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._setup = study_setup
-        self._check = check
-        self._say = say
-        self.batch_size = study_setup.config.quality.batch_size
+        self._setup, self._check, self._say = study_setup, check, say
+        self.begin()
 
     def begin(self) -> None:
         """Another schedule may need less memory: batches are whole again."""
@@ -77,7 +73,7 @@ class ChunkSampler:
                 with self._setup.lock.shared():
                     return self._sample(candidate, seed, images)
             except (RuntimeError, MemoryError) as error:
-                reason = self._explain(error, candidate)
+                reason = self._reason(error, candidate)
             self._halve(candidate, min(self.batch_size, len(images)), reason)
 
     def _sample(self, candidate: Candidate, seed: int, images: range) -> Chunk:
@@ -96,13 +92,13 @@ class ChunkSampler:
         features = study_setup.features(found, seed)
         return Chunk(features, _first(found), sampled - started, time.perf_counter() - sampled)
 
-    def _explain(self, error: BaseException, candidate: Candidate) -> str:
+    def _reason(self, error: BaseException, candidate: Candidate) -> str:
         """The first line of an allocation's failure. Raises anything else."""
-        reason = (str(error) or type(error).__name__).strip().split("\n")[0]
+        reason = first_line(error)
         if is_out_of_memory(error):
             return reason
         if is_broken_device(error):
-            name = device_name(self._setup.network.device)
+            name = self._setup.environment["device"]
             raise DeviceError(f"{name} failed while it sampled {candidate.label}: {reason}. Check it.") from error
         raise error
 

@@ -10,19 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...backends.errors import ExeuntError
-from ...backends.network import Network
 from ...backends.schedule import Schedule
-from ...backends.timing.device import device_id, is_out_of_memory, peak_memory
-from ...backends.timing.device_lock import DeviceLock
+from ...backends.timing.device import is_out_of_memory, peak_memory
 from ...backends.timing.pieces import DECODE, SOLVER_STEP, trajectory
 from ...backends.timing.samples import Timing, environment_digest
 from ...backends.timing.throughput import TimedSchedule, missing_kinds, time_calls, time_schedules
-from ...studies.store.outlines import ScheduleSummary, batch_seconds, kind_key, summarized
-from ...studies.store.records import TEXT_ENCODING, ThroughputRecord, TimingKey
+from ...studies.store.records import (
+    TEXT_ENCODING,
+    ScheduleSummary,
+    ThroughputRecord,
+    TimingKey,
+    batch_seconds,
+    kind_key,
+    summarized,
+)
 from ...studies.store.store import Store
 from ..spaces.candidates import Candidate
 from .chunks import OutOfMemory
-from .setup import StudySetup, weights_digest
+from .setup import StudySetup
 
 
 class Untimed(ExeuntError):
@@ -35,8 +40,6 @@ class Costs:
     """The timed kinds of calls of one study, and what schedules take by them.
 
     Args:
-        study_setup: what to measure with.
-        store: where timings are kept.
         target: the environment that the study times in, as JSON has it; this process's own if not given.
 
     Attributes:
@@ -48,11 +51,10 @@ class Costs:
         self.target = dict(study_setup.environment if target is None else target)
         # Environments are equal when their descriptions are, which are stored as JSON.
         self.can_time = environment_digest(self.target) == environment_digest(study_setup.environment)
-        self.study_setup = study_setup
-        self.store = store
+        self.study_setup, self.store = study_setup, store
         self.full = summarized(study_setup.frame.full)
         # Other weights of the network take the same time.
-        self._key = timing_key(study_setup, study_setup.network, self.target)
+        self._key = timing_key(study_setup, study_setup.weights, self.target)
         self._timings: dict[str, Timing] = {}
         self._medians: dict[str, float] = {}
         if self.can_time and study_setup.network.text_seconds is not None:
@@ -79,29 +81,23 @@ class Costs:
     def predicted_seconds(self, stored: ScheduleSummary) -> float:
         """Seconds a batch; kinds of calls that were never timed on the target are timed first.
 
-        Raises:
-            Untimed: this worker is not in the target's environment, and they were not timed yet.
+        Raises Untimed: this worker is not in the target's environment, and they were not timed yet.
         """
-        known = self._known(stored)
+        known = batch_seconds(stored, self._medians)
         if known is None:
             self.time_kinds([stored.schedule])
-            known = self._known(stored)
+            known = batch_seconds(stored, self._medians)
             assert known is not None, "its kinds of calls have been timed"
         return known
 
-    def _known(self, stored: ScheduleSummary) -> float | None:
-        """Seconds a batch, None while a kind of call isn't timed as far as was read."""
-        return batch_seconds(stored, self._medians)
-
     def can_tell(self, stored: ScheduleSummary) -> bool:
         """Whether `images_per_second` need not wait for another worker, as far as was read."""
-        return self.can_time or self._known(stored) is not None
+        return self.can_time or batch_seconds(stored, self._medians) is not None
 
     def expected(self, stored: ScheduleSummary) -> float:
         """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
 
-        Raises:
-            Untimed: not even the full schedule was timed yet.
+        Raises Untimed: not even the full schedule was timed yet.
         """
         if self.can_tell(stored):
             return self.predicted_seconds(stored)
@@ -118,22 +114,18 @@ class Costs:
         if not self._lacks(schedules):
             return
         if not self.can_time:
-            self._require(schedules)
+            self.refresh()
+            if self._lacks(schedules):
+                raise Untimed(f"a schedule must be timed on {self.target['device']} first. Start a worker there.")
             return
         # A worker that waited for another one's turn finds its timings, and does not repeat them.
-        turn = DeviceLock(f"{device_id(self.study_setup.network.device)}-turn")
-        with turn.exclusive():
+        with self.study_setup.timing_turn.exclusive():
             self.refresh()
             self._time(schedules, max_seconds)
 
     def _lacks(self, schedules: Sequence[Schedule]) -> bool:
         wanted = missing_kinds(schedules, [self._timings])
         return any(wanted) or not {DECODE, SOLVER_STEP} <= self._timings.keys()
-
-    def _require(self, schedules: Sequence[Schedule]) -> None:
-        self.refresh()
-        if self._lacks(schedules):
-            raise Untimed(f"a schedule must be timed on {self.target['device']} first. Start a worker there.")
 
     def _time(self, schedules: Sequence[Schedule], max_seconds: float | None) -> None:
         try:
@@ -158,15 +150,15 @@ class Costs:
             self.refresh()
 
 
-def timing_key(study_setup: StudySetup, network: Network, target: Mapping[str, Any]) -> TimingKey:
-    """The conditions under which seconds of this network are measured in an environment."""
+def timing_key(study_setup: StudySetup, weights: str, target: Mapping[str, Any]) -> TimingKey:
+    """The conditions under which seconds on these weights are measured in an environment."""
     config = study_setup.config
     return TimingKey(
         device=target["device"],
         batch_size=config.throughput.batch_size,
         executor=config.throughput.executor,
         dtype=config.checkpoint.dtype,
-        weights_sha256=weights_digest(network),
+        weights_sha256=study_setup.weights_digest(weights),
         versions=environment_digest(dict(target)),
     )
 
@@ -177,8 +169,8 @@ _LOG = logging.getLogger("exeunt.work")
 def are_timed(costs: Costs, candidates: Sequence[Candidate]) -> bool:
     """Whether the study has timed all of them on its target."""
     study_setup = costs.study_setup
-    name, networks = study_setup.config.name, study_setup.networks.items()
-    keys = {timing_key(study_setup, network, costs.target): weights for weights, network in networks}
+    name = study_setup.config.name
+    keys = {timing_key(study_setup, weights, costs.target): weights for weights in study_setup.networks}
     found = {
         (record.schedule_digest, keys[record.key])
         for record in costs.store.measurements.throughputs(name)
@@ -217,9 +209,9 @@ def time_end_to_end(
         costs.store.measurements.put_throughput(
             ThroughputRecord(
                 schedule_digest=each.key[0],
-                key=timing_key(study_setup, networks[each.weights], costs.target),
+                key=timing_key(study_setup, each.weights, costs.target),
                 baseline_digest=baseline.key[0],
-                baseline_weights_sha256=weights_digest(networks[baseline.weights]),
+                baseline_weights_sha256=study_setup.weights_digest(baseline.weights),
                 purpose="final",
                 seconds=timing.seconds,
                 baseline_seconds=timing.neighbours,

@@ -29,8 +29,7 @@ BUNDLED_REFERENCE = "fashion-mnist"
 def resolve_defaults(config: StudyConfig, network: Network) -> StudyConfig:
     """The configuration with every `auto` replaced by what fits the network.
 
-    Raises:
-        InputError: the network needs to be told something, or a setting contradicts its pipeline.
+    Raises InputError: the network needs to be told something, or a setting contradicts its pipeline.
     """
     if config.checkpoint.pipeline:
         config = _as_served(config, network)
@@ -103,8 +102,7 @@ def _compared(config: StudyConfig, network: Network) -> tuple[str, str | None]:
 def make_frame(network: Network, baseline: BaselineConfig) -> FullSchedule:
     """The full schedule of a network as the configuration wants it.
 
-    Raises:
-        InputError: an unknown solver or spacing, or values that do not go together.
+    Raises InputError: an unknown solver or spacing, or values that do not go together.
     """
     settled = resolve_baseline(network, baseline)
     if settled.guidance is not None and network.condition_kind == "none":

@@ -45,7 +45,8 @@ def _on_weights(schedule: Schedule, network: Network) -> str | None:
     wanted, have = schedule.networks[0].weights_sha256, network.signature.weights_sha256
     if wanted is None or have is None or wanted == have:
         return None
-    bundled = [name for name in BUNDLED if network.name in BUNDLED and _weights(name) == wanted]
+    own = BUNDLED if network.name in BUNDLED else ()
+    bundled = [name for name in own if load_network(name).signature.weights_sha256 == wanted]
     fix = (
         f"Did you mean --checkpoint {bundled[0]}?" if bundled else "Give those with --checkpoint if this is a mistake."
     )
@@ -63,10 +64,6 @@ def _on_arguments(schedule: Schedule, have: str) -> str | None:
     was, fix = (f"with --network-arg {wanted}", "Add it") if wanted else ("without --network-arg", "Drop it")
     now = f"with {have}" if have else "without"
     return f"Note: the schedule was found {was}, but runs {now} here. {fix} if this is a mistake: images may differ."
-
-
-def _weights(bundled: str) -> str | None:
-    return load_network(bundled).signature.weights_sha256
 
 
 @dataclass(frozen=True)

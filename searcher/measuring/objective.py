@@ -22,15 +22,14 @@ from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import NonFiniteSamples
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ...studies.store.leases import StaleClaim
-from ...studies.store.outlines import ScheduleSummary
-from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord
+from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord, ScheduleSummary
 from ...studies.store.store import Store
 from ...studies.workers.workers import Worker
 from ..spaces.candidates import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
 from .metric import Answer
-from .setup import StudySetup, weights_digest
+from .setup import StudySetup
 
 
 class Pace:
@@ -39,7 +38,8 @@ class Pace:
     Attributes:
         stretch: sampling seconds ÷ predicted seconds, recent images weighing most.
         feature_seconds: per image, for features and the commit.
-        scoring_seconds: per image, for the distance of all of them; the first value is that of 1,280 features.
+        scoring_seconds: per image, for the distance of all of them. It grows in proportion, as it did between 256 and
+            1,024 images; the first value is that of 1,280 features.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Pace:
         self.scoring_seconds += max(0.2, 1 / self._scores) * (seconds / images - self.scoring_seconds)
 
     def score_seconds(self, images: int) -> float:
-        """What the distance of so many images will take: in proportion, as between 256 and 1,024 images it was."""
+        """What the distance of so many images will take."""
         return images * self.scoring_seconds
 
 
@@ -108,10 +108,7 @@ class Objective:
     """Measures candidates for one study. `refresh` reads the values that there are.
 
     Args:
-        study_setup: what to measure with.
-        store: where it is kept.
         worker: in whose name evaluations are claimed.
-        costs: says what schedules take.
         check: raises to stop; called at every step of sampling.
         spent: told the number of images after each chunk; it may raise `Paused`.
         say: told what people should know.
@@ -131,7 +128,7 @@ class Objective:
         self.study_setup, self.store, self.worker, self.costs = study_setup, store, worker, costs
         self.check, self.say = check, say
         self.pace = Pace()
-        self._final_seed = study_setup.config.quality.final_seed
+        self._quality = study_setup.config.quality
         self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
         self._newest = -math.inf
@@ -141,7 +138,7 @@ class Objective:
         """Reads the values that any worker has computed since the last time."""
         since = self._newest - OVERLAP_SECONDS
         for record in self.store.measurements.qualities(self.study_setup.config.name, since):
-            self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
+            self._know(record)
             self._newest = max(self._newest, record.finished or -math.inf)
 
     def key(self, candidate: Candidate, seed: int) -> EvaluationKey:
@@ -149,7 +146,7 @@ class Objective:
         study_setup = self.study_setup
         return EvaluationKey(
             schedule_digest=candidate.key[0],
-            weights_sha256=weights_digest(study_setup.networks[candidate.weights]),
+            weights_sha256=study_setup.weights_digest(candidate.weights),
             conditions_digest=study_setup.conditions.digest,
             seed=seed,
             extractor=study_setup.metric.extractor_digest,
@@ -167,7 +164,7 @@ class Objective:
             role=candidate.role,
             family=candidate.family,
             schedule_digest=candidate.key[0],
-            weights_sha256=weights_digest(self.study_setup.networks[candidate.weights]),
+            weights_sha256=self.study_setup.weights_digest(candidate.weights),
             weights_name=candidate.weights,
             trial_number=candidate.trial,
         )
@@ -218,9 +215,9 @@ class Objective:
                 self.store.evaluations.release(claim)
 
     def _claim(self, candidate: Candidate, key: EvaluationKey, *, register: bool = False) -> Claim:
-        lease, study = self.study_setup.config.run.lease_seconds, self.study_setup.config.name
-        member = self._member(candidate) if register else None
-        claim = self.store.evaluations.claim(key, self.worker.owner, lease, study, candidate.schedule, member)
+        config, member = self.study_setup.config, self._member(candidate) if register else None
+        lease = config.run.lease_seconds
+        claim = self.store.evaluations.claim(key, self.worker.owner, lease, config.name, candidate.schedule, member)
         if claim is None:
             raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")
         return claim
@@ -233,7 +230,7 @@ class Objective:
         started = time.perf_counter()
         self.store.evaluations.commit_chunk(held.claim, images.start, found.features, found.seconds, last=last)
         held.given_back = last
-        if self.study_setup.config.run.keep != "none" and images.start == 0 and seed == self._final_seed:
+        if self.study_setup.config.run.keep != "none" and images.start == 0 and seed == self._quality.final_seed:
             keep_samples(self.store, self.study_setup.config.name, self.key(candidate, seed), found)
         _LOG.info("committed", extra={"about": {**about, "seconds": round(found.seconds, 4)}})
         predicted = self.costs.expected(candidate.stored) / self.costs.batch_size * len(images)
@@ -244,7 +241,7 @@ class Objective:
     def sample_again(self, candidate: Candidate, images: range) -> FeatureArray:
         """Features (N, D) of images on search seeds, sampled whether they are stored or not, and not committed."""
         self._sampler.begin()
-        return self._sampler.chunk(candidate, self.study_setup.config.quality.search_seed, images).features
+        return self._sampler.chunk(candidate, self._quality.search_seed, images).features
 
     def reached(self, candidate: Candidate, seed: int, count: int) -> int:
         """How many of a candidate's first images are there without a gap, of at most `count`."""
@@ -266,27 +263,24 @@ class Objective:
 
         Where values are stated against the baseline's images of the same noises, those are sampled if they must be.
 
-        Raises:
-            DivergedDistance: the value is no number; the store keeps the reason.
+        Raises DivergedDistance: the value is no number; the store keeps the reason.
         """
         found = self.scored(candidate, seed, count)
         if found is None:
             metric = self.study_setup.metric
             baseline = self._sampled(self.study_setup.baseline, seed, count) if metric.needs_baseline else None
-            final = seed == self.study_setup.config.quality.final_seed
             answer = self._answer(candidate, seed, count)
             started = time.perf_counter()
-            found = self._value(candidate, seed, answer, baseline, keep_influence=final)
+            found = self._value(candidate, seed, answer, baseline)
             self._keep(found)
             self.pace.learn_score(count, time.perf_counter() - started)
         return found
 
-    def _value(
-        self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None, *, keep_influence: bool
-    ) -> QualityRecord:
+    def _value(self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None) -> QualityRecord:
         """The metric's value, which must be a number."""
         try:
-            found = self.study_setup.metric.score(answer, baseline, keep_influence=keep_influence)
+            is_final = seed == self._quality.final_seed
+            found = self.study_setup.metric.score(answer, baseline, keep_influence=is_final)
             if all(map(math.isfinite, (found.value, found.lower, found.upper, found.standard_error))):
                 return found
             reason = f"{candidate.label} diverges: its {found.metric} is {found.value:g}."
@@ -300,14 +294,14 @@ class Objective:
 
         The other noises are the final ones. Nothing is selected by it: it is one scale for all schedules.
         """
-        quality, baseline = self.study_setup.config.quality, self.study_setup.baseline
-        metric, count = self.study_setup.metric, quality.num_images
+        baseline, metric, count = self.study_setup.baseline, self.study_setup.metric, self._quality.num_images
         if not metric.needs_baseline:
             return None
-        own, other = (self.key(baseline, seed).digest for seed in (quality.search_seed, quality.final_seed))
+        seeds = self._quality.search_seed, self._quality.final_seed
+        own, other = (self.key(baseline, seed).digest for seed in seeds)
         found = self._qualities.get((other, metric.name, own, count))
         if found is None:
-            here, there = (self._sampled(baseline, seed, count) for seed in (quality.search_seed, quality.final_seed))
+            here, there = (self._sampled(baseline, seed, count) for seed in seeds)
             found = metric.noise(there, here)
             assert found is not None, "needs_baseline"
             self._keep(found)
@@ -355,6 +349,9 @@ class Objective:
 
     def _keep(self, record: QualityRecord) -> None:
         self.store.measurements.put_quality(record)
+        self._know(record)
+
+    def _know(self, record: QualityRecord) -> None:
         self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
 
     def seconds(self, stored: ScheduleSummary, images: int) -> float:

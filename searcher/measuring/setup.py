@@ -8,6 +8,7 @@ It also reads schedules that a user proposes in place of a sampler's.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ...backends.timing.device import check_device, device_id, environment, keep
 from ...backends.timing.device_lock import DeviceLock
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
-from ...studies.store.outlines import summarized
+from ...studies.store.records import summarized
 from ..spaces.base import check_space
 from ..spaces.candidates import Candidate, check_families, first_baseline
 from ..spaces.frame import FullSchedule
@@ -67,12 +68,10 @@ class StudySetup:
 
     @property
     def network(self) -> Network:
-        """The network with the study's own weights."""
         return self.networks[self.weights]
 
     @property
     def frame(self) -> FullSchedule:
-        """The full schedule of the study's own weights."""
         return self.frames[self.weights]
 
     @cached_property
@@ -86,10 +85,22 @@ class StudySetup:
         given = [shown_condition(self.conditions, each, seed) for each in images]
         return self.metric.features([batch.images for batch in batches], given)
 
+    def weights_digest(self, name: str) -> str:
+        """What tells the weights of that name apart, with their decoder where that is no part of them, and the
+        network's code where that is the user's own; the name where they have no digest."""
+        network = self.networks[name]
+        own = network.signature.weights_sha256 or network.name
+        return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
+
     @cached_property
     def lock(self) -> DeviceLock:
         """The lock of the device that all of this runs on."""
         return DeviceLock(device_id(self.network.device))
+
+    @cached_property
+    def timing_turn(self) -> DeviceLock:
+        """The lock of the worker that times on this device, while others wait to read what it finds."""
+        return DeviceLock(f"{device_id(self.network.device)}-turn")
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -164,8 +175,7 @@ def _check_names(config: StudyConfig) -> None:
 def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
     """The labels or prompts of a study's images. A network that takes prompts encodes them now.
 
-    Raises:
-        InputError: a file is wrong, or the network takes no conditions.
+    Raises InputError: a file is wrong, or the network takes no conditions.
     """
     spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
     if network.condition_kind != "prompts":
@@ -192,9 +202,9 @@ def resolve_device(config: StudyConfig) -> StudyConfig:
         DeviceError: the device is not there.
     """
     device = config.throughput.device
-    if device == AUTO and config.checkpoint.pipeline is not None:
-        return config
     if device == AUTO:
+        if config.checkpoint.pipeline is not None:
+            return config
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
     return override(config, {"throughput.device": device})
@@ -246,19 +256,18 @@ def _tell(notes: Iterable[str]) -> None:
         click.echo(printable(f"Note: {note}."), err=True)
 
 
+_SAME = ("signature.architecture", "signature.granularity", "signature.block_kinds")
+_SAME += ("prediction", "noise", "sample_shape", "condition_kind", "num_classes")
+
+
 def _check_same_network(first: Network, other: Network, path: str) -> None:
-    for what in ("architecture", "granularity", "block_kinds"):
-        _check_same(path, what, getattr(first.signature, what), getattr(other.signature, what))
-    for what in ("prediction", "noise", "sample_shape", "condition_kind", "num_classes"):
-        _check_same(path, what, getattr(first, what), getattr(other, what))
-
-
-def _check_same(path: str, what: str, wanted: object, have: object) -> None:
-    if have != wanted:
-        raise InputError(
-            f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its "
-            f"{what.replace('_', ' ')} is {have}, not {wanted}. Leave it out."
-        )
+    for name in _SAME:
+        wanted, have = attrgetter(name)(first), attrgetter(name)(other)
+        if have != wanted:
+            raise InputError(
+                f"checkpoint.baseline_weights: `{path}` must be other weights of the same network, but its "
+                f"{name.removeprefix('signature.').replace('_', ' ')} is {have}, not {wanted}. Omit it."
+            )
 
 
 def load_frames(config: StudyConfig) -> dict[str, FullSchedule]:
@@ -266,13 +275,6 @@ def load_frames(config: StudyConfig) -> dict[str, FullSchedule]:
     networks = load_networks(config)
     baseline = resolve_defaults(config, next(iter(networks.values()))).baseline
     return {name: make_frame(network, baseline) for name, network in networks.items()}
-
-
-def weights_digest(network: Network) -> str:
-    """What tells the weights of a network apart, with its decoder where that is no part of them, and its code where
-    that is the user's own; its name where it has no digest."""
-    own = network.signature.weights_sha256 or network.name
-    return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
 
 
 def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candidate]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...backends.errors import InputError
 
 LOCAL = "127.0.0.1"
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where figures are served: an address of this machine, and a port; 0 takes a free one."""
 
     address: str

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from ...studies.database.passwords import redact
+from ...studies.database.urls import redact
 from .progress import ProgressListener
 
 EVENTS = logging.getLogger("exeunt")
@@ -29,7 +29,7 @@ class JsonLines(ProgressListener):
         self._lock = threading.Lock()
 
     def emit(self, event: str, **values: Any) -> None:
-        """Writes one event."""
+        """Writes one event, at this moment."""
         self.write({"at": round(time.time(), 3), "event": event, **values})
 
     def write(self, values: Mapping[str, Any]) -> None:
@@ -41,19 +41,15 @@ class JsonLines(ProgressListener):
             self._stream.flush()
 
     def say(self, message: str) -> None:
-        """One line for people."""
         self.emit("say", text=message)
 
     def phase(self, name: str, total: float) -> None:
-        """A new part of the work begins."""
         self.emit("phase", name=name)
 
     def advance(self, done: float, images: int = 0) -> None:
-        """Images were committed."""
         self.emit("advance", share=round(done, 4), images=images)
 
     def event(self, name: str, **values: Any) -> bool:
-        """As it is."""
         self.emit(name, **values)
         return True
 

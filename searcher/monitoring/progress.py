@@ -43,16 +43,13 @@ class Lines(ProgressListener):
         self._name, self._total, self._images, self._last = "", 1.0, 0, time.monotonic()
 
     def say(self, message: str) -> None:
-        """Prints the line."""
         print(message, file=sys.stderr, flush=True)
 
     def phase(self, name: str, total: float) -> None:
-        """Prints the name."""
         self._name, self._total, self._images, self._last = name, total, 0, time.monotonic()
         self.say(f"{name} …")
 
     def advance(self, done: float, images: int = 0) -> None:
-        """Prints a line if the last one is old."""
         self._images += images
         passed = time.monotonic() - self._last
         if passed >= LINE_SECONDS:
@@ -64,7 +61,6 @@ class _Speed(ProgressColumn):
     """Images a second over the last ten seconds."""
 
     def render(self, task: Task) -> Text:
-        """The column's text."""
         return Text(f"{task.fields['speed']:.0f} images/s" if task.fields["speed"] else "", style="cyan")
 
 
@@ -77,16 +73,13 @@ class Bar(ProgressListener):
         self._recent: list[tuple[float, int]] = []
 
     def say(self, message: str) -> None:
-        """Prints the line above the bar."""
         self._progress.console.print(printable(message), highlight=False, markup=False)
 
     def phase(self, name: str, total: float) -> None:
-        """Starts the bar again under this name."""
         self._progress.remove_task(self._task)
         self._task = self._progress.add_task(name, total=max(total, 1e-9), speed=0.0)
 
     def advance(self, done: float, images: int = 0) -> None:
-        """Moves the bar."""
         now = time.monotonic()
         self._recent = [entry for entry in [*self._recent, (now, images)] if now - entry[0] <= 10.0]
         span = now - self._recent[0][0]

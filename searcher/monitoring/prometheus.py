@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from exeunt import __version__
 
 from ...backends.errors import InputError
-from ...studies.database import retries
+from ...studies.database.transactions import retries, seconds_spent
 from ...studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .endpoint import Endpoint
 from .json_lines import listening
@@ -58,7 +58,7 @@ class Meter(ProgressListener):
         ProcessCollector(registry=self.registry)
 
     def take(self, event: str, about: Mapping[str, Any]) -> None:
-        """Counts an event; which there are is said at `logs.JsonLines`."""
+        """Counts an event; which there are is said at `json_lines.JsonLines`."""
         match event:
             case "working":
                 self._info.info({"version": __version__, **{name: str(value) for name, value in about.items()}})
@@ -76,22 +76,18 @@ class Meter(ProgressListener):
                 pass
 
     def say(self, message: str) -> None:
-        """Passed on."""
         self._inner.say(message)
 
     def phase(self, name: str, total: float) -> None:
-        """A part of the study is a state."""
         if name in _STATES:
             self._state.state(name)
         self._inner.phase(name, total)
 
     def advance(self, done: float, images: int = 0) -> None:
-        """The share of the budget that is gone."""
         self._budget.set(done)
         self._inner.advance(done, images)
 
     def event(self, name: str, **values: Any) -> bool:
-        """Passed on."""
         return self._inner.event(name, **values)
 
 
@@ -102,9 +98,9 @@ class _Storage:
         from prometheus_client.metrics_core import CounterMetricFamily
 
         what = "Waits for a database that was out of reach, or whose transaction was cut off."
-        yield CounterMetricFamily("exeunt_storage_retries", what, value=retries.retries())
+        yield CounterMetricFamily("exeunt_storage_retries", what, value=retries())
         what = "Time in transactions, waiting for other writers included."
-        yield CounterMetricFamily("exeunt_storage_seconds", what, value=retries.seconds_spent())
+        yield CounterMetricFamily("exeunt_storage_seconds", what, value=seconds_spent())
 
 
 @contextmanager
@@ -113,8 +109,7 @@ def metered(endpoint: Endpoint | None, watch: ProgressListener) -> Generator[Pro
 
     Without an endpoint it is the watch itself.
 
-    Raises:
-        InputError: prometheus-client is not installed, or the port is not available.
+    Raises InputError: prometheus-client is not installed, or the port is not available.
     """
     if endpoint is None:
         yield watch

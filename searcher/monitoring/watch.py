@@ -14,8 +14,7 @@ from ...backends.errors import StorageError
 from ...reports.view.loading import load_view
 from ...reports.view.search_front import FrontReader, SearchFront
 from ...studies.config.study import StudyConfig
-from ...studies.database.errors import Unreachable
-from ...studies.database.foreign import corrupt_rows
+from ...studies.database.errors import Unreachable, corrupt_rows
 from ...studies.database.transactions import reading
 from ...studies.store.scores import Asked, final_stamp
 from ...studies.store.store import Store, open_store

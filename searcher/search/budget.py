@@ -20,15 +20,12 @@ from pathlib import Path
 
 from ...backends.errors import InputError
 from ...studies.config.budget import Budget, parse_budget
-from ...studies.workers import shared_state, spending
+from ...studies.workers import shared_state
 from ...studies.workers.shared_state import NOTHING, BudgetShare
 from ..measuring.objective import Objective
 from ..spaces.candidates import Candidate
 from .proposer import Proposer
 from .results import Results
-
-Clock = Callable[[], float]
-
 
 # Loading, timing and the report take about half of it.
 LEAST_SECONDS = 20.0
@@ -92,12 +89,8 @@ class BudgetMeter:
 class SharedBudget:
     """What all workers of a study spend together.
 
-    Args:
-        meter: what is left of it, as this worker counts.
-        proposer: knows the study's trials.
-        results: knows what a user proposed, and where what was spent is counted from.
-
     Attributes:
+        meter: what is left of it, as this worker counts.
         share: the budget that the study was given last.
     """
 
@@ -112,16 +105,16 @@ class SharedBudget:
         self.share = BudgetShare(
             id=identifier or secrets.token_hex(8),
             budget=str(self.meter.budget),
-            started=spending.now(self._store) - self.meter.seconds,
+            started=shared_state.now(self._store) - self.meter.seconds,
             trials=self._trials_spent(),
-            images=spending.images_spent(self._store, self._config.name),
+            images=shared_state.images_spent(self._store, self._config.name),
         )
         shared_state.give(self._proposer.study, self.share)
 
     def spend(self, share: BudgetShare) -> None:
         """Spends from now on what is left of a budget that all workers have."""
         self.share = share
-        seconds = spending.seconds_at_work(self._store, self._config.name, share.started)
+        seconds = shared_state.seconds_at_work(self._store, self._config.name, share.started)
         self.meter.restart(parse_budget(share.budget, rest=True), seconds)
         self.count()
 
@@ -130,7 +123,7 @@ class SharedBudget:
         self._proposer.look()
         self.meter.trials = self._trials_spent() - self.share.trials
         if self.meter.budget.images is not None:
-            spent = spending.images_spent(self._store, self._config.name) - self.share.images
+            spent = shared_state.images_spent(self._store, self._config.name) - self.share.images
             self.meter.images = spent + self._proposer.asked_elsewhere() * self._config.quality.num_images
 
     def _trials_spent(self) -> int:
@@ -161,21 +154,15 @@ MARGIN = 0.025
 MOST_STRETCH = 2.0
 # At most this share of a budget is kept for the front; the rest is the search's.
 FRONT_SHARE = 0.5
-# More would be too thinly measured.
-MOST_COMPARED = 24
+# Of the compared schedules fewer would compare too little, and more would be too thinly measured.
+LEAST_COMPARED, MOST_COMPARED = 8, 24
 # Whole trajectories run so many times at least, and latencies and warm-up come to one more.
 TIMING_ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the rest of the work will take, and what is left for it.
-
-    Attributes:
-        objective: says what images, scores and timed calls take.
-        meter: what is left of the budget.
-        workers: how many spend it.
-    """
+    """What the rest of the work will take, and what is left for it; `workers` spend the budget."""
 
     objective: Objective
     meter: BudgetMeter

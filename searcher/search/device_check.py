@@ -9,7 +9,6 @@ import numpy as np
 from ...backends.errors import DeviceError
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.loop import NonFiniteSamples
-from ...backends.timing.device import device_name
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation
 from ..measuring.objective import Objective
 
@@ -37,7 +36,6 @@ class DeviceCheck:
     """The checks of one worker's device.
 
     Args:
-        objective: measures the study's candidates on this device.
         doubted: whether the device is checked at all; it is not where one process works on a study alone.
     """
 
@@ -48,8 +46,7 @@ class DeviceCheck:
     def pass_once(self) -> None:
         """Samples the baseline's first images again, up to three times, if this device is to be checked.
 
-        Raises:
-            DeviceError: they differed from the stored ones each time.
+        Raises DeviceError: they differed from the stored ones each time.
         """
         stored = self._stored() if self._doubted else None
         if stored is None:
@@ -61,7 +58,7 @@ class DeviceCheck:
             if not reason:
                 return
             self._objective.say(f"check of this device: {reason}")
-        device = device_name(self._objective.study_setup.network.device)
+        device = self._objective.study_setup.environment["device"]
         raise DeviceError(
             f"{device} can't be trusted: {MOST_FAILURES} times in a row {reason}. "
             "Check the device, its driver and the versions of torch here and where the study began."
@@ -70,8 +67,7 @@ class DeviceCheck:
     def failed(self, error: Exception) -> None:
         """Notes a schedule that could not be measured; after three in a row the device is checked again.
 
-        Raises:
-            DeviceError: the check failed as well.
+        Raises DeviceError: the check failed as well.
         """
         if isinstance(error, FailedEvaluation):
             return  # It failed before, perhaps elsewhere.

@@ -1,17 +1,14 @@
 """What a study will do and what its budget buys, in words. It is printed before anything is spent."""
 
 import math
-import time
 from dataclasses import dataclass
 
 from ...backends.sampling.conditions import OWN_PROMPTS
-from ...backends.sampling.loop import sample
 from ...backends.schedule import Embedded, Guidance, Schedule
-from ...backends.timing.device import device_name
 from ...studies.config.budget import Budget
+from ..measuring.chunks import ChunkSampler
 from ..measuring.setup import StudySetup
-from .budget import FRONT_SHARE, MARGIN, REPORT_SECONDS
-from .front import LEAST_COMPARED
+from .budget import FRONT_SHARE, LEAST_COMPARED, MARGIN, REPORT_SECONDS
 from .loop import FIRST_BASELINES
 
 # Proposals cost less than the full schedule; on the bundled checkpoint they came to a half on average.
@@ -41,7 +38,7 @@ def statement(study_setup: StudySetup) -> str:
     """The baseline in one paragraph: network, steps, guidance, size, batch size, dtype, executor, device, metric."""
     config, network, schedule = study_setup.config, study_setup.network, study_setup.frame.full
     counted = "blocks" if network.signature.granularity == "block" else "branches"
-    weights = f"{study_setup.weights}" + "".join(f", beside {name}" for name in list(study_setup.networks)[1:])
+    weights = ", beside ".join(study_setup.networks)
     _, height, width = network.image_shape
     against = config.quality.reference or "the full schedule's images of the same noises"
     return (
@@ -51,12 +48,11 @@ def statement(study_setup: StudySetup) -> str:
         f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
         f"{_prompts(study_setup)}"
         f"Measured: {study_setup.metric.name} against {against}; batch {config.throughput.batch_size}, "
-        f"{config.checkpoint.dtype}, {config.throughput.executor}, on {device_name(network.device)}."
+        f"{config.checkpoint.dtype}, {config.throughput.executor}, on {study_setup.environment['device']}."
     )
 
 
 def _guidance(schedule: Schedule) -> str:
-    """The full schedule's guidance in words."""
     match schedule.guidance:
         case None:
             return "no guidance"
@@ -80,9 +76,8 @@ def _prompts(study_setup: StudySetup) -> str:
     if not count:
         return ""
     encoding = "" if seconds is None else f", encoded once in {1000 * seconds:.3g} ms each"
-    name = (
-        "our own set" if study_setup.config.quality.conditions == OWN_PROMPTS else study_setup.config.quality.conditions
-    )
+    given = study_setup.config.quality.conditions
+    name = "our own set" if given == OWN_PROMPTS else given
     return f"Prompts:  {count} ({name}){encoding}.\n"
 
 
@@ -94,11 +89,9 @@ def estimate_budget(study_setup: StudySetup, budget: Budget) -> BudgetEstimate:
     one = quality.num_images * typical
     seconds = min(budget.seconds or math.inf, (budget.images or math.inf) * typical)
     if math.isinf(seconds):
-        trials = budget.trials or 0
-        front = 2 * LEAST_COMPARED * quality.final_images * typical
-        return BudgetEstimate(
-            1 / per_image, FIRST_BASELINES, trials, quality.final_images, first + trials * one + front
-        )
+        trials, final_images = budget.trials or 0, quality.final_images
+        whole = first + trials * one + 2 * LEAST_COMPARED * final_images * typical
+        return BudgetEstimate(1 / per_image, FIRST_BASELINES, trials, final_images, whole)
     front = FRONT_SHARE * seconds - REPORT_SECONDS - MARGIN * seconds
     proposals = max(0, math.floor(((1 - FRONT_SHARE) * seconds - first) / one))
     # Timing takes a good quarter of the front's share.
@@ -114,18 +107,7 @@ def estimate_budget(study_setup: StudySetup, budget: Budget) -> BudgetEstimate:
 
 def _seconds_per_image(study_setup: StudySetup) -> float:
     """Of the full schedule, features included, from the second of two batches: the first one warms up."""
-    seconds = 0.0
-    for _ in range(2):
-        started = time.perf_counter()
-        size = study_setup.config.quality.batch_size
-        batches = sample(
-            [study_setup.network],
-            study_setup.frame.full,
-            seed=study_setup.config.quality.search_seed,
-            images=range(size),
-            conditions=study_setup.conditions,
-            batch_size=size,
-        )
-        study_setup.features(list(batches), study_setup.config.quality.search_seed)
-        seconds = (time.perf_counter() - started) / size
-    return seconds
+    quality, sampler = study_setup.config.quality, ChunkSampler(study_setup, lambda: None, lambda _text: None)
+    images = range(quality.batch_size)
+    chunks = [sampler.chunk(study_setup.baseline, quality.search_seed, images) for _ in range(2)]
+    return chunks[-1].seconds / len(images)

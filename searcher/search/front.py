@@ -17,20 +17,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ...studies.config.study import QualityConfig
-from ...studies.store.store import Store
 from ...studies.workers import shared_state
 from ...studies.workers.shared_state import FrontChoice
-from ...studies.workers.workers import exclusive
 from ..measuring.costs import are_timed, time_end_to_end
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..measuring.setup import StudySetup
 from ..spaces.candidates import Candidate
-from .budget import MOST_COMPARED, Forecast
+from .budget import LEAST_COMPARED, MOST_COMPARED, Forecast
 from .session import Session
-
-# Fewer would compare too little.
-LEAST_COMPARED = 8
 
 
 def measure_front(session: Session) -> None:
@@ -49,7 +42,7 @@ def measure_front(session: Session) -> None:
 def choose_front(session: Session) -> FrontChoice:
     """What all workers compare: this one's choice, unless another one was first."""
     while True:
-        with exclusive(session.store, f"front {session.name}", session.peers.worker) as mine:
+        with session.exclusive("front") as mine:
             if mine:
                 session.refresh(now=True)
                 session.choice = shared_state.choice_of(session.proposer.study) or _choose(session)
@@ -58,7 +51,7 @@ def choose_front(session: Session) -> FrontChoice:
 
 
 def _choose(session: Session) -> FrontChoice:
-    compared = affordable(session.forecast, session.study_setup.config.quality, session.promoted())
+    compared = affordable(session.forecast, session.promoted())
     choice = FrontChoice(session.budget.share.id, tuple(each.key for each in compared))
     shared_state.publish_choice(session.proposer.study, choice)
     labels = ", ".join(each.label for each in compared)
@@ -66,8 +59,9 @@ def _choose(session: Session) -> FrontChoice:
     return choice
 
 
-def affordable(forecast: Forecast, quality: QualityConfig, ranked: Sequence[Candidate]) -> Sequence[Candidate]:
+def affordable(forecast: Forecast, ranked: Sequence[Candidate]) -> Sequence[Candidate]:
     """As many of them as can be measured at the full final count; a few even if at no more than the search's."""
+    quality = forecast.objective.study_setup.config.quality
 
     def most(images: int) -> int:
         """For how many of them what is left buys the timing, and bringing each to that many images."""
@@ -88,7 +82,7 @@ def _time(session: Session, compared: Sequence[Candidate]) -> None:
     costs, meter = session.objective.costs, session.budget.meter
     if not costs.can_time or are_timed(costs, compared):
         return
-    with exclusive(session.store, f"timing {session.name}", session.peers.worker) as mine:
+    with session.exclusive("timing") as mine:
         if mine and not are_timed(costs, compared):
             seconds, is_limited = session.forecast.timing_seconds(compared), not math.isinf(meter.seconds_left)
             time_end_to_end(costs, compared, seconds, is_limited=is_limited, check=session.objective.check)
@@ -173,18 +167,17 @@ class Rounds:
 
 def _close(session: Session, choice: FrontChoice, rounds: Rounds) -> None:
     """Works out the final values at one count, or waits until another worker has done so."""
-    costs, study = session.objective.costs, session.proposer.study
+    costs, objective, study = session.objective.costs, session.objective, session.proposer.study
+    seed = session.study_setup.config.quality.final_seed
     while session.choice == choice:
         if are_timed(costs, rounds.left):
-            with exclusive(session.store, f"front {session.name}", session.peers.worker) as mine:
+            with session.exclusive("front") as mine:
                 if mine and not shared_state.is_spent(study):
                     rounds.read()
                     for candidate in rounds.left:
-                        session.objective.score(candidate, session.study_setup.config.quality.final_seed, rounds.count)
-                        session.objective.score_beside(
-                            candidate, session.study_setup.config.quality.final_seed, rounds.count
-                        )
-                    keep_front(session.store, session.study_setup)
+                        objective.score(candidate, seed, rounds.count)
+                        objective.score_beside(candidate, seed, rounds.count)
+                    keep_front(session)
                     session.choice = replace(choice, measured=True)
                     shared_state.publish_choice(study, session.choice)
                     shared_state.enter(study, shared_state.FINISHED, beside_others=False)
@@ -196,7 +189,7 @@ def _close(session: Session, choice: FrontChoice, rounds: Rounds) -> None:
         session.await_others()
 
 
-def keep_front(store: Store, study_setup: StudySetup) -> None:
+def keep_front(session: Session) -> None:
     """Keeps what a report needs of a front that was measured, and its schedule files; forgets the other samples."""
     from ...reports.files.export import export_text
     from ...reports.view.loading import load_view
@@ -204,12 +197,12 @@ def keep_front(store: Store, study_setup: StudySetup) -> None:
     from ...reports.view.selection import highlights
     from ...reports.view.view import Point
 
-    name, keep = study_setup.config.name, study_setup.config.run.keep
-    view, members = load_view(store, name), store.studies.members(name)
-    keep_operations(store, view, study_setup.networks)
+    store, name, keep = session.store, session.name, session.study_setup.config.run.keep
+    view = load_view(store, name)
+    keep_operations(store, view, session.study_setup.networks)
     if keep == "none":
         return
-    weights = {(each.schedule_digest, each.weights_name): each.weights_sha256 for each in members}
+    weights = {(each.schedule_digest, each.weights_name): each.weights_sha256 for each in store.studies.members(name)}
 
     def stored(points: Iterable[Point]) -> dict[tuple[str, str], Point]:
         """Points by their schedules' digests and their weights'."""

@@ -6,30 +6,23 @@ to do.
 
 from collections.abc import Sequence
 
-from ...studies.workers.workers import exclusive
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..measuring.setup import StudySetup
 from ..spaces.candidates import Candidate, list_baselines
 from .promotion import next_rival
 from .session import Session
 
-# The full schedules and one or two of each family: what a front needs at any budget.
-FIRST_BASELINES = 8
-# One of this many evaluations of the search is a baseline.
-BASELINE_EVERY = 4
-# So many proposals in a row that were all measured before say that the space holds nothing new.
-MOST_REPEATS = 200
-# So many proposals at a time may wait for other workers.
-MOST_OPEN = 4
+FIRST_BASELINES = 8  # the full schedules and one or two of each family: what a front needs at any budget
+BASELINE_EVERY = 4  # one of this many evaluations of the search is a baseline
+MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
+MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 
 
 def measure_baselines(session: Session) -> None:
     """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go.
 
-    Raises:
-        DeviceError: this worker's device makes other images than those that the study has.
+    Raises DeviceError: this worker's device makes other images than those that the study has.
     """
-    first, *rungs = _rungs(session.study_setup)
+    first, *rungs = _rungs(session)
     costs = session.objective.costs
     if costs.can_time:
         costs.time_kinds([each.schedule for each in (first, *rungs)])
@@ -48,8 +41,7 @@ def _measure_known(session: Session, candidate: Candidate) -> bool:
 
     One that can't be measured is left out, except the first baseline: everything is stated against it.
 
-    Returns:
-        False where another worker is at it, or it has to wait for one.
+    Returns False where another worker is at it, or it has to wait for one.
     """
     results = session.results
     try:
@@ -76,7 +68,7 @@ def measure_proposals(session: Session) -> None:
 
 def search(session: Session) -> None:
     """Measures a sampler's proposals until the rest of the budget is needed for the front, or the space is used up."""
-    rungs, repeats, evaluations, proposals = _rungs(session.study_setup), 0, 0, session.open
+    rungs, repeats, evaluations, proposals = _rungs(session), 0, 0, session.open
     measured = session.results.measured
     while repeats < MOST_REPEATS and session.choice is None:
         session.refresh()
@@ -124,12 +116,11 @@ def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
 def _next_proposal(session: Session) -> Candidate | None:
     """Asks for a trial. Near the end of a budget workers take turns, so that together they ask for no more than it has.
 
-    Returns:
-        None where it is another worker's turn, or the budget has no room any more.
+    Returns None where it is another worker's turn, or the budget has no room any more.
     """
     if session.peers.others == 0 or _has_plenty(session):
         return session.proposer.ask()
-    with exclusive(session.store, f"proposals {session.name}", session.peers.worker) as mine:
+    with session.exclusive("proposals") as mine:
         if mine:
             session.refresh(now=True)
             if has_room(session):
@@ -169,18 +160,13 @@ def _measure_given(session: Session) -> None:
 def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     """Whether another evaluation fits into the budget, with what the front's measurement needs set aside.
 
-    Args:
-        session: the study at work.
-        candidate: what would be measured; a proposal, whose cost nobody knows yet, counts as half the full schedule.
+    That of a proposal, whose cost nobody knows yet, counts as half the full schedule.
     """
     meter, config, objective = session.budget.meter, session.study_setup.config, session.objective
     kept_seconds, kept_images = session.forecast.reserved(session.promoted())
     images = config.quality.num_images
-    seconds = (
-        objective.seconds(candidate.stored, images)
-        if candidate
-        else objective.seconds(objective.costs.full, images) / 2
-    )
+    stored, share = (candidate.stored, 1.0) if candidate else (objective.costs.full, 0.5)
+    seconds = share * objective.seconds(stored, images)
     return (
         meter.trials_left > 0
         and session.proposer.num_trials < config.search.max_trials
@@ -189,5 +175,5 @@ def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     )
 
 
-def _rungs(study_setup: StudySetup) -> list[Candidate]:
-    return list_baselines(study_setup.frames, study_setup.config.search.baselines)
+def _rungs(session: Session) -> list[Candidate]:
+    return list_baselines(session.study_setup.frames, session.study_setup.config.search.baselines)

@@ -8,21 +8,20 @@ import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ...backends.errors import InputError, Interrupted, StorageError
-from ...backends.timing.samples import Environment
-from ...studies.database.foreign import contradicting_rows, corrupt_rows
+from ...studies.database.errors import contradicting_rows, corrupt_rows
 from ...studies.database.optuna.storage import optuna_storage
 from ...studies.database.transactions import storage_errors
 from ...studies.interruption import Interruption
 from ...studies.store.store import Store, open_store
 from ...studies.workers import shared_state
-from ...studies.workers.orders import withdraw_order
-from ...studies.workers.target import take_target, target
+from ...studies.workers.shared_state import take_target, target, withdraw_order
 from ...studies.workers.trials import TrialKeeper
-from ...studies.workers.workers import Worker, exclusive
+from ...studies.workers.workers import Worker
 from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
@@ -106,12 +105,12 @@ def _agree(store: Store, study_setup: StudySetup, role: WorkerRole) -> None:
             withdraw_order(store, config.name)
         return
     store.studies.check_config(config, study_setup.pins, free=("throughput.device",))
-    members = store.studies.members(config.name)
-    full = next((each.schedule_digest for each in members if each.family == "full"), None)
-    if full not in (None, study_setup.baseline.key[0]):
+    members, own = store.studies.members(config.name), study_setup.baseline.key[0]
+    full = next((each.schedule_digest for each in members if each.family == "full"), own)
+    if full != own:
         raise InputError(
-            f"study `{config.name}`: its full schedule is {str(full)[:12]}, but this machine works it out as "
-            f"{study_setup.baseline.key[0][:12]}. Install the versions of exeunt and numpy that it began with."
+            f"study `{config.name}`: its full schedule is {full[:12]}, but this machine works it out as {own[:12]}. "
+            "Install the versions of exeunt and numpy that it began with."
         )
 
 
@@ -160,11 +159,10 @@ def _session(
 def _has_budget(session: Session, role: WorkerRole) -> bool:
     """Gives the session's budget to its study, or joins the budget that the study has.
 
-    Returns:
-        False while another worker does so.
+    Returns False while another worker does so.
     """
     study, others, watch, budget = session.proposer.study, session.peers.others, session.watch, session.budget
-    with exclusive(session.store, f"budget {session.name}", session.peers.worker) as mine:
+    with session.exclusive("budget") as mine:
         if not mine:
             return False
         session.proposer.warm_start()
@@ -182,18 +180,16 @@ def _has_budget(session: Session, role: WorkerRole) -> bool:
         return True
 
 
-def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerRole) -> Environment:
+def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerRole) -> dict[str, Any]:
     """The environment that the study times in.
 
-    Raises:
-        NoTimingWorker: this device is of another kind than the study's, and no worker has begun on one of that kind.
+    Raises NoTimingWorker: this device is of another kind than the study's, and no worker has begun on one of that kind.
     """
     name, own = study_setup.config.name, study_setup.environment
     if not role.works:
         return {"device": "a device that works on the study"}
-    found = target(store, name)
     wanted = torch.device(store.studies.config(name).throughput.device).type
-    if found is None and not role.takes_target and own["device_type"] != wanted:
+    if not role.takes_target and own["device_type"] != wanted and target(store, name) is None:
         raise NoTimingWorker(
             f"study `{name}` is about a device of type {wanted}, and no worker has begun on one yet. Start one there "
             "first, or make this device the target: exeunt worker --target."

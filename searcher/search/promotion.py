@@ -72,11 +72,8 @@ def violation(measured: Measured, worst: float) -> float:
 def priorities(measured: Sequence[Measured], noise: float | None = None) -> list[Measured]:
     """All that deserve final seeds, the most deserving first: the front, each point with the baselines it must beat.
 
-    What is beyond the worst excess distance deserves none, but the best trial is there in any case.
-
-    Args:
-        measured: in the order in which they were; the first full schedule is what excess is compared with.
-        noise: as for `worst_excess`.
+    What is beyond the worst excess distance deserves none, but the best trial is there in any case. Arguments are as
+    for `worst_excess`.
     """
     full, wanted = _full(measured), _wanted(measured, worst_excess(measured, noise))
     baselines = _of_role(wanted, "baseline")
@@ -96,10 +93,7 @@ def next_rival(
 ) -> Candidate | None:
     """The unmeasured baseline that could be as good as the best trial, and faster than the fastest that is known to be.
 
-    Args:
-        measured: in the order in which they were; the first full schedule is what excess is compared with.
-        left: baselines that were not measured, each with its images a second.
-        noise: as for `worst_excess`.
+    `left` are baselines that were not measured, each with its images a second; the rest is as for `worst_excess`.
     """
     baselines = _of_role(measured, "baseline")
     trials = _near(_of_role(front(measured, _score), "trial"), limit(_full(measured), noise))

@@ -22,10 +22,10 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from ...studies.database.foreign import corrupt_values
+from ...studies.database.errors import corrupt_values
 from ...studies.database.optuna.storage import StudyStorage
-from ...studies.database.retries import seconds_spent
-from ...studies.store.outlines import summarized
+from ...studies.database.transactions import seconds_spent
+from ...studies.store.records import summarized
 from ...studies.workers.trials import RETRY_OF
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.base import Space
@@ -42,7 +42,6 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
     "nsga2": lambda seed, _: NSGAIISampler(seed=seed, population_size=20),
     "random": lambda seed, _: RandomSampler(seed=seed),
 }
-
 
 _LOG = logging.getLogger("exeunt.work")
 
@@ -65,9 +64,7 @@ class Proposer:
     """One study's dialogue with Optuna.
 
     Args:
-        study: see `optuna_study`.
-        storage: what it is in.
-        space: what parameters mean.
+        study: see `optuna_study`; it is in the storage.
         weights: the name of the weights that proposals run on.
         sampler: a name in `SAMPLERS`.
         seed: of the sampler. It is mixed with the number of trials that there are, because a sampler's state is not
@@ -88,11 +85,8 @@ class Proposer:
         own: Callable[[Trial], None],
         salt: int | None = None,
     ) -> None:
-        self.study = study
-        self._storage = storage
-        self.space = space
-        self._weights = weights
-        self._own = own
+        self.study, self.space = study, space
+        self._storage, self._weights, self._own = storage, weights, own
         self._asked: dict[int, Trial] = {}
         self._trials: list[FrozenTrial] | None = None
         # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
@@ -112,7 +106,6 @@ class Proposer:
 
     @property
     def num_trials(self) -> int:
-        """All trials of the study so far, in any state."""
         return len(self._seen)
 
     def warm_start(self) -> None:
@@ -125,8 +118,7 @@ class Proposer:
     def ask(self) -> Candidate:
         """The next schedule to measure.
 
-        Raises:
-            StorageError: the sampler, or the space, can't use what the trials hold.
+        Raises StorageError: the sampler, or the space, can't use what the trials hold.
         """
         self._trials = None
         with corrupt_values("the study's trials"), self._storage.together():
@@ -162,10 +154,7 @@ class Proposer:
     def tell(self, number: int, measured: Measured, violation: float) -> None:
         """Finishes a trial that was asked for, unless other workers considered this one dead and restarted the trial.
 
-        Args:
-            number: the trial's.
-            measured: what its schedule was measured with, as this candidate or an earlier one.
-            violation: how far it is in the worthless end of the front, and 0 or less where it is not.
+        Its schedule was measured as this candidate or an earlier one; `violation` is as `promotion.violation` says.
         """
         self._trials = None
         trial = self._asked.pop(number)
@@ -203,11 +192,6 @@ class Proposer:
 
 class OpenProposals:
     """The proposals of one worker that Optuna was not told about yet.
-
-    Args:
-        proposer: whose trials they are.
-        results: measures them.
-        violation: how far a measured schedule is in the worthless end of the front.
 
     Attributes:
         waiting: those that wait for another worker's part.
@@ -248,7 +232,7 @@ class TrialLog:
     def __init__(self) -> None:
         self._at, self._storage = time.perf_counter(), seconds_spent()
 
-    def done(self, label: str, *, failed: bool = False) -> None:
+    def done(self, label: str, *, failed: bool) -> None:
         """Logs a trial that was told."""
         now, storage = time.perf_counter(), seconds_spent()
         spent = {"seconds": round(now - self._at, 4), "storage_seconds": round(storage - self._storage, 4)}

@@ -1,7 +1,6 @@
 """What a study has measured on search seeds, as far as one worker knows."""
 
-from ...studies.store.outlines import ScheduleSummary
-from ...studies.store.records import QualityRecord
+from ...studies.store.records import QualityRecord, ScheduleSummary
 from ..measuring.objective import UNMEASURABLE, Objective
 from ..spaces.candidates import Candidate
 from .device_check import DeviceCheck
@@ -10,10 +9,6 @@ from .promotion import Measured
 
 class Results:
     """Measures candidates on search seeds, and takes in what others have measured.
-
-    Args:
-        objective: measures candidates.
-        device_check: whether this worker's device can be relied on.
 
     Attributes:
         measured: by the candidates' keys, in the order in which this worker read them.
@@ -95,20 +90,16 @@ class Results:
         """The study's members, in the order in which they were added."""
         store, name = self.objective.store, self.objective.study_setup.config.name
         members = store.studies.members(name)
-        unknown = {member.schedule_digest for member in members} - self._schedules.keys()
+        unknown = {each.schedule_digest for each in members} - self._schedules.keys()
         if unknown:
             found = store.evaluations.held(unknown) if self._schedules else store.evaluations.stored_schedules(name)
             self._schedules |= found
+        known = self._schedules
         return [
             Candidate(
-                member.label,
-                member.role,
-                member.family,
-                member.weights_name,
-                self._schedules[member.schedule_digest],
-                member.trial_number,
+                each.label, each.role, each.family, each.weights_name, known[each.schedule_digest], each.trial_number
             )
-            for member in members
+            for each in members
         ]
 
     def given_spent(self) -> int:

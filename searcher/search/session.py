@@ -1,17 +1,16 @@
 """The parts of one command's work on a study, and its other workers: how many there are, and how it waits for them."""
 
 import time
+from contextlib import AbstractContextManager
 from functools import cached_property
 
 from ...backends.errors import Interrupted
 from ...studies import interruption
 from ...studies.store.store import Store
 from ...studies.workers import shared_state
-from ...studies.workers.orders import order
-from ...studies.workers.shared_state import FrontChoice
-from ...studies.workers.target import has_timing_worker
+from ...studies.workers.shared_state import FrontChoice, has_timing_worker, order
 from ...studies.workers.trials import TrialKeeper, peer_snapshot
-from ...studies.workers.workers import Worker
+from ...studies.workers.workers import Worker, exclusive
 from ..measuring.objective import AWAITED
 from ..monitoring.progress import ProgressListener
 from ..spaces.candidates import Candidate
@@ -24,24 +23,20 @@ LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
 
 class Peers:
-    """Looks at the other workers for one of them.
+    """Looks at the other workers for one of them: how many are alive, which died, and whether all are to pause or stop.
 
     Attributes:
         others: the living workers beside this one, when it last looked.
     """
 
     def __init__(self, store: Store, study: str, worker: Worker, keeper: TrialKeeper) -> None:
-        self.worker = worker
-        self.others = 0
-        self._store = store
-        self._study = study
-        self.keeper = keeper
+        self.worker, self.keeper, self.others = worker, keeper, 0
+        self._store, self._study = store, study
         self._looked = self._asked = float("-inf")
         self._wanted: str | None = None
 
     @property
     def size(self) -> int:
-        """The number of living workers, this one included."""
         return 1 + self.others
 
     def look(self, *, now: bool = False) -> bool:
@@ -88,14 +83,7 @@ class Session:
     """Holds the parts together. A function takes those that it uses; the phases of the work take all of them.
 
     Attributes:
-        results: what has been measured on search seeds so far.
-        proposer: the dialogue with Optuna.
-        peers: the other workers of the study.
-        budget: what they spend together.
-        watch: who is told.
-        objective: measures candidates, and says what they take.
-        study_setup: what to measure with.
-        store: the study database.
+        watch: who is told what goes on.
         choice: what all workers compare in the end, once one of them has chosen.
         open: the proposals of this worker that wait for their values.
     """
@@ -112,7 +100,6 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The study's name."""
         return self.study_setup.config.name
 
     @property
@@ -138,11 +125,14 @@ class Session:
         """All that deserve final seeds, the most deserving first."""
         return [each.candidate for each in priorities(self.results.ordered, self.noise)]
 
+    def exclusive(self, work: str) -> AbstractContextManager[bool]:
+        """Whether it is this worker's turn to do a work of the study, for as long as the block lasts."""
+        return exclusive(self.store, f"{work} {self.name}", self.peers.worker)
+
     def refresh(self, *, now: bool = False) -> None:
         """Reads what other workers have done, once a second or `now`. It costs almost nothing without others.
 
-        Raises:
-            Stopped: all workers are to end.
+        Raises Stopped: all workers are to end.
         """
         self.objective.check()
         self.obey_requests()
@@ -168,7 +158,6 @@ class Session:
             self.watch.say("going on")
 
     def wait(self) -> None:
-        """Waits a moment, and reads what other workers did meanwhile."""
         self.rest(_POLL_SECONDS)
         self.refresh()
 
@@ -182,8 +171,7 @@ class Session:
     def await_others(self) -> None:
         """Waits a moment for other workers to do their part.
 
-        Raises:
-            NoTimingWorker: this worker can't time anything, and for one lease no worker that can was alive.
+        Raises NoTimingWorker: this worker can't time anything, and for one lease no worker that can was alive.
         """
         self.wait()
         costs, now = self.objective.costs, time.monotonic()

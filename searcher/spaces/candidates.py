@@ -15,7 +15,7 @@ from typing import TypeVar
 from ...backends.errors import InputError
 from ...backends.schedule import REUSE, Schedule, with_exits
 from ...studies.config.families import FAMILIES
-from ...studies.store.outlines import ScheduleSummary, summarized
+from ...studies.store.records import ScheduleSummary, summarized
 from .frame import FullSchedule, exit_row, exit_rows, with_rows
 
 
@@ -27,7 +27,7 @@ class Candidate:
         label: unique in the study, such as "full", "12 steps · fashion-dit" or "trial 17".
         role: "baseline" for what needs no search, "trial" for what was proposed.
         family: a baseline's family; empty for proposals.
-        weights: the name of the network that it runs on.
+        weights: the name of the weights that it runs on.
         stored: what it does.
         trial: its number in Optuna's study, if it has one.
     """
@@ -55,7 +55,6 @@ _T = TypeVar("_T")
 # Moon et al. 2024 (arXiv 2408.05927): blocks of 28 for t in [0, 100), [100, 200), …; the only one that was published.
 PUBLISHED_STAIRCASE = (28, 28, 24, 24, 20, 20, 16, 16, 12, 12)
 PUBLISHED_BLOCKS = 28
-
 
 _Named = tuple[str, str, Schedule]  # label, family, what it does
 
@@ -111,7 +110,7 @@ def _full(frame: FullSchedule) -> _Named:
 
 
 def _fewer_steps(frame: FullSchedule) -> list[_Named]:
-    made = [frame.steps(count) for count in _halving(range(frame.least_steps, frame.num_steps))]
+    made = map(frame.steps, _halving(range(frame.least_steps, frame.num_steps)))
     return [(f"{schedule.num_steps} steps", "fewer-steps", schedule) for schedule in made]
 
 
@@ -126,7 +125,6 @@ def _uniform_depths(frame: FullSchedule) -> list[_Named]:
 
 
 def _interval_reuse(frame: FullSchedule) -> list[_Named]:
-    """A whole step every k-th, and reuse between."""
     made: list[_Named] = []
     for name, (keep, depth) in _kept(frame).items():
         order = frame.orders[keep]

@@ -139,7 +139,6 @@ class FullSchedule:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the full schedule."""
         return self.full.num_steps
 
     @cached_property

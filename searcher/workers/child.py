@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from ...backends.errors import Interrupted
-from ...backends.schedule import ExeuntError
+from ...backends.errors import ExeuntError, Interrupted
 from ...studies.config.budget import parse_budget
 from ...studies.config.reading import config_from_dict
-from ...studies.database.passwords import guard_output
+from ...studies.database.urls import guard_output
 from ...studies.interruption import Interruption, interruptible
 from ..monitoring.endpoint import Endpoint
 from ..monitoring.json_lines import log_json_lines
@@ -35,7 +34,6 @@ class Child(Interruption):
         self._parent = parent
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal has come, or the parent has ended."""
         self._inner.check()
         if os.getppid() != self._parent:
             raise Interrupted("The process that started this worker is gone; what was committed is kept.")

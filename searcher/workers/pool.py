@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
-from ...backends.errors import DeviceError, InputError, Interrupted, StorageError
-from ...backends.schedule import ExeuntError
+from ...backends.errors import DeviceError, ExeuntError, InputError, Interrupted, StorageError
 from ...studies.config.reading import config_to_dict
 from ...studies.interruption import Interruption
-from ...studies.store.find import stored_config
-from ...studies.store.store import open_store
-from ...studies.workers.orders import withdraw_order
-from ...studies.workers.shared_state import STATES
+from ...studies.store.store import open_store, stored_config
+from ...studies.workers.shared_state import STATES, withdraw_order
 from ..monitoring.endpoint import Endpoint
 from ..monitoring.progress import ProgressListener
 from ..runner import StudyRequest
@@ -50,12 +47,8 @@ class RunningWorker(Protocol):
     def drain(self) -> None: ...
 
 
-class WorkerStarter(Protocol):
-    """Starts one worker, which tells what it does to the queue."""
-
-    def __call__(
-        self, number: int, job: Job, environment: Mapping[str, str], events: SimpleQueue[Event], /
-    ) -> RunningWorker: ...
+# Starts one worker by its number, its job and its variables; it tells what it does to the queue.
+WorkerStarter = Callable[[int, Job, Mapping[str, str], SimpleQueue[Event]], RunningWorker]
 
 
 class WorkerBackend(NamedTuple):
@@ -235,8 +228,7 @@ def _reason(code: int) -> str:
 def environments(count: int, device: str) -> list[dict[str, str]]:
     """The variables of each of `count` workers: a GPU of its own, and its share of the cores.
 
-    Raises:
-        InputError: the device names one GPU, which all would share.
+    Raises InputError: the device names one GPU, which all would share.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Threads that spin while they wait take the cores from other processes, which are then 20 to 40 times as slow.
@@ -285,7 +277,7 @@ def work_together(
         proposals=tuple(map(str, request.proposals)),
         parent=os.getpid(),
         reports=backend.writes_report,
-        metrics=None if metrics is None else (metrics.address, metrics.port),
+        metrics=metrics,
     )
     if stored_config(backend.url, request.config.name) is not None:
         with open_store(backend.url) as store:

@@ -32,7 +32,7 @@ class Job:
         proposals: files and folders of schedules.
         parent: the parent's process identifier, on the machine where the process runs.
         reports: whether this process writes the report when the study is finished.
-        metrics: the address and port where it serves its figures; None: nowhere.
+        metrics: where it serves its figures; None: nowhere.
     """
 
     config: dict[str, Any]
@@ -43,17 +43,12 @@ class Job:
     proposals: tuple[str, ...]
     parent: int
     reports: bool = False
-    metrics: tuple[str, int] | None = None
+    metrics: Endpoint | None = None
 
     def of_worker(self, number: int) -> "Job":
         """What one of them does, from 1: the first writes the report, and each serves figures at a port of its own."""
-        endpoint = Endpoint(*self.metrics).of_worker(number) if self.metrics else None
-        metrics = (endpoint.address, endpoint.port) if endpoint else None
+        metrics = self.metrics and self.metrics.of_worker(number)
         return replace(self, reports=self.reports and number == 1, metrics=metrics)
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self))
 
 
 KEPT_LINES = 20  # of standard error, where a traceback stands
@@ -103,12 +98,7 @@ class WorkerProcess:
         for reader in self._readers:
             reader.start()
         with suppress(BrokenPipeError), self._process.stdin as stdin:  # if it ended at once, its exit code says why
-            stdin.write(f"{job.to_json()}\n")
-
-    @property
-    def pid(self) -> int:
-        """The process identifier."""
-        return self._process.pid
+            stdin.write(f"{json.dumps(asdict(job))}\n")
 
     @property
     def complaint(self) -> str:

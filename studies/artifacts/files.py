@@ -19,9 +19,8 @@ from sqlalchemy import Connection, Engine, Row, func, select, text
 
 from ...backends.errors import InputError
 from ..database.errors import Unreachable, database_label
-from ..database.retries import read, retry
 from ..database.tables import ARTIFACTS, CHUNKS
-from ..database.transactions import clock, is_read_only, writing
+from ..database.transactions import clock, is_read_only, read, retry, writing
 from . import base
 from .base import MARKER, ArtifactStore, ListedFile, Location, MissingArtifact, locate
 from .folder import FolderStore
@@ -78,13 +77,9 @@ class Files:
         """A file's contents. Raises `MissingArtifact` or `DamagedArtifact`."""
         return base.get(self.store, f"{digest}.{suffix}", num_bytes)
 
-    def holds(self, digest: str, suffix: str) -> bool:
-        """Whether a file is there. Asked again before a row is committed, since old files are collected as garbage."""
-        return self.store.holds(f"{digest}.{suffix}")
-
     def require(self, digest: str, suffix: str) -> None:
         """Raises `Unreachable`, which is tried again, for a file that was collected as garbage before its row came."""
-        if not self.holds(digest, suffix):
+        if not self.store.holds(f"{digest}.{suffix}"):
             raise Unreachable(f"artifacts: {digest}.{suffix} was removed while it was committed. Trying again.")
 
     def listed(self) -> list[ListedFile]:

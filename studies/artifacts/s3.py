@@ -14,30 +14,19 @@ from optuna.artifacts import Boto3ArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from ...backends.errors import ExeuntError, InputError
-from ..database import passwords
-from ..database.errors import NoRoom, Unreachable
-from ..database.foreign import STRANGE
+from ..database.errors import STRANGE, NoRoom, Unreachable
+from ..database.urls import redact
 from .base import NAME, ArtifactStore, ListedFile, Location, MissingArtifact
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, and MinIO's and Ceph's for a full disk.
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
 _REFUSED = frozenset(
     {
-        "AccessDenied",
-        "AllAccessDisabled",
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidBucketName",
-        "InvalidToken",
-        "NoSuchBucket",
-        "PermanentRedirect",
-        "SignatureDoesNotMatch",
-        "301",
-        "403",
+        "AccessDenied", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId",
+        "InvalidBucketName", "InvalidToken", "NoSuchBucket", "PermanentRedirect", "SignatureDoesNotMatch", "301", "403",
         "404",  # of the bucket itself; an object that is not there is looked for otherwise
     }
-)
+)  # fmt: skip
 
 
 @final
@@ -112,7 +101,7 @@ class BucketStore(ArtifactStore):
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise self._explain(error) from error
         except (ResponseParserError, HTTPError, *STRANGE) as error:  # a proxy's page, or redirections without an end
-            reason = passwords.redact(str(error).strip().split("\n")[0][:200])
+            reason = redact(str(error).strip().split("\n")[0][:200])
             raise Unreachable(
                 f"artifacts: {self.url} answers as no S3 server does ({type(error).__name__}: {reason}). Check "
                 "endpoint_url, and what stands between."
@@ -124,7 +113,7 @@ class BucketStore(ArtifactStore):
         cause = error.__cause__ or error.__context__ if not isinstance(error, exceptions.BotoCoreError) else None
         if isinstance(cause, exceptions.ClientError | exceptions.BotoCoreError):
             error = cause  # s3transfer's wrapper around it
-        reason = passwords.redact(str(error).strip().split("\n")[0])
+        reason = redact(str(error).strip().split("\n")[0])
         code = _code(error)
         if code in _FULL:
             return NoRoom(

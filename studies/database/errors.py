@@ -1,17 +1,23 @@
-"""What a database's errors mean: which can be waited for, which a user must fix, and what to type next."""
+"""What a database's errors mean: which can be waited for, which a user must fix, and what to type next.
+
+Among them are rows that no Exeunt wrote: SQLite takes any value in any column, and anybody can edit a file.
+"""
+
+from __future__ import annotations
 
 import errno
 import sqlite3
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
-
 from ...backends.errors import ExeuntError, InputError, StorageError
-from . import passwords
+from .urls import masked_url, redact
+
+if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported where a database is opened
+    from sqlalchemy import Engine
 
 BUSY_SECONDS = 60.0
 
@@ -32,7 +38,7 @@ def database_label(engine: Engine) -> str:
     """The database in words, without a password: a file's path, or a URL."""
     url = engine.url
     if url.get_backend_name() != "sqlite":
-        return passwords.masked_url(url)
+        return masked_url(url)
     database = str(url.database)
     return unquote(database.removeprefix("file:")) if database.startswith("file:") else database
 
@@ -43,6 +49,8 @@ def storage_errors(engine: Engine) -> Generator[None]:
 
     Violated constraints are mistakes of ours and pass through as they are.
     """
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
     try:
         yield
     except IntegrityError:
@@ -59,10 +67,12 @@ def _optunas() -> tuple[type[Exception], ...]:
 
 def explained(error: BaseException, where: str) -> ExeuntError:
     """The driver's error with what to do about it. Optuna's wrapper around one counts as the one inside."""
+    from sqlalchemy.exc import DBAPIError, OperationalError
+
     if isinstance(error, _optunas()):
         error = error.__cause__ or error
     original = error.orig if isinstance(error, DBAPIError) else error
-    reason = passwords.redact(_first_line(str(original)))
+    reason = redact(str(original).strip().split("\n")[0])
     state = str(getattr(original, "sqlstate", None) or "")
     for kind, words in _meanings(reason, state):
         return kind(f"storage: {where} {words.format(reason=reason, seconds=BUSY_SECONDS)}")
@@ -85,10 +95,6 @@ def _meanings(reason: str, state: str) -> Iterator[tuple[type[ExeuntError], str]
         yield from ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
     else:
         yield from ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0]
 
 
 _AGAIN = "is out of reach ({reason}). Check that it is there, and try again."
@@ -139,3 +145,62 @@ _BY_CODE: tuple[tuple[tuple[str, ...], type[ExeuntError], str], ...] = (
     # Connections that break, shortage, shut-downs, deadlocks, transactions that were too slow or too late.
     (("08", "53", "57P", "40", "25P03", "55P03"), Unreachable, _AGAIN),
 )
+
+
+# What taking a value for something else raises; a file that can't be read at all is for `storage_errors`.
+STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+
+
+@contextmanager
+def contradicting_rows(where: str) -> Generator[None]:
+    """Within this block, which works on a study, rows that contradict what is written beside them raise `StorageError`.
+
+    `where` is the database in words, without a password.
+    """
+    from sqlalchemy.exc import IntegrityError
+
+    try:
+        yield
+    except IntegrityError as error:
+        raise _foreign(where, error) from error
+
+
+@contextmanager
+def corrupt_rows(where: str) -> Generator[None]:
+    """Within this block rows that make no sense raise `StorageError` with what to do.
+
+    It reads, or writes in transactions that such an error takes back.
+
+    `where` is the database in words, without a password.
+    """
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+    try:
+        yield
+    except (ExeuntError, IntegrityError):
+        raise
+    except (*STRANGE, SQLAlchemyError) as error:
+        raise _foreign(where, error) from error
+
+
+@contextmanager
+def corrupt_values(where: str) -> Generator[None]:
+    """Within this block, which reads rows, values that make no sense raise `StorageError`; a database's own errors
+    stay what they are, since waiting may help with them."""
+    try:
+        yield
+    except STRANGE as error:
+        raise _foreign(where, error) from error
+
+
+def foreign(where: str, reason: str) -> StorageError:
+    """The error for a database, in words, that holds what none of ours can have written."""
+    return StorageError(
+        f"storage: {where} holds something that Exeunt did not write ({reason}). "
+        "Type `exeunt db check`, or restore it from a backup."
+    )
+
+
+def _foreign(where: str, error: Exception) -> StorageError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return foreign(where, f"{type(error).__name__}: {reason}")

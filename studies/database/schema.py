@@ -15,11 +15,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, select, text
 
 from ...backends.errors import InputError, StorageError
-from . import passwords
 from .errors import database_label
 from .migrations import CURRENT
 from .tables import METADATA, VERSION_TABLE
 from .transactions import postgresql_arguments, reading, writing
+from .urls import typed_url
 
 OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
 ADVISORY_LOCK = 0x657865756E74  # "exeunt"
@@ -83,7 +83,7 @@ def ensure_tables(engine: Engine) -> None:
             if inspect_tables(connection).version == 0:
                 METADATA.create_all(connection)
                 stamp(connection)
-        from .optuna.backend import create_optuna_tables
+        from .optuna.storage import create_optuna_tables
 
         create_optuna_tables(engine)
 
@@ -96,7 +96,7 @@ def stamp(connection: Connection) -> None:
 def engine_url(engine: Engine) -> str:
     """The URL that a user types for this engine, without a password."""
     sqlite = engine.url.get_backend_name() == "sqlite"
-    return f"sqlite:///{database_label(engine)}" if sqlite else passwords.typed(engine.url)
+    return f"sqlite:///{database_label(engine)}" if sqlite else typed_url(engine.url)
 
 
 def _refuse(found: FoundTables, engine: Engine) -> None:

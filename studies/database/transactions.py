@@ -4,24 +4,33 @@ A transaction is opened by `reading` (a consistent view that blocks nobody) or b
 from its first statement on). With SQLite's own default, a transaction that reads first and writes later fails or acts
 on what is no longer true; Optuna hands one queued trial to two workers that way. So whatever Optuna may write in is
 opened for writing. What it only reads is not: thousands of trials take a second, for which nobody else could write.
+
+A server that restarts, or a connection that is cut, costs a worker a wait and nothing else: transactions are repeated.
+One that was cut off may have been committed without its answer. So everything that is repeated is written to be
+repeated: rows are inserted once by a key, and a fencing token refuses those that come too late.
 """
 
+import logging
 import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Float, Table, event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from ...backends.errors import InputError
+from .. import interruption
 from . import errors
-from .errors import database_label as place
-from .errors import storage_errors as storage_errors
+from .errors import Unreachable, database_label, storage_errors
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 READ_ONLY = "exeunt_read_only"
 WRITE = "exeunt_write"
@@ -144,7 +153,7 @@ def writing(engine: Engine, durable: bool = False) -> Generator[Connection]:
     Every commit survives the death of this process. A `durable` one, and all before it, survive the machine's as well.
     """
     if is_read_only(engine):
-        raise InputError(f"storage: {place(engine)} was opened read-only. Open it for writing.")
+        raise InputError(f"storage: {database_label(engine)} was opened read-only. Open it for writing.")
     writer = engine.execution_options(**{WRITE: True})
     with storage_errors(engine):
         with writer.begin() as connection:
@@ -162,7 +171,7 @@ def _await_disk(engine: Engine) -> None:
     https://sqlite.org/pragma.html#pragma_synchronous
     """
     try:
-        log = os.open(f"{place(engine)}-wal", os.O_RDWR)
+        log = os.open(f"{database_label(engine)}-wal", os.O_RDWR)
         try:
             os.fsync(log)
         finally:
@@ -170,12 +179,95 @@ def _await_disk(engine: Engine) -> None:
     except FileNotFoundError:
         return  # All of it was taken into the database.
     except OSError as error:
-        raise errors.explained_by_disk(error, place(engine)) from error
+        raise errors.explained_by_disk(error, database_label(engine)) from error
 
 
 def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
     """Inserts a row, unless one with the same unique columns is there."""
+    connection.execute(inserting(connection, table).values(**values).on_conflict_do_nothing())
+
+
+def inserting(connection: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    """An insertion that can say what happens where a row with the same unique columns is there."""
     from sqlalchemy.dialects import postgresql, sqlite
 
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+P = ParamSpec("P")
+_R = TypeVar("_R")
+
+_LOG = logging.getLogger("exeunt.storage")
+_FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+PATIENCE = 180.0  # seconds; a database server takes less to start again
+
+_spent, _retried = 0.0, 0
+
+
+def retrying(method: Callable[Concatenate[Any, P], _R]) -> Callable[Concatenate[Any, P], _R]:
+    """Repeats a method of a store whose one transaction was cut off, as `retry` does."""
+
+    @wraps(method)
+    def repeat(self: Any, *arguments: P.args, **options: P.kwargs) -> _R:
+        return retry(self.engine, lambda: method(self, *arguments, **options))
+
+    return repeat
+
+
+def retry(engine: Engine, action: Callable[[], _R]) -> _R:
+    """What the action returns; while the database is out of reach it is done again, with pauses that double.
+
+    An engine that is only read from is not waited for: the user wants to know that it is out of reach.
+
+    Raises:
+        Unreachable: it stayed so for `PATIENCE` seconds.
+        Interrupted: a signal came meanwhile.
+    """
+    global _spent, _retried
+    end, longest = time.monotonic() + PATIENCE, _FIRST_PAUSE
+    while True:
+        start = time.perf_counter()
+        try:
+            return action()
+        except Unreachable as error:
+            pause = random.uniform(longest / 2, longest)  # so that workers don't come back all at once
+            longest = min(2 * longest, LONGEST_PAUSE)
+            left = end - time.monotonic()
+            if is_read_only(engine) or pause > left:
+                raise
+            _retried += 1
+            _LOG.warning("%s Trying again in %.1f s, for %.0f s at most.", error, pause, left)
+            interruption.wait(pause)
+        finally:
+            _spent += time.perf_counter() - start
+
+
+def read(engine: Engine, ask: Callable[[Connection], _R]) -> _R:
+    """What is asked of one moment of the database, with `retry`."""
+
+    def attempt() -> _R:
+        with reading(engine) as connection:
+            return ask(connection)
+
+    return retry(engine, attempt)
+
+
+def write(engine: Engine, change: Callable[[Connection], _R], *, durable: bool = False) -> _R:
+    """What a change returns that is one transaction, with `retry`; `durable` is as for `writing`."""
+
+    def attempt() -> _R:
+        with writing(engine, durable) as connection:
+            return change(connection)
+
+    return retry(engine, attempt)
+
+
+def seconds_spent() -> float:
+    """Seconds that this process has spent on transactions so far, waiting for other writers included."""
+    return _spent
+
+
+def retries() -> int:
+    """How often this process has waited to do a transaction again so far."""
+    return _retried

@@ -1,16 +1,88 @@
-"""The URL of a study database: how it is written, where a command takes it from, what it must be."""
+"""The URL of a study database: how it is written, where a command takes it from, what it must be.
+
+Passwords are never shown, whatever goes wrong. One may stand in a URL, in one of its options, or in `PGPASSWORD`. Each
+is remembered as soon as this process sees it, and taken out of every text that leaves the process: errors, tracebacks,
+logs, reasons that are stored. Those of libpq's own password file are read by libpq alone.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
 
 from ...backends.errors import InputError
-from . import passwords
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
+
+
+HIDDEN = "***"
+# Options of a URL whose values nobody else may see.
+SECRET_OPTIONS = frozenset({"password", "sslpassword", "oauth_client_secret"})
+
+_known: set[str] = set()
+
+
+def remember(url: URL) -> None:
+    """Notes the secrets of a URL, so that `redact` knows them."""
+    found = [url.password, *(url.query.get(name) for name in SECRET_OPTIONS), os.environ.get("PGPASSWORD")]
+    for secret in found:
+        if isinstance(secret, str) and secret:
+            # Percent-encoded it is the same secret.
+            _known.update((secret, quote(secret, safe=""), quote_plus(secret)))
+
+
+def redact(text: str) -> str:
+    """The text without any secret that this process has seen."""
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def masked_url(url: URL) -> str:
+    """A URL for messages, with `***` in place of its secrets."""
+    return _without_secret_options(url, HIDDEN).render_as_string(hide_password=True)
+
+
+def typed_url(url: URL) -> str:
+    """A URL as a user types it who keeps the password elsewhere: without any secret."""
+    # `URL.set` takes None for "as it is".
+    return _without_secret_options(url, None)._replace(password=None).render_as_string()
+
+
+def _without_secret_options(url: URL, instead: str | None) -> URL:
+    names = sorted(url.query.keys() & SECRET_OPTIONS)
+    bare = url.difference_update_query(names)
+    return bare.update_query_dict(dict.fromkeys(names, instead)) if instead else bare
+
+
+def guard_output() -> None:
+    """From now on no traceback and no log record of this process shows a secret. For programs, not for libraries."""
+    make = logging.getLogRecordFactory()
+
+    def record(*arguments: object, **options: object) -> logging.LogRecord:
+        made = make(*arguments, **options)
+        if (clean := redact(made.getMessage())) != made.getMessage():
+            made.msg, made.args = clean, ()
+        if made.exc_info and made.exc_info[0] is not None:
+            # A formatter takes a text that is there already.
+            made.exc_text = redact("".join(traceback.format_exception(*made.exc_info))).rstrip()
+        return made
+
+    def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+    logging.setLogRecordFactory(record)
+    sys.excepthook = show
+    threading.excepthook = lambda hooked: show(hooked.exc_type, hooked.exc_value, hooked.exc_traceback)
+
 
 _KNOWN = "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
 
@@ -30,10 +102,10 @@ def parse_url(url: str) -> URL:
     except (ArgumentError, ValueError):
         fix = f"Write sqlite:///{url}." if url and ":" not in url else f"Write {_KNOWN}."
         raise InputError(f"storage: must be a URL, but got {_masked(url)}. {fix}") from None
-    passwords.remember(parsed)
-    shown = passwords.masked_url(parsed)
+    remember(parsed)
+    shown = masked_url(parsed)
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg2"):
-        fixed = passwords.masked_url(parsed.set(drivername="postgresql+psycopg"))
+        fixed = masked_url(parsed.set(drivername="postgresql+psycopg"))
         raise InputError(f"storage: the driver must be psycopg 3, but got {shown}. Write {fixed}.")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
         raise InputError(f"storage: must be {_KNOWN}, but got {shown}. Use one of these.")
@@ -78,14 +150,8 @@ def _masked(url: str) -> str:
 
 
 DEFAULT_STORAGE = "sqlite:///exeunt.db"
-
-
 STORAGE = "EXEUNT_STORAGE"
-
-
 STORAGE_FILE = "EXEUNT_STORAGE_FILE"
-
-
 MAX_URL_BYTES = 10_000
 
 
@@ -115,9 +181,11 @@ def read_url(path: Path) -> str:
     except OSError as error:
         raise InputError(f"storage: the file {path} can't be read ({error.strerror}). Check the path.") from None
     except UnicodeDecodeError:
-        raise InputError(f"storage: the file {path} must have a URL in its first line, but isn't text.") from None
+        raise InputError(
+            f"storage: the first line of {path} must be a URL, but is not text. Write one there."
+        ) from None
     if not url:
-        raise InputError(f"storage: the file {path} must have a URL in its first line, but that is empty.")
+        raise InputError(f"storage: the first line of {path} must be a URL, but is empty. Write one there.")
     return url
 
 
@@ -132,4 +200,4 @@ def _without_password(url: str) -> str:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return str(Path(parsed.database or "").expanduser().absolute())
-    return passwords.typed(parsed)
+    return typed_url(parsed)

@@ -5,10 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from ..database.optuna.queries import study_attributes, trial_counts
-from ..database.retries import read
+from ..database.optuna.tables import study_attributes, trial_counts
 from ..database.tables import CHUNKS, MEMBERS, ORDERS, STUDIES, WORKERS
-from ..database.transactions import clock
+from ..database.transactions import clock, read
 from ..store.store import Store
 
 

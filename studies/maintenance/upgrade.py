@@ -8,11 +8,11 @@ from ...backends.errors import InputError
 from ...backends.schedule import parse
 from ..database.errors import database_label
 from ..database.migrations import CURRENT, migrate
-from ..database.optuna.backend import upgradable_optuna, upgrade_optuna_tables
+from ..database.optuna.storage import upgradable_optuna, upgrade_optuna_tables
 from ..database.schema import creation_lock, inspect_tables, refuse_foreign, stamp, use_wal
 from ..database.tables import SCHEDULES
 from ..database.transactions import clock, reading, writing
-from ..store.outlines import COSTS_VERSION, summarized, summary_to_json
+from ..store.records import COSTS_VERSION, summarized, summary_to_json
 
 
 @dataclass(frozen=True)

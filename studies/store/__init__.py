@@ -5,10 +5,8 @@ evaluations         The evaluation store: which images were sampled for which qu
 files               Sample images and schedule files of the points that matter, each with its row.
 leases              One owner at a time for a name, until a moment on the database's clock, with a rising token.
 measurements        Qualities, timings of kinds of calls, and end-to-end timings.
-outlines            A schedule with its costs, which are stored beside it, so that lists need not read all of it.
-records             The rows of the study database as frozen values. Nothing here touches a database, torch or NumPy.
+records             The rows of the study database as frozen values, and a schedule with the costs stored beside it.
 scores              What the members of a study scored, in one query of few columns.
-find                Finding a study by its name.
-store               Everything that a study database holds, behind one value.
+store               Everything that a study database holds, behind one value; and a study in it, by its name.
 studies             The studies of a database: their configurations, members, workers, and what they have spent.
 """

@@ -10,8 +10,15 @@ from sqlalchemy import Column, ColumnElement, Connection, Executable, Table, and
 from ...backends.schedule import Schedule
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
 from ..database.transactions import insert_once
-from . import outlines
-from .records import EvaluationKey, EvaluationRecord, Member
+from .records import (
+    EvaluationKey,
+    EvaluationRecord,
+    Member,
+    ScheduleSummary,
+    stored_schedule,
+    summarized,
+    summary_to_json,
+)
 
 T = TypeVar("T")
 
@@ -25,7 +32,7 @@ def columns_of(table: Table, record: Any) -> list[Column[Any]]:
 
 def schedule_row(schedule: Schedule) -> dict[str, Any]:
     """The columns of a stored schedule, without its name, measurements and provenance."""
-    outline = outlines.summary_to_json(outlines.summarized(schedule))
+    outline = summary_to_json(summarized(schedule))
     return {"digest": schedule.digest, "schedule": schedule.bare.decode(), "outline": outline}
 
 
@@ -65,10 +72,10 @@ def evaluation_id(connection: Connection, digest: str) -> int:
     return connection.execute(select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == digest)).scalar_one()
 
 
-def held_schedules(connection: Connection, condition: ColumnElement[bool]) -> dict[str, outlines.ScheduleSummary]:
+def held_schedules(connection: Connection, condition: ColumnElement[bool]) -> dict[str, ScheduleSummary]:
     """Schedules that fulfil a condition, by digest."""
     rows = connection.execute(select(SCHEDULES).where(condition))
-    return {row.digest: outlines.stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
+    return {row.digest: stored_schedule(row.digest, row.schedule, row.outline) for row in rows}
 
 
 def batches(values: Iterable[T], size: int = _FEW) -> Iterator[list[T]]:

@@ -8,9 +8,8 @@ from sqlalchemy import Engine, select
 
 from ..artifacts.contents import CONTENT_KINDS, contents
 from ..artifacts.files import Files
-from ..database.retries import read, retrying
 from ..database.tables import FILES
-from ..database.transactions import clock, writing
+from ..database.transactions import clock, read, retrying, writing
 from .evaluation_queries import columns_of
 
 FileKind = Literal["samples", "schedule"]

@@ -10,11 +10,9 @@ from uuid import uuid4
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, exists, select, true
 
-from ..database.errors import database_label
-from ..database.foreign import corrupt_values
-from ..database.retries import read, retrying, write
+from ..database.errors import corrupt_values, database_label
 from ..database.tables import CALL_TIMINGS, EVALUATIONS, MEMBERS, QUALITIES, THROUGHPUTS, TIMING_KEYS
-from ..database.transactions import clock, insert_once, writing
+from ..database.transactions import clock, insert_once, read, retrying, write, writing
 from .evaluation_queries import columns_of, of_study
 from .records import QualityRecord, ThroughputRecord, TimingKey
 

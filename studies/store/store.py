@@ -1,15 +1,20 @@
-"""Everything that a study database holds beside Optuna's tables, behind one value."""
+"""Everything that a study database holds beside Optuna's tables, behind one value; and a study in it, by its name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ...backends.errors import InputError
+from ..database.errors import corrupt_rows
+from ..database.urls import parse_url
 
 if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported where a database is opened
     from sqlalchemy import Engine
 
     from ..artifacts.files import Files
+    from ..config.study import StudyConfig
     from .evaluations import EvaluationStore
     from .files import FileStore
     from .measurements import MeasurementStore
@@ -40,27 +45,20 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def open_store(url: str, read_only: bool = False, artifacts: str | None = None) -> Store:
-    """Opens a study database as `storage.open_engine` does, with its errors; `artifacts` is as for `Files`."""
-    from ..database.engine import open_engine
-
-    return store_on(open_engine(url, read_only), artifacts)
-
-
-def store_on(engine: Engine, artifacts: str | None = None) -> Store:
-    """The store over an engine that `storage.open_engine` opened."""
+    """Opens a study database as `open_engine` does, with its errors; `artifacts` is as for `Files`."""
     from ..artifacts.files import Files
+    from ..database.engine import open_engine
     from .evaluations import EvaluationStore
     from .files import FileStore
     from .measurements import MeasurementStore
     from .studies import StudyStore
 
+    engine = open_engine(url, read_only)
     files = Files(engine, artifacts)
     return Store(
         engine=engine,
@@ -70,3 +68,47 @@ def store_on(engine: Engine, artifacts: str | None = None) -> Store:
         files=files,
         kept=FileStore(engine, files),
     )
+
+
+def database_exists(url: str) -> bool:
+    """Whether a database can be opened: an SQLite file that exists, or any server's.
+
+    Raises:
+        InputError: no URL of a database that studies can live in.
+    """
+    parsed = parse_url(url)
+    return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").expanduser().exists()
+
+
+def stored_config(url: str, study: str) -> StudyConfig | None:
+    """The configuration of a study that is there, read without changing anything; None if there is none.
+
+    Raises:
+        InputError: what the URL names is no study database.
+    """
+    from ..database.schema import NoStudyYet
+
+    if not database_exists(url):
+        return None
+    try:
+        with open_store(url, read_only=True) as store, corrupt_rows(store.url):
+            return store.studies.config(study) if study in store.studies.names() else None
+    except NoStudyYet:
+        return None
+
+
+def only_study(url: str, study: str | None) -> str:
+    """The study's name, or that of the only one in the database.
+
+    Raises:
+        InputError: there is none of that name, or there are several and none was named.
+    """
+    with open_store(url, read_only=True) as store, corrupt_rows(store.url):
+        if study is not None:
+            return store.studies.config(study).name
+        names = store.studies.names()
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise InputError(f"storage: {url} holds no study yet. Start one with `exeunt optimize --storage {url}`.")
+    raise InputError(f"study: the database holds several. Add --study with one of: {', '.join(names)}.")

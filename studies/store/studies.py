@@ -12,9 +12,8 @@ from ..config.reading import config_from_dict, config_to_dict, refuse_difference
 from ..config.rules import nearest_setting
 from ..config.study import StudyConfig
 from ..database.errors import database_label
-from ..database.retries import read, retrying
 from ..database.tables import CHUNKS, EVALUATIONS, MEMBERS, SCHEDULES, STUDIES, THROUGHPUTS, WORKERS
-from ..database.transactions import clock, insert_once, reading, writing
+from ..database.transactions import clock, insert_once, read, reading, retrying, writing
 from .evaluation_queries import began, columns_of, insert_member, of_study, paid_by, schedule_row
 from .records import Member, Progress
 
@@ -104,11 +103,7 @@ class StudyStore:
     def progress(self, study: str) -> Progress:
         """What a study has spent and has, from its committed rows."""
         with reading(self.engine) as connection:
-            return Progress(
-                **_sampled(connection, study),
-                **_evaluated(connection, study),
-                **_spent(connection, study),
-            )
+            return Progress(**_sampled(connection, study), **_evaluated(connection, study), **_spent(connection, study))
 
 
 def _unknown(study: str, names: list[str], where: str) -> InputError:

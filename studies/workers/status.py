@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from ..config.budget import Budget, parse_budget
-from ..database.foreign import corrupt_rows
-from ..database.optuna.queries import marked_trials, study_attributes, trial_counts
+from ..database.errors import corrupt_rows
+from ..database.optuna.tables import marked_trials, study_attributes, trial_counts
 from ..database.transactions import reading
 from ..store.records import Progress
 from ..store.store import Store, open_store
-from .shared_state import FINISHED, GRANT, STATE, BudgetShare
-from .spending import seconds_at_work
+from .shared_state import FINISHED, GRANT, STATE, BudgetShare, seconds_at_work
 from .trials import RETRY_OF
 
 # An interrupted study gets at least this share of its time and images again, or it could not measure its front.

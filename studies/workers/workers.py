@@ -1,24 +1,97 @@
 """Workers: who works on a study, how the others know that it lives, and what happens when it does not.
 
 Some work only one worker at a time may do, such as choosing the front that all of them measure.
+
+A process identifier is used again, and means nothing on another machine or in another container. So a process is told
+by the boot of its kernel, its process namespace, its identifier there, and its start time; and it is only called gone
+where all of that can be looked up. Anything less is "perhaps", for which the lease is there.
 """
 
+import os
 import secrets
+import socket
 import threading
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, Self, final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from ...backends.errors import ExeuntError, StorageError
-from ..database.passwords import redact
-from ..database.retries import write
 from ..database.tables import WORKERS
-from ..database.transactions import clock, reading, writing
+from ..database.transactions import clock, reading, write, writing
+from ..database.urls import redact
 from ..store import leases
 from ..store.store import Store
-from .processes import ProcessIdentity, this_process
+
+UNKNOWN = ""
+ZOMBIE = "zombie"
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process of some machine. `boot`, `namespace` and `started` are empty where the system does not tell."""
+
+    host: str
+    pid: int
+    boot: str
+    namespace: str
+    started: str
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is certain that this process does not run any more, as seen from this process."""
+        known = UNKNOWN not in (self.boot, self.namespace, self.started)
+        if not known or (self.boot, self.namespace) != (_boot(), _namespace()):
+            return False
+        return not _exists(self.pid) or _start_time(self.pid) not in (self.started, UNKNOWN)
+
+
+def this_process() -> ProcessIdentity:
+    """The process that asks."""
+    return ProcessIdentity(socket.gethostname(), os.getpid(), _boot(), _namespace(), _start_time(os.getpid()))
+
+
+@cache
+def _boot() -> str:
+    """A name that the kernel draws at each start."""
+    return _known(lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+
+
+@cache
+def _namespace() -> str:
+    """The namespace in which process identifiers are unique, since containers have their own."""
+    return _known(lambda: os.readlink("/proc/self/ns/pid"))
+
+
+def _known(ask: Callable[[], str]) -> str:
+    try:
+        return ask()
+    except OSError:
+        return UNKNOWN
+
+
+def _exists(pid: int) -> bool:
+    """Asked of the kernel, since /proc may hide the processes of others."""
+    try:
+        with suppress(PermissionError):
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _start_time(pid: int) -> str:
+    """When a process started, in clock ticks after the boot; `ZOMBIE` if it ended and only waits for its parent.
+
+    The name in parentheses may hold spaces and parentheses itself, so fields are counted from the last one on.
+    """
+    fields = _known(Path(f"/proc/{pid}/stat").read_text).rpartition(")")[2].split()
+    return UNKNOWN if not fields else ZOMBIE if fields[0] in "ZXx" else fields[19]
+
 
 BEATS = 4  # heartbeats a lease: three may fail before others take over
 FINISHED = "finished"
@@ -141,13 +214,12 @@ def unended_workers(connection: Connection, lock: bool = False) -> list[Unended]
     columns = [WORKERS.c[name] for name in ("owner", "study", "host", "pid", "boot", "namespace", "process_started")]
     query = select(*columns, silent).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.owner)
     rows = connection.execute(query.with_for_update() if lock else query).all()
-    return [
-        Unended(row.owner, row.study, GONE if _process(row).is_gone else SILENT if row.silent else None) for row in rows
-    ]
-
-
-def _process(row: Row[Any]) -> ProcessIdentity:
-    return ProcessIdentity(row.host, row.pid, row.boot, row.namespace, row.process_started)
+    found: list[Unended] = []
+    for row in rows:
+        process = ProcessIdentity(row.host, row.pid, row.boot, row.namespace, row.process_started)
+        dead = GONE if process.is_gone else SILENT if row.silent else None
+        found.append(Unended(row.owner, row.study, dead))
+    return found
 
 
 def _end(connection: Connection, owner: str, reason: str) -> None:
@@ -172,13 +244,6 @@ def exclusive(store: Store, name: str, worker: Worker) -> Generator[bool]:
         yield token is not None
     finally:
         if token is not None:
-            _give_back(store, name, worker, token)
-
-
-def _give_back(store: Store, name: str, worker: Worker, token: int) -> None:
-    try:
-        with writing(store.engine) as connection:
-            leases.free(connection, name, worker.owner, token)
-    except StorageError:
-        # What went wrong in the block says more, and the turn ends with its lease.
-        return
+            # What went wrong in the block says more, and the turn ends with its lease.
+            with suppress(StorageError), writing(store.engine) as connection:
+                leases.free(connection, name, worker.owner, token)

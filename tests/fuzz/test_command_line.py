@@ -16,7 +16,7 @@ from exeunt.studies.config.reading import override, parse_assignment
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.engine import open_engine
 from exeunt.studies.database.urls import parse_url, read_url, storage_url
-from exeunt.studies.store.find import database_exists
+from exeunt.studies.store.store import database_exists
 from hostile import bounded, damaged, mutated, quick, survives
 from hypothesis import given
 from hypothesis import strategies as st

@@ -21,7 +21,7 @@ from exeunt.searcher import runner
 from exeunt.searcher.cli.main import cli
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.database.foreign import corrupt_rows
+from exeunt.studies.database.errors import corrupt_rows
 from exeunt.studies.database.tables import FILES
 from exeunt.studies.store.store import Store, open_store
 from hostile import bounded, damaged, mutated, quick, survives, thorough

@@ -29,8 +29,7 @@ from exeunt.reports.view.pareto import Score
 from exeunt.reports.view.view import Point, Quality, Spent, StudyView, Throughput
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
-from exeunt.studies.store.outlines import summarized
-from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
+from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey, summarized
 from exeunt.studies.store.store import Store, open_store
 from exeunt.studies.workers.workers import Worker
 

@@ -263,8 +263,8 @@ class TestOnAServer:
 
 FULL = """
 import resource, sys
-from exeunt.studies.database import retries
-retries.PATIENCE = 1.0
+from exeunt.studies.database import transactions
+transactions.PATIENCE = 1.0
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 from exeunt.searcher.cli.main import main
 main()

@@ -64,8 +64,7 @@ class Engine:
     def resolve(self, config: StudyConfig, *, names_device: bool) -> StudyConfig:
         """The configuration with the device that workers get in place of `auto`.
 
-        Raises:
-            InputError, DeviceError: it is not there, or no cluster answers.
+        Raises InputError, DeviceError: it is not there, or no cluster answers.
         """
         if self.waits and names_device:
             return config  # Who leaves the work to others need not have their device.

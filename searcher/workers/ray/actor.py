@@ -15,7 +15,7 @@ from typing import Any
 
 from exeunt import __version__
 
-from ....studies.workers.processes import this_process
+from ....studies.workers.workers import this_process
 from ..process import Event, Job, WorkerProcess
 
 LISTEN_SECONDS = 1.0
@@ -62,7 +62,6 @@ class Actor:
         self._events: SimpleQueue[Event] = SimpleQueue()
 
     def look(self, folder: str | None) -> dict[str, Any]:
-        """As `worker_place`."""
         return worker_place(folder)
 
     def begin(self, number: int, job: Job, age: float, environment: Mapping[str, str], home: str) -> None:
@@ -93,7 +92,6 @@ class Actor:
         return Heard(tuple(events), code, process.measured, process.error, process.complaint)
 
     def drain(self) -> None:
-        """Asks the process to end after its next step."""
         self._drains = True
         if self._process is not None:
             self._process.drain()

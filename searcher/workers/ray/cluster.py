@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sqlalchemy import make_url
 
-from ....backends.errors import InputError
+from ....backends.errors import InputError, first_line
 from .actor import worker_place
 
 REACH_SECONDS = 5.0
@@ -68,7 +68,9 @@ def connect(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
-        raise InputError(f"engine: no Ray cluster answers at {address}: {_first_line(error)} {_FIX}") from None
+        raise InputError(
+            f"engine: no Ray cluster answers at {address}: {first_line(error).rstrip('.')}. {_FIX}"
+        ) from None
     # Ray prints what nodes complain of on standard output, where a command's result goes, and has no option for it.
     vars(import_module("ray._private.worker"))["_worker_logs_enabled"] = False
 
@@ -94,7 +96,9 @@ def _reach(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise InputError(f"engine: no Ray cluster answers at {named}: {_first_line(error)} {_FIX}") from None
+        raise InputError(
+            f"engine: no Ray cluster answers at {named}: {first_line(error).rstrip('.')}. {_FIX}"
+        ) from None
 
 
 def nodes() -> list[Node]:
@@ -111,8 +115,7 @@ def has_gpus() -> bool:
 def count_workers(wanted: int | None, share: Share, found: Sequence[Node]) -> int:
     """How many workers there will be: those asked for, else one per share of GPUs, else one per machine.
 
-    Raises:
-        InputError: they would wait for ever, since the cluster has no room for them.
+    Raises InputError: they would wait for ever, since the cluster has no room for them.
     """
     rooms = [share.room(node) for node in found]
     usual = sum(rooms) if share.gpus > 0 else sum(1 for room in rooms if room)
@@ -177,8 +180,7 @@ _POSTGRES = "Put postgresql+psycopg://USER@HOST/NAME into EXEUNT_STORAGE; `exeun
 def check_places(found: Sequence[Node], needs: Needs) -> None:
     """Looks at every machine that may get a worker; one that does not answer is left to be found out later.
 
-    Raises:
-        InputError: workers can't start there.
+    Raises InputError: workers can't start there.
     """
     probe = _probe()
     asked = {}
@@ -204,8 +206,3 @@ def _probe() -> Callable[[str | None], dict[str, Any]]:
         return actor.worker_place(folder)
 
     return probe
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{lines[0].rstrip('.')}."

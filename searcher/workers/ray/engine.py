@@ -33,8 +33,7 @@ _OWN = ("EXEUNT_STORAGE", "EXEUNT_STORAGE_FILE")  # the URL goes with the job
 def resolve_cluster_device(config: StudyConfig, address: str, gpus: float | None) -> StudyConfig:
     """The configuration with `auto` replaced by the device that the cluster's workers get.
 
-    Raises:
-        InputError: no cluster answers, or the device names one GPU.
+    Raises InputError: no cluster answers, or the device names one GPU.
     """
     connect(address)
     device = config.throughput.device
@@ -153,7 +152,6 @@ class RayWorker:
             self._actor.drain.remote()
 
     def _begin(self, there: dict[str, Any]) -> None:
-        """Its actor is somewhere."""
         self._is_placed = True
         try:
             self._crew.needs.check(there)
@@ -188,7 +186,6 @@ class RayWorker:
             self._events.put(Event(self._number, {"event": "say", "text": text}))
 
     def _end(self, code: int) -> None:
-        """Gives back its place."""
         self._code = code
         with suppress(RayError):
             ray.kill(self._actor)

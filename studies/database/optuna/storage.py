@@ -1,8 +1,12 @@
-"""Optuna's storage in the study database: its own, with retries, and with trials read and stored in less time."""
+"""Optuna's storage in the study database: its own, with retries, and with trials read and stored in less time.
+
+Its tables are made here, and brought to the version that the installed Optuna wants.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
@@ -24,12 +28,77 @@ from sqlalchemy import ColumnElement, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from ....backends.errors import InputError
-from ..errors import Unreachable, database_label, explained, storage_errors
-from ..foreign import corrupt_values
-from ..retries import read, retry, write
-from .backend import make_backend, versions_of
+from .. import transactions
+from ..errors import Unreachable, corrupt_values, database_label, explained, storage_errors
+from ..transactions import read, retry, write
 from .tables import TRIALS
 from .trials import add_once, read_trials, start_trial, store_changes
+
+
+def make_backend(
+    engine: Engine, *, make_tables: bool = False, may_write: Callable[[], bool] = lambda: True
+) -> RDBStorage:
+    """Optuna's storage in the same database, read-only where the engine is, whatever the version of its tables.
+
+    Optuna makes its own engine from a URL, so ours gives it the URL, one connection, and the same transactions; on
+    SQLite they are for writing where they `may_write`. The URL goes through `str.format` there, for which braces are
+    doubled.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    url, read_only = engine.url, transactions.is_read_only(engine)
+    arguments: dict[str, Any] = {
+        **transactions.pool_arguments(url),
+        "connect_args": transactions.sqlite_arguments(),
+        "execution_options": {transactions.READ_ONLY: read_only},
+        "max_overflow": 1 if make_tables else 0,  # making tables takes Optuna two connections at once
+    }
+    if url.get_backend_name() != "sqlite":
+        arguments["connect_args"] = transactions.postgresql_arguments(url, read_only, "exeunt-optuna")
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    backend = RDBStorage(text, arguments, skip_compatibility_check=True, skip_table_creation=not make_tables)
+    if url.get_backend_name() == "sqlite":
+        transactions.open_transactions(backend.engine, may_write)
+    return backend
+
+
+def versions_of(backend: RDBStorage) -> tuple[str, str]:
+    """The version of Optuna's tables, which must be there, and the one that the installed Optuna wants.
+
+    Raises:
+        InputError: they are newer than the installed Optuna knows.
+    """
+    found, wanted = backend.get_current_version(), backend.get_head_version()
+    if found != wanted and found not in backend.get_all_versions():
+        raise InputError(
+            f"storage: Optuna {optuna.__version__} needs tables of version {wanted}, but "
+            f"{database_label(backend.engine)} has {found}. Install a newer Optuna: pip install --upgrade optuna."
+        )
+    return found, wanted
+
+
+def create_optuna_tables(engine: Engine) -> None:
+    """Makes Optuna's tables in a database that has none of them, or completes a creation that was cut off."""
+    make_backend(engine, make_tables=True).engine.dispose()
+
+
+def upgradable_optuna(engine: Engine) -> tuple[str, str]:
+    """See `versions_of`."""
+    backend = make_backend(engine)
+    try:
+        return versions_of(backend)
+    finally:
+        backend.engine.dispose()
+
+
+def upgrade_optuna_tables(engine: Engine) -> None:
+    """Brings Optuna's tables, which `upgradable_optuna` has seen, to the version that the installed Optuna wants."""
+    backend = make_backend(engine)
+    try:
+        if backend.get_current_version() != backend.get_head_version():
+            backend.upgrade()
+    finally:
+        backend.engine.dispose()
+
 
 # Trials that were looked at so lately are not read again for a proposal.
 FRESH_SECONDS = 1.0
@@ -92,7 +161,8 @@ class StudyStorage(BaseStorage):
     """Optuna's storage, each of whose transactions is repeated when it was cut off.
 
     Every one may be: attributes and parameters are set once or to the same, a trial that was made twice has no owner
-    and is ended by `TrialKeeper`, and one that was told already is seen to be.
+    and is ended by `TrialKeeper`, and one that was told already is seen to be. Methods without a docstring do what
+    Optuna's do.
 
     Attributes:
         engine: of the study database, which trials are read and changed through.
@@ -134,7 +204,6 @@ class StudyStorage(BaseStorage):
                 known.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """As Optuna's."""
         with self._lock:
             if template_trial is not None:
                 self._looked.pop(study_id, None)
@@ -174,29 +243,24 @@ class StudyStorage(BaseStorage):
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             self._check(self._study.get(trial_id), {param_name: distribution})
             trial.params[param_name] = distribution.to_external_repr(param_value_internal)
             trial.distributions[param_name] = distribution
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             trial.user_attrs[key] = json.loads(json.dumps(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             trial.system_attrs[key] = json.loads(json.dumps(value))
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             trial.intermediate_values[step] = intermediate_value
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's."""
         if not state.is_finished():
             return self._set_state(trial_id, state, values)
         with self._changing(trial_id) as trial:

@@ -13,11 +13,10 @@ from exeunt.backends.formats.ase import from_ase
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.schedule import RUN, ScheduleError, dumps, parse
 from exeunt.backends.solvers import tables
-from exeunt.reports.files.export import default_path, export_text, file_stem, portable_schedule
-from exeunt.reports.files.whole import write_whole
+from exeunt.reports.files.export import default_path, export_text, file_stem, portable_schedule, write_whole
 from exeunt.reports.report import write_report
 from exeunt.reports.view.view import Point, StudyView
-from exeunt.studies.store.outlines import summarized
+from exeunt.studies.store.records import summarized
 
 SCHEMA = Path(tables.__file__).parents[1] / "assets" / "schedule.schema.json"
 

@@ -14,7 +14,7 @@ from exeunt.reports.plots.samples import GridInfo, draw_samples, sample_grid, st
 from exeunt.reports.plots.style import png
 from exeunt.reports.view.selection import Highlight, highlights
 from exeunt.reports.view.view import StudyView
-from exeunt.studies.store.outlines import summarized
+from exeunt.studies.store.records import summarized
 
 pytestmark = pytest.mark.cpu
 

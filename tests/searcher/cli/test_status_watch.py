@@ -32,7 +32,7 @@ from exeunt.studies.database.tables import WORKERS
 from exeunt.studies.database.transactions import writing
 from exeunt.studies.store.records import Claim, EvaluationKey, Member
 from exeunt.studies.store.store import Store, open_store
-from exeunt.studies.workers.orders import request
+from exeunt.studies.workers.shared_state import request
 from exeunt.studies.workers.workers import GONE, Worker
 from sqlalchemy import make_url
 

@@ -17,7 +17,7 @@ from exeunt.studies.config.budget import parse_budget
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
-from exeunt.studies.store.outlines import summarized
+from exeunt.studies.store.records import summarized
 
 NETWORK = f"{Path(__file__).parents[1] / 'narrow.py'}:Narrow"
 

@@ -18,7 +18,7 @@ from exeunt.searcher.search.promotion import (
     worst_excess,
 )
 from exeunt.searcher.spaces.candidates import Candidate
-from exeunt.studies.store.outlines import summarized
+from exeunt.studies.store.records import summarized
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
 SCHEDULE = summarized(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=4))

@@ -17,7 +17,7 @@ from exeunt.searcher.spaces.base import make_space
 from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.studies.database.optuna.storage import StudyStorage, optuna_storage
-from exeunt.studies.store.outlines import summarized
+from exeunt.studies.store.records import summarized
 from exeunt.studies.store.store import open_store
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Connection, event

@@ -28,9 +28,8 @@ from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers import shared_state
-from exeunt.studies.workers.orders import request, withdraw_order
+from exeunt.studies.workers.shared_state import request, target, withdraw_order
 from exeunt.studies.workers.status import standing
-from exeunt.studies.workers.target import target
 
 BUDGET = "6-trials"
 TOGETHER = WorkerRole(budget_id="together")

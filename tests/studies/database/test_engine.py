@@ -313,7 +313,7 @@ def test_a_damaged_database_is_one_clear_error(store: Store, url: str, database:
 def test_a_lock_that_stays_is_one_clear_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     open_engine(url).dispose()
     monkeypatch.setattr("exeunt.studies.database.errors.BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("exeunt.studies.database.retries.PATIENCE", 0.0)
+    monkeypatch.setattr("exeunt.studies.database.transactions.PATIENCE", 0.0)
     holder = sqlite3.connect(url.removeprefix("sqlite:///"))
     holder.execute("BEGIN IMMEDIATE")
     with open_store(url) as waiting, pytest.raises(StorageError, match=r"locked .* by another process\. Try again"):

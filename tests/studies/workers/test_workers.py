@@ -14,8 +14,7 @@ from exeunt.studies.database.transactions import clock, writing
 from exeunt.studies.store.leases import StaleClaim
 from exeunt.studies.store.records import EvaluationKey
 from exeunt.studies.store.store import Store
-from exeunt.studies.workers.processes import ProcessIdentity, this_process
-from exeunt.studies.workers.workers import Worker, bury_dead_workers, living_workers
+from exeunt.studies.workers.workers import ProcessIdentity, Worker, bury_dead_workers, living_workers, this_process
 from stored import renew, workers_of
 
 MakeKey = Callable[..., EvaluationKey]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from exeunt.backends.errors import StorageError
-from exeunt.studies.database.columns import (
+from exeunt.studies.database.tables import (
     BigWhole,
     Bytes,
     CheckedInteger,

@@ -7,10 +7,8 @@ from itertools import combinations
 from statistics import median
 
 import pytest
-from exeunt.reports.plots import curves
-from exeunt.reports.plots.figures import Drawn, figures, report_figures
-from exeunt.reports.plots.front import draw_front
-from exeunt.reports.plots.front_info import front_info
+from exeunt.reports.plots.figures import Drawn, figures, prediction_info, progress_info, report_figures
+from exeunt.reports.plots.front import draw_front, front_info
 from exeunt.reports.plots.maps import MOST_MAPS, depth_info, maps_info
 from exeunt.reports.plots.style import PALETTE, THEME, family_look, inline_svg, pdf, png, round_ticks
 from exeunt.reports.view.interval import Interval, spelled_number
@@ -104,14 +102,14 @@ def test_a_single_point_can_be_drawn(view: StudyView) -> None:
 
 
 def test_progress_ends_at_the_views_hypervolume(view: StudyView) -> None:
-    info = curves.progress_info(view)
+    info = progress_info(view)
     assert info is not None
     assert info.entries[-1] == view.progress[-1]
     assert 0 < info.baselines < info.entries[-1].hypervolume
 
 
 def test_the_prediction_error_is_a_median_of_ratios(view: StudyView) -> None:
-    info = curves.prediction_info(view)
+    info = prediction_info(view)
     assert info is not None
     pairs = [(p.predicted_seconds, p.throughput.median) for p in view.points if p.throughput]
     assert info.median_error == pytest.approx(

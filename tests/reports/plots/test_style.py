@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from exeunt.reports.plots.labels import Box, Label, place_labels
+from exeunt.reports.plots.style import Box, Label, place_labels
 from hypothesis import given
 from hypothesis import strategies as st
 
