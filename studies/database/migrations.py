@@ -37,7 +37,6 @@ STEPS: Mapping[int, Sequence[str]] = {
     ),
 }
 CURRENT = max(STEPS)
-OLDEST = min(STEPS) - 1
 
 
 def migrate(connection: Connection, version: int) -> None:
