@@ -3,7 +3,7 @@
 from ..view.interval import Interval, per_second, spelled_number
 from ..view.pareto import Advantage
 from ..view.standard import BEST_RATIO_LEVEL
-from ..view.view import Point, Seeds, StudyView
+from ..view.view import Point, Seeds, StudyView, known
 
 
 def headline(view: StudyView) -> str:
@@ -18,8 +18,7 @@ def headline(view: StudyView) -> str:
 
 
 def _result(view: StudyView, point: Point) -> str:
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
-    assert speedup is not None, point.label
+    speedup, excess = known(view.speedup(point), point), view.relative_excess(point, "final")
     quality = f" at {view.standard.words(excess, 'its excess distance')}" if excess is not None else ""
     name = point.label[:1].upper() + point.label[1:]
     return f"{name} samples {with_interval(speedup, ' ×')} as fast as the full schedule{quality}."
@@ -30,8 +29,7 @@ def details(view: StudyView) -> list[str]:
     sentences = [_gain(view, view.best)] if view.best else []
     seeds: Seeds = "final" if view.front("final") else "search"
     if points := view.measured(seeds):
-        quality = points[0].quality(seeds)
-        assert quality is not None
+        quality = known(points[0].quality(seeds), points[0])
         noises = "noises that no selection saw" if seeds == "final" else "the noises of the search"
         sentences.append(
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
@@ -82,9 +80,7 @@ def tiles(view: StudyView) -> list[tuple[str, str]]:
 
 
 def _factor(view: StudyView, point: Point) -> str:
-    speedup = view.speedup(point)
-    assert speedup is not None, point.label
-    return f"{speedup.value:.2f} ×"
+    return f"{known(view.speedup(point), point).value:.2f} ×"
 
 
 def with_interval(interval: Interval, unit: str = "") -> str:

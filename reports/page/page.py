@@ -1,8 +1,6 @@
 """One self-contained HTML page with everything a study found. It loads nothing and works without scripts.
 
 Jinja escapes every text that comes from a file or the database; the page's policy allows no script but its own.
-
-The front has a plot whose points explain themselves, and a table of the same points.
 """
 
 import base64
@@ -28,7 +26,7 @@ from ..plots.samples import GridInfo, ImageRow, strip
 from ..plots.style import inline_svg, png_of_pixels
 from ..view.interval import per_second, spelled, spelled_number
 from ..view.standard import definitions
-from ..view.view import Point, Seeds, StudyView
+from ..view.view import Point, Seeds, StudyView, known
 from .headline import details, headline, tiles
 from .point_table import columns, table_rows
 
@@ -61,9 +59,7 @@ def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
 
 
 def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
-    quality, speed = point.quality(seeds), view.speed(point, seeds)
-    assert quality is not None
-    assert speed is not None, point.label
+    quality, speed = known(point.quality(seeds), point), known(view.speed(point, seeds), point)
     costs, relative = point.stored, view.relative_excess(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [

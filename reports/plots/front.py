@@ -1,7 +1,4 @@
-"""The Pareto front beside its baselines: what the plot shows as a value, and the drawing of it.
-
-The names in the front plot: as many as find room beside their points, the most telling first.
-"""
+"""The Pareto front beside its baselines: what the plot shows as a value, and the drawing of it."""
 
 # Matplotlib's stubs leave keyword arguments without types.
 # pyright: reportUnknownMemberType=false
@@ -20,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from ...studies.config.families import FAMILIES
 from ..view.interval import Interval, spelled_number
 from ..view.standard import Standard
-from ..view.view import Point, Seeds, StudyView
+from ..view.view import Point, Seeds, StudyView, known
 from . import style
 from .figures import ReportFigure
 from .style import Box, Label, place_labels
@@ -92,9 +89,8 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
     if not (points := view.measured(seeds)):
         return None
     full = view.full if view.full in points else None
-    quality, full_quality = points[0].quality(seeds), full and full.quality(seeds)
+    quality, full_quality = known(points[0].quality(seeds), points[0]), full and full.quality(seeds)
     part = full_quality and view.standard.relative(1.0, full_quality.excess.value)
-    assert quality is not None
     return FrontInfo(
         seeds=seeds,
         metric=quality.metric,
@@ -108,14 +104,11 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
 
 
 def _mark(view: StudyView, point: Point, seeds: Seeds) -> Mark:
-    quality, speed = point.quality(seeds), view.speed_interval(point, seeds)
-    assert quality is not None, point.label
-    assert speed is not None, point.label
     return Mark(
         name=f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}"),
         family=point.family,
-        speed=speed,
-        excess=quality.excess,
+        speed=known(view.speed_interval(point, seeds), point),
+        excess=known(point.quality(seeds), point).excess,
         on_front=point in view.front(seeds),
         other_weights=view.is_on_other_weights(point),
         is_knee=point is view.knee(seeds),
@@ -125,11 +118,8 @@ def _mark(view: StudyView, point: Point, seeds: Seeds) -> Mark:
 def _gap(view: StudyView) -> Gap | None:
     if (best := view.best) is None:
         return None
-    rival, own, quality = view.speed(best.baseline, "final"), view.speed(best.point, "final"), best.point.final
-    assert rival is not None, best.baseline.label
-    assert own is not None, best.point.label
-    assert quality is not None, best.point.label
-    return Gap(rival, own, quality.excess.value, f"{best.ratio:.2f} ×")
+    speeds = (known(view.speed(point, "final"), point) for point in (best.baseline, best.point))
+    return Gap(*speeds, known(best.point.final, best.point).excess.value, f"{best.ratio:.2f} ×")
 
 
 def draw_names(axes: Axes, info: FrontInfo) -> None:

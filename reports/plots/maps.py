@@ -1,8 +1,6 @@
 """The front's schedules side by side: one small step × block map each, all at one scale.
 
-A schedule's step × block matrix as a picture: steps to the right from noise to data, blocks upwards.
-
-How deep a few schedules run at each step.
+One schedule's map as a large picture, and how deep a few schedules run at each step.
 """
 
 from __future__ import annotations

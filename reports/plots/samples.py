@@ -1,7 +1,4 @@
-"""Sample grids: the images of chosen schedules beside the full schedule's, on the same noises and labels.
-
-Sample grids out of what a study kept when it measured its front, for which no network is loaded.
-"""
+"""Sample grids: the images of chosen schedules beside the full schedule's, on the same noises and labels."""
 
 from __future__ import annotations
 
@@ -120,7 +117,7 @@ def strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def kept_grid(view: StudyView, highlights: Sequence[Highlight], store: Store, *, seed: int) -> GridInfo | None:
     """The images of that seed that the study kept of chosen schedules, a row for each that it has some of.
 
-    Rows are as long as the shortest. None where it kept none of them.
+    No network is loaded. Rows are as long as the shortest. None where it kept none of them.
 
     Raises:
         MissingArtifact, DamagedArtifact: a kept file is missing, or its content has changed.

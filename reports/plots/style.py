@@ -1,8 +1,6 @@
 """How figures look: one type size and palette for print and page, told apart by shape as well as colour.
 
 Colours are Okabe and Ito's (2008), which people with any common colour blindness can tell apart.
-
-Labels are placed beside their points so that none covers another label or a point: geometry alone, in any one unit.
 """
 
 import math
@@ -88,21 +86,18 @@ def paper_style() -> Generator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that needs no display and no global state."""
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 @contextmanager
 def drawing(width: float, height: float) -> Generator[Figure]:
-    """An empty figure in this style, in inches, which is laid out once, when the block ends, for all its files."""
+    """An empty figure in this style, in inches, which is laid out once, when the block ends, for all its files.
+
+    It needs no display and no global state.
+    """
     with paper_style():
-        figure = new_figure(width, height)
+        figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
         yield figure
         layout = figure.get_layout_engine()
-        assert layout is not None, "new_figure gives one"
+        assert layout is not None, "the figure was made with one"
         layout.execute(figure)
         figure.set_layout_engine(None)  # "none" would leave one that does nothing, for which each file is laid out anew
 
@@ -231,7 +226,7 @@ _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 
 
 
 def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], bounds: Box, gap: float) -> list[Box | None]:
-    """A place for each label, earlier ones first; None where every place within reach covers something.
+    """A place for each label, earlier ones first; None where each within reach covers a label, a point or an obstacle.
 
     `gap` is the room between a point and its label at the nearest place; the farthest is five times as far.
     """

@@ -1,9 +1,4 @@
-"""Reads a study's view from its database, without changing anything.
-
-End-to-end timings as the view has them: the newest of each schedule, with the sitting that it belongs to.
-
-What a study's figures hold for, as names and texts.
-"""
+"""Reads a study's view from its database, without changing anything."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,7 +18,7 @@ from ...studies.config.reading import config_to_dict
 from ...studies.config.study import QualityConfig, StudyConfig
 from ...studies.database.errors import corrupt_rows
 from ...studies.database.optuna.tables import study_attributes
-from ...studies.database.transactions import reading
+from ...studies.database.transactions import read
 from ...studies.store.records import (
     TEXT_ENCODING,
     EvaluationKey,
@@ -146,13 +141,13 @@ class _Rows:
 
     def view(self) -> StudyView:
         config, points = self.config, self.points()
-        with reading(self.store.engine) as connection:  # Optuna's study may not be there yet
-            state = str(study_attributes(connection, "state", self.name).get(self.name, "not started"))
+        # Optuna's study may not be there yet.
+        states = read(self.store.engine, lambda connection: study_attributes(connection, "state", self.name))
         shown = conditions(config, self.environment, self.text_seconds)
         return StudyView(
             name=self.name,
             storage=self.store.url,
-            state=printable(state),
+            state=printable(str(states.get(self.name, "not started"))),
             normal_weights=self.full.weights_name if self.full else "",
             batch_size=config.throughput.batch_size,
             level=config.quality.level,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...studies.database.optuna.tables import system_attribute
-from ...studies.database.transactions import reading, retry
+from ...studies.database.transactions import read
 from ...studies.store.records import ScheduleSummary, kind_key
 from ...studies.store.store import Store
 from .view import Point, StudyView
@@ -90,10 +90,5 @@ def keep_operations(store: Store, view: StudyView, networks: Mapping[str, Networ
 
 def kept_operations(store: Store, study: str) -> dict[str, Operations]:
     """What a study kept, by the names of its weights; nothing until its first front is measured."""
-
-    def ask() -> dict[str, Any]:
-        with reading(store.engine) as connection:
-            return system_attribute(connection, KEPT, study) or {}
-
-    kept = retry(store.engine, ask)
+    kept = read(store.engine, lambda connection: system_attribute(connection, KEPT, study)) or {}
     return {name: Operations(each["decoding"], each["calls"]) for name, each in kept.items()}

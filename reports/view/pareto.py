@@ -1,6 +1,6 @@
 """Pareto fronts of two objectives: quality (a distance, lower is better) and speed (higher is better).
 
-How much faster a searched schedule is than the best simple one of its quality: `best_ratio` and its bound.
+The advantage of a searched schedule: how much faster it is than the best simple one of its quality.
 
 Pure functions over values: no torch, no database. Items of any type come with a `score` function, as `sorted` takes a
 `key`.

@@ -7,7 +7,7 @@ fields everywhere, because the selection saw the noises of the first and never t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ...backends.schedule import Schedule
 from ...backends.timing.samples import Timing
@@ -18,6 +18,7 @@ from .standard import BEST_RATIO_LEVEL, TO_REFERENCE, Standard
 
 Seeds = Literal["search", "final"]
 Key = tuple[str, str]  # schedule digest, name of the weights
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,12 @@ class Point:
     def quality(self, seeds: Seeds) -> Quality | None:
         """The search value or the final value; never one for the other."""
         return self.search if seeds == "search" else self.final
+
+
+def known(value: _T | None, point: Point) -> _T:
+    """A value of a point that must be there, such as the speed of one on a front."""
+    assert value is not None, point.label
+    return value
 
 
 @dataclass(frozen=True)
@@ -224,10 +231,7 @@ class StudyView:
         """What fronts of measured points are drawn by."""
 
         def of(point: Point) -> Score:
-            quality, speed = point.quality(seeds), self.speed(point, seeds)
-            assert quality is not None, point.label
-            assert speed is not None, point.label
-            return Score(quality.distance.value, speed)
+            return Score(known(point.quality(seeds), point).distance.value, known(self.speed(point, seeds), point))
 
         return of
 
@@ -316,8 +320,6 @@ class StudyView:
 
 
 def _speed_ratio(a: Point, b: Point) -> Interval:
-    first, second = a.throughput, b.throughput
-    assert first is not None, a.label
-    assert second is not None, b.label
+    first, second = known(a.throughput, a), known(b.throughput, b)
     same_rounds = first.sitting is not None and first.sitting == second.sitting
     return ratio_of_speeds(first.timed, second.timed, BEST_RATIO_LEVEL, same_rounds)

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.errors import InputError, json_text
-from ...backends.schedule import block_evaluations
 from ...reports.report import write_report
 from ...reports.terminal import TABLE_WIDTH, show_front
 from ...reports.view.interval import per_second
@@ -24,7 +23,7 @@ from ...reports.view.view import StudyView
 from ...studies.config.budget import parse_budget
 from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
-from ...studies.database.urls import is_default, storage_url
+from ...studies.database.urls import is_default
 from ...studies.interruption import interruptible
 from ...studies.store.store import only_study, stored_config
 from .flags.database import budget_flag, json_flag, storage_flag, study_flag
@@ -67,7 +66,7 @@ def run_study(request: StudyRequest, as_json: bool, output: OutputOptions, engin
     if engine.waits:
         leave_to_others(request, as_json, output)
         return
-    if engine.is_this_process:
+    if engine.is_here and engine.workers in (None, 1):
         view = work_in_process(request, as_json, output)
     else:
         view = work_in_processes(request, as_json, output, engine)
@@ -152,7 +151,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
 @output_options
 @engine_flags
 def optimize_command(
-    storage: str,
+    url: str,
     config_file: Path | None,
     assignments: tuple[str, ...],
     proposals: tuple[Path, ...],
@@ -179,7 +178,6 @@ def optimize_command(
     from ..measuring.setup import resolve_device
     from ..runner import StudyRequest
 
-    url = storage_url(storage)
     config = study_config(given, config_file, assignments)
     config = resolve_device(config) if dry_run else engine.resolve(config, names_device=bool(given["device"]))
     request, stored = StudyRequest(config, url, proposals=proposals), stored_config(url, config.name)
@@ -202,7 +200,7 @@ def optimize_command(
 @output_options
 @engine_flags
 def resume(
-    storage: str,
+    url: str,
     study: str | None,
     budget: str | None,
     report: str | None,
@@ -222,7 +220,6 @@ def resume(
     """
     from ..runner import StudyRequest
 
-    url = storage_url(storage)
     stored = stored_config(url, only_study(url, study))
     assert stored is not None
     # The database knows where its files are; what an earlier command was told may not hold here.
@@ -255,9 +252,9 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
             "label": each.label,
             "family": each.family,
             "weights": each.weights,
-            "steps": each.schedule.num_steps,
-            "block_evaluations": block_evaluations(each.schedule),
-            "digest": each.schedule.digest,
+            "steps": each.stored.num_steps,
+            "block_evaluations": each.stored.block_evaluations,
+            "digest": each.stored.digest,
         }
         for each in list_baselines(load_frames(config), config.search.baselines)
     ]

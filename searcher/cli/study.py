@@ -36,8 +36,8 @@ _MOST_LINES = 10
 
 
 @contextmanager
-def _opened(storage: str, *, read_only: bool = True) -> Generator[Store]:
-    with open_store(storage_url(storage), read_only=read_only) as store, corrupt_rows(store.url):
+def _opened(url: str, *, read_only: bool = True) -> Generator[Store]:
+    with open_store(url, read_only=read_only) as store, corrupt_rows(store.url):
         yield store
 
 
@@ -69,12 +69,12 @@ def _add_order(order: Literal["pause", "stop", "unpause"], summary: str, said: s
     @name_argument
     @storage_flag
     @json_flag
-    def _(name: str, storage: str, as_json: bool) -> None:
+    def _(name: str, url: str, as_json: bool) -> None:
         from ...studies.maintenance.list import summaries
         from ...studies.workers.shared_state import request, withdraw_order
 
         text = said.format(name=name)
-        with _opened(storage, read_only=False) as store:
+        with _opened(url, read_only=False) as store:
             if order != "unpause":
                 request(store, name, order)
             elif not withdraw_order(store, store.studies.require(name)):
@@ -108,7 +108,7 @@ _add_order("unpause", "Let workers work on a paused or stopped study again.", "`
 )
 @yes_flag
 @json_flag
-def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> None:
+def gc(url: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> None:
     """Remove what no study refers to: evaluations, timings, schedules and files of deleted studies and dead workers.
 
     \b
@@ -121,7 +121,7 @@ def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -
     limit = parse_budget(older_than, rest=True)
     if limit.seconds is None or limit.trials is not None or limit.images is not None:
         raise InputError(f"study: --older-than must be a time, but got `{older_than}`. Write 1d, 12h or 30m.")
-    with _opened(storage, read_only=dry_run) as store:
+    with _opened(url, read_only=dry_run) as store:
         found = find_garbage(store, limit.seconds)
         if not dry_run and not found.is_empty:
             if not as_json:
@@ -165,7 +165,7 @@ def _sizes(found: Garbage) -> str:
 @study.command("list")
 @storage_flag
 @json_flag
-def list_studies(storage: str, as_json: bool) -> None:
+def list_studies(url: str, as_json: bool) -> None:
     """List the studies of a database: what each is doing, what it has measured, and how many workers it has.
 
     \b
@@ -175,7 +175,7 @@ def list_studies(storage: str, as_json: bool) -> None:
     """
     from ...studies.maintenance.list import summaries
 
-    with _opened(storage) as store:
+    with _opened(url) as store:
         found = summaries(store)
     if found and not as_json:
         Console(width=TABLE_WIDTH, highlight=False, markup=False).print(_table(found))
@@ -206,7 +206,7 @@ def _table(found: Sequence[Summary]) -> Table:
 @json_flag
 def copy(
     name: str,
-    storage: str,
+    url: str,
     to: str | None,
     to_file: Path | None,
     new_name: str | None,
@@ -229,7 +229,7 @@ def copy(
     if (to is None) == (to_file is None):
         raise InputError("study: must be copied to one database. Give --to or --to-file.")
     target = storage_url(to) if to is not None else read_url(to_file or Path())
-    with _opened(storage) as store:
+    with _opened(url) as store:
         store.studies.require(name)
         with open_store(target, artifacts=artifacts) as other, contradicting_rows(store.url):
             copied, where = copy_study(store, other, name, new_name), other.url
@@ -244,7 +244,7 @@ def copy(
 @storage_flag
 @yes_flag
 @json_flag
-def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
+def delete(name: str, url: str, yes: bool, as_json: bool) -> None:
     """Delete a study: its configuration, schedules, trials and workers.
 
     What it measured stays for other studies and for the next one, until `exeunt study gc`.
@@ -256,7 +256,7 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
     """
     from ...studies.maintenance.delete import delete_study
 
-    with _opened(storage, read_only=False) as store:
+    with _opened(url, read_only=False) as store:
         store.studies.require(name)
         confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
         deleted = delete_study(store, name)
@@ -271,7 +271,7 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
 @storage_flag
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: exeunt-TIME.db.")
 @json_flag
-def backup(storage: str, output: Path | None, as_json: bool) -> None:
+def backup(url: str, output: Path | None, as_json: bool) -> None:
     """Back up a database into one SQLite file while work goes on, and check the file.
 
     The file is a study database: every command takes it as --storage, and `exeunt study copy` restores a study from it.
@@ -284,7 +284,7 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
     from ...studies.maintenance.backup import back_up
 
     path = output or Path(f"exeunt-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
-    with _opened(storage) as store, contradicting_rows(store.url):
+    with _opened(url) as store, contradicting_rows(store.url):
         done = back_up(store, path)
     text = f"{done.path}: {', '.join(done.studies) or 'no study'} ({readable_bytes(done.num_bytes)}), checked."
     _show({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes}, text, as_json)
@@ -297,7 +297,7 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
     "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write them into a folder."
 )
 @json_flag
-def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
+def files(name: str, url: str, output: Path | None, as_json: bool) -> None:
     """List the files that a study keeps: sample images and schedule files of its front.
 
     \b
@@ -305,7 +305,7 @@ def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
       exeunt study files demo
       exeunt study files demo -o front/
     """
-    with _opened(storage) as store:
+    with _opened(url) as store:
         found = {_file_name(store, each): each for each in store.kept.kept(store.studies.require(name))}
         for path, each in found.items() if output else ():
             write_whole((output or Path()) / path, store.kept.contents(each))

@@ -73,10 +73,6 @@ class Metric(ABC):
         """How often each label occurs among the reference images, where the reference says so."""
         return None
 
-    def reference_of(self, baseline: str) -> str:
-        """What a value's `reference` is, where the baseline's images answer the question of this digest."""
-        return baseline
-
     @abstractmethod
     def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
         """(N, D) features of batches of images, each (n, 3, H, W) uint8, shown the given prompts or labels."""
@@ -166,9 +162,6 @@ class ReferenceMetric(_ExtractorMetric):
     @property
     def label_probabilities(self) -> Sequence[float] | None:
         return self.source.made.get("label_probabilities")
-
-    def reference_of(self, baseline: str) -> str:
-        return self.reference
 
     def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
         distance = self.distance(answer.features)

@@ -260,7 +260,8 @@ class Objective:
     def scored(self, candidate: Candidate, seed: int, count: int) -> QualityRecord | None:
         """The value of a candidate's first images, if it was worked out before."""
         metric = self.study_setup.metric
-        reference = metric.reference_of(self.key(self.study_setup.baseline, seed).digest)
+        baseline = self.key(self.study_setup.baseline, seed).digest
+        reference = baseline if metric.needs_baseline else metric.reference
         return self._qualities.get((self.key(candidate, seed).digest, metric.name, reference, count))
 
     def score(self, candidate: Candidate, seed: int, count: int) -> QualityRecord:

@@ -1,17 +1,13 @@
-"""Contents that rows stand for: a file in the store, or in backups and earlier versions a column of the row itself.
-
-Features of images are stored in half precision.
-"""
+"""Contents that rows stand for: a file in the store, or in backups and earlier versions a column of the row itself."""
 
 import base64
-import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row, Table
+from sqlalchemy import Table
 
 from ...backends.errors import ExeuntError
 from ..database.tables import CHUNKS, FILES
@@ -35,7 +31,7 @@ class UnusableFeatures(ExeuntError):
 
 
 def packed_features(features: NDArray[np.float32], first_image: int) -> bytes:
-    """Features (n, D) of images from `first_image` on, as they are stored.
+    """Features (n, D) of images from `first_image` on, as they are stored: in half precision.
 
     Raises:
         UnusableFeatures: one is not finite or beyond 65504.
@@ -65,20 +61,6 @@ def unpacked_statistics(text: str | None, num_images: int) -> NDArray[np.float32
         return None
     values = np.frombuffer(base64.b64decode(text, validate=True), dtype=STORED)
     return values.reshape(num_images, -1).astype(np.float32)
-
-
-def chunk_bytes(row: Row[Any] | SimpleNamespace, files: Files) -> bytes:
-    """A chunk's features as they were committed, from its row or its file.
-
-    Raises:
-        MissingArtifact, DamagedArtifact: they are not available.
-    """
-    data = bytes(row.features)
-    if not data:
-        return files.get(str(row.sha256), FEATURES_SUFFIX, row.num_images * row.width * STORED.itemsize)
-    if sha256_of(data) != row.sha256:
-        raise DamagedArtifact("their row changed. Restore a backup of the database.")
-    return data
 
 
 @dataclass(frozen=True)
@@ -116,18 +98,23 @@ class ContentMover:
         return row | {"sha256": sha256_of(contents(table, row, self.there))}
 
 
-def contents(table: Table, row: _Row, files: Files) -> bytes:
-    """What a row stands for, verified. Raises `MissingArtifact` or `DamagedArtifact`."""
-    if table is CHUNKS:
-        return chunk_bytes(SimpleNamespace(**row), files)
-    if not row["content"]:
-        return files.get(row["sha256"], suffix(table, row), row["num_bytes"])
+def contents(table: Table, row: Mapping[Any, Any], files: Files) -> bytes:
+    """What a row stands for, from its file or its column, as it was committed.
+
+    Raises:
+        MissingArtifact, DamagedArtifact: it is not available.
+    """
+    held = row[CONTENTS[table.name]]
+    if not held:
+        is_chunk = table is CHUNKS
+        num_bytes = row["num_images"] * row["width"] * STORED.itemsize if is_chunk else row["num_bytes"]
+        return files.get(str(row["sha256"]), suffix(table, row), num_bytes)
     try:
-        data = base64.b64decode(row["content"], validate=True)
-    except (binascii.Error, ValueError):
+        data = bytes(held) if table is CHUNKS else base64.b64decode(held, validate=True)
+    except ValueError:
         data = b""
     if sha256_of(data) != row["sha256"]:
-        raise DamagedArtifact("its row changed. Restore a backup of the database.")
+        raise DamagedArtifact("the row changed. Restore a backup of the database.")
     return data
 
 
@@ -141,6 +128,6 @@ def file_name(table: Table, row: _Row) -> str:
     return f"{row['sha256']}.{suffix(table, row)}"
 
 
-def suffix(table: Table, row: _Row) -> str:
+def suffix(table: Table, row: Mapping[Any, Any]) -> str:
     """What ends it."""
     return FEATURES_SUFFIX if table is CHUNKS else CONTENT_KINDS.get(row["kind"], "unknown")

@@ -77,13 +77,9 @@ class Files:
         """A file's contents. Raises `MissingArtifact` or `DamagedArtifact`."""
         return base.get(self.store, f"{digest}.{suffix}", num_bytes)
 
-    def holds(self, digest: str, suffix: str) -> bool:
-        """Whether a file is there. Asked again before a row is committed, since old files are collected as garbage."""
-        return self.store.holds(f"{digest}.{suffix}")
-
     def require(self, digest: str, suffix: str) -> None:
         """Raises `Unreachable`, which is tried again, for a file that was collected as garbage before its row came."""
-        if not self.holds(digest, suffix):
+        if not self.store.holds(f"{digest}.{suffix}"):
             raise Unreachable(f"artifacts: {digest}.{suffix} was removed while it was committed. Trying again.")
 
     def listed(self) -> list[ListedFile]:

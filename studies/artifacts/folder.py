@@ -1,11 +1,11 @@
 """Files in a folder, on this machine or on a file system that several machines mount."""
 
-import errno
 import os
 import secrets
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 from typing import final
 
@@ -13,17 +13,8 @@ from ...backends.errors import ExeuntError, InputError
 from ..database.errors import NoRoom, Unreachable
 from .base import MARKER, NAME, ArtifactStore, ListedFile, MissingArtifact
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_REFUSED = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-)
+_FULL = (ENOSPC, EDQUOT, EFBIG)
+_REFUSED = (EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ENAMETOOLONG, ELOOP)
 DRAFT = ".part"
 
 

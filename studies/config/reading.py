@@ -40,9 +40,7 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise InputError(
-                f"a study file must have at most {MAX_FILE_BYTES} bytes, but has more. Is it the right one?"
-            )
+            raise InputError(f"a study file must have at most {MAX_FILE_BYTES} bytes, but has more. Check the path.")
         return data.decode("utf-8")
     except OSError as error:
         raise InputError(f"the study file cannot be read ({error.strerror}). Check the path.") from error
@@ -58,13 +56,10 @@ def _tables(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
-        raise InputError(f"a study file must be TOML, but {_lower_first(str(error))}. Fix that.") from error
+        reason = str(error)
+        raise InputError(f"a study file must be TOML, but {reason[:1].lower()}{reason[1:]}. Fix that.") from error
     except RecursionError as error:
-        raise InputError("a study file must not nest this deeply. Tables in tables are not needed.") from error
-
-
-def _lower_first(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+        raise InputError("a study file must not nest this deeply. Remove tables within tables.") from error
 
 
 def config_from_dict(tables: Mapping[str, Any]) -> StudyConfig:

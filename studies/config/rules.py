@@ -197,8 +197,3 @@ def from_table(section: type[Section], table: Any) -> Section:
         if key not in known:
             raise InputError(f"{section.section}.{key} is not a setting. {nearest_setting(key, known)}")
     return section(**values)
-
-
-def defaults(section: type[Section]) -> dict[str, tuple[Any, str]]:
-    """Every setting of a section with its default and what it is, in the order of declaration."""
-    return {each.name: (each.default, each.metadata["about"]) for each in fields(section)}

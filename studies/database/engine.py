@@ -3,9 +3,8 @@
 SQLite runs in WAL mode. What is committed survives the death of any process. Measurements and configurations also wait
 for the disk (measured 3 to 6 ms on an idle disk and 100 ms on a busy one), so that they survive the machine's; whatever
 was committed before them is in the same log, and is carried along. Others may write meanwhile. Leases, heartbeats and
-Optuna's many small commits do not wait (0.01 ms).
-
-Which file system a path is on. SQLite's locks and its shared memory only work where one kernel sees the file.
+Optuna's many small commits do not wait (0.01 ms). Its locks and its shared memory only work where one kernel sees the
+file, so files on network file systems are refused.
 """
 
 import os
@@ -51,15 +50,11 @@ def file_system(path: Path, mounts: str) -> str | None:
         fields = line.split()
         if len(fields) < 3:
             continue
-        place = Path(_unescaped(fields[1]))
+        # Mount tables write spaces, tabs, newlines and backslashes as \ooo.
+        place = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[1]))
         if path.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
             found = len(place.parts), fields[2]
     return None if found is None else found[1]
-
-
-def _unescaped(place: str) -> str:
-    r"""Mount tables write spaces, tabs, newlines and backslashes as \ooo."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place)
 
 
 def is_network(kind: str) -> bool:

@@ -72,7 +72,7 @@ def explained(error: BaseException, where: str) -> ExeuntError:
     if isinstance(error, _optunas()):
         error = error.__cause__ or error
     original = error.orig if isinstance(error, DBAPIError) else error
-    reason = redact(_first_line(str(original)))
+    reason = redact(str(original).strip().split("\n")[0])
     state = str(getattr(original, "sqlstate", None) or "")
     for kind, words in _meanings(reason, state):
         return kind(f"storage: {where} {words.format(reason=reason, seconds=BUSY_SECONDS)}")
@@ -95,10 +95,6 @@ def _meanings(reason: str, state: str) -> Iterator[tuple[type[ExeuntError], str]
         yield from ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
     else:
         yield from ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0]
 
 
 _AGAIN = "is out of reach ({reason}). Check that it is there, and try again."

@@ -39,7 +39,6 @@ STEPS: Mapping[int, Sequence[str]] = {
     4: ("ALTER TABLE exeunt_chunks ADD COLUMN statistics TEXT",),
 }
 CURRENT = max(STEPS)
-OLDEST = min(STEPS) - 1
 
 
 def migrate(connection: Connection, version: int) -> None:

@@ -15,10 +15,10 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Float, Table, event
 from sqlalchemy.ext.compiler import compiles
@@ -28,6 +28,9 @@ from ...backends.errors import InputError
 from .. import interruption
 from . import errors
 from .errors import Unreachable, database_label, storage_errors
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 READ_ONLY = "exeunt_read_only"
 WRITE = "exeunt_write"
@@ -181,10 +184,14 @@ def _await_disk(engine: Engine) -> None:
 
 def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
     """Inserts a row, unless one with the same unique columns is there."""
+    connection.execute(inserting(connection, table).values(**values).on_conflict_do_nothing())
+
+
+def inserting(connection: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    """An insertion that can say what happens where a row with the same unique columns is there."""
     from sqlalchemy.dialects import postgresql, sqlite
 
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 P = ParamSpec("P")
@@ -198,22 +205,18 @@ PATIENCE = 180.0  # seconds; a database server takes less to start again
 _spent, _retried = 0.0, 0
 
 
-class _HasEngine(Protocol):
-    engine: Engine
-
-
 def retrying(method: Callable[Concatenate[Any, P], _R]) -> Callable[Concatenate[Any, P], _R]:
     """Repeats a method of a store whose one transaction was cut off, as `retry` does."""
 
     @wraps(method)
-    def repeat(self: _HasEngine, *arguments: P.args, **options: P.kwargs) -> _R:
+    def repeat(self: Any, *arguments: P.args, **options: P.kwargs) -> _R:
         return retry(self.engine, lambda: method(self, *arguments, **options))
 
     return repeat
 
 
 def retry(engine: Engine, action: Callable[[], _R]) -> _R:
-    """What the action returns; while the database is out of reach it is done again, with longer and longer pauses.
+    """What the action returns; while the database is out of reach it is done again, with pauses that double.
 
     An engine that is only read from is not waited for: the user wants to know that it is out of reach.
 
@@ -222,14 +225,15 @@ def retry(engine: Engine, action: Callable[[], _R]) -> _R:
         Interrupted: a signal came meanwhile.
     """
     global _spent, _retried
-    began, pauses = time.monotonic(), _pauses()
+    end, longest = time.monotonic() + PATIENCE, _FIRST_PAUSE
     while True:
         start = time.perf_counter()
         try:
             return action()
         except Unreachable as error:
-            pause = next(pauses)
-            left = began + PATIENCE - time.monotonic()
+            pause = random.uniform(longest / 2, longest)  # so that workers don't come back all at once
+            longest = min(2 * longest, LONGEST_PAUSE)
+            left = end - time.monotonic()
             if is_read_only(engine) or pause > left:
                 raise
             _retried += 1
@@ -267,11 +271,3 @@ def seconds_spent() -> float:
 def retries() -> int:
     """How often this process has waited to do a transaction again so far."""
     return _retried
-
-
-def _pauses() -> Iterator[float]:
-    """Doubling, up to a limit, and drawn at random so that workers don't come back all at once."""
-    longest = _FIRST_PAUSE
-    while True:
-        yield random.uniform(longest / 2, longest)
-        longest = min(2 * longest, LONGEST_PAUSE)

@@ -33,9 +33,10 @@ _known: set[str] = set()
 def remember(url: URL) -> None:
     """Notes the secrets of a URL, so that `redact` knows them."""
     found = [url.password, *(url.query.get(name) for name in SECRET_OPTIONS), os.environ.get("PGPASSWORD")]
-    for secret in filter(None, map(_text, found)):
-        # Percent-encoded it is the same secret.
-        _known.update((secret, quote(secret, safe=""), quote_plus(secret)))
+    for secret in found:
+        if isinstance(secret, str) and secret:
+            # Percent-encoded it is the same secret.
+            _known.update((secret, quote(secret, safe=""), quote_plus(secret)))
 
 
 def redact(text: str) -> str:
@@ -60,10 +61,6 @@ def _without_secret_options(url: URL, instead: str | None) -> URL:
     names = sorted(url.query.keys() & SECRET_OPTIONS)
     bare = url.difference_update_query(names)
     return bare.update_query_dict(dict.fromkeys(names, instead)) if instead else bare
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def guard_output() -> None:
@@ -184,9 +181,11 @@ def read_url(path: Path) -> str:
     except OSError as error:
         raise InputError(f"storage: the file {path} can't be read ({error.strerror}). Check the path.") from None
     except UnicodeDecodeError:
-        raise InputError(f"storage: the file {path} must have a URL in its first line, but isn't text.") from None
+        raise InputError(
+            f"storage: the first line of {path} must be a URL, but is not text. Write one there."
+        ) from None
     if not url:
-        raise InputError(f"storage: the file {path} must have a URL in its first line, but that is empty.")
+        raise InputError(f"storage: the first line of {path} must be a URL, but is empty. Write one there.")
     return url
 
 

@@ -11,15 +11,15 @@ from ...backends.schedule import ExeuntError, parse
 from ..artifacts.base import DamagedArtifact, MissingArtifact
 from ..artifacts.contents import CONTENTS, contents, file_name
 from ..artifacts.files import Files
+from ..database.optuna import tables as optuna
 from ..database.tables import CHUNKS, EVALUATIONS, FILES, LEASES, MEMBERS, SCHEDULES, STUDIES, WORKERS
 from ..database.transactions import clock, reading
 from ..store.evaluation_queries import columns_of
 from ..store.records import EvaluationKey
+from ..workers.trials import OWNER
 from ..workers.workers import unended_workers
-from .rows import optuna_tables
 
 _BATCH = 100
-_OWNER = "exeunt:owner"
 MOST = 20  # findings of one kind, after which there is nothing to learn from more
 
 
@@ -148,11 +148,10 @@ def _rows_with_contents(connection: Connection) -> Iterator[tuple[Table, dict[st
 
 def _members(connection: Connection) -> Iterator[Finding]:
     """Trials are looked for only in studies that Optuna has: one that never proposed anything has none there."""
-    tables = optuna_tables(connection)
-    studies, trials = tables["studies"], tables["trials"]
+    studies, trials = optuna.STUDIES, optuna.TRIALS
     there = (
         select(trials.c.trial_id)
-        .join(studies, studies.c.study_id == trials.c.study_id)
+        .join(studies)
         .where(studies.c.study_name == MEMBERS.c.study, trials.c.number == MEMBERS.c.trial_number)
     )
     query = select(MEMBERS.c.study, MEMBERS.c.label).where(MEMBERS.c.trial_number.is_not(None), ~there.exists())
@@ -173,9 +172,8 @@ def _leases(connection: Connection) -> Iterator[Finding]:
 
 def _trials(connection: Connection) -> Iterator[Finding]:
     """A running trial whose worker is dead is a zombie until the next worker ends it."""
-    tables = optuna_tables(connection)
-    trials, attributes = tables["trials"], tables["trial_user_attributes"]
-    owner = (attributes.c.trial_id == trials.c.trial_id) & (attributes.c.key == _OWNER)
+    trials, attributes = optuna.TRIALS, optuna.USER_ATTRIBUTES
+    owner = (attributes.c.trial_id == trials.c.trial_id) & (attributes.c.key == OWNER)
     query = (
         select(trials.c.number, attributes.c.value_json).outerjoin(attributes, owner).where(trials.c.state == "RUNNING")
     )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 from ...backends.errors import InputError, StorageError
 from ..artifacts.contents import ContentMover
 from ..database.errors import database_label
+from ..database.optuna import tables as optuna
 from ..database.tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
 from ..database.transactions import reading, writing
 from ..store.evaluation_queries import batches
@@ -20,7 +21,6 @@ from .rows import (
     Row,
     RowReference,
     StudyRows,
-    optuna_tables,
     portable_rows,
     read_rows,
     row_digest,
@@ -79,29 +79,26 @@ def copy_study(source: Store, target: Store, study: str, name: str | None = None
 
 
 def _refuse_known(connection: Connection, name: str, where: str) -> None:
-    studies = optuna_tables(connection)["studies"]
     ours = select(STUDIES.c.name).where(STUDIES.c.name == name)
-    theirs = select(studies.c.study_name).where(studies.c.study_name == name)
+    theirs = select(optuna.STUDIES.c.study_name).where(optuna.STUDIES.c.study_name == name)
     if connection.execute(ours.union(theirs)).first() is not None:
         raise InputError(f"study: `{name}` is in {where} already. Give the copy another name: --as {name}-2.")
 
 
+@dataclass
 class _Copy:
     """One copy at work, between two open transactions."""
 
-    def __init__(
-        self, here: Connection, there: Connection, study: str, name: str, where: str, carrier: ContentMover
-    ) -> None:
-        self.here = here
-        self.there = there
-        self.study = study
-        self.name = name
-        self.where = where
-        self.carrier = carrier
-        self.rows: dict[str, int] = {}
-        self.there_already = 0
-        self.all: dict[str, list[str]] = {}
-        self.new: dict[str, Counter[str]] = {}
+    here: Connection
+    there: Connection
+    study: str
+    name: str
+    where: str
+    carrier: ContentMover
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+    there_already: int = 0
+    all: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    new: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
 
     def run(self) -> Copied:
         sources = rows_of_study(self.here, self.study)
@@ -127,7 +124,9 @@ class _Copy:
 
     def _put(self, part: StudyRows, rows: Iterable[Row]) -> None:
         """Inserts the rows of a table that are not there, with this database's identifiers."""
-        there = self._there(part)
+        # The rows of other studies that this one may share.
+        shared = read_rows(self.there, part.all_rows) if part.shared else ()
+        there = {_values(row, part.key): row for row in shared}
         known = {reference.column: self._identifiers(reference) for reference in part.references}
         numbers = {number: trial for trial, number in trial_numbers(self.there, self.name).items()}
         everything, new = list[str](), Counter[str]()
@@ -145,12 +144,6 @@ class _Copy:
         self.all[part.table.name], self.new[part.table.name] = everything, new
         self.rows[part.table.name] = new.total()
         self.there_already += len(everything) - new.total()
-
-    def _there(self, part: StudyRows) -> dict[tuple[Any, ...], Row]:
-        """The rows of other studies that this one may share."""
-        if not part.shared:
-            return {}
-        return {_values(row, part.key): row for row in read_rows(self.there, part.all_rows)}
 
     def _is_there(self, part: StudyRows, row: Row, there: dict[tuple[Any, ...], Row]) -> bool:
         key = _values(row, part.key)

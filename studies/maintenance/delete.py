@@ -10,7 +10,7 @@ keeps such commits out, after rows were looked at once more; and a commit looks 
 again if it is gone. Beyond that, files that nobody ever named are left alone until they are a day old.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -41,11 +41,16 @@ from .rows import rows_of_study
 
 OLD_ENOUGH = 86_400.0  # seconds
 _BATCH = 100
+_ALL = true()
 
 
-def named(connection: Connection, chunks: ColumnElement[bool] | None = None) -> set[str]:
-    """The names of all files that rows refer to; of chunks, only those that meet a condition if one is given."""
-    return set(_chunk_files(connection, chunks)) | set(_study_files(connection))
+def named(connection: Connection, chunks: ColumnElement[bool] = _ALL, files: ColumnElement[bool] = _ALL) -> set[str]:
+    """The names of the files that rows refer to, of those chunks and those files of studies that meet a condition."""
+    features = select(CHUNKS.c.sha256).where(func.length(CHUNKS.c.features) == 0, chunks)
+    others = select(FILES.c.kind, FILES.c.sha256).where(FILES.c.content == "", files)
+    return {f"{digest}.{FEATURES_SUFFIX}" for digest in connection.execute(features).scalars()} | {
+        f"{digest}.{CONTENT_KINDS[kind]}" for kind, digest in connection.execute(others) if kind in CONTENT_KINDS
+    }
 
 
 def loose(files: Files, kept: Collection[str], forgotten: Collection[str], older_than: float) -> dict[str, int]:
@@ -66,23 +71,12 @@ def remove_orphans(store: Store, names: Collection[str]) -> list[str]:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("LOCK TABLE exeunt_chunks, exeunt_files IN SHARE ROW EXCLUSIVE MODE"))
             digests = [name.partition(".")[0] for name in batch]
-            there = set(_chunk_files(connection, CHUNKS.c.sha256.in_(digests)))
-            there |= set(_study_files(connection, FILES.c.sha256.in_(digests)))
+            there = named(connection, CHUNKS.c.sha256.in_(digests), FILES.c.sha256.in_(digests))
             gone = [name for name in batch if name not in there]
             for name in gone:
                 store.files.store.remove(name)
             removed += gone
     return removed
-
-
-def _chunk_files(connection: Connection, among: ColumnElement[bool] | None = None) -> Iterator[str]:
-    query = select(CHUNKS.c.sha256).where(func.length(CHUNKS.c.features) == 0, true() if among is None else among)
-    return (f"{digest}.{FEATURES_SUFFIX}" for digest in connection.execute(query).scalars())
-
-
-def _study_files(connection: Connection, among: ColumnElement[bool] | None = None) -> Iterator[str]:
-    query = select(FILES.c.kind, FILES.c.sha256).where(FILES.c.content == "", true() if among is None else among)
-    return (f"{digest}.{CONTENT_KINDS[kind]}" for kind, digest in connection.execute(query) if kind in CONTENT_KINDS)
 
 
 def delete_study(store: Store, study: str) -> dict[str, int]:

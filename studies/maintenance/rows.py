@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, MetaData, Select, Table, inspect, or_, select
 
+from ..database.optuna import tables as optuna
 from ..database.tables import (
     CALL_TIMINGS,
     CHUNKS,
@@ -166,7 +167,11 @@ def belongs(study: str) -> ColumnElement[bool]:
 
 
 def _optunas(connection: Connection, study: str) -> list[StudyRows]:
-    tables = optuna_tables(connection)
+    """A study's rows in Optuna's tables, which are read as the database has them."""
+    metadata = MetaData()
+    there = set(inspect(connection).get_table_names())
+    metadata.reflect(connection, only=[name for name in OPTUNA if name in there])
+    tables = metadata.tables
     studies, trials = tables["studies"], tables["trials"]
     named = studies.c.study_name == study
     mine = select(studies.c.study_id).where(named)
@@ -182,14 +187,6 @@ def _optunas(connection: Connection, study: str) -> list[StudyRows]:
         key = ("number",) if table is trials else ()
         found.append(StudyRows(table, inside, key, references=(reference,), left_out=own))
     return found
-
-
-def optuna_tables(connection: Connection) -> dict[str, Table]:
-    """Optuna's tables as the database has them."""
-    metadata = MetaData()
-    there = set(inspect(connection).get_table_names())
-    metadata.reflect(connection, only=[name for name in OPTUNA if name in there])
-    return dict(metadata.tables)
 
 
 def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row]:
@@ -225,10 +222,9 @@ def rows_digest(rows: Mapping[str, Iterable[str]]) -> str:
 
 def trial_numbers(connection: Connection, study: str) -> dict[int, int]:
     """The numbers of a study's trials by their identifiers."""
-    tables = optuna_tables(connection)
-    trials, studies = tables["trials"], tables["studies"]
-    query = select(trials.c.trial_id, trials.c.number).join(studies, studies.c.study_id == trials.c.study_id)
-    return dict(connection.execute(query.where(studies.c.study_name == study)).all())
+    trials, studies = optuna.TRIALS, optuna.STUDIES
+    query = select(trials.c.trial_id, trials.c.number).join(studies).where(studies.c.study_name == study)
+    return dict(connection.execute(query).all())
 
 
 def portable_rows(part: StudyRows, rows: Iterable[Row], translated: Mapping[int, int]) -> Iterator[Row]:

@@ -5,13 +5,13 @@ last committed chunk. The same image of the same question is never sampled twice
 Features are files, written before the row that names them: what is cut off in between is a file without a row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Row, select, true
+from sqlalchemy import Connection, Engine, select, true
 
 from ...backends.errors import ExeuntError, StorageError
 from ...backends.schedule import Schedule
@@ -20,7 +20,7 @@ from ..artifacts.contents import (
     FEATURES_SUFFIX,
     STORED,
     UnusableFeatures,
-    chunk_bytes,
+    contents,
     packed_features,
     packed_statistics,
     unpacked_statistics,
@@ -248,7 +248,7 @@ class EvaluationStore:
         """
         columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
         query = chunks_of(key, images, *columns)
-        rows = read(self.engine, lambda connection: connection.execute(query).all())
+        rows = read(self.engine, lambda connection: connection.execute(query).mappings().all())
         parts = [self._part(row, images, key) for row in rows]
         if sum(len(part) for part in parts) < len(images) or not parts:
             return None
@@ -269,20 +269,19 @@ class EvaluationStore:
             return None
         return np.concatenate(parts)
 
-    def _part(self, row: Row[Any], images: range, key: EvaluationKey) -> NDArray[np.float32]:
+    def _part(self, row: Mapping[Any, Any], images: range, key: EvaluationKey) -> NDArray[np.float32]:
         """The features of a chunk that are among `images`."""
+        first, count = row["first_image"], row["num_images"]
         try:
-            data = chunk_bytes(row, self.files)
+            data = contents(CHUNKS, row, self.files)
         except (MissingArtifact, DamagedArtifact) as error:
-            chunk = range(row.first_image, row.first_image + row.num_images)
             raise DamagedFeatures(
                 f"storage: features must have the digest they were committed with, but those from image "
-                f"{row.first_image} of evaluation {key.digest[:12]} changed or are gone: {error}",
-                chunk,
+                f"{first} of evaluation {key.digest[:12]} changed or are gone: {error}",
+                range(first, first + count),
             ) from None
-        stored = np.frombuffer(data, dtype=STORED).reshape(row.num_images, row.width)
-        start = max(images.start - row.first_image, 0)
-        return stored[start : images.stop - row.first_image].astype(np.float32)
+        stored = np.frombuffer(data, dtype=STORED).reshape(count, row["width"])
+        return stored[max(images.start - first, 0) : images.stop - first].astype(np.float32)
 
     def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
         """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""

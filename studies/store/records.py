@@ -163,10 +163,6 @@ class ThroughputRecord:
     def images_per_second(self) -> float:
         return self.key.batch_size / median(self.seconds)
 
-    @property
-    def baseline_images_per_second(self) -> float:
-        return self.key.batch_size / median(self.baseline_seconds)
-
 
 @dataclass(frozen=True)
 class Member:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ...backends.errors import InputError
@@ -46,27 +45,20 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def open_store(url: str, read_only: bool = False, artifacts: str | None = None) -> Store:
-    """Opens a study database as `storage.open_engine` does, with its errors; `artifacts` is as for `Files`."""
-    from ..database.engine import open_engine
-
-    return store_on(open_engine(url, read_only), artifacts)
-
-
-def store_on(engine: Engine, artifacts: str | None = None) -> Store:
-    """The store over an engine that `storage.open_engine` opened."""
+    """Opens a study database as `open_engine` does, with its errors; `artifacts` is as for `Files`."""
     from ..artifacts.files import Files
+    from ..database.engine import open_engine
     from .evaluations import EvaluationStore
     from .files import FileStore
     from .measurements import MeasurementStore
     from .studies import StudyStore
 
+    engine = open_engine(url, read_only)
     files = Files(engine, artifacts)
     return Store(
         engine=engine,

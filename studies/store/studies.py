@@ -103,11 +103,7 @@ class StudyStore:
     def progress(self, study: str) -> Progress:
         """What a study has spent and has, from its committed rows."""
         with reading(self.engine) as connection:
-            return Progress(
-                **_sampled(connection, study),
-                **_evaluated(connection, study),
-                **_spent(connection, study),
-            )
+            return Progress(**_sampled(connection, study), **_evaluated(connection, study), **_spent(connection, study))
 
 
 def _unknown(study: str, names: list[str], where: str) -> InputError:

@@ -87,11 +87,13 @@ def _activity(connection: Connection, study: str, search_seed: int) -> Activity:
     dead, now = dead_workers(connection), connection.execute(select(clock())).scalar_one()
     created = connection.execute(select(STUDIES.c.created).where(STUDIES.c.name == study)).scalar_one()
     lately = min(LATELY_SECONDS, now - created)
+    is_lost = WORKERS.c.reason.in_((GONE, SILENT)) | WORKERS.c.owner.in_(list(dead))
+    lost = select(func.count()).where(WORKERS.c.study == study, is_lost)
     return Activity(
         now=now,
         order=connection.execute(select(ORDERS.c.wanted).where(ORDERS.c.study == study)).scalar(),
         workers=_workers(connection, study, dead, now),
-        workers_lost=_lost(connection, study, dead),
+        workers_lost=connection.execute(lost).scalar_one(),
         trials_lately=_measured(connection, study, search_seed, now - lately),
         lately_seconds=lately,
         mishaps=_mishaps(connection, study, dead),
@@ -127,11 +129,6 @@ def _claims(connection: Connection, study: str) -> dict[str, list[str]]:
     for owner, label in connection.execute(query):
         found[owner].append(label)
     return found
-
-
-def _lost(connection: Connection, study: str, dead: dict[str, str]) -> int:
-    lost = WORKERS.c.reason.in_((GONE, SILENT)) | WORKERS.c.owner.in_(list(dead))
-    return connection.execute(select(func.count()).where(WORKERS.c.study == study, lost)).scalar_one()
 
 
 def _measured(connection: Connection, study: str, search_seed: int, since: float) -> int:

@@ -69,17 +69,16 @@ class FrontChoice:
     measured: bool = False
 
 
-def share_of(study: optuna.Study) -> BudgetShare | None:
-    """The newest budget that a study was given."""
-    return share_and_choice(study)[0]
-
-
 def share_and_choice(study: optuna.Study) -> tuple[BudgetShare | None, FrontChoice | None]:
     """The newest budget that a study was given, and what it compares in its end; None while it searches."""
     attributes = study.user_attrs
     if GRANT not in attributes:
         return None, None
-    return BudgetShare(**attributes[GRANT]), _choice(attributes)
+    share, found = BudgetShare(**attributes[GRANT]), attributes.get(CHOICE)
+    if found is None or found["grant"] != share.id:
+        return share, None
+    compared = tuple((digest, weights) for digest, weights in found["compared"])
+    return share, FrontChoice(found["grant"], compared, found["measured"])
 
 
 def give(study: optuna.Study, grant: BudgetShare) -> None:
@@ -109,15 +108,6 @@ def enter(study: optuna.Study, state: str, *, beside_others: bool) -> None:
     now = study.user_attrs.get(STATE) if beside_others else None
     if now not in STATES or STATES.index(state) > STATES.index(now):
         study.set_user_attr(STATE, state)
-
-
-def _choice(attributes: dict[str, Any]) -> FrontChoice | None:
-    found = attributes.get(CHOICE)
-    if found is None or found["grant"] != attributes[GRANT]["id"]:
-        return None
-    return FrontChoice(
-        found["grant"], tuple((digest, weights) for digest, weights in found["compared"]), found["measured"]
-    )
 
 
 Wanted = Literal["pause", "stop"]

@@ -3,8 +3,6 @@
 Optuna is told once per trial. A worker that dies between asking and telling leaves a trial that is RUNNING for ever:
 Optuna's heartbeats help only under `study.optimize`, and a resumed study would take the zombie for work in progress. So
 each trial names its worker, and those whose worker is dead are told FAIL. Their proposals wait in the queue again.
-
-One look at all workers of a study: who lives, who died, and whether a dead one left a trial behind.
 """
 
 from __future__ import annotations
@@ -91,14 +89,13 @@ class TrialKeeper:
 
         parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
         with storage_errors(self._store.engine):
-            if parameters and attempt <= MAX_ATTEMPTS and not self._is_retried(trial.number):
+            others = self._study.get_trials(deepcopy=False)
+            retried = any(each.user_attrs.get(RETRY_OF) == trial.number for each in others)
+            if parameters and attempt <= MAX_ATTEMPTS and not retried:
                 marks: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt}
                 kept = {key: value for key, value in trial.user_attrs.items() if key not in (OWNER, REASON)}
                 self._study.enqueue_trial(parameters, user_attrs=kept | marks)
             self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-
-    def _is_retried(self, number: int) -> bool:
-        return any(trial.user_attrs.get(RETRY_OF) == number for trial in self._study.get_trials(deepcopy=False))
 
 
 @dataclass(frozen=True)

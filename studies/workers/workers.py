@@ -12,13 +12,13 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self, final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from ...backends.errors import ExeuntError, StorageError
 from ..database.tables import WORKERS
@@ -77,11 +77,10 @@ def _known(ask: Callable[[], str]) -> str:
 def _exists(pid: int) -> bool:
     """Asked of the kernel, since /proc may hide the processes of others."""
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True
 
 
@@ -215,13 +214,12 @@ def unended_workers(connection: Connection, lock: bool = False) -> list[Unended]
     columns = [WORKERS.c[name] for name in ("owner", "study", "host", "pid", "boot", "namespace", "process_started")]
     query = select(*columns, silent).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.owner)
     rows = connection.execute(query.with_for_update() if lock else query).all()
-    return [
-        Unended(row.owner, row.study, GONE if _process(row).is_gone else SILENT if row.silent else None) for row in rows
-    ]
-
-
-def _process(row: Row[Any]) -> ProcessIdentity:
-    return ProcessIdentity(row.host, row.pid, row.boot, row.namespace, row.process_started)
+    found: list[Unended] = []
+    for row in rows:
+        process = ProcessIdentity(row.host, row.pid, row.boot, row.namespace, row.process_started)
+        dead = GONE if process.is_gone else SILENT if row.silent else None
+        found.append(Unended(row.owner, row.study, dead))
+    return found
 
 
 def _end(connection: Connection, owner: str, reason: str) -> None:
@@ -246,13 +244,6 @@ def exclusive(store: Store, name: str, worker: Worker) -> Generator[bool]:
         yield token is not None
     finally:
         if token is not None:
-            _give_back(store, name, worker, token)
-
-
-def _give_back(store: Store, name: str, worker: Worker, token: int) -> None:
-    try:
-        with writing(store.engine) as connection:
-            leases.free(connection, name, worker.owner, token)
-    except StorageError:
-        # What went wrong in the block says more, and the turn ends with its lease.
-        return
+            # What went wrong in the block says more, and the turn ends with its lease.
+            with suppress(StorageError), writing(store.engine) as connection:
+                leases.free(connection, name, worker.owner, token)

@@ -56,11 +56,6 @@ class Engine:
         """Whether the workers are processes of this machine."""
         return self.name == "processes"
 
-    @property
-    def is_this_process(self) -> bool:
-        """Whether nobody else is needed."""
-        return self.name == "processes" and self.workers in (None, 1)
-
     def resolve(self, config: StudyConfig, *, names_device: bool) -> StudyConfig:
         """The configuration with the device that workers get in place of `auto`.
 

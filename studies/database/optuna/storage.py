@@ -17,7 +17,7 @@ from datetime import datetime
 from functools import wraps
 from math import inf
 from threading import RLock
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import optuna
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
@@ -61,15 +61,8 @@ def make_backend(
     return backend
 
 
-class OptunaVersions(NamedTuple):
-    """The version of Optuna's tables in a database, and the one that the installed Optuna wants."""
-
-    found: str
-    wanted: str
-
-
-def versions_of(backend: RDBStorage) -> OptunaVersions:
-    """The versions of Optuna's tables, which must be there.
+def versions_of(backend: RDBStorage) -> tuple[str, str]:
+    """The version of Optuna's tables, which must be there, and the one that the installed Optuna wants.
 
     Raises:
         InputError: they are newer than the installed Optuna knows.
@@ -80,7 +73,7 @@ def versions_of(backend: RDBStorage) -> OptunaVersions:
             f"storage: Optuna {optuna.__version__} needs tables of version {wanted}, but "
             f"{database_label(backend.engine)} has {found}. Install a newer Optuna: pip install --upgrade optuna."
         )
-    return OptunaVersions(found, wanted)
+    return found, wanted
 
 
 def create_optuna_tables(engine: Engine) -> None:
@@ -88,7 +81,7 @@ def create_optuna_tables(engine: Engine) -> None:
     make_backend(engine, make_tables=True).engine.dispose()
 
 
-def upgradable_optuna(engine: Engine) -> OptunaVersions:
+def upgradable_optuna(engine: Engine) -> tuple[str, str]:
     """See `versions_of`."""
     backend = make_backend(engine)
     try:
@@ -168,7 +161,8 @@ class StudyStorage(BaseStorage):
     """Optuna's storage, each of whose transactions is repeated when it was cut off.
 
     Every one may be: attributes and parameters are set once or to the same, a trial that was made twice has no owner
-    and is ended by `TrialKeeper`, and one that was told already is seen to be.
+    and is ended by `TrialKeeper`, and one that was told already is seen to be. Methods without a docstring do what
+    Optuna's do.
 
     Attributes:
         engine: of the study database, which trials are read and changed through.
@@ -210,7 +204,6 @@ class StudyStorage(BaseStorage):
                 known.clear()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """As Optuna's."""
         with self._lock:
             if template_trial is not None:
                 self._looked.pop(study_id, None)
@@ -250,29 +243,24 @@ class StudyStorage(BaseStorage):
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             self._check(self._study.get(trial_id), {param_name: distribution})
             trial.params[param_name] = distribution.to_external_repr(param_value_internal)
             trial.distributions[param_name] = distribution
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             trial.user_attrs[key] = json.loads(json.dumps(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             trial.system_attrs[key] = json.loads(json.dumps(value))
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """As Optuna's."""
         with self._changing(trial_id) as trial:
             trial.intermediate_values[step] = intermediate_value
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's."""
         if not state.is_finished():
             return self._set_state(trial_id, state, values)
         with self._changing(trial_id) as trial:

@@ -20,8 +20,8 @@ from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 
+from ..transactions import inserting
 from .tables import INTERMEDIATE_VALUES, PARAMETERS, STUDIES, SYSTEM_ATTRIBUTES, TRIALS, USER_ATTRIBUTES, VALUES
 
 _INFINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
@@ -157,7 +157,7 @@ def _rows(trial: FrozenTrial) -> dict[Table, list[tuple[Any, ...]]]:
 def _put(connection: Connection, table: Table, trial_id: int, rows: list[tuple[Any, ...]]) -> None:
     """Inserts rows of a trial, or replaces those with the same key."""
     if rows:
-        insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+        insert = inserting(connection, table)
         names = table.columns.keys()
         replaced = {name: insert.excluded[name] for name in names[2:]}
         statement = insert.on_conflict_do_update(index_elements=names[:2], set_=replaced)

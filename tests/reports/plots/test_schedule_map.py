@@ -10,6 +10,7 @@ from exeunt.backends.schedule import DROP, REUSE, RUN, Guidance, Schedule, Step,
 from exeunt.reports.plots import maps as schedule_plot
 from exeunt.reports.plots import schedule_map as maps
 from exeunt.reports.plots import style
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -124,8 +125,7 @@ def test_pictures_of_every_size_show_each_action(num_steps: int, num_blocks: int
 def test_cells_stand_where_their_step_and_block_are() -> None:
     """Steps go right and blocks up: in a falling staircase the top right corner is dropped, the bottom left runs."""
     info = maps.schedule_map(with_exits(full(8, 8), [8, 7, 6, 5, 4, 3, 2, 1]))
-    figure = style.new_figure(4, 4)
-    figure.set_layout_engine("none")
+    figure = Figure(figsize=(4, 4), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     schedule_plot.draw_matrix(axes, info)
     image = np.asarray(Image.open(BytesIO(style.png(figure, dpi=80))).convert("RGB"))

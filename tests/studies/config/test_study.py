@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from exeunt.studies.config.reading import (
     refuse_difference,
     settings,
 )
-from exeunt.studies.config.rules import defaults
 from exeunt.studies.config.study import FREE_SETTINGS, SECTIONS, QualityConfig, StudyConfig
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,12 +146,12 @@ def test_json_and_pickle_give_the_same_configuration_back(tmp_path: Path) -> Non
 def test_what_is_stored_is_whole() -> None:
     stored = config_to_dict(StudyConfig())
     for section, kind in SECTIONS.items():
-        assert stored[section].keys() == defaults(kind).keys()
+        assert list(stored[section]) == [each.name for each in fields(kind)]
 
 
 def test_every_setting_says_what_it_is() -> None:
     for kind in SECTIONS.values():
-        assert all(len(about) > 10 for _, about in defaults(kind).values())
+        assert all(len(each.metadata["about"]) > 10 for each in fields(kind))
 
 
 def test_flags_go_over_the_file() -> None:
