@@ -90,14 +90,13 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
         return None
     full = view.full if view.full in points else None
     quality, full_quality = known(points[0].quality(seeds), points[0]), full and full.quality(seeds)
-    part = full_quality and view.standard.relative(1.0, full_quality.excess.value)
     return FrontInfo(
         seeds=seeds,
         metric=quality.metric,
         num_images=quality.num_images,
         marks=tuple(_mark(view, point, seeds) for point in points),
         full_speed=view.speed(full, seeds) if full else None,
-        limit=view.standard.limit / part if part else None,
+        limit=view.standard.limit_excess(full_quality.excess.value) if full_quality else None,
         gap=_gap(view) if seeds == "final" else None,
         standard=view.standard,
     )

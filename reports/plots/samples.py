@@ -86,9 +86,9 @@ def fresh_samples(
 def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> ImageRow:
     """A schedule's images with why they are shown and what it is worth."""
     point = highlight.point
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    speedup, loss = view.speedup(point), view.loss(point, "final")
     figures = [f"{speedup.value:.2f} × as fast"] if speedup else []
-    figures += [view.standard.words(excess)] if excess is not None else []
+    figures += [view.standard.words(loss.value)] if loss is not None else []
     return ImageRow(point.label, (highlight.reason, *([", ".join(figures)] if figures else [])), images)
 
 

@@ -52,8 +52,8 @@ def the_knee(view: StudyView) -> Point:
 
 def within_loss(view: StudyView, max_loss: float) -> Point:
     """The fastest point that loses at most `max_loss`; see `standard.py` for what a loss is a part of."""
-    ratios = [(view.relative_excess(point, "final"), point) for point in _final_front(view)]
-    losses = [(view.standard.loss(ratio), point) for ratio, point in ratios if ratio is not None]
+    known = [(view.loss(point, "final"), point) for point in _final_front(view)]
+    losses = [(loss.value, point) for loss, point in known if loss is not None]
     if not losses:
         raise InputError(
             f"--max-loss: {view.standard.whole} must be above zero to compare with, but it isn't, or has not been "

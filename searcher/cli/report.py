@@ -206,11 +206,11 @@ def _only(given: dict[str, Any]) -> tuple[str, Any]:
 
 def _written(view: StudyView, point: Point, path: Path, format_name: str, as_json: bool) -> str:
     """What was written where; the digest is that of the study's schedule, without coefficients."""
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    speedup, loss = view.speedup(point), view.loss(point, "final")
     if not as_json:
         parts = [f"{path}: {point.label} on {point.weights}"]
         parts += [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
-        parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
+        parts += [view.standard.words(loss)] if loss is not None else []
         return ", ".join(parts)
     values = {
         "path": str(path),
@@ -221,6 +221,7 @@ def _written(view: StudyView, point: Point, path: Path, format_name: str, as_jso
         "weights": point.weights,
         "digest": point.schedule.digest,
         "speedup": speedup.value if speedup else None,
-        "relative_excess": excess,
+        "loss": loss and loss.value,
+        "relative_excess": view.relative_excess(point, "final"),
     }
     return json_text(values)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...backends.quality.distances import paired_distance
 from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.guards.checks import PixelRange, pixel_deviation, repeats
-from ...backends.quality.guards.nothing import SHUFFLED, images_of_nothing
+from ...backends.quality.guards.nothing import images_of_nothing
 from ...backends.quality.intervals import Distance
 from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS, nothing_metric
 from ...backends.sampling.conditions import initial_noise, shown_condition
@@ -43,7 +43,7 @@ def features_of_nothing(study_setup: StudySetup, images: Tensor, seed: int) -> d
         with torch.inference_mode(), study_setup.lock.shared():
             empty = images_of_nothing(images[part.start : part.stop], network.decode(noise).cpu(), mean)
             if metric.needs_baseline and (order := wrong_order(study_setup, len(images), seed)) is not None:
-                empty[SHUFFLED] = images[order[part.start : part.stop]]
+                empty["shuffled"] = images[order[part.start : part.stop]]
             for name, batch in empty.items():
                 found[name].append(metric.features([batch], [shown]))
     return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -119,7 +119,7 @@ def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
         each for each in rungs if not results.is_done(each) and each.key not in busy and costs.can_tell(each.stored)
     ]:
         speeds = [(costs.images_per_second(each.stored), each) for each in left]
-        candidate = next_rival(results.ordered, speeds, session.noise) or left[0]
+        candidate = next_rival(results.ordered, speeds, session.yardstick) or left[0]
         if _measure_known(session, candidate):
             return True
         busy.add(candidate.key)

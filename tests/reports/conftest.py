@@ -243,7 +243,7 @@ class Recorder:
             self.store.evaluations.release(claim)
         influences = np.random.default_rng(7).standard_normal(quality.num_images)
         distance = Distance(quality.distance.value, influences, np.zeros((0, quality.num_images)))
-        self.store.measurements.put_quality(
+        self.store.measurements.put_qualities(
             QualityRecord(
                 evaluation=key.digest,
                 metric=metric or quality.metric,

@@ -11,17 +11,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 # Of the shorter side: what is blurred away leaves a smear of the brightness.
 BLUR_SHARE = 1 / 4
 
-NOTHING = {
-    "noise": "undenoised noise",
-    "constant": "one constant image",
-    "blurred": "the full schedule's images, blurred and grey",
-}
-# Where quality is judged image by image, and images are asked to show something.
-SHUFFLED = "shuffled"
-
 
 def images_of_nothing(images: Tensor, noise: Tensor, mean: Tensor) -> dict[str, Tensor]:
-    """A batch of images that show nothing for each name in `NOTHING`, (N, 3, H, W) uint8.
+    """A batch of images that show nothing for each kind of them, (N, 3, H, W) uint8.
 
     Args:
         images: the full schedule's, (N, 3, H, W) uint8.
