@@ -19,7 +19,8 @@ from ...backends.quality.guards.checks import PixelRange, pixel_deviation, repea
 from ...backends.quality.guards.nothing import images_of_nothing
 from ...backends.quality.intervals import Distance
 from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS, nothing_metric
-from ...backends.sampling.conditions import initial_noise, shown_condition
+from ...backends.sampling.conditions import shown_condition
+from ...backends.sampling.noise import initial_noise
 from ...studies.store.records import QualityRecord
 from .metric import Answer, Metric
 from .setup import StudySetup
