@@ -51,7 +51,6 @@ class StudySetup:
         networks: by the name of their weights; the study's own come first.
         frames: the full schedule of each of them.
         conditions: the labels or prompts of the images.
-        metric: makes features of images, and scores them; see `metric.py`.
     """
 
     config: StudyConfig

@@ -37,8 +37,6 @@ class StudySnapshot:
     Attributes:
         study: its name.
         budget: what its settings say, as text.
-        stands: what it does, has spent and has left.
-        activity: who works, how fast, and what went wrong.
         front: on search seeds.
         finals: on final seeds.
     """
