@@ -51,12 +51,12 @@ def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: Out
 
     budget = request.config.run.budget
     if budget == stored.run.budget:
-        stands = read_status(request.url, stored.name)
-        if stands.finished:
+        status = read_status(request.url, stored.name)
+        if status.finished:
             click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
             show_front(study_view(request.url, stored.name), as_json)
             return
-        request = replace(request, budget=stands.left(parse_budget(budget)))
+        request = replace(request, budget=status.left(parse_budget(budget)))
     run_study(request, as_json, output, engine)
 
 

@@ -46,7 +46,9 @@ def confirm(question: str, yes: bool, as_json: bool) -> None:
     if yes:
         return
     if as_json or not sys.stdin.isatty():
-        raise InputError("study: this can't be undone, and nobody can be asked here. Add --yes.")
+        raise InputError(
+            "study: must be confirmed, since it can't be undone, but there is no terminal to ask on. Add --yes."
+        )
     click.confirm(question, abort=True)
 
 

@@ -43,7 +43,7 @@ class StudySnapshot:
 
     study: str
     budget: str
-    stands: StudyStatus
+    status: StudyStatus
     activity: Activity
     front: SearchFront
     finals: Finals
@@ -101,7 +101,7 @@ class StatusReader:
         return StudySnapshot(
             study=study,
             budget=config.run.budget,
-            stands=standing(store, study),
+            status=standing(store, study),
             activity=activity(store, study, config.quality.search_seed),
             front=self._fronts.setdefault(study, FrontReader(study)).read(store),
             finals=self._read_finals(store, config),
