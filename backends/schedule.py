@@ -699,7 +699,7 @@ def _text(value: Json, where: str) -> str:
         _fail("wrong-type", f"{where} must be a text", _show(value), "Write it in quotes.")
     if not 0 < len(value) <= MAX_TEXT:
         rule = f"{where} must have 1 to {MAX_TEXT} characters"
-        _fail("out-of-range", rule, len(value), "Shorten it." if value else "Write one, or leave the key out.")
+        _fail("out-of-range", rule, len(value), "Shorten it." if value else "Write one, or omit the key.")
     return _unicode(value, where)
 
 
@@ -800,7 +800,7 @@ def _read_kind(value: Json, where: str) -> tuple[str, int]:
 def _read_sha256(value: Json, where: str) -> str:
     digest = _text(value, where)
     if not re.fullmatch("[0-9a-f]{64}", digest):
-        fix = "Give the SHA-256 of the weights, or leave the key out."
+        fix = "Give the SHA-256 of the weights, or omit the key."
         _fail("weights-digest", f"{where} must be 64 lower-case hexadecimal digits", _show(digest), fix)
     return digest
 

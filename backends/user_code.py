@@ -24,8 +24,8 @@ def own_class(name: str, base: type) -> Any:
     Raises:
         InputError: the file or module is not there or fails, has no such class, or the class is no whole `base`.
     """
-    source, attribute = _parts(name)
-    module = _module(name, "network", "Class")
+    source, _, attribute = name.rpartition(":")
+    module = _module(source, name, "network", "Class")
     found = getattr(module, attribute, None)
     if not isinstance(found, type) or not issubclass(found, base):
         raise InputError(_no_class(module, source, attribute, base))
@@ -56,8 +56,8 @@ def own_function(name: str, what: str) -> Callable[..., Any]:
     Raises:
         InputError: the file or module is not there or fails, or has no such function.
     """
-    source, attribute = _parts(name)
-    module = _module(name, what, "function")
+    source, _, attribute = name.rpartition(":")
+    module = _module(source, name, what, "function")
     found = getattr(module, attribute, None)
     if not callable(found):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -68,25 +68,14 @@ def own_function(name: str, what: str) -> Callable[..., Any]:
 
 def own_source(name: str) -> bytes | None:
     """What the file behind "FILE.py:name" or an imported "module:name" holds; None where it has none."""
-    source, _ = _parts(name)
+    source = name.rpartition(":")[0]
     path = source if source.endswith(_SUFFIX) else getattr(sys.modules.get(source), "__file__", None)
     return Path(path).read_bytes() if path and Path(path).suffix == _SUFFIX and is_file(Path(path)) else None
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """The file or module, and what it is to have."""
-    source, _, attribute = name.rpartition(":")
-    return source, attribute
-
-
-def _module(name: str, what: str, kind: str) -> ModuleType:
-    source, _ = _parts(name)
+def _module(source: str, name: str, what: str, kind: str) -> ModuleType:
     if source.endswith(_SUFFIX):
         return _from_file(Path(source), what, kind)
-    return _from_module(source, name, what, kind)
-
-
-def _from_module(source: str, name: str, what: str, kind: str) -> ModuleType:
     try:
         return importlib.import_module(source)
     except (ImportError, ValueError) as error:

@@ -206,11 +206,11 @@ def cases(network: DiTNetwork, full: Schedule, start: Trajectory, setting: Setti
 
 def trajectory(network: DiTNetwork, full: Schedule, batch_size: int) -> Trajectory:
     """The first images' noises and labels, and the steps' times, all on the device."""
-    given = inputs(network, full, batch_size)
-    assert given.conditions is not None
-    noise = given.noise.to(network.device)
+    first, _, conditions = inputs(network, full, batch_size)
+    assert conditions is not None
+    noise = first.to(network.device)
     times = [torch.full((batch_size,), step.time, device=network.device) for step in full.steps]
-    return Trajectory(noise, network.dtype, given.conditions.to(network.device), times, solver_rows(full))
+    return Trajectory(noise, network.dtype, conditions.to(network.device), times, solver_rows(full))
 
 
 @dataclass(frozen=True)

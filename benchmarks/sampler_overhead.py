@@ -132,7 +132,7 @@ def measure(network: Network, scale: float | None, repeats: int) -> dict[str, fl
     schedule = tables.make_schedule(
         network.signature, network.noise, network.prediction, num_steps=NUM_STEPS, guidance=scale, spacing="linspace"
     )
-    noise = draws.initial_noise(0, range(BATCH_SIZE), network.sample_shape).to(network.device)
+    noise = draws.noises(0, range(BATCH_SIZE), network.sample_shape, 1)[0].to(network.device)
     labels = (torch.arange(BATCH_SIZE) % (network.num_classes or 1)).to(network.device)
     calls = record(network, schedule, noise, labels)
     ours = sampling.sample_batch([network], schedule, noise, [], labels)

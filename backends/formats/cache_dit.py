@@ -144,7 +144,7 @@ def _config(value: object) -> dict[str, Any]:
     for key, allowed in PLAIN.items():
         if key in document and not any(document[key] is each or document[key] == each for each in allowed):
             rule = f"{key} must be {shortened(allowed[0])}: a schedule says which blocks run, before anything runs"
-            refuse(_NAME, rule, shortened(document[key]), "Change it, or leave it out.")
+            refuse(_NAME, rule, shortened(document[key]), "Change it, or omit it.")
     return document
 
 

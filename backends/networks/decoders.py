@@ -210,19 +210,41 @@ class BundledDecoder(Decoder):
         return self._module.decode_flops()
 
 
-class KLDecoder(Decoder):
-    """The decoder half of a diffusers `AutoencoderKL`: images are decode(x / scaling_factor + shift_factor), or with
-    each channel's mean and deviation, decode(x · latents_std / scaling_factor + latents_mean).
+class AutoencoderDecoder(Decoder):
+    """The decoder half of a diffusers autoencoder.
 
     Args:
         module: the autoencoder; its encoder is not needed.
-        sample_shape: (C, H, W) of the latents.
+        sample_shape: (C, H, W) of the latents, (C, T, H, W) of a video's.
     """
 
-    def __init__(self, module: Any, sample_shape: tuple[int, int, int]) -> None:
-        self._module: nn.Module = module.eval().requires_grad_(False)
+    def __init__(self, module: Any, sample_shape: tuple[int, ...]) -> None:
+        self._module: Any = module.eval().requires_grad_(False)
         self._config: dict[str, Any] = dict(module.config)
         self._sample_shape = sample_shape
+
+    def flops(self) -> int:
+        return self._flops
+
+    @cached_property
+    def _flops(self) -> int:
+        """Counted by running the autoencoder on shapes alone."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with torch.device("meta"):
+            empty = type(self._module).from_config(self._config)
+            x = torch.empty(1, *self._sample_shape)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            empty.decode(x, return_dict=False)
+        return counter.get_total_flops()
+
+
+class KLDecoder(AutoencoderDecoder):
+    """The decoder half of a diffusers `AutoencoderKL`: images are decode(x / scaling_factor + shift_factor), or with
+    each channel's mean and deviation, decode(x · latents_std / scaling_factor + latents_mean)."""
+
+    def __init__(self, module: Any, sample_shape: tuple[int, int, int]) -> None:
+        super().__init__(module, sample_shape)
         self._scale, self._shift = _affine(module, self._config)
         factor = 2 ** (len(self._config["block_out_channels"]) - 1)
         self.image_shape = (3, factor * sample_shape[1], factor * sample_shape[2])
@@ -270,28 +292,8 @@ class KLDecoder(Decoder):
         return torch.cat([self._decode(chunk) for chunk in x.split(max(1, CHUNK_PIXELS // pixels))])
 
     def _decode(self, x: Tensor) -> Tensor:
-        module: Any = self._module
-        latents = x.to(module.dtype) * self._scale + self._shift
-        return to_uint8(module.decode(latents, return_dict=False)[0])
-
-    def flops(self) -> int:
-        return self._flops
-
-    @cached_property
-    def _flops(self) -> int:
-        return decoding_flops(self._module, self._config, self._sample_shape)
-
-
-def decoding_flops(module: Any, config: Any, sample_shape: tuple[int, ...]) -> int:
-    """FLOPs of one sample (*sample_shape) through a diffusers autoencoder, counted by running it on shapes alone."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        empty = type(module).from_config(config)
-        x = torch.empty(1, *sample_shape)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        empty.decode(x, return_dict=False)
-    return counter.get_total_flops()
+        latents = x.to(self._module.dtype) * self._scale + self._shift
+        return to_uint8(self._module.decode(latents, return_dict=False)[0])
 
 
 def _affine(module: Any, config: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

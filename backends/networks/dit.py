@@ -122,15 +122,16 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
 
 
-class TanhGeluMlp(nn.Module):
-    """Two linear layers with a tanh-approximated GELU between."""
+class GeluMlp(nn.Module):
+    """Two linear layers with a GELU between, exact ("none") or approximated by "tanh"."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, approximate: Literal["none", "tanh"]) -> None:
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self._approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(F.gelu(self.fc1(x), approximate=self._approximate))
 
 
 class DiTBlock(nn.Module):
@@ -141,7 +142,7 @@ class DiTBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(width, num_heads)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = TanhGeluMlp(width, round(width * mlp_ratio))
+        self.mlp = GeluMlp(width, round(width * mlp_ratio), "tanh")
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:

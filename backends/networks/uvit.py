@@ -16,27 +16,15 @@ from typing import Any, Literal, Self, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..checkpoints.weights import checked_shape, load_strictly, read_checkpoint, weights_sha256
 from ..errors import InputError, nearest
 from ..network import Chain, ChainNetwork, Pass, State
 from ..schedule import NetworkSignature, Noise
 from .decoders import DecodedNetwork, Decoder, KLDecoder, PixelDecoder
-from .dit import Attention, PatchEmbed, embedding, heads_of, timestep_embedding
+from .dit import Attention, GeluMlp, PatchEmbed, embedding, heads_of, timestep_embedding
 
 BranchKind: TypeAlias = Literal["attention", "mlp"]
-
-
-class GeluMlp(nn.Module):
-    """Two linear layers with an exact GELU between."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -47,7 +35,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attn = Attention(width, num_heads, qkv_bias)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = GeluMlp(width, hidden)
+        self.mlp = GeluMlp(width, hidden, "none")
         self.skip_linear = nn.Linear(2 * width, width) if merges else None
 
     def branch(self, name: BranchKind, x: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ def extractor_digest(preprocessing: dict[str, Any], weights: dict[str, Tensor]) 
 def refuse_weights(name: str, weights: Path | None) -> None:
     """Raises InputError if a file was given to an extractor whose weights are fixed."""
     if weights is not None:
-        raise InputError(f"extractor: `{name}` takes no file with weights, but got `{weights}`. Leave it out.")
+        raise InputError(f"extractor: `{name}` takes no file with weights, but got `{weights}`. Omit it.")
 
 
 MOST_VALUES = 4096  # of an image that are features themselves: latents of 4 × 32 × 32

@@ -60,11 +60,6 @@ def noises(seed: int, images: range, shape: Sequence[int], num_draws: int) -> Te
     return result
 
 
-def initial_noise(seed: int, images: range, shape: Sequence[int]) -> Tensor:
-    """(N, *shape) the first noise of each image; see `noises`."""
-    return noises(seed, images, shape, 1)[0]
-
-
 _MOST_LINES = 10_000_000
 MAX_LABEL_BYTES = 100_000_000
 OWN_PROMPTS = "prompts"  # the name of our own set on the command line
@@ -118,7 +113,7 @@ def from_prompts(prompts: Sequence[str]) -> Conditions:
         raise InputError("conditions: there must be a prompt, but got none. Add one.")
     for index, prompt in enumerate(prompts):
         if not prompt.strip():
-            raise InputError(f"conditions: prompt {index} must be text, but is blank. Leave it out.")
+            raise InputError(f"conditions: prompt {index} must be text, but is blank. Remove it.")
     return Conditions("prompts", None, prompts=tuple(prompts))
 
 
@@ -223,7 +218,7 @@ def _of_object(line: str, where: str) -> str:
     if "negative" in keys or "negative_prompt" in keys:
         raise InputError(
             f"{where}: `negative` is not available, because the unconditional pass is the same for all images of a "
-            "study and has the empty prompt. Leave it out."
+            "study and has the empty prompt. Omit it."
         )
     if set(keys) != {"prompt"}:
         raise InputError(

@@ -26,20 +26,10 @@ from ..schedule import (
     network_times,
 )
 from ..solvers.tables import solver_rows
-from .compatibility import check_conditions, check_schedule
-from .conditions import Conditions, initial_noise, labels, noises
-
-__all__ = [
-    "NonFiniteSamples",
-    "Samples",
-    "StepValues",
-    "check_schedule",
-    "initial_noise",
-    "labels",
-    "num_draws",
-    "sample",
-    "sample_batch",
-]
+from .compatibility import check_conditions
+from .compatibility import check_schedule as check_schedule
+from .conditions import Conditions, noises
+from .conditions import labels as labels
 
 
 class NonFiniteSamples(ExeuntError):

@@ -39,12 +39,6 @@ class Marginal:
 CLEAN = Marginal(1.0, 0.0, math.inf)
 
 
-def marginal_at_sigma(sigma: float) -> Marginal:
-    """The variance-preserving marginal whose σ/α is `sigma`, above 0."""
-    alpha = 1 / math.hypot(1.0, sigma)
-    return Marginal(alpha, sigma * alpha, -math.log(sigma))
-
-
 def marginal_at_flow(time: float) -> Marginal:
     """The marginal of flow matching at a time, 1 (noise) to above 0 (data): (1 − t) · x₀ + t · ε."""
     return Marginal(1 - time, time, math.log((1 - time) / time) if time < 1 else -math.inf)
@@ -65,7 +59,8 @@ def marginal_at(noise: Noise, unit: str, time: float) -> Marginal:
         return marginal_at_flow(time)
     if unit == "train-index":
         return marginal(noise, time)
-    return Marginal(1.0, time, -math.log(time)) if noise.kind == "edm" else marginal_at_sigma(time)
+    alpha = 1.0 if noise.kind == "edm" else 1 / math.hypot(1.0, time)  # elsewhere variance-preserving, σ/α the time
+    return Marginal(alpha, time * alpha, -math.log(time))
 
 
 def edm_range(noise: Noise) -> tuple[float, float]:

@@ -40,20 +40,12 @@ class Piece:
     parts: int = 1
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What one trajectory of a batch starts from, on the CPU: (B, C, H, W) noises and (B,) labels or None."""
-
-    noise: Tensor
-    step_noise: Tensor
-    conditions: Tensor | None
-
-
-def inputs(network: Network, schedule: Schedule, batch_size: int) -> Inputs:
-    """The first `batch_size` images' noises and labels."""
+def inputs(network: Network, schedule: Schedule, batch_size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What one trajectory of a batch starts from, on the CPU: (B, C, H, W) the first noise, (S, B, C, H, W) those of
+    the steps, and (B,) labels or None."""
     images = range(batch_size)
     drawn = noises(_SEED, images, network.sample_shape, num_draws(schedule))
-    return Inputs(drawn[0], drawn[1:], labels(uniform(network.num_conditions), images))
+    return drawn[0], drawn[1:], labels(uniform(network.num_conditions), images)
 
 
 def trajectory(networks: Sequence[Network], schedule: Schedule, batch_size: int) -> Callable[[], Tensor]:
@@ -62,7 +54,7 @@ def trajectory(networks: Sequence[Network], schedule: Schedule, batch_size: int)
 
     @torch.inference_mode()
     def sample() -> Tensor:
-        latents = sample_batch(networks, schedule, given.noise, given.step_noise, given.conditions)
+        latents = sample_batch(networks, schedule, *given)
         return networks[0].decode(latents.to(networks[0].dtype))
 
     return sample
@@ -78,15 +70,10 @@ def call_pieces(
             for call in planned.calls:
                 if planned.network == index and call.kind in left:
                     left.remove(call.kind)
-                    yield Piece(index, call.kind, _call(network, call, moment, residuals, batch_size))
-
-
-def _call(
-    network: Network, call: Call, moment: float, residuals: "StoredValues", batch_size: int
-) -> Callable[[], Tensor]:
-    # Released slots would be empty at the second repeat, and to release costs nothing.
-    call, slots = replace(call, release=()), residuals.slots(call, moment)
-    return prepare_call(network, call, slots, moment, batch_size)
+                    slots = residuals.slots(call, moment)
+                    # Released slots would be empty at the second repeat, and to release costs nothing.
+                    run = prepare_call(network, replace(call, release=()), slots, moment, batch_size)
+                    yield Piece(index, call.kind, run)
 
 
 def prepare_call(network: Network, call: Call, slots: Slots, moment: float, batch_size: int) -> Callable[[], Tensor]:
@@ -154,7 +141,7 @@ def solver_piece(networks: Sequence[Network], schedule: Schedule, batch_size: in
     still, given = [_still(network) for network in networks], inputs(networks[0], schedule, batch_size)
 
     def sample() -> Tensor:
-        return sample_batch(still, schedule, given.noise, given.step_noise, given.conditions)
+        return sample_batch(still, schedule, *given)
 
     return Piece(0, SOLVER_STEP, sample, parts=schedule.num_steps)
 

@@ -30,8 +30,8 @@ from ...sampling.loop import sample
 from ...schedule import with_exits
 from ...solvers.tables import make_schedule
 from .. import registry
-from .data import NUM_TRAINING_IMAGES, held_out_images
 from .train import DATA_OPTION, DIT, FOLDER, RUNS
+from .trainer import NUM_TRAINING_IMAGES, held_out_images
 
 _FOLDER = ASSETS / "fashion-dit"
 EXTRACTOR = "efficientnet-lite0"

@@ -25,8 +25,7 @@ from ...checkpoints.containers import ENTRY_METADATA
 from ...checkpoints.files import ASSETS
 from ..decoders import Autoencoder
 from ..dit import DiT
-from .data import DATA, index_batches, training_images
-from .trainer import Recipe, Trainer
+from .trainer import DATA, Recipe, Trainer, index_batches, training_images
 
 _NUM_CLASSES = 10
 NUM_TIMESTEPS = 1_000

@@ -1,7 +1,6 @@
 """From samples to images for networks of diffusers: sizes in pixels, the pipeline's autoencoder, videos as strips."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from ...checkpoints.folders import MODEL
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError, first_line
-from ..decoders import Decoder, KLDecoder, PixelDecoder, decoding_flops, to_uint8
+from ..decoders import AutoencoderDecoder, Decoder, KLDecoder, PixelDecoder, to_uint8
 from .loading import DAMAGED, Folder, read_json
 from .models.base import Architecture, Size
 from .optional import diffusers
@@ -81,18 +80,14 @@ def live_decoder(autoencoder: Any, shape: tuple[int, ...], name: str) -> Decoder
     return PixelDecoder(images, name) if autoencoder is None else KLDecoder(autoencoder, images)
 
 
-class VideoDecoder(Decoder):
+class VideoDecoder(AutoencoderDecoder):
     """A diffusers video autoencoder with a mean and a deviation per channel, such as `AutoencoderKLWan`.
 
     A video becomes one image, its frames side by side in time order, so that every measure sees all of it.
-
-    Args:
-        module: the autoencoder.
-        sample_shape: (C, T, H, W) of the latents.
     """
 
     def __init__(self, module: Any, sample_shape: tuple[int, ...]) -> None:
-        self._module, self._sample_shape = module.eval().requires_grad_(False), sample_shape
+        super().__init__(module, sample_shape)
         config, (_, frames, height, width) = module.config, sample_shape
         self._mean, self._deviation = (
             torch.tensor(values).to(module.device, module.dtype).view(1, -1, 1, 1, 1)
@@ -107,10 +102,3 @@ class VideoDecoder(Decoder):
         batches = (latents,) if torch.compiler.is_exporting() else latents.split(1)
         videos = torch.cat([self._module.decode(batch, return_dict=False)[0] for batch in batches])
         return to_uint8(videos).permute(0, 1, 3, 2, 4).flatten(3)  # (N, 3, T, H, W) -> (N, 3, H, T · W)
-
-    def flops(self) -> int:
-        return self._flops
-
-    @cached_property
-    def _flops(self) -> int:
-        return decoding_flops(self._module, self._module.config, self._sample_shape)

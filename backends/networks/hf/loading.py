@@ -1,6 +1,7 @@
-"""Reading diffusers folders: a pipeline's, or that of one model."""
+"""Pipelines of diffusers and their parts, from a folder or live: model, text encoders, scheduler, guidance."""
 
 import gc
+import inspect
 import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from ...checkpoints.files import read_object
 from ...checkpoints.folders import DENOISERS, MAX_JSON_BYTES, MODEL, PIPELINE, components
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError, first_line
-from .models.base import architecture_class
+from .models.base import Architecture, architecture_class
 from .optional import diffusers
 from .text_encoders import refuse_enormous_encoders
 
@@ -241,3 +242,44 @@ def scheduler_config(folder: Folder, given: Path | None) -> Mapping[str, Any] | 
     if given is None:
         return folder.config_of("scheduler", "scheduler_config.json")
     return read_json(given / "scheduler_config.json" if given.is_dir() else given)
+
+
+def denoiser_of(pipeline: Any) -> Any:
+    """The model of a live pipeline that predicts noise.
+
+    Raises:
+        InputError: it has none, or two.
+    """
+    parts = {name: getattr(pipeline, name, None) for name in ("transformer", "unet", "transformer_2")}
+    found = [part for part in parts.values() if part is not None]
+    if len(found) != 1:
+        raise InputError(
+            f"pipeline: must have one transformer or unet, but {type(pipeline).__name__} has {len(found)}. "
+            "Give a pipeline with one, such as Wan 2.1 in place of 2.2."
+        )
+    return found[0]
+
+
+def bare(module: Any) -> Any:
+    """The module behind what `torch.compile` may have put around it."""
+    return getattr(module, "_orig_mod", module)
+
+
+def with_text(pipeline: Any) -> Any:
+    """The pipeline itself.
+
+    Raises:
+        InputError: its text encoders were taken out.
+    """
+    names = [name for name in pipeline.components if name.startswith("text_encoder")]
+    if all(getattr(pipeline, name) is None for name in names):
+        raise InputError("conditions: this pipeline's text encoders were removed before. Load the pipeline again.")
+    return pipeline
+
+
+def default_guidance(architecture: Architecture, pipeline: Any) -> float | None:
+    """What the pipeline's call guides with by default; None where it has no guidance."""
+    if pipeline is None or not (architecture.has_null or architecture.takes_guidance):
+        return None
+    parameter = inspect.signature(pipeline.__call__).parameters.get("guidance_scale")
+    return None if parameter is None or not isinstance(parameter.default, int | float) else float(parameter.default)

@@ -1,6 +1,6 @@
 """Networks of diffusers: from a folder of a pipeline or of one model, or from a live pipeline.
 
-The model's own forward runs, unchanged; hooks on its blocks carry out the step plan (`hf_hooks.py`). So whatever stands
+The model's own forward runs, unchanged; hooks on its blocks carry out the step plan (`hooks.py`). So whatever stands
 in the pipeline, with its LoRA, quantisation or compiled blocks, is what is measured.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ...checkpoints.folders import MODEL
 from ...checkpoints.weights import weights_sha256
@@ -23,14 +24,63 @@ from ...plan import Call
 from ...schedule import NetworkSignature
 from ..decoders import DecodedNetwork, Decoder
 from .decoding import autoencoder_folder, decoder_from, live_decoder, sized
-from .flops import Flops, count
 from .hooks import attach, detach
-from .loading import denoiser_digest, free_text, load_denoiser, load_text, open_folder, read_json, scheduler_config
+from .loading import (
+    bare,
+    default_guidance,
+    denoiser_digest,
+    denoiser_of,
+    free_text,
+    load_denoiser,
+    load_text,
+    open_folder,
+    read_json,
+    scheduler_config,
+    with_text,
+)
 from .models.base import Architecture, architecture_class, architecture_of
 from .optional import diffusers
-from .pipelines import bare, default_guidance, denoiser_of, with_text
 from .scheduler_config import TrainedProcess, process, usual_sampler
 from .text_encoders import gathered, refusing
+
+
+def count_flops(
+    architecture: Architecture,
+    granularity: str,
+    sample_shape: Sequence[int],
+    rows: Mapping[str, tuple[int, ...]],
+) -> tuple[tuple[int, ...], int]:
+    """Floating-point operations (2 per multiply-add) of one evaluation of one image, counted by torch on shapes alone.
+
+    Args:
+        architecture: of the model.
+        granularity: how its blocks are counted.
+        sample_shape: of one sample.
+        rows: the shapes of one row of each embedding; empty without prompts.
+
+    Returns:
+        Those of each block, in execution order, and those of what always runs.
+    """
+    with torch.device("meta"):
+        model = type(architecture.model).from_config(architecture.model.config).eval()
+        given = {name: torch.empty(1, *shape) for name, shape in rows.items()}
+        guidance = torch.empty(1) if architecture.takes_guidance else None
+        inputs = NetworkInput(torch.empty(1, *sample_shape), torch.empty(1), guidance=guidance)
+    if architecture.condition_kind == "labels":
+        given = {"labels": torch.empty(1, dtype=torch.long, device="meta")}
+    other = type(architecture)(model)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**other.arguments(inputs, given), return_dict=False)
+    counts = counter.get_flop_counts()
+    names = {module: name for name, module in model.named_modules()}
+    title = type(model).__name__
+    blocks = tuple(_total(counts, f"{title}.{names[socket.module]}") for socket in other.sockets(granularity))
+    return blocks, _total(counts, "Global") - sum(blocks)
+
+
+def _total(counts: Mapping[str, Mapping[Any, int]], name: str) -> int:
+    return sum(counts.get(name, {}).values())
+
 
 PROMPTS_AT_ONCE = 16
 
@@ -98,7 +148,8 @@ class DiffusersNetwork(DecodedNetwork):
         kinds = tuple((kind, len(list(group))) for kind, group in groupby(socket.kind for socket in sockets))
         title = type(self.architecture.model).__name__
         self.signature = NetworkSignature(title, granularity, kinds, weights_sha256)
-        self._hooks, self._flops = attach(f"exeunt.{granularity}", sockets), dict[tuple[object, ...], Flops]()
+        self._hooks = attach(f"exeunt.{granularity}", sockets)
+        self._flops: dict[tuple[object, ...], tuple[tuple[int, ...], int]] = {}  # `count_flops` by embeddings' shapes
         weakref.finalize(self, detach, self._hooks).atexit = False
 
     @classmethod
@@ -265,5 +316,6 @@ class DiffusersNetwork(DecodedNetwork):
         shapes = rows or self.architecture.blank(self.architecture.num_tokens)
         key = tuple(sorted(shapes.items()))
         if key not in self._flops:
-            self._flops[key] = count(self.architecture, self.signature.granularity, self.sample_shape, shapes)
-        return self._flops[key].of(blocks)
+            self._flops[key] = count_flops(self.architecture, self.signature.granularity, self.sample_shape, shapes)
+        of_blocks, rest = self._flops[key]
+        return rest + sum(of_blocks[index] for index in blocks)

@@ -90,7 +90,7 @@ def test_guidance_equals_two_evaluations_by_hand(channels: int | str, learned_ra
     network = small_dit(learned_range=learned_range)
     schedule = schedule_of(network, guidance=Guidance(2.5, channels), num_steps=4)
     schedule = replace(schedule, steps=(replace(schedule.steps[0], guidance=0.5), *schedule.steps[1:]))
-    noise, labels = draws.initial_noise(0, range(3), network.sample_shape), torch.tensor([0, 2, 4])
+    noise, labels = draws.noises(0, range(3), network.sample_shape, 1)[0], torch.tensor([0, 2, 4])
     found: list[Tensor] = []
     loop.sample_batch([network], schedule, noise, [], labels, observe=lambda s, v: found.append(v.output))
     x, history = noise, []
@@ -172,7 +172,7 @@ def test_bundled_images_agree_across_batch_sizes() -> None:
 
 def test_the_loop_leaves_its_inputs_alone() -> None:
     network = small_dit()
-    noise = draws.initial_noise(0, range(2), network.sample_shape)
+    noise = draws.noises(0, range(2), network.sample_shape, 1)[0]
     before = noise.clone()
     loop.sample_batch([network], schedule_of(network), noise, [], torch.tensor([0, 1]))
     assert torch.equal(noise, before)

@@ -28,17 +28,17 @@ def test_noise_is_bit_identical_for_any_batch_size(batch_size: int) -> None:
 def test_first_draws_do_not_depend_on_how_many_follow() -> None:
     many = conditions.noises(5, range(4), SHAPE, 9)
     assert torch.equal(conditions.noises(5, range(4), SHAPE, 3), many[:3])
-    assert torch.equal(conditions.initial_noise(5, range(4), SHAPE), many[0])
+    assert torch.equal(conditions.noises(5, range(4), SHAPE, 1)[0], many[0])
 
 
 def test_noise_is_pinned() -> None:
     """A study compares images of other days and machines, so that the bits must never change."""
     pinned = [0.059911035001277924, 0.015559634193778038, -1.1644384860992432]
-    assert conditions.initial_noise(0, range(1), (3,))[0].tolist() == pinned
+    assert conditions.noises(0, range(1), (3,), 1)[0][0].tolist() == pinned
 
 
 def test_noise_is_standard_normal_and_independent() -> None:
-    values = conditions.initial_noise(7, range(2000), (8,)).double()
+    values = conditions.noises(7, range(2000), (8,), 1)[0].double()
     assert stats.kstest(values.flatten().numpy(), "norm").pvalue > 1e-3
     correlations = torch.corrcoef(values.T).fill_diagonal_(0)
     assert correlations.abs().max() < 4 / math.sqrt(2000)
@@ -48,7 +48,7 @@ def test_seeds_and_images_do_not_meet() -> None:
     """torch's CPU generator keeps 32 bits of its seed; here all 64 of both numbers count."""
     keys = [(seed, image) for seed in (0, 1, 2**32, 2**63) for image in (0, 1, 2**32, 2**63)]
     found = {
-        tuple(conditions.initial_noise(seed, range(image, image + 1), (4,)).flatten().tolist()) for seed, image in keys
+        tuple(conditions.noises(seed, range(image, image + 1), (4,), 1)[0].flatten().tolist()) for seed, image in keys
     }
     assert len(found) == len(keys)
 

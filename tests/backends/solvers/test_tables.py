@@ -14,7 +14,7 @@ from exeunt.backends.solvers import spacings
 from exeunt.backends.solvers import tables as solvers
 from exeunt.backends.solvers.noise_schedules import CLEAN, marginal, time_at
 from exeunt.backends.solvers.path import VARIANCE_PRESERVING
-from exeunt.backends.solvers.registry import ANY_NOISE
+from exeunt.backends.solvers.tables import ANY_NOISE
 
 LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 VP, EDM, FLOW = Noise("vp", beta_min=0.1, beta_max=20.0), Noise("edm"), Noise("flow")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from exeunt.backends.sampling.conditions import initial_noise
+from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import NonFiniteSamples
 from exeunt.searcher import runner
 from exeunt.searcher.monitoring.progress import ProgressListener
@@ -34,7 +34,7 @@ class Noted(ProgressListener):
 
 
 def test_the_search_leaves_out_what_is_not_finite_and_so_does_the_front(fragile: StudyConfig, tmp_path: Path):
-    assert initial_noise(0, range(32), (1, 4, 4)).abs().max() < 3.2 < initial_noise(1, range(64), (1, 4, 4)).abs().max()
+    assert noises(0, range(32), (1, 4, 4), 1)[0].abs().max() < 3.2 < noises(1, range(64), (1, 4, 4), 1)[0].abs().max()
     watch, url = Noted(), f"sqlite:///{tmp_path / 'study.db'}"
     view = runner.optimize(fragile, url, watch=watch)
     assert any(label.startswith("exit ") for label in watch.failed), "a baseline"

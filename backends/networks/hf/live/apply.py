@@ -22,9 +22,9 @@ from ....plan import compile_plan
 from ....schedule import Branch, Embedded, Schedule, embedded_guidance_at, network_times
 from ..decoding import sized
 from ..hooks import Hooks, attach, detach, is_planned, leave, register, release, uncompiled, unregister
+from ..loading import bare, denoiser_of
 from ..models.base import Architecture, architecture_of
 from ..optional import HookRegistry, ModelHook, is_pipeline
-from ..pipelines import bare, denoiser_of
 from .guidance import call_guidance, corrections, is_uniform
 from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestPart, Source, Stream
 from .schedulers import Fit, fit_scheduler, solver_difference

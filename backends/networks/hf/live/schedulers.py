@@ -146,9 +146,8 @@ def _times(
 
 
 def _refusal(pipeline: Any, architecture: Architecture, schedule: Schedule, tokens: int) -> str:
-    wanted, kind = network_times(schedule), type(pipeline.scheduler).__name__
-    shown = ", ".join(f"{time:g}" for time in wanted[:4]) + (", …" if len(wanted) > 4 else "")
-    rule = f"scheduler: {kind} in {type(pipeline).__name__} can't visit the schedule's {len(wanted)} times ({shown})."
+    wanted, kind, title = network_times(schedule), type(pipeline.scheduler).__name__, type(pipeline).__name__
+    rule = f"scheduler: {kind} in {title} can't visit the schedule's {len(wanted)} times ({shown_times(wanted)})."
     for way in _ways_out(pipeline, schedule):
         other = _other(pipeline.scheduler, *way)
         if other is not None and _fit(pipeline, other, architecture, wanted, tokens):

@@ -5,6 +5,7 @@ model does the rest: nothing of a forward is written again here.
 """
 
 import importlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,28 @@ class Size:
     num_frames: int | None = None
     factor: int = 8
     frames_factor: int = 4
+
+
+def latent_grid(size: Size, native: int, multiple: int) -> tuple[int, int]:
+    """(H, W) in latents for a size in pixels, or the model's own.
+
+    Raises:
+        InputError: the pixels are no multiple of what a token covers.
+    """
+    sides: list[int] = []
+    for name, pixels in (("height", size.height), ("width", size.width)):
+        step = size.factor * multiple
+        if pixels is not None and (pixels < step or pixels % step):
+            raise InputError(
+                f"{name}: must be a multiple of {step} pixels, but got {pixels}. Use {max(1, pixels // step) * step}."
+            )
+        sides.append(native if pixels is None else pixels // size.factor)
+    return sides[0], sides[1]
+
+
+def call_default(pipeline: Any, name: str) -> Any:
+    """What a pipeline uses for an argument that its caller omits."""
+    return inspect.signature(type(pipeline).__call__).parameters[name].default
 
 
 class Architecture(ABC):
@@ -110,15 +133,15 @@ class Architecture(ABC):
         """Whether the output has 2 × C channels, the second half a variance."""
         return False
 
-    @abstractmethod
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         """The shape of one sample, (C, H, W) or (C, T, H, W). Raises InputError for a size that can't be."""
+        config = self.model.config
+        return (config.in_channels, *latent_grid(size, config.sample_size, config.patch_size))
 
     @abstractmethod
     def sockets(self, granularity: str) -> list[Socket]:
         """The blocks in execution order. Raises InputError for a granularity that this architecture does not have."""
 
-    @abstractmethod
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the model's forward takes.
 
@@ -126,6 +149,7 @@ class Architecture(ABC):
             inputs: of the network.
             given: its conditions: "labels" (N,), or the rows of what `encode` made.
         """
+        return {"hidden_states": inputs.x, "timestep": inputs.time, **given}
 
     def train_time(self, timestep: Any) -> Any:
         """The `network_time` that a `timestep` argument stands for."""

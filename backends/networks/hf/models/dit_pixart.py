@@ -1,6 +1,5 @@
 """DiT and PixArt in diffusers: chains of `BasicTransformerBlock`, whose parts can be left out one by one too."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -10,29 +9,7 @@ from torch import Tensor, nn
 from ....errors import InputError
 from ....network import NetworkInput
 from ..hooks import Socket, tensor_socket
-from .base import Architecture, Layout, Size
-
-
-def latent_grid(size: Size, native: int, multiple: int) -> tuple[int, int]:
-    """(H, W) in latents for a size in pixels, or the model's own.
-
-    Raises:
-        InputError: the pixels are no multiple of what a token covers.
-    """
-    sides: list[int] = []
-    for name, pixels in (("height", size.height), ("width", size.width)):
-        step = size.factor * multiple
-        if pixels is not None and (pixels < step or pixels % step):
-            raise InputError(
-                f"{name}: must be a multiple of {step} pixels, but got {pixels}. Use {max(1, pixels // step) * step}."
-            )
-        sides.append(native if pixels is None else pixels // size.factor)
-    return sides[0], sides[1]
-
-
-def call_default(pipeline: Any, name: str) -> Any:
-    """What a pipeline uses for an argument that its caller omits."""
-    return inspect.signature(type(pipeline).__call__).parameters[name].default
+from .base import Architecture, Layout, Size, call_default
 
 
 def block_sockets(blocks: Sequence[Any], granularity: str) -> list[Socket]:
@@ -50,7 +27,18 @@ def block_sockets(blocks: Sequence[Any], granularity: str) -> list[Socket]:
     return [tensor_socket(part, "branch") for part in parts]
 
 
-class DiTTransformer(Architecture):
+class _BasicTransformer(Architecture):
+    """A chain of `BasicTransformerBlock`."""
+
+    @property
+    def learned_range(self) -> bool:
+        return self.model.out_channels == 2 * self.model.config.in_channels
+
+    def sockets(self, granularity: str) -> list[Socket]:
+        return block_sockets(self.model.transformer_blocks, granularity)
+
+
+class DiTTransformer(_BasicTransformer):
     """`DiTTransformer2DModel`, class-conditional (Peebles & Xie 2023)."""
 
     layout: ClassVar[Layout] = "conditional-first"
@@ -69,10 +57,6 @@ class DiTTransformer(Architecture):
         table = self.model.transformer_blocks[0].norm1.emb.class_embedder.embedding_table
         return table.num_embeddings > self.num_classes
 
-    @property
-    def learned_range(self) -> bool:
-        return self.model.out_channels == 2 * self.model.config.in_channels
-
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         own = self.model.config.sample_size
         if {size.height, size.width} - {None, own * size.factor}:
@@ -82,30 +66,15 @@ class DiTTransformer(Architecture):
             )
         return (self.model.config.in_channels, own, own)
 
-    def sockets(self, granularity: str) -> list[Socket]:
-        return block_sockets(self.model.transformer_blocks, granularity)
-
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"hidden_states": inputs.x, "timestep": inputs.time, "class_labels": given["labels"]}
 
 
-class PixArt(Architecture):
+class PixArt(_BasicTransformer):
     """`PixArtTransformer2DModel`, α and Σ (Chen et al. 2024)."""
 
-    @property
-    def learned_range(self) -> bool:
-        return self.model.out_channels == 2 * self.model.config.in_channels
-
-    def sample_shape(self, size: Size) -> tuple[int, ...]:
-        config = self.model.config
-        return (config.in_channels, *latent_grid(size, config.sample_size, config.patch_size))
-
-    def sockets(self, granularity: str) -> list[Socket]:
-        return block_sockets(self.model.transformer_blocks, granularity)
-
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
-        extra = self._micro_conditions(inputs.x)
-        return {"hidden_states": inputs.x, "timestep": inputs.time, "added_cond_kwargs": extra, **given}
+        return {**super().arguments(inputs, given), "added_cond_kwargs": self._micro_conditions(inputs.x)}
 
     def _micro_conditions(self, x: Tensor) -> dict[str, Tensor | None]:
         """Resolution and aspect ratio, which the 1024-pixel α model is told, as its pipeline works them out."""

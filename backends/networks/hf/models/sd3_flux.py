@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from ....network import NetworkInput, State
 from ....schedule import Noise
 from ..hooks import Socket
-from .base import FLOW, Architecture, Layout, Size, only_blocks
-from .dit_pixart import call_default, latent_grid
+from .base import FLOW, Architecture, Layout, Size, call_default, latent_grid, only_blocks
 
 
 def joint_socket(block: nn.Module) -> Socket:
@@ -30,27 +29,32 @@ def _after(output: Any, h: State) -> State:
     return (h[0] if text is None else text), image
 
 
-class SD3(Architecture):
-    """`SD3Transformer2DModel`, Stable Diffusion 3 and 3.5 (Esser et al. 2024)."""
+class _TwoStreams(Architecture):
+    """A network of flow matching with two streams, and two embeddings of a prompt: of its tokens, and of the whole."""
 
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
+
+    def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
+        config = self.model.config
+        return {
+            "encoder_hidden_states": (num_tokens, config.joint_attention_dim),
+            "pooled_projections": (config.pooled_projection_dim,),
+        }
+
+
+class SD3(_TwoStreams):
+    """`SD3Transformer2DModel`, Stable Diffusion 3 and 3.5 (Esser et al. 2024)."""
+
     num_tokens: ClassVar[int] = 77 + 256
     refused: ClassVar[Mapping[str, str]] = {
         "skip_layers": "skip-layer guidance",
         "block_controlnet_hidden_states": "a ControlNet",
     }
 
-    def sample_shape(self, size: Size) -> tuple[int, ...]:
-        config = self.model.config
-        return (config.in_channels, *latent_grid(size, config.sample_size, config.patch_size))
-
     def sockets(self, granularity: str) -> list[Socket]:
         only_blocks("SD3Transformer2DModel", granularity)
         return [joint_socket(block) for block in self.model.transformer_blocks]
-
-    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {"hidden_states": inputs.x, "timestep": inputs.time, **given}
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, _, pooled, _ = pipeline.encode_prompt(
@@ -62,11 +66,8 @@ class SD3(Architecture):
         )
         return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
 
-    def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
-        return _blank(self.model.config, num_tokens)
 
-
-class Flux(Architecture):
+class Flux(_TwoStreams):
     """`FluxTransformer2DModel`: blocks with two streams, then blocks with one, as one chain.
 
     Its pipelines sample packed latents, (N, tokens, 4 C): here a sample is (C, H, W), and two by two latents are packed
@@ -74,8 +75,6 @@ class Flux(Architecture):
     """
 
     layout: ClassVar[Layout] = "two-calls"
-    prediction: ClassVar[str] = "flow"
-    noise: ClassVar[Noise] = FLOW
     num_tokens: ClassVar[int] = 512
     refused: ClassVar[Mapping[str, str]] = {
         "controlnet_block_samples": "a ControlNet",
@@ -132,17 +131,6 @@ class Flux(Architecture):
             max_sequence_length=call_default(pipeline, "max_sequence_length"),
         )
         return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
-
-    def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
-        return _blank(self.model.config, num_tokens)
-
-
-def _blank(config: Any, num_tokens: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of one prompt's embeddings: of its tokens, and of the whole."""
-    return {
-        "encoder_hidden_states": (num_tokens, config.joint_attention_dim),
-        "pooled_projections": (config.pooled_projection_dim,),
-    }
 
 
 def pack_latents(x: Tensor) -> Tensor:

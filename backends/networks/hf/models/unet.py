@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from ....errors import InputError
 from ....network import NetworkInput
 from ..hooks import Socket, tensor_socket
-from .base import Architecture, Size, only_blocks
-from .dit_pixart import latent_grid
+from .base import Architecture, Size, latent_grid, only_blocks
 
 TIME_IDS = 6  # SDXL is told original size, crop and target size, two numbers each
 _OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."

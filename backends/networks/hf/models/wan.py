@@ -1,16 +1,14 @@
 """Wan in diffusers: a video transformer whose blocks have one stream, with attention, cross-attention and MLP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ....errors import InputError
-from ....network import NetworkInput
 from ....schedule import Noise
 from ..hooks import Socket, tensor_socket
-from .base import FLOW, Architecture, Layout, Size
-from .dit_pixart import call_default, latent_grid
+from .base import FLOW, Architecture, Layout, Size, call_default, latent_grid
 
 
 class Wan(Architecture):
@@ -45,9 +43,6 @@ class Wan(Architecture):
             return [tensor_socket(block, "residual") for block in self.model.blocks]
         parts = [part for block in self.model.blocks for part in (block.attn1, block.attn2, block.ffn)]
         return [tensor_socket(part, "branch") for part in parts]
-
-    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {"hidden_states": inputs.x, "timestep": inputs.time, **given}
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, _ = pipeline.encode_prompt(

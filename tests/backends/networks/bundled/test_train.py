@@ -11,8 +11,8 @@ import torch
 from click.testing import CliRunner
 from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.bundled import data as training_data
 from exeunt.backends.networks.bundled import train
+from exeunt.backends.networks.bundled import trainer as training_data
 from exeunt.backends.networks.dit import PUBLIC_NOISE, DiT, DiTNetwork
 from exeunt.backends.plan import Call, Run, Skip
 from safetensors.torch import load_file
