@@ -15,7 +15,7 @@ from ...backends.quality.intervals import Distance, estimate_distance, paired_di
 from ...backends.quality.names import TO_BASELINE
 from ...backends.timing.samples import environment_digest
 from ...studies.config.reading import config_to_dict
-from ...studies.config.study import QualityConfig, StudyConfig
+from ...studies.config.study import StudyConfig
 from ...studies.database.errors import corrupt_rows
 from ...studies.database.optuna.tables import study_attributes
 from ...studies.database.transactions import read
@@ -71,13 +71,16 @@ def conditions(
     order = f" of order {baseline.order}" if baseline.order else ""
     steps = f"{baseline.num_steps} steps, {baseline.spacing_words} spacing"
     sampler = f"{baseline.solver}{order}, {steps}, {baseline.guidance_words}"
+    reference = f"{quality.reference}, crop {quality.crop}, resize {quality.resize_filter}"
+    if quality.reference is None:
+        reference = "the full schedule's images of the same noises"
     known: dict[str, object] = {
         "checkpoint": config.checkpoint.path,
         "network_args": config.checkpoint.option_words or None,
         "full_schedule": sampler,
         "conditions": quality.conditions,
         "metric": quality.metric,
-        "reference": _reference(quality),
+        "reference": reference,
         "search_seed": f"{quality.search_seed}, {quality.num_images} images a schedule",
         "final_seed": f"{quality.final_seed}, up to {quality.final_images} images a schedule",
         "device": environment.get("device", throughput.device),
@@ -91,12 +94,6 @@ def conditions(
         "exeunt": __version__,
     }
     return {name: str(value) for name, value in known.items() if value is not None}
-
-
-def _reference(quality: QualityConfig) -> str:
-    if quality.reference is None:
-        return "the full schedule's images of the same noises"
-    return f"{quality.reference}, crop {quality.crop}, resize {quality.resize_filter}"
 
 
 # The pins that tell a study's own weights apart: what its timings and its own members are kept under, joined with +.

@@ -18,7 +18,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import click
 
 from ...backends.errors import InputError
-from ...studies.database.urls import storage_url
 from ...studies.store.store import Store, open_store
 from .flags.database import storage_flag
 
@@ -125,7 +124,7 @@ on this machine can read it. Ctrl-C ends it."""
     metavar="PORT",
     help=f"Port of {ADDRESS}; 0 takes a free one.",
 )
-def dashboard(storage: str, port: int) -> None:
+def dashboard(url: str, port: int) -> None:
     """Show a database's searches in optuna-dashboard, read-only and on this machine only.
 
     It needs `pip install 'exeunt[dashboard]'`, and runs until Ctrl-C. From another machine, forward the port:
@@ -138,7 +137,7 @@ def dashboard(storage: str, port: int) -> None:
     """
     from ..monitoring.watch_output import until_signal
 
-    with open_store(storage_url(storage), read_only=True) as store, served(application(store), port) as server:
+    with open_store(url, read_only=True) as store, served(application(store), port) as server:
         click.echo(f"http://{ADDRESS}:{server.server_port}/dashboard")
         click.echo(NOTE, err=True)
         with until_signal():

@@ -5,7 +5,6 @@ What `exeunt optimize` and `exeunt resume` do with a study: here in one process,
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.errors import InputError, json_text
-from ...backends.schedule import block_evaluations
 from ...reports.report import write_report
 from ...reports.terminal import TABLE_WIDTH, show_front
 from ...reports.view.interval import per_second
@@ -24,10 +22,10 @@ from ...reports.view.view import StudyView
 from ...studies.config.budget import parse_budget
 from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
-from ...studies.database.urls import is_default, storage_url
+from ...studies.database.urls import is_default
 from ...studies.interruption import interruptible
 from ...studies.store.store import only_study, stored_config
-from .flags.database import budget_flag, json_flag, storage_flag, study_flag
+from .flags.database import budget_flag, json_flag, show, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement
 from .flags.study import (
@@ -53,12 +51,12 @@ def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: Out
 
     budget = request.config.run.budget
     if budget == stored.run.budget:
-        stands = read_status(request.url, stored.name)
-        if stands.finished:
+        status = read_status(request.url, stored.name)
+        if status.finished:
             click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
             show_front(study_view(request.url, stored.name), as_json)
             return
-        request = replace(request, budget=stands.left(parse_budget(budget)))
+        request = replace(request, budget=status.left(parse_budget(budget)))
     run_study(request, as_json, output, engine)
 
 
@@ -67,7 +65,7 @@ def run_study(request: StudyRequest, as_json: bool, output: OutputOptions, engin
     if engine.waits:
         leave_to_others(request, as_json, output)
         return
-    if engine.is_this_process:
+    if engine.is_here and engine.workers in (None, 1):
         view = work_in_process(request, as_json, output)
     else:
         view = work_in_processes(request, as_json, output, engine)
@@ -118,11 +116,8 @@ def leave_to_others(request: StudyRequest, as_json: bool, output: OutputOptions)
         where, name = session.store.url, session.name
     storage = [] if is_default(where) else ["--storage", where]
     command = shlex.join(["exeunt", "worker", *storage, "--study", name])
-    if as_json:
-        budget = str(request.budget or request.config.run.budget)
-        click.echo(json.dumps({"study": name, "budget": budget, "worker": command}))
-    else:
-        click.echo(f"Study `{name}` waits for workers. Start them on any machine: {command}")
+    values = {"study": name, "budget": str(request.budget or request.config.run.budget), "worker": command}
+    show(values, f"Study `{name}` waits for workers. Start them on any machine: {command}", as_json)
 
 
 artifacts_flag = click.option(
@@ -152,7 +147,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
 @output_options
 @engine_flags
 def optimize_command(
-    storage: str,
+    url: str,
     config_file: Path | None,
     assignments: tuple[str, ...],
     proposals: tuple[Path, ...],
@@ -179,7 +174,6 @@ def optimize_command(
     from ..measuring.setup import resolve_device
     from ..runner import StudyRequest
 
-    url = storage_url(storage)
     config = study_config(given, config_file, assignments)
     config = resolve_device(config) if dry_run else engine.resolve(config, names_device=bool(given["device"]))
     request, stored = StudyRequest(config, url, proposals=proposals), stored_config(url, config.name)
@@ -202,7 +196,7 @@ def optimize_command(
 @output_options
 @engine_flags
 def resume(
-    storage: str,
+    url: str,
     study: str | None,
     budget: str | None,
     report: str | None,
@@ -222,7 +216,6 @@ def resume(
     """
     from ..runner import StudyRequest
 
-    url = storage_url(storage)
     stored = stored_config(url, only_study(url, study))
     assert stored is not None
     # The database knows where its files are; what an earlier command was told may not hold here.
@@ -255,9 +248,9 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
             "label": each.label,
             "family": each.family,
             "weights": each.weights,
-            "steps": each.schedule.num_steps,
-            "block_evaluations": block_evaluations(each.schedule),
-            "digest": each.schedule.digest,
+            "steps": each.stored.num_steps,
+            "block_evaluations": each.stored.block_evaluations,
+            "digest": each.stored.digest,
         }
         for each in list_baselines(load_frames(config), config.search.baselines)
     ]
@@ -278,12 +271,10 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
     study_setup = load_setup(config)
     click.echo(statement(study_setup), err=as_json)
     budget, found = config.run.budget, estimate_budget(study_setup, parse_budget(config.run.budget))
-    if as_json:
-        click.echo(json.dumps({"budget": budget, **asdict(found)}, indent=2))
-        return
-    click.echo(
+    text = (
         f"The full schedule samples {per_second(found.images_per_second)} images/s here, features included.\n"
         f"A budget of {budget} measures {found.baselines} baselines and about {found.proposals} proposals on "
         f"{config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
         f"other noises, in about {found.seconds:.0f} s."
     )
+    show({"budget": budget, **asdict(found)}, text, as_json)

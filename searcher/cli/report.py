@@ -22,7 +22,6 @@ from ...reports.view.view import Point, StudyView
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.database.errors import corrupt_rows
-from ...studies.database.urls import storage_url
 from ...studies.store.store import only_study, open_store
 from .flags.database import json_flag, storage_flag, study_flag
 
@@ -55,9 +54,7 @@ class Percentage(click.ParamType[float]):
 @click.option("--no-samples", is_flag=True, help="Omit sample images, which may need the checkpoint.")
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
-def report_command(
-    storage: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool
-) -> None:
+def report_command(url: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool) -> None:
     """Write the report of a study as it stands: a page, plots, tables.
 
     With --json or --csv it writes no files: the figures go to standard output. The report of an unfinished study says
@@ -69,11 +66,11 @@ def report_command(
       exeunt report --study demo -o results/ --no-samples
       exeunt report --json | jq .best_ratio
     """
-    view, config = _open(storage, study)
+    view, config = _open(url, study)
     if as_json or as_csv:
         click.echo(report_to_json(view) if as_json else to_csv(view), nl=False)
         return
-    view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config, storage_url(storage))
+    view, grid = (view, NO_SAMPLES) if no_samples else sampled(view, config, url)
     files = write_report(view, output, grid)
     for sentence in (headline(view), *details(view), *view.missing):
         click.echo(printable(sentence))
@@ -82,11 +79,10 @@ def report_command(
     click.echo(f"Open {files[0]} ({len(files)} files in {output}).")
 
 
-def _open(storage: str, study: str | None) -> tuple[StudyView, StudyConfig]:
+def _open(url: str, study: str | None) -> tuple[StudyView, StudyConfig]:
     """The view of the named study, or of the only one, and its configuration."""
     from ...reports.view.loading import load_view
 
-    url = storage_url(storage)
     with corrupt_rows("the database"):
         name = only_study(url, study)
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
@@ -144,7 +140,7 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
 @json_flag
 def export_point(
-    storage: str,
+    url: str,
     study: str | None,
     trial: int | None,
     label: str | None,
@@ -172,7 +168,7 @@ def export_point(
     given = dict(zip(selection.CHOICES, (trial, label, knee or None, max_loss, min_speedup), strict=True))
     flag, value = _only(given)
     kind = None if format_name == _ONNX else find_format(format_name, others=(_ONNX,))
-    view, config = _open(storage, study)
+    view, config = _open(url, study)
     point = selection.CHOICES[flag](view, value)
     schedule = portable_schedule(view, point)
     if kind is None:

@@ -2,7 +2,6 @@
 
 import click
 
-from ...studies.database.urls import storage_url
 from .flags.database import json_flag, storage_flag, study_flag
 
 
@@ -19,7 +18,7 @@ from .flags.database import json_flag, storage_flag, study_flag
     metavar="SECONDS",
     help="Time between two looks of --watch.",
 )
-def status(storage: str, study: str | None, as_json: bool, watch: bool, interval: float) -> None:
+def status(url: str, study: str | None, as_json: bool, watch: bool, interval: float) -> None:
     """Show what a database holds: workers, schedules, trials, images, front, errors.
 
     It also shows how many trials an hour are measured and what is left of the budget. With --watch and --json each look
@@ -34,7 +33,7 @@ def status(storage: str, study: str | None, as_json: bool, watch: bool, interval
     from ..monitoring import watch_output
     from ..monitoring.watch import StatusReader
 
-    reader = StatusReader(storage_url(storage), study)
+    reader = StatusReader(url, study)
     if watch:
         watch_output.watch(reader, interval, as_json=as_json)
     elif as_json:

@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.checkpoints.files import readable_bytes
-from ...backends.errors import InputError, json_text, printable
+from ...backends.errors import InputError, printable
 from ...reports.files.export import write_whole
 from ...reports.terminal import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
 from ...studies.database.errors import contradicting_rows, corrupt_rows
 from ...studies.database.urls import read_url, storage_url
 from ...studies.store.store import Store, open_store
-from .flags.database import json_flag, storage_flag
+from .flags.database import json_flag, show, storage_flag
 
 if TYPE_CHECKING:
     from ...studies.maintenance.delete import Garbage
@@ -36,14 +36,9 @@ _MOST_LINES = 10
 
 
 @contextmanager
-def _opened(storage: str, *, read_only: bool = True) -> Generator[Store]:
-    with open_store(storage_url(storage), read_only=read_only) as store, corrupt_rows(store.url):
+def _opened(url: str, *, read_only: bool = True) -> Generator[Store]:
+    with open_store(url, read_only=read_only) as store, corrupt_rows(store.url):
         yield store
-
-
-def _show(values: Any, text: str, as_json: bool) -> None:
-    """Prints values as JSON, or what they say as text."""
-    click.echo(json_text(values) if as_json else text)
 
 
 def confirm(question: str, yes: bool, as_json: bool) -> None:
@@ -51,7 +46,9 @@ def confirm(question: str, yes: bool, as_json: bool) -> None:
     if yes:
         return
     if as_json or not sys.stdin.isatty():
-        raise InputError("study: this can't be undone, and nobody can be asked here. Add --yes.")
+        raise InputError(
+            "study: must be confirmed, since it can't be undone, but there is no terminal to ask on. Add --yes."
+        )
     click.confirm(question, abort=True)
 
 
@@ -69,18 +66,18 @@ def _add_order(order: Literal["pause", "stop", "unpause"], summary: str, said: s
     @name_argument
     @storage_flag
     @json_flag
-    def _(name: str, storage: str, as_json: bool) -> None:
+    def _(name: str, url: str, as_json: bool) -> None:
         from ...studies.maintenance.list import summaries
         from ...studies.workers.shared_state import request, withdraw_order
 
         text = said.format(name=name)
-        with _opened(storage, read_only=False) as store:
+        with _opened(url, read_only=False) as store:
             if order != "unpause":
                 request(store, name, order)
             elif not withdraw_order(store, store.studies.require(name)):
                 text = f"`{name}` was neither paused nor stopped."
             found = next(each for each in summaries(store) if each.study == name) if as_json else None
-        _show({"study": name, "order": found.order, "workers": found.workers} if found else None, text, as_json)
+        show({"study": name, "order": found.order, "workers": found.workers} if found else None, text, as_json)
 
 
 _add_order(
@@ -108,7 +105,7 @@ _add_order("unpause", "Let workers work on a paused or stopped study again.", "`
 )
 @yes_flag
 @json_flag
-def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> None:
+def gc(url: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> None:
     """Remove what no study refers to: evaluations, timings, schedules and files of deleted studies and dead workers.
 
     \b
@@ -121,7 +118,7 @@ def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -
     limit = parse_budget(older_than, rest=True)
     if limit.seconds is None or limit.trials is not None or limit.images is not None:
         raise InputError(f"study: --older-than must be a time, but got `{older_than}`. Write 1d, 12h or 30m.")
-    with _opened(storage, read_only=dry_run) as store:
+    with _opened(url, read_only=dry_run) as store:
         found = find_garbage(store, limit.seconds)
         if not dry_run and not found.is_empty:
             if not as_json:
@@ -132,7 +129,7 @@ def gc(storage: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -
         text = _garbage_text(found)
     else:
         text = f"Removed {len(found.evaluations):,} evaluations and {len(found.files):,} files: {_sizes(found)}."
-    _show(_garbage_json(found, removed=not dry_run), text, as_json)
+    show(_garbage_json(found, removed=not dry_run), text, as_json)
 
 
 def _garbage_json(found: Garbage, removed: bool) -> dict[str, Any]:
@@ -165,7 +162,7 @@ def _sizes(found: Garbage) -> str:
 @study.command("list")
 @storage_flag
 @json_flag
-def list_studies(storage: str, as_json: bool) -> None:
+def list_studies(url: str, as_json: bool) -> None:
     """List the studies of a database: what each is doing, what it has measured, and how many workers it has.
 
     \b
@@ -175,13 +172,13 @@ def list_studies(storage: str, as_json: bool) -> None:
     """
     from ...studies.maintenance.list import summaries
 
-    with _opened(storage) as store:
+    with _opened(url) as store:
         found = summaries(store)
     if found and not as_json:
         Console(width=TABLE_WIDTH, highlight=False, markup=False).print(_table(found))
         return
     values = [{**asdict(each), "started": _moment(each.started)} for each in found]
-    _show(values, "No study yet. Start one with `exeunt optimize`.", as_json)
+    show(values, "No study yet. Start one with `exeunt optimize`.", as_json)
 
 
 def _table(found: Sequence[Summary]) -> Table:
@@ -206,7 +203,7 @@ def _table(found: Sequence[Summary]) -> Table:
 @json_flag
 def copy(
     name: str,
-    storage: str,
+    url: str,
     to: str | None,
     to_file: Path | None,
     new_name: str | None,
@@ -229,14 +226,14 @@ def copy(
     if (to is None) == (to_file is None):
         raise InputError("study: must be copied to one database. Give --to or --to-file.")
     target = storage_url(to) if to is not None else read_url(to_file or Path())
-    with _opened(storage) as store:
+    with _opened(url) as store:
         store.studies.require(name)
         with open_store(target, artifacts=artifacts) as other, contradicting_rows(store.url):
             copied, where = copy_study(store, other, name, new_name), other.url
     rows = sum(copied.rows.values())
     shared = f", {copied.there} were stored there already" if copied.there else ""
     text = f"{where}: `{copied.study}` in {rows:,} rows{shared}; digest {copied.digest[:12]} on both sides."
-    _show({**asdict(copied), "storage": where}, text, as_json)
+    show({**asdict(copied), "storage": where}, text, as_json)
 
 
 @study.command()
@@ -244,7 +241,7 @@ def copy(
 @storage_flag
 @yes_flag
 @json_flag
-def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
+def delete(name: str, url: str, yes: bool, as_json: bool) -> None:
     """Delete a study: its configuration, schedules, trials and workers.
 
     What it measured stays for other studies and for the next one, until `exeunt study gc`.
@@ -256,7 +253,7 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
     """
     from ...studies.maintenance.delete import delete_study
 
-    with _opened(storage, read_only=False) as store:
+    with _opened(url, read_only=False) as store:
         store.studies.require(name)
         confirm(f"Delete study `{name}` of {store.url}?", yes, as_json)
         deleted = delete_study(store, name)
@@ -264,14 +261,14 @@ def delete(name: str, storage: str, yes: bool, as_json: bool) -> None:
         f"Deleted `{name}`: {deleted['exeunt_members']:,} schedules, {deleted['trials']:,} trials.\n"
         "What it measured is kept; `exeunt study gc --dry-run` lists what no study refers to now."
     )
-    _show({"study": name, "rows": deleted}, text, as_json)
+    show({"study": name, "rows": deleted}, text, as_json)
 
 
 @study.command()
 @storage_flag
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: exeunt-TIME.db.")
 @json_flag
-def backup(storage: str, output: Path | None, as_json: bool) -> None:
+def backup(url: str, output: Path | None, as_json: bool) -> None:
     """Back up a database into one SQLite file while work goes on, and check the file.
 
     The file is a study database: every command takes it as --storage, and `exeunt study copy` restores a study from it.
@@ -284,10 +281,10 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
     from ...studies.maintenance.backup import back_up
 
     path = output or Path(f"exeunt-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
-    with _opened(storage) as store, contradicting_rows(store.url):
+    with _opened(url) as store, contradicting_rows(store.url):
         done = back_up(store, path)
     text = f"{done.path}: {', '.join(done.studies) or 'no study'} ({readable_bytes(done.num_bytes)}), checked."
-    _show({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes}, text, as_json)
+    show({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes}, text, as_json)
 
 
 @study.command()
@@ -297,7 +294,7 @@ def backup(storage: str, output: Path | None, as_json: bool) -> None:
     "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write them into a folder."
 )
 @json_flag
-def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
+def files(name: str, url: str, output: Path | None, as_json: bool) -> None:
     """List the files that a study keeps: sample images and schedule files of its front.
 
     \b
@@ -305,7 +302,7 @@ def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
       exeunt study files demo
       exeunt study files demo -o front/
     """
-    with _opened(storage) as store:
+    with _opened(url) as store:
         found = {_file_name(store, each): each for each in store.kept.kept(store.studies.require(name))}
         for path, each in found.items() if output else ():
             write_whole((output or Path()) / path, store.kept.contents(each))
@@ -313,7 +310,7 @@ def files(name: str, storage: str, output: Path | None, as_json: bool) -> None:
             printable(f"{path}  {readable_bytes(each.num_bytes)}, {each.sha256[:12]}") for path, each in found.items()
         ]
     text = "\n".join([*lines, f"{len(found)} files" + (f" in {output}." if output else ".")])
-    _show([{"file": path, **asdict(each)} for path, each in found.items()], text, as_json)
+    show([{"file": path, **asdict(each)} for path, each in found.items()], text, as_json)
 
 
 def _file_name(store: Store, file: StudyFile) -> str:

@@ -4,7 +4,6 @@ import click
 
 from ...studies.config.reading import override, parse_assignment
 from ...studies.database.errors import corrupt_rows
-from ...studies.database.urls import storage_url
 from ...studies.interruption import interruptible
 from ...studies.store.store import Store, only_study, open_store
 from .flags.database import storage_flag, study_flag
@@ -23,7 +22,7 @@ from .flags.output import OutputOptions, output_options, print_statement
 @click.option("--artifacts", metavar="URL|FOLDER", help="Where this machine finds the study's files.")
 @output_options
 def worker(
-    storage: str,
+    url: str,
     study: str | None,
     device: str | None,
     assignments: tuple[str, ...],
@@ -50,7 +49,6 @@ def worker(
     from ..search.opening import WorkerRole
     from ..search.session import Stopped
 
-    url = storage_url(storage)
     changes = {"run.report": report, "run.artifacts": artifacts} | (
         {} if device is None else {"throughput.device": device}
     )

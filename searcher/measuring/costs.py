@@ -40,15 +40,15 @@ class Costs:
     """The timed kinds of calls of one study, and what schedules take by them.
 
     Args:
-        target: the environment that the study times in, as JSON has it; this process's own if not given.
+        target: the environment that the study times in, as JSON has it.
 
     Attributes:
         full: the study's full schedule on its own weights.
         can_time: whether this process is in the target's environment.
     """
 
-    def __init__(self, study_setup: StudySetup, store: Store, target: Mapping[str, Any] | None = None) -> None:
-        self.target = dict(study_setup.environment if target is None else target)
+    def __init__(self, study_setup: StudySetup, store: Store, target: Mapping[str, Any]) -> None:
+        self.target = dict(target)
         # Environments are equal when their descriptions are, which are stored as JSON.
         self.can_time = environment_digest(self.target) == environment_digest(study_setup.environment)
         self.study_setup, self.store = study_setup, store
@@ -104,7 +104,7 @@ class Costs:
         share = stored.block_evaluations / self.full.block_evaluations
         return self.predicted_seconds(self.full) * share
 
-    def time_kinds(self, schedules: Sequence[Schedule], max_seconds: float | None = None) -> None:
+    def time_kinds(self, schedules: Sequence[Schedule]) -> None:
         """Times all kinds of calls of the schedules' plans that are not timed yet, and stores the seconds.
 
         Raises:
@@ -121,13 +121,13 @@ class Costs:
         # A worker that waited for another one's turn finds its timings, and does not repeat them.
         with self.study_setup.timing_turn.exclusive():
             self.refresh()
-            self._time(schedules, max_seconds)
+            self._time(schedules)
 
     def _lacks(self, schedules: Sequence[Schedule]) -> bool:
         wanted = missing_kinds(schedules, [self._timings])
         return any(wanted) or not {DECODE, SOLVER_STEP} <= self._timings.keys()
 
-    def _time(self, schedules: Sequence[Schedule], max_seconds: float | None) -> None:
+    def _time(self, schedules: Sequence[Schedule]) -> None:
         try:
             found = time_calls(
                 [self.study_setup.network],
@@ -135,7 +135,6 @@ class Costs:
                 batch_size=self.batch_size,
                 known=[self._timings],
                 repeats=self.study_setup.config.throughput.repeats,
-                max_seconds=max_seconds,
             )[0]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

@@ -5,7 +5,7 @@ The metric that a study asks for: a registered one, or a function of the user's 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -73,10 +73,6 @@ class Metric(ABC):
         """How often each label occurs among the reference images, where the reference says so."""
         return None
 
-    def reference_of(self, baseline: str) -> str:
-        """What a value's `reference` is, where the baseline's images answer the question of this digest."""
-        return baseline
-
     @abstractmethod
     def features(self, images: Sequence[Tensor], shown: Sequence[Shown]) -> FeatureArray:
         """(N, D) features of batches of images, each (n, 3, H, W) uint8, shown the given prompts or labels."""
@@ -106,19 +102,8 @@ class Metric(ABC):
 
     def record(self, question: str, metric: str, reference: str, distance: Distance) -> QualityRecord:
         """A distance with its interval, as it is stored."""
-        found = estimate_distance(distance, self.level)
-        return QualityRecord(
-            evaluation=question,
-            metric=metric,
-            reference=reference,
-            first_image=0,
-            num_images=found.num_images,
-            value=found.value,
-            lower=found.lower,
-            upper=found.upper,
-            standard_error=found.standard_error,
-            level=found.level,
-        )
+        found = asdict(estimate_distance(distance, self.level))
+        return QualityRecord(evaluation=question, metric=metric, reference=reference, first_image=0, **found)
 
 
 @dataclass(frozen=True)
@@ -157,9 +142,6 @@ class ReferenceMetric(_ExtractorMetric):
     @property
     def label_probabilities(self) -> Sequence[float] | None:
         return self.source.made.get("label_probabilities")
-
-    def reference_of(self, baseline: str) -> str:
-        return self.reference
 
     def score(self, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:
         distance = self.distance(answer.features)

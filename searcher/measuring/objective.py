@@ -175,7 +175,7 @@ class Objective:
         To `register` it is to make it a member of the study before, which costs nothing where it is claimed.
 
         Raises:
-            ClaimedElsewhere: another worker is at it.
+            ClaimedElsewhere: another worker measures it.
             StaleClaim: another worker has taken it over, since this one was silent for longer than its lease.
             Paused: between two chunks; another worker may go on from there.
             FailedEvaluation: it failed before, for good.
@@ -255,7 +255,8 @@ class Objective:
     def scored(self, candidate: Candidate, seed: int, count: int) -> QualityRecord | None:
         """The value of a candidate's first images, if it was worked out before."""
         metric = self.study_setup.metric
-        reference = metric.reference_of(self.key(self.study_setup.baseline, seed).digest)
+        baseline = self.key(self.study_setup.baseline, seed).digest
+        reference = baseline if metric.needs_baseline else metric.reference
         return self._qualities.get((self.key(candidate, seed).digest, metric.name, reference, count))
 
     def score(self, candidate: Candidate, seed: int, count: int) -> QualityRecord:

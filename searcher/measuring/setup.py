@@ -33,7 +33,6 @@ from ...backends.timing.device import check_device, device_id, environment, keep
 from ...backends.timing.device_lock import DeviceLock
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
-from ...studies.store.records import summarized
 from ..spaces.base import check_space
 from ..spaces.candidates import Candidate, check_families, first_baseline
 from ..spaces.frame import FullSchedule
@@ -52,7 +51,6 @@ class StudySetup:
         networks: by the name of their weights; the study's own come first.
         frames: the full schedule of each of them.
         conditions: the labels or prompts of the images.
-        metric: makes features of images, and scores them; see `metric.py`.
     """
 
     config: StudyConfig
@@ -295,5 +293,5 @@ def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candi
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
         label = file.name.removesuffix(SUFFIX)
-        found[schedule.digest] = Candidate(label, "trial", "", study_setup.weights, summarized(schedule))
+        found[schedule.digest] = Candidate.proposed(label, study_setup.weights, schedule)
     return list(found.values())

@@ -25,7 +25,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from ...studies.database.errors import corrupt_values
 from ...studies.database.optuna.storage import StudyStorage
 from ...studies.database.transactions import seconds_spent
-from ...studies.store.records import summarized
 from ...studies.workers.trials import RETRY_OF
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.base import Space
@@ -127,7 +126,7 @@ class Proposer:
             self._own(trial)
             trial.set_user_attr("schedule", schedule.digest)
         self._asked[trial.number] = trial
-        return Candidate(f"trial {trial.number}", "trial", "", self._weights, summarized(schedule), trial.number)
+        return Candidate.proposed(f"trial {trial.number}", self._weights, schedule, trial.number)
 
     @property
     def unfinished(self) -> list[int]:

@@ -78,10 +78,6 @@ class Space(ABC):
             found.setdefault(self.build(point).digest, point)
         return found
 
-    def _warped(self, spacing: float) -> Parameters:
-        """The parameter that moves steps along the spacing; none where they must stay."""
-        return {"spacing": spacing} if self.frame.warps else {}
-
     def _order(self, parameters: Mapping[str, Any]) -> BlockOrder:
         """The blocks in the order in which a depth adds them."""
         only = next(iter(self.frame.orders))

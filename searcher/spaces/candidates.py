@@ -39,6 +39,11 @@ class Candidate:
     stored: ScheduleSummary
     trial: int | None = None
 
+    @classmethod
+    def proposed(cls, label: str, weights: str, schedule: Schedule, trial: int | None = None) -> "Candidate":
+        """One that a sampler or a user proposed."""
+        return cls(label, "trial", "", weights, summarized(schedule), trial)
+
     @property
     def schedule(self) -> Schedule:
         """All of what it does; its digest and costs stand in the summary."""

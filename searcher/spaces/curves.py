@@ -41,6 +41,7 @@ class Curve(Space):
 
     def warm_starts(self) -> list[Parameters]:
         low, half, blocks = self._levels()
+        late = {"spacing": 1.2} if self.frame.warps else {}
         # A shallow first step and a steep rise: where there is mostly noise, few blocks do.
         rising = {"first_depth": low, "last_depth": blocks, "bend": 0.35}
         return [
@@ -48,7 +49,7 @@ class Curve(Space):
             self._point(num_steps=self._few(0.4), **rising),
             self._point(num_steps=self._few(0.2), **rising),
             self._point(num_steps=self._few(0.3), first_depth=half, last_depth=half),
-            self._point(num_steps=self._few(0.25), first_depth=half, last_depth=blocks, **self._warped(1.2)),
+            self._point(num_steps=self._few(0.25), first_depth=half, last_depth=blocks, **late),
             self._point(num_steps=self._few(0.6), first_depth=low, last_depth=blocks),
         ]
 

@@ -44,11 +44,11 @@ def orders(num_blocks: int, replaces: bool) -> dict[str, BlockOrder]:
     return {"outside": tuple(inwards), "up": (*forward[first_up:][::-1], *forward[:first_up])}
 
 
-def with_rows(schedule: Schedule, rows: Sequence[ActionRow], name: str | None = None) -> Schedule:
+def with_rows(schedule: Schedule, rows: Sequence[ActionRow]) -> Schedule:
     """The schedule with these actions, one row a step and one action a block."""
     assert len(rows) == schedule.num_steps
     steps = tuple(replace(step, blocks=row) for step, row in zip(schedule.steps, rows, strict=True))
-    return replace(schedule, steps=steps, name=name)
+    return replace(schedule, steps=steps, name=None)
 
 
 @lru_cache(maxsize=4096)

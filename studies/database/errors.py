@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -74,7 +74,9 @@ def explained(error: BaseException, where: str) -> ExeuntError:
     original = error.orig if isinstance(error, DBAPIError) else error
     reason = redact(str(original).strip().split("\n")[0])
     state = str(getattr(original, "sqlstate", None) or "")
-    for kind, words in _meanings(reason, state):
+    by_code = ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
+    by_words = ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
+    for kind, words in by_code if state else by_words:
         return kind(f"storage: {where} {words.format(reason=reason, seconds=BUSY_SECONDS)}")
     # libpq gives no code for a connection that it could not make, and none for one that broke.
     at_libpq = isinstance(error, OperationalError) and not state and not isinstance(original, sqlite3.Error)
@@ -88,13 +90,6 @@ def explained_by_disk(error: OSError, where: str) -> ExeuntError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoRoom(f"storage: {where} {_ROOM}")
     return StorageError(f"storage: {where} {_DISK}")
-
-
-def _meanings(reason: str, state: str) -> Iterator[tuple[type[ExeuntError], str]]:
-    if not state:
-        yield from ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
-    else:
-        yield from ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
 
 
 _AGAIN = "is out of reach ({reason}). Check that it is there, and try again."

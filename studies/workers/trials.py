@@ -100,12 +100,9 @@ class TrialKeeper:
 
 @dataclass(frozen=True)
 class PeerSnapshot:
-    """What there was at one moment.
+    """The owners that worked on a study at one moment, and how many running trials had no living owner.
 
-    Attributes:
-        alive: the owners that work on the study.
-        dead: those that don't live any more and that nobody has ended yet, of all studies.
-        orphans: how many running trials have no living owner.
+    `dead` are those that don't live any more and that nobody has ended yet, of all studies.
     """
 
     alive: frozenset[str]

@@ -1,4 +1,4 @@
-"""The flags that say who does the work of a study, and what they come to."""
+"""The flags that say who does the work of a study, and the value that they make."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Engine:
         given = {"--address": self.address, "--cpus-per-worker": self.cpus, "--gpus-per-worker": self.gpus}
         alone = [flag for flag, value in given.items() if value is not None]
         if self.name != "ray" and alone:
-            raise InputError(f"engine: {alone[0]} is about a Ray cluster. Add --engine ray, or omit it.")
+            raise InputError(
+                f"engine: {alone[0]} is for a Ray cluster, but got --engine {self.name}. Add --engine ray, or omit it."
+            )
 
     @property
     def waits(self) -> bool:
@@ -55,11 +57,6 @@ class Engine:
     def is_here(self) -> bool:
         """Whether the workers are processes of this machine."""
         return self.name == "processes"
-
-    @property
-    def is_this_process(self) -> bool:
-        """Whether nobody else is needed."""
-        return self.name == "processes" and self.workers in (None, 1)
 
     def resolve(self, config: StudyConfig, *, names_device: bool) -> StudyConfig:
         """The configuration with the device that workers get in place of `auto`.
