@@ -119,7 +119,7 @@ class _Rows:
         self.config = store.studies.config(study)
         self.pins = store.studies.pins(study)
         self.environment = store.studies.environment(study)
-        # What refers to something is read before it, so that it is there whatever workers add in between.
+        # A row is read before what it refers to, so that this is there even if workers add rows meanwhile.
         self.qualities = store.measurements.qualities(study)
         self.evaluations = {record.digest: record for record in store.evaluations.evaluations(study)}
         # Names steer neither a terminal nor a page.

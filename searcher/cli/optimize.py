@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.errors import InputError, json_text
-from ...reports.report import write_report
-from ...reports.terminal import TABLE_WIDTH, show_front
+from ...reports.report import TABLE_WIDTH, show_front, write_report
 from ...reports.view.interval import per_second
 from ...reports.view.view import StudyView
 from ...studies.config.budget import parse_budget

@@ -18,7 +18,7 @@ from rich.table import Table
 from ...backends.checkpoints.files import readable_bytes
 from ...backends.errors import InputError, printable
 from ...reports.files.export import write_whole
-from ...reports.terminal import TABLE_WIDTH
+from ...reports.report import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
 from ...studies.database.errors import contradicting_rows, corrupt_rows
 from ...studies.database.urls import read_url, storage_url

@@ -119,7 +119,11 @@ _BY_WORDS: tuple[tuple[str, type[ExeuntError], str], ...] = (
     ("QueuePool limit", Unreachable, "was busy for two minutes in this process. Try again."),
     ("password authentication failed", InputError, _PASSWORD),
     ("no password supplied", InputError, _PASSWORD),
-    ("no pg_hba.conf entry", InputError, "does not take this user from here ({reason}). Ask who runs it."),
+    (
+        "no pg_hba.conf entry",
+        InputError,
+        "does not admit this user from here ({reason}). Ask its administrator.",
+    ),
     ("FATAL:  database", InputError, "is not there ({reason}). Make it with `createdb`, or correct the URL."),
     ("FATAL:  role", InputError, "does not know this user ({reason}). Correct the URL."),
     ("invalid connection option", InputError, "has an option that libpq does not know. Correct the URL."),
@@ -189,7 +193,7 @@ def corrupt_values(where: str) -> Generator[None]:
 
 
 def foreign(where: str, reason: str) -> StorageError:
-    """The error for a database, in words, that holds what none of ours can have written."""
+    """The error for a database, in words, with contents that Exeunt cannot have written."""
     return StorageError(
         f"storage: {where} holds something that Exeunt did not write ({reason}). "
         "Type `exeunt db check`, or restore it from a backup."

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from ...backends.errors import InputError, StorageError
-from ..artifacts.contents import ContentMover
+from ..artifacts.files import ContentMover
 from ..database.errors import database_label
 from ..database.optuna import tables as optuna
 from ..database.tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
@@ -189,7 +189,7 @@ def _read(connection: Connection, query: Select[Any]) -> Iterator[Row]:
 def _digest(row: Mapping[str, Any]) -> str:
     """SHA-256 of a row's contents, the same on every database.
 
-    Features and files are stood for by their own digests, and what was worked out of a schedule by the schedule.
+    Features and files count by their own digests. What was worked out of a schedule counts by the schedule.
     """
     contents = {name: value for name, value in row.items() if name not in ("features", "content", "outline")}
     text = json.dumps(contents, sort_keys=True, separators=(",", ":"), default=_plain)

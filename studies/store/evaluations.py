@@ -16,8 +16,7 @@ from sqlalchemy import Connection, Engine, select, true
 from ...backends.errors import ExeuntError, StorageError
 from ...backends.schedule import Schedule
 from ..artifacts.base import DamagedArtifact, MissingArtifact
-from ..artifacts.contents import FEATURES_SUFFIX, STORED, UnusableFeatures, contents, packed_features
-from ..artifacts.files import Files
+from ..artifacts.files import FEATURES_SUFFIX, STORED, Files, UnusableFeatures, contents, packed_features
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
 from ..database.transactions import clock, insert_once, read, reading, retrying, writing
 from ..database.urls import redact

@@ -110,7 +110,7 @@ Wanted = Literal["pause", "stop"]
 
 @dataclass(frozen=True)
 class ControlRequest:
-    """Workers finish and commit what they are at, give back their claims, and then wait (`pause`) or end (`stop`).
+    """Workers finish and commit what they are doing, give back their claims, and then wait (`pause`) or end (`stop`).
 
     `since` is the database's clock in seconds since 1970.
     """

@@ -46,7 +46,7 @@ class TrialKeeper:
     def fail_dead(self) -> list[FrozenTrial]:
         """Tells FAIL to the trials whose workers are dead, and returns them. To be called between two trials.
 
-        Each one's parameters are enqueued again, up to three attempts; if another worker is at it, nothing is done.
+        Each one's parameters are enqueued again, up to three attempts; nothing is done while another worker does this.
         """
         retry(self._store.engine, lambda: bury_dead_workers(self._store))
         if not self._dead():
