@@ -132,7 +132,7 @@ def combined(slots: Slots, reads: Sequence[Read]) -> State:
     first, *others = reads
     value = stored(slots, first)
     if first.weight != 1:
-        value = _scaled(value, first.weight)
+        value = scaled(value, first.weight)
     for read in others:
         value = add(value, stored(slots, read), read.weight)
     return value
@@ -158,8 +158,9 @@ def add(h: State, value: State, weight: float = 1.0) -> State:
     return tuple(add(one, other, weight) for one, other in zip(h, value, strict=True))
 
 
-def _scaled(value: State, weight: float) -> State:
-    return value * weight if isinstance(value, Tensor) else tuple(_scaled(part, weight) for part in value)
+def scaled(value: State, weight: float | Tensor) -> State:
+    """weight · value, part by part."""
+    return value * weight if isinstance(value, Tensor) else tuple(scaled(part, weight) for part in value)
 
 
 def _half(value: State, *, first: bool) -> State:

@@ -667,14 +667,6 @@ def _number(value: Json, where: str, low: float = -math.inf, high: float = math.
     return float(value) + 0.0
 
 
-def _positive(value: Json, where: str) -> float:
-    return _number(value, where, low=0)
-
-
-def _beta(value: Json, where: str) -> float:
-    return _number(value, where, low=0, high=1)
-
-
 def _integer(value: Json, where: str, low: int = 0, high: int = MAX_INTEGER) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         _fail("wrong-type", f"{where} must be an integer", _show(value), "Write one without a point.")
@@ -684,8 +676,9 @@ def _integer(value: Json, where: str, low: int = 0, high: int = MAX_INTEGER) -> 
     return value
 
 
-def _count(value: Json, where: str) -> int:
-    return _integer(value, where, low=1)
+_positive = partial(_number, low=0)
+_beta = partial(_number, low=0, high=1)
+_count = partial(_integer, low=1)
 
 
 def _boolean(value: Json, where: str) -> bool:
@@ -748,12 +741,10 @@ def _read(kind: type[V], value: Json, where: str, **given: Any) -> V:
     for field in _fields(kind):
         if field.name in content:
             continue
-        if field.name in document:
-            entry, read = document[field.name], _FIELDS[kind][field.name]
+        if field.name in document or field.default is dataclasses.MISSING:
+            entry, read = _required(document, field.name, where), _FIELDS[kind][field.name]
             none = entry is None and field.default is None
             content[field.name] = None if none else read(entry, f"{where}: {field.name}")
-        elif field.default is dataclasses.MISSING:
-            _fail("missing-key", f'{where}: "{field.name}" must be given', "nothing", f'Add "{field.name}".')
     return kind(**content)
 
 
@@ -805,7 +796,8 @@ def _read_sha256(value: Json, where: str) -> str:
     return digest
 
 
-def _read_noise(value: Json, where: str) -> Noise:
+def noise_of(value: Json, where: str) -> Noise:
+    """A forward process from its JSON object, with the rules that a schedule file's has. Raises ScheduleError."""
     noise = _read(Noise, value, where)
     required, optional = NOISES[noise.kind]
     for name in _FIELDS[Noise]:
@@ -819,11 +811,6 @@ def _read_noise(value: Json, where: str) -> Noise:
     _check_pair(noise.beta_min, noise.beta_max, f"{where}: beta_min and beta_max")
     _check_pair(noise.sigma_min, noise.sigma_max, f"{where}: sigma_min and sigma_max")
     return noise
-
-
-def noise_of(value: Json, where: str) -> Noise:
-    """A forward process from its JSON object, with the rules that a schedule file's has. Raises ScheduleError."""
-    return _read_noise(value, where)
 
 
 def _read_pair(value: Json, where: str) -> tuple[float, float]:
@@ -845,15 +832,6 @@ def _read_guidance(value: Json, where: str) -> Guidance | Embedded:
         rule, fix = f"{where} must be embedded or classifier-free", 'Keep "embedded" alone, or remove it.'
         _fail("guidance-both", rule, "both", fix)
     return Embedded(_number(document["embedded"], f"{where}: embedded"), extras)
-
-
-def _read_channels(value: Json, where: str) -> int | str:
-    return "all" if value == "all" else _count(value, where)
-
-
-def _read_scale(value: Json, where: str) -> float | None:
-    """A step's guidance, where null is not the default: it says that the network is not guided there."""
-    return None if value is None else _number(value, where)
 
 
 def _read_step(value: Json, networks: Sequence[NetworkSignature], where: str) -> Step:
@@ -915,7 +893,7 @@ _FIELDS: Mapping[type[Value], Mapping[str, Callable[[Json, str], Any]]] = {
         "name": _text,
         "prediction": _one_of(PREDICTIONS),
         "time": _one_of(TIMES),
-        "noise": _read_noise,
+        "noise": noise_of,
         "variant": _text,
         "order": partial(_integer, low=1, high=MAX_HISTORY),
         "lower_order_final": _boolean,
@@ -936,13 +914,17 @@ _FIELDS: Mapping[type[Value], Mapping[str, Callable[[Json, str], Any]]] = {
         "sigma_min": _positive,
         "sigma_max": _positive,
     },
-    Guidance: {"scale": _number, "channels": _read_channels},
+    Guidance: {
+        "scale": _number,
+        "channels": lambda value, where: "all" if value == "all" else _count(value, where),
+    },
     Step: {
         "time": _number,
         "blocks": _items,
         "network": _integer,
         "network_time": _number,
-        "guidance": _read_scale,
+        # Here null is not the default: it says that the network is not guided at this step.
+        "guidance": lambda value, where: None if value is None else _number(value, where),
         "unconditional": _one_of(UNCONDITIONALS),
         "coefficients": lambda value, where: _read(Coefficients, value, where),
     },

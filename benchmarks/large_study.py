@@ -33,9 +33,9 @@ from exeunt.reports.view.operations import keep_operations
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.search.proposer import WORTHLESS
 from exeunt.searcher.spaces.base import make_space
+from exeunt.studies.database.optuna.tables import TRIALS
 from exeunt.studies.database.tables import CALL_TIMINGS, CHUNKS, EVALUATIONS, MEMBERS, QUALITIES, SCHEDULES, TIMING_KEYS
 from exeunt.studies.database.transactions import insert_once, writing
-from exeunt.studies.maintenance.rows import optuna_tables
 from exeunt.studies.store.records import EvaluationKey, Member, QualityRecord, summarized, summary_to_json
 from exeunt.studies.store.store import Store, open_store
 from optuna.distributions import distribution_to_json
@@ -183,7 +183,7 @@ def write(connection: Connection, like: Like, space: dict[str, Any], grown: list
     member, quality, key = like.member, like.quality, like.key
     newest = select(func.max(TIMING_KEYS.c.id)).where(TIMING_KEYS.c.weights_sha256 == member.weights_sha256)
     timing = connection.execute(newest).scalar_one()
-    trials, last = optuna_tables(connection), connection.execute(select(func.max(EVALUATIONS.c.id))).scalar_one()
+    trials, last = dict(TRIALS.metadata.tables), connection.execute(select(func.max(EVALUATIONS.c.id))).scalar_one()
     first = 1 + connection.execute(select(func.max(trials["trials"].c.number))).scalar_one()
     noise = np.random.default_rng(0)
     timed_kinds = set[str]()

@@ -26,7 +26,7 @@ HOUSE = {
         ["networks", "formats"],
     ],
     "studies": [["interruption"], ["database"], ["artifacts"], ["config"], ["store"], ["workers"], ["maintenance"]],
-    "reports": [["view"], ["plots", "files"], ["page"], ["report", "terminal"]],
+    "reports": [["view"], ["plots", "files"], ["page"], ["report"]],
     "searcher": [["spaces", "monitoring"], ["measuring"], ["search"], ["runner"], ["workers"], ["cli"]],
 }
 MOST_ENTRIES = 12

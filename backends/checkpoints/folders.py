@@ -21,10 +21,11 @@ def is_diffusers(path: Path) -> bool:
     """A folder with a pipeline's index, or with the configuration of one model; not a folder of bare weights."""
     if is_file(path / PIPELINE):
         return True
-    return is_file(path / MODEL) and bool({"_class_name", "model_type"} & _json(path / MODEL).keys())
+    return is_file(path / MODEL) and bool({"_class_name", "model_type"} & read_json(path / MODEL).keys())
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InputError where there is none."""
     return read_object(path, MAX_JSON_BYTES, "checkpoint")
 
 
@@ -37,7 +38,7 @@ def recognise_folder(path: Path) -> Recognition:
     if not (path / PIPELINE).is_file():
         return _recognise_model(path)
     classes = components(path)
-    name = _json(path / PIPELINE).get("_class_name", "pipeline")
+    name = read_json(path / PIPELINE).get("_class_name", "pipeline")
     seen = tuple(f"{component}: {kind}" for component, kind in classes.items())
     if not any(component in classes for component in DENOISERS):
         return Recognition(None, f"{_a(name)} without {', '.join(DENOISERS)}", seen, GIVE_DENOISER)
@@ -53,7 +54,7 @@ def recognise_folder(path: Path) -> Recognition:
 
 
 def _recognise_model(path: Path) -> Recognition:
-    config = _json(path / MODEL)
+    config = read_json(path / MODEL)
     name = config.get("_class_name")
     if name is None:
         kind, named = config.get("model_type"), config.get("architectures")
@@ -74,7 +75,7 @@ def _a(name: object) -> str:
 
 def components(path: Path) -> dict[str, str]:
     """The classes of a pipeline's components that are there, by the components' names."""
-    index = _json(path / PIPELINE)
+    index = read_json(path / PIPELINE)
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
     outside = next((name for name in pairs if PurePath(name).name != name), None)
     if outside is not None:

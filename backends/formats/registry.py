@@ -26,7 +26,6 @@ class Format:
     """A kind of file.
 
     Attributes:
-        description: what `--help` calls it.
         suffix: of its files.
         read: (text, base) -> the schedule; `base` gives what the format leaves out. None: the format is only written.
         write: schedule -> text.
@@ -36,7 +35,6 @@ class Format:
     the fix.
     """
 
-    description: str
     suffix: str
     read: Callable[[str, Schedule | None], Schedule] | None
     write: Callable[[Schedule], str]
@@ -52,24 +50,14 @@ def _read_own(text: str, base: Schedule | None) -> Schedule:
 SOLVER, TIMES, GUIDANCE = "solver", "times", "guidance"
 SAMPLING = (SOLVER, TIMES, GUIDANCE)
 FORMATS: dict[str, Format] = {
-    "exeunt": Format(
-        "Exeunt's schedule file with coefficients, for runtimes without solver code",
-        SUFFIX,
-        _read_own,
-        lambda schedule: dumps(with_coefficients(schedule)),
-    ),
-    "schedule": Format("Exeunt's schedule file as it stands, the solver by name", SUFFIX, _read_own, dumps),
-    "ase": Format("ASE's ten depths", ".ase.txt", read_ase, write_ase, SAMPLING),
-    "smoothcache": Format(
-        "SmoothCache's JSON of branches", ".smoothcache.json", read_smoothcache, write_smoothcache, SAMPLING
-    ),
-    "ecad": Format("ECAD's JSON of components", ".ecad.json", read_ecad, write_ecad, (SOLVER, TIMES)),
-    "cache-dit": Format(
-        "cache-dit's YAML with a static mask", ".cache-dit.yaml", read_cache_dit, write_cache_dit, SAMPLING
-    ),
-    "timesteps": Format(
-        "a list of times, every block running", ".times.json", read_times, write_times, (SOLVER, GUIDANCE)
-    ),
+    # Our own file, for runtimes without solver code; and as it stands, the solver by name.
+    "exeunt": Format(SUFFIX, _read_own, lambda schedule: dumps(with_coefficients(schedule))),
+    "schedule": Format(SUFFIX, _read_own, dumps),
+    "ase": Format(".ase.txt", read_ase, write_ase, SAMPLING),
+    "smoothcache": Format(".smoothcache.json", read_smoothcache, write_smoothcache, SAMPLING),
+    "ecad": Format(".ecad.json", read_ecad, write_ecad, (SOLVER, TIMES)),
+    "cache-dit": Format(".cache-dit.yaml", read_cache_dit, write_cache_dit, SAMPLING),
+    "timesteps": Format(".times.json", read_times, write_times, (SOLVER, GUIDANCE)),
 }
 
 

@@ -38,7 +38,10 @@ MIN_DEGREES = 4.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, and the interval that holds its expectation at its count, reference fixed, with probability `level`."""
+    """A value, and the interval that holds its expectation at its count, reference fixed, with probability `level`.
+
+    `standard_error` is the standard deviation of the value over draws of its images, reference fixed.
+    """
 
     value: float
     lower: float
@@ -131,11 +134,6 @@ def variance(distance: Distance) -> tuple[float, float]:
     spread = n * float(effects.var(ddof=1))
     degrees = 2 * jackknife**2 / spread if spread > 0 else inf
     return max(jackknife - second, SECOND_ORDER_SHARE * second), max(degrees, MIN_DEGREES)
-
-
-def standard_error(distance: Distance) -> float:
-    """The standard deviation of a distance over draws of its images, reference fixed."""
-    return sqrt(variance(distance)[0])
 
 
 def estimate_distance(distance: Distance, level: float = LEVEL) -> Estimate:

@@ -43,7 +43,6 @@ class Solver:
     """What a solver is: its table and what it may be asked for.
 
     Attributes:
-        summary: one line for people.
         table: the path of an evaluation after the other -> one row for each.
         orders: the orders it has.
         default_order: the one that it is used with by default.
@@ -55,7 +54,6 @@ class Solver:
         scales_noise: whether by default the first noise is scaled by σ of the first step, not by 1.
     """
 
-    summary: str
     table: Callable[[Path], list[Coefficients]]
     orders: tuple[int, ...]
     default_order: int
@@ -68,44 +66,18 @@ class Solver:
 
 
 SOLVER_TABLE: dict[str, Solver] = {
-    "ddpm": Solver(
-        "the posterior of the respaced process, with noise in every step",
-        ddpm, (1,), 1, VARIANCE_PRESERVING, True, variances=("fixed-small", "fixed-large", "learned-range"),
-    ),
-    "ddim": Solver(
-        "deterministic, or with noise by eta",
-        ddim, (1,), 1, VARIANCE_PRESERVING, True, variances=("none", "fixed-small"),
-    ),
-    "dpmsolver++": Solver(
-        "DPM-Solver++, multistep", dpm_solver_plus_plus, (1, 2, 3), 2, ANY_NOISE, False, variants=("midpoint", "heun"),
-    ),
-    "unipc": Solver(
-        "UniPC's predictor and corrector, folded into one evaluation a step",
-        unipc, (1, 2, 3), 2, ANY_NOISE, False, variants=("bh2", "bh1"),
-    ),
-    "pndm": Solver(
-        "PNDM: linear multistep of order 4 after a warm-up",
-        pndm, (4,), 4, VARIANCE_PRESERVING, True, variants=("plms", "prk"), expand=pndm_times,
-    ),
-    "euler": Solver(
-        "Euler's method in σ/α", euler, (1,), 1, (*VARIANCE_PRESERVING, "edm"), True, scales_noise=True,
-    ),
-    "heun": Solver(
-        "Heun's method, two evaluations a step", heun, (2,), 2, ANY_NOISE, True, expand=heun_times,
-        scales_noise=True,
-    ),
-    "euler-maruyama": Solver(
-        "the reverse SDE, with noise in every step",
-        euler_maruyama, (1,), 1, VARIANCE_PRESERVING, True, variances=("fixed-large",),
-    ),
-    "edm": Solver(
-        "EDM's deterministic sampler: Heun's method in σ", heun, (2,), 2, ("edm",), True,
-        expand=heun_times, scales_noise=True,
-    ),
-    "flow-euler": Solver(
-        "Euler's method on the velocity of flow matching", flow_euler, (1,), 1, ("flow",), True,
-    ),
-}  # fmt: skip
+    "ddpm": Solver(ddpm, (1,), 1, VARIANCE_PRESERVING, True, variances=("fixed-small", "fixed-large", "learned-range")),
+    "ddim": Solver(ddim, (1,), 1, VARIANCE_PRESERVING, True, variances=("none", "fixed-small")),
+    "dpmsolver++": Solver(dpm_solver_plus_plus, (1, 2, 3), 2, ANY_NOISE, False, variants=("midpoint", "heun")),
+    "unipc": Solver(unipc, (1, 2, 3), 2, ANY_NOISE, False, variants=("bh2", "bh1")),
+    "pndm": Solver(pndm, (4,), 4, VARIANCE_PRESERVING, True, variants=("plms", "prk"), expand=pndm_times),
+    "euler": Solver(euler, (1,), 1, (*VARIANCE_PRESERVING, "edm"), True, scales_noise=True),
+    "heun": Solver(heun, (2,), 2, ANY_NOISE, True, expand=heun_times, scales_noise=True),
+    "euler-maruyama": Solver(euler_maruyama, (1,), 1, VARIANCE_PRESERVING, True, variances=("fixed-large",)),
+    # EDM's deterministic sampler: Heun's method in σ.
+    "edm": Solver(heun, (2,), 2, ("edm",), True, expand=heun_times, scales_noise=True),
+    "flow-euler": Solver(flow_euler, (1,), 1, ("flow",), True),
+}
 
 
 def find_solver(name: str) -> Solver:

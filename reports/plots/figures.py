@@ -112,9 +112,9 @@ def prediction_info(view: StudyView) -> PredictionInfo | None:
     return PredictionInfo(pairs, view.batch_size) if pairs else None
 
 
-def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -> Figure:
+def draw_progress(info: ProgressInfo) -> Figure:
     """Hypervolume over images; the dots are evaluations that moved the front."""
-    with style.drawing(width, height) as figure:
+    with style.drawing(4.6, 3.1) as figure:
         axes = figure.add_subplot()
         costs = [0.0, *(entry.cost for entry in info.entries)]
         areas = [0.0, *(entry.hypervolume for entry in info.entries)]
@@ -133,9 +133,9 @@ def draw_progress(info: ProgressInfo, width: float = 4.6, height: float = 3.1) -
     return figure
 
 
-def draw_prediction(info: PredictionInfo, width: float = 4.6, height: float = 3.1) -> Figure:
+def draw_prediction(info: PredictionInfo) -> Figure:
     """Predicted against measured seconds on the diagonal's band of ± 5 %."""
-    with style.drawing(width, height) as figure:
+    with style.drawing(4.6, 3.1) as figure:
         axes = figure.add_subplot()
         low, high = style.padded([seconds for _, *pair in info.pairs for seconds in pair])
         for which in ("x", "y"):

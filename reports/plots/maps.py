@@ -90,6 +90,7 @@ def _ticks(count: int) -> list[int]:
 
 
 MOST_MAPS = 12
+WIDTH = 8.0  # inches, of figures with panels
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,14 @@ def spread(points: list[Point], always: Point | None) -> list[Point]:
     return [points[index] for index in sorted(kept)]
 
 
-def draw_maps(info: MapsInfo, width: float = 8.0, columns: int = 4) -> Figure:
+def draw_maps(info: MapsInfo) -> Figure:
     """Steps go right from noise to data, blocks upwards in execution order; a shorter map has fewer steps."""
-    columns = min(columns, len(info.maps))
+    columns = min(4, len(info.maps))
     rows = math.ceil(len(info.maps) / columns)
-    with drawing(width, 0.75 + rows * min(1.6, 0.55 + 0.09 * info.num_blocks)) as figure:
+    with drawing(WIDTH, 0.75 + rows * min(1.6, 0.55 + 0.09 * info.num_blocks)) as figure:
         made = panels(figure, len(info.maps), columns)
         for index, (axes, each) in enumerate(zip(made, info.maps, strict=True)):
-            _draw_map(axes, each, info, room=int(12 * width / columns))
+            _draw_map(axes, each, info, room=int(12 * WIDTH / columns))
             axes.tick_params(labelbottom=index + columns >= len(info.maps))
         used = {look.letter for each in info.maps for look in each.map.looks}
         handles = [Patch(facecolor=look.color, label=look.name) for look in LOOKS.values() if look.letter in used]
@@ -202,9 +203,10 @@ def depth_info(view: StudyView) -> DepthInfo | None:
     return DepthInfo(profiles, num_blocks, max(point.schedule.num_steps for point in points))
 
 
-def draw_depth(info: DepthInfo, width: float = 8.0, columns: int = 3) -> Figure:
+def draw_depth(info: DepthInfo) -> Figure:
     """Blocks that run at each step, from noise to data, one panel a schedule."""
-    with drawing(width, 0.45 + 1.35 * math.ceil(len(info.profiles) / columns)) as figure:
+    columns = 3
+    with drawing(WIDTH, 0.45 + 1.35 * math.ceil(len(info.profiles) / columns)) as figure:
         for axes, profile in zip(panels(figure, len(info.profiles), columns), info.profiles, strict=True):
             axes.bar(range(len(profile.depths)), profile.depths, width=0.82, color=profile.color)
             axes.set_title(profile.name, fontsize=8)

@@ -92,9 +92,10 @@ def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> 
     return ImageRow(point.label, (highlight.reason, *([", ".join(figures)] if figures else [])), images)
 
 
-def draw_samples(info: GridInfo, width: float = 7.0) -> Figure:
+def draw_samples(info: GridInfo) -> Figure:
     """One line of images a schedule, its name above it. Small images are enlarged without smoothing."""
     count = max(len(row.images) for row in info.rows)
+    width = 7.0  # inches
     height = width / count + 0.26
     with drawing(width, height * len(info.rows)) as figure:
         figure.set_layout_engine("constrained", h_pad=0.02, hspace=0.0)

@@ -15,7 +15,7 @@ from ...backends.quality.intervals import Distance, estimate_distance, paired_di
 from ...backends.quality.names import GUARD_PAIRED, NOTHING_PREFIX, TO_BASELINE
 from ...backends.timing.samples import environment_digest
 from ...studies.config.reading import config_to_dict
-from ...studies.config.study import QualityConfig, StudyConfig
+from ...studies.config.study import StudyConfig
 from ...studies.database.errors import corrupt_rows
 from ...studies.database.optuna.tables import study_attributes
 from ...studies.database.transactions import read
@@ -72,13 +72,16 @@ def conditions(
     order = f" of order {baseline.order}" if baseline.order else ""
     steps = f"{baseline.num_steps} steps, {baseline.spacing_words} spacing"
     sampler = f"{baseline.solver}{order}, {steps}, {baseline.guidance_words}"
+    reference = f"{quality.reference}, crop {quality.crop}, resize {quality.resize_filter}"
+    if quality.reference is None:
+        reference = "the full schedule's images of the same noises"
     known: dict[str, object] = {
         "checkpoint": config.checkpoint.path,
         "network_args": config.checkpoint.option_words or None,
         "full_schedule": sampler,
         "conditions": quality.conditions,
         "metric": quality.metric,
-        "reference": _reference(quality),
+        "reference": reference,
         "search_seed": f"{quality.search_seed}, {quality.num_images} images a schedule",
         "final_seed": f"{quality.final_seed}, up to {quality.final_images} images a schedule",
         "device": environment.get("device", throughput.device),
@@ -92,12 +95,6 @@ def conditions(
         "exeunt": __version__,
     }
     return {name: str(value) for name, value in known.items() if value is not None}
-
-
-def _reference(quality: QualityConfig) -> str:
-    if quality.reference is None:
-        return "the full schedule's images of the same noises"
-    return f"{quality.reference}, crop {quality.crop}, resize {quality.resize_filter}"
 
 
 # The pins that tell a study's own weights apart: what its timings and its own members are kept under, joined with +.
@@ -123,7 +120,7 @@ class _Rows:
         self.config = store.studies.config(study)
         self.pins = store.studies.pins(study)
         self.environment = store.studies.environment(study)
-        # What refers to something is read before it, so that it is there whatever workers add in between.
+        # A row is read before what it refers to, so that this is there even if workers add rows meanwhile.
         self.qualities = store.measurements.qualities(study)
         self.evaluations = {record.digest: record for record in store.evaluations.evaluations(study)}
         # Names steer neither a terminal nor a page.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...backends.errors import printable
-from .flags.database import json_flag, storage_flag
+from .flags.database import json_flag, show, storage_flag
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -51,11 +50,9 @@ def check_command(context: click.Context, url: str, quick: bool, as_json: bool) 
         current = versions.before == versions.after
         findings = check_all(engine, features=not quick) if current else check_file(engine)
     damaged = any(finding.damage for finding in findings)
-    if as_json:
-        found = {"storage": shown, "sound": not damaged, "versions": asdict(versions)}
-        click.echo(json.dumps({**found, "findings": [asdict(each) for each in findings]}, indent=2))
-    else:
-        _show(where, versions, findings)
+    found = {"storage": shown, "sound": not damaged, "versions": asdict(versions)}
+    values = {**found, "findings": [asdict(each) for each in findings]}
+    show(values, _text(where, versions, findings), as_json)
     if damaged:
         context.exit(1)
 
@@ -74,17 +71,17 @@ def _opened(url: str, *, read_only: bool = False) -> Generator[tuple[Engine, str
         engine.dispose()
 
 
-def _show(where: str, versions: Upgrade, findings: list[Finding]) -> None:
-    click.echo(f"{where}: version {versions.before}, with Optuna's tables {versions.optuna_before}.")
+def _text(where: str, versions: Upgrade, findings: list[Finding]) -> str:
+    lines = [f"{where}: version {versions.before}, with Optuna's tables {versions.optuna_before}."]
     if versions.changed:
-        click.echo(
+        lines.append(
             f"This Exeunt works on version {versions.after} with {versions.optuna_after}. Only the file was checked: "
             "type `exeunt db upgrade`, and check again."
         )
-    for finding in findings:
-        click.echo(printable(f"{'damage' if finding.damage else 'note'}: {finding.kind}: {finding.what}."))
-    if not any(finding.damage for finding in findings):
-        click.echo("Nothing is lost or wrong." if findings else "Nothing was found.")
+    lines += [printable(f"{'damage' if each.damage else 'note'}: {each.kind}: {each.what}.") for each in findings]
+    if not any(each.damage for each in findings):
+        lines.append("Nothing is lost or wrong." if findings else "Nothing was found.")
+    return "\n".join(lines)
 
 
 @db.command("upgrade")
@@ -110,13 +107,10 @@ def upgrade_command(url: str, backup: Path | None, no_backup: bool, as_json: boo
     with _opened(url) as (engine, where):
         made = None if no_backup else _backed_up(engine, Path(where), backup)
         done = upgrade_database(engine)
-    if as_json:
-        click.echo(json.dumps({**asdict(done), "backup": None if made is None else str(made)}, indent=2))
-    elif not done.changed:
-        click.echo(f"{where} has version {done.after} already.")
-    else:
-        kept = "" if made is None else f" Backup: {made}."
-        click.echo(f"{where}: upgraded from version {done.before} to {done.after}.{kept}")
+    kept = "" if made is None else f" Backup: {made}."
+    text = f"{where}: upgraded from version {done.before} to {done.after}.{kept}"
+    text = text if done.changed else f"{where} has version {done.after} already."
+    show({**asdict(done), "backup": None if made is None else str(made)}, text, as_json)
 
 
 def _backed_up(engine: Engine, own: Path, path: Path | None) -> Path | None:

@@ -5,7 +5,6 @@ Beside them what else loads one network: schedules as ONNX folders.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.interruption import interruptible
 from ..monitoring.progress import ProgressListener, watching
-from .flags.database import json_flag
+from .flags.database import json_flag, show
 from .flags.study import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, QUALITY_FLAGS, flags, study_config
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def sample_command(
     network = as_scheduled(load_one(config), plan)
     check_schedule([network], plan)
     network.check_decodes()
-    conditions = make_conditions(config, network)
+    conditions = make_conditions(config, [network])
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         for note in remarks(plan, network, config.checkpoint.option_words):
@@ -101,11 +100,9 @@ def sample_command(
         pixels = np.concatenate(list(_pixels(batches, watch)))
     drawn = labels(conditions, images, seed)
     write_images(output, pixels, None if drawn is None else drawn.numpy())
-    if as_json:
-        found = {"output": str(output), "digest": plan.digest, "weights": network.name}
-        click.echo(json.dumps({**found, "first_image": first_image, "num_images": num_images, "seed": seed}, indent=2))
-    else:
-        click.echo(f"{num_images} images of {schedule} on {network.name} (seed {seed}): {output}")
+    found = {"output": str(output), "digest": plan.digest, "weights": network.name}
+    text = f"{num_images} images of {schedule} on {network.name} (seed {seed}): {output}"
+    show({**found, "first_image": first_image, "num_images": num_images, "seed": seed}, text, as_json)
 
 
 def check_output(path: Path) -> None:
@@ -171,7 +168,7 @@ def evaluate_command(
     plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
-    click.echo(json.dumps(as_dict(schedule, found), indent=2) if as_json else evaluation_text(schedule, found))
+    show(as_dict(schedule, found), evaluation_text(schedule, found), as_json)
 
 
 def as_dict(file: Path, found: Evaluation) -> dict[str, Any]:
@@ -252,6 +249,6 @@ def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
 
     config = override(config, {"throughput.device": "cpu"})
     network = as_scheduled(load_one(config), schedule)
-    make_conditions(config, network)  # a network of prompts carries what it has embedded into its graphs
+    make_conditions(config, [network])  # a network of prompts carries what it has embedded into its graphs
     with watching() as watch:
         return export_onnx([network], schedule, folder, observe=lambda file: watch.say(f"{folder}/{file}"))

@@ -5,7 +5,6 @@ What `exeunt optimize` and `exeunt resume` do with a study: here in one process,
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.errors import InputError, json_text
-from ...reports.report import write_report
-from ...reports.terminal import TABLE_WIDTH, show_front
+from ...reports.report import TABLE_WIDTH, show_front, write_report
 from ...reports.view.interval import per_second
 from ...reports.view.view import StudyView
 from ...studies.config.budget import parse_budget
@@ -26,7 +24,7 @@ from ...studies.config.study import StudyConfig
 from ...studies.database.urls import is_default
 from ...studies.interruption import interruptible
 from ...studies.store.store import only_study, stored_config
-from .flags.database import budget_flag, json_flag, storage_flag, study_flag
+from .flags.database import budget_flag, json_flag, show, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement
 from .flags.study import (
@@ -52,12 +50,12 @@ def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: Out
 
     budget = request.config.run.budget
     if budget == stored.run.budget:
-        stands = read_status(request.url, stored.name)
-        if stands.finished:
+        status = read_status(request.url, stored.name)
+        if status.finished:
             click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
             show_front(study_view(request.url, stored.name), as_json)
             return
-        request = replace(request, budget=stands.left(parse_budget(budget)))
+        request = replace(request, budget=status.left(parse_budget(budget)))
     run_study(request, as_json, output, engine)
 
 
@@ -117,11 +115,8 @@ def leave_to_others(request: StudyRequest, as_json: bool, output: OutputOptions)
         where, name = session.store.url, session.name
     storage = [] if is_default(where) else ["--storage", where]
     command = shlex.join(["exeunt", "worker", *storage, "--study", name])
-    if as_json:
-        budget = str(request.budget or request.config.run.budget)
-        click.echo(json.dumps({"study": name, "budget": budget, "worker": command}))
-    else:
-        click.echo(f"Study `{name}` waits for workers. Start them on any machine: {command}")
+    values = {"study": name, "budget": str(request.budget or request.config.run.budget), "worker": command}
+    show(values, f"Study `{name}` waits for workers. Start them on any machine: {command}", as_json)
 
 
 artifacts_flag = click.option(
@@ -275,12 +270,10 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
     study_setup = load_setup(config)
     click.echo(statement(study_setup), err=as_json)
     budget, found = config.run.budget, estimate_budget(study_setup, parse_budget(config.run.budget))
-    if as_json:
-        click.echo(json.dumps({"budget": budget, **asdict(found)}, indent=2))
-        return
-    click.echo(
+    text = (
         f"The full schedule samples {per_second(found.images_per_second)} images/s here, features included.\n"
         f"A budget of {budget} measures {found.baselines} baselines and about {found.proposals} proposals on "
         f"{config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
         f"other noises, in about {found.seconds:.0f} s."
     )
+    show({"budget": budget, **asdict(found)}, text, as_json)

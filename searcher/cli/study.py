@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.checkpoints.files import readable_bytes
-from ...backends.errors import InputError, json_text, printable
+from ...backends.errors import InputError, printable
 from ...reports.files.export import write_whole
-from ...reports.terminal import TABLE_WIDTH
+from ...reports.report import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
 from ...studies.database.errors import contradicting_rows, corrupt_rows
 from ...studies.database.urls import read_url, storage_url
 from ...studies.store.store import Store, open_store
-from .flags.database import json_flag, storage_flag
+from .flags.database import json_flag, show, storage_flag
 
 if TYPE_CHECKING:
     from ...studies.maintenance.delete import Garbage
@@ -41,17 +41,14 @@ def _opened(url: str, *, read_only: bool = True) -> Generator[Store]:
         yield store
 
 
-def _show(values: Any, text: str, as_json: bool) -> None:
-    """Prints values as JSON, or what they say as text."""
-    click.echo(json_text(values) if as_json else text)
-
-
 def confirm(question: str, yes: bool, as_json: bool) -> None:
     """Asks before something is removed. Raises InputError where nobody can answer and `--yes` was not given."""
     if yes:
         return
     if as_json or not sys.stdin.isatty():
-        raise InputError("study: this can't be undone, and nobody can be asked here. Add --yes.")
+        raise InputError(
+            "study: must be confirmed, since it can't be undone, but there is no terminal to ask on. Add --yes."
+        )
     click.confirm(question, abort=True)
 
 
@@ -80,7 +77,7 @@ def _add_order(order: Literal["pause", "stop", "unpause"], summary: str, said: s
             elif not withdraw_order(store, store.studies.require(name)):
                 text = f"`{name}` was neither paused nor stopped."
             found = next(each for each in summaries(store) if each.study == name) if as_json else None
-        _show({"study": name, "order": found.order, "workers": found.workers} if found else None, text, as_json)
+        show({"study": name, "order": found.order, "workers": found.workers} if found else None, text, as_json)
 
 
 _add_order(
@@ -132,7 +129,7 @@ def gc(url: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> No
         text = _garbage_text(found)
     else:
         text = f"Removed {len(found.evaluations):,} evaluations and {len(found.files):,} files: {_sizes(found)}."
-    _show(_garbage_json(found, removed=not dry_run), text, as_json)
+    show(_garbage_json(found, removed=not dry_run), text, as_json)
 
 
 def _garbage_json(found: Garbage, removed: bool) -> dict[str, Any]:
@@ -181,7 +178,7 @@ def list_studies(url: str, as_json: bool) -> None:
         Console(width=TABLE_WIDTH, highlight=False, markup=False).print(_table(found))
         return
     values = [{**asdict(each), "started": _moment(each.started)} for each in found]
-    _show(values, "No study yet. Start one with `exeunt optimize`.", as_json)
+    show(values, "No study yet. Start one with `exeunt optimize`.", as_json)
 
 
 def _table(found: Sequence[Summary]) -> Table:
@@ -236,7 +233,7 @@ def copy(
     rows = sum(copied.rows.values())
     shared = f", {copied.there} were stored there already" if copied.there else ""
     text = f"{where}: `{copied.study}` in {rows:,} rows{shared}; digest {copied.digest[:12]} on both sides."
-    _show({**asdict(copied), "storage": where}, text, as_json)
+    show({**asdict(copied), "storage": where}, text, as_json)
 
 
 @study.command()
@@ -264,7 +261,7 @@ def delete(name: str, url: str, yes: bool, as_json: bool) -> None:
         f"Deleted `{name}`: {deleted['exeunt_members']:,} schedules, {deleted['trials']:,} trials.\n"
         "What it measured is kept; `exeunt study gc --dry-run` lists what no study refers to now."
     )
-    _show({"study": name, "rows": deleted}, text, as_json)
+    show({"study": name, "rows": deleted}, text, as_json)
 
 
 @study.command()
@@ -287,7 +284,7 @@ def backup(url: str, output: Path | None, as_json: bool) -> None:
     with _opened(url) as store, contradicting_rows(store.url):
         done = back_up(store, path)
     text = f"{done.path}: {', '.join(done.studies) or 'no study'} ({readable_bytes(done.num_bytes)}), checked."
-    _show({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes}, text, as_json)
+    show({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes}, text, as_json)
 
 
 @study.command()
@@ -313,7 +310,7 @@ def files(name: str, url: str, output: Path | None, as_json: bool) -> None:
             printable(f"{path}  {readable_bytes(each.num_bytes)}, {each.sha256[:12]}") for path, each in found.items()
         ]
     text = "\n".join([*lines, f"{len(found)} files" + (f" in {output}." if output else ".")])
-    _show([{"file": path, **asdict(each)} for path, each in found.items()], text, as_json)
+    show([{"file": path, **asdict(each)} for path, each in found.items()], text, as_json)
 
 
 def _file_name(store: Store, file: StudyFile) -> str:

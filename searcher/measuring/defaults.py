@@ -112,14 +112,14 @@ def make_frame(network: Network, baseline: BaselineConfig) -> FullSchedule:
     full = _full(network, settled)
     check_schedule([network], full)
     assert settled.spacing is not None
-    warps = _pipeline_s_own(network, settled) is None
+    warps = _own_sampler(network, settled) is None
     return FullSchedule(full, settled.spacing, settled.spacing_options, baseline.include_zero, warps)
 
 
 def resolve_baseline(network: Network, baseline: BaselineConfig) -> BaselineConfig:
     """The configuration with the defaults of the network and of its pipeline filled in."""
     usual = None if network.condition_kind == "none" else network.usual_guidance
-    if own := _pipeline_s_own(network, baseline):
+    if own := _own_sampler(network, baseline):
         baseline = replace(
             baseline,
             solver=own.solver,
@@ -140,7 +140,7 @@ def resolve_baseline(network: Network, baseline: BaselineConfig) -> BaselineConf
     )
 
 
-def _pipeline_s_own(network: Network, baseline: BaselineConfig) -> UsualSampler | None:
+def _own_sampler(network: Network, baseline: BaselineConfig) -> UsualSampler | None:
     """Solver and times of a pipeline that takes no others; None where there are none, or the configuration differs."""
     own = network.usual_sampler
     if own is None or baseline.include_zero is not None or not (own.by_default or baseline.solver):

@@ -5,7 +5,7 @@ The metric that a study asks for: a registered one, or a function of the user's 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -111,19 +111,8 @@ class Metric(ABC):
 
     def record(self, question: str, metric: str, reference: str, distance: Distance) -> QualityRecord:
         """A distance with its interval, as it is stored."""
-        found = estimate_distance(distance, self.level)
-        return QualityRecord(
-            evaluation=question,
-            metric=metric,
-            reference=reference,
-            first_image=0,
-            num_images=found.num_images,
-            value=found.value,
-            lower=found.lower,
-            upper=found.upper,
-            standard_error=found.standard_error,
-            level=found.level,
-        )
+        found = asdict(estimate_distance(distance, self.level))
+        return QualityRecord(evaluation=question, metric=metric, reference=reference, first_image=0, **found)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class Objective:
         To `register` it is to make it a member of the study before, which costs nothing where it is claimed.
 
         Raises:
-            ClaimedElsewhere: another worker is at it.
+            ClaimedElsewhere: another worker measures it.
             StaleClaim: another worker has taken it over, since this one was silent for longer than its lease.
             Paused: between two chunks; another worker may go on from there.
             FailedEvaluation: it failed before, for good.

@@ -19,8 +19,7 @@ from ...backends.quality.guards.checks import PixelRange, pixel_deviation, repea
 from ...backends.quality.guards.nothing import images_of_nothing
 from ...backends.quality.intervals import Distance
 from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS, nothing_metric
-from ...backends.sampling.conditions import shown_condition
-from ...backends.sampling.noise import initial_noise
+from ...backends.sampling.conditions import noises, shown_condition
 from ...studies.store.records import QualityRecord
 from .metric import Answer, Metric
 from .setup import StudySetup
@@ -40,7 +39,7 @@ def features_of_nothing(study_setup: StudySetup, images: Tensor, seed: int) -> d
     for first in range(0, len(images), size):
         part = range(first, min(first + size, len(images)))
         shown = shown_condition(study_setup.conditions, part, seed)
-        noise = initial_noise(seed, part, network.sample_shape).to(network.device, network.dtype)
+        noise = noises(seed, part, network.sample_shape, 1)[0].to(network.device, network.dtype)
         with torch.inference_mode(), study_setup.lock.shared():
             empty = images_of_nothing(images[part.start : part.stop], network.decode(noise).cpu(), mean)
             if metric.needs_baseline and (order := wrong_order(study_setup, len(images), seed)) is not None:

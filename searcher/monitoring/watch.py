@@ -37,15 +37,13 @@ class StudySnapshot:
     Attributes:
         study: its name.
         budget: what its settings say, as text.
-        stands: what it does, has spent and has left.
-        activity: who works, how fast, and what went wrong.
         front: on search seeds.
         finals: on final seeds.
     """
 
     study: str
     budget: str
-    stands: StudyStatus
+    status: StudyStatus
     activity: Activity
     front: SearchFront
     finals: Finals
@@ -103,7 +101,7 @@ class StatusReader:
         return StudySnapshot(
             study=study,
             budget=config.run.budget,
-            stands=standing(store, study),
+            status=standing(store, study),
             activity=activity(store, study, config.quality.search_seed),
             front=self._fronts.setdefault(study, FrontReader(study)).read(store),
             finals=self._read_finals(store, config),

@@ -47,19 +47,19 @@ def status_json(snapshot: Snapshot) -> str:
 
 def snapshot_values(study: StudySnapshot) -> dict[str, Any]:
     """A study as plain values."""
-    stands, activity, front = study.stands, study.activity, study.front
-    progress, corner, rest = stands.progress, front.reference, stands.rest
+    status, activity, front = study.status, study.activity, study.front
+    progress, corner, rest = status.progress, front.reference, status.rest
     return {
         "at": round(activity.now, 3),
         "study": study.study,
-        "state": stands.state,
+        "state": status.state,
         "order": activity.order,
         "budget": study.budget,
         "workers_alive": len(activity.workers),
         "workers_lost": activity.workers_lost,
         "workers": [_worker_values(each) for each in activity.workers],
         "schedules_measured": progress.schedules_measured,
-        "trials": stands.trials,
+        "trials": status.trials,
         "trials_per_hour": None if activity.trials_per_hour is None else round(activity.trials_per_hour, 1),
         "trials_per_hour_over_seconds": round(activity.lately_seconds, 1),
         "images": progress.images,
@@ -93,12 +93,12 @@ def _worker_values(worker: LivingWorker) -> dict[str, Any]:
 def heading(study: StudySnapshot) -> str:
     """What a study is doing."""
     order = ORDERED.get(study.activity.order or "", "")
-    return printable(f"{study.study}: {study.stands.state}{order} (budget {study.budget})")
+    return printable(f"{study.study}: {study.status.state}{order} (budget {study.budget})")
 
 
 def snapshot_rows(study: StudySnapshot) -> Iterator[tuple[str, str]]:
     """The figures, each with its name. What is not known yet is omitted."""
-    activity, progress, front, finals = study.activity, study.stands.progress, study.front, study.finals
+    activity, progress, front, finals = study.activity, study.status.progress, study.front, study.finals
     lost = f", {activity.workers_lost} lost so far" if activity.workers_lost else ""
     yield "workers", f"{len(activity.workers)} alive{lost}"
     yield from (("", _worker(each)) for each in activity.workers[:MOST_WORKERS])
@@ -106,7 +106,7 @@ def snapshot_rows(study: StudySnapshot) -> Iterator[tuple[str, str]]:
         yield "", f"and {more} more"
     failed = f", {progress.evaluations_failed} failed" if progress.evaluations_failed else ""
     yield "schedules", f"{progress.schedules_measured:,} measured{failed}"
-    trials = ", ".join(f"{count} {state}" for state, count in study.stands.trials.items()) or "none"
+    trials = ", ".join(f"{count} {state}" for state, count in study.status.trials.items()) or "none"
     hour, period = activity.trials_per_hour, duration(activity.lately_seconds)
     yield "trials", trials if hour is None else f"{trials}; {hour:,.0f} an hour over the last {period}"
     yield "images", f"{progress.images:,} in {_counted(progress.chunks, 'chunk')}"
@@ -118,7 +118,7 @@ def snapshot_rows(study: StudySnapshot) -> Iterator[tuple[str, str]]:
         yield "hypervolume", f"{front.hypervolume:.4g}, counted from {quality:.4g} at {speed:.3g} images/s"
     if finals.best_ratio is not None:
         yield "best ratio", f"{finals.best_ratio:.2f} (at least {finals.best_ratio_lower:.2f})"
-    yield "left", "nothing to do" if study.stands.finished else left(study.stands.rest)
+    yield "left", "nothing to do" if study.status.finished else left(study.status.rest)
     yield from (("error", _error(each, activity.now)) for each in activity.mishaps)
 
 

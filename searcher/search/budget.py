@@ -181,7 +181,7 @@ class Forecast:
         )
 
     def sampling_seconds(self, wanted: Sequence[tuple[Candidate, int]]) -> float:
-        """What sampling that many images of each candidate takes, with all workers that can be at it at a time."""
+        """What sampling that many images of each candidate takes, by as many workers as can share it."""
         seconds = sum(self.objective.seconds(each.stored, images) for each, images in wanted)
         return seconds / max(1, min(self.workers, len(wanted)))
 

@@ -2,7 +2,7 @@
 
 One worker chooses what is compared, so that all measure the same. Images are the elastic part. What is timed is timed
 first; then all compared schedules get images in rounds of equal size, so that they stand at one count whenever time
-ends: whichever worker is free takes the schedule that has fewest images and that no other worker is at. One worker
+ends: whichever worker is free takes the schedule that has fewest images and that no other worker samples. One worker
 works out the values at the count that they have in common.
 
 Beside figures a study keeps sample images of what it compared, and schedule files of its front. Samples are the first
@@ -78,7 +78,7 @@ def affordable(forecast: Forecast, ranked: Sequence[Candidate]) -> Sequence[Cand
 
 
 def _time(session: Session, compared: Sequence[Candidate]) -> None:
-    """Times whole trajectories on the target device, unless all were timed there before or another worker is at it."""
+    """Times whole trajectories on the target device, unless all were timed before or another worker times them."""
     costs, meter = session.objective.costs, session.budget.meter
     if not costs.can_time or are_timed(costs, compared):
         return
@@ -136,7 +136,7 @@ class Rounds:
             if target <= self._allowed:
                 self._take(candidate, target)
                 return True
-        # Those that others are at may yet need this worker, up to what was allowed before.
+        # Others may yet leave this worker what they sample, up to what was allowed before.
         if any(self._counts[each.key] < self._allowed for each in unfinished):
             self._busy.clear()
             self._session.await_others()

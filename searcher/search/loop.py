@@ -54,7 +54,7 @@ def _measure_known(session: Session, candidate: Candidate) -> bool:
 
     One that can't be measured is left out, except the first baseline: everything is stated against it.
 
-    Returns False where another worker is at it, or it has to wait for one.
+    Returns False where another worker measures it, or has to do its part first.
     """
     results = session.results
     try:
@@ -106,7 +106,7 @@ def search(session: Session) -> None:
 
 
 def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
-    """Measures the baseline that matters most of those that no other worker is at; False where there is none.
+    """Measures the baseline that matters most of those that no other worker measures; False where there is none.
 
     That is one that could spoil the best trial's lead, else the next rung of the ladders.
     """

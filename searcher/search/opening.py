@@ -191,8 +191,8 @@ def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerR
     wanted = torch.device(store.studies.config(name).throughput.device).type
     if not role.takes_target and own["device_type"] != wanted and target(store, name) is None:
         raise NoTimingWorker(
-            f"study `{name}` is about a device of type {wanted}, and no worker has begun on one yet. Start one there "
-            "first, or make this device the target: exeunt worker --target."
+            f"study `{name}` must be timed on a device of type {wanted}, but no worker has started on one yet. Start "
+            "one there first, or make this device the target: exeunt worker --target."
         )
     return take_target(store, name, own, worker.owner, move=role.takes_target)
 

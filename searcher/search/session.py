@@ -198,9 +198,8 @@ class Session:
         self._alone_since = self._alone_since or now
         if now - self._alone_since > self.study_setup.config.run.lease_seconds:
             raise NoTimingWorker(
-                f"study `{self.name}` is timed on {costs.target['device']}, where no worker is at work, and this "
-                "worker has nothing left to do. Start one there, or make this device the target: exeunt worker "
-                "--target."
+                f"study `{self.name}` must be timed on {costs.target['device']}, but no worker runs there, and this "
+                "one has nothing left to do. Start one there, or make this device the target: exeunt worker --target."
             )
 
     def enter(self, state: str) -> None:

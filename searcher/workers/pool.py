@@ -1,8 +1,8 @@
 """`exeunt optimize --workers N`: one study, N processes here or what another engine starts elsewhere, one display.
 
 Each process works as `exeunt worker` does, on a GPU of its own where there are several, with its share of the cores.
-This one starts them, shows what they do, starts those again that were lost, and lets all finish what they are at when
-it is told to end. It touches no device itself.
+This one starts them, shows what they do, restarts those that were lost, and lets all finish their step when it is told
+to end. It touches no device itself.
 """
 
 import os

@@ -42,16 +42,13 @@ class FolderStore(ArtifactStore):
         draft = self._folder / f".{name}.{secrets.token_hex(4)}{DRAFT}"
         with self._explained():
             self._require(name)
-            if self._has(name, data):
-                os.utime(self._folder / name)
-                _sync(self._folder / name)
+            path = self._folder / name
+            if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+                os.utime(path)
+                _sync(path)
             else:
                 self._replace(draft, name, data)
             _sync(self._folder)
-
-    def _has(self, name: str, data: bytes) -> bool:
-        path = self._folder / name
-        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
     def _replace(self, draft: Path, name: str, data: bytes) -> None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -74,7 +74,9 @@ def explained(error: BaseException, where: str) -> ExeuntError:
     original = error.orig if isinstance(error, DBAPIError) else error
     reason = redact(str(original).strip().split("\n")[0])
     state = str(getattr(original, "sqlstate", None) or "")
-    for kind, words in _meanings(reason, state):
+    by_code = ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
+    by_words = ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
+    for kind, words in by_code if state else by_words:
         return kind(f"storage: {where} {words.format(reason=reason, seconds=BUSY_SECONDS)}")
     # libpq gives no code for a connection that it could not make, and none for one that broke.
     at_libpq = isinstance(error, OperationalError) and not state and not isinstance(original, sqlite3.Error)
@@ -88,13 +90,6 @@ def explained_by_disk(error: OSError, where: str) -> ExeuntError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoRoom(f"storage: {where} {_ROOM}")
     return StorageError(f"storage: {where} {_DISK}")
-
-
-def _meanings(reason: str, state: str) -> Iterator[tuple[type[ExeuntError], str]]:
-    if not state:
-        yield from ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
-    else:
-        yield from ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
 
 
 _AGAIN = "is out of reach ({reason}). Check that it is there, and try again."
@@ -124,7 +119,11 @@ _BY_WORDS: tuple[tuple[str, type[ExeuntError], str], ...] = (
     ("QueuePool limit", Unreachable, "was busy for two minutes in this process. Try again."),
     ("password authentication failed", InputError, _PASSWORD),
     ("no password supplied", InputError, _PASSWORD),
-    ("no pg_hba.conf entry", InputError, "does not take this user from here ({reason}). Ask who runs it."),
+    (
+        "no pg_hba.conf entry",
+        InputError,
+        "does not admit this user from here ({reason}). Ask its administrator.",
+    ),
     ("FATAL:  database", InputError, "is not there ({reason}). Make it with `createdb`, or correct the URL."),
     ("FATAL:  role", InputError, "does not know this user ({reason}). Correct the URL."),
     ("invalid connection option", InputError, "has an option that libpq does not know. Correct the URL."),
@@ -194,7 +193,7 @@ def corrupt_values(where: str) -> Generator[None]:
 
 
 def foreign(where: str, reason: str) -> StorageError:
-    """The error for a database, in words, that holds what none of ours can have written."""
+    """The error for a database, in words, with contents that Exeunt cannot have written."""
     return StorageError(
         f"storage: {where} holds something that Exeunt did not write ({reason}). "
         "Type `exeunt db check`, or restore it from a backup."

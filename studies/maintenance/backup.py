@@ -11,8 +11,7 @@ from sqlalchemy import Engine, and_, func, select
 
 from ...backends.checkpoints.files import is_folder, path_exists
 from ...backends.errors import InputError, StorageError
-from ..artifacts.contents import CONTENTS, contents, in_row
-from ..artifacts.files import Files
+from ..artifacts.files import CONTENTS, Files, contents, in_row
 from ..database.errors import database_label, explained
 from ..database.tables import ARTIFACTS, CHUNKS, FILES
 from ..database.transactions import writing
@@ -35,7 +34,7 @@ def back_up(store: Store, path: Path) -> Backup:
     """Writes a database to an SQLite file, all of it or nothing, and checks the file.
 
     Of SQLite it is the very database at one moment. Of PostgreSQL it is a copy of each study, each at one moment; to
-    restore one, copy it back. What are files elsewhere stands in its rows, so that it needs nothing beside it.
+    restore one, copy it back. Its rows hold what are files elsewhere, so it needs nothing beside it.
 
     Raises:
         InputError: the file is there, or can't be written.

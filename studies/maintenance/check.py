@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Engine, Table, func, select, text
 from ...backends.errors import InputError
 from ...backends.schedule import ExeuntError, parse
 from ..artifacts.base import DamagedArtifact, MissingArtifact
-from ..artifacts.contents import CONTENTS, contents, file_name
-from ..artifacts.files import Files
+from ..artifacts.files import CONTENTS, Files, contents, file_name
 from ..database.optuna import tables as optuna
 from ..database.tables import CHUNKS, EVALUATIONS, FILES, LEASES, MEMBERS, SCHEDULES, STUDIES, WORKERS
 from ..database.transactions import clock, reading

@@ -1,14 +1,18 @@
 """Studies copied whole between databases of either kind: in one transaction, and compared before it is committed."""
 
+import hashlib
+import json
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from ...backends.errors import InputError, StorageError
-from ..artifacts.contents import ContentMover
+from ..artifacts.files import ContentMover
 from ..database.errors import database_label
 from ..database.optuna import tables as optuna
 from ..database.tables import CHUNKS, FILES, MEMBERS, ORDERS, STUDIES, THROUGHPUTS, WORKERS
@@ -16,19 +20,11 @@ from ..database.transactions import reading, writing
 from ..store.evaluation_queries import batches
 from ..store.store import Store
 from .check import overlapping_chunks
-from .rows import (
-    BATCH,
-    Row,
-    RowReference,
-    StudyRows,
-    portable_rows,
-    read_rows,
-    row_digest,
-    rows_digest,
-    rows_of_study,
-    trial_numbers,
-)
+from .rows import Row, RowReference, StudyRows, rows_of_study
 
+_BATCH = 100
+# Genetic samplers keep the trials that are parents of a generation, by their identifiers.
+_PARENTS = re.compile(r".*:parent:\d+")
 # The columns that name a study, beside `study_id`, where its name stands for Optuna's identifier.
 _NAMED = {
     **{table.name: "study" for table in (MEMBERS, CHUNKS, THROUGHPUTS, WORKERS, ORDERS, FILES)},
@@ -41,13 +37,9 @@ _OWN = {WORKERS.name: "owner", THROUGHPUTS.name: "entry"}
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy did.
+    """What a copy did: the study's name there, and how many rows of each table were put there.
 
-    Attributes:
-        study: its name in the database that it was copied to.
-        rows: how many rows of each table were put there.
-        there: how many rows other studies of that database had already.
-        digest: of all rows; the same in both databases.
+    `there` is how many rows other studies had already; `digest` is of all rows, the same in both databases.
     """
 
     study: str
@@ -103,12 +95,12 @@ class _Copy:
     def run(self) -> Copied:
         sources = rows_of_study(self.here, self.study)
         targets = {part.table.name: part for part in rows_of_study(self.there, self.name)}
-        numbers = trial_numbers(self.here, self.study)
+        numbers = _trial_numbers(self.here, self.study)
         for part in sources:
-            rows = portable_rows(part, read_rows(self.here, part.rows), numbers)
+            rows = _portable(part, _read(self.here, part.rows), numbers)
             self._put(targets[part.table.name], (self._renamed(part, row) for row in rows))
         self._compare(list(targets.values()))
-        return Copied(self.name, self.rows, self.there_already, rows_digest(self.all))
+        return Copied(self.name, self.rows, self.there_already, _whole_digest(self.all))
 
     def _renamed(self, part: StudyRows, row: Row) -> Row:
         """The row under the copy's name. What is a study's own and known by a name everywhere gets another one too."""
@@ -125,19 +117,19 @@ class _Copy:
     def _put(self, part: StudyRows, rows: Iterable[Row]) -> None:
         """Inserts the rows of a table that are not there, with this database's identifiers."""
         # The rows of other studies that this one may share.
-        shared = read_rows(self.there, part.all_rows) if part.shared else ()
+        shared = _read(self.there, part.all_rows) if part.shared else ()
         there = {_values(row, part.key): row for row in shared}
         known = {reference.column: self._identifiers(reference) for reference in part.references}
-        numbers = {number: trial for trial, number in trial_numbers(self.there, self.name).items()}
+        numbers = {number: trial for trial, number in _trial_numbers(self.there, self.name).items()}
         everything, new = list[str](), Counter[str]()
-        for batch in batches(rows, BATCH):
-            everything += map(row_digest, batch)
+        for batch in batches(rows, _BATCH):
+            everything += map(_digest, batch)
             batch = [row for row in batch if not self._is_there(part, row, there)]
-            new.update(map(row_digest, batch))
+            new.update(map(_digest, batch))
             values = [
                 self.carrier.moved(part.table, row)
                 | {column: identifiers[row[column]] for column, identifiers in known.items()}
-                for row in portable_rows(part, batch, numbers)
+                for row in _portable(part, batch, numbers)
             ]
             if values:
                 self.there.execute(part.table.insert(), values)
@@ -171,10 +163,10 @@ class _Copy:
             raise InputError(
                 f"study: {self.where} has other chunks of the same images ({overlap[0]}). Copy it to another database."
             )
-        numbers = trial_numbers(self.there, self.name)
+        numbers = _trial_numbers(self.there, self.name)
         for part in targets:
-            rows = portable_rows(part, read_rows(self.there, part.rows), numbers)
-            found = Counter(row_digest(self.carrier.arrived(part.table, row)) for row in rows)
+            rows = _portable(part, _read(self.there, part.rows), numbers)
+            found = Counter(_digest(self.carrier.arrived(part.table, row)) for row in rows)
             missing = self.new[part.table.name] - found
             if missing:
                 raise StorageError(
@@ -186,3 +178,50 @@ class _Copy:
 def _values(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
     """Values that can be compared and looked up; JSON's lists become tuples."""
     return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in columns)
+
+
+def _read(connection: Connection, query: Select[Any]) -> Iterator[Row]:
+    """The rows of a query, some at a time, since features need not all fit into memory."""
+    for row in connection.execute(query, execution_options={"yield_per": _BATCH}).mappings():
+        yield dict(row)
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    """SHA-256 of a row's contents, the same on every database.
+
+    Features and files count by their own digests. What was worked out of a schedule counts by the schedule.
+    """
+    contents = {name: value for name, value in row.items() if name not in ("features", "content", "outline")}
+    text = json.dumps(contents, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return hashlib.sha256(bytes(value)).hexdigest()
+
+
+def _whole_digest(rows: Mapping[str, Iterable[str]]) -> str:
+    """One digest of the digests of each table's rows, in whatever order these come."""
+    whole = hashlib.sha256()
+    for table, found in sorted(rows.items()):
+        for each in sorted(found):
+            whole.update(f"{table} {each}\n".encode())
+    return whole.hexdigest()
+
+
+def _trial_numbers(connection: Connection, study: str) -> dict[int, int]:
+    """The numbers of a study's trials by their identifiers."""
+    trials, studies = optuna.TRIALS, optuna.STUDIES
+    query = select(trials.c.trial_id, trials.c.number).join(studies).where(studies.c.study_name == study)
+    return dict(connection.execute(query).all())
+
+
+def _portable(part: StudyRows, rows: Iterable[Row], translated: Mapping[int, int]) -> Iterator[Row]:
+    """Rows whose texts name trials by `translated` instead of their identifiers, or the other way round."""
+    for row in rows:
+        if part.table.name == "study_system_attributes" and _PARENTS.fullmatch(row["key"]):
+            parents = [translated[trial] for trial in json.loads(row["value_json"])]
+            row = row | {"value_json": json.dumps(parents)}
+        yield row

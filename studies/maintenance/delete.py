@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, not_, or_, select, text, true
 
 from ...backends.errors import InputError
-from ..artifacts.contents import CONTENT_KINDS, FEATURES_SUFFIX, STORED
-from ..artifacts.files import Files
+from ..artifacts.files import CONTENT_KINDS, FEATURES_SUFFIX, STORED, Files
 from ..database.tables import (
     CALL_TIMINGS,
     CHUNKS,
@@ -85,7 +84,7 @@ def delete_study(store: Store, study: str) -> dict[str, int]:
     Its evaluations and timings stay, for other studies and the next one.
 
     Raises:
-        InputError: there is no such study, or workers are at it.
+        InputError: there is no such study, or workers work on it.
     """
     store.studies.require(study)
     bury_dead_workers(store)
@@ -192,7 +191,7 @@ def _conditions() -> list[tuple[Table, ColumnElement[bool]]]:
 
 
 def _forgotten() -> ColumnElement[bool]:
-    """An evaluation that is of no study's schedule on its weights, that no study paid for, and that nobody is at."""
+    """An evaluation that is of no study's schedule on its weights, that no study paid for and no worker claimed."""
     member = exists(MEMBERS.c.id).where(is_of_member())
     theirs = (CHUNKS.c.study == STUDIES.c.name) & (CHUNKS.c.committed >= STUDIES.c.created)
     paid = exists().where(CHUNKS.c.evaluation_id == EVALUATIONS.c.id, theirs)

@@ -13,13 +13,10 @@ from ..store.store import Store
 
 @dataclass(frozen=True)
 class Summary:
-    """A study at a glance.
+    """A study at a glance: what it is doing or did last, and how many trials of each state it has.
 
     Attributes:
-        study: its name.
-        state: what it is doing or did last, in words.
         started: on the database's clock, in seconds since 1970.
-        trials: how many there are of each state.
         schedules: members, baselines among them.
         images: what it paid for.
         workers: those that gave a sign of life within their leases.

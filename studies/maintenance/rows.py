@@ -1,20 +1,14 @@
 """What a study is made of: its rows in every table, ours and Optuna's, told apart by names and not by numbers.
 
-Identifiers are a database's own. So a row stands here without its own, and with the name of what it refers to: an
+Identifiers hold in one database only. So a row stands here without its own, and with the name of what it refers to: an
 evaluation's digest, a trial's number. Rows like that can be compared between databases, and put into another one.
 """
 
-import hashlib
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, MetaData, Select, Table, inspect, or_, select
 
-from ..database.optuna import tables as optuna
 from ..database.tables import (
     CALL_TIMINGS,
     CHUNKS,
@@ -33,9 +27,6 @@ from ..database.tables import (
 from ..store.evaluation_queries import of_study, paid_by
 
 Row = dict[str, Any]
-BATCH = 100
-# Genetic samplers keep the trials that are parents of a generation, by their identifiers.
-PARENTS = re.compile(r".*:parent:\d+")
 OPTUNA = (
     "studies",
     "study_directions",
@@ -187,50 +178,3 @@ def _optunas(connection: Connection, study: str) -> list[StudyRows]:
         key = ("number",) if table is trials else ()
         found.append(StudyRows(table, inside, key, references=(reference,), left_out=own))
     return found
-
-
-def read_rows(connection: Connection, query: Select[Any]) -> Iterator[Row]:
-    """The rows of a query, some at a time, since features need not all fit into memory."""
-    for row in connection.execute(query, execution_options={"yield_per": BATCH}).mappings():
-        yield dict(row)
-
-
-def row_digest(row: Mapping[str, Any]) -> str:
-    """SHA-256 of a row's contents, the same on every database.
-
-    Features and files are stood for by their own digests, and what was worked out of a schedule by the schedule.
-    """
-    contents = {name: value for name, value in row.items() if name not in ("features", "content", "outline")}
-    text = json.dumps(contents, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return hashlib.sha256(bytes(value)).hexdigest()
-
-
-def rows_digest(rows: Mapping[str, Iterable[str]]) -> str:
-    """One digest of the digests of each table's rows, in whatever order these come."""
-    whole = hashlib.sha256()
-    for table, found in sorted(rows.items()):
-        for each in sorted(found):
-            whole.update(f"{table} {each}\n".encode())
-    return whole.hexdigest()
-
-
-def trial_numbers(connection: Connection, study: str) -> dict[int, int]:
-    """The numbers of a study's trials by their identifiers."""
-    trials, studies = optuna.TRIALS, optuna.STUDIES
-    query = select(trials.c.trial_id, trials.c.number).join(studies).where(studies.c.study_name == study)
-    return dict(connection.execute(query).all())
-
-
-def portable_rows(part: StudyRows, rows: Iterable[Row], translated: Mapping[int, int]) -> Iterator[Row]:
-    """Rows whose texts name trials by `translated` instead of their identifiers, or the other way round."""
-    for row in rows:
-        if part.table.name == "study_system_attributes" and PARENTS.fullmatch(row["key"]):
-            parents = [translated[trial] for trial in json.loads(row["value_json"])]
-            row = row | {"value_json": json.dumps(parents)}
-        yield row

@@ -50,7 +50,7 @@ def upgrade_database(engine: Engine) -> Upgrade:
     goes on with the next call.
 
     Raises:
-        InputError: it is newer than this Exeunt or this Optuna, belongs to something else, or workers are at it;
+        InputError: it is newer than this Exeunt or this Optuna, belongs to something else, or workers work on it;
             nothing was changed.
     """
     planned = versions(engine)

@@ -16,36 +16,22 @@ from sqlalchemy import Connection, Engine, select, true
 from ...backends.errors import ExeuntError, StorageError
 from ...backends.schedule import Schedule
 from ..artifacts.base import DamagedArtifact, MissingArtifact
-from ..artifacts.contents import (
+from ..artifacts.files import (
     FEATURES_SUFFIX,
     STORED,
+    Files,
     UnusableFeatures,
     contents,
     packed_features,
     packed_statistics,
     unpacked_statistics,
 )
-from ..artifacts.files import Files
 from ..database.errors import corrupt_values, database_label
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
 from ..database.transactions import clock, insert_once, read, reading, retrying, writing
 from ..database.urls import redact
+from . import evaluation_queries as queries
 from . import leases
-from .evaluation_queries import (
-    batches,
-    chunks_of,
-    columns_of,
-    evaluation_id,
-    evaluation_records,
-    has_row,
-    held_schedules,
-    insert_member,
-    is_committed,
-    of_study,
-    paid_by,
-    reasons_of,
-    schedule_row,
-)
 from .records import ChunkRecord, Claim, EvaluationKey, EvaluationRecord, Member, ScheduleSummary
 
 
@@ -86,14 +72,14 @@ class EvaluationStore:
     def stored_schedules(self, study: str) -> dict[str, ScheduleSummary]:
         """The schedules of a study's members, by digest: what lists need of them at once, the rest when it is asked."""
         members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
-        return read(self.engine, lambda connection: held_schedules(connection, SCHEDULES.c.digest.in_(members)))
+        return read(self.engine, lambda connection: queries.held_schedules(connection, SCHEDULES.c.digest.in_(members)))
 
     def held(self, digests: Iterable[str]) -> dict[str, ScheduleSummary]:
         """The same of the schedules with these digests; those that are not there are left out."""
         found: dict[str, ScheduleSummary] = {}
-        for some in batches(sorted(set(digests))):
+        for some in queries.batches(sorted(set(digests))):
             among = SCHEDULES.c.digest.in_(some)
-            found |= read(self.engine, lambda connection, among=among: held_schedules(connection, among))
+            found |= read(self.engine, lambda connection, among=among: queries.held_schedules(connection, among))
         return found
 
     @retrying
@@ -113,17 +99,17 @@ class EvaluationStore:
         Raises:
             FailedEvaluation: it failed for good, or was lost too often; the message has the reason.
         """
-        row = None if schedule is None else schedule_row(schedule)
+        row = None if schedule is None else queries.schedule_row(schedule)
         with writing(self.engine) as connection:
             if row is not None:
                 insert_once(connection, SCHEDULES, row)
             if study is not None and member is not None:
-                insert_member(connection, study, member)
+                queries.insert_member(connection, study, member)
             insert_once(connection, EVALUATIONS, {"digest": key.digest, "failed": False, **asdict(key)})
             token = leases.take(connection, leases.lease_name(key.digest), owner, lease_seconds)
             row = connection.execute(select(EVALUATIONS).where(EVALUATIONS.c.digest == key.digest)).one()
             failed = row.failed or (token is not None and leases.is_abandoned(connection, row.id))
-            reason = reasons_of(connection, [row.id])[row.id][-1] if failed else None
+            reason = queries.reasons_of(connection, [row.id])[row.id][-1] if failed else None
             if failed and token is not None:
                 leases.free(connection, leases.lease_name(key.digest), owner, token)
         if failed:
@@ -144,8 +130,8 @@ class EvaluationStore:
         """
         note = {"owner": claim.owner, "token": claim.token, "reason": redact(reason), "at": clock()}
         with writing(self.engine, durable=True) as connection:
-            evaluation = evaluation_id(connection, claim.evaluation)
-            if has_row(connection, FAILURES, evaluation_id=evaluation, owner=claim.owner, token=claim.token):
+            evaluation = queries.evaluation_id(connection, claim.evaluation)
+            if queries.has_row(connection, FAILURES, evaluation_id=evaluation, owner=claim.owner, token=claim.token):
                 return
             _hold(connection, claim)
             connection.execute(FAILURES.insert().values(evaluation_id=evaluation, **note))
@@ -180,16 +166,16 @@ class EvaluationStore:
         values = self._filed(features, first_image) | {"statistics": packed_statistics(statistics)}
         values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
         with reading(self.engine) as connection:  # before anybody has to wait for this transaction
-            evaluation = evaluation_id(connection, claim.evaluation)
+            evaluation = queries.evaluation_id(connection, claim.evaluation)
         with writing(self.engine, durable=True) as connection:
             try:
                 _hold(connection, claim)
             except leases.StaleClaim:
                 own = {name: values[name] for name in ("first_image", "num_images", "sha256", "owner")}
-                if last and has_row(connection, CHUNKS, evaluation_id=evaluation, **own):
+                if last and queries.has_row(connection, CHUNKS, evaluation_id=evaluation, **own):
                     return  # It was given back by this very commit, whose answer was lost.
                 raise
-            if not is_committed(connection, evaluation, values):
+            if not queries.is_committed(connection, evaluation, values):
                 connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
                 self.files.require(values["sha256"], FEATURES_SUFFIX)
             if last:
@@ -212,7 +198,7 @@ class EvaluationStore:
         values = self._filed(features, first_image)
         with writing(self.engine, durable=True) as connection:
             _hold(connection, claim)
-            evaluation = evaluation_id(connection, claim.evaluation)
+            evaluation = queries.evaluation_id(connection, claim.evaluation)
             same = (CHUNKS.c.evaluation_id == evaluation) & (CHUNKS.c.first_image == first_image)
             row = connection.execute(select(CHUNKS.c.num_images, CHUNKS.c.width).where(same)).one()
             assert tuple(row) == (values["num_images"], values["width"]), "a chunk is fixed whole"
@@ -230,7 +216,7 @@ class EvaluationStore:
 
     def missing(self, key: EvaluationKey, images: range) -> list[range]:
         """The parts of `images` that no chunk holds, in order."""
-        query = chunks_of(key, images, CHUNKS.c.first_image, CHUNKS.c.num_images)
+        query = queries.chunks_of(key, images, CHUNKS.c.first_image, CHUNKS.c.num_images)
         rows = read(self.engine, lambda connection: connection.execute(query).all())
         parts: list[range] = []
         start = images.start
@@ -247,7 +233,7 @@ class EvaluationStore:
             DamagedFeatures: what is stored is not what was committed.
         """
         columns = CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.width, CHUNKS.c.sha256, CHUNKS.c.features
-        query = chunks_of(key, images, *columns)
+        query = queries.chunks_of(key, images, *columns)
         rows = read(self.engine, lambda connection: connection.execute(query).mappings().all())
         parts = [self._part(row, images, key) for row in rows]
         if sum(len(part) for part in parts) < len(images) or not parts:
@@ -256,7 +242,7 @@ class EvaluationStore:
 
     def statistics(self, key: EvaluationKey, images: range) -> NDArray[np.float32] | None:
         """The statistics (n, S) of the pixels of `images` in order, or None if some have none."""
-        query = chunks_of(key, images, CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.statistics)
+        query = queries.chunks_of(key, images, CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.statistics)
         rows = read(self.engine, lambda connection: connection.execute(query).all())
         with corrupt_values(database_label(self.engine)):
             whole = [unpacked_statistics(row.statistics, row.num_images) for row in rows]
@@ -285,12 +271,13 @@ class EvaluationStore:
 
     def evaluations(self, study: str | None = None) -> list[EvaluationRecord]:
         """All evaluations, or those of a study's schedules on their weights, in the order of their first claims."""
-        return read(self.engine, lambda connection: list(evaluation_records(connection, of_study(study))))
+        condition = queries.of_study(study)
+        return read(self.engine, lambda connection: list(queries.evaluation_records(connection, condition)))
 
     def chunks(self, study: str | None = None) -> list[ChunkRecord]:
         """All committed chunks, or those that a study paid for, in the order of their commits."""
-        query = select(EVALUATIONS.c.digest, *columns_of(CHUNKS, ChunkRecord)).join_from(CHUNKS, EVALUATIONS)
-        query = query.where(true() if study is None else paid_by(study)).order_by(CHUNKS.c.id)
+        query = select(EVALUATIONS.c.digest, *queries.columns_of(CHUNKS, ChunkRecord)).join_from(CHUNKS, EVALUATIONS)
+        query = query.where(true() if study is None else queries.paid_by(study)).order_by(CHUNKS.c.id)
         return [ChunkRecord(*row) for row in read(self.engine, lambda connection: connection.execute(query).all())]
 
 

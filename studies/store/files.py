@@ -6,8 +6,7 @@ from typing import Any, Literal, final
 
 from sqlalchemy import Engine, select
 
-from ..artifacts.contents import CONTENT_KINDS, contents
-from ..artifacts.files import Files
+from ..artifacts.files import CONTENT_KINDS, Files, contents
 from ..database.tables import FILES
 from ..database.transactions import clock, read, retrying, writing
 from .evaluation_queries import columns_of

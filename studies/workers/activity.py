@@ -18,14 +18,9 @@ LAST_MISHAPS = 5
 
 @dataclass(frozen=True)
 class LivingWorker:
-    """A worker that gave a sign of life within its lease.
+    """A worker that gave a sign of life within its lease: the last one was `silent_seconds` ago.
 
-    Attributes:
-        owner: `host:pid:random`.
-        device: the name of its device; empty where it did not say.
-        seconds: since it started.
-        silent_seconds: since its last sign of life.
-        measures: the labels of the schedules that it has claimed.
+    `device` is empty where it did not say. `measures` has the labels of the schedules that it has claimed.
     """
 
     owner: str
@@ -39,10 +34,7 @@ class LivingWorker:
 class Failure:
     """An evaluation that failed, or a worker that ended before its study did.
 
-    Attributes:
-        at: on the database's clock, in seconds since 1970.
-        who: the schedule's label, or the worker.
-        reason: as it was stored.
+    `at` is on the database's clock, in seconds since 1970; `who` is the schedule's label, or the worker.
     """
 
     at: float

@@ -37,14 +37,9 @@ STATES = (BASELINES, SEARCHING, FRONT, FINISHED)
 
 @dataclass(frozen=True)
 class BudgetShare:
-    """A budget that was given to a study at a moment.
+    """A budget that was given to a study, as text, with an identifier that is drawn for each.
 
-    Attributes:
-        id: drawn for each.
-        budget: as text.
-        started: the moment, on the database's clock.
-        trials: what the study had spent by then.
-        images: what it had spent of images by then.
+    `started` is the moment, on the database's clock; `trials` and `images` are what the study had spent by then.
     """
 
     id: str
@@ -115,7 +110,7 @@ Wanted = Literal["pause", "stop"]
 
 @dataclass(frozen=True)
 class ControlRequest:
-    """Workers finish and commit what they are at, give back their claims, and then wait (`pause`) or end (`stop`).
+    """Workers finish and commit what they are doing, give back their claims, and then wait (`pause`) or end (`stop`).
 
     `since` is the database's clock in seconds since 1970.
     """

@@ -46,7 +46,7 @@ class TrialKeeper:
     def fail_dead(self) -> list[FrozenTrial]:
         """Tells FAIL to the trials whose workers are dead, and returns them. To be called between two trials.
 
-        Each one's parameters are enqueued again, up to three attempts; if another worker is at it, nothing is done.
+        Each one's parameters are enqueued again, up to three attempts; nothing is done while another worker does this.
         """
         retry(self._store.engine, lambda: bury_dead_workers(self._store))
         if not self._dead():
@@ -100,12 +100,9 @@ class TrialKeeper:
 
 @dataclass(frozen=True)
 class PeerSnapshot:
-    """What there was at one moment.
+    """The owners that worked on a study at one moment, and how many running trials had no living owner.
 
-    Attributes:
-        alive: the owners that work on the study.
-        dead: those that don't live any more and that nobody has ended yet, of all studies.
-        orphans: how many running trials have no living owner.
+    `dead` are those that don't live any more and that nobody has ended yet, of all studies.
     """
 
     alive: frozenset[str]

@@ -17,7 +17,7 @@ from exeunt.backends.timing import device_lock
 
 COMMAND = (
     "import sys; from pathlib import Path; from exeunt.backends.timing import device_lock; "
-    "from exeunt.studies.database import retries; retries.PATIENCE = float(sys.argv.pop(1)); "
+    "from exeunt.studies.database import transactions; transactions.PATIENCE = float(sys.argv.pop(1)); "
     "device_lock.FOLDER = Path(sys.argv.pop(1)); from exeunt.searcher.cli.main import main; main()"
 )
 STUDY = """

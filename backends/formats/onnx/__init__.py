@@ -2,5 +2,4 @@
 
 export   A schedule for onnxruntime, as a folder of graphs over one file of weights.
 graphs   The ONNX graphs of a plan's calls: which there are, and each traced from its network.
-weights  One file of weights for many ONNX graphs: equal tensors are written once, whatever a graph calls them.
 """

@@ -7,13 +7,14 @@ which graph each call of each step is, and what it reads and stores; the schedul
 coefficients, and `sample.py` runs it all with NumPy and onnxruntime alone.
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ...checkpoints.files import ASSETS
 from ...errors import InputError
@@ -23,7 +24,6 @@ from ...sampling.compatibility import check_schedule
 from ...schedule import SUFFIX, Schedule, dumps
 from ...solvers.tables import with_coefficients
 from .graphs import Graph, graph_of, trace_call, trace_decoder
-from .weights import SharedWeights
 
 FORMAT, VERSION = "exeunt.onnx", 1
 MANIFEST, SCHEDULE, WEIGHTS, DECODER, SAMPLER = (
@@ -72,7 +72,8 @@ def _check(networks: Sequence[Network], schedule: Schedule, folder: Path) -> Non
 def _write(networks: Sequence[Network], schedule: Schedule, folder: Path, observe: Callable[[str], None]) -> None:
     plan = compile_plan(schedule)
     graphs = list(dict.fromkeys(graph_of(step.network, call) for step in plan.steps for call in step.calls))
-    with SharedWeights(folder / WEIGHTS) as weights:
+    with (folder / WEIGHTS).open("wb") as file:
+        weights = SharedWeights(file)
         for index, graph in enumerate(graphs):
             observe(_file(index))
             weights.save(trace_call(networks[graph.network], graph), folder / _file(index))
@@ -140,3 +141,44 @@ def _call_entry(call: Call, graph: int) -> dict[str, Any]:
         "stores": [op.store for op in call.ops if isinstance(op, Run) and op.store is not None],
         "release": list(call.release),
     }
+
+
+INLINE_BYTES = 1024  # smaller tensors stay in the graph
+ALIGNMENT = 4096  # so that a runtime can map the file into memory
+
+
+class SharedWeights:
+    """Saves ONNX models whose larger tensors lie in one file beside them: equal tensors are written once, whatever a
+    graph calls them.
+
+    Args:
+        file: of the weights, open for writing; models are saved in the same folder.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._path = file, Path(file.name)
+        self._places: dict[str, tuple[int, int]] = {}  # digest to offset and length
+
+    def save(self, model: Any, path: Path) -> None:
+        """Write an `onnx_ir` model, its tensors moved to the shared file."""
+        import onnx_ir as ir
+
+        for value in model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.nbytes >= INLINE_BYTES:
+                offset, length = self._place(tensor.tobytes())
+                place = (self._path.name, offset, length, tensor.dtype)
+                value.const_value = ir.ExternalTensor(
+                    *place, shape=tensor.shape, name=value.name, base_dir=self._path.parent
+                )
+        self._file.flush()
+        ir.save(model, path)
+
+    def _place(self, content: bytes) -> tuple[int, int]:
+        """Where the content lies in the file; it is appended if it is new."""
+        digest = hashlib.sha256(content).hexdigest()
+        if digest not in self._places:
+            self._file.write(b"\0" * (-self._file.tell() % ALIGNMENT))
+            self._places[digest] = self._file.tell(), len(content)
+            self._file.write(content)
+        return self._places[digest]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ExeuntError, first_line
-from ...network import Network, NetworkInput, Slots, State
+from ...network import Network, NetworkInput, Slots, State, scaled
 from ...plan import Add, Call, Op, Run
 from ...timing.pieces import StoredValues
 
@@ -77,7 +77,7 @@ def trace_call(network: Network, graph: Graph) -> Any:
         slots: Slots = [None] * (graph.num_reads + len(graph.ops))
         rest = iter(given[len(fixed) :])
         for k, value in enumerate(stored):
-            slots[k] = _weighted(_rebuilt(value, rest), named["weights"][k])
+            slots[k] = scaled(_rebuilt(value, rest), named["weights"][k])
         out = network.evaluate(_input(named), call, slots)
         return (out, *(leaf for value in slots[graph.num_reads :] if value is not None for leaf in leaves(value)))
 
@@ -184,10 +184,6 @@ def leaves(value: State) -> Iterator[Tensor]:
 def _rebuilt(form: State, parts: Iterator[Tensor]) -> State:
     """A value of a form from its tensors."""
     return next(parts) if isinstance(form, Tensor) else tuple(_rebuilt(part, parts) for part in form)
-
-
-def _weighted(value: State, weight: Tensor) -> State:
-    return value * weight if isinstance(value, Tensor) else tuple(_weighted(part, weight) for part in value)
 
 
 def _names(kind: str, index: int, value: State) -> list[str]:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checkpoints.folders import MODEL
+from ...checkpoints.folders import MODEL, read_json
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError, first_line
 from ..decoders import AutoencoderDecoder, Decoder, KLDecoder, PixelDecoder, to_uint8
-from .loading import DAMAGED, Folder, read_json
+from .loading import DAMAGED, Folder
 from .models.base import Architecture, Size
 from .optional import diffusers
 

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from ...checkpoints.containers import open_container, shards
-from ...checkpoints.files import read_object
-from ...checkpoints.folders import DENOISERS, MAX_JSON_BYTES, MODEL, PIPELINE, components
+from ...checkpoints.folders import DENOISERS, MODEL, PIPELINE, components, read_json
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError, first_line
 from .models.base import Architecture, architecture_class
@@ -99,11 +98,6 @@ def open_folder(path: Path, variant: str | None = None) -> Folder:
             "Give a pipeline with one, such as Wan 2.1."
         )
     return Folder(path, found[0], variant)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises InputError where there is none."""
-    return read_object(path, MAX_JSON_BYTES, "checkpoint")
 
 
 def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...checkpoints.folders import MODEL
+from ...checkpoints.folders import MODEL, read_json
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError
 from ...network import Network, NetworkInput, Slots, UsualSampler
@@ -34,7 +34,6 @@ from .loading import (
     load_denoiser,
     load_text,
     open_folder,
-    read_json,
     scheduler_config,
     with_text,
 )

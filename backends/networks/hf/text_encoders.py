@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ...checkpoints.containers import INDEX_SUFFIX, open_container
-from ...checkpoints.files import is_file, read_object
-from ...checkpoints.folders import MAX_JSON_BYTES, MODEL
+from ...checkpoints.files import is_file
+from ...checkpoints.folders import MODEL, read_json
 from ...errors import ExeuntError, InputError, first_line
 from ...timing.device import is_broken_device, is_out_of_memory
 
@@ -50,7 +50,7 @@ def _refuse_enormous(folder: Path, name: str) -> None:
     contents = [open_container(file, shapes_only=True).content for file in _files(folder)]
     tensors = [each for content in contents if isinstance(content, dict) for each in content.values()]
     weights = [tuple(each.shape) for each in tensors if isinstance(each, torch.Tensor)]
-    stated = read_object(folder / MODEL, MAX_JSON_BYTES, "checkpoint")
+    stated = read_json(folder / MODEL)
     _refuse_beyond(folder, _counts(stated, LABELS), MOST_LABELS)
     config: Any = kind.config_class.from_dict(stated)
     _refuse_beyond(folder, _counts(config.to_dict(), _LAYERS), len(weights))

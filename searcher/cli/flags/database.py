@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ....backends.errors import InputError
+from ....backends.errors import InputError, json_text
 from ....studies.database.urls import DEFAULT_STORAGE, STORAGE, STORAGE_FILE, read_url, storage_url, unflagged_storage
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -54,6 +54,11 @@ budget_flag = click.option(
     "--budget", metavar="BUDGET", help="What to spend: 4m, 100-trials, 20k-images, or several, with commas."
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def show(values: Any, text: str, as_json: bool) -> None:
+    """Prints values as JSON, or what they say as text."""
+    click.echo(json_text(values) if as_json else text)
 
 
 def _has_password(url: str) -> bool:

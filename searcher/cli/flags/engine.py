@@ -1,4 +1,4 @@
-"""The flags that say who does the work of a study, and what they come to."""
+"""The flags that say who does the work of a study, and the value that they make."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Engine:
         given = {"--address": self.address, "--cpus-per-worker": self.cpus, "--gpus-per-worker": self.gpus}
         alone = [flag for flag, value in given.items() if value is not None]
         if self.name != "ray" and alone:
-            raise InputError(f"engine: {alone[0]} is about a Ray cluster. Add --engine ray, or omit it.")
+            raise InputError(
+                f"engine: {alone[0]} is for a Ray cluster, but got --engine {self.name}. Add --engine ray, or omit it."
+            )
 
     @property
     def waits(self) -> bool:

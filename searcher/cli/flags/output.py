@@ -1,4 +1,4 @@
-"""The flags that say how a command tells what it does, and what they come to."""
+"""The flags that say how a command reports its progress, and the value that they make."""
 
 import sys
 from collections.abc import Generator
@@ -15,7 +15,7 @@ from .study import grouped
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How a command tells what it does.
+    """How a command reports its progress.
 
     Attributes:
         quiet: whether it shows no progress.

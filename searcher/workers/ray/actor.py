@@ -23,14 +23,9 @@ LISTEN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Heard:
-    """What became of a worker since it was last listened to.
+    """What became of a worker since it was last listened to, as `WorkerProcess` has it.
 
-    Attributes:
-        events: what it said, as `json_lines.JsonLines` writes it.
-        code: its exit code, negative for a signal; None while it runs.
-        measured: whether it has committed anything.
-        error: its last error's identifier and text; empty if it said none.
-        complaint: the end of what it wrote to standard error.
+    `events` are what it said, as `json_lines.JsonLines` writes it, and `code` is what `ended` returns.
     """
 
     events: tuple[dict[str, Any], ...] = ()

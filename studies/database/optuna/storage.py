@@ -82,7 +82,7 @@ def create_optuna_tables(engine: Engine) -> None:
 
 
 def upgradable_optuna(engine: Engine) -> tuple[str, str]:
-    """See `versions_of`."""
+    """The versions of Optuna's tables in a database, and their errors, as for `versions_of`."""
     backend = make_backend(engine)
     try:
         return versions_of(backend)
@@ -226,9 +226,9 @@ class StudyStorage(BaseStorage):
     def together(self) -> Generator[None]:
         """Within this block what is set of a trial is kept back, and stored by one transaction at its end.
 
-        A proposal's ten commits are two then, and what it is told is one, of which each costs a database that many
-        write to a turn at its lock. The trial, which nobody else changes, is read once at most, and so are all trials:
-        not at all where they were just before. Where the block raises, nothing is stored.
+        A proposal then takes two commits instead of ten, and its result one; in a database that many write to, each
+        commit waits for the lock. The trial, which nobody else changes, is read once at most. So are all trials, and
+        not at all where they were read just before. Where the block raises, nothing is stored.
         """
         with self._lock:
             self._began = time.monotonic()

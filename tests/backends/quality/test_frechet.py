@@ -163,4 +163,4 @@ def test_paired_distance() -> None:
     squares = ((features.astype(np.float64) - baseline) ** 2).sum(axis=1)
     assert found.value == pytest.approx(squares.mean())
     np.testing.assert_allclose(found.influences, squares - squares.mean(), atol=1e-10)
-    assert intervals.standard_error(found) == pytest.approx(squares.std(ddof=1) / np.sqrt(30))
+    assert intervals.estimate_distance(found).standard_error == pytest.approx(squares.std(ddof=1) / np.sqrt(30))

@@ -67,7 +67,9 @@ class TestEstimate:
         packed = two[0].pack()
         assert packed.shape == (33, 60)
         back = Distance.unpack(two[0].value, packed)
-        assert intervals.standard_error(back) == pytest.approx(intervals.standard_error(two[0]), rel=1e-4)
+        assert intervals.estimate_distance(back).standard_error == pytest.approx(
+            intervals.estimate_distance(two[0]).standard_error, rel=1e-4
+        )
 
 
 class TestPairs:
@@ -76,8 +78,8 @@ class TestPairs:
         assert (found.value, found.lower, found.upper) == (0, 0, 0)
 
     def test_same_noises_make_it_narrower(self, two: tuple[Distance, Distance]) -> None:
-        paired = intervals.standard_error(intervals.paired_difference(*two))
-        assert paired < 0.5 * math.hypot(*(intervals.standard_error(one) for one in two))
+        paired = intervals.estimate_distance(intervals.paired_difference(*two)).standard_error
+        assert paired < 0.5 * math.hypot(*(intervals.estimate_distance(one).standard_error for one in two))
 
     def test_a_mean_beside_a_distance(self, two: tuple[Distance, Distance]) -> None:
         other = mean_of(np.random.default_rng(1).standard_normal(60))
@@ -94,7 +96,9 @@ class TestExcess:
         floor = Floor(0.1, 0.02, 60, 4, "given")
         found = intervals.excess(two[0], floor)
         assert found.value == pytest.approx(two[0].value - 0.1)
-        assert found.standard_error == pytest.approx(math.hypot(intervals.standard_error(two[0]), 0.02))
+        assert found.standard_error == pytest.approx(
+            math.hypot(intervals.estimate_distance(two[0]).standard_error, 0.02)
+        )
 
 
 def test_coverage_in_the_benchmarks_fast_mode() -> None:

@@ -245,7 +245,7 @@ def test_a_study_for_another_kind_of_device_waits_for_one(team: Team):
     team.worker(WorkerRole(works=False, takes_target=False), load_setup(team.study_setup.config)).store.close()
     other = load_setup(team.study_setup.config)
     vars(other)["environment"] = {**other.environment, "device_type": "cuda"}
-    with pytest.raises(NoTimingWorker, match="no worker has begun"):
+    with pytest.raises(NoTimingWorker, match="no worker has started on one"):
         team.worker(WorkerRole(joins=True, takes_target=False), other)
 
 

@@ -188,7 +188,9 @@ def call_arguments(
     for pipeline in found:
         architecture = architecture_of(_parts(pipeline)[1])
         ways = _fitting(pipeline, architecture, schedule, height, width).arguments
-        every.append({**ways, **_taken(pipeline, call_guidance(architecture, schedule))})
+        taken = inspect.signature(type(pipeline).__call__).parameters
+        guidance = call_guidance(architecture, schedule)
+        every.append({**ways, **{name: value for name, value in guidance.items() if name in taken}})
     if not every:
         raise InputError(
             "pipeline: this schedule is on none. Call `exeunt.apply(pipe, schedule)` first, or pass the pipeline too."
@@ -246,15 +248,6 @@ def _fitting(
         size = sized(architecture, None if vae is None else dict(vae.config), height, width, None)
         tokens = architecture.num_image_tokens(architecture.sample_shape(size))
     return fit_scheduler(pipeline, architecture, schedule, tokens)
-
-
-def _taken(pipeline: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Those that the pipeline's call has."""
-    return {
-        name: value
-        for name, value in arguments.items()
-        if name in inspect.signature(type(pipeline).__call__).parameters
-    }
 
 
 def _warn(pipeline: Any, schedule: Schedule, found: Fit) -> None:
