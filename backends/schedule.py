@@ -741,12 +741,10 @@ def _read(kind: type[V], value: Json, where: str, **given: Any) -> V:
     for field in _fields(kind):
         if field.name in content:
             continue
-        if field.name in document:
-            entry, read = document[field.name], _FIELDS[kind][field.name]
+        if field.name in document or field.default is dataclasses.MISSING:
+            entry, read = _required(document, field.name, where), _FIELDS[kind][field.name]
             none = entry is None and field.default is None
             content[field.name] = None if none else read(entry, f"{where}: {field.name}")
-        elif field.default is dataclasses.MISSING:
-            _fail("missing-key", f'{where}: "{field.name}" must be given', "nothing", f'Add "{field.name}".')
     return kind(**content)
 
 

@@ -1,9 +1,15 @@
 """Opening files of weights without running code: .safetensors, whole or in shards, and what `torch.save` writes.
 
-A file is known by its first bytes, not by its suffix.
+A file is known by its first bytes, not by its suffix. Of classes in a pickle only `argparse.Namespace` is let in, as
+data without behaviour, because public training code stores its arguments so; any other is refused by name.
 """
 
 import json
+import mmap
+import pickle
+import re
+import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -13,10 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .files import is_file, is_folder, read_object
-from .pickles import GIVE_WEIGHTS, read_torch, read_zip
 
+GIVE_WEIGHTS = "Give a .safetensors or .pt file of a diffusion network's weights."
 ENTRY_METADATA = "exeunt"
 INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -268,3 +274,75 @@ def _tensors(content: Any) -> Iterator[Tensor]:
             yield each
         elif isinstance(each, Mapping):
             waiting.extend(cast(Mapping[Any, Any], each).values())
+
+
+# ---- torch.save ------------------------------------------------------------------------------------------------------
+
+
+class InertNamespace:
+    """Stands for `argparse.Namespace` in a pickle: attributes, and nothing that can be called."""
+
+
+def read_zip(path: Path, shapes_only: bool) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"checkpoint: `{path}` is cut off or damaged: its {path.stat().st_size:,} bytes end without the list of "
+            "what is inside. Download it again."
+        ) from error
+    names = [PurePath(member.filename).name for member in members]
+    if "constants.pkl" in names:
+        raise InputError(
+            f"checkpoint: `{path}` is a TorchScript program, which could run code, and is not loaded. If you trust "
+            f"it, save only its weights: `torch.save(torch.jit.load('{path.name}').state_dict(), 'weights.pt')`."
+        )
+    if "data.pkl" not in names:
+        what = "an .npz of NumPy arrays" if any(name.endswith(".npy") for name in names) else "a zip archive"
+        raise InputError(f"checkpoint: `{path}` is {what}, and torch.save did not write it. {GIVE_WEIGHTS}")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise InputError(
+            f"checkpoint: `{path}` unpacks to more than it holds, which torch.save's files don't, since they are not "
+            "compressed. Load it where you trust it, and save it again with `torch.save`."
+        )
+    return read_torch(path, shapes_only, mapped=True)
+
+
+def read_torch(path: Path, shapes_only: bool, mapped: bool) -> Any:
+    """What `torch.save` wrote, with the tensors of a zip mapped, so that what is not chosen costs no memory."""
+    where = "meta" if shapes_only else "cpu"
+    _refuse_bytearrays(path)
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(InertNamespace, "argparse.Namespace")]):
+            # torch warns of pickle protocols other than its own; they load or fail below
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location=where, weights_only=True, mmap=mapped and not shapes_only)
+    except pickle.UnpicklingError as error:
+        raise InputError(_refused(path, str(error))) from error
+    except Exception as error:  # a stream of bytes that no program wrote makes torch's reader raise anything
+        raise InputError(
+            f"checkpoint: `{path}` is cut off or is not a file that torch.save wrote ({first_line(error)}). "
+            "Download it again."
+        ) from error
+
+
+def _refuse_bytearrays(path: Path) -> None:
+    """Of what torch lets in, this alone takes as much memory as a number in the file says."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if any(content.find(name) >= 0 for name in (b"builtins\nbytearray\n", b"__builtin__\nbytearray\n")):
+            raise InputError(_refused(path, "GLOBAL builtins.bytearray"))
+
+
+def _refused(path: Path, message: str) -> str:
+    """The message for a pickle that torch does not open, with the name that it stopped at and the way to convert."""
+    found = re.search(r"GLOBAL ([\w.]+)", message)
+    if found is None:
+        reason = message.splitlines()[0]
+        return f"checkpoint: `{path}` holds more than tensors and is not loaded ({reason}). Save its state dict alone."
+    return (
+        f"checkpoint: `{path}` holds more than tensors: `{found.group(1)}`, which could run code, so it is not loaded. "
+        f"If you trust it, save only its weights, in the environment that wrote it: "
+        f"`content = torch.load('{path.name}', weights_only=False)`, then `torch.save(content['ema'], 'weights.pt')`, "
+        "or `content.state_dict()` where the content is a whole module."
+    )

@@ -10,9 +10,8 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..errors import InputError
-from .containers import Container, open_container
+from .containers import Container, InertNamespace, open_container
 from .folders import DENOISERS, PIPELINE, components, is_diffusers, recognise_folder, weights_in
-from .pickles import InertNamespace
 from .recognition import TELLING, Recognition, recognise
 from .weights import ChosenWeights, arguments, candidates, choose_weights
 

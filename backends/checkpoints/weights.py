@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .containers import SAFETENSORS_DTYPES, open_container
-from .pickles import InertNamespace
+from .containers import SAFETENSORS_DTYPES, InertNamespace, open_container
 from .recognition import known_prefixes, recognise
 
 MOST_NAMED = 3  # tensors named in a message

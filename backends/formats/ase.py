@@ -5,7 +5,6 @@ Standard library only.
 """
 
 import json
-from collections.abc import Sequence
 from typing import NoReturn
 
 from ..schedule import DROP, RUN, Schedule, ScheduleError, Step, with_exits
@@ -16,12 +15,22 @@ _NAME = "ase"
 
 
 def write_ase(schedule: Schedule) -> str:
-    """Ten integers as a JSON list. Raises ScheduleError for what they cannot say."""
-    return f"{to_ase(schedule)}\n"
+    """Ten integers as a JSON list, next to the data first. A tenth that no step visits takes the depth of the next
+    visited one towards the data, or else towards the noise. Raises ScheduleError for what ten depths cannot say."""
+    _check_ase_sampling(schedule)
+    found: dict[int, int] = {}
+    for s, step in enumerate(schedule.steps):
+        tenth, depth = int(step.time) // 100, _ase_depth(step, f"step {s}")
+        if found.setdefault(tenth, depth) != depth:
+            rule = f"step {s}: ASE has one depth for times {100 * tenth} to {100 * tenth + 99}"
+            _refuse("ase-depth-varies", rule, f"{depth} after {found[tenth]}", "Use one exit depth in each tenth.")
+    ten = [found[min(found, key=lambda known: (known > tenth, abs(known - tenth)))] for tenth in range(10)]
+    return f"{ten}\n"
 
 
 def read_ase(text: str, base: Schedule | None) -> Schedule:
-    """Ten integers, with commas or as a JSON list, on the solver, times and guidance of `base`.
+    """Ten integers, with commas or as a JSON list, on the solver, times and guidance of `base`: entry t // 100 for the
+    train timestep t, so that the first one is next to the data; the blocks after the depth are dropped.
 
     Raises:
         InputError: the text is not integers.
@@ -32,29 +41,10 @@ def read_ase(text: str, base: Schedule | None) -> Schedule:
     if not depths or len(depths) != len(numbers(text) or []):
         got = shortened(text.strip())
         refuse(_NAME, "depths must be ten integers with commas, or a JSON list of them", got, "Write such as 28,28,24.")
-    return from_ase(depths, base)
-
-
-def from_ase(ten: Sequence[int], base: Schedule) -> Schedule:
-    """ASE's ten depths (Moon et al. 2024) on the sampling of `base`: entry t // 100 for the train timestep t, so that
-    the first one is next to the data; the blocks after the depth are dropped."""
     _check_ase_sampling(base)
-    if len(ten) != 10:
-        _refuse("ase-count", "ASE's schedule must have 10 depths", len(ten), "Give one a tenth of 0..999.")
-    return with_exits(base, [ten[int(step.time) // 100] for step in base.steps])
-
-
-def to_ase(schedule: Schedule) -> list[int]:
-    """ASE's ten depths, next to the data first. A tenth that no step visits takes the depth of the next visited one
-    towards the data, or else towards the noise. Raises ScheduleError for what ten depths cannot say."""
-    _check_ase_sampling(schedule)
-    found: dict[int, int] = {}
-    for s, step in enumerate(schedule.steps):
-        tenth, depth = int(step.time) // 100, _ase_depth(step, f"step {s}")
-        if found.setdefault(tenth, depth) != depth:
-            rule = f"step {s}: ASE has one depth for times {100 * tenth} to {100 * tenth + 99}"
-            _refuse("ase-depth-varies", rule, f"{depth} after {found[tenth]}", "Use one exit depth in each tenth.")
-    return [found[min(found, key=lambda known: (known > tenth, abs(known - tenth)))] for tenth in range(10)]
+    if len(depths) != 10:
+        _refuse("ase-count", "ASE's schedule must have 10 depths", len(depths), "Give one a tenth of 0..999.")
+    return with_exits(base, [depths[int(step.time) // 100] for step in base.steps])
 
 
 def _ase_depth(step: Step, where: str) -> int:

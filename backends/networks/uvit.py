@@ -310,7 +310,10 @@ class UViTNetwork(DecodedNetwork, ChainNetwork):
         channels, num_labels = arguments["channels"], arguments["num_labels"]
         if noise is None:
             noise = "vp" if channels in (1, 3) or (num_labels and arguments["conv"]) else "scaled-linear"
-        _check_names(noise, prediction)
+        if noise not in UVIT_NOISES:
+            raise InputError(f"noise: `{noise}` is not known of a U-ViT. {nearest(noise, UVIT_NOISES)}")
+        if prediction not in ("epsilon", "v", "sample"):
+            raise InputError(f"prediction: must be epsilon, v or sample, but got `{prediction}`. Use one of them.")
         with torch.device("meta"):
             module = UViT(**arguments, num_heads=heads_of(arguments["width"], num_heads))
         load_strictly(module, found.tensors, found.path)
@@ -377,13 +380,6 @@ class UViTNetwork(DecodedNetwork, ChainNetwork):
         }
         run = sum(cost[name] for index in blocks for name in self._units[index].branches)
         return 2 * (ends + merges + run)
-
-
-def _check_names(noise: str, prediction: str) -> None:
-    if noise not in UVIT_NOISES:
-        raise InputError(f"noise: `{noise}` is not known of a U-ViT. {nearest(noise, UVIT_NOISES)}")
-    if prediction not in ("epsilon", "v", "sample"):
-        raise InputError(f"prediction: must be epsilon, v or sample, but got `{prediction}`.")
 
 
 def _num_classes(num_labels: int, given: int | None) -> int | None:

@@ -82,7 +82,7 @@ def sample_command(
     network = as_scheduled(load_one(config), plan)
     check_schedule([network], plan)
     network.check_decodes()
-    conditions = make_conditions(config, network)
+    conditions = make_conditions(config, [network])
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         for note in remarks(plan, network, config.checkpoint.option_words):
@@ -249,6 +249,6 @@ def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
 
     config = override(config, {"throughput.device": "cpu"})
     network = as_scheduled(load_one(config), schedule)
-    make_conditions(config, network)  # a network of prompts carries what it has embedded into its graphs
+    make_conditions(config, [network])  # a network of prompts carries what it has embedded into its graphs
     with watching() as watch:
         return export_onnx([network], schedule, folder, observe=lambda file: watch.say(f"{folder}/{file}"))

@@ -103,12 +103,11 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
         return view, kept
     try:
         from ...reports.plots.samples import fresh_samples
-        from ..measuring.setup import embed, load_networks, make_conditions, resolve_device
+        from ..measuring.setup import load_networks, make_conditions, resolve_device
 
         config = resolve_device(config)
         networks = load_networks(config)
-        conditions = make_conditions(config, next(iter(networks.values())))
-        embed(networks.values(), conditions)
+        conditions = make_conditions(config, list(networks.values()))
         return fresh_samples(view, networks, conditions, config.quality.final_seed)
     except ExeuntError as error:
         return view, kept or f"There are no samples, because the network could not run here. {error}"

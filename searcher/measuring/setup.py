@@ -143,8 +143,7 @@ def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda n
     metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
     _check_enough(config, metric)
     config = override(config, {"quality.higher_is_better": metric.higher_is_better})
-    conditions = make_conditions(config, network, metric)
-    embed(networks.values(), conditions)
+    conditions = make_conditions(config, list(networks.values()), metric)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     return StudySetup(config, networks, frames, conditions, metric)
 
@@ -170,26 +169,22 @@ def _check_names(config: StudyConfig) -> None:
         find_solver(config.baseline.solver)
 
 
-def make_conditions(config: StudyConfig, network: Network, metric: Metric | None = None) -> Conditions:
-    """The labels or prompts of a study's images. A network that takes prompts encodes them now.
+def make_conditions(config: StudyConfig, networks: Sequence[Network], metric: Metric | None = None) -> Conditions:
+    """The labels or prompts of a study's images. Networks that take prompts encode them now, each once.
 
-    Raises InputError: a file is wrong, or the network takes no conditions.
+    Raises InputError: a file is wrong, or the networks take no conditions.
     """
     spec, probabilities = config.quality.conditions, metric.label_probabilities if metric else None
-    if network.condition_kind != "prompts":
-        return condition_lists.load_conditions("uniform" if spec == AUTO else spec, network.num_classes, probabilities)
+    if networks[0].condition_kind != "prompts":
+        classes = networks[0].num_classes
+        return condition_lists.load_conditions("uniform" if spec == AUTO else spec, classes, probabilities)
     found = condition_lists.load_prompts(condition_lists.OWN_PROMPTS if spec == AUTO else spec)
-    embed([network], found)
-    return found
-
-
-def embed(networks: Iterable[Network], conditions: Conditions) -> None:
-    """Makes every network that takes prompts encode these, once."""
     for network in networks:
-        if network.condition_kind == "prompts" and network.num_conditions is None:
+        if network.num_conditions is None:
             known = len(network.notes)
-            network.embed(conditions.prompts)
+            network.embed(found.prompts)
             _tell(network.notes[known:])
+    return found
 
 
 def resolve_device(config: StudyConfig) -> StudyConfig:

@@ -18,6 +18,8 @@ class Results:
 
     def __init__(self, objective: Objective, device_check: DeviceCheck) -> None:
         self.objective, self.device_check = objective, device_check
+        quality = objective.study_setup.config.quality
+        self._seed, self._count = quality.search_seed, quality.num_images
         self.measured: dict[tuple[str, str], Measured] = {}
         self.left_out: set[tuple[str, str]] = set()
         self.given: list[Candidate] = []
@@ -44,9 +46,9 @@ class Results:
         """
         self.objective.check()
         if candidate.key not in self.measured:
-            quality = self.objective.study_setup.config.quality
-            sampled = self.collect(candidate, quality.search_seed, range(quality.num_images), register=True)
-            found = self._remember(candidate, self.objective.score(candidate, quality.search_seed, quality.num_images))
+            seed, count = self._seed, self._count
+            sampled = self.collect(candidate, seed, range(count), register=True)
+            found = self._remember(candidate, self.objective.score(candidate, seed, count))
             speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
             told = self.objective.study_setup.metric.told(found.quality)
             self.objective.say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (looked up)'}")
@@ -107,8 +109,7 @@ class Results:
         return sum(1 for each in self.given if self.is_done(each) or self._scored(each))
 
     def _scored(self, candidate: Candidate) -> QualityRecord | None:
-        quality = self.objective.study_setup.config.quality
-        return self.objective.scored(candidate, quality.search_seed, quality.num_images)
+        return self.objective.scored(candidate, self._seed, self._count)
 
     def _remember(self, candidate: Candidate, record: QualityRecord) -> Measured:
         floor, speed = record.floor or 0.0, self.objective.costs.images_per_second(candidate.stored)

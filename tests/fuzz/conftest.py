@@ -8,7 +8,7 @@
 | study files (TOML) | config.py | test_text_files |
 | labels and prompts, a line or a JSON object each | conditions.py, prompts.py | test_text_files |
 | files with a database's URL | options.py | test_command_line |
-| weights: .safetensors, .pt, .pth, .bin, shards, keys | containers.py, pickles.py, weights.py | test_weights |
+| weights: .safetensors, .pt, .pth, .bin, shards, keys | containers.py, weights.py | test_weights |
 | what Exeunt's own files of weights say in their metadata | dit.py, decoders.py, loading.py | test_networks |
 | folders of diffusers: index, configurations | folders.py, hf*.py | test_pictures_and_folders, test_pipelines |
 | text encoders and tokenizers of pipelines | hf_loading.py, hf_text.py | test_pipelines |

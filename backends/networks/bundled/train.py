@@ -110,7 +110,8 @@ def train_autoencoder(
     images = training_images(data)[0].to(device)
     model = Autoencoder().to(device)
     trainer = Trainer(model, recipe, out / "autoencoder.state.pt")
-    rows = index_batches(len(images), recipe.batch_size, _generator(device, recipe.seed + trainer.step), device)
+    generator = torch.Generator(device).manual_seed(recipe.seed + trainer.step)
+    rows = index_batches(len(images), recipe.batch_size, generator, device)
     loss = torch.compile(autoencoder_loss) if compiled else autoencoder_loss
 
     def step() -> Tensor:
@@ -157,7 +158,8 @@ class LatentBatches:
         )
         self.labels, self.device, self.size = labels.to(device), device, recipe.batch_size
         self.alpha, self.sigma = alpha_sigma(device)
-        self.rows = index_batches(len(images), recipe.batch_size, _generator(device, recipe.seed + step), device)
+        generator = torch.Generator(device).manual_seed(recipe.seed + step)
+        self.rows = index_batches(len(images), recipe.batch_size, generator, device)
 
     def __call__(self) -> tuple[Tensor, ...]:
         rows, n, device = next(self.rows), self.size, self.device
@@ -185,10 +187,6 @@ def encode_all(model: Autoencoder, images: Tensor) -> tuple[Tensor, Tensor, dict
     shift = mean.mean(dim=(0, 2, 3))
     scale = (mean.var(dim=(0, 2, 3)) + deviation.square().mean(dim=(0, 2, 3))).sqrt()
     return mean.clone(), deviation.clone(), {"shift": shift.tolist(), "scale": scale.tolist()}
-
-
-def _generator(device: torch.device, seed: int) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed)
 
 
 def _write_log(out: Path, stage: str, trainer: Trainer) -> None:

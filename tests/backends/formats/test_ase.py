@@ -1,11 +1,12 @@
 """ASE's ten depths, both ways."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from exeunt.backends import schedule as schedules
-from exeunt.backends.formats.ase import from_ase, to_ase
+from exeunt.backends.formats.ase import read_ase, write_ase
 from exeunt.backends.schedule import DROP, REUSE, RUN, Guidance, Schedule, ScheduleError, Step
 
 
@@ -21,19 +22,19 @@ PUBLISHED = [28, 28, 24, 24, 20, 20, 16, 16, 12, 12]
 
 
 def test_ase_counts_from_the_data() -> None:
-    schedule = from_ase(PUBLISHED, staircase([999, 850.5, 800, 799, 100, 99.9, 0], num_blocks=28))
+    schedule = read_ase(str(PUBLISHED), staircase([999, 850.5, 800, 799, 100, 99.9, 0], num_blocks=28))
     assert schedules.depths(schedule) == [12, 12, 12, 16, 28, 28, 28]
     assert schedule.steps[0].blocks == (RUN,) * 12 + (DROP,) * 16
 
 
 def test_ase_converts_both_ways() -> None:
     base = staircase([float(t) for t in range(999, -1, -37)], num_blocks=28)
-    assert to_ase(from_ase(PUBLISHED, base)) == PUBLISHED
+    assert json.loads(write_ase(read_ase(str(PUBLISHED), base))) == PUBLISHED
 
 
 def test_a_tenth_that_no_step_visits_takes_its_neighbour_towards_the_data() -> None:
     schedule = schedules.with_exits(staircase([950, 450], num_blocks=28), [12, 20])
-    assert to_ase(schedule) == [20, 20, 20, 20, 20, 20, 20, 20, 20, 12]
+    assert json.loads(write_ase(schedule)) == [20, 20, 20, 20, 20, 20, 20, 20, 20, 12]
 
 
 def ase_schedule(**changes: Any) -> Schedule:
@@ -63,12 +64,12 @@ TIMES_OF_SIGMA = schedules.Sampler("edm", "epsilon", "sigma", schedules.Noise("e
 )
 def test_what_ten_depths_cannot_say_is_refused(schedule: Schedule, identifier: str) -> None:
     with pytest.raises(ScheduleError) as refusal:
-        to_ase(schedule)
+        write_ase(schedule)
     assert refusal.value.identifier == identifier
 
 
 @pytest.mark.parametrize(("ten", "identifier"), [([28] * 9, "ase-count"), ([29] * 10, "exit-range")])
 def test_ten_depths_must_fit(ten: list[int], identifier: str) -> None:
     with pytest.raises(ScheduleError) as refusal:
-        from_ase(ten, staircase([999, 0], num_blocks=28))
+        read_ase(str(ten), staircase([999, 0], num_blocks=28))
     assert refusal.value.identifier == identifier

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from exeunt import __version__
 from exeunt.backends.errors import InputError
-from exeunt.backends.formats.ase import from_ase
+from exeunt.backends.formats.ase import read_ase
 from exeunt.backends.formats.registry import FORMATS
 from exeunt.backends.schedule import RUN, ScheduleError, dumps, parse
 from exeunt.backends.solvers import tables
@@ -73,7 +73,7 @@ def test_what_the_network_s_constructor_was_given_stands_in_the_file(view: Study
 def test_ten_depths_convert_both_ways(view: StudyView) -> None:
     ten = [12, 12, 10, 10, 8, 8, 6, 6, 5, 5]
     assert view.full is not None
-    point = replace(view.full, stored=summarized(from_ase(ten, view.full.schedule)))
+    point = replace(view.full, stored=summarized(read_ase(str(ten), view.full.schedule)))
     assert json.loads(export_text(view, point, "ase")) == ten
 
 

@@ -1,8 +1,10 @@
 """The baselines of a study, and the order in which they are measured."""
 
+import json
+
 import pytest
 from exeunt.backends.errors import InputError
-from exeunt.backends.formats.ase import to_ase
+from exeunt.backends.formats.ase import write_ase
 from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, depths, validate
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.spaces.candidates import Candidate, list_baselines
@@ -56,7 +58,7 @@ def test_only_the_studys_own_weights_drop_blocks():
 
 def test_the_published_staircase_is_rescaled():
     (row,) = of(ROWS, "staircase")
-    assert to_ase(row.schedule) == [12, 12, 10, 10, 9, 9, 7, 7, 5, 5]
+    assert json.loads(write_ase(row.schedule)) == [12, 12, 10, 10, 9, 9, 7, 7, 5, 5]
 
 
 def test_fixed_intervals_run_whole_at_every_kth_step():

@@ -21,12 +21,6 @@ TIME_IDS = 6  # SDXL is told original size, crop and target size, two numbers ea
 _OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
 
 
-def stage_sockets(model: Any) -> list[Socket]:
-    """The stages in execution order."""
-    middle = [] if model.mid_block is None else [model.mid_block]
-    return [tensor_socket(stage, "replace") for stage in (*model.down_blocks, *middle, *model.up_blocks)]
-
-
 def _grid(size: Size, native: int | Sequence[int] | None, multiple: int) -> tuple[int, int]:
     """(H, W) of a sample for a size in pixels, or the model's own."""
     if native is None and (size.height is None or size.width is None):
@@ -38,7 +32,17 @@ def _grid(size: Size, native: int | Sequence[int] | None, multiple: int) -> tupl
     return latent_grid(size, rows or 0, multiple)[0], latent_grid(size, columns or 0, multiple)[1]
 
 
-class UNet2D(Architecture):
+class _UNet(Architecture):
+    """A chain of stages."""
+
+    def sockets(self, granularity: str) -> list[Socket]:
+        only_blocks(type(self.model).__name__, granularity)
+        middle = [] if self.model.mid_block is None else [self.model.mid_block]
+        stages = (*self.model.down_blocks, *middle, *self.model.up_blocks)
+        return [tensor_socket(stage, "replace") for stage in stages]
+
+
+class UNet2D(_UNet):
     """`UNet2DModel`: DDPM's network, with class labels or without conditions."""
 
     factor: ClassVar[int] = 1
@@ -75,15 +79,11 @@ class UNet2D(Architecture):
         config = self.model.config
         return (config.in_channels, *_grid(size, config.sample_size, 2 ** (len(self.model.down_blocks) - 1)))
 
-    def sockets(self, granularity: str) -> list[Socket]:
-        only_blocks("UNet2DModel", granularity)
-        return stage_sockets(self.model)
-
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"sample": inputs.x, "timestep": inputs.time, "class_labels": given.get("labels")}
 
 
-class UNet2DCondition(Architecture):
+class UNet2DCondition(_UNet):
     """`UNet2DConditionModel`: Stable Diffusion 1 and 2, and XL, whose model is told the image's size too."""
 
     num_tokens: ClassVar[int] = 77
@@ -108,10 +108,6 @@ class UNet2DCondition(Architecture):
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         config, self._pixels = self.model.config, size.factor
         return (config.in_channels, *_grid(size, config.sample_size, 1))
-
-    def sockets(self, granularity: str) -> list[Socket]:
-        only_blocks("UNet2DConditionModel", granularity)
-        return stage_sockets(self.model)
 
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         found: dict[str, Any] = {
