@@ -549,7 +549,7 @@ def _decode(text: str | bytes) -> Json:
     except UnicodeError as error:
         _fail("not-utf8", "a schedule file must be UTF-8", error, "Give a schedule file, saved as UTF-8.")
     except json.JSONDecodeError as error:
-        _fail("not-json", "a schedule file must be JSON", error, "Fix it there.")
+        _fail("not-json", "a schedule file must be JSON", error, "Fix the file there.")
     except RecursionError:
         _fail_nesting()
     _check_nesting(value)
@@ -663,7 +663,7 @@ def _number(value: Json, where: str, low: float = -math.inf, high: float = math.
         _fail("number-not-finite", f"{where} must be finite", value, "Write a number.")
     if not low < value < high:
         rule = f"above {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        _fail("out-of-range", f"{where} must be {rule}", value, "Write one there.")
+        _fail("out-of-range", f"{where} must be {rule}", value, "Write a value in that range.")
     return float(value) + 0.0
 
 
@@ -672,7 +672,7 @@ def _integer(value: Json, where: str, low: int = 0, high: int = MAX_INTEGER) -> 
         _fail("wrong-type", f"{where} must be an integer", _show(value), "Write one without a point.")
     if not low <= value <= high:
         rule = f"at least {low}" if high == MAX_INTEGER else f"from {low} to {high}"
-        _fail("out-of-range", f"{where} must be {rule}", value, "Write one there.")
+        _fail("out-of-range", f"{where} must be {rule}", value, "Write a value in that range.")
     return value
 
 
@@ -854,7 +854,7 @@ def _read_blocks(document: Document, num_blocks: int, where: str) -> tuple[Actio
     runs = [_read_run(entry, f"{where}: blocks") for entry in entries]
     total = sum(count for _, count in runs)  # compared before anything is expanded: a count may be 2^53
     if total != num_blocks:
-        fix = f'Add [["drop", {num_blocks - total}]].' if total < num_blocks else f"Take {total - num_blocks} away."
+        fix = f'Add [["drop", {num_blocks - total}]].' if total < num_blocks else f"Remove {total - num_blocks} blocks."
         _fail("blocks-sum", f"{where}: blocks must sum to num_blocks={num_blocks}", total, fix)
     return tuple(chain.from_iterable(repeat(action, count) for action, count in runs))
 
@@ -1018,7 +1018,7 @@ def _check_time_range(sampler: Sampler, time: float, where: str) -> None:
         "flow": (0 < time <= 1, "above 0 and at most 1"),
     }[sampler.time]
     if not inside:
-        _fail("time-range", f'{where}: time, a "{sampler.time}", must be {rule}', time, "Write one there.")
+        _fail("time-range", f'{where}: time, a "{sampler.time}", must be {rule}', time, "Write a value in that range.")
 
 
 def _check_guidance(schedule: Schedule) -> None:

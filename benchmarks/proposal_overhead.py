@@ -27,6 +27,7 @@ from exeunt.backends.errors import Interrupted
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling.loop import num_draws
 from exeunt.backends.schedule import Schedule
+from exeunt.backends.timing.device_lock import DeviceLock
 from exeunt.backends.timing.pieces import DECODE, SOLVER_STEP
 from exeunt.backends.timing.samples import Timing
 from exeunt.backends.timing.throughput import missing_kinds
@@ -95,7 +96,7 @@ def measure(folder: Path, num_steps: int, num_blocks: int, proposals: int) -> li
 
     replaced: list[tuple[Any, str, Callable[..., Any]]] = [
         (ChunkSampler, "chunk", sampled), (ReferenceMetric, "score", scored), (costs, "time_calls", timed),
-        (costs.DeviceLock, "exclusive", lambda _: nullcontext()),
+        (DeviceLock, "exclusive", lambda _: nullcontext()),
         (Mixed, "build", built), (OpenProposals, "add", measured),
     ]  # fmt: skip
     for owner, name, function in replaced:

@@ -145,12 +145,13 @@ def _read_safetensors(path: Path, shapes_only: bool) -> tuple[dict[str, Tensor],
         raise InputError(
             f"checkpoint: `{path}` is not a readable safetensors file ({error}). Download it again."
         ) from error
+    what = f"checkpoint: the `{ENTRY_METADATA}` metadata of `{path}` must be"
     try:
         described = json.loads(metadata.get(ENTRY_METADATA, "{}"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"checkpoint: the `{ENTRY_METADATA}` metadata of `{path}` must be JSON ({error}).") from error
+        raise InputError(f"{what} JSON ({error}). Download the file again.") from error
     if not isinstance(described, dict):
-        raise InputError(f"checkpoint: the `{ENTRY_METADATA}` metadata of `{path}` must be a JSON object.")
+        raise InputError(f"{what} a JSON object, but got {type(described).__name__}. Download the file again.")
     return tensors, described
 
 
@@ -214,7 +215,7 @@ def shards(index: Path) -> dict[Path, list[str]]:
     files: dict[Path, list[str]] = {}
     for name, file in mapping.items():
         if not isinstance(file, str) or PurePath(file).name != file or file.endswith(INDEX_SUFFIX):
-            raise InputError(f"checkpoint: shards lie beside their index, but `{index}` names `{file}`.")
+            raise InputError(f"checkpoint: shards lie beside their index, but `{index}` names `{file}`. Fix it.")
         files.setdefault(index.parent / file, []).append(name)
     missing = [file.name for file in files if not is_file(file)]
     if missing:

@@ -60,7 +60,8 @@ def read_object(path: Path, most: int, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what}: `{path}` must be JSON ({error}). Download it again.") from error
     if not isinstance(value, dict):
-        raise InputError(f"{what}: `{path}` must be a JSON object, but it is a {type(value).__name__}.")
+        kind = type(value).__name__
+        raise InputError(f"{what}: `{path}` must be a JSON object, but it is a {kind}. Download it again.")
     return value
 
 

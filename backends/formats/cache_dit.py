@@ -117,7 +117,7 @@ def parse_yaml(text: str) -> Any:
         _check_unique(yaml.compose(text, Loader=yaml.SafeLoader))
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        refuse(_NAME, "the file must be YAML", str(error).partition("\n")[0], "Fix it there.")
+        refuse(_NAME, "the file must be YAML", str(error).partition("\n")[0], "Fix the file there.")
 
 
 def _check_unique(node: Any, levels: int = 2) -> None:

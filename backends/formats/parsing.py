@@ -39,7 +39,7 @@ def parse_json(text: str, name: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        refuse(name, "the file must be JSON", str(error) or "too deep a nesting", "Fix it there.")
+        refuse(name, "the file must be JSON", str(error) or "too deep a nesting", "Fix the file there.")
 
 
 def mapping(value: object, name: str, where: str) -> dict[str, Any]:

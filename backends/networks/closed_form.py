@@ -205,7 +205,7 @@ class ClosedFormNetwork(ChainNetwork):
         """
         for label, value in (("components", components), ("dim", dim), ("num_blocks", num_blocks)):
             if value < 1:
-                raise InputError(f"{label}: must be at least 1, but got {value}.")
+                raise InputError(f"{label}: must be at least 1, but got {value}. Use 1.")
         mixture = Mixture.make(components, dim, seed)
         return cls(mixture, num_blocks=num_blocks, device=device, dtype=dtype, name=name, **options)
 

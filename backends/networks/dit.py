@@ -409,7 +409,7 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         prediction = found.metadata.get("prediction", "epsilon")
         if prediction not in PREDICTIONS:
             known = ", ".join(PREDICTIONS)
-            raise InputError(f"checkpoint: `{path}` must predict one of {known}, but says {prediction}. Correct it.")
+            raise InputError(f"checkpoint: `{path}` must predict one of {known}, but says {prediction}. Fix it.")
         return cls(
             module,
             name=name,
@@ -501,7 +501,10 @@ def _decoder(found: Checkpoint, module: DiT, vae: str | None, name: str) -> Deco
     if latent is not None:
         file = latent["autoencoder"]
         if not isinstance(file, str) or PurePath(file).name != file:
-            raise InputError(f"checkpoint: the autoencoder of `{name}` lies beside it, but its file names `{file}`.")
+            raise InputError(
+                f"checkpoint: the autoencoder of `{name}` must be a file beside it, but its metadata names `{file}`. "
+                "Download it again."
+            )
         return BundledDecoder.from_file(found.path.parent / file, latent, device, dtype)
     if vae is not None:
         return KLDecoder.from_folder(Path(vae), module.sample_shape, device, dtype)

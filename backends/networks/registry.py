@@ -64,7 +64,7 @@ def load_network(
     if not path_exists(path):
         names = [*BUNDLED, *MADE]
         hint = _from_hub(name) or nearest(name, names, f"Give a file, or one of: {', '.join(names)}.")
-        raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is none. {hint}")
+        raise InputError(f"checkpoint: must be a file, a folder or a bundled name, but `{name}` is not one. {hint}")
     kind = network or identify(path, options.get("weights_key")).network
     assert kind is not None, "what is none of them was refused"
     return _make(network_class(kind), path, options, device=target, dtype=dtype, name=path.resolve().name)

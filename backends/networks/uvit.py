@@ -392,6 +392,6 @@ def _num_classes(num_labels: int, given: int | None) -> int | None:
     if count not in (num_labels, num_labels - 1):
         raise InputError(
             f"num_classes: the checkpoint has {num_labels} labels, so it must be {num_labels}, or {num_labels - 1} "
-            f"where the last one is the null label; but got {count}."
+            f"where the last one is the null label; but got {count}. Use one of them."
         )
     return count

@@ -61,7 +61,7 @@ def download() -> dict[str, Tensor]:
 def read_inception(path: Path) -> dict[str, Tensor]:
     """The weights in a file. Raises InputError if it is missing, unreadable, or holds more than tensors."""
     if not is_file(path):
-        raise InputError(f"extractor: the weights must be a file, but `{path}` is none. Check the path.")
+        raise InputError(f"extractor: the weights must be a file, but `{path}` is not one. Check the path.")
     return read_checkpoint(path).tensors
 
 

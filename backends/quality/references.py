@@ -194,7 +194,8 @@ def load_reference(spec: str | Path, extractor: Extractor, preparation: Preparat
     path = BUNDLED_REFERENCES.get(str(spec), Path(spec))
     preparation = preparation or Preparation()
     if is_folder(path):
-        return _from_folder(path, extractor, preparation)
+        made = {"source": "folder", "name": path.name} | preparation.record()
+        return reference_of_images(str(path), batches_of_files(image_files(path), preparation), extractor, made)
     if not is_file(path):
         hint = nearest(str(spec), BUNDLED_REFERENCES, "Check the path.")
         raise InputError(f"reference: must be a folder, a file or a bundled name, but `{spec}` is none of them. {hint}")
@@ -239,11 +240,6 @@ def save_reference(reference: Reference, path: Path) -> None:
     described = {key: getattr(reference, key) for key in DESCRIPTION if key not in ("version", "made")}
     described |= {"version": _VERSION, "made": dict(reference.made)}
     save_file(tensors, path, metadata={METADATA_KEY: json.dumps(described, sort_keys=True)})
-
-
-def _from_folder(folder: Path, extractor: Extractor, preparation: Preparation) -> Reference:
-    made = {"source": "folder", "name": folder.name} | preparation.record()
-    return reference_of_images(str(folder), batches_of_files(image_files(folder), preparation), extractor, made)
 
 
 def _from_npz(path: Path, extractor: Extractor, preparation: Preparation) -> Reference:

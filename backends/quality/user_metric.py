@@ -97,7 +97,8 @@ class OwnMetric:
         return values.astype(np.float64)
 
     def _wrong(self, shape: tuple[int, ...], count: int, rule: str) -> InputError:
-        return InputError(f"metric: `{self.name}` must return numbers, {rule}, but gave {shape} for {count} images.")
+        got = f"{shape} for {count} images"
+        return InputError(f"metric: `{self.name}` must return numbers, {rule}, but gave {got}. Fix the function.")
 
 
 class OwnFeatures(Extractor):

@@ -68,14 +68,13 @@ def _check_sampler(network: Network, schedule: Schedule, index: int) -> None:
             f'Write "prediction": "{network.prediction}".'
         )
     if schedule.steps[0].coefficients is None and sampler.noise != network.noise:
-        raise InputError(
-            f"noise: `{network.name}` has {network.noise}, but the schedule says {sampler.noise}. Correct it."
-        )
+        raise InputError(f"noise: `{network.name}` has {network.noise}, but the schedule says {sampler.noise}. Fix it.")
     if sampler.variance == "learned-range" and not network.learned_range:
         raise InputError(f'variance: `{network.name}` predicts no variance. Write "variance": "fixed-small".')
     channels = schedule.guidance.channels if isinstance(schedule.guidance, Guidance) else "all"
     if channels != "all" and channels > network.sample_shape[0]:
-        raise InputError(f"guidance: channels must be at most {network.sample_shape[0]}, but got {channels}.")
+        most = network.sample_shape[0]
+        raise InputError(f"guidance: channels must be at most {most}, but got {channels}. Use {most}, or `all`.")
     if any("unconditional" in branches_at(schedule, s) for s in used):
         if network.condition_kind == "none":
             raise InputError(f"guidance: `{network.name}` takes no conditions. Omit guidance.")
@@ -133,7 +132,7 @@ def _check_labels(conditions: Conditions) -> None:
         )
     if conditions.entries and not 0 <= min(conditions.entries) <= max(conditions.entries) < count:
         index, label = next((i, label) for i, label in enumerate(conditions.entries) if not 0 <= label < count)
-        raise InputError(f"conditions: labels must be from 0 to {count - 1}, but entry {index} is {label}. Correct it.")
+        raise InputError(f"conditions: labels must be from 0 to {count - 1}, but entry {index} is {label}. Fix it.")
     if conditions.kind == "reference" and len(conditions.probabilities) != count:
         raise InputError(
             f"conditions: there must be one probability for each of {count} classes, but got "

@@ -43,7 +43,7 @@ def generator(seed: int, image: int, stream: int = NOISE) -> np.random.Generator
     """
     for name, value in (("seed", seed), ("image", image)):
         if not 0 <= value < 2**64:
-            raise InputError(f"{name}: must be between 0 and 2^64 - 1, but got {value}.")
+            raise InputError(f"{name}: must be between 0 and 2^64 - 1, but got {value}. Use another.")
     key = np.array([seed, image], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, stream], dtype=np.uint64)))
 
@@ -129,7 +129,7 @@ def reference(probabilities: Sequence[float]) -> Conditions:
     total = math.fsum(probabilities)
     if not all(0 <= p < math.inf for p in probabilities) or not total > 0:
         raise InputError(
-            f"conditions: probabilities must be finite, not negative and not all 0, but got {probabilities}."
+            f"conditions: probabilities must be finite, not negative and not all 0, but got {probabilities}. Fix them."
         )
     return Conditions("reference", len(probabilities), probabilities=tuple(p / total for p in probabilities))
 
@@ -147,7 +147,8 @@ def labels_from_file(path: str | Path, num_classes: int) -> Conditions:
         _label(line, num_classes, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
     )
     if not 0 < len(entries) <= _MOST_LINES:
-        raise InputError(f"conditions: `{path}` must have 1 to {_MOST_LINES} labels, but has {len(entries)}.")
+        fix = "Split the file." if entries else "Add one."
+        raise InputError(f"conditions: `{path}` must have 1 to {_MOST_LINES} labels, but has {len(entries)}. {fix}")
     return Conditions("file", num_classes, entries=entries)
 
 
@@ -252,7 +253,8 @@ def load_conditions(
     if probabilities is None:
         raise InputError("conditions: the reference has no labels to follow. Use `uniform` or a file.")
     if len(probabilities) != num_classes:
-        raise InputError(f"conditions: the reference has {len(probabilities)} classes, but the network {num_classes}.")
+        got = f"the reference has {len(probabilities)} classes, but the network {num_classes}"
+        raise InputError(f"conditions: {got}. Use `uniform` or a file.")
     return reference(probabilities)
 
 

@@ -273,7 +273,8 @@ def sample(
     check_schedule(networks, schedule)
     check_conditions(networks, conditions)
     if batch_size < 1 or images.step != 1:
-        raise InputError(f"batch_size: must be at least 1, and images consecutive, but got {batch_size} and {images}.")
+        got = f"{batch_size} and {images}"
+        raise InputError(f"batch_size: must be at least 1, and images consecutive, but got {got}. Fix them.")
     chunks = (images[first : first + batch_size] for first in range(0, len(images), batch_size))
     return (_sample_batch(networks, schedule, seed, chunk, conditions, observe) for chunk in chunks)
 

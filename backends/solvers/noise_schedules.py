@@ -88,7 +88,7 @@ def log_alpha_bar(noise: Noise, time: float) -> float:
     """ln ᾱ = 2 ln α at a time, at most 0. Raises InputError as `marginal` does."""
     last = num_train_timesteps(noise) - 1
     if not 0 <= time <= last:
-        raise InputError(f"time: must be between 0 and {last}, but got {time}.")
+        raise InputError(f"time: must be between 0 and {last}, but got {time}. Use a time in that range.")
     if noise.kind == "vp":
         beta_min, slope = _vp(noise)
         u = (time + 1) / VP_LENGTH

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 from ..schedule import Coefficients
 from .noise_schedules import decay_rate, time_at
@@ -68,14 +69,12 @@ def euler_maruyama(path: Path) -> list[Coefficients]:
 
     dx = −½ β(t) (x + 2 ∇ln p) dt + √β(t) dw, backwards in time, with ∇ln p = −ε/σ; no noise in the last step.
     """
-    rows = [_euler_maruyama_row(path, s) for s in range(path.num_steps)]
+    rows: list[Coefficients] = []
+    for s, (now, after) in enumerate(pairwise(_indices(path))):
+        added = decay_rate(path.sampler.noise, now) * (now - after)  # β(t) · Δt
+        b = (-added / path.points[s].sigma,)
+        rows.append(row(path, s, "epsilon", a=1 + added / 2, b=b, c=math.sqrt(added)))
     return [*rows[:-1], replace(rows[-1], c=0.0)]
-
-
-def _euler_maruyama_row(path: Path, s: int) -> Coefficients:
-    noise, indices = path.sampler.noise, _indices(path)
-    added = decay_rate(noise, indices[s]) * (indices[s] - indices[s + 1])  # β(t) · Δt
-    return row(path, s, "epsilon", a=1 + added / 2, b=(-added / path.points[s].sigma,), c=math.sqrt(added))
 
 
 def _indices(path: Path) -> list[float]:

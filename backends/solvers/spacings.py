@@ -88,7 +88,10 @@ def times(
     kind = find_spacing(spacing, noise)
     most = most_steps(noise, include_zero=include_zero)
     if not 1 <= num_steps <= most:
-        raise InputError(f"num_steps: must be between 1 and {most} on this noise schedule, but got {num_steps}.")
+        nearest_count = min(max(num_steps, 1), most)
+        raise InputError(
+            f"num_steps: must be between 1 and {most} on this noise schedule, but got {num_steps}. Use {nearest_count}."
+        )
     for name in parameters:
         if name not in kind.parameters:
             takes = ", ".join(kind.parameters) or "no parameters"
@@ -96,7 +99,7 @@ def times(
     intervals = num_steps - 1 if include_zero else num_steps
     result = kind.times(num_steps, intervals, stretch(noise), **parameters)
     if any(after >= before for before, after in pairwise(result)):
-        raise InputError(f"spacing: {num_steps} steps of `{spacing}` give equal times. Take fewer.")
+        raise InputError(f"spacing: {num_steps} steps of `{spacing}` give equal times. Use fewer.")
     return result
 
 
@@ -117,7 +120,7 @@ def _leading(count: int, intervals: int, over: Stretch, offset: float = 0.0) -> 
     stride = (int(over.first) + 1) // (intervals + 1)
     result = [float((intervals - i) * stride) + offset for i in range(count)]
     if not 0 <= result[-1] <= result[0] <= over.first:
-        raise InputError(f"offset: times must stay between 0 and {over.first:g}, but {offset:g} does not. Take 0 or 1.")
+        raise InputError(f"offset: times must stay between 0 and {over.first:g}, but {offset:g} does not. Use 0 or 1.")
     return result
 
 
@@ -144,7 +147,8 @@ def _log_snr(count: int, intervals: int, over: Stretch) -> list[float]:
 def _blend(count: int, intervals: int, over: Stretch, weight: float = 0.5) -> list[float]:
     """(1 − weight) · times uniform in time + weight · times uniform in ln(α/σ), for a search."""
     if not 0 <= weight <= 1:
-        raise InputError(f"weight: must be between 0 (uniform in time) and 1 (uniform in log-SNR), but got {weight}.")
+        rule = "must be between 0 (uniform in time) and 1 (uniform in log-SNR)"
+        raise InputError(f"weight: {rule}, but got {weight}. Try 0.5.")
     pairs = zip(_power(count, intervals, over, rho=1.0), _log_snr(count, intervals, over), strict=True)
     return [uniform + weight * (log_snr - uniform) for uniform, log_snr in pairs]
 
@@ -172,7 +176,7 @@ def _flow(
     own code and in diffusers.
     """
     if not shift > 0:
-        raise InputError(f"shift: must be above 0, but got {shift}. SD3 has 3; 1 is none.")
+        raise InputError(f"shift: must be above 0, but got {shift}. Use 1 for no shift, or 3 as SD3.")
     spent = intervals < count
     last = end if end is not None else _shifted(over.end, shift) if spent else 0.0
     if not 0 <= last < start <= 1 or (spent and last == 0):

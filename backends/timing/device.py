@@ -118,7 +118,7 @@ def check_device(device: str | torch.device) -> torch.device:
     try:
         target = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"device: must be `cpu`, `cuda` or `cuda:N`, but got `{device}`.") from error
+        raise InputError(f"device: must be `cpu`, `cuda` or `cuda:N`, but got `{device}`. Use `cpu`.") from error
     if target.type == "cuda":
         count = torch.cuda.device_count()
         if (target.index or 0) >= count:

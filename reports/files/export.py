@@ -16,7 +16,7 @@ from exeunt import __version__
 
 from ...backends.errors import InputError
 from ...backends.formats.registry import find_format
-from ...backends.schedule import SUFFIX, Extras, Measurement, Provenance, Schedule, validate
+from ...backends.schedule import SUFFIX, Measurement, Provenance, Schedule, validate
 from ...studies.database.urls import DEFAULT_STORAGE
 from ..view.view import Point, Seeds, StudyView
 
@@ -51,21 +51,18 @@ def portable_schedule(view: StudyView, point: Point) -> Schedule:
 
     A file with coefficients has another digest than the study's schedule: they are part of its identity.
     """
+    # What the network's constructor was given may change images, and no digest of weights tells.
+    given = view.conditions.get("network_args")
+    extras = () if given is None else ((NETWORK_ARGS, json.dumps(given)),)
     created = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
     schedule = replace(
         point.schedule,
         name=f"{view.name}, {point.label}",
         measured=tuple(found for seeds in ("final", "search") if (found := _measurement(view, point, seeds))),
-        provenance=Provenance(view.name, point.trial, __version__, created, _network_args(view)),
+        provenance=Provenance(view.name, point.trial, __version__, created, extras),
     )
     validate(schedule)
     return schedule
-
-
-def _network_args(view: StudyView) -> Extras:
-    """What the network's constructor was given: it may change images, and no digest of weights tells."""
-    given = view.conditions.get("network_args")
-    return () if given is None else ((NETWORK_ARGS, json.dumps(given)),)
 
 
 def _measurement(view: StudyView, point: Point, seeds: Seeds) -> Measurement | None:

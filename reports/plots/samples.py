@@ -55,7 +55,7 @@ def sample_grid(
 ) -> GridInfo:
     """Samples the first images of the final seed afresh with each chosen schedule, as `exeunt sample` would.
 
-    `networks` gives the networks of a set of weights by its name. Raises what `sampling.sample` does.
+    `networks` gives the networks of a set of weights by its name. Raises what `loop.sample` does.
     """
     from ...backends.sampling.loop import sample  # with torch, which a report without fresh samples does not need
 

@@ -76,7 +76,7 @@ def per_second(speed: float) -> str:
 
 
 def relative_speed(timed: Timed, level: float) -> Interval:
-    """The speed-up over the full schedule: the median ratio of neighbours in time, as `backends.ratio` bounds it."""
+    """The speed-up over the full schedule: the median ratio of neighbours in time, as `paired_ratio` bounds it."""
     seconds, neighbours = timed
     return Interval.of(paired_ratio(neighbours, seconds, level))
 

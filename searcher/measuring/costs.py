@@ -181,14 +181,10 @@ def are_timed(costs: Costs, candidates: Sequence[Candidate]) -> bool:
 def time_end_to_end(
     costs: Costs, compared: Sequence[Candidate], seconds: float, *, is_limited: bool, check: Callable[[], None]
 ) -> None:
-    """Times whole trajectories, and keeps their seconds, latencies and memory.
+    """Times whole trajectories, the baseline's first, and keeps their seconds, latencies and memory.
 
-    Args:
-        costs: of the study, by a worker that can time.
-        compared: what to time, the baseline first.
-        seconds: what that is about to take.
-        is_limited: whether it may take no more; a fifth of it is the most for latencies in any case.
-        check: raises to stop.
+    Where `is_limited`, it takes no more than that many seconds; latencies never take more than a fifth of them.
+    `check` raises to stop.
     """
     study_setup, baseline = costs.study_setup, compared[0]
     config, networks = study_setup.config.throughput, study_setup.networks

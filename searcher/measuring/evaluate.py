@@ -32,10 +32,7 @@ from .setup import StudySetup, load_setup
 def remarks(schedule: Schedule, network: Network, arguments: str = "") -> list[str]:
     """Warnings for running this schedule on this network; none if it was made for it.
 
-    Args:
-        schedule: whose weights and provenance say what it was made for.
-        network: what it is about to run on.
-        arguments: what the network's constructor was given besides, as `CheckpointConfig.option_words` says it.
+    `arguments` are what the network's constructor was given besides, as `CheckpointConfig.option_words` says it.
     """
     return [note for note in (_on_weights(schedule, network), _on_arguments(schedule, arguments)) if note]
 

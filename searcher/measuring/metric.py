@@ -254,11 +254,7 @@ def load_metric(
 ) -> Metric:
     """The metric that a study asks for.
 
-    Args:
-        config: names metric and reference, and how reference images are prepared.
-        image_size: (height, width) of generated images, which real ones are brought to.
-        device: where the extractor runs.
-        conditions: what images are asked to show.
+    `image_size` is (height, width) of generated images, which real ones are brought to; the extractor runs on `device`.
 
     Raises:
         InputError: an unknown metric, weights that are not available, or a reference that does not fit or is missing.

@@ -114,7 +114,6 @@ class Objective:
     """Measures candidates for one study. `refresh` reads the values that there are.
 
     Args:
-        worker: in whose name evaluations are claimed.
         check: raises to stop; called at every step of sampling.
         spent: told the number of images after each chunk; it may raise `Paused`.
         say: told what people should know.

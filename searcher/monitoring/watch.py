@@ -32,14 +32,7 @@ class Finals(NamedTuple):
 
 @dataclass(frozen=True)
 class StudySnapshot:
-    """One study at one moment.
-
-    Attributes:
-        study: its name.
-        budget: what its settings say, as text.
-        front: on search seeds.
-        finals: on final seeds.
-    """
+    """One study at one moment: its budget as its settings have it, its front on search seeds, its final values."""
 
     study: str
     budget: str

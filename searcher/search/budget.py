@@ -42,7 +42,6 @@ class BudgetMeter:
     """Counts what is spent of a budget; each `…_left` is infinite where the budget does not limit it.
 
     Args:
-        budget: what this command may spend.
         started: `clock()` when the process started.
         clock: seconds on a clock that never goes back.
     """

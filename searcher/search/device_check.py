@@ -33,11 +33,7 @@ def feature_difference(found: FeatureArray, stored: FeatureArray) -> float:
 
 
 class DeviceCheck:
-    """The checks of one worker's device.
-
-    Args:
-        doubted: whether the device is checked at all; it is not where one process works on a study alone.
-    """
+    """The checks of one worker's device. It is `doubted` unless one process works on a study alone."""
 
     def __init__(self, objective: Objective, *, doubted: bool) -> None:
         self._objective, self._doubted = objective, doubted

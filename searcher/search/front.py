@@ -170,6 +170,7 @@ def _close(session: Session, choice: FrontChoice, rounds: Rounds) -> None:
     costs, objective, study = session.objective.costs, session.objective, session.proposer.study
     seed = session.study_setup.config.quality.final_seed
     while session.choice == choice:
+        _time(session, rounds.left)
         if are_timed(costs, rounds.left):
             with session.exclusive("front") as mine:
                 if mine and not shared_state.is_spent(study):
@@ -182,10 +183,6 @@ def _close(session: Session, choice: FrontChoice, rounds: Rounds) -> None:
                     shared_state.publish_choice(study, session.choice)
                     shared_state.enter(study, shared_state.FINISHED, beside_others=False)
                     return
-        else:
-            _time(session, rounds.left)
-            if are_timed(costs, rounds.left):
-                continue
         session.await_others()
 
 

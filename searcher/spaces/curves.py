@@ -96,7 +96,7 @@ def log_snr(schedule: Schedule) -> list[float]:
     return [marginal_at(sampler.noise, sampler.time, min(step.time, nearest)).log_snr for step in schedule.steps]
 
 
-class Cache(Space):
+class Cache(Curve):
     """Every k-th step runs whole; between, the depth follows a curve and stored residuals stand in for the rest.
 
     For weights that were trained normally, which do not survive dropped blocks.
@@ -116,13 +116,9 @@ class Cache(Space):
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
         base, blocks = pull_levers(self.frame, parameters), self.frame.num_blocks
-        span = max(1, base.num_steps - 1)
-        between = [
-            ramp(s / span, parameters["first_depth"], parameters["last_depth"], 1.0) for s in range(base.num_steps)
-        ]
-        tail, interval = TAILS[parameters["tail"]], parameters["interval"]
-        curve = [blocks if s % interval == 0 else depth for s, depth in enumerate(between)]
-        return with_rows(base, exit_rows(self._order(parameters), curve, tail))
+        between, interval = self._curve(base, {**parameters, "bend": 1.0}), parameters["interval"]
+        depths = [blocks if s % interval == 0 else depth for s, depth in enumerate(between)]
+        return with_rows(base, exit_rows(self._order(parameters), depths, TAILS[parameters["tail"]]))
 
     def known_points(self) -> Iterator[Parameters]:
         for count in self._step_counts():

@@ -96,14 +96,7 @@ class Slot:
 
 
 class Workers:
-    """The processes of one command.
-
-    Args:
-        job: what they do.
-        backend: where they run, and how they are started.
-        watch: who is told what they do.
-        announce: called with the statement of the baseline, once, before anything is spent.
-    """
+    """The workers of one command; `announce` is called with the statement of the baseline, once."""
 
     def __init__(
         self, job: Job, backend: WorkerBackend, watch: ProgressListener, announce: Callable[[str], None]
@@ -261,12 +254,10 @@ def work_together(
 
     Args:
         request: what they do together; once its interruption has received a signal, they finish their step and end.
-        backend: who works, and where the database is.
         announce: called with the statement of the baseline before anything is spent.
         metrics: where the first of them serves its figures, and each of the others at the next port.
 
-    Raises:
-        As `optimize` does, and what ended the last worker.
+    Raises what `optimize` does, and what ended the last worker.
     """
     job = Job(
         config=config_to_dict(request.config),

@@ -9,7 +9,7 @@ from errno import EACCES, EDQUOT, EEXIST, EFBIG, EISDIR, ELOOP, ENAMETOOLONG, EN
 from pathlib import Path
 from typing import final
 
-from ...backends.errors import ExeuntError, InputError
+from ...backends.errors import InputError
 from ..database.errors import NoRoom, Unreachable
 from .base import MARKER, NAME, ArtifactStore, ListedFile, MissingArtifact
 
@@ -111,20 +111,19 @@ class FolderStore(ArtifactStore):
                 "file from a copy."
             ) from None
         except OSError as error:
-            raise self._explain(error) from error
-
-    def _explain(self, error: OSError) -> ExeuntError:
-        if error.errno in _FULL:
-            return NoRoom(
-                f"artifacts: {self._folder} has no room left on its disk. Make room and run `exeunt resume`; nothing "
-                "committed is lost."
-            )
-        if error.errno in _REFUSED:
-            return InputError(
-                f"artifacts: {self._folder} can't be used ({error.strerror}). Check its permissions and those of the "
-                "files in it."
-            )
-        return Unreachable(f"artifacts: {self._folder} is out of reach ({error.strerror}). Check its disk.")
+            if error.errno in _FULL:
+                raise NoRoom(
+                    f"artifacts: {self._folder} has no room left on its disk. Make room and run `exeunt resume`; "
+                    "nothing committed is lost."
+                ) from error
+            if error.errno in _REFUSED:
+                raise InputError(
+                    f"artifacts: {self._folder} can't be used ({error.strerror}). Check its permissions and those of "
+                    "the files in it."
+                ) from error
+            raise Unreachable(
+                f"artifacts: {self._folder} is out of reach ({error.strerror}). Check its disk."
+            ) from error
 
 
 def _sync(path: Path) -> None:

@@ -60,11 +60,6 @@ def _refuse(key: str, rule: str, value: Any, fix: str) -> InputError:
     return InputError(f"{key} must be {rule}, but got {shown_setting(value)}. {fix}")
 
 
-def _is_number(value: Any) -> bool:
-    # An integer that no float holds would be an error in every comparison with one.
-    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
-
-
 def whole(low: int, high: int) -> Rule:
     """A whole number in [low, high]."""
 
@@ -83,7 +78,9 @@ def decimal(low: float, high: float) -> Rule:
     """A finite number in [low, high]."""
 
     def rule(key: str, value: Any) -> float:
-        if not _is_number(value) or not math.isfinite(value):
+        # An integer that no float holds would be an error in every comparison with one.
+        is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        if not (is_whole or isinstance(value, float)) or not math.isfinite(value):
             raise _refuse(key, f"a number from {low:g} to {high:g}", value, f"Write {key} = {low}, or more.")
         if not low <= value <= high:
             raise _refuse(

@@ -122,13 +122,17 @@ def _table(name: str, *contents: Column[object] | UniqueConstraint | Index) -> T
     return Table(f"exeunt_{name}", METADATA, *contents)
 
 
+def _filled(kind: Any, *names: str) -> list[Column[object]]:
+    """Columns of one type that are never NULL."""
+    return [Column(name, kind, nullable=False) for name in names]
+
+
 VERSION_TABLE = _table("version", Column("version", CheckedInteger, nullable=False))
 
 STUDIES = _table(
     "studies",
     Column("name", _NAME, primary_key=True),
-    Column("config", JSON, nullable=False),
-    Column("pins", JSON, nullable=False),
+    *_filled(JSON, "config", "pins"),
     Column("created", Timestamp, nullable=False),
 )
 
@@ -144,9 +148,7 @@ MEMBERS = _table(
     "members",
     Column("id", CheckedInteger, primary_key=True),
     Column("study", _NAME, ForeignKey("exeunt_studies.name"), nullable=False),
-    Column("label", _NAME, nullable=False),
-    Column("role", _NAME, nullable=False),
-    Column("family", _NAME, nullable=False),
+    *_filled(_NAME, "label", "role", "family"),
     Column("schedule_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), nullable=False),
     Column("weights_sha256", CheckedText, nullable=False),
     Column("weights_name", _NAME, nullable=False),
@@ -164,9 +166,7 @@ EVALUATIONS = _table(
     Column("weights_sha256", CheckedText, nullable=False),
     Column("conditions_digest", _NAME, nullable=False),
     Column("seed", BigWhole, nullable=False),
-    Column("extractor", _NAME, nullable=False),
-    Column("dtype", _NAME, nullable=False),
-    Column("executor", _NAME, nullable=False),
+    *_filled(_NAME, "extractor", "dtype", "executor"),
     Column("failed", Boolean, nullable=False),
     Index("exeunt_evaluations_schedule", "schedule_digest"),
 )
@@ -200,8 +200,7 @@ CHUNKS = _table(
     Column("id", CheckedInteger, primary_key=True),
     Column("evaluation_id", CheckedInteger, ForeignKey("exeunt_evaluations.id"), nullable=False),
     Column("first_image", BigWhole, nullable=False),
-    Column("num_images", CheckedInteger, nullable=False),
-    Column("width", CheckedInteger, nullable=False),
+    *_filled(CheckedInteger, "num_images", "width"),
     Column("seconds", Number, nullable=False),
     Column("owner", _NAME, nullable=False),
     Column("study", _NAME, index=True),
@@ -216,15 +215,10 @@ QUALITIES = _table(
     "qualities",
     Column("id", CheckedInteger, primary_key=True),
     Column("evaluation_id", CheckedInteger, ForeignKey("exeunt_evaluations.id"), nullable=False),
-    Column("metric", _NAME, nullable=False),
-    Column("reference", _NAME, nullable=False),
+    *_filled(_NAME, "metric", "reference"),
     Column("first_image", BigWhole, nullable=False),
     Column("num_images", CheckedInteger, nullable=False),
-    Column("value", Number, nullable=False),
-    Column("lower", Number, nullable=False),
-    Column("upper", Number, nullable=False),
-    Column("standard_error", Number, nullable=False),
-    Column("level", Number, nullable=False),
+    *_filled(Number, "value", "lower", "upper", "standard_error", "level"),
     Column("floor", Number),
     Column("finished", Timestamp, nullable=False),
     Column("influence", Bytes, nullable=False),
@@ -237,10 +231,8 @@ TIMING_KEYS = _table(
     Column("digest", DIGEST, nullable=False, unique=True),
     Column("device", _NAME, nullable=False),
     Column("batch_size", CheckedInteger, nullable=False),
-    Column("executor", _NAME, nullable=False),
-    Column("dtype", _NAME, nullable=False),
-    Column("weights_sha256", CheckedText, nullable=False),
-    Column("versions", CheckedText, nullable=False),
+    *_filled(_NAME, "executor", "dtype"),
+    *_filled(CheckedText, "weights_sha256", "versions"),
 )
 
 CALL_TIMINGS = _table(
@@ -262,8 +254,7 @@ THROUGHPUTS = _table(
     Column("baseline_digest", DIGEST, ForeignKey("exeunt_schedules.digest"), nullable=False),
     Column("baseline_weights_sha256", CheckedText, nullable=False),
     Column("purpose", _NAME, nullable=False),
-    Column("seconds", JSON, nullable=False),
-    Column("baseline_seconds", JSON, nullable=False),
+    *_filled(JSON, "seconds", "baseline_seconds"),
     Column("predicted_seconds", Number),
     Column("latency_seconds", JSON, nullable=False),
     Column("peak_memory_bytes", BigWhole),
@@ -281,13 +272,10 @@ WORKERS = _table(
     Column("study", _NAME, index=True),
     Column("host", _NAME, nullable=False),
     Column("pid", CheckedInteger, nullable=False),
-    Column("boot", _NAME, nullable=False),
-    Column("namespace", _NAME, nullable=False),
-    Column("process_started", _NAME, nullable=False),
+    *_filled(_NAME, "boot", "namespace", "process_started"),
     Column("environment", JSON, nullable=False),
     Column("lease_seconds", Number, nullable=False),
-    Column("started", Timestamp, nullable=False),
-    Column("heartbeat", Timestamp, nullable=False),
+    *_filled(Timestamp, "started", "heartbeat"),
     Column("ended", Timestamp),
     Column("reason", CheckedText),
 )

@@ -117,7 +117,7 @@ class _Copy:
     def _put(self, part: StudyRows, rows: Iterable[Row]) -> None:
         """Inserts the rows of a table that are not there, with this database's identifiers."""
         # The rows of other studies that this one may share.
-        shared = _read(self.there, part.all_rows) if part.shared else ()
+        shared = _read(self.there, part.all_rows("features")) if part.shared else ()
         there = {_values(row, part.key): row for row in shared}
         known = {reference.column: self._identifiers(reference) for reference in part.references}
         numbers = {number: trial for trial, number in _trial_numbers(self.there, self.name).items()}

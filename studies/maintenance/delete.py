@@ -152,7 +152,9 @@ def collect_garbage(store: Store, older_than: float = OLD_ENOUGH) -> Garbage:
     removed = remove_orphans(store, files)
     found = replace(found, files={name: files[name] for name in removed})
     if found.evaluations and store.engine.url.get_backend_name() == "sqlite":
-        _shrink(store)
+        # SQLite would use the room for what comes next; this gives it back to the disk. It needs as much, for a while.
+        with closing(store.engine.raw_connection()) as raw:
+            raw.cursor().execute("VACUUM")
     return found
 
 
@@ -235,9 +237,3 @@ def _unmentioned() -> ColumnElement[bool]:
 
 def _delete(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
     return connection.execute(table.delete().where(condition)).rowcount
-
-
-def _shrink(store: Store) -> None:
-    """SQLite would use the room for what comes next; this gives it back to the disk. It needs as much, for a while."""
-    with closing(store.engine.raw_connection()) as raw:
-        raw.cursor().execute("VACUUM")

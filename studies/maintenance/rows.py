@@ -77,14 +77,10 @@ class StudyRows:
     @property
     def rows(self) -> Select[Any]:
         """The rows with names in place of identifiers, in the order in which they were stored."""
-        return self._select().where(self.belongs).order_by(*self.table.primary_key.columns)
+        return self.all_rows().where(self.belongs).order_by(*self.table.primary_key.columns)
 
-    @property
-    def all_rows(self) -> Select[Any]:
-        """The same of all studies, without features."""
-        return self._select("features")
-
-    def _select(self, *without: str) -> Select[Any]:
+    def all_rows(self, *without: str) -> Select[Any]:
+        """The same of all studies, without some columns."""
         names = {reference.column: reference.name for reference in self.references}
         query = select(
             *(
@@ -105,7 +101,10 @@ def rows_of_study(connection: Connection, study: str) -> list[StudyRows]:
 
 
 def _ours(study: str) -> list[StudyRows]:
-    evaluations, members = belongs(study), select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
+    # Evaluations are of the study's schedules on its weights, or were paid for by it.
+    paid = select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == EVALUATIONS.c.id, paid_by(study))
+    evaluations = or_(of_study(study), paid.exists())
+    members = select(MEMBERS.c.schedule_digest).where(MEMBERS.c.study == study)
     known = select(EVALUATIONS.c.id).where(evaluations)
     weights = select(MEMBERS.c.weights_sha256).where(MEMBERS.c.study == study)
     timed = TIMING_KEYS.c.weights_sha256.in_(weights)
@@ -149,12 +148,6 @@ def _ours(study: str) -> list[StudyRows]:
         StudyRows(ORDERS, ORDERS.c.study == study, ("study",)),
         StudyRows(FILES, FILES.c.study == study),
     ]
-
-
-def belongs(study: str) -> ColumnElement[bool]:
-    """The condition that an evaluation is of a study's schedule on its weights, or was paid for by it."""
-    paid = select(CHUNKS.c.id).where(CHUNKS.c.evaluation_id == EVALUATIONS.c.id, paid_by(study))
-    return or_(of_study(study), paid.exists())
 
 
 def _optunas(connection: Connection, study: str) -> list[StudyRows]:

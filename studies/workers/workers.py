@@ -125,9 +125,15 @@ class Worker:
         self.owner = f"{self._process.host}:{self._process.pid}:{secrets.token_hex(4)}"
 
     def __enter__(self) -> Self:
+        process = self._process
+        row: dict[str, Any] = {
+            "owner": self.owner, "study": self._study, "host": process.host, "pid": process.pid, "boot": process.boot,
+            "namespace": process.namespace, "process_started": process.started, "environment": self._environment,
+            "lease_seconds": self.lease_seconds, "started": clock(), "heartbeat": clock(),
+        }  # fmt: skip
         bury_dead_workers(self._store)
         with writing(self._store.engine) as connection:
-            connection.execute(WORKERS.insert().values(self._row()))
+            connection.execute(WORKERS.insert().values(row))
         self._thread.start()
         return self
 
@@ -141,14 +147,6 @@ class Worker:
             # The error that brought us here says more than a database that is out of reach too; the lease runs out.
             if error is None:
                 raise
-
-    def _row(self) -> dict[str, Any]:
-        process = self._process
-        return {
-            "owner": self.owner, "study": self._study, "host": process.host, "pid": process.pid, "boot": process.boot,
-            "namespace": process.namespace, "process_started": process.started, "environment": self._environment,
-            "lease_seconds": self.lease_seconds, "started": clock(), "heartbeat": clock(),
-        }  # fmt: skip
 
     def _beat(self) -> None:
         while not self._stop.wait(self.lease_seconds / BEATS):

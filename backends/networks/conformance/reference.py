@@ -3,7 +3,7 @@
 It shares nothing with plans and their executor: no slots, no weights worked out before, no fused blocks or joint calls.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -60,15 +60,9 @@ def _sum(*terms: tuple[State, float]) -> State:
     first = terms[0][0]
     if isinstance(first, Tensor):
         return sum((state * weight for state, weight in terms[1:] if isinstance(state, Tensor)), first * terms[0][1])
-    return tuple(
-        _sum(*((part, weight) for (_, weight), part in zip(terms, parts, strict=True))) for parts in _columns(terms)
-    )
-
-
-def _columns(terms: Sequence[tuple[State, float]]) -> Iterator[tuple[State, ...]]:
-    """The states' first parts, then their second ones, and so on."""
+    weights = [weight for _, weight in terms]
     tuples = [state for state, _ in terms if not isinstance(state, Tensor)]
-    yield from zip(*tuples, strict=True)
+    return tuple(_sum(*zip(parts, weights, strict=True)) for parts in zip(*tuples, strict=True))
 
 
 def spelled_outputs(network: Network, given: Probe) -> Iterator[Outputs]:

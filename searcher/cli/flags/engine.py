@@ -22,15 +22,7 @@ AUTO_ADDRESS = "auto"
 
 @dataclass(frozen=True)
 class Engine:
-    """Who works.
-
-    Attributes:
-        name: `processes` or `ray`.
-        workers: how many; 0: the work is left to `exeunt worker`; None: as many as the engine finds usual.
-        address: of the Ray cluster.
-        cpus: of each worker there; None is one.
-        gpus: of each worker there; None is one where the study's device is CUDA.
-    """
+    """Who works: the values of the flags below, None where one was not given."""
 
     name: str
     workers: int | None

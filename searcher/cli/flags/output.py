@@ -17,10 +17,7 @@ from .study import grouped
 class OutputOptions:
     """How a command reports its progress.
 
-    Attributes:
-        quiet: whether it shows no progress.
-        as_lines: whether standard error gets JSON lines and nothing else.
-        metrics: where Prometheus finds its figures; None: nowhere.
+    With `as_lines` standard error gets JSON lines and nothing else; `metrics` is where Prometheus finds its figures.
     """
 
     quiet: bool

@@ -48,18 +48,10 @@ def resolve_cluster_device(config: StudyConfig, address: str, gpus: float | None
 def worker_backend(
     config: StudyConfig, url: str, workers: int | None, *, address: str, cpus: float, gpus: float | None
 ) -> Generator[WorkerBackend]:
-    """Room for workers on a cluster, which is left in the end.
+    """Room for workers on a cluster, which is left in the end; see the flags of `Engine`.
 
-    Args:
-        config: the study.
-        url: its database.
-        workers: how many; one per share of GPUs, or per machine where there are none, if not given.
-        address: as for `connect`.
-        cpus: of each worker, and its threads.
-        gpus: of each worker; 1 where the study's device is CUDA if not given.
-
-    Raises:
-        InputError: the cluster does not answer, has no room, or can't work on this study.
+    `cpus` are a worker's threads, too. Raises InputError: the cluster does not answer, has no room, or can't work on
+    this study.
     """
     config = resolve_cluster_device(config, address, gpus)
     device = config.throughput.device
@@ -85,10 +77,7 @@ def worker_backend(
 class RayCrew:
     """The workers of one command on a cluster.
 
-    Attributes:
-        share: what each takes of its machine.
-        needs: what their machines must have.
-        finished: whether one of them has seen the study's end, so that no further one is needed.
+    They are `finished` once one of them has seen the study's end, so that no further one is needed.
     """
 
     share: Share

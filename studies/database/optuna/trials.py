@@ -127,7 +127,8 @@ def store_changes(connection: Connection, trial_id: int, before: FrozenTrial, af
     Raises:
         UpdateFinishedTrialError: it is finished, and not by this very change.
     """
-    this, ended = TRIALS.c.trial_id == trial_id, after.datetime_complete and _utc(after.datetime_complete)
+    this, ended = TRIALS.c.trial_id == trial_id, after.datetime_complete
+    ended = ended and ended.astimezone(UTC).replace(tzinfo=None)
     trial = connection.execute(select(TRIALS).where(this).with_for_update()).one()
     if TrialState[trial.state].is_finished():
         if trial.datetime_complete == ended:
@@ -178,7 +179,3 @@ def _stored(value: float) -> tuple[float | None, str]:
 def _local(moment: datetime | None) -> datetime | None:
     """Optuna stores moments in UTC and shows them in local time."""
     return None if moment is None else moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)

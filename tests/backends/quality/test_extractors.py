@@ -123,7 +123,7 @@ class TestEfficientNet:
         assert np.linalg.norm(plain[0] - changed[0]) < 0.5 * np.linalg.norm(plain[0] - plain[1])
 
     def test_takes_no_file(self) -> None:
-        with pytest.raises(InputError, match="Leave it out"):
+        with pytest.raises(InputError, match="Omit it"):
             extractors.load_extractor("efficientnet-lite0", "weights.pth")
 
 

@@ -206,8 +206,9 @@ def _parts(pipe_or_model: Any) -> tuple[Any, nn.Module]:
         return pipe_or_model, bare(denoiser_of(pipe_or_model))
     if isinstance(pipe_or_model, nn.Module):
         return None, bare(pipe_or_model)
+    kind = type(pipe_or_model).__name__
     raise InputError(
-        f"pipeline: must be a DiffusionPipeline of diffusers or a model of one, but got {type(pipe_or_model).__name__}."
+        f"pipeline: must be a DiffusionPipeline of diffusers or a model of one, but got {kind}. Pass one of these."
     )
 
 

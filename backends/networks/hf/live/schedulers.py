@@ -131,7 +131,7 @@ def _unshifted(scheduler: Any, sigma: float, shift: Mapping[str, float]) -> floa
 def _times(
     scheduler: Any, architecture: Architecture, arguments: Mapping[str, Any], shift: Mapping[str, float]
 ) -> list[float] | None:
-    """The times that a copy of the scheduler makes of a way to call the pipeline; None where it takes it not."""
+    """The times that a copy of the scheduler makes of a way to call the pipeline; None where it refuses that."""
     own = type(scheduler).from_config(scheduler.config)
     given = dict(arguments)
     usual = architecture.usual_sigmas(given.get("num_inference_steps", 1))

@@ -126,7 +126,8 @@ class UNet2DCondition(_UNet):
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         if not callable(getattr(pipeline, "encode_prompt", None)):
-            raise InputError(f"conditions: {type(pipeline).__name__} has no `encode_prompt`, so it can't be used here.")
+            title = type(pipeline).__name__
+            raise InputError(f"conditions: {title} must have `encode_prompt`, but has none. Use another pipeline.")
         made = pipeline.encode_prompt(
             prompt=list(prompts),
             device=pipeline._execution_device,
