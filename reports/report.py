@@ -54,7 +54,7 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     return [folder / name for name in contents]
 
 
-TABLE_WIDTH = 140
+TABLE_WIDTH = 152
 # The columns of quality, by how the study states it.
 QUALITY: dict[QualityKind, tuple[str, ...]] = {
     "reference": ("excess distance", "loss"),

@@ -19,6 +19,18 @@ class Highlight:
     point: Point
 
 
+def the_recommended(view: StudyView) -> Point:
+    """The point that the report recommends. Raises InputError where it recommends none."""
+    _final_front(view)
+    if (point := view.recommended) is None or point is view.full:
+        raise InputError(
+            f'study "{view.name}" must have a point within {view.standard.limit_words} that is faster than the full '
+            "schedule, to take one without a flag, but no gain was found. Name one with --trial, --label, --knee, "
+            "--max-loss or --min-speedup, or search longer with `exeunt resume`."
+        )
+    return point
+
+
 def by_trial(view: StudyView, number: int) -> Point:
     """The trial of that number, whether it is on the front or not."""
     trials = {point.trial: point for point in view.points if point.trial is not None}
@@ -100,6 +112,7 @@ def highlights(view: StudyView) -> list[Highlight]:
     front, close = view.front("final"), view.close
     wanted: list[tuple[str, Point | None]] = [
         ("full schedule", view.full),
+        ("recommended", view.recommended if view.recommended is not view.full else None),
         ("largest gain over a baseline", view.best.point if view.best else None),
         ("the baseline that it beats", view.best.baseline if view.best else None),
         (f"fastest within {view.standard.limit_brief}", close[-1] if close else None),
