@@ -216,11 +216,6 @@ def standard_of(quality: QualityConfig, noise: Interval | None, scale: Scale | N
     return Standard(scale=scale)
 
 
-LOSSES: dict[QualityKind, str] = {
-    "reference": "excess distance",
-    "baseline": "distance to the full schedule's images",
-    "score": "loss of score",
-}
 _NOISE = (
     "the same measure between two images that the full schedule makes of one prompt or label, one from search seeds "
     "and one from final seeds. 0% is the full schedule's own image, 100% is as different as another noise makes it."
@@ -234,29 +229,54 @@ _QUALITIES: dict[QualityKind, tuple[str, str]] = {
     "reference": (
         "Excess distance",
         "The distance to the reference minus the floor, which is the distance between real images and real images "
-        "at the same count. Small counts make distances large; subtracting the floor removes most of that. Loss is "
-        "stated on the excess distance.",
+        "at the same count. Small counts make distances large; subtracting the floor removes most of that.",
     ),
     "baseline": (
         "Distance to the full schedule's images",
         "The mean over images of the squared distance between the features of an image and of the full schedule's "
-        f"image of the same noise. Loss is stated in parts of the distance between noises: {_NOISE}",
+        "image of the same noise.",
     ),
     "score": (
         "Score, and score lost",
         "The mean of the study's own score, and how much worse it is than the full schedule's on the same noises, with "
-        f"a paired interval. Loss is stated in parts of the difference between noises: {_NOISE}",
+        "a paired interval.",
     ),
 }
 
 
+def loss_definition(standard: Standard) -> str:
+    """What a loss is."""
+    if scale := standard.scale:
+        others = ", ".join(
+            f"{NOTHING[kind]} {spelled_number(100 * (value - scale.full) / scale.width)}%"
+            for kind, value in scale.nothing.items()
+            if scale.width > 0
+        )
+        return (
+            "What a schedule's excess has beyond the full schedule's, in parts of what images that show nothing have "
+            f"beyond it: 0% is the full schedule (normal weights), 100% is {NOTHING[scale.nearest]}, the nearest of them"
+            f"{f' ({others})' if others else ''}. The two ends are {scale.standard_errors:.0f} standard errors of one "
+            "evaluation apart. Intervals on final seeds are those of the difference on the same noises."
+        )
+    parts = standard.whole if standard.kind == "reference" else f"{standard.whole}: {_NOISE}"
+    return f"What a schedule's excess has beyond the full schedule's, in parts of {parts}"
+
+
+_VETOED = (
+    "Guards look at a schedule's images whatever their distance says, and veto it if they are broken with 95% "
+    "confidence: nearer to images that show nothing than to the full schedule's of the same noises, pixels out of the "
+    "range of the full schedule's (saturation, correlation of neighbours, detail, brightness, contrast, colour), images "
+    "that repeat each other, or on final seeds a kernel distance that contradicts the metric. What is normal is learnt "
+    "from the study's own full schedules and from fewer steps, down to 4. A vetoed schedule stays in the tables and is "
+    "no part of fronts."
+)
+
+
 def best_ratio(standard: Standard) -> str:
     """What `best_ratio` and `best_ratio_lower` are."""
-    normal = " on the normal weights" if standard.kind == "reference" else ""
     return (
-        f"Among the searched points of the front on final seeds whose {LOSSES[standard.kind]} is at most "
-        f"{standard.limit_words}{normal}, for the one with the largest best_ratio_lower: the ratio of its speed "
-        "to the speed of the fastest baseline of equal or better quality, at equal counts. best_ratio_lower is its "
+        f"Among the searched points of the front on final seeds within {standard.limit_words}, for the one with the "
+        "largest best_ratio_lower: the ratio of its speed to the speed of the fastest baseline of equal or better quality, at equal counts. best_ratio_lower is its "
         "lower bound at "
         f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
         "time, over that baseline and every other one that is not significantly worse than the point (paired interval "
@@ -269,6 +289,8 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
     """(word, meaning) pairs. `reference` is the hypervolume's reference point, None while there is none."""
     found = [
         _QUALITIES[standard.kind],
+        ("Loss", loss_definition(standard)),
+        ("Vetoed", _VETOED),
         (
             "Speed-up and acceleration",
             "t₀ / t and 1 − t/t₀, where t₀ is the full schedule's time for the same batch. Both are end to end "
@@ -279,6 +301,11 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
             "Search and final values",
             "The search compared schedules on the noises of search seeds. The values of the front come from final "
             "seeds, whose noises no selection saw. The two are never mixed.",
+        ),
+        (
+            "Recommended",
+            f"The searched point with best_ratio_lower, if that is above 1. If not, no gain was found, and it is the "
+            f"fastest baseline of the front within {standard.limit_words}.",
         ),
         ("Knee", "The front's point farthest from the line between its ends, in log distance and log time."),
         ("best_ratio and best_ratio_lower", best_ratio(standard)),
