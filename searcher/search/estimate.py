@@ -39,12 +39,14 @@ def statement(study_setup: StudySetup) -> str:
     config, network, schedule = study_setup.config, study_setup.network, study_setup.frame.full
     counted = "blocks" if network.signature.granularity == "block" else "branches"
     weights = ", beside ".join(study_setup.networks)
+    is_usual = network.usual_guidance is not None and network.usual_guidance == config.baseline.guidance
+    usual = ", its pipeline's default" if is_usual else ""
     _, height, width = network.image_shape
     against = config.quality.reference or "the full schedule's images of the same noises"
     return (
         f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
         f"{schedule.sampler.name} (order {schedule.sampler.order}, {config.baseline.spacing_words} spacing), "
-        f"{_guidance(schedule)}{_usual(study_setup)}.\n"
+        f"{_guidance(schedule)}{usual}.\n"
         f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
         f"{_prompts(study_setup)}"
         f"Measured: {study_setup.metric.name} against {against}; batch {config.throughput.batch_size}, "
@@ -62,12 +64,6 @@ def _guidance(schedule: Schedule) -> str:
             return f"guidance {scale:g}"
         case Guidance(scale, channels):
             return f"guidance {scale:g} on {channels} channels"
-
-
-def _usual(study_setup: StudySetup) -> str:
-    """Says that the guidance is the pipeline's default, if it is."""
-    scale = study_setup.network.usual_guidance
-    return ", its pipeline's default" if scale is not None and scale == study_setup.config.baseline.guidance else ""
 
 
 def _prompts(study_setup: StudySetup) -> str:

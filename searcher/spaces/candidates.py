@@ -105,9 +105,8 @@ def first_baseline(frames: Mapping[str, FullSchedule]) -> Candidate:
 def _candidate(row: _Named, weights: str, own: str) -> Candidate:
     """A baseline's label says on which weights it runs where they are not the study's own."""
     label, family, schedule = row
-    return Candidate(
-        label if weights == own else f"{label} · {weights}", "baseline", family, weights, summarized(schedule)
-    )
+    label = label if weights == own else f"{label} · {weights}"
+    return Candidate(label, "baseline", family, weights, summarized(schedule))
 
 
 def _full(frame: FullSchedule) -> _Named:

@@ -16,10 +16,6 @@ from .frame import FullSchedule
 Parameters = dict[str, Any]
 
 
-def _unchanged(schedule: Schedule, _frame: FullSchedule, _parameters: Mapping[str, Any]) -> Schedule:
-    return schedule
-
-
 @dataclass(frozen=True)
 class Lever:
     """One choice that all spaces share.
@@ -34,7 +30,7 @@ class Lever:
 
     distributions: Callable[[FullSchedule], Mapping[str, BaseDistribution]]
     whole: Callable[[FullSchedule], Parameters]
-    change: Callable[[Schedule, FullSchedule, Mapping[str, Any]], Schedule] = _unchanged
+    change: Callable[[Schedule, FullSchedule, Mapping[str, Any]], Schedule] = lambda schedule, *_: schedule
 
 
 def _step_distributions(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
