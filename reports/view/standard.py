@@ -254,9 +254,9 @@ def loss_definition(standard: Standard) -> str:
         )
         return (
             "What a schedule's excess has beyond the full schedule's, in parts of what images that show nothing have "
-            f"beyond it: 0% is the full schedule (normal weights), 100% is {NOTHING[scale.nearest]}, the nearest of them"
-            f"{f' ({others})' if others else ''}. The two ends are {scale.standard_errors:.0f} standard errors of one "
-            "evaluation apart. Intervals on final seeds are those of the difference on the same noises."
+            f"beyond it: 0% is the full schedule (normal weights), 100% the nearest of {others or 'them'}. Both "
+            f"ends are {scale.standard_errors:.0f} standard errors of one evaluation apart. Intervals on final seeds "
+            "are those of the difference on the same noises."
         )
     parts = standard.whole if standard.kind == "reference" else f"{standard.whole}: {_NOISE}"
     return f"What a schedule's excess has beyond the full schedule's, in parts of {parts}"
@@ -264,11 +264,11 @@ def loss_definition(standard: Standard) -> str:
 
 _VETOED = (
     "Guards look at a schedule's images whatever their distance says, and veto it if they are broken with 95% "
-    "confidence: nearer to images that show nothing than to the full schedule's of the same noises, pixels out of the "
-    "range of the full schedule's (saturation, correlation of neighbours, detail, brightness, contrast, colour), images "
-    "that repeat each other, or on final seeds a kernel distance that contradicts the metric. What is normal is learnt "
-    "from the study's own full schedules and from fewer steps, down to 4. A vetoed schedule stays in the tables and is "
-    "no part of fronts."
+    "confidence: nearer to images that show nothing than to the full schedule's of the same noises; pixels out of the "
+    "range of the full schedule's (saturation, correlation of neighbours, detail, brightness, contrast, colour); "
+    "images that repeat each other; on final seeds, a kernel distance that contradicts the metric. What is normal is "
+    "learnt from the study's own full schedules and from fewer steps, down to 4. A vetoed schedule stays in the tables "
+    "and is no part of fronts."
 )
 
 
@@ -276,8 +276,8 @@ def best_ratio(standard: Standard) -> str:
     """What `best_ratio` and `best_ratio_lower` are."""
     return (
         f"Among the searched points of the front on final seeds within {standard.limit_words}, for the one with the "
-        "largest best_ratio_lower: the ratio of its speed to the speed of the fastest baseline of equal or better quality, at equal counts. best_ratio_lower is its "
-        "lower bound at "
+        "largest best_ratio_lower: the ratio of its speed to the speed of the fastest baseline of equal or better "
+        "quality, at equal counts. best_ratio_lower is its lower bound at "
         f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
         "time, over that baseline and every other one that is not significantly worse than the point (paired interval "
         "of the difference on the same noises). Where every baseline is worse, the comparison is with the baseline of "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...backends.errors import DeviceError, first_line
 from ...backends.quality.extractors import FeatureArray
-from ...backends.quality.guards.pixels import image_statistics
+from ...backends.quality.guards.pixels import are_pictures, image_statistics
 from ...backends.sampling.loop import Samples, sample
 from ...backends.timing.device import free_cached_memory, is_broken_device, is_out_of_memory
 from ..spaces.candidates import Candidate
@@ -37,12 +37,12 @@ class Chunk:
     """Features (N, D) of consecutive images, and the seconds that sampling them and making features took.
 
     Attributes:
-        statistics: (N, S) of their pixels.
+        statistics: (N, S) of their pixels; None where they are too small for any.
         images: the first few of them, (N, H, W, 3) uint8.
     """
 
     features: FeatureArray
-    statistics: FeatureArray
+    statistics: FeatureArray | None
     images: NDArray[np.uint8]
     sampling_seconds: float
     feature_seconds: float
@@ -91,7 +91,8 @@ class ChunkSampler:
         found = list(self._batches(candidate, seed, images))
         sampled = time.perf_counter()
         features = self._setup.features(found, seed)
-        statistics = np.concatenate([image_statistics(batch.images) for batch in found])
+        pictures = are_pictures(found[0].images)
+        statistics = np.concatenate([image_statistics(batch.images) for batch in found]) if pictures else None
         self._remember(candidate, seed, found)
         return Chunk(features, statistics, _first(found), sampled - started, time.perf_counter() - sampled)
 

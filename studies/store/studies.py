@@ -17,8 +17,7 @@ from ..database.transactions import clock, insert_once, read, reading, retrying,
 from .evaluation_queries import began, columns_of, insert_member, of_study, paid_by, schedule_row
 from .records import Member, Progress
 
-# Beside the digests of what settings name: the environment that a study times in, as JSON; see
-# `workers/shared_state.py`.
+# Beside the digests of what settings name: the environment that a study times in, as JSON; see `shared_state.py`.
 TARGET = "throughput.target"
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from .pixels import are_pictures
+
 # Of the shorter side: what is blurred away leaves a smear of the brightness.
 BLUR_SHARE = 1 / 4
 
@@ -15,13 +17,15 @@ BLUR_SHARE = 1 / 4
 def images_of_nothing(images: Tensor, noise: Tensor, mean: Tensor) -> dict[str, Tensor]:
     """A batch of images that show nothing for each kind of them, (N, 3, H, W) uint8.
 
+    Images of few pixels can't be blurred.
+
     Args:
         images: the full schedule's, (N, 3, H, W) uint8.
         noise: its first noises, decoded without any step, (N, 3, H, W) uint8.
         mean: the mean of all of its images, (3, H, W) uint8.
     """
-    constant = mean.expand_as(images).contiguous()
-    return {"noise": noise, "constant": constant, "blurred": blurred_and_grey(images)}
+    found = {"noise": noise, "constant": mean.expand_as(images).contiguous()}
+    return found | {"blurred": blurred_and_grey(images)} if are_pictures(images) else found
 
 
 def blurred_and_grey(images: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ SATURATED = 2
 # Beyond this, differences between neighbours say nothing more: a constant image.
 SMALLEST = 1e-4
 
+# Of the shorter side: fewer pixels are no picture whose neighbours or whose blur say anything.
+LEAST_SIDE = 8
+
 NAMES = (
     "saturation",
     "neighbour correlation",
@@ -26,6 +29,11 @@ NAMES = (
     "red cast",
     "blue cast",
 )
+
+
+def are_pictures(images: Tensor) -> bool:
+    """Whether images (N, 3, H, W) have pixels enough for statistics to say anything."""
+    return min(images.shape[-2:]) >= LEAST_SIDE
 
 
 def image_statistics(images: Tensor) -> NDArray[np.float32]:
