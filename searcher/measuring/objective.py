@@ -139,6 +139,7 @@ class Objective:
         self._newest = -math.inf
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
         self._guarded: dict[tuple[str, int], dict[str, QualityRecord]] = defaultdict(dict)
+        self._nothing: dict[tuple[str, str], QualityRecord] = {}
         self._of_baseline: dict[tuple[int, int], Answer] = {}  # its features at the last seed and count
 
     def refresh(self) -> None:
@@ -321,11 +322,7 @@ class Objective:
     def nothing(self) -> list[QualityRecord]:
         """The values of images that show nothing, as far as they were worked out; on search seeds."""
         question = self.key(self.study_setup.baseline, self.study_setup.config.quality.search_seed).digest
-        return [
-            record
-            for record in self._qualities.values()
-            if record.evaluation == question and record.metric.startswith(NOTHING_PREFIX)
-        ]
+        return [record for record in self._nothing.values() if record.evaluation == question]
 
     @property
     def scale(self) -> Scale | None:
@@ -414,6 +411,8 @@ class Objective:
 
     def _know(self, record: QualityRecord) -> None:
         self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
+        if record.metric.startswith(NOTHING_PREFIX):
+            self._nothing[record.evaluation, record.metric] = record
         if record.metric.startswith(GUARD_PREFIX):
             self._guarded[record.evaluation, record.num_images][record.metric] = record
 

@@ -64,6 +64,8 @@ def values_of_nothing(metric: Metric, found: Mapping[str, FeatureArray], baselin
     """What a metric says of images that show nothing, and how far they are from the baseline's, pair by pair."""
     records: list[QualityRecord] = []
     for name, features in found.items():
+        if not np.isfinite(features).all():  # a network or a function of the user's own may have no answer
+            continue
         answer = Answer(baseline.question, features)
         scored = [metric.score(answer, baseline), *metric.second(answer)]
         records += [replace(each, metric=nothing_metric(name, each.metric), influence=()) for each in scored]

@@ -29,7 +29,7 @@ def measure_baselines(session: Session) -> None:
     while not session.results.is_stated and not _measure_known(session, first):
         session.await_others()
     session.results.device_check.pass_once()
-    _measure_nothing(session)
+    _measure_nothing(session)  # of a study from before there was a scale
     for candidate in rungs[: FIRST_BASELINES - 1]:
         session.refresh()
         if not has_room(session, candidate):
@@ -59,6 +59,7 @@ def _measure_known(session: Session, candidate: Candidate) -> bool:
     results = session.results
     try:
         measured = results.measure(candidate)
+        _measure_nothing(session)  # the other end of the scale that it is judged by
     except AWAITED:
         return False
     except UNMEASURABLE as error:

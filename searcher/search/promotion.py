@@ -99,7 +99,8 @@ def violation(measured: Measured, worst: float, guards: Guards = NO_GUARDS) -> f
     It is a share of the worst excess distance, or of what is normal.
     """
     beyond = -1.0 if math.isinf(worst) else measured.excess / worst - 1.0
-    return beyond if measured.is_normal else max(beyond, guards.excess(measured.figures))
+    vetoed = -1.0 if measured.is_normal else guards.excess(measured.figures)
+    return max(beyond, vetoed) if vetoed > 0 else beyond
 
 
 def priorities(measured: Sequence[Measured], judged: Yardstick = NO_YARDSTICK) -> list[Measured]:

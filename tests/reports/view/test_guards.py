@@ -94,7 +94,7 @@ def test_a_vetoed_point_is_in_the_tables_and_nowhere_else(view: StudyView):
     assert static not in found.front("final")
     assert found.vetoed == [static]
     assert found.recommended is not static
-    assert "neighbour correlation" in str(point_row(found, static)["vetoes"])
+    assert "neighbour correlation" in str(point_row(found, static)["final_vetoes"])
     assert any(static.label in sentence and "vetoed" in sentence for sentence in details(found))
 
 

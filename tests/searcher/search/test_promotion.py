@@ -84,7 +84,7 @@ def test_what_is_worthless_gets_no_final_images_and_the_best_trial_some_in_any_c
 
 
 def test_the_worst_excess_is_stated_on_the_upper_end_of_the_full_schedules():
-    assert worst_excess([FULL, *LADDER]) == WORST
+    assert worst_excess([FULL, *LADDER], TO_REFERENCE) == WORST
     assert violation(measured("at", WORST, 90.0), WORST) == 0.0
     assert violation(measured("twice", 2 * WORST, 90.0), WORST) == pytest.approx(1.0)
     assert violation(FULL, WORST) < 0
@@ -92,7 +92,7 @@ def test_the_worst_excess_is_stated_on_the_upper_end_of_the_full_schedules():
 
 def test_nothing_is_worthless_beside_a_full_schedule_without_excess():
     perfect = replace(FULL, excess=-20.0, excess_upper=-10.0)
-    assert worst_excess([perfect]) == math.inf
+    assert worst_excess([perfect], TO_REFERENCE) == math.inf
     assert violation(measured("far", 1e6, 90.0), math.inf) < 0
     assert "far" in [each.candidate.label for each in priorities([perfect, measured("far", 1e6, 90.0)])]
 

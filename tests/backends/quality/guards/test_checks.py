@@ -21,8 +21,8 @@ FEATURES = RANDOM.standard_normal((256, 12)).astype(np.float32)
 def test_a_range_is_that_of_normal_deviates():
     found = PixelRange.of(NORMAL)
     assert found.median == pytest.approx(0, abs=0.03)
-    assert found.below == pytest.approx(0.3, rel=0.06)
-    assert found.above == pytest.approx(0.3, rel=0.06)
+    assert found.below == pytest.approx(0.3, rel=0.1)
+    assert found.above == pytest.approx(0.3, rel=0.1)
 
 
 def test_normal_images_deviate_as_the_largest_of_so_many_normal_deviates():
