@@ -128,7 +128,8 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
     from PIL import Image
 
     if path.suffix == ".npz":
-        np.savez_compressed(path, images=pixels, **({} if labels is None else {"labels": labels}))
+        arrays: dict[str, Any] = {"images": pixels} if labels is None else {"images": pixels, "labels": labels}
+        np.savez_compressed(path, **arrays)
         return
     rows = -(-len(pixels) // GRID_COLUMNS)
     padded = np.full((rows * GRID_COLUMNS, *pixels.shape[1:]), 255, np.uint8)
