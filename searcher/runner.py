@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..backends.errors import DeviceError
+from ..backends.errors import DeviceError, ExeuntError
 from ..reports.report import write_report
 from ..reports.view.loading import load_view
 from ..reports.view.view import StudyView
@@ -99,10 +99,16 @@ def optimize(
 
 def work(request: StudyRequest, *, reports: bool = True) -> None:
     """Does what the study has to do, and writes its report; see `optimize`."""
-    with open_study(request) as session:
-        spend_budget(session)
-        if reports:
-            report_study(session)
+    try:
+        with open_study(request) as session:
+            spend_budget(session)
+            if reports:
+                report_study(session)
+    except SystemExit as error:
+        raise ExeuntError(
+            f"study `{request.config.name}`: code that it runs ended the process with exit code {error.code} before "
+            "the study was finished. Remove `sys.exit` or `exit` there."
+        ) from error
 
 
 def study_view(url: str, study: str) -> StudyView:

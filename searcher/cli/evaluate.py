@@ -136,7 +136,7 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
 
     content = BytesIO()
     if path.suffix == ".npz":
-        arrays: dict[str, Any] = {"images": pixels} | ({} if labels is None else {"labels": labels})
+        arrays: dict[str, Any] = {"images": pixels} if labels is None else {"images": pixels, "labels": labels}
         np.savez_compressed(content, **arrays)
         write_whole(path, content.getbuffer())
         return

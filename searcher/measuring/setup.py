@@ -249,8 +249,10 @@ def _tell(notes: Iterable[str]) -> None:
         click.echo(printable(f"Note: {note}."), err=True)
 
 
-_SAME = ("signature.architecture", "signature.granularity", "signature.block_kinds")
-_SAME += ("prediction", "noise", "sample_shape", "condition_kind", "num_classes")
+_SAME = (
+    *("signature.architecture", "signature.granularity", "signature.block_kinds"),
+    *("prediction", "noise", "sample_shape", "condition_kind", "num_classes"),
+)
 
 
 def _check_same_network(first: Network, other: Network, path: str) -> None:
