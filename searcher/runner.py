@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..backends.errors import DeviceError
+from ..backends.errors import DeviceError, ExeuntError
 from ..reports.report import write_report
 from ..reports.view.loading import load_view
 from ..reports.view.view import StudyView
@@ -20,6 +20,7 @@ from ..studies.interruption import Interruption
 from ..studies.store.store import open_store, stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
+from .measuring.metric_choice import settle_metric
 from .measuring.setup import StudySetup, load_setup, read_proposals
 from .monitoring.progress import ProgressListener
 from .search.budget import BudgetMeter, refuse_too_small
@@ -99,10 +100,16 @@ def optimize(
 
 def work(request: StudyRequest, *, reports: bool = True) -> None:
     """Does what the study has to do, and writes its report; see `optimize`."""
-    with open_study(request) as session:
-        spend_budget(session)
-        if reports:
-            report_study(session)
+    try:
+        with open_study(request) as session:
+            spend_budget(session)
+            if reports:
+                report_study(session)
+    except SystemExit as error:
+        raise ExeuntError(
+            f"study `{request.config.name}`: code that it runs ended the process with exit code {error.code} before "
+            "the study was finished. Remove `sys.exit` or `exit` there."
+        ) from error
 
 
 def study_view(url: str, study: str) -> StudyView:
@@ -117,6 +124,9 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     config, role, meter = request.config, request.role, BudgetMeter(request.spends, request.began)
     stored = None if role.joins else stored_config(request.url, config.name)
     study_setup = _load(config if stored is None else keep_stored_defaults(config, stored), role)
+    is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
+    if stored is None and not role.joins and is_here:
+        study_setup = settle_metric(study_setup, config)
     given = read_proposals(request.proposals, study_setup)
     if request.announce is not None:
         request.announce(study_setup)

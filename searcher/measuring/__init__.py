@@ -1,10 +1,12 @@
 """One schedule, measured.
 
-chunks     Sampling one chunk of images and their features, in batches as large as memory lets them be.
-costs      What schedules take on the study's target device.
-defaults   What the network fills in: the values of settings that are `auto`, and the full schedule.
-evaluate   One schedule measured without a database.
-metric     A study's metric.
-objective  What a schedule is worth: features of its images on given noises, and the time that its plan takes.
-setup      What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
+chunks         Sampling one chunk of images and their features, in batches as large as memory lets them be.
+costs          What schedules take on the study's target device.
+defaults       What the network fills in: the values of settings that are `auto`, and the full schedule.
+evaluate       One schedule measured without a database.
+metric         A study's metric.
+metric_choice  Whether a metric tells a network's full schedule from images that show nothing.
+objective      What a schedule is worth: features of its images on given noises, and the time that its plan takes.
+scale          The two ends of the scale of loss, and the figures that guards judge by, worked out for one study.
+setup          What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
 """

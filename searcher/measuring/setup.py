@@ -183,7 +183,7 @@ def make_conditions(config: StudyConfig, networks: Sequence[Network], metric: Me
         if network.num_conditions is None:
             known = len(network.notes)
             network.embed(found.prompts)
-            _tell(network.notes[known:])
+            tell(network.notes[known:])
     return found
 
 
@@ -240,11 +240,12 @@ def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
 
 def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
     """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
-    _tell(network.notes)
+    tell(network.notes)
     return network.at(checkpoint.granularity)
 
 
-def _tell(notes: Iterable[str]) -> None:
+def tell(notes: Iterable[str]) -> None:
+    """Says what a user should know before anything is sampled."""
     for note in notes:
         click.echo(printable(f"Note: {note}."), err=True)
 

@@ -22,7 +22,7 @@ from ..monitoring.prometheus import metered
 from ..runner import StudyRequest, work
 from ..search.estimate import statement
 from ..search.opening import WorkerRole
-from .process import Job
+from .process import FINISHED, Job
 
 
 class Child(Interruption):
@@ -59,6 +59,7 @@ def main() -> NoReturn:
                     announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
                 )
                 work(request, reports=job.reports)
+            lines.emit(FINISHED)
         except ExeuntError as error:
             lines.emit("error", identifier=error.identifier, text=str(error))
             raise SystemExit(error.exit_code) from None
