@@ -127,6 +127,19 @@ def highlights(view: StudyView) -> list[Highlight]:
     return sorted(found, key=lambda each: (each.point is not view.full, view.speed(each.point, "final") or 0.0))
 
 
+MOST_VETOED = 3  # are pictured
+
+
+def pictured(view: StudyView) -> list[Highlight]:
+    """The points whose samples are shown: those to look at first, the rest of the front, and a few that are vetoed."""
+    first = highlights(view)
+    known = {each.point for each in first}
+    front = [Highlight("on the front", point) for point in view.front("final") if point not in known]
+    vetoed = [point for point in view.vetoed if point.final and point not in known][:MOST_VETOED]
+    why = [Highlight(f"vetoed: {view.objections(point, 'final')[0].split(' (')[0]}", point) for point in vetoed]
+    return [*first, *front, *why]
+
+
 def _final_front(view: StudyView) -> list[Point]:
     if front := view.front("final"):
         return front

@@ -96,7 +96,7 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
     What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
     so that one page doesn't mix them, or there are the images that were kept, or a sentence in their place.
     """
-    shown = selection.highlights(view)
+    shown = selection.pictured(view)
     if not shown:
         return view, "There are no samples yet, because nothing has been measured."
     kept = _kept(view, config, url)
@@ -120,7 +120,7 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
 
     try:
         with open_store(url, read_only=True) as store, corrupt_rows(store.url):
-            return kept_grid(view, selection.highlights(view), store, seed=config.quality.final_seed)
+            return kept_grid(view, selection.pictured(view), store, seed=config.quality.final_seed)
     except ExeuntError as error:
         click.echo(f"The samples that the study kept are not available: {error}", err=True)
         return None
