@@ -124,10 +124,11 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     config, role, meter = request.config, request.role, BudgetMeter(request.spends, request.began)
     stored = None if role.joins else stored_config(request.url, config.name)
     study_setup = _load(config if stored is None else keep_stored_defaults(config, stored), role)
+    given = read_proposals(request.proposals, study_setup)
     is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
     if stored is None and not role.joins and is_here:
-        study_setup = settle_metric(study_setup, config)
-    given = read_proposals(request.proposals, study_setup)
+        with open_store(request.url):  # what it refuses is refused before anything is sampled
+            study_setup = settle_metric(study_setup, config)
     if request.announce is not None:
         request.announce(study_setup)
     with open_session(study_setup, request.url, meter, request.watch, request.interruption, role) as session:

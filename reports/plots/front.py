@@ -223,7 +223,7 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
     if info.logarithmic:
         style.logarithmic(axes, "y", *style.padded(heights, 0.09))
     else:
-        threshold = info.limit or max(map(abs, heights))
+        threshold = info.limit if info.limit and info.limit > 0 else max(map(abs, heights))
         style.half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
     linear = "" if info.logarithmic else " (linear around zero)"
     name = fill(f"{info.metric}, {info.standard.excess_name}{linear}", LABEL_WIDTH, break_on_hyphens=False)
