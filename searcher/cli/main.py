@@ -6,6 +6,7 @@ use, 70 a bad device, 75 interrupted or storage out of reach (the same command g
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -108,7 +109,16 @@ def little_garbage() -> Generator[None]:
             gc.freeze()
 
 
+def leave_start_folder() -> None:
+    """Takes the folder of the program off the import path, where a file may have any module's name, here and in every
+    process that this one starts."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if not sys.flags.safe_path and sys.path[0] in ("", os.path.dirname(os.path.realpath(sys.argv[0]))):
+        del sys.path[0]
+
+
 def main() -> NoReturn:
+    leave_start_folder()
     guard_output()
     with little_garbage():
         raise SystemExit(cli.main(standalone_mode=True))
