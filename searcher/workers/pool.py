@@ -268,6 +268,7 @@ def work_together(
         budget_id=secrets.token_hex(8),
         began=time.time() - process_age(),
         proposals=tuple(map(str, request.proposals)),
+        named=tuple(request.names_code),
         parent=os.getpid(),
         reports=backend.writes_report,
         metrics=metrics,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ...backends.errors import InputError
 from ..database.errors import corrupt_rows
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported
     from .files import FileStore
     from .measurements import MeasurementStore
     from .studies import StudyStore
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,22 @@ def stored_config(url: str, study: str) -> StudyConfig | None:
     Raises:
         InputError: what the URL names is no study database.
     """
+    return _of_stored(url, study, lambda store: store.studies.config(study))
+
+
+def stored_pins(url: str, study: str) -> dict[str, str]:
+    """The digests of what the settings of a study name; none where it isn't there. Raises what `stored_config` does."""
+    return _of_stored(url, study, lambda store: store.studies.pins(study)) or {}
+
+
+def _of_stored(url: str, study: str, ask: Callable[[Store], T]) -> T | None:
     from ..database.schema import NoStudyYet
 
     if not database_exists(url):
         return None
     try:
         with open_store(url, read_only=True) as store, corrupt_rows(store.url):
-            return store.studies.config(study) if study in store.studies.names() else None
+            return ask(store) if study in store.studies.names() else None
     except NoStudyYet:
         return None
 

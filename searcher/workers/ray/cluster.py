@@ -9,9 +9,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import ray
@@ -65,7 +66,9 @@ def connect(address: str) -> None:
         return
     _reach(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        # Ray puts the current folder first on its workers' import path, so it is an empty one for the moment.
+        with TemporaryDirectory() as empty, chdir(empty):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         raise InputError(
             f"engine: no Ray cluster answers at {address}: {first_line(error).rstrip('.')}. {_FIX}"
