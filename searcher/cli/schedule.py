@@ -254,7 +254,7 @@ def _text(source: str) -> str:
         return source
     try:
         with open(source, "rb") as file:
-            return file.read(schedules.MAX_BYTES + 1).decode()
+            return file.read(schedules.MAX_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
         got = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise InputError(

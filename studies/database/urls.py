@@ -258,7 +258,7 @@ def read_url(path: Path) -> str:
         InputError: the file can't be read, or its first line is empty.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             url = file.readline(MAX_URL_BYTES).strip()
     except OSError as error:
         raise InputError(f"storage: the file {path} can't be read ({error.strerror}). Check the path.") from None
