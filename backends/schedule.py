@@ -18,6 +18,7 @@ import numbers
 import operator
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -441,12 +442,44 @@ def save(schedule: Schedule, path: str | os.PathLike[str]) -> None:
     """Writes the file whole or not at all. Raises ScheduleError where the schedule is invalid or too large."""
     data = dumps(schedule).encode()
     _check_size(data)
-    draft = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
+    write_file(path, data)
+
+
+def write_file(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Writes a file whole or not at all, through links to it. What is no regular file is written to, never replaced.
+
+    Raises OSError.
+    """
+    descriptor = opened_as(path)
+    target = Path(os.path.realpath(path))
+    special = (os.path.exists(path) or os.path.lexists(target)) and not os.path.isfile(path)
+    if descriptor is not None or special:
+        with open(path if descriptor is None else descriptor, "wb", closefd=descriptor is None) as device:
+            device.write(data)
+        return
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        draft.write_bytes(data)
-        draft.replace(path)
+        with open(draft, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def opened_as(path: str | os.PathLike[str]) -> int | None:
+    """The open file that `/dev/stdout`, `/dev/fd/N` or a link to one names, which may be at the end of a log."""
+    place = os.path.abspath(path)
+    for _ in range(40):  # as many links as Linux follows
+        folder, name = os.path.split(place)
+        folder = os.path.realpath(folder)
+        if name.isdecimal() and folder in (f"/proc/{os.getpid()}/fd", "/dev/fd"):
+            return int(name)
+        if not os.path.islink(place):
+            return None
+        place = os.path.join(folder, os.readlink(place))
+    return None
 
 
 def _json(value: Json) -> str:

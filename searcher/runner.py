@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..backends.errors import DeviceError
+from ..backends.errors import DeviceError, ExeuntError
 from ..reports.report import write_report
 from ..reports.view.loading import load_view
 from ..reports.view.view import StudyView
@@ -20,6 +20,7 @@ from ..studies.interruption import Interruption
 from ..studies.store.store import open_store, stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
+from .measuring.own_code import own_code, refuse_unpinned
 from .measuring.setup import StudySetup, load_setup, read_proposals
 from .monitoring.progress import ProgressListener
 from .search.budget import BudgetMeter, refuse_too_small
@@ -36,6 +37,7 @@ class StudyRequest:
     Attributes:
         config, url, budget, proposals, watch, interruption, announce: as for `optimize`.
         role: how this process comes to the study.
+        named: the code of their own that the user names in this command; None: what `config` names.
         began: when the budget's time began, on `time.monotonic`'s clock; with this process if not given.
     """
 
@@ -44,10 +46,16 @@ class StudyRequest:
     budget: Budget | None = None
     proposals: Sequence[Path] = ()
     role: WorkerRole = field(default_factory=WorkerRole)
+    named: Collection[str] | None = None
     began: float | None = None
     watch: ProgressListener = field(default_factory=ProgressListener)
     interruption: Interruption = field(default_factory=Interruption)
     announce: Callable[[StudySetup], object] | None = None
+
+    @property
+    def names_code(self) -> Collection[str]:
+        """What is imported though no pin says that it is what the study was measured with."""
+        return tuple(own_code(self.config).values()) if self.named is None else self.named
 
     @property
     def spends(self) -> Budget:
@@ -99,10 +107,16 @@ def optimize(
 
 def work(request: StudyRequest, *, reports: bool = True) -> None:
     """Does what the study has to do, and writes its report; see `optimize`."""
-    with open_study(request) as session:
-        spend_budget(session)
-        if reports:
-            report_study(session)
+    try:
+        with open_study(request) as session:
+            spend_budget(session)
+            if reports:
+                report_study(session)
+    except SystemExit as error:
+        raise ExeuntError(
+            f"study `{request.config.name}`: code that it runs ended the process with exit code {error.code} before "
+            "the study was finished. Remove `sys.exit` or `exit` there."
+        ) from error
 
 
 def study_view(url: str, study: str) -> StudyView:
@@ -116,7 +130,10 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     """A session on a study with everything that a user gave it. Raises what `optimize` does."""
     config, role, meter = request.config, request.role, BudgetMeter(request.spends, request.began)
     stored = None if role.joins else stored_config(request.url, config.name)
-    study_setup = _load(config if stored is None else keep_stored_defaults(config, stored), role)
+    if stored is not None:
+        config = keep_stored_defaults(config, stored)
+    refuse_unpinned(config, request.url, request.names_code)
+    study_setup = _load(config, role)
     given = read_proposals(request.proposals, study_setup)
     if request.announce is not None:
         request.announce(study_setup)

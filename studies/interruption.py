@@ -1,16 +1,16 @@
-"""Ctrl-C and SIGTERM, turned into one exception at a place where nothing is half done."""
+"""Ctrl-C, SIGTERM and a closed terminal, turned into one exception at a place where nothing is half done."""
 
 import os
 import signal
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from ..backends.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SLICE = 0.2  # seconds after which a wait looks whether a signal came
 NOTICE = b"\nStopping after this step; what was measured is kept. Press Ctrl-C again to stop at once.\n"
 
@@ -39,7 +39,20 @@ class Interruption:
             os._exit(Interrupted.exit_code)
         if self.received is None:
             self.received = signal.Signals(number)
-            os.write(2, NOTICE)
+            _leave_closed_terminal()
+            with suppress(OSError):
+                os.write(2, NOTICE)
+
+
+def _leave_closed_terminal() -> None:
+    """Lets output go nowhere once the terminal that it went to is closed, where every write fails."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)
 
 
 _current: Interruption | None = None
@@ -63,12 +76,16 @@ def wait(seconds: float) -> None:
 
 @contextmanager
 def interruptible() -> Generator[Interruption]:
-    """Within this block SIGINT and SIGTERM are remembered instead of acted on. Main thread only."""
+    """Within this block `SIGNALS` are remembered instead of acted on. Main thread only.
+
+    SIGHUP that is ignored already, as under `nohup`, stays so.
+    """
     global _current
     assert threading.current_thread() is threading.main_thread()
     interruption = Interruption()
     outer, _current = _current, interruption
-    before = {number: signal.signal(number, interruption.receive) for number in SIGNALS}
+    heard = [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interruption.receive) for number in heard}
     try:
         yield interruption
     finally:

@@ -4,20 +4,20 @@ Any file that a command writes is written whole or not at all.
 """
 
 import json
-import os
 import re
-import secrets
 import shlex
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from errno import EBADF, EDQUOT, ENOSPC
 from pathlib import Path
 
 from exeunt import __version__
 
 from ...backends.errors import InputError
 from ...backends.formats.registry import find_format
-from ...backends.schedule import SUFFIX, Measurement, Provenance, Schedule, validate
-from ...studies.database.urls import DEFAULT_STORAGE
+from ...backends.schedule import SUFFIX, Measurement, Provenance, Schedule, opened_as, validate, write_file
+from ...studies.database.urls import DEFAULT_STORAGE, file_path, file_url
 from ..view.view import Point, Seeds, StudyView
 
 
@@ -34,7 +34,7 @@ def resume_command(view: StudyView) -> str:
 
 def where(view: StudyView) -> list[str]:
     """The flags that name the study; the database only where a command in this folder wouldn't find it by itself."""
-    default = {DEFAULT_STORAGE, f"sqlite:///{Path('exeunt.db').absolute()}"}
+    default = {DEFAULT_STORAGE, file_url(file_path("exeunt.db"))}
     return [*([] if view.storage in default else ["--storage", view.storage]), "--study", view.name]
 
 
@@ -102,24 +102,38 @@ def default_path(view: StudyView, point: Point, name: str) -> Path:
     return Path(f"{file_stem(view, point)}{find_format(name).suffix}")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside the place and renames, so that no reader and no crash ever sees half a file.
+STANDARD_OUTPUT = Path("-")
+
+
+def is_standard_output(path: Path) -> bool:
+    """Whether a file that is written there comes out where a command says what it did."""
+    return path == STANDARD_OUTPUT or opened_as(path) == 1
+
+
+def is_special(path: Path) -> bool:
+    """Whether a device, a pipe or a socket is there, which is written to and never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def write_whole(path: Path, content: bytes | memoryview, *, makes_folder: bool = True) -> None:
+    """Writes a file as `write_file` does; `-` is standard output.
 
     Raises:
         InputError: the folder or the file can't be written.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    shown = "standard output" if path == STANDARD_OUTPUT else str(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(draft, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        if is_standard_output(path):
+            if sys.stdout is None:  # type: ignore[redundant-expr]  # closed by the shell
+                raise OSError(EBADF, "it is closed")
+            sys.stdout.flush()
+        if path == STANDARD_OUTPUT:
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+            return
+        if makes_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, content)
     except OSError as error:
-        raise InputError(
-            f"output: {path} must be writable, but got {error.strerror or error}. Give another path, or make room."
-        ) from None
+        fix = "Give another path, or make room." if error.errno in (ENOSPC, EDQUOT) else "Give another path."
+        raise InputError(f"output: {shown} must be writable, but got {error.strerror or error}. {fix}") from None

@@ -118,8 +118,8 @@ def _mark(view: StudyView, point: Point, seeds: Seeds) -> Mark:
 def _gap(view: StudyView) -> Gap | None:
     if (best := view.best) is None:
         return None
-    speeds = (known(view.speed(point, "final"), point) for point in (best.baseline, best.point))
-    return Gap(*speeds, known(best.point.final, best.point).excess.value, f"{best.ratio:.2f} ×")
+    slower, faster = (known(view.speed(point, "final"), point) for point in (best.baseline, best.point))
+    return Gap(slower, faster, known(best.point.final, best.point).excess.value, f"{best.ratio:.2f} ×")
 
 
 def draw_names(axes: Axes, info: FrontInfo) -> None:

@@ -104,9 +104,6 @@ def hypervolume_over_cost(spent: Iterable[tuple[float, Score | None]], reference
     return progress
 
 
-_T = TypeVar("_T")
-
-
 @dataclass(frozen=True)
 class Advantage(Generic[_T]):
     """One point against the baselines.

@@ -12,6 +12,7 @@ import click
 
 from ...backends.errors import printable
 from .flags.database import json_flag, show, storage_flag
+from .flags.paths import OUTPUT
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -86,9 +87,7 @@ def _text(where: str, versions: Upgrade, findings: list[Finding]) -> str:
 
 @db.command("upgrade")
 @storage_flag
-@click.option(
-    "--backup", type=click.Path(path_type=Path), metavar="FILE", help="Backup of an SQLite file. Default: beside it."
-)
+@click.option("--backup", type=OUTPUT, metavar="FILE", help="Backup of an SQLite file. Default: beside it.")
 @click.option("--no-backup", is_flag=True, help="Make no backup.")
 @json_flag
 def upgrade_command(url: str, backup: Path | None, no_backup: bool, as_json: bool) -> None:

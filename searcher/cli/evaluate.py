@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ import click
 from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError
 from ...backends.schedule import Schedule, load
+from ...reports.files.export import STANDARD_OUTPUT, is_special, is_standard_output, write_whole
 from ...reports.view.interval import Interval, per_second
 from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.interruption import interruptible
 from ..monitoring.progress import ProgressListener, watching
 from .flags.database import json_flag, show
+from .flags.paths import OUTPUT_FILE
 from .flags.study import BASELINE_FLAGS, CHECKPOINT_FLAGS, CONFIG_FLAGS, QUALITY_FLAGS, flags, study_config
 
 if TYPE_CHECKING:
@@ -50,10 +53,11 @@ seed_flag = click.option(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FILE,
     default=Path("samples.png"),
     show_default=True,
-    help="Where to write.",
+    metavar="FILE",
+    help="Where to write; - and devices get a grid.",
 )
 @json_flag
 def sample_command(
@@ -102,11 +106,14 @@ def sample_command(
     write_images(output, pixels, None if drawn is None else drawn.numpy())
     found = {"output": str(output), "digest": plan.digest, "weights": network.name}
     text = f"{num_images} images of {schedule} on {network.name} (seed {seed}): {output}"
-    show({**found, "first_image": first_image, "num_images": num_images, "seed": seed}, text, as_json)
+    values = {**found, "first_image": first_image, "num_images": num_images, "seed": seed}
+    show(values, text, as_json, err=is_standard_output(output))
 
 
 def check_output(path: Path) -> None:
     """Raises InputError unless images can be written there."""
+    if is_standard_output(path) or is_special(path):
+        return
     if path.suffix not in OUTPUTS:
         raise InputError(f"output: must end in {' or '.join(OUTPUTS)}, but got {path}. Use -o samples.png.")
     if not is_folder(path.absolute().parent):
@@ -127,15 +134,19 @@ def write_images(path: Path, pixels: NDArray[np.uint8], labels: NDArray[np.int64
     import numpy as np
     from PIL import Image
 
+    content = BytesIO()
     if path.suffix == ".npz":
-        np.savez_compressed(path, images=pixels, **({} if labels is None else {"labels": labels}))
+        arrays: dict[str, Any] = {"images": pixels} if labels is None else {"images": pixels, "labels": labels}
+        np.savez_compressed(content, **arrays)
+        write_whole(path, content.getbuffer())
         return
     rows = -(-len(pixels) // GRID_COLUMNS)
     padded = np.full((rows * GRID_COLUMNS, *pixels.shape[1:]), 255, np.uint8)
     padded[: len(pixels)] = pixels
     _, height, width, channels = pixels.shape
     grid = padded.reshape(rows, GRID_COLUMNS, height, width, channels).transpose(0, 2, 1, 3, 4)
-    Image.fromarray(grid.reshape(rows * height, GRID_COLUMNS * width, channels)).save(path)
+    Image.fromarray(grid.reshape(rows * height, GRID_COLUMNS * width, channels)).save(content, "PNG")
+    write_whole(path, content.getbuffer())
 
 
 @click.command("evaluate")
@@ -247,6 +258,8 @@ def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
     from ...backends.sampling.compatibility import as_scheduled
     from ..measuring.setup import load_one, make_conditions
 
+    if folder == STANDARD_OUTPUT:
+        raise InputError("output: an ONNX export is a folder, but got standard output. Give -o FOLDER.")
     config = override(config, {"throughput.device": "cpu"})
     network = as_scheduled(load_one(config), schedule)
     make_conditions(config, [network])  # a network of prompts carries what it has embedded into its graphs

@@ -6,6 +6,8 @@ use, 70 a bad device, 75 interrupted or storage out of reach (the same command g
 
 import gc
 import importlib
+import io
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -108,7 +110,49 @@ def little_garbage() -> Generator[None]:
             gc.freeze()
 
 
+def leave_start_folder() -> None:
+    """Takes the folder of the program off the import path, where a file may have any module's name, here and in every
+    process that this one starts."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if not sys.flags.safe_path and sys.path[0] in ("", os.path.dirname(os.path.realpath(sys.argv[0]))):
+        del sys.path[0]
+
+
+class _Output(io.FileIO):
+    """Standard output, whose faults are a user's: a full disk, or a reader that went away."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())  # what is left in buffers has nowhere to go
+            os.close(null)
+            raise ExeuntError(
+                f"standard output: must take all that a command prints, but got {error.strerror}. Make room, or read "
+                "all of it."
+            ) from None
+
+
+@contextmanager
+def checked_output() -> Generator[None]:
+    """Says in one sentence that standard output can't be written, whichever command prints to it."""
+    if (out := sys.stdout) is not None and not out.isatty():
+        raw = io.BufferedWriter(_Output(out.fileno(), "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(raw, out.encoding, out.errors, line_buffering=bool(out.line_buffering))
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except ExeuntError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+
+
 def main() -> NoReturn:
+    leave_start_folder()
     guard_output()
-    with little_garbage():
+    with little_garbage(), checked_output():
         raise SystemExit(cli.main(standalone_mode=True))

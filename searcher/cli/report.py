@@ -13,7 +13,7 @@ import click
 
 from ...backends.errors import ExeuntError, InputError, json_text, printable
 from ...backends.formats.registry import FORMATS, find_format, left_out
-from ...reports.files.export import default_path, file_stem, portable_schedule, write_whole
+from ...reports.files.export import default_path, file_stem, is_standard_output, portable_schedule, write_whole
 from ...reports.files.tables import report_to_json, to_csv
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
@@ -24,6 +24,7 @@ from ...studies.config.study import StudyConfig
 from ...studies.database.errors import corrupt_rows
 from ...studies.store.store import only_study, open_store
 from .flags.database import json_flag, storage_flag, study_flag
+from .flags.paths import OUTPUT, OUTPUT_FOLDER
 
 if TYPE_CHECKING:
     from ...reports.plots.samples import GridInfo
@@ -48,7 +49,7 @@ class Percentage(click.ParamType[float]):
 @storage_flag
 @study_flag
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), default=Path("exeunt-report"),
+    "--output", "-o", type=OUTPUT_FOLDER, default=Path("exeunt-report"),
     show_default=True, metavar="FOLDER", help="Folder of the report.",
 )  # fmt: skip
 @click.option("--no-samples", is_flag=True, help="Omit sample images, which may need the checkpoint.")
@@ -103,8 +104,10 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
         return view, kept
     try:
         from ...reports.plots.samples import fresh_samples
+        from ..measuring.own_code import refuse_unpinned
         from ..measuring.setup import load_networks, make_conditions, resolve_device
 
+        refuse_unpinned(config, url, scores=False)
         config = resolve_device(config)
         networks = load_networks(config)
         conditions = make_conditions(config, list(networks.values()))
@@ -136,7 +139,7 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
 )
 @click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best point X × as fast.")
 @click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {_ONNX}.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
+@click.option("--output", "-o", type=OUTPUT, metavar="FILE", help="Where to write; - is standard output.")
 @json_flag
 def export_point(
     url: str,
@@ -171,14 +174,16 @@ def export_point(
     point = selection.CHOICES[flag](view, value)
     schedule = portable_schedule(view, point)
     if kind is None:
+        from ..measuring.own_code import refuse_unpinned
         from .evaluate import write_onnx
 
+        refuse_unpinned(config, url, scores=False)
         path = output or Path(f"{file_stem(view, point)}-{_ONNX}")
         write_onnx(schedule, _with_weights(config, point.weights), path)
     else:
         path = output or default_path(view, point, format_name)
         write_whole(path, kind.write(schedule).encode())
-    click.echo(_written(view, point, path, format_name, as_json))
+    click.echo(_written(view, point, path, format_name, as_json), err=is_standard_output(path))
     if kind is not None and (note := left_out(format_name, schedule)) is not None:
         click.echo(note, err=True)
 

@@ -17,9 +17,10 @@ from ...backends.formats.branches import by_branch
 from ...backends.formats.parsing import numbers
 from ...backends.formats.registry import FORMATS, find_format, left_out, sniff
 from ...backends.schedule import Schedule, ScheduleError
-from ...reports.files.export import write_whole
+from ...reports.files.export import is_standard_output, write_whole
 from ...reports.plots.schedule_map import schedule_map, terminal
 from .flags.database import json_flag
+from .flags.paths import OUTPUT, OUTPUT_FILE
 from .flags.study import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
@@ -48,10 +49,10 @@ def schedule() -> None:
 
 @schedule.command("show")
 @click.argument("file", metavar="FILE")
-@click.option("--png", metavar="FILE", help="Also draw the matrix into a PNG file.")
-@click.option("--pdf", metavar="FILE", help="Also draw the matrix into a PDF file.")
+@click.option("--png", type=OUTPUT_FILE, metavar="FILE", help="Also draw the matrix into a PNG file.")
+@click.option("--pdf", type=OUTPUT_FILE, metavar="FILE", help="Also draw the matrix into a PDF file.")
 @json_flag
-def show_command(file: str, png: str | None, pdf: str | None, as_json: bool) -> None:
+def show_command(file: str, png: Path | None, pdf: Path | None, as_json: bool) -> None:
     """Draw the step × block matrix of FILE: what runs, is dropped, reused or forecast at every step.
 
     \b
@@ -65,11 +66,12 @@ def show_command(file: str, png: str | None, pdf: str | None, as_json: bool) -> 
 
         for path, as_kind in ((png, style.png), (pdf, style.pdf)):
             if path is not None:
-                _write(Path(path), as_kind(maps.draw(schedule_map(shown))))
+                write_whole(path, as_kind(maps.draw(schedule_map(shown))), makes_folder=False)
+    err = any(path is not None and is_standard_output(path) for path in (png, pdf))
     if as_json:
-        click.echo(json.dumps(_description(shown), indent=2))
+        click.echo(json.dumps(_description(shown), indent=2), err=err)
     else:
-        Console(highlight=False).print(terminal(schedule_map(shown)), soft_wrap=True)
+        Console(stderr=err, highlight=False).print(terminal(schedule_map(shown)), soft_wrap=True)
 
 
 def _description(shown: Schedule) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def _validated(file: str) -> dict[str, Any]:
 @click.option(
     "--granularity", type=click.Choice(["branch"]), help="Count branches instead of blocks, as feature caches do."
 )
-@click.option("-o", "--output", metavar="FILE", help="Where to write. Default: standard output.")
+@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Where to write. Default: -, standard output.")
 @flags(NETWORK_FLAGS)
 @json_flag
 def convert(
@@ -140,7 +142,7 @@ def convert(
     to_name: str,
     base: str | None,
     granularity: str | None,
-    output: str | None,
+    output: Path | None,
     as_json: bool,
     **network: Any,
 ) -> None:
@@ -183,7 +185,7 @@ def convert(
     read = by_branch(read) if granularity == "branch" else read
     if target is None:
         assert output is not None
-        _write_onnx(read, Path(output), network, as_json)
+        _write_onnx(read, output, network, as_json)
         return
     text = target.write(read)
     for part in FORMATS[name].unread(_text(source)):
@@ -195,15 +197,16 @@ def convert(
     if output is None:
         click.echo(text, nl=False)
         return
-    _write(Path(output), text.encode())
+    write_whole(output, text.encode(), makes_folder=False)
     if as_json:
         digest = (schedules.parse(text) if target.suffix == schedules.SUFFIX else read).digest
-        click.echo(json.dumps({"written": output, "from": name, "to": to_name, "digest": digest}))
+        values = {"written": str(output), "from": name, "to": to_name, "digest": digest}
+        click.echo(json.dumps(values), err=is_standard_output(output))
     else:
         click.echo(f"wrote {output}", err=True)
 
 
-def _check_network_flags(to_name: str, output: str | None, network: Mapping[str, Any]) -> None:
+def _check_network_flags(to_name: str, output: Path | None, network: Mapping[str, Any]) -> None:
     """ONNX graphs need a network and a folder; no other format takes a network."""
     given = [name for name, value in network.items() if value]
     if to_name == _ONNX and output is None:
@@ -263,7 +266,7 @@ def _text(source: str) -> str:
 
 @schedule.command()
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to write.")
+@click.option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Where to write. Default: -, standard output.")
 def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
     """Write the full schedule of a checkpoint: every block at every step.
 
@@ -285,12 +288,3 @@ def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | 
     write_whole(output, schedules.dumps(made).encode())
     evaluations = f"{made.num_steps} steps of {made.sampler.name}, {made.networks[0].num_blocks} blocks"
     click.echo(f"{output}: {evaluations}", err=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{path}: must be a file that can be written, but got {error.strerror}. Give another path."
-        ) from None

@@ -6,9 +6,11 @@ import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -17,13 +19,14 @@ from rich.table import Table
 
 from ...backends.checkpoints.files import readable_bytes
 from ...backends.errors import InputError, printable
-from ...reports.files.export import write_whole
+from ...reports.files.export import is_special, is_standard_output, write_whole
 from ...reports.report import TABLE_WIDTH
 from ...studies.config.budget import parse_budget
 from ...studies.database.errors import contradicting_rows, corrupt_rows
 from ...studies.database.urls import read_url, storage_url
 from ...studies.store.store import Store, open_store
 from .flags.database import json_flag, show, storage_flag
+from .flags.paths import OUTPUT, OUTPUT_FOLDER
 
 if TYPE_CHECKING:
     from ...studies.maintenance.delete import Garbage
@@ -266,7 +269,7 @@ def delete(name: str, url: str, yes: bool, as_json: bool) -> None:
 
 @study.command()
 @storage_flag
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: exeunt-TIME.db.")
+@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Default: exeunt-TIME.db; - is standard output.")
 @json_flag
 def backup(url: str, output: Path | None, as_json: bool) -> None:
     """Back up a database into one SQLite file while work goes on, and check the file.
@@ -281,18 +284,26 @@ def backup(url: str, output: Path | None, as_json: bool) -> None:
     from ...studies.maintenance.backup import back_up
 
     path = output or Path(f"exeunt-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
-    with _opened(url) as store, contradicting_rows(store.url):
-        done = back_up(store, path)
+    streams = is_standard_output(path) or is_special(path)
+    with _opened(url) as store, contradicting_rows(store.url), TemporaryDirectory() as folder:
+        done = back_up(store, Path(folder) / "backup.db" if streams else path)
+        if streams:
+            with (
+                done.path.open("rb") as file,
+                mmap(file.fileno(), 0, access=ACCESS_READ) as content,
+                memoryview(content) as view,
+            ):
+                write_whole(path, view)
+            done = replace(done, path=path)
     text = f"{done.path}: {', '.join(done.studies) or 'no study'} ({readable_bytes(done.num_bytes)}), checked."
-    show({"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes}, text, as_json)
+    values = {"path": str(done.path), "studies": done.studies, "bytes": done.num_bytes}
+    show(values, text, as_json, err=is_standard_output(path))
 
 
 @study.command()
 @name_argument
 @storage_flag
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write them into a folder."
-)
+@click.option("-o", "--output", type=OUTPUT_FOLDER, metavar="FOLDER", help="Also write them into a folder.")
 @json_flag
 def files(name: str, url: str, output: Path | None, as_json: bool) -> None:
     """List the files that a study keeps: sample images and schedule files of its front.

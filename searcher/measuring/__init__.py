@@ -6,5 +6,6 @@ defaults   What the network fills in: the values of settings that are `auto`, an
 evaluate   One schedule measured without a database.
 metric     A study's metric.
 objective  What a schedule is worth: features of its images on given noises, and the time that its plan takes.
+own_code   Code of the user's own that a study names, imported where it is pinned or named by the user.
 setup      What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
 """

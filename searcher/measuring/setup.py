@@ -38,6 +38,7 @@ from ..spaces.candidates import Candidate, check_families, first_baseline
 from ..spaces.frame import FullSchedule
 from .defaults import make_frame, resolve_defaults
 from .metric import Metric, load_metric
+from .own_code import code_pins
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -117,6 +118,7 @@ class StudySetup:
             "quality.conditions": self.conditions.digest,
             "quality.reference": self.metric.reference,
             "quality.metric": self.metric.extractor_digest,
+            **code_pins(self.config),
         }
 
 
@@ -249,8 +251,10 @@ def _tell(notes: Iterable[str]) -> None:
         click.echo(printable(f"Note: {note}."), err=True)
 
 
-_SAME = ("signature.architecture", "signature.granularity", "signature.block_kinds")
-_SAME += ("prediction", "noise", "sample_shape", "condition_kind", "num_classes")
+_SAME = (
+    *("signature.architecture", "signature.granularity", "signature.block_kinds"),
+    *("prediction", "noise", "sample_shape", "condition_kind", "num_classes"),
+)
 
 
 def _check_same_network(first: Network, other: Network, path: str) -> None:

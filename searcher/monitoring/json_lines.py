@@ -20,7 +20,8 @@ class JsonLines(ProgressListener):
     Events are `say` (`text`), `phase` (`name`), `advance` (`share` of the budget that is gone, `images` more),
     `baseline` (`text`), and what the package logs: `working` (`study`, `worker`, `device`, `dtype`), `sampling` and
     `committed` (`evaluation`, `first`, `images`, and what they took, `seconds`), `timed` (`label`, `seconds`), `trial`
-    (`label`, `state`, `seconds`, `storage_seconds`), `log` (`level`, `text`). What one of several processes says has
+    (`label`, `state`, `seconds`, `storage_seconds`), `log` (`level`, `text`). One of several processes says `finished`
+    once it has seen the study's end. What one of several processes says has
     its number, `worker_number`.
     """
 
@@ -35,8 +36,8 @@ class JsonLines(ProgressListener):
     def write(self, values: Mapping[str, Any]) -> None:
         """Writes one line."""
         line = redact(json.dumps(values, ensure_ascii=True))
-        # The listener may be gone; what is measured is not lost with it.
-        with self._lock, suppress(BrokenPipeError):
+        # The listener may be gone, its terminal closed or its disk full; what is measured is not lost with it.
+        with self._lock, suppress(OSError):
             self._stream.write(f"{line}\n")
             self._stream.flush()
 

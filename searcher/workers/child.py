@@ -22,7 +22,7 @@ from ..monitoring.prometheus import metered
 from ..runner import StudyRequest, work
 from ..search.estimate import statement
 from ..search.opening import WorkerRole
-from .process import Job
+from .process import FINISHED, Job
 
 
 class Child(Interruption):
@@ -53,12 +53,14 @@ def main() -> NoReturn:
                     parse_budget(job.budget, rest=True),
                     [Path(each) for each in job.proposals],
                     WorkerRole(budget_id=job.budget_id),
+                    job.named,
                     began=time.monotonic() - (time.time() - job.began),
                     watch=watch,
                     interruption=Child(interruption, job.parent),
                     announce=lambda study_setup: watch.event("baseline", text=statement(study_setup)),
                 )
                 work(request, reports=job.reports)
+            lines.emit(FINISHED)
         except ExeuntError as error:
             lines.emit("error", identifier=error.identifier, text=str(error))
             raise SystemExit(error.exit_code) from None

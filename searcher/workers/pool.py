@@ -37,6 +37,7 @@ class RunningWorker(Protocol):
     """One worker at work, wherever that is; what each member means is said at `WorkerProcess`."""
 
     measured: bool
+    finished: bool
     error: tuple[str, str]
 
     @property
@@ -145,7 +146,7 @@ class Workers:
     def _judge(self, slot: Slot, process: RunningWorker, code: int) -> None:
         """What an exit code means for a slot, and for all."""
         identifier, text = process.error
-        if code == 0:
+        if process.finished:
             slot.finished = True
         elif self._drains:
             return
@@ -215,7 +216,8 @@ class Workers:
 
 
 def _reason(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    early = " before the study was finished" if code == 0 else ""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}{early}"
 
 
 def environments(count: int, device: str) -> list[dict[str, str]]:
@@ -266,6 +268,7 @@ def work_together(
         budget_id=secrets.token_hex(8),
         began=time.time() - process_age(),
         proposals=tuple(map(str, request.proposals)),
+        named=tuple(request.names_code),
         parent=os.getpid(),
         reports=backend.writes_report,
         metrics=metrics,

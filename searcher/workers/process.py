@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from queue import SimpleQueue
@@ -30,6 +30,7 @@ class Job:
         budget_id: drawn by their parent.
         began: when the parent's command began, in seconds since 1970.
         proposals: files and folders of schedules.
+        named: the code of their own that the user names.
         parent: the parent's process identifier, on the machine where the process runs.
         reports: whether this process writes the report when the study is finished.
         metrics: where it serves its figures; None: nowhere.
@@ -41,6 +42,7 @@ class Job:
     budget_id: str
     began: float
     proposals: tuple[str, ...]
+    named: tuple[str, ...]
     parent: int
     reports: bool = False
     metrics: Endpoint | None = None
@@ -51,8 +53,10 @@ class Job:
         return replace(self, reports=self.reports and number == 1, metrics=metrics)
 
 
+SAFE_PATH = "PYTHONSAFEPATH"  # a program's import path begins with no folder that just happens to be there
 KEPT_LINES = 20  # of standard error, where a traceback stands
 PROGRAM = "exeunt.searcher.workers.child"
+FINISHED = "finished"  # the event that a worker ends with that has seen the study's end
 
 
 class Event(NamedTuple):
@@ -67,18 +71,19 @@ class WorkerProcess:
 
     Attributes:
         measured: whether it has committed anything.
+        finished: whether it has seen the study's end.
         error: its last error's identifier and text; empty if it said none.
     """
 
     def __init__(self, number: int, job: Job, environment: Mapping[str, str], events: "SimpleQueue[Event]") -> None:
         self.number = number
-        self.measured = False
+        self.measured = self.finished = False
         self.error: tuple[str, str] = ("", "")
         self._events = events
         self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", PROGRAM],
-            env={**os.environ, **environment},
+            [sys.executable, "-P", "-m", PROGRAM],
+            env={**os.environ, **environment, SAFE_PATH: "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -92,7 +97,7 @@ class WorkerProcess:
             threading.Thread(target=target, args=[stream], daemon=True)
             for target, stream in (
                 (self._listen, self._process.stdout),
-                (self._complaints.extend, self._process.stderr),
+                (self._collect, self._process.stderr),
             )
         ]
         for reader in self._readers:
@@ -118,14 +123,23 @@ class WorkerProcess:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
+    def _collect(self, stream: IO[str]) -> None:
+        with stream:
+            self._complaints.extend(stream)
+
     def _listen(self, stream: IO[str]) -> None:
-        for line in stream:
+        with stream:
+            self._hear(stream)
+
+    def _hear(self, lines: Iterable[str]) -> None:
+        for line in lines:
             try:
                 values = json.loads(line)
             except ValueError:
                 self._complaints.append(line)  # a library's own words
                 continue
             self.measured = self.measured or values["event"] == "advance"
+            self.finished = self.finished or values["event"] == FINISHED
             if values["event"] == "error":
                 self.error = values["identifier"], values["text"]
             self._events.put(Event(self.number, values))

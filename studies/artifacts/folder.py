@@ -5,15 +5,15 @@ import secrets
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from errno import EACCES, EDQUOT, EEXIST, EFBIG, EISDIR, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EEXIST, EFBIG, EISDIR, ELOOP, ENAMETOOLONG, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 from typing import final
 
 from ...backends.errors import InputError
-from ..database.errors import NoRoom, Unreachable
+from ..database.errors import NO_ROOM, NoRoom, Unreachable
 from .base import MARKER, NAME, ArtifactStore, ListedFile, MissingArtifact
 
-_FULL = (ENOSPC, EDQUOT, EFBIG)
+_FULL = (*NO_ROOM, EFBIG)
 _REFUSED = (EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ENAMETOOLONG, ELOOP)
 DRAFT = ".part"
 

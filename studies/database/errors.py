@@ -5,11 +5,14 @@ Among them are rows that no Exeunt wrote: SQLite takes any value in any column, 
 
 from __future__ import annotations
 
-import errno
+import os
 import sqlite3
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported
     from sqlalchemy import Engine
 
 BUSY_SECONDS = 60.0
+NO_ROOM = (ENOSPC, EDQUOT)
 
 
 class Unreachable(StorageError):
@@ -71,13 +75,10 @@ def explained(error: BaseException, where: str) -> ExeuntError:
 
     if isinstance(error, _optunas()):
         error = error.__cause__ or error
+    if found := _recognised(error, where):
+        return found
     original = error.orig if isinstance(error, DBAPIError) else error
-    reason = redact(str(original).strip().split("\n")[0])
-    state = str(getattr(original, "sqlstate", None) or "")
-    by_code = ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
-    by_words = ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
-    for kind, words in by_code if state else by_words:
-        return kind(f"storage: {where} {words.format(reason=reason, seconds=BUSY_SECONDS)}")
+    reason, state = _reason(original), _state(original)
     # libpq gives no code for a connection that it could not make, and none for one that broke.
     at_libpq = isinstance(error, OperationalError) and not state and not isinstance(original, sqlite3.Error)
     if at_libpq or (isinstance(error, DBAPIError) and error.connection_invalidated):
@@ -85,13 +86,50 @@ def explained(error: BaseException, where: str) -> ExeuntError:
     return StorageError(f"storage: {where} cannot do this ({reason}). Check the database, and try again.")
 
 
+def _recognised(error: BaseException, where: str) -> ExeuntError | None:
+    """The driver's error with what to do about it, where its code or its words tell."""
+    from sqlalchemy.exc import DBAPIError
+
+    original = error.orig if isinstance(error, DBAPIError) else error
+    reason, state = _reason(original), _state(original)
+    by_code = ((kind, words) for codes, kind, words in _BY_CODE if state.startswith(codes))
+    by_words = ((kind, words) for sign, kind, words in _BY_WORDS if sign in reason)
+    for kind, words in by_code if state else by_words:
+        if words is _DISK and not _has_room(Path(where)):
+            kind, words = NoRoom, _ROOM
+        return kind(f"storage: {where} {words.format(reason=reason, seconds=BUSY_SECONDS)}")
+    return None
+
+
+def _reason(original: object) -> str:
+    return redact(str(original).strip().split("\n")[0])
+
+
+def _state(original: object) -> str:
+    return str(getattr(original, "sqlstate", None) or "")
+
+
 def explained_by_disk(error: OSError, where: str) -> ExeuntError:
     """The same of what a database's file system says."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return NoRoom(f"storage: {where} {_ROOM}")
     return StorageError(f"storage: {where} {_DISK}")
 
 
+def _has_room(file: Path) -> bool:
+    """Whether a little more can be written beside a file. SQLite calls it an I/O error where a quota is reached, and
+    where its shared memory finds no room: https://sqlite.org/rescode.html#ioerr."""
+    try:
+        with TemporaryFile(dir=file.parent) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error.errno not in NO_ROOM
+    return True
+
+
+_PROBE_BYTES = 2**16  # twice what SQLite's shared memory grows by
 _AGAIN = "is out of reach ({reason}). Check that it is there, and try again."
 _ROOM = "has no room left on its disk. Make room and run `exeunt resume`; nothing committed is lost."
 _DISK = "could not be read or written by the disk. Check the disk, then run `exeunt resume`."
@@ -172,13 +210,17 @@ def corrupt_rows(where: str) -> Generator[None]:
 
     `where` is the database in words, without a password.
     """
-    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
     try:
         yield
     except (ExeuntError, IntegrityError):
         raise
     except (*STRANGE, SQLAlchemyError) as error:
+        # A disk or a lock that is in the way is no fault of the rows.
+        known = _recognised(error, where) if isinstance(error, OperationalError) else None
+        if isinstance(known, Unreachable) or (known is not None and str(known).endswith(_DISK)):
+            raise known from error
         raise _foreign(where, error) from error
 
 

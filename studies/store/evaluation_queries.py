@@ -5,11 +5,11 @@ from dataclasses import asdict, fields
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Connection, Executable, Table, and_, exists, func, select, true
+from sqlalchemy import Column, ColumnElement, Connection, Executable, Table, and_, case, exists, func, select, true
 
 from ...backends.schedule import Schedule
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES, STUDIES
-from ..database.transactions import insert_once
+from ..database.transactions import clock, insert_once
 from .records import (
     EvaluationKey,
     EvaluationRecord,
@@ -60,6 +60,11 @@ def began(study: str) -> ColumnElement[float]:
     """When a study was started, on the database's clock."""
     created = select(STUDIES.c.created).where(STUDIES.c.name == study).scalar_subquery()
     return func.coalesce(created, 0.0)
+
+
+def moment(study: str) -> ColumnElement[float]:
+    """Now, on the database's clock; the moment when a study was started where that clock was put back since."""
+    return case((clock() < began(study), began(study)), else_=clock())
 
 
 def paid_by(study: str) -> ColumnElement[bool]:

@@ -158,7 +158,8 @@ class EvaluationStore:
                     return  # It was given back by this very commit, whose answer was lost.
                 raise
             if not queries.is_committed(connection, evaluation, values):
-                connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=clock(), **values))
+                committed = queries.moment(claim.study)
+                connection.execute(CHUNKS.insert().values(evaluation_id=evaluation, committed=committed, **values))
                 self.files.require(values["sha256"], FEATURES_SUFFIX)
             if last:
                 leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)

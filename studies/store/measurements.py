@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, exists, select, t
 from ..database.errors import corrupt_values, database_label
 from ..database.tables import CALL_TIMINGS, EVALUATIONS, MEMBERS, QUALITIES, THROUGHPUTS, TIMING_KEYS
 from ..database.transactions import clock, insert_once, read, retrying, write, writing
-from .evaluation_queries import columns_of, of_study
+from .evaluation_queries import columns_of, moment, of_study
 from .records import QualityRecord, ThroughputRecord, TimingKey
 
 INFLUENCE = np.dtype("<f4")
@@ -75,7 +75,10 @@ class MeasurementStore:
     def put_throughput(self, record: ThroughputRecord) -> None:
         """Stores one end-to-end timing of stored schedules, beside earlier ones."""
         values = {name: value for name, value in asdict(record).items() if name != "key"}
-        values |= {"measured": clock(), "entry": uuid4().hex}  # by which it is put once, however often that is tried
+        values |= {
+            "measured": moment(record.study),
+            "entry": uuid4().hex,
+        }  # by which it is put once, however often that is tried
 
         def put(connection: Connection) -> None:
             insert_once(connection, THROUGHPUTS, {**values, "timing_key_id": _timing_key(connection, record.key)})

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, final
 
-from sqlalchemy import Connection, Engine, distinct, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, case, distinct, func, select
 
 from ...backends.errors import InputError
 from ...backends.schedule import Schedule
@@ -46,7 +46,7 @@ class StudyStore:
         pins = dict(pins or {})
         values = {"config": config_to_dict(config), "pins": pins}
         with writing(self.engine, durable=True) as connection:
-            insert_once(connection, STUDIES, {"name": config.name, **values, "created": clock()})
+            insert_once(connection, STUDIES, {"name": config.name, **values, "created": _beginning(config.name)})
             stored = connection.execute(_study(config.name).with_for_update()).one()
             _refuse_change(stored, config, pins)
             values["pins"] = stored.pins | pins
@@ -113,6 +113,12 @@ def _unknown(study: str, names: list[str], where: str) -> InputError:
 
 def _study(name: str) -> Any:
     return select(STUDIES).where(STUDIES.c.name == name)
+
+
+def _beginning(study: str) -> ColumnElement[float]:
+    """Now, or where the clock was put back just after the last images of a deleted study that had the name before."""
+    after = select(func.max(CHUNKS.c.committed) + 0.001).where(CHUNKS.c.study == study).scalar_subquery()
+    return case((after > clock(), after), else_=clock())
 
 
 def _refuse_change(stored: Any, config: StudyConfig, pins: Mapping[str, str], free: Collection[str] = ()) -> None:

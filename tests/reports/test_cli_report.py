@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import processes
 import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends.schedule import load
@@ -85,6 +86,18 @@ def test_export_writes_a_file_that_reads_back(recorded: str, folder: Path, choic
     assert schedule.provenance is not None
     assert schedule.provenance.study == "fashion"
     assert content(recorded) == before
+
+
+@pytest.mark.parametrize("place", ["-", "link"])
+def test_export_and_backup_write_to_standard_output(recorded: str, folder: Path, place: str) -> None:
+    """`link` is a device's, as in a container's /dev."""
+    (folder / "link").symlink_to("/dev/stdout")
+    begin = b'{\n  "format"'
+    for words, start in {"export --knee": begin, "export --knee --json": begin, "study backup": b"SQLite form"}.items():
+        process = processes.exeunt(*words.split(), "--storage", recorded, "-o", place, cwd=folder, text=False)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out[: len(start)]) == (0, start), err
+    assert [each.name for each in folder.iterdir()] == ["link"]
 
 
 def test_export_by_trial_names_the_file_after_it(recorded: str, folder: Path) -> None:

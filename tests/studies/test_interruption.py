@@ -1,6 +1,7 @@
 """Signals end work where nothing is half done, with exit code 75; a second Ctrl-C ends it at once."""
 
 import os
+import pty
 import signal
 import sys
 import time
@@ -39,12 +40,32 @@ def run(mode: str, *signals: signal.Signals) -> tuple[int, str, str]:
     return program.returncode, output, errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_ends_it_cleanly(number: signal.Signals) -> None:
     code, output, errors = run("checks", number)
     assert (code, output) == (75, "clean\n")
     assert "what was measured is kept" in errors
     assert "Traceback" not in errors
+
+
+def test_a_closed_terminal_ends_it_cleanly() -> None:
+    """Whatever it still writes goes nowhere, and the exit code is that of any interruption."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", PROGRAM, "checks"])
+    assert os.read(terminal, 5) == b"ready"
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 75
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_ends_it_at_once() -> None:

@@ -56,9 +56,9 @@ budget_flag = click.option(
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def show(values: Any, text: str, as_json: bool) -> None:
-    """Prints values as JSON, or what they say as text."""
-    click.echo(json_text(values) if as_json else text)
+def show(values: Any, text: str, as_json: bool, *, err: bool = False) -> None:
+    """Prints values as JSON, or what they say as text; on standard error where a file went to standard output."""
+    click.echo(json_text(values) if as_json else text, err=err)
 
 
 def _has_password(url: str) -> bool:

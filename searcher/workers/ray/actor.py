@@ -31,6 +31,7 @@ class Heard:
     events: tuple[dict[str, Any], ...] = ()
     code: int | None = None
     measured: bool = False
+    finished: bool = False
     error: tuple[str, str] = ("", "")
     complaint: str = ""
 
@@ -84,7 +85,7 @@ class Actor:
         code = process.ended()
         if code is not None:
             events += self._heard(0.0)
-        return Heard(tuple(events), code, process.measured, process.error, process.complaint)
+        return Heard(tuple(events), code, process.measured, process.finished, process.error, process.complaint)
 
     def drain(self) -> None:
         self._drains = True

@@ -108,7 +108,7 @@ class RayWorker:
         environment: Mapping[str, str],
         events: "SimpleQueue[Event]",
     ) -> None:
-        self.measured = False
+        self.measured = self.finished = False
         self.error: tuple[str, str] = ("", "")
         self.complaint = ""
         self._crew, self._actor, self._number = peers, actor, number
@@ -156,11 +156,12 @@ class RayWorker:
     def _listen(self, heard: Heard | None) -> None:
         """Its process has said something, or has only begun."""
         if heard is not None:
-            self.measured, self.error, self.complaint = heard.measured, heard.error, heard.complaint
+            self.measured, self.finished = heard.measured, heard.finished
+            self.error, self.complaint = heard.error, heard.complaint
             for values in heard.events:
                 self._events.put(Event(self._number, values))
             if heard.code is not None:
-                self._crew.finished = self._crew.finished or heard.code == 0
+                self._crew.finished = self._crew.finished or heard.finished
                 self._end(heard.code)
                 return
         self._open = self._actor.listen.remote()
@@ -168,6 +169,7 @@ class RayWorker:
     def _await_room(self) -> None:
         """Nothing runs yet: that is said after a while, and no longer waited for once the study is finished."""
         if self._crew.finished:
+            self.finished = True
             self._end(0)
         elif not self._is_mentioned and time.monotonic() - self._created > PENDING_SECONDS:
             self._is_mentioned = True

@@ -15,9 +15,14 @@ import optuna
 import processes
 import pytest
 from click.testing import CliRunner
+from exeunt.backends.errors import ExeuntError
 from exeunt.searcher.cli.main import cli
+from exeunt.searcher.monitoring.progress import ProgressListener
+from exeunt.searcher.workers import pool, process
 from exeunt.searcher.workers.pool import environments
+from exeunt.searcher.workers.process import Job
 from exeunt.studies.database.optuna.storage import optuna_storage
+from exeunt.studies.interruption import Interruption
 from exeunt.studies.store.store import open_store
 from exeunt.studies.workers.status import read_status
 from stored import workers_of
@@ -26,6 +31,14 @@ from stored import workers_of
 SLOW = ["--network-arg", "seconds_per_block=0.0001"]
 TRIALS = 12
 STUDY = "closed-form"
+LEAVING = """
+import sys
+from exeunt.backends.networks.closed_form import ClosedFormNetwork
+
+class Leaving(ClosedFormNetwork):
+    def evaluate(self, inputs, call, slots):
+        sys.exit(0)
+"""
 
 
 def wait_for(what: Callable[[], bool], process: Popen[str]) -> None:
@@ -183,6 +196,23 @@ def test_a_worker_that_measures_something_else_is_refused(prepared: Path, words:
     done = worker(*words)
     assert done.exit_code == 2
     assert said in done.output
+
+
+def test_a_worker_that_ends_early_without_an_error_has_finished_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(process, "PROGRAM", "platform")  # which prints a line, and ends with exit code 0
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
+    job = Job({}, "sqlite:///none.db", "1-trials", "id", 0.0, (), (), os.getpid())
+    workers = pool.Workers(job, pool.processes(job.url, 1, "cpu"), ProgressListener(), lambda _: None)
+    with pytest.raises(ExeuntError, match=r"lost 3 times in a row: exit code 0 before the study was finished\. Linux"):
+        workers.run(Interruption())
+
+
+def test_code_that_ends_the_process_is_an_error(tmp_path: Path, closed_form: list[str]):
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    network = ["--network", f"{tmp_path / 'leaving.py'}:Leaving", "--storage", str(tmp_path / "leaving.db")]
+    done = CliRunner().invoke(cli, ["optimize", *closed_form, *network, "--budget", "2-trials", "--report", "none"])
+    assert done.exit_code == 1, done.output
+    assert "ended the process with exit code 0 before the study was finished" in done.output
 
 
 def test_workers_share_the_cores_and_the_gpus(monkeypatch: pytest.MonkeyPatch):

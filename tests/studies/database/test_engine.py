@@ -17,6 +17,7 @@ from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database import engine as filesystems
 from exeunt.studies.database import schema
 from exeunt.studies.database.engine import open_engine
+from exeunt.studies.database.errors import NoRoom, corrupt_rows, explained
 from exeunt.studies.database.optuna.storage import optuna_storage
 from exeunt.studies.database.transactions import clock, reading, writing
 from exeunt.studies.database.urls import parse_url
@@ -131,6 +132,27 @@ def test_a_disk_that_fails_while_it_is_waited_for_is_said(
     with pytest.raises(StorageError, match="exeunt resume") as caught, writing(engine, durable=True):
         pass
     assert caught.value.identifier == kind
+    engine.dispose()
+
+
+def test_a_quota_under_the_database_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite says no more than that it can't write."""
+    error = sqlite3.OperationalError("disk I/O error")
+    assert explained(error, str(tmp_path / "study.db")).identifier == "storage"
+
+    def fail(_file: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert isinstance(explained(error, str(tmp_path / "study.db")), NoRoom)
+
+
+def test_a_full_disk_is_not_taken_for_rows_of_somebody_else(url: str) -> None:
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        connection.execute(text("PRAGMA max_page_count=1"))
+        with pytest.raises(NoRoom, match="no room left"), corrupt_rows("here"):
+            connection.execute(text("CREATE TABLE large AS SELECT zeroblob(1000000)"))
     engine.dispose()
 
 

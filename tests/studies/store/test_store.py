@@ -12,11 +12,14 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import Schedule
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
+from exeunt.studies.database.tables import STUDIES
 from exeunt.studies.database.transactions import writing
+from exeunt.studies.maintenance.delete import delete_study
 from exeunt.studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from exeunt.studies.store.leases import StaleClaim
 from exeunt.studies.store.records import Claim, EvaluationKey, Member, QualityRecord, ThroughputRecord, TimingKey
 from exeunt.studies.store.store import Store, open_store
+from exeunt.studies.workers.shared_state import images_spent
 from numpy.typing import NDArray
 from sqlalchemy import event, text
 from stored import put_schedule, renew
@@ -338,6 +341,17 @@ class StoreConformance:
         assert (progress.evaluations_failed, progress.sampling_seconds, progress.timing_seconds) == (1, 5.0, 2.5)
         assert progress.device_seconds == 7.5
         assert store.studies.progress("none").images == 0
+
+    def test_a_clock_that_steps_back_hides_no_images(self, store: Store, make_key: MakeKey) -> None:
+        config = StudyConfig(name="clock")
+        store.studies.put_config(config)
+        with writing(store.engine) as connection:  # as if the clock had been an hour ahead then
+            connection.execute(STUDIES.update().values(created=STUDIES.c.created + 3600))
+        commit(store, claimed(store, make_key(1), study="clock"), range(8))
+        assert images_spent(store, "clock") == store.studies.progress("clock").images == 8
+        delete_study(store, "clock")
+        store.studies.put_config(config)
+        assert images_spent(store, "clock") == 0
 
 
 class TestSqliteStore(StoreConformance):
