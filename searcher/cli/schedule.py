@@ -188,6 +188,8 @@ def convert(
         _write_onnx(read, output, network, as_json)
         return
     text = target.write(read)
+    for part in FORMATS[name].unread(_text(source)):
+        click.echo(printable(f"Note: `{part}` of {source} is left out: a schedule has no place for it."), err=True)
     if from_name is None and name != "schedule":
         click.echo(f"{source} is read as {name}. Use --from if it is something else.", err=True)
     if (note := left_out(to_name, read)) is not None:
