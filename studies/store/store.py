@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ...backends.errors import InputError
 from ..database.errors import corrupt_rows
-from ..database.urls import parse_url
+from ..database.urls import file_path, parse_url
 
 if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported where a database is opened
     from sqlalchemy import Engine
@@ -81,7 +80,7 @@ def database_exists(url: str) -> bool:
         InputError: no URL of a database that studies can live in.
     """
     parsed = parse_url(url)
-    return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").expanduser().exists()
+    return parsed.get_backend_name() != "sqlite" or file_path(parsed.database or "").exists()
 
 
 def stored_config(url: str, study: str) -> StudyConfig | None:
@@ -119,9 +118,9 @@ def only_study(url: str, study: str | None) -> str:
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         if study is not None:
             return store.studies.config(study).name
-        names = store.studies.names()
+        names, where = store.studies.names(), store.url
     if len(names) == 1:
         return names[0]
     if not names:
-        raise InputError(f"storage: {url} holds no study yet. Start one with `exeunt optimize --storage {url}`.")
+        raise InputError(f"storage: {where} holds no study yet. Start one with `exeunt optimize --storage {where}`.")
     raise InputError(f"study: the database holds several. Add --study with one of: {', '.join(names)}.")
