@@ -578,7 +578,7 @@ def _decode(text: str | bytes) -> Json:
     try:
         data = text.encode() if isinstance(text, str) else text
         _check_size(data)
-        value = json.loads(data.decode(), **hooks)
+        value = json.loads(data.decode("utf-8-sig"), **hooks)
     except UnicodeError as error:
         _fail("not-utf8", "a schedule file must be UTF-8", error, "Give a schedule file, saved as UTF-8.")
     except json.JSONDecodeError as error:

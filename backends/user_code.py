@@ -6,8 +6,9 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from .checkpoints.files import is_file
@@ -73,6 +74,34 @@ def own_source(name: str) -> bytes | None:
     return Path(path).read_bytes() if path and Path(path).suffix == _SUFFIX and is_file(Path(path)) else None
 
 
+def source_sha256(name: str) -> str | None:
+    """The SHA-256 of the file that "FILE.py:name" or "module:name" would import, which is not run; None without one."""
+    source = name.rpartition(":")[0]
+    origin = source if source.endswith(_SUFFIX) else getattr(_found(source), "origin", None)
+    path = Path(origin) if origin else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and is_file(path) else None
+
+
+def _found(module: str) -> ModuleSpec | None:
+    """Where a module would come from. `importlib.util.find_spec` would run the packages that it stands in."""
+    spec, path, parts = None, None, module.split(".")
+    for count in range(1, len(parts) + 1):
+        each = ".".join(parts[:count])
+        spec = next((spec for finder in sys.meta_path if (spec := finder.find_spec(each, path))), None)
+        path = spec and spec.submodule_search_locations
+        if spec is None:
+            return None
+    return spec
+
+
+class _AsItLies(SourceFileLoader):
+    """Compiles what the file holds, and neither reads nor writes what was compiled of it before."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _module(source: str, name: str, what: str, kind: str) -> ModuleType:
     if source.endswith(_SUFFIX):
         return _from_file(Path(source), what, kind)
@@ -89,7 +118,7 @@ def _from_file(file: Path, what: str, kind: str) -> ModuleType:
         raise InputError(f"{what}: `{file}` is not there. Give the path of a Python file, as FILE.py:{kind}.")
     file = file.resolve()
     title = f"exeunt_own_{file.stem}"
-    spec = importlib.util.spec_from_file_location(title, file)
+    spec = importlib.util.spec_from_file_location(title, file, loader=_AsItLies(title, str(file)))
     assert spec is not None, "a path that ends in .py has a loader"
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..studies.store.store import open_store, stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
 from .measuring.metric_choice import settle_metric
+from .measuring.own_code import own_code, refuse_unpinned
 from .measuring.setup import StudySetup, load_setup, read_proposals
 from .monitoring.progress import ProgressListener
 from .search.budget import BudgetMeter, refuse_too_small
@@ -37,6 +38,7 @@ class StudyRequest:
     Attributes:
         config, url, budget, proposals, watch, interruption, announce: as for `optimize`.
         role: how this process comes to the study.
+        named: the code of their own that the user names in this command; None: what `config` names.
         began: when the budget's time began, on `time.monotonic`'s clock; with this process if not given.
     """
 
@@ -45,10 +47,16 @@ class StudyRequest:
     budget: Budget | None = None
     proposals: Sequence[Path] = ()
     role: WorkerRole = field(default_factory=WorkerRole)
+    named: Collection[str] | None = None
     began: float | None = None
     watch: ProgressListener = field(default_factory=ProgressListener)
     interruption: Interruption = field(default_factory=Interruption)
     announce: Callable[[StudySetup], object] | None = None
+
+    @property
+    def names_code(self) -> Collection[str]:
+        """What is imported though no pin says that it is what the study was measured with."""
+        return tuple(own_code(self.config).values()) if self.named is None else self.named
 
     @property
     def spends(self) -> Budget:
@@ -123,7 +131,10 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     """A session on a study with everything that a user gave it. Raises what `optimize` does."""
     config, role, meter = request.config, request.role, BudgetMeter(request.spends, request.began)
     stored = None if role.joins else stored_config(request.url, config.name)
-    study_setup = _load(config if stored is None else keep_stored_defaults(config, stored), role)
+    if stored is not None:
+        config = keep_stored_defaults(config, stored)
+    refuse_unpinned(config, request.url, request.names_code)
+    study_setup = _load(config, role)
     given = read_proposals(request.proposals, study_setup)
     is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
     if stored is None and not role.joins and is_here:

@@ -7,10 +7,24 @@ from typing import Any
 from ..errors import InputError
 from .containers import INDEX_SUFFIX, Container, open_container, shards
 from .files import is_file, is_folder, read_object
-from .recognition import GIVE_DENOISER, Recognition
+from .recognition import DESCRIBE, GIVE_DENOISER, Recognition
 
 PIPELINE, MODEL = "model_index.json", "config.json"
-DENOISER = re.compile(r"(Transformer|UNet)\w*Model$")  # classes of diffusers that predict noise, by their names
+# Classes of diffusers that predict no noise, by their names; the others are denoisers, known here or not.
+NO_DENOISER = re.compile(
+    r"Autoencoder|VQ|VAE|ControlNet|Adapter|Scheduler|Pipeline|Encoder|Decoder|Projection|SafetyChecker|Vocoder|^Prior"
+)
+# Denoisers whose blocks can be scheduled; `Transformer2DModel` is what old folders call DiT's and PixArt's.
+KNOWN_DENOISERS = (
+    "DiTTransformer2DModel",
+    "PixArtTransformer2DModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
+    "WanTransformer3DModel",
+    "UNet2DModel",
+    "UNet2DConditionModel",
+    "Transformer2DModel",
+)
 DENOISERS = ("transformer", "unet", "prior")  # where a pipeline keeps them
 DECODER = "vae"
 _WEIGHTS = (f"*{INDEX_SUFFIX}", "*.safetensors", "*.bin")
@@ -42,6 +56,9 @@ def recognise_folder(path: Path) -> Recognition:
     seen = tuple(f"{component}: {kind}" for component, kind in classes.items())
     if not any(component in classes for component in DENOISERS):
         return Recognition(None, f"{_a(name)} without {', '.join(DENOISERS)}", seen, GIVE_DENOISER)
+    for component in DENOISERS:
+        if classes.get(component, KNOWN_DENOISERS[0]) not in KNOWN_DENOISERS:
+            return _unknown(classes[component], seen)
     for component in classes:
         if not is_folder(path / component):
             raise InputError(
@@ -61,11 +78,19 @@ def _recognise_model(path: Path) -> Recognition:
         first = named[0] if isinstance(named, list) and named else kind
         return Recognition(None, f"{_a(first)} of transformers", (f"model_type {kind}",), GIVE_DENOISER)
     name = str(name)
-    if not DENOISER.search(name):
+    if NO_DENOISER.search(name):
         return Recognition(None, f"{_a(name)} of diffusers", (f"_class_name {name}",), GIVE_DENOISER)
+    if name not in KNOWN_DENOISERS:
+        return _unknown(name, (f"_class_name {name}",))
     _refuse_empty(path)
     _refuse_damaged(path)
     return Recognition("diffusers", f"{_a(name)} of diffusers", (f"_class_name {name}",))
+
+
+def _unknown(name: str, seen: tuple[str, ...]) -> Recognition:
+    """A denoiser of diffusers of which nothing is known here."""
+    fix = f"Of diffusers' networks, blocks of {', '.join(KNOWN_DENOISERS[:-1])} can be left out. {DESCRIBE}"
+    return Recognition(None, f"{_a(name)} of diffusers", seen, fix)
 
 
 def _a(name: object) -> str:

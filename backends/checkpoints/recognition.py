@@ -40,7 +40,7 @@ NETWORKS: dict[str, KnownNetwork] = {
 TELLING = {name: known.telling for name, known in NETWORKS.items() if known.telling}
 
 CONVERT = "Convert it with diffusers (`from_single_file`, then `save_pretrained`) and give the folder."
-_OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
+DESCRIBE = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
 GIVE_DENOISER = "Give the weights of the diffusion network itself."
 
 # Weights that are no network of ours: a name that gives them away, what they are, what to do.
@@ -50,7 +50,7 @@ _FOREIGN = (
     (r"(^|\.)joint_blocks\.0\.x_block\.", "Stable Diffusion 3 in its original layout", CONVERT),
     (r"(^|\.)double_blocks\.0\.img_attn\.", "FLUX in its original layout", CONVERT),
     (r"^y_embedder\.y_proj\.", "PixArt in its original layout", "Convert it with diffusers' script for PixArt."),
-    (r"(^|\.)enc\.\d+x\d+_\w+\.", "a network of the EDM code", _OWN),
+    (r"(^|\.)enc\.\d+x\d+_\w+\.", "a network of the EDM code", DESCRIBE),
     (r"(^|\.)decoder\.conv_in\.weight$|quant_conv\.weight$", "an autoencoder", GIVE_DENOISER),
     (
         r"^(transformer_blocks|single_transformer_blocks)\.\d+\.|^(down_blocks|up_blocks)\.\d+\.resnets\.",
@@ -90,7 +90,7 @@ def recognise(tensors: Mapping[str, Tensor]) -> Recognition:
         if found:
             return Recognition(None, what, found[:3], fix)
     first = tuple(f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
-    return Recognition(None, f"{len(tensors)} tensors of no network known here", first, _OWN)
+    return Recognition(None, f"{len(tensors)} tensors of no network known here", first, DESCRIBE)
 
 
 def known_prefixes(names: Iterable[str]) -> list[str]:

@@ -9,5 +9,6 @@ onnx/        Folders for onnxruntime.
 parsing      How the files of other runtimes are read, strictly.
 registry     The files that schedules go out to and come in from: one table, and the guess which of them a text is.
 smoothcache  SmoothCache's JSON (Liu et al. 2024, arXiv 2411.10510): which branches are computed at which step.
-times        A list of times, JSON or numbers with commas: when to evaluate the network, with all of it running.
+times        A list of times: when to evaluate the network, with all of it running.
+units        Times in another unit than the base's: told, and turned into the base's.
 """

@@ -44,6 +44,10 @@ def read_ase(text: str, base: Schedule | None) -> Schedule:
     _check_ase_sampling(base)
     if len(depths) != 10:
         _refuse("ase-count", "ASE's schedule must have 10 depths", len(depths), "Give one a tenth of 0..999.")
+    most, num_blocks = max(depths), base.networks[0].num_blocks
+    if most > num_blocks:
+        rule = f"depths must be at most the {num_blocks} blocks of --base"
+        _refuse("exit-range", rule, f"a row for {most} blocks or more", f"Give the base of a network of {most} blocks.")
     return with_exits(base, [depths[int(step.time) // 100] for step in base.steps])
 
 

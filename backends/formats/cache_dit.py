@@ -23,6 +23,18 @@ IDLE = (
     "cfg_diff_compute_separate",
     "force_refresh_step_policy",
 )
+# What the package reads of the same file besides: how the network runs, and not which blocks.
+SECTIONS = ("parallelism_config", "attention_backend", "quantize_config")
+# Keys of calibrators, which are never looked at where none is enabled: named when a file is read, and left out.
+CALIBRATORS = (
+    "taylorseer_order",
+    "taylorseer_cache_type",
+    "calibrator_cache_type",
+    "dmd_history",
+    "dmd_rank",
+    "dmd_ridge",
+    "dmd_svd_precision",
+)
 # Keys that say something else than a mask unless they have one of these values.
 PLAIN: dict[str, tuple[object, ...]] = {
     "cache_type": ("DBCache",),
@@ -133,11 +145,8 @@ def _check_unique(node: Any, levels: int = 2) -> None:
 
 def _config(value: object) -> dict[str, Any]:
     """The keys of the cache, with those refused that a schedule has no place for."""
-    document = mapping(value, _NAME, "the file")
-    if "cache_config" in document:
-        known_keys(document, ("cache_config",), _NAME, "the file")
-        document = mapping(document["cache_config"], _NAME, "cache_config")
-    known_keys(document, (*OURS, *PLAIN, *IDLE), _NAME, "cache_config")
+    document, _ = _cache_section(value)
+    known_keys(document, (*OURS, *PLAIN, *IDLE, *CALIBRATORS), _NAME, "cache_config")
     if document.get("steps_computation_mask") is not None and "steps_computation_policy" not in document:
         rule = "steps_computation_policy must be static: by default the package decides at run time"
         refuse(_NAME, rule, "none", 'Write "steps_computation_policy: static".')
@@ -146,6 +155,22 @@ def _config(value: object) -> dict[str, Any]:
             rule = f"{key} must be {shortened(allowed[0])}: a schedule says which blocks run, before anything runs"
             refuse(_NAME, rule, shortened(document[key]), "Change it, or omit it.")
     return document
+
+
+def _cache_section(value: object) -> tuple[dict[str, Any], list[str]]:
+    """The keys of the cache, and the names of the file's other sections, such as parallelism_config."""
+    document = mapping(value, _NAME, "the file")
+    if "cache_config" in document:
+        known_keys(document, ("cache_config", *SECTIONS), _NAME, "the file")
+    others = [key for key in SECTIONS if key in document]
+    alone = {key: each for key, each in document.items() if key not in others}
+    return mapping(document.get("cache_config", alone), _NAME, "cache_config"), others
+
+
+def cache_dit_unread(text: str) -> list[str]:
+    """What a file says besides its mask: other sections, and the settings of calibrators that it doesn't enable."""
+    config, others = _cache_section(parse_yaml(text))
+    return [*others, *(key for key in CALIBRATORS if key in config)]
 
 
 def _steps(config: dict[str, Any], base: Schedule) -> list[bool]:

@@ -8,10 +8,11 @@ Standard library only.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..schedule import Schedule, validate
+from ..schedule import NetworkSignature, Schedule, validate
 from .branches import at_branch, branches_of, num_transformer_blocks
 from .masks import Mask, check_num_steps, mask_of, network_of, on_base
 from .parsing import entry, integer, known_keys, mapping, parse_json, refuse, shortened
@@ -20,6 +21,11 @@ from .smoothcache import check_no_block_reuse
 _NAME = "ecad"
 _EXTRA = "x-ecad"
 _ARCHITECTURES = ("PixArtTransformer2DModel",)
+_FLUX = "FluxTransformer2DModel"
+# The branches of a FLUX block with two streams, in execution order; and of one with one stream, whose two parts meet in
+# a linear layer: what that layer gives back is the block's one branch.
+_FLUX_DOUBLE = ("full_attn", "full_ff", "full_ff_context")
+_FLUX_SINGLE = ("single_attn", "single_proj_mlp", "single_proj_out")
 CACHED = {"custom_compute_attn": "compute_attn_cached", "custom_compute_ff": "compute_ff_cached"}
 
 
@@ -73,31 +79,104 @@ def read_ecad(text: str, base: Schedule | None) -> Schedule:
         InputError: the file breaks its format, or does not fit the network, the steps or the guidance of `base`.
     """
     base, signature = network_of(base, _NAME)
-    _check_architecture(base)
     document = mapping(parse_json(text, _NAME), _NAME, "the file")
+    if signature.architecture != _FLUX and "num_single_blocks" not in (document.get("cache_schedule") or ()):
+        _check_architecture(base)
     known_keys(document, ("cache_schedule", "config", "metrics"), _NAME, "the file")
     content = mapping(entry(document, "cache_schedule", _NAME, "the file"), _NAME, "cache_schedule")
-    known_keys(
-        content, ("num_blocks", "num_inference_steps", "name", "attributes", "schedule"), _NAME, "cache_schedule"
-    )
+    known_keys(content, _KEYS, _NAME, "cache_schedule")
+    _check_network(content, base)
     _check_size(content, base)
     config = mapping(document.get("config") or {}, _NAME, "config")
     _check_guidance(config, base)
     kept = {"config": config, "metrics": document.get("metrics") or {}, "attributes": content.get("attributes") or {}}
-    schedule = on_base(base, at_branch(signature), _mask(content, base))
+    flux = signature.architecture == _FLUX
+    counted = _flux_at_branch(signature, content) if flux else at_branch(signature)
+    schedule = on_base(base, counted, _flux_mask(content, base) if flux else _mask(content, base))
     schedule = replace(schedule, name=content.get("name") or None, extras=_extras(schedule, kept))
     validate(schedule)
     return schedule
+
+
+_KEYS = ("num_blocks", "num_single_blocks", "num_inference_steps", "name", "attributes", "schedule")
+
+
+def _check_network(content: dict[str, Any], base: Schedule) -> None:
+    """A file with `num_single_blocks` is one for FLUX, and any other one for PixArt; --base must be of that network."""
+    have, single = base.networks[0].architecture, "num_single_blocks"
+    if have != _FLUX and single in content:
+        rule = f"cache_schedule: every key must be known of {have}, the network of --base"
+        refuse(_NAME, rule, f'"{single}", which is for {_FLUX}', f"Give the base of a {_FLUX}.")
+    if have == _FLUX and single not in content:
+        rule = f'cache_schedule: "{single}" must be given for {_FLUX}, the network of --base'
+        refuse(_NAME, rule, f"a file for {_ARCHITECTURES[0]}", f"Give the base of a {_ARCHITECTURES[0]}.")
+
+
+def _flux_sizes(content: dict[str, Any]) -> tuple[int, int]:
+    """The blocks with two streams and those with one, as the file states them."""
+    names = ("num_blocks", "num_single_blocks")
+    double, single = (integer(entry(content, name, _NAME, "cache_schedule"), _NAME, name) for name in names)
+    return double, single
+
+
+def _flux_at_branch(signature: NetworkSignature, content: dict[str, Any]) -> NetworkSignature:
+    double, single = _flux_sizes(content)
+    return replace(signature, granularity="branch", kinds=(("branch", len(_FLUX_DOUBLE) * double + single),))
+
+
+def _flux_mask(content: dict[str, Any], base: Schedule) -> Mask:
+    double, single = _flux_sizes(content)
+    names = [str(j) for j in range(double)] + [f"single_{j}" for j in range(single)]
+    return [
+        _flux_row(mapping(row, _NAME, f"step {s}"), names, f"step {s}") for s, row in enumerate(_rows(content, base))
+    ]
+
+
+def _flux_row(blocks: dict[str, Any], names: Sequence[str], where: str) -> list[bool]:
+    """Whether each branch of each block is computed at a step."""
+    _check_names(blocks, names, where)
+    row: list[bool] = []
+    for name in names:
+        place = f"{where}, block {name}"
+        parts = _FLUX_SINGLE if name.startswith("single_") else _FLUX_DOUBLE
+        components = mapping(blocks[name], _NAME, place)
+        known_keys(components, parts, _NAME, place)
+        bits = [_bit(entry(components, part, _NAME, place), f"{place}: {part}") for part in parts]
+        row += [_single(bits, place)] if parts == _FLUX_SINGLE else bits
+    return row
+
+
+def _single(bits: Sequence[bool], place: str) -> bool:
+    """Whether a block with one stream is computed. Of two stored parts its linear layer makes what it made of them, so
+    that computing that layer again is the same as reusing what it gave back."""
+    attention, mlp, out = bits
+    if attention != mlp or (attention and not out):
+        rule = f"{place}: single_attn and single_proj_mlp must be computed together, and single_proj_out with them"
+        refuse(_NAME, rule, ", ".join(str(bit).lower() for bit in bits), "Give all three the same value.")
+    return attention
 
 
 def _check_size(content: dict[str, Any], base: Schedule) -> None:
     """The counts that the file states must be those of the base."""
     num_steps = integer(entry(content, "num_inference_steps", _NAME, "cache_schedule"), _NAME, "num_inference_steps", 1)
     check_num_steps(num_steps, base, _NAME, "num_inference_steps")
+    if base.networks[0].architecture == _FLUX:
+        _check_flux_size(content, base.networks[0])
+        return
     num_blocks = integer(entry(content, "num_blocks", _NAME, "cache_schedule"), _NAME, "num_blocks", 1)
     wanted = num_transformer_blocks(base.networks[0])
     if num_blocks != wanted:
         refuse(_NAME, f"num_blocks must be that of --base, {wanted}", num_blocks, "Is the file for another network?")
+
+
+def _check_flux_size(content: dict[str, Any], signature: NetworkSignature) -> None:
+    double, single = _flux_sizes(content)
+    is_block = signature.granularity == "block"
+    have = double + single if is_block else len(_FLUX_DOUBLE) * double + single
+    if have != signature.num_blocks:
+        counted = "num_blocks + num_single_blocks" if is_block else "3 · num_blocks + num_single_blocks"
+        rule = f"{counted} must be that of --base, {signature.num_blocks}"
+        refuse(_NAME, rule, f"{have} ({double} and {single} blocks)", "Is the file for another network?")
 
 
 def _check_guidance(config: dict[str, Any], base: Schedule) -> None:
@@ -109,20 +188,23 @@ def _check_guidance(config: dict[str, Any], base: Schedule) -> None:
 
 
 def _mask(content: dict[str, Any], base: Schedule) -> Mask:
+    return [_row(mapping(row, _NAME, f"step {s}"), base, f"step {s}") for s, row in enumerate(_rows(content, base))]
+
+
+def _rows(content: dict[str, Any], base: Schedule) -> list[Any]:
+    """What the file says of each step, in their order."""
     schedule = mapping(entry(content, "schedule", _NAME, "cache_schedule"), _NAME, "schedule")
     steps = {int(key): value for key, value in schedule.items() if key.isascii() and key.isdecimal()}
     if len(steps) != len(schedule) or set(steps) != set(range(base.num_steps)):
         rule = f'the steps of "schedule" must be "000" to "{base.num_steps - 1:03}"'
         refuse(_NAME, rule, f"{len(schedule)} entries, {', '.join(list(schedule)[:3])}, …", "Give each step once.")
-    return [_row(mapping(steps[s], _NAME, f"step {s}"), base, f"step {s}") for s in range(base.num_steps)]
+    return [steps[s] for s in range(base.num_steps)]
 
 
 def _row(blocks: dict[str, Any], base: Schedule, where: str) -> list[bool]:
     """Whether each component of each block is computed at a step."""
     names = [str(j) for j in range(num_transformer_blocks(base.networks[0]))]
-    if set(blocks) != set(names):
-        rule = f'{where}: the blocks must be "0" to "{names[-1]}"'
-        refuse(_NAME, rule, f"{len(blocks)} entries, {', '.join(list(blocks)[:3])}, …", "Give each block once.")
+    _check_names(blocks, names, where)
     branches = branches_of(base.networks[0])
     row: list[bool] = []
     for name in names:
@@ -132,6 +214,12 @@ def _row(blocks: dict[str, Any], base: Schedule, where: str) -> list[bool]:
         _check_custom(components, place)
         row += [_bit(entry(components, branch, _NAME, place), f"{place}: {branch}") for branch in branches]
     return row
+
+
+def _check_names(blocks: dict[str, Any], names: Sequence[str], where: str) -> None:
+    if set(blocks) != set(names):
+        rule = f'{where}: the blocks must be "{names[0]}" to "{names[-1]}"'
+        refuse(_NAME, rule, f"{len(blocks)} entries, {', '.join(list(blocks)[:3])}, …", "Give each block once.")
 
 
 def _bit(value: object, where: str) -> bool:

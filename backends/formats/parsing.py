@@ -1,6 +1,7 @@
 """How the files of other runtimes are read: strictly, with messages that say the rule, the value and the fix."""
 
 import json
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn, cast
@@ -83,18 +84,34 @@ def bits(value: object, name: str, where: str) -> list[bool]:
     return [bit == 1 for bit in entries]
 
 
+# What printing an array puts round its numbers: `tensor([…], device='cuda:0')`, `np.array([…])`.
+_PRINTED = ("tensor(", "torch.tensor(", "array(", "np.array(", "numpy.array(")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_BRACKETS = (("[", "]"), ("(", ")"))
+
+
 def numbers(text: str) -> list[int | float] | None:
-    """The numbers, within 2^53, of a JSON list or of a text with commas; None where the text is neither."""
-    bare = text.strip()
-    try:
-        values: Any = json.loads(bare if bare.startswith("[") else f"[{bare}]")
-    except (ValueError, RecursionError):
+    """The numbers, within 2^53, of a text that holds nothing else; None of another one.
+
+    They stand in a JSON list, with commas, spaces or one a line (`np.savetxt`, with its comments), or as NumPy and
+    torch print them.
+    """
+    if len(text) > MAX_CHARACTERS:
         return None
-    if not isinstance(values, list) or not values:
+    bare = _bare("\n".join(line.partition("#")[0] for line in text.splitlines()).strip())
+    commas = bare.replace(";", ",").removesuffix(",").split(",")
+    parts = [part for between in commas for part in between.split() or [""]]
+    if not all(_NUMBER.fullmatch(part) for part in parts):
         return None
-    entries = cast(list[Any], values)
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in entries):
-        return None
-    if not all(abs(value) <= 2**53 for value in entries):  # NaN too
-        return None
-    return entries
+    entries = [int(part) if re.fullmatch(r"[-+]?\d{1,17}", part) else float(part) for part in parts]
+    return entries if all(abs(value) <= 2**53 for value in entries) else None
+
+
+def _bare(text: str) -> str:
+    """The text without what stands round its numbers."""
+    for start in _PRINTED:
+        if text.startswith(start) and text.endswith(")"):
+            inside = text.removeprefix(start)
+            text = inside[: inside.find("]") + 1]  # without a device and a type
+    pair = (text[:1], text[-1:])
+    return text[1:-1].strip() if pair in _BRACKETS else text

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..schedule import SUFFIX, Schedule, dumps, parse
 from ..solvers.tables import with_coefficients
 from .ase import read_ase, write_ase
-from .cache_dit import parse_yaml, read_cache_dit, write_cache_dit
+from .cache_dit import cache_dit_unread, parse_yaml, read_cache_dit, write_cache_dit
 from .ecad import read_ecad, write_ecad
 from .parsing import numbers, shortened
 from .smoothcache import read_smoothcache, write_smoothcache
@@ -30,6 +30,7 @@ class Format:
         read: (text, base) -> the schedule; `base` gives what the format leaves out. None: the format is only written.
         write: schedule -> text.
         leaves_out: what a file has no place for, of SOLVER, TIMES and GUIDANCE.
+        unread: text -> the names of what a file says that a schedule has no place for, and that changes none.
 
     `read` and `write` raise InputError or ScheduleError for what they refuse; the message has the rule, the value and
     the fix.
@@ -39,6 +40,7 @@ class Format:
     read: Callable[[str, Schedule | None], Schedule] | None
     write: Callable[[Schedule], str]
     leaves_out: tuple[str, ...] = ()
+    unread: Callable[[str], list[str]] = lambda text: []
 
 
 def _read_own(text: str, base: Schedule | None) -> Schedule:
@@ -56,7 +58,7 @@ FORMATS: dict[str, Format] = {
     "ase": Format(".ase.txt", read_ase, write_ase, SAMPLING),
     "smoothcache": Format(".smoothcache.json", read_smoothcache, write_smoothcache, SAMPLING),
     "ecad": Format(".ecad.json", read_ecad, write_ecad, (SOLVER, TIMES)),
-    "cache-dit": Format(".cache-dit.yaml", read_cache_dit, write_cache_dit, SAMPLING),
+    "cache-dit": Format(".cache-dit.yaml", read_cache_dit, write_cache_dit, SAMPLING, cache_dit_unread),
     "timesteps": Format(".times.json", read_times, write_times, (SOLVER, GUIDANCE)),
 }
 
@@ -123,12 +125,15 @@ def _document(text: str) -> dict[Any, Any]:
     return cast(dict[Any, Any], value) if isinstance(value, dict) else {}
 
 
+MOST_DEPTH = 100  # a falling list that begins above it is one of times, whatever the number of blocks
+
+
 def _depths_or_times(found: list[int | float], base: Schedule | None) -> str:
     num_blocks = max((network.num_blocks for network in base.networks), default=0) if base else 0
-    depths = len(found) == 10 and all(isinstance(each, int) and each <= (num_blocks or each) for each in found)
     times = all(after < before for before, after in pairwise(found))
-    if depths and times:
+    depths = len(found) == 10 and all(isinstance(each, int) for each in found)
+    if depths and times and max(found) <= max(num_blocks, MOST_DEPTH if base else max(found)):
         raise InputError(
             f"--from: {shortened(found)} may be ASE's depths or times. Add --from ase or --from timesteps."
         )
-    return "ase" if depths else "timesteps"
+    return "ase" if depths and not times else "timesteps"

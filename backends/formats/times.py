@@ -1,4 +1,4 @@
-"""A list of times, JSON or numbers with commas: when to evaluate the network, with all of it running.
+"""A list of times, JSON or numbers with commas or spaces: when to evaluate the network, with all of it running.
 
 The times are what `sampler.time` says: train indices, σ, or flow's 1 → 0. Each stands once: a solver that
 evaluates twice at a time makes its own of them. Over σ and flow a last 0 is where the last step goes, as in ComfyUI's
@@ -18,6 +18,7 @@ from ..solvers.noise_schedules import marginal_at
 from ..solvers.tables import SOLVER_TABLE, solver_rows, with_coefficients
 from .masks import check_one_kind_of_step, network_of
 from .parsing import numbers, refuse, shortened
+from .units import check_unit
 
 _NAME = "timesteps"
 _NAMED = f"Give one whose solver is {', '.join(SOLVER_TABLE)}, without coefficients."
@@ -88,6 +89,7 @@ def read_times(text: str, base: Schedule | None) -> Schedule:
         got = f"`{base.sampler.name}`"
         refuse(_NAME, "--base must have a named solver, for its coefficients hold at its own times alone", got, _NAMED)
     network_time, times = _network_time(base), _times(text, base.sampler)
+    check_unit(times, base, _NAME)
     blocks, evaluated = (RUN,) * signature.num_blocks, SOLVER_TABLE[base.sampler.name].expand(times, base.sampler)
     steps = tuple(Step(time=time, blocks=blocks, network_time=network_time(time)) for time in evaluated)
     sampler = replace(base.sampler, initial_scale=_initial_scale(base, times[0]))
@@ -112,7 +114,7 @@ def _times(text: str, sampler: Sampler) -> list[float]:
     if found is None:
         refuse(
             _NAME,
-            "times must be numbers with commas, or a JSON list",
+            "times must be numbers with commas or spaces, or a JSON list",
             shortened(text.strip()),
             "Write such as 999,500,0.",
         )

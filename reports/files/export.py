@@ -17,7 +17,7 @@ from exeunt import __version__
 from ...backends.errors import InputError
 from ...backends.formats.registry import find_format
 from ...backends.schedule import SUFFIX, Measurement, Provenance, Schedule, opened_as, validate, write_file
-from ...studies.database.urls import DEFAULT_STORAGE
+from ...studies.database.urls import DEFAULT_STORAGE, file_path, file_url
 from ..view.view import Point, Seeds, StudyView
 
 
@@ -34,7 +34,7 @@ def resume_command(view: StudyView) -> str:
 
 def where(view: StudyView) -> list[str]:
     """The flags that name the study; the database only where a command in this folder wouldn't find it by itself."""
-    default = {DEFAULT_STORAGE, f"sqlite:///{Path('exeunt.db').absolute()}"}
+    default = {DEFAULT_STORAGE, file_url(file_path("exeunt.db"))}
     return [*([] if view.storage in default else ["--storage", view.storage]), "--study", view.name]
 
 

@@ -159,8 +159,9 @@ def _rows(info: ScheduleMap) -> Iterator[Text]:
         columns.append(["guidance", *info.guidance])
     if any(step.network for step in steps):
         columns.append(["net", *(str(step.network) for step in steps)])
-    aligned = ([cell.rjust(max(map(len, column))) for cell in column] for column in columns)
-    heads, *rows = ("  ".join(cells) for cells in zip(*aligned, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    lines = zip(*columns, strict=True)
+    heads, *rows = ("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     # Every tenth block has its number above its column.
     ruler = "".join(f"{block:<10}" for block in range(0, info.num_blocks, 10))[: max(info.num_blocks, 1)].rstrip()
     yield Text(f"{heads}  {ruler}", style="dim")

@@ -110,6 +110,14 @@ def little_garbage() -> Generator[None]:
             gc.freeze()
 
 
+def leave_start_folder() -> None:
+    """Takes the folder of the program off the import path, where a file may have any module's name, here and in every
+    process that this one starts."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if not sys.flags.safe_path and sys.path[0] in ("", os.path.dirname(os.path.realpath(sys.argv[0]))):
+        del sys.path[0]
+
+
 class _Output(io.FileIO):
     """Standard output, whose faults are a user's: a full disk, or a reader that went away."""
 
@@ -144,6 +152,7 @@ def checked_output() -> Generator[None]:
 
 
 def main() -> NoReturn:
+    leave_start_folder()
     guard_output()
     with little_garbage(), checked_output():
         raise SystemExit(cli.main(standalone_mode=True))

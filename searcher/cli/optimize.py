@@ -220,7 +220,7 @@ def resume(
     # The database knows where its files are; what an earlier command was told may not hold here.
     free = {"run.budget": budget, "run.report": report}
     given = {key: value for key, value in free.items() if value is not None}
-    request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url)
+    request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url, named=())
     if budget is None:
         go_on(request, stored, as_json, output, engine)
     else:

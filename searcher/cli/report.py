@@ -104,8 +104,10 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
         return view, kept
     try:
         from ...reports.plots.samples import fresh_samples
+        from ..measuring.own_code import refuse_unpinned
         from ..measuring.setup import load_networks, make_conditions, resolve_device
 
+        refuse_unpinned(config, url, scores=False)
         config = resolve_device(config)
         networks = load_networks(config)
         conditions = make_conditions(config, list(networks.values()))
@@ -171,8 +173,10 @@ def export_point(
     point = _chosen(view, choice)
     schedule = portable_schedule(view, point)
     if kind is None:
+        from ..measuring.own_code import refuse_unpinned
         from .evaluate import write_onnx
 
+        refuse_unpinned(config, url, scores=False)
         path = output or Path(f"{file_stem(view, point)}-{_ONNX}")
         write_onnx(schedule, _with_weights(config, point.weights), path)
     else:

@@ -188,6 +188,8 @@ def convert(
         _write_onnx(read, output, network, as_json)
         return
     text = target.write(read)
+    for part in FORMATS[name].unread(_text(source)):
+        click.echo(printable(f"Note: `{part}` of {source} is left out: a schedule has no place for it."), err=True)
     if from_name is None and name != "schedule":
         click.echo(f"{source} is read as {name}. Use --from if it is something else.", err=True)
     if (note := left_out(to_name, read)) is not None:
@@ -254,7 +256,7 @@ def _text(source: str) -> str:
         return source
     try:
         with open(source, "rb") as file:
-            return file.read(schedules.MAX_BYTES + 1).decode()
+            return file.read(schedules.MAX_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
         got = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise InputError(

@@ -57,7 +57,8 @@ def worker(
         try:
             with open_store(url, read_only=True) as store, corrupt_rows(store.url):
                 stored, is_over = store.studies.config(name), _is_over(store, name)
-            config = resolve_device(override(stored, {**changes, **dict(map(parse_assignment, assignments))}))
+            given = dict(map(parse_assignment, assignments))
+            config = resolve_device(override(stored, {**changes, **given}))
             if is_over and config.run.report is None:
                 said = f"Study `{name}` is finished: its budget is spent. Give it another: `exeunt resume --budget`."
                 watch.say(said)
@@ -66,6 +67,7 @@ def worker(
                 config,
                 url,
                 role=WorkerRole(joins=True, takes_target=target),
+                named=tuple(map(str, given.values())),
                 watch=watch,
                 interruption=interruption,
                 announce=lambda study_setup: print_statement(watch, statement(study_setup), err=True),

@@ -53,6 +53,7 @@ def main() -> NoReturn:
                     parse_budget(job.budget, rest=True),
                     [Path(each) for each in job.proposals],
                     WorkerRole(budget_id=job.budget_id),
+                    job.named,
                     began=time.monotonic() - (time.time() - job.began),
                     watch=watch,
                     interruption=Child(interruption, job.parent),

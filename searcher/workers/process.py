@@ -30,6 +30,7 @@ class Job:
         budget_id: drawn by their parent.
         began: when the parent's command began, in seconds since 1970.
         proposals: files and folders of schedules.
+        named: the code of their own that the user names.
         parent: the parent's process identifier, on the machine where the process runs.
         reports: whether this process writes the report when the study is finished.
         metrics: where it serves its figures; None: nowhere.
@@ -41,6 +42,7 @@ class Job:
     budget_id: str
     began: float
     proposals: tuple[str, ...]
+    named: tuple[str, ...]
     parent: int
     reports: bool = False
     metrics: Endpoint | None = None
@@ -51,6 +53,7 @@ class Job:
         return replace(self, reports=self.reports and number == 1, metrics=metrics)
 
 
+SAFE_PATH = "PYTHONSAFEPATH"  # a program's import path begins with no folder that just happens to be there
 KEPT_LINES = 20  # of standard error, where a traceback stands
 PROGRAM = "exeunt.searcher.workers.child"
 FINISHED = "finished"  # the event that a worker ends with that has seen the study's end
@@ -79,8 +82,8 @@ class WorkerProcess:
         self._events = events
         self._complaints: deque[str] = deque(maxlen=KEPT_LINES)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", PROGRAM],
-            env={**os.environ, **environment},
+            [sys.executable, "-P", "-m", PROGRAM],
+            env={**os.environ, **environment, SAFE_PATH: "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -41,7 +41,7 @@ def _read(path: Path) -> str:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise InputError(f"a study file must have at most {MAX_FILE_BYTES} bytes, but has more. Check the path.")
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"the study file cannot be read ({error.strerror}). Check the path.") from error
     except UnicodeDecodeError as error:

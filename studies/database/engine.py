@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ...backends.errors import ExeuntError, InputError
 from . import schema
 from .errors import corrupt_rows, database_label, storage_errors
 from .transactions import READ_ONLY, open_transactions, pool_arguments, postgresql_arguments, sqlite_arguments
-from .urls import parse_url
+from .urls import file_path, file_url, masked_url, parse_url
 
 MOUNTS = Path("/proc/self/mounts")
 
@@ -106,12 +106,13 @@ def bare_engine(url: str, read_only: bool = False) -> Engine:
 
 def _sqlite(url: URL, read_only: bool) -> Engine:
     assert url.database is not None
-    path = Path(os.path.abspath(Path(url.database).expanduser()))
+    path = file_path(url.database)
     if path.is_dir():
-        raise InputError(f"storage: must name a file, but {path} is a folder. Write sqlite:///{path}/exeunt.db.")
+        raise InputError(f"storage: must name a file, but {path} is a folder. Write {file_url(path / 'exeunt.db')}.")
     if read_only and not path.exists():
         raise InputError(
-            f"storage: there is no database at {path}. Check the path, or make one: `exeunt optimize --storage {url}`."
+            f"storage: there is no database at {path}. Check the path, or make one: `exeunt optimize "
+            f"--storage {file_url(url.database)}`."
         )
     if not path.parent.is_dir():
         raise InputError(f"storage: the folder {path.parent} does not exist. Make it with `mkdir -p {path.parent}`.")
@@ -133,6 +134,8 @@ def _sqlite_url(path: Path, read_only: bool) -> URL:
 def _postgresql(url: URL, read_only: bool) -> Engine:
     try:
         return _engine(url, read_only, postgresql_arguments(url, read_only, "exeunt"))
+    except ArgumentError as error:
+        raise InputError(f"storage: {masked_url(url)} can't be used ({error}). Check its options.") from None
     except (ImportError, NoSuchModuleError):
         raise InputError(
             "storage: PostgreSQL needs the driver psycopg, which is not installed. Type pip install 'exeunt[postgres]'."

@@ -19,7 +19,7 @@ from .errors import database_label
 from .migrations import CURRENT
 from .tables import METADATA, VERSION_TABLE
 from .transactions import postgresql_arguments, reading, writing
-from .urls import typed_url
+from .urls import file_url, typed_url
 
 OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
 ADVISORY_LOCK = 0x657865756E74  # "exeunt"
@@ -96,7 +96,7 @@ def stamp(connection: Connection) -> None:
 def engine_url(engine: Engine) -> str:
     """The URL that a user types for this engine, without a password."""
     sqlite = engine.url.get_backend_name() == "sqlite"
-    return f"sqlite:///{database_label(engine)}" if sqlite else typed_url(engine.url)
+    return file_url(database_label(engine)) if sqlite else typed_url(engine.url)
 
 
 def _refuse(found: FoundTables, engine: Engine) -> None:

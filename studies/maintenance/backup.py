@@ -15,6 +15,7 @@ from ..artifacts.files import CONTENTS, Files, contents, in_row
 from ..database.errors import database_label, explained
 from ..database.tables import ARTIFACTS, CHUNKS, FILES
 from ..database.transactions import writing
+from ..database.urls import file_url
 from ..store.store import Store, open_store
 from .copy import copy_study
 
@@ -44,10 +45,10 @@ def back_up(store: Store, path: Path) -> Backup:
     with _draft(path) as draft:
         if store.engine.url.get_backend_name() == "sqlite":
             _copy_file(store.engine, draft)
-            with open_store(f"sqlite:///{draft}") as target:
+            with open_store(file_url(draft)) as target:
                 _pack(target, store.files)
         else:
-            with open_store(f"sqlite:///{draft}") as target:
+            with open_store(file_url(draft)) as target:
                 for study in studies:
                     copy_study(store, target, study, packs=True)
     return Backup(path, studies, path.stat().st_size)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ...backends.errors import InputError
 from ..database.errors import corrupt_rows
-from ..database.urls import parse_url
+from ..database.urls import file_path, parse_url
 
 if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported where a database is opened
     from sqlalchemy import Engine
@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # every command names this module, and SQLAlchemy is imported
     from .files import FileStore
     from .measurements import MeasurementStore
     from .studies import StudyStore
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def database_exists(url: str) -> bool:
         InputError: no URL of a database that studies can live in.
     """
     parsed = parse_url(url)
-    return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").expanduser().exists()
+    return parsed.get_backend_name() != "sqlite" or file_path(parsed.database or "").exists()
 
 
 def stored_config(url: str, study: str) -> StudyConfig | None:
@@ -86,13 +89,22 @@ def stored_config(url: str, study: str) -> StudyConfig | None:
     Raises:
         InputError: what the URL names is no study database.
     """
+    return _of_stored(url, study, lambda store: store.studies.config(study))
+
+
+def stored_pins(url: str, study: str) -> dict[str, str]:
+    """The digests of what the settings of a study name; none where it isn't there. Raises what `stored_config` does."""
+    return _of_stored(url, study, lambda store: store.studies.pins(study)) or {}
+
+
+def _of_stored(url: str, study: str, ask: Callable[[Store], T]) -> T | None:
     from ..database.schema import NoStudyYet
 
     if not database_exists(url):
         return None
     try:
         with open_store(url, read_only=True) as store, corrupt_rows(store.url):
-            return store.studies.config(study) if study in store.studies.names() else None
+            return ask(store) if study in store.studies.names() else None
     except NoStudyYet:
         return None
 
@@ -106,9 +118,9 @@ def only_study(url: str, study: str | None) -> str:
     with open_store(url, read_only=True) as store, corrupt_rows(store.url):
         if study is not None:
             return store.studies.config(study).name
-        names = store.studies.names()
+        names, where = store.studies.names(), store.url
     if len(names) == 1:
         return names[0]
     if not names:
-        raise InputError(f"storage: {url} holds no study yet. Start one with `exeunt optimize --storage {url}`.")
+        raise InputError(f"storage: {where} holds no study yet. Start one with `exeunt optimize --storage {where}`.")
     raise InputError(f"study: the database holds several. Add --study with one of: {', '.join(names)}.")

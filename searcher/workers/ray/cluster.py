@@ -9,18 +9,18 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from sqlalchemy import make_url
 
 from ....backends.errors import InputError, first_line
+from ....studies.database.urls import file_path, file_url, parse_url
 from .actor import worker_place
 
 REACH_SECONDS = 5.0
@@ -66,7 +66,9 @@ def connect(address: str) -> None:
         return
     _reach(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        # Ray puts the current folder first on its workers' import path, so it is an empty one for the moment.
+        with TemporaryDirectory() as empty, chdir(empty):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         raise InputError(
             f"engine: no Ray cluster answers at {address}: {first_line(error).rstrip('.')}. {_FIX}"
@@ -147,10 +149,10 @@ class Needs:
     @classmethod
     def of(cls, url: str) -> "Needs":
         """Those of workers on a database."""
-        parsed, folder = make_url(url), None
+        parsed, folder = parse_url(url), None
         if parsed.get_backend_name() == "sqlite":
-            path = Path(parsed.database or "").expanduser().absolute()
-            url, folder = str(parsed.set(database=str(path))), str(path.parent)
+            path = file_path(parsed.database or "")
+            url, folder = file_url(path), str(path.parent)
         return cls(url, folder, worker_place(folder))
 
     def check(self, there: dict[str, Any]) -> None:
@@ -167,7 +169,7 @@ class Needs:
                 f"storage: machine {host} can't share the SQLite file in {self.folder}, which serves one machine. "
                 f"{_POSTGRES}"
             )
-        if not same_machine and make_url(self.url).host in LOOPBACK:
+        if not same_machine and parse_url(self.url).host in LOOPBACK:
             raise InputError(
                 f"storage: machine {host} would look for PostgreSQL on itself, not here. Name this host in the URL. "
                 f"{_POSTGRES}"

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from exeunt.backends.checkpoints.files import readable_bytes
+from exeunt.backends.checkpoints.folders import KNOWN_DENOISERS
 from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.hf.models.base import _ARCHITECTURES
 from safetensors.torch import save_file
 
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 3, "num_heads": 3, "num_classes": 7}
@@ -111,3 +113,17 @@ def test_a_folder_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 )
 def test_sizes_are_readable(count: int, text: str) -> None:
     assert readable_bytes(count) == text
+
+
+def test_denoisers_of_diffusers_that_are_not_known_are_refused_by_name_without_weights(tmp_path: Path) -> None:
+    """Nobody downloads gigabytes to read it."""
+    (tmp_path / "config.json").write_text('{"_class_name": "HunyuanDiT2DModel"}')
+    with pytest.raises(InputError, match=r"HunyuanDiT2DModel of diffusers.*blocks of DiTTransformer2DModel, .*FILE.py"):
+        identify(tmp_path)
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    with pytest.raises(InputError, match="Give the weights of the diffusion network itself"):
+        identify(tmp_path)
+
+
+def test_known_denoisers_are_those_that_load() -> None:
+    assert {*KNOWN_DENOISERS} == {*_ARCHITECTURES, "Transformer2DModel"}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 import yaml
 from exeunt.backends.errors import InputError
 from exeunt.backends.formats.branches import by_branch
+from exeunt.backends.formats.parsing import numbers
 from exeunt.backends.formats.registry import FORMATS, find_format, left_out, sniff
 from exeunt.backends.schedule import (
     DROP,
     REUSE,
     RUN,
     Action,
+    Embedded,
     ExeuntError,
     Guidance,
     NetworkSignature,
@@ -102,10 +105,10 @@ def test_cache_dit_reads_back(mask: list[bool], first: int, last: int) -> None:
     assert FORMATS["cache-dit"].read(text, base) == schedule
 
 
-@given(st.lists(st.floats(0, 999), min_size=1, max_size=12, unique=True))
+@given(st.lists(st.floats(0, 900), max_size=12, unique=True))
 @settings(max_examples=60, deadline=None)
 def test_times_read_back(times: list[float]) -> None:
-    schedule = full(times=sorted(times, reverse=True))
+    schedule = full(times=[999.0, *sorted(times, reverse=True)])
     text = FORMATS["timesteps"].write(schedule)
     assert sniff(text) == "timesteps"
     assert FORMATS["timesteps"].read(text, full()) == schedule
@@ -256,7 +259,7 @@ FULL_BLOCK = {"0": {"attn1": True, "attn2": True, "ff": True}}
     [
         ({"num_inference_steps": 20}, "Give --base a schedule of 20 steps"),
         ({"num_blocks": 28}, "Is the file for another network?"),
-        ({"num_single_blocks": 38}, "every key must be known"),
+        ({"num_single_blocks": 38}, "which is for FluxTransformer2DModel"),
         ({"schedule": {"000": FULL_BLOCK}}, '"000" to "001"'),
         ({"schedule": {"000": FULL_BLOCK, "0": FULL_BLOCK}}, '"000" to "001"'),
         ({"schedule": {"000": FULL_BLOCK, "001": {"1": FULL_BLOCK["0"]}}}, 'must be "0" to "0"'),
@@ -278,6 +281,45 @@ FULL_BLOCK = {"0": {"attn1": True, "attn2": True, "ff": True}}
 )
 def test_ecad_files_that_are_refused(changes: dict[str, Any], said: str) -> None:
     assert said in refused(lambda: FORMATS["ecad"].read(ecad(**changes), ECAD_BASE))
+
+
+def flux_base(double: int = 2, single: int = 3) -> Schedule:
+    signature = NetworkSignature("FluxTransformer2DModel", "block", (("residual", double + single),))
+    return make_schedule(signature, Noise("flow"), "flow", num_steps=2, guidance=Embedded(5.0))
+
+
+def flux_ecad(single: dict[str, bool] | None = None, num_single: int = 3) -> str:
+    """All computed, then all but what the prompt's MLP and the last linear layer give."""
+    steps: dict[str, Any] = {}
+    for name, run in (("000", True), ("001", False)):
+        double = {"full_attn": run, "full_ff": run, "full_ff_context": True}
+        one = {"single_attn": run, "single_proj_mlp": run, "single_proj_out": True}
+        steps[name] = {"0": double, "1": double} | {f"single_{j}": one for j in range(num_single)}
+    steps["001"]["single_1"] = single or steps["001"]["single_1"]
+    counts = {"num_blocks": 2, "num_single_blocks": num_single, "num_inference_steps": 2}
+    return json.dumps({"cache_schedule": counts | {"schedule": steps}, "config": {"guidance_scale": 5.0}})
+
+
+def test_ecad_reads_flux_by_its_branches() -> None:
+    read = FORMATS["ecad"].read(flux_ecad(), flux_base())
+    assert read.networks[0].kinds == (("branch", 2 * 3 + 3),)
+    assert read.steps[0].blocks == (RUN,) * 9
+    assert read.steps[1].blocks == (REUSE, REUSE, RUN) * 2 + (REUSE,) * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "said"),
+    [
+        (flux_ecad(), full("PixArtTransformer2DModel"), "which is for FluxTransformer2DModel"),
+        (flux_ecad(), full("DiT"), "every key must be known of DiT"),
+        (flux_ecad(), flux_base(19, 38), "must be that of --base, 57, but got 5 (2 and 3 blocks)"),
+        (ecad(), flux_base(), "a file for PixArtTransformer2DModel"),
+        (flux_ecad({"single_attn": True, "single_proj_mlp": False, "single_proj_out": True}), flux_base(), "together"),
+        (flux_ecad({"single_attn": True, "single_proj_mlp": True, "single_proj_out": False}), flux_base(), "with them"),
+    ],
+)
+def test_ecad_files_of_flux_that_are_refused(text: str, base: Schedule, said: str) -> None:
+    assert said in refused(lambda: FORMATS["ecad"].read(text, base))
 
 
 def test_ecad_is_for_networks_whose_components_it_names_and_for_the_guidance_it_states() -> None:
@@ -316,6 +358,17 @@ def test_keys_without_effect_under_a_static_mask_are_taken() -> None:
     assert read.steps[1].blocks == (RUN, RUN, REUSE, REUSE)
 
 
+@pytest.mark.parametrize("section", ["parallelism_config: {ulysses_size: auto}", "attention_backend: native"])
+def test_other_sections_are_named_and_left_out(section: str) -> None:
+    flat = "steps_computation_mask: [1, 0, 1, 0]\nsteps_computation_policy: static\nFn_compute_blocks: 2\n"
+    nested = "cache_config: {steps_computation_mask: [1, 0, 1, 0], steps_computation_policy: static, "
+    nested += "Fn_compute_blocks: 2, taylorseer_order: 1}\n"
+    for text, also in ((flat, []), (nested, ["taylorseer_order"])):
+        read = FORMATS["cache-dit"].read(text + section, full())
+        assert read.steps[1].blocks == (RUN, RUN, REUSE, REUSE)
+        assert FORMATS["cache-dit"].unread(text + section) == [section.partition(":")[0], *also]
+
+
 STATIC = "cache_config: {steps_computation_mask: [1, 0, 1, 0], steps_computation_policy: static, Fn_compute_blocks: 1"
 
 
@@ -334,7 +387,7 @@ STATIC = "cache_config: {steps_computation_mask: [1, 0, 1, 0], steps_computation
         (STATIC + ", Bn_compute_blocks: 4}", "at most 4"),
         (STATIC.replace("blocks: 1", "blocks: 0") + "}", "Fn_compute_blocks must be an integer of at least 1"),
         (STATIC + ", Bn_compute_block: 1}", 'Did you mean "Bn_compute_blocks"?'),
-        (STATIC + "}\nquantize_config: {}", "quantize_config"),
+        (STATIC + "}\nparalelism_config: {}", 'Did you mean "parallelism_config"?'),
         (STATIC + ", Fn_compute_blocks: 2}", "must be unique"),
         ("cache_config: {steps_computation_policy: static}", '"steps_computation_mask" must be given'),
         ("cache_config: [", "must be YAML"),
@@ -371,6 +424,70 @@ def test_times_keep_solver_and_guidance_and_count_anew() -> None:
     with_rows_of_the_solver = parse(FORMATS["exeunt"].write(base))
     again = FORMATS["timesteps"].read("[999, 500.5, 20]", with_rows_of_the_solver)
     assert [step.coefficients for step in again.steps] == solver_rows(read)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "999 500.5\t20",
+        "tensor([999.0000, 500.5000,  20.0000], device='cuda:0')",
+        "# made by numpy\n9.990000000000000000e+02\n5.005e2\n2.0e+01\n",
+        "[999.  500.5  20. ]",
+        "np.array([999, 500.5, 20])",
+        "(999; 500.5; 20,)",
+    ],
+)
+def test_lists_are_read_as_people_have_them(text: str) -> None:
+    assert sniff(text, full()) == "timesteps"
+    assert [step.time for step in FORMATS["timesteps"].read(text, full()).steps] == [999, 500.5, 20]
+
+
+@pytest.mark.parametrize("text", ["1,,2", "1 2 x", "tensor([[1, 2]])", "1 [2] 3", "12-3", "1e999", "tensor(", ", ,"])
+def test_what_is_no_list_of_numbers_is_none(text: str) -> None:
+    assert numbers(text) is None
+
+
+def test_lists_are_told_in_one_pass() -> None:
+    for text in (" " * 2_000_000, ", " * 1_000_000, "a." * 1_000_000, "tensor([" + "1, device=" * 200_000):
+        began = time.monotonic()
+        assert numbers(text) is None
+        assert time.monotonic() - began < 5
+
+
+AYS = "14.615,6.475,3.861,2.697,1.886,1.396,0.963,0.652,0.399,0.152,0.029"
+SD = Noise("scaled-linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000)
+
+
+def on(noise: Noise, prediction: str = "epsilon") -> Schedule:
+    return make_schedule(full().networks[0], noise, prediction, num_steps=5)
+
+
+def test_sigmas_are_refused_over_train_indices_with_what_to_type() -> None:
+    """Align Your Steps publishes the same list both ways."""
+    message = refused(lambda: FORMATS["timesteps"].read(AYS, on(SD)))
+    assert "must be train indices" in message
+    assert "look like σ" in message
+    made = message.partition("they are ")[2].partition(":")[0]
+    published = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24, 0]
+    read = [step.time for step in FORMATS["timesteps"].read(made, on(SD)).steps]
+    assert all(abs(one - other) < 1 for one, other in zip(read, published, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "said"),
+    [
+        ("1.0,0.75,0.5,0.25", on(SD), "flow's times"),
+        ("80,20,5,1,0.1", full(), "σ"),
+        ("14.6,6,3,1,0", on(Noise("flow"), "flow"), "σ"),
+        ("999,750,500,250", on(Noise("flow"), "flow"), "they are 0.999,0.75,0.5,0.25:"),
+        ("999,750,500,1", on(Noise("edm"), "edm"), "σ of at most 80"),
+    ],
+)
+def test_other_units_are_refused_by_name(text: str, base: Schedule, said: str) -> None:
+    message = refused(lambda: FORMATS["timesteps"].read(text, base))
+    assert said in message
+    if "they are " in message:
+        assert FORMATS["timesteps"].read(message.partition("they are ")[2].partition(":")[0], base).num_steps >= 4
 
 
 def test_times_of_networks_that_receive_something_else() -> None:
@@ -511,6 +628,12 @@ def test_formats_are_told_by_content(text: str, name: str) -> None:
 def test_what_is_no_format_is_said_so(text: str) -> None:
     with pytest.raises(InputError, match="no known format"):
         sniff(text)
+
+
+def test_ten_depths_of_a_deeper_network_are_depths() -> None:
+    row = "28,28,24,24,20,20,16,16,12,12"
+    assert sniff(row, full(blocks=12)) == "ase"
+    assert "the 12 blocks of --base, but got a row for 28" in refused(lambda: FORMATS["ase"].read(row, full(blocks=12)))
 
 
 def test_ten_small_falling_numbers_need_a_name() -> None:

@@ -1,6 +1,7 @@
 """`exeunt schedule` as a user calls it."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import vectors
 from click.testing import CliRunner, Result
 from exeunt.backends import schedule as schedules
 from exeunt.backends.formats.registry import FORMATS
+from exeunt.reports.plots.schedule_map import schedule_map, terminal
 from exeunt.searcher.cli.main import cli
 
 BAD = Path(__file__).parents[2] / "backends" / "bad_schedules" / "blocks-sum.one-short.schedule.json"
@@ -37,6 +39,16 @@ def test_show_draws_the_matrix() -> None:
     assert result.exit_code == 0
     assert "10 steps of ddim" in result.output
     assert "RRuu" in result.output
+
+
+def test_showing_takes_time_in_proportion_to_the_steps() -> None:
+    """20,000 steps took 37 s of CPU when each cell looked for its column's width, and take 2 s."""
+    good = schedules.load(GOOD)
+    steps = [replace(good.steps[0], time=999.0 - 0.04 * s) for s in range(20_000)]
+    shown, began = schedule_map(replace(good, steps=tuple(steps))), time.process_time()
+    lines = [str(line) for line in terminal(shown).renderables]
+    assert time.process_time() - began < 10
+    assert len(lines) > 20_000
 
 
 def test_show_writes_pictures(tmp_path: Path) -> None:
