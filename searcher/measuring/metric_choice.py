@@ -19,7 +19,7 @@ from ...studies.config.reading import override
 from ...studies.config.study import AUTO, StudyConfig
 from .metric import Answer, load_metric
 from .scale import features_of_nothing, values_of_nothing
-from .setup import StudySetup, tell
+from .setup import StudySetup, tell_notes
 
 PROBE_IMAGES = 64
 # Extractors whose weights come with a package.
@@ -39,7 +39,7 @@ def settle_metric(setup: StudySetup, asked: StudyConfig) -> StudySetup:
     own = standard_errors(setup, images)
     if own is None or own >= NARROW:
         return setup
-    tell(
+    tell_notes(
         [
             f"{setup.config.quality.metric} tells the full schedule from images that show nothing by only {own:.1f} "
             f"standard errors of one evaluation ({setup.config.quality.num_images} images, judged by {len(images)})"
@@ -52,16 +52,18 @@ def settle_metric(setup: StudySetup, asked: StudyConfig) -> StudySetup:
     }
     if others:
         ranked = sorted(others, key=lambda name: -others[name][0])
-        tell(["others: " + ", ".join(f"{name} {others[name][0]:.1f}" for name in ranked)])
+        tell_notes(["others: " + ", ".join(f"{name} {others[name][0]:.1f}" for name in ranked)])
     better = _best({name: found for name, (found, _) in others.items() if found > max(own, 0.0)})
     if better is None:
-        tell(["no metric at hand does better: look at the full schedule's images, its settings and the reference"])
+        tell_notes(
+            ["no metric at hand does better: look at the full schedule's images, its settings and the reference"]
+        )
         return setup
     if asked.quality.metric != AUTO:
-        tell([f"choose another with --metric {better}"])
+        tell_notes([f"choose another with --metric {better}"])
         return setup
     unused = "; the reference is not used, each image is compared with the full schedule's of the same noise"
-    tell([f"{better} is taken{unused if better.endswith(TO_BASELINE) else ''}. Name another with --metric"])
+    tell_notes([f"{better} is taken{unused if better.endswith(TO_BASELINE) else ''}. Name another with --metric"])
     return others[better][1]
 
 

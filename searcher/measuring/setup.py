@@ -162,7 +162,7 @@ def _telling_of_references() -> AbstractContextManager[None]:
 
     def tell(record: LogRecord) -> None:
         if not EVENTS.handlers:
-            _tell([vars(record)["about"]["text"]])
+            tell_notes([vars(record)["about"]["text"]])
 
     return listening(getLogger(f"{EVENTS.name}.reference"), tell)
 
@@ -202,7 +202,7 @@ def make_conditions(config: StudyConfig, networks: Sequence[Network], metric: Me
         if network.num_conditions is None:
             known = len(network.notes)
             network.embed(found.prompts)
-            tell(network.notes[known:])
+            tell_notes(network.notes[known:])
     return found
 
 
@@ -259,11 +259,11 @@ def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
 
 def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
     """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
-    tell(network.notes)
+    tell_notes(network.notes)
     return network.at(checkpoint.granularity)
 
 
-def tell(notes: Iterable[str]) -> None:
+def tell_notes(notes: Iterable[str]) -> None:
     """Says what a user should know before anything is sampled."""
     for note in notes:
         click.echo(printable(f"Note: {note}."), err=True)
