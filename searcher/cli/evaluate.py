@@ -74,7 +74,7 @@ def sample_command(
     """
     import numpy as np
 
-    from ...backends.sampling.compatibility import as_scheduled, check_schedule
+    from ...backends.sampling.compatibility import as_scheduled, check_decoding, check_schedule
     from ...backends.sampling.loop import labels
     from ...backends.sampling.loop import sample as sample_batches
     from ..measuring.evaluate import remarks
@@ -86,6 +86,7 @@ def sample_command(
     network = as_scheduled(load_one(config), plan)
     check_schedule([network], plan)
     network.check_decodes()
+    check_decoding(network)
     conditions = make_conditions(config, [network])
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:

@@ -6,8 +6,10 @@ It also reads schedules that a user proposes in place of a sampler's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from logging import LogRecord, getLogger
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from ...backends.quality.distances import MIN_IMAGES
 from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.names import parse_metric
 from ...backends.sampling import conditions as condition_lists
+from ...backends.sampling.compatibility import check_decoding
 from ...backends.sampling.conditions import Conditions, shown_condition
 from ...backends.sampling.loop import Samples, check_schedule
 from ...backends.schedule import SUFFIX
@@ -34,6 +37,7 @@ from ...backends.timing.device_lock import DeviceLock
 from ...studies.config.families import check_families
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
+from ..monitoring.json_lines import EVENTS, listening
 from ..spaces.base import check_space
 from ..spaces.candidates import Candidate, first_baseline
 from ..spaces.frame import FullSchedule
@@ -141,14 +145,27 @@ def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda n
     network = next(iter(networks.values()))
     accept(network)
     network.check_decodes()
+    for each in networks.values():
+        check_decoding(each)
     config = resolve_defaults(config, network)
     _, height, width = network.image_shape
-    metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
+    with _telling_of_references():
+        metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
     _check_enough(config, metric)
     config = override(config, {"quality.higher_is_better": metric.higher_is_better})
     conditions = make_conditions(config, list(networks.values()), metric)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     return StudySetup(config, networks, frames, conditions, metric)
+
+
+def _telling_of_references() -> AbstractContextManager[None]:
+    """Within this block, it is told how many real images take their time, unless programs are told already."""
+
+    def tell(record: LogRecord) -> None:
+        if not EVENTS.handlers:
+            _tell([vars(record)["about"]["text"]])
+
+    return listening(getLogger(f"{EVENTS.name}.reference"), tell)
 
 
 def _check_enough(config: StudyConfig, metric: Metric) -> None:
