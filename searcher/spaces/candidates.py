@@ -13,7 +13,7 @@ from itertools import chain, zip_longest
 from typing import TypeVar
 
 from ...backends.schedule import REUSE, Schedule, with_exits
-from ...studies.config.families import check_families
+from ...studies.config.families import FAMILIES, check_families
 from ...studies.store.records import ScheduleSummary, summarized
 from .frame import FullSchedule, exit_row, exit_rows, with_rows
 
