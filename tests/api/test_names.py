@@ -10,12 +10,12 @@ import exeunt
 import numpy as np
 import pytest
 import torch
-import vectors
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.searcher.spaces.base import SPACES
 from exeunt.studies.config.study import SPACE_NAMES
+from pipeline_runs import Bench, each, with_actions
 
 PROGRAM = """
 import sys
@@ -39,17 +39,21 @@ def test_without_diffusers_every_name_is_there_and_says_what_to_install() -> Non
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=120)
 
 
-def test_a_schedule_may_be_a_path_wherever_one_is_taken(tmp_path: Path) -> None:
+@each("dit")
+def test_a_schedule_on_a_pipeline_may_be_a_path(bench: Bench, tmp_path: Path) -> None:
+    schedule, path = with_actions(bench.schedule()), tmp_path / "a.schedule.json"
+    exeunt.save_schedule(schedule, path)
+    exeunt.apply(bench.pipe, str(path))
+    assert exeunt.call_arguments(path) == exeunt.call_arguments(schedule)
     with pytest.raises(exeunt.ScheduleError, match="must be readable"):
-        exeunt.apply(object(), "absent.schedule.json")
-    with pytest.raises(exeunt.ScheduleError, match="must be readable"):
-        exeunt.call_arguments(tmp_path / "absent.schedule.json")
+        exeunt.apply(bench.pipe, tmp_path / "absent.schedule.json")
+    with pytest.raises(exeunt.ScheduleError, match="path of a file, but got int"):
+        exeunt.apply(bench.pipe, 3)  # type: ignore[arg-type]
+
+
+def test_what_is_evaluated_may_be_a_path() -> None:
     with pytest.raises(exeunt.ScheduleError, match="must be readable"):
         exeunt.evaluate("absent.schedule.json")
-    with pytest.raises(exeunt.ScheduleError, match="path of a file, but got int"):
-        exeunt.apply(object(), 3)  # type: ignore[arg-type]
-    with pytest.raises(InputError):  # about the model, since the schedule is read
-        exeunt.apply(object(), str(vectors.DIRECTORY / "guided.schedule.json"))
 
 
 def test_sampling_takes_a_path(tmp_path: Path) -> None:

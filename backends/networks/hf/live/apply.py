@@ -143,9 +143,8 @@ def apply(pipe_or_model: Any, schedule: Schedule | str | os.PathLike[str]) -> No
     Raises:
         InputError: the schedule is for another network, or the pipeline's scheduler can't visit its times.
     """
-    schedule = as_schedule(schedule)
     pipeline, model = _parts(pipe_or_model)
-    architecture = architecture_of(model)
+    architecture, schedule = architecture_of(model), as_schedule(schedule)
     _check_network(architecture, schedule)
     if pipeline is not None:
         _warn(pipeline, schedule, _fitting(pipeline, architecture, schedule, None, None))
