@@ -8,6 +8,7 @@ The pipeline's own scheduler runs, at the schedule's times; a pipeline that is c
 """
 
 import inspect
+import os
 import warnings
 import weakref
 from collections.abc import MutableMapping
@@ -19,7 +20,7 @@ from torch import nn
 
 from ....errors import InputError
 from ....plan import compile_plan
-from ....schedule import Branch, Embedded, Schedule, embedded_guidance_at, network_times
+from ....schedule import Branch, Embedded, Schedule, as_schedule, embedded_guidance_at, network_times
 from ..decoding import sized
 from ..hooks import (
     Hooks,
@@ -144,16 +145,17 @@ class ModelCall(OwnHook):
         return _end_call(application, request, outputs)
 
 
-def apply(pipe_or_model: Any, schedule: Schedule) -> None:
+def apply(pipe_or_model: Any, schedule: Schedule | str | os.PathLike[str]) -> None:
     """Make a diffusers pipeline, or a model of one, follow a schedule from its next call on.
 
     Args:
         pipe_or_model: a `DiffusionPipeline`, or its transformer or U-Net. A schedule that is on it already is replaced.
-        schedule: made for a network of that architecture; its weights may be other ones.
+        schedule: made for a network of that architecture, or its file; its weights may be other ones.
 
     Raises:
         InputError: the schedule is for another network, or the pipeline's scheduler can't visit its times.
     """
+    schedule = as_schedule(schedule)
     pipeline, model = _parts(pipe_or_model)
     architecture = architecture_of(model)
     _check_network(architecture, schedule)
@@ -185,18 +187,23 @@ def remove(pipe_or_model: Any) -> None:
 
 
 def call_arguments(
-    schedule: Schedule, pipe: Any = None, *, height: int | None = None, width: int | None = None
+    schedule: Schedule | str | os.PathLike[str],
+    pipe: Any = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
 ) -> dict[str, Any]:
     """What to pass to a pipeline so that it follows a schedule: its steps or times, and its guidance.
 
     Args:
-        schedule: one that `apply` put on a pipeline.
+        schedule: one that `apply` put on a pipeline, or its file.
         pipe: the pipeline; needed where the schedule is on several that take it differently, or on none yet.
         height, width: of the images in pixels, where they are not the model's own and its times depend on it.
 
     Raises:
         InputError: the schedule is on no pipeline, or the pipeline can't visit its times.
     """
+    schedule = as_schedule(schedule)
     found = [pipe] if pipe is not None else [p for p, a in _APPLIED.items() if a.schedule.digest == schedule.digest]
     every: list[dict[str, Any]] = []
     for pipeline in found:
