@@ -124,8 +124,8 @@ class Requests:
         """Raise InputError where a pipeline goes on with a run in batches of another size."""
         scheduler, rows = _calling_scheduler(), _rows(arguments)
         for request in mine:
-            going_on = request.is_under_way and request.source is not None and self._is_at(request.step, arguments)
-            if going_on and request.source.scheduler is scheduler and request.rows != rows:
+            same_run = request.source is not None and request.source.scheduler is scheduler and request.is_under_way
+            if same_run and request.rows != rows and self._is_at(request.step, arguments):
                 raise InputError(
                     f"guidance: a run must keep its batch, but had {request.rows} rows and has {rows} from step "
                     f"{request.step} on. Omit the callback that changes guidance, and use a schedule that says itself "
