@@ -22,10 +22,22 @@ from ....errors import InputError
 from ....plan import compile_plan
 from ....schedule import Branch, Embedded, Schedule, as_schedule, embedded_guidance_at, network_times
 from ..decoding import sized
-from ..hooks import Hooks, attach, detach, is_planned, leave, register, release, uncompiled, unregister
+from ..hooks import (
+    Hooks,
+    OwnHook,
+    attach,
+    detach,
+    is_full_graph,
+    is_planned,
+    leave,
+    register,
+    release,
+    uncompiled,
+    unregister,
+)
 from ..loading import bare, denoiser_of
 from ..models.base import Architecture, architecture_of
-from ..optional import HookRegistry, ModelHook, is_pipeline
+from ..optional import HookRegistry, is_pipeline
 from .guidance import call_guidance, corrections, is_uniform
 from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestPart, Source, Stream
 from .schedulers import Fit, fit_scheduler, solver_difference
@@ -105,7 +117,7 @@ _enter, _leave, _release = uncompiled(Hooks.enter), uncompiled(leave), uncompile
 _is_planned, _forget = uncompiled(is_planned), uncompiled(Requests.forget)
 
 
-class ModelCall(ModelHook):
+class ModelCall(OwnHook):
     """Stands before a whole model and finds out which step of which request a call is."""
 
     def __init__(self, application: AppliedSchedule) -> None:
@@ -146,7 +158,9 @@ def apply(pipe_or_model: Any, schedule: Schedule | str | os.PathLike[str]) -> No
     pipeline, model = _parts(pipe_or_model)
     architecture, schedule = architecture_of(model), as_schedule(schedule)
     _check_network(architecture, schedule)
+    _check_compiled([pipe_or_model if pipeline is None else denoiser_of(pipeline), model], architecture, schedule)
     if pipeline is not None:
+        _check_perturbed(pipeline, architecture, schedule)
         _warn(pipeline, schedule, _fitting(pipeline, architecture, schedule, None, None))
     present = _application_on(model)
     if present is None or present.schedule.digest != schedule.digest:
@@ -238,6 +252,28 @@ def _check_network(architecture: Architecture, schedule: Schedule) -> None:
         raise InputError(
             f"network: the schedule is for {title} with {wanted.num_blocks} blocks, but this one has {len(kinds)}. "
             "Use the pipeline that the schedule was made for."
+        )
+
+
+def _check_compiled(models: list[Any], architecture: Architecture, schedule: Schedule) -> None:
+    """Raise InputError where a model or its blocks are compiled as one graph, which hooks break."""
+    blocks = [socket.module for socket in architecture.sockets(schedule.networks[0].granularity)]
+    if any(is_full_graph(module) for module in (*models, *blocks)):
+        raise InputError(
+            "compile: a schedule changes from step to step what runs, which no single graph holds, but the model or "
+            "its blocks are compiled with fullgraph=True. Compile them with fullgraph=False."
+        )
+
+
+def _check_perturbed(pipeline: Any, architecture: Architecture, schedule: Schedule) -> None:
+    """Raise InputError where a third branch goes through attention that counts on both others being there."""
+    if hasattr(type(pipeline), "do_perturbed_attention_guidance") and not is_uniform(
+        schedule, _num_channels(architecture)
+    ):
+        raise InputError(
+            f"guidance: the schedule guides its steps differently, which {type(pipeline).__name__} can't: perturbed "
+            "attention needs every branch at every step. Use the pipeline without PAG, or a schedule that guides all "
+            "steps alike, without `unconditional: skip` or `reuse`."
         )
 
 
