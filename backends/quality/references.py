@@ -227,7 +227,7 @@ class _ImageFiles(NamedTuple):
     path: Path
     source: Literal["folder", "npz"]
     files: Sequence[Path]
-    count: int
+    num_images: int
     batches: Iterable[Tensor]
 
 
@@ -236,8 +236,10 @@ def _of_files(images: _ImageFiles, extractor: Extractor, preparation: Preparatio
     name = str(images.path)
 
     def make() -> FeatureArray:
-        text = f"working out the features of {images.count:,} real images of {name}; they are kept for other studies"
-        _LOG.info("reference", extra={"about": {"images": images.count, "text": text}})
+        text = (
+            f"working out the features of {images.num_images:,} real images of {name}; they are kept for other studies"
+        )
+        _LOG.info("reference", extra={"about": {"images": images.num_images, "text": text}})
         return _features_of(name, images.batches, extractor)
 
     made = {"source": images.source, "name": images.path.name} | preparation.record()

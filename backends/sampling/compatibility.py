@@ -99,7 +99,7 @@ def check_decoding(network: Network) -> None:
             images: Any = network.decode(samples)
         except ExeuntError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"{rule}, but fails with {type(error).__name__}: {first_line(error)}. Fix it; docs/own-network.md has "
                 "an example."

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 GRID_COLUMNS = 10
 OUTPUTS = (".png", ".npz")
+NOTHING_KEPT = "nothing was written. Run the command again."
 
 schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 seed_flag = click.option(
@@ -90,6 +91,7 @@ def sample_command(
     conditions = make_conditions(config, [network])
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:
+        interruption.hint = NOTHING_KEPT
         for note in remarks(plan, network, config.checkpoint.option_words):
             watch.say(note)
         watch.phase("sampling", num_images)
@@ -179,6 +181,7 @@ def evaluate_command(
 
     plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
+        interruption.hint = NOTHING_KEPT
         found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
     show(as_dict(schedule, found), evaluation_text(schedule, found), as_json)
 

@@ -34,11 +34,12 @@ from ...backends.schedule import load as load_schedule
 from ...backends.solvers.tables import find_solver
 from ...backends.timing.device import check_device, device_id, environment, keep_freed_memory
 from ...backends.timing.device_lock import DeviceLock
+from ...studies.config.families import check_families
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
 from ..monitoring.json_lines import EVENTS, listening
 from ..spaces.base import check_space
-from ..spaces.candidates import Candidate, check_families, first_baseline
+from ..spaces.candidates import Candidate, first_baseline
 from ..spaces.frame import FullSchedule
 from .defaults import make_frame, resolve_defaults
 from .metric import Metric, load_metric
