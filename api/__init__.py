@@ -67,7 +67,23 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    return getattr(importlib.import_module(f".{module}", __name__), attribute)
+    from .backends.schedule import ExeuntError
+
+    try:
+        return getattr(importlib.import_module(f".{module}", __name__), attribute)
+    except ExeuntError as error:
+        return _absent(name, error)
+
+
+def _absent(name: str, error: Exception) -> Any:
+    """A function whose package is not installed: it can be imported and listed as others are, and says so if called."""
+
+    def unavailable(*_: Any, **__: Any) -> Any:
+        raise type(error)(*error.args)
+
+    unavailable.__name__ = unavailable.__qualname__ = name
+    unavailable.__doc__ = str(error)
+    return unavailable
 
 
 def __dir__() -> list[str]:

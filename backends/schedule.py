@@ -391,6 +391,13 @@ def load(path: str | os.PathLike[str]) -> Schedule:
         raise ScheduleError(error.identifier, f"{os.fspath(path)}: {error}") from None
 
 
+def as_schedule(given: object) -> Schedule:
+    """A schedule as it is, or that in a file. Raises ScheduleError for a file that holds none and for anything else."""
+    if not isinstance(given, Schedule | str | os.PathLike):
+        _fail("wrong-type", "a schedule must be a Schedule or the path of a file", type(given).__name__, "Give one.")
+    return given if isinstance(given, Schedule) else load(given)
+
+
 def parse(text: str | bytes) -> Schedule:
     """The schedule that a JSON text holds. Raises ScheduleError for anything that breaks the format."""
     schedule = _read_schedule(_migrate(_decode(text)))
@@ -578,7 +585,7 @@ def _decode(text: str | bytes) -> Json:
     try:
         data = text.encode() if isinstance(text, str) else text
         _check_size(data)
-        value = json.loads(data.decode(), **hooks)
+        value = json.loads(data.decode("utf-8-sig"), **hooks)
     except UnicodeError as error:
         _fail("not-utf8", "a schedule file must be UTF-8", error, "Give a schedule file, saved as UTF-8.")
     except json.JSONDecodeError as error:

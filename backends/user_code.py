@@ -127,7 +127,7 @@ def _from_file(file: Path, what: str, kind: str) -> ModuleType:
     sys.modules[title] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[title]
         raise InputError(
             f"{what}: `{file}` fails at line {_line(error, file)}: {type(error).__name__}: {error}. Fix the file."
@@ -135,7 +135,7 @@ def _from_file(file: Path, what: str, kind: str) -> ModuleType:
     return module
 
 
-def _line(error: Exception, file: Path) -> int | str:
+def _line(error: BaseException, file: Path) -> int | str:
     """The line of the file at which an error arose."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
         return error.lineno or "?"

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backends.errors import printable
-from ..studies.database.urls import is_default
+from ..studies.database.urls import storage_flags
 from .files.export import write_whole
 from .files.tables import report_to_json, to_csv
 from .page.headline import details, headline, with_interval
@@ -109,8 +109,7 @@ def _cells(view: StudyView, point: Point) -> list[str]:
 
 def next_commands(view: StudyView) -> str:
     """What to type next: take a point, look closer, spend more."""
-    where = [] if is_default(view.storage) else ["--storage", view.storage]
-    where += ["--study", view.name]
+    where = [*storage_flags(view.storage), "--study", view.name]
     export = shlex.join(["exeunt", "export", *where, "--knee", "-o", "fast.schedule.json"])
     resume = shlex.join(["exeunt", "resume", *where, "--budget", "30m"])
     return f"Take a point:  {export}\nSearch on:     {resume}"

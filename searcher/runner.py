@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..backends.errors import DeviceError, ExeuntError
 from ..reports.report import write_report
 from ..reports.view.loading import load_view
 from ..reports.view.view import StudyView
 from ..studies.config.budget import Budget, parse_budget
+from ..studies.config.keywords import configured
 from ..studies.config.reading import override
 from ..studies.config.study import StudyConfig
 from ..studies.database.errors import corrupt_rows
@@ -65,38 +68,42 @@ class StudyRequest:
 
 
 def optimize(
-    config: StudyConfig,
-    storage: str = DEFAULT_STORAGE,
+    config: StudyConfig | str | os.PathLike[str] | None = None,
+    storage: str | os.PathLike[str] = DEFAULT_STORAGE,
     *,
-    budget: Budget | None = None,
-    proposals: Sequence[Path] = (),
+    budget: Budget | str | None = None,
+    proposals: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     watch: ProgressListener | None = None,
     interruption: Interruption | None = None,
     announce: Callable[[StudySetup], object] | None = None,
+    **settings: Any,
 ) -> StudyView:
     """Search schedules, measure the front again on noises that no selection saw, and write the report.
 
     Whatever was committed before is not measured again, so an interrupted study goes on where it stopped.
 
     Args:
-        config: the study.
+        config: the study, or its file; the demo's if not given.
         storage: the database, a URL or the name of an SQLite file; it is made if it is not there.
-        budget: what to spend; the configuration's if not given. Time counts from the start of this process.
+        budget: what to spend, such as "2m", or else the configuration's. Time counts from the start of this process.
         proposals: schedule files, or folders of them, to measure in place of what a sampler would propose.
         watch: who is told what goes on.
         interruption: stops the work at the next step once a signal came.
         announce: called with what will be measured with, before anything is spent.
+        settings: what goes over the configuration, by the names of flags: `checkpoint="DiT.pt", reference="photos/"`.
 
     Raises:
         InputError, ScheduleError: an input is wrong; nothing was sampled and the database is as it was.
         Interrupted: a signal came; everything committed is kept.
         StorageError: the database is out of reach.
     """
+    config = configured(config, settings)
+    several = not isinstance(proposals, str | os.PathLike)
     request = StudyRequest(
         config,
-        storage_url(storage),
-        budget,
-        proposals,
+        storage_url(os.fspath(storage)),
+        parse_budget(budget) if isinstance(budget, str) else budget,
+        [Path(each) for each in (proposals if several else [proposals])],
         watch=watch or ProgressListener(),
         interruption=interruption or Interruption(),
         announce=announce,

@@ -20,18 +20,18 @@ class Interruption:
 
     The sampling loop checks between batches, so a command ends soon after the first signal, with every committed chunk
     kept. A second Ctrl-C ends the process at once, with the same exit code; a second SIGTERM changes nothing, because
-    schedulers send it to each process of a group and again through its parent.
+    schedulers send it to each process of a group and again through its parent. `hint` ends the error: what is kept, and
+    which command goes on.
     """
 
     def __init__(self) -> None:
+        self.hint = "what was committed is kept. Go on with `exeunt resume`."
         self.received: signal.Signals | None = None
 
     def check(self) -> None:
         """Raises `Interrupted` if a signal has come."""
         if self.received is not None:
-            raise Interrupted(
-                f"Stopped by {self.received.name}; what was committed is kept. Go on with `exeunt resume`."
-            )
+            raise Interrupted(f"Stopped by {self.received.name}; {self.hint}")
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. It writes without Python's buffers, which the signal may have come in the middle of."""

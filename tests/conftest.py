@@ -45,10 +45,12 @@ def gradients_stay_on() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def locks_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Neither the tests beside it nor a study on this machine has this process wait until they have timed something."""
+def locks_and_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither the tests beside it nor a study on this machine has this process wait until they have timed something,
+    or takes features of references from it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(device_lock, "FOLDER", tmp_path_factory.mktemp("locks"))
+        patch.setenv("EXEUNT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

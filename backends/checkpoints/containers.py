@@ -7,13 +7,16 @@ data without behaviour, because public training code stores its arguments so; an
 import json
 import mmap
 import pickle
+import pickletools
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -336,14 +339,55 @@ def _refuse_bytearrays(path: Path) -> None:
 
 
 def _refused(path: Path, message: str) -> str:
-    """The message for a pickle that torch does not open, with the name that it stopped at and the way to convert."""
+    """The message for a pickle that torch does not open, with the class that stands in the way, and how to convert.
+
+    torch's own words say to load it all the same, and name no class where the pickle's protocol is not torch's.
+    """
     found = re.search(r"GLOBAL ([\w.]+)", message)
-    if found is None:
-        reason = message.splitlines()[0]
-        return f"checkpoint: `{path}` holds more than tensors and is not loaded ({reason}). Save its state dict alone."
+    name = found[1] if found else next((each for each in _names(path) if not _INERT.fullmatch(each)), None)
+    other = ", or is pickled in a protocol that torch.save doesn't use"
+    rule = f": `{name[:100]}`, which could run code" if name else other
     return (
-        f"checkpoint: `{path}` holds more than tensors: `{found.group(1)}`, which could run code, so it is not loaded. "
-        f"If you trust it, save only its weights, in the environment that wrote it: "
-        f"`content = torch.load('{path.name}', weights_only=False)`, then `torch.save(content['ema'], 'weights.pt')`, "
-        "or `content.state_dict()` where the content is a whole module."
+        f"checkpoint: `{path}` holds more than tensors{rule}, so it is not loaded. If you trust it, save its weights "
+        "alone, in the environment that wrote it: `torch.save(content['ema'], 'weights.pt')`, or "
+        "`content.state_dict()` where the content is a whole module."
     )
+
+
+# What tensors and their state dicts are pickled as, whose loading is torch's affair.
+_INERT = re.compile(
+    r"torch\._utils\._rebuild_\w+|torch\.(\w+\.)?\w*Storage|torch\.(Size|device|serialization\._get_layout)|_codecs\.encode"
+    r"|torch\.b?(float|int|uint|bool|complex)\w*|torch\.nn\.parameter\.Parameter|collections\.(OrderedDict|Counter)"
+    r"|(builtins|__builtin__)\.(set|dict|list|object)|copy_?reg\._reconstructor|argparse\.Namespace"
+)
+_MOST_PICKLES, _MOST_OPERATIONS = 8, 1_000_000
+
+
+def _names(path: Path) -> Iterator[str]:
+    """The classes and functions that the pickles of a file name, read without loading anything."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                member = next(each for each in archive.namelist() if PurePath(each).name == "data.pkl")
+                yield from _named(BytesIO(archive.read(member)))
+            return
+        with path.open("rb") as file:
+            for _ in range(_MOST_PICKLES):
+                yield from _named(file)
+    except Exception:  # damaged, or the bytes of tensors, behind the pickles: there is nothing more to name
+        return
+
+
+def _named(file: IO[bytes]) -> Iterator[str]:
+    texts, memo, last = ["", ""], dict[int, str](), ""
+    for operation, argument, _ in islice(pickletools.genops(file), _MOST_OPERATIONS):
+        kind = operation.name
+        if kind in ("GLOBAL", "INST"):
+            yield ".".join(str(argument).split(" ", 1))
+        elif kind == "STACK_GLOBAL":
+            yield ".".join(texts[-2:])
+        elif kind == "MEMOIZE" or "PUT" in kind:
+            memo[len(memo) if argument is None else argument] = last
+            continue
+        last = memo.get(argument, "") if "GET" in kind else argument if isinstance(argument, str) else ""
+        texts = [*texts[-1:], last] if last else texts

@@ -43,9 +43,12 @@ def read_bytes(path: Path, most: int, what: str) -> bytes:
 
 
 def read_text(path: Path, most: int, what: str) -> str:
-    """A file's content as UTF-8, with every end of line as a line feed. Raises InputError, as `read_bytes` does."""
+    """A file's content as UTF-8, without a byte order mark, and with every end of line as a line feed.
+
+    Raises InputError, as `read_bytes` does.
+    """
     try:
-        text = read_bytes(path, most, what).decode("utf-8")
+        text = read_bytes(path, most, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{what}: `{path}` can't be read as text: byte {error.start} is not UTF-8. Save it as UTF-8."

@@ -96,7 +96,7 @@ def sniff(text: str, base: Schedule | None = None) -> str:
     """
     found = numbers(text)
     if found is not None:
-        return _depths_or_times(found, base)
+        return "ase" if _is_written(text, found, base) else _depths_or_times(found, base)
     document = _document(text)
     keys = set(document)
     if keys & {"format", "networks", "sampler", "steps"}:
@@ -126,6 +126,18 @@ def _document(text: str) -> dict[Any, Any]:
 
 
 MOST_DEPTH = 100  # a falling list that begins above it is one of times, whatever the number of blocks
+
+
+def named_by_suffix(path: str) -> str | None:
+    """The format that a file's name says, as `exeunt export` names its files; None where it says none."""
+    return next((name for name, kind in reversed(FORMATS.items()) if path.endswith(kind.suffix)), None)
+
+
+def _is_written(text: str, found: list[int | float], base: Schedule | None) -> bool:
+    """Whether these are depths as `write_ase` writes them: whole numbers in brackets, far below the times of `base`."""
+    if base is None or base.sampler.time != "train-index" or len(found) != 10 or not text.lstrip().startswith("["):
+        return False
+    return all(isinstance(each, int) for each in found) and 2 * max(found) < base.steps[0].time
 
 
 def _depths_or_times(found: list[int | float], base: Schedule | None) -> str:

@@ -6,6 +6,7 @@ floors            The floor of a distance: what it is between real images and re
 inception         torch-fidelity's Inception-v3 as a feature extractor.
 intervals         How sure a distance is.
 names             The names of extractors and of their metrics, which costs no torch to know.
+reference_cache   Features of real images, kept in a folder.
 reference_images  Real images from a folder or an array, made the size that the network draws.
 references        What generated images are compared with: the features of real images, or what is left of them.
 user_metric       A metric of the user's own.

@@ -96,7 +96,7 @@ class ReferenceRoot:
     def of(cls, mean: FloatArray, covariance: FloatArray) -> Self:
         """From mean (D,) and covariance (D, D): one symmetric eigenvalue problem, 0.2 s at D = 1280 on two cores."""
         values, vectors = np.linalg.eigh(covariance)
-        kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
+        kept = values > values[-1] * len(values) * np.finfo(np.float64).eps  # none where the covariance is 0
         return cls(mean, vectors[:, kept] * np.sqrt(values[kept]), float(np.trace(covariance)))
 
 
@@ -203,10 +203,10 @@ class Spectrum:
         values, vectors = np.linalg.eigh(_gram(rows))
         norm = float(_roots(values).sum())
         if len(rows) <= rows.shape[1]:
-            kept = values > 1e-12 * values[-1]
+            kept = values > 1e-12 * values.max(initial=0.0)
             return cls(values[kept], vectors[:, kept], norm)
         # The left vectors come by a division that blows rounding up by max ÷ value, so smaller values count as 0.
-        kept = values > 1e-9 * values[-1]
+        kept = values > 1e-9 * values.max(initial=0.0)
         return cls(values[kept], rows @ (vectors[:, kept] / np.sqrt(values[kept])), norm)
 
     def _nodes(self, count: int, below: float, above: float) -> tuple[FloatArray, FloatArray]:

@@ -6,27 +6,30 @@ A reference comes from a folder of images, from an .npz of images or of `mu` and
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 from zipfile import ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import Tensor
+from torch import Tensor, uint8, zeros
 
 from ..checkpoints.files import ASSETS, is_file, is_folder
 from ..errors import ExeuntError, InputError, nearest
 from .distances import MIN_IMAGES, KernelReference, ReferenceRoot, Statistics
 from .extractors import Extractor, FeatureArray
 from .intervals import FloatArray
-from .reference_images import Preparation, batches_of_array, batches_of_files, image_files
+from .reference_cache import features_key, kept_features
+from .reference_images import IMAGES_AT_ONCE, Preparation, batches_of_array, batches_of_files, image_files
 
+_LOG = logging.getLogger("exeunt.reference")
 METADATA_KEY = "exeunt.reference"
 _VERSION = 1
 # An .npz may unpack to so much for nothing, and to so many times its own size: more than images do.
@@ -194,15 +197,16 @@ def load_reference(spec: str | Path, extractor: Extractor, preparation: Preparat
     path = BUNDLED_REFERENCES.get(str(spec), Path(spec))
     preparation = preparation or Preparation()
     if is_folder(path):
-        made = {"source": "folder", "name": path.name} | preparation.record()
-        return reference_of_images(str(path), batches_of_files(image_files(path), preparation), extractor, made)
+        files = image_files(path)
+        images = _ImageFiles(path, "folder", files, len(files), batches_of_files(files, preparation))
+        return _of_files(images, extractor, preparation)
     if not is_file(path):
         hint = nearest(str(spec), BUNDLED_REFERENCES, "Check the path.")
         raise InputError(f"reference: must be a folder, a file or a bundled name, but `{spec}` is none of them. {hint}")
     if path.suffix == ".npz":
         return _from_npz(path, extractor, preparation)
     if path.suffix == ".safetensors":
-        return _from_safetensors(str(spec), path, extractor)
+        return _from_safetensors(str(spec), path, extractor, _num_features(extractor, preparation))
     raise InputError(f"reference: must be a folder, .npz or .safetensors, but got `{path}`. Save it as one of these.")
 
 
@@ -212,24 +216,62 @@ def reference_of_images(
     """A reference of images in batches, uint8 (n, 3, H, W): all features are kept, in statistics and beside them.
 
     Raises:
-        InputError: fewer than 8 images, or images of different sizes.
+        InputError: fewer than 8 images that differ, or images of different sizes.
     """
+    return _of_features(name, _features_of(name, batches, extractor), extractor, made or {})
+
+
+class _ImageFiles(NamedTuple):
+    """Real images in a folder or an .npz: what is given, the files that hold them, their number, and themselves."""
+
+    path: Path
+    source: Literal["folder", "npz"]
+    files: Sequence[Path]
+    num_images: int
+    batches: Iterable[Tensor]
+
+
+def _of_files(images: _ImageFiles, extractor: Extractor, preparation: Preparation) -> Reference:
+    """As `reference_of_images`, of images whose features may be known from before."""
+    name = str(images.path)
+
+    def make() -> FeatureArray:
+        text = (
+            f"working out the features of {images.num_images:,} real images of {name}; they are kept for other studies"
+        )
+        _LOG.info("reference", extra={"about": {"images": images.num_images, "text": text}})
+        return _features_of(name, images.batches, extractor)
+
+    made = {"source": images.source, "name": images.path.name} | preparation.record()
+    features = kept_features(features_key(images.files, preparation, extractor), make)
+    return _of_features(name, features, extractor, made)
+
+
+def _features_of(name: str, batches: Iterable[Tensor], extractor: Extractor) -> FeatureArray:
+    """(N, D) features of batches of images of one size."""
     chunks: list[FeatureArray] = []
-    shapes: set[tuple[int, ...]] = set()
+    shapes, different = set[tuple[int, ...]](), set[int]()
     for batch in batches:
         shapes.add(tuple(batch.shape[1:]))
         if len(shapes) > 1:
             raise InputError(f"reference: the images of `{name}` must be of one size. Name the size to resize to.")
+        different.update(hash(image.numpy().tobytes()) for image in batch)
         chunks.append(extractor(batch))
-    count = sum(len(chunk) for chunk in chunks)
-    if count < MIN_IMAGES:
+    if len(different) < MIN_IMAGES:
+        count = sum(map(len, chunks))
+        got = f"{count}" if len(different) == count else f"{count}, of which only {len(different)} differ"
         raise InputError(
-            f"reference: must have {MIN_IMAGES} images or more, but `{name}` has {count}. Give more images."
+            f"reference: must have {MIN_IMAGES} images or more that differ, but `{name}` has {got}. Give more images."
         )
-    statistics = Statistics.of_chunks(chunks)
-    _check_moments(name, statistics.mean, statistics.covariance, extractor)
+    return np.concatenate(chunks)
+
+
+def _of_features(name: str, features: FeatureArray, extractor: Extractor, made: Mapping[str, Any]) -> Reference:
+    parts = [features[start : start + IMAGES_AT_ONCE] for start in range(0, len(features), IMAGES_AT_ONCE)]
+    statistics = Statistics.of_chunks(parts)
+    _check_moments(name, statistics.mean, statistics.covariance, extractor.name, extractor.dim)
     moments = (statistics.mean, statistics.covariance)
-    return Reference(name, extractor.name, extractor.digest, count, *moments, np.concatenate(chunks), False, made or {})
+    return Reference(name, extractor.name, extractor.digest, len(features), *moments, features, False, made)
 
 
 def save_reference(reference: Reference, path: Path) -> None:
@@ -246,21 +288,32 @@ def _from_npz(path: Path, extractor: Extractor, preparation: Preparation) -> Ref
     arrays = read_npz(path)
     # Published Inception references carry images beside the moments of a larger set, and are meant for the moments.
     if {"mu", "sigma"} <= arrays.keys() and (extractor.name == "inception" or not image_keys(arrays)):
-        return _from_moments(path, arrays["mu"], arrays["sigma"], extractor)
-    made = {"source": "npz", "name": path.name} | preparation.record()
-    return reference_of_images(str(path), batches_of_array(images_of(path, arrays), preparation), extractor, made)
+        width = _num_features(extractor, preparation)
+        return _from_moments(path, arrays["mu"], arrays["sigma"], extractor, width)
+    images = images_of(path, arrays)
+    packed = _ImageFiles(path, "npz", [path], len(images), batches_of_array(images, preparation))
+    return _of_files(packed, extractor, preparation)
 
 
-def _from_moments(path: Path, mu: NDArray[Any], sigma: NDArray[Any], extractor: Extractor) -> Reference:
+def _num_features(extractor: Extractor, preparation: Preparation) -> int | None:
+    """How many features an image of the network's size has; None where neither the extractor nor a size tells."""
+    if extractor.dim is not None or preparation.size is None:
+        return extractor.dim
+    return extractor(zeros(1, 3, *preparation.size, dtype=uint8)).shape[1]
+
+
+def _from_moments(
+    path: Path, mu: NDArray[Any], sigma: NDArray[Any], extractor: Extractor, width: int | None
+) -> Reference:
     if not all(np.issubdtype(array.dtype, np.floating) for array in (mu, sigma)):
         raise InputError(f"reference: mu and sigma of `{path}` must be floating point. Save them as float64.")
     mean, covariance = mu.astype(np.float64), sigma.astype(np.float64)
-    _check_moments(str(path), mean, covariance, extractor)
+    _check_moments(str(path), mean, covariance, extractor.name, width)
     made = {"source": "mu and sigma", "name": path.name}
     return Reference(str(path), extractor.name, None, None, mean, covariance, made=made)
 
 
-def _from_safetensors(name: str, path: Path, extractor: Extractor) -> Reference:
+def _from_safetensors(name: str, path: Path, extractor: Extractor, width: int | None) -> Reference:
     tensors, described = read_described(path)
     if (described["extractor"], described["extractor_digest"]) != (extractor.name, extractor.digest):
         same = described["extractor"] == extractor.name
@@ -270,7 +323,7 @@ def _from_safetensors(name: str, path: Path, extractor: Extractor) -> Reference:
             "Choose the metric of the reference's extractor, or make the reference again."
         )
     mean, covariance = tensors["mean"].astype(np.float64), tensors["covariance"].astype(np.float64)
-    _check_moments(name, mean, covariance, extractor)
+    _check_moments(name, mean, covariance, extractor.name, width)
     features = _features(name, tensors, len(mean))
     kept = (described["count"], mean, covariance, features, described["held_out"], described["made"])
     return Reference(name, extractor.name, extractor.digest, *kept)
@@ -288,18 +341,23 @@ def _features(name: str, tensors: Mapping[str, NDArray[Any]], dim: int) -> Featu
     return features
 
 
-def _check_moments(name: str, mean: FloatArray, covariance: FloatArray, extractor: Extractor) -> None:
-    """Raises InputError unless mean and covariance are those of a distribution of the extractor's features."""
-    dim = extractor.dim if extractor.dim is not None else mean.size
+def _check_moments(name: str, mean: FloatArray, covariance: FloatArray, extractor: str, width: int | None) -> None:
+    """Raises InputError unless mean and covariance are those of a distribution of an extractor's `width` features."""
+    dim = width if width is not None else mean.size
     if not dim or mean.shape != (dim,) or covariance.shape != (dim, dim):
         raise InputError(
-            f"reference: the extractor `{extractor.name}` has {dim} features, so mean and covariance must be ({dim},) "
+            f"reference: the extractor `{extractor}` has {dim} features, so mean and covariance must be ({dim},) "
             f"and ({dim}, {dim}), but in `{name}` they are {mean.shape} and {covariance.shape}. Give a reference made "
-            f"with `{extractor.name}`, or images."
+            f"with `{extractor}`, or images."
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise InputError(f"reference: mean and covariance of `{name}` must be finite, but are not. Make it again.")
     scale = float(np.abs(covariance).max())
+    if scale == 0:
+        raise InputError(
+            f"reference: the features of `{name}` must differ from image to image, but all are the same. Give images "
+            "that differ, or another metric."
+        )
     if not np.abs(covariance / 2 - covariance.T / 2).max() <= 0.5e-5 * scale:
         raise InputError(f"reference: the covariance of `{name}` must be symmetric, but is not. Make it again.")
     lowest = _lowest_eigenvalue(covariance, above=-1e-4 * scale)

@@ -87,7 +87,7 @@ class OwnMetric:
                 found = self._function(images.to(self.device), **given)
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"metric: `{self.name}` fails with {type(error).__name__}: {error}. Fix the function."
             ) from error

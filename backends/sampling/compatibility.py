@@ -1,8 +1,12 @@
 """Whether given networks can run a schedule, and take given labels or prompts."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from ..errors import InputError
+import torch
+from torch import Tensor
+
+from ..errors import ExeuntError, InputError, first_line
 from ..network import Network
 from ..schedule import Embedded, Guidance, NetworkSignature, Schedule, branches_at
 from .conditions import Conditions
@@ -80,6 +84,32 @@ def _check_sampler(network: Network, schedule: Schedule, index: int) -> None:
             raise InputError(f"guidance: `{network.name}` takes no conditions. Omit guidance.")
         if network.num_conditions is not None:  # prompts need not be embedded yet
             network.null_conditions(1)
+
+
+def check_decoding(network: Network) -> None:
+    """Raise InputError unless `decode` gives what it promises, of two samples of zeros; for networks of a user's own,
+    whose images nothing has looked at yet."""
+    if network.code_sha256 is None:
+        return
+    wanted, count = network.image_shape, 2
+    rule = f"network: `decode` of `{network.name}` must give uint8 of shape (N, {', '.join(map(str, wanted))})"
+    with torch.inference_mode():
+        samples = torch.zeros(count, *network.sample_shape, dtype=network.dtype, device=network.device)
+        try:
+            images: Any = network.decode(samples)
+        except ExeuntError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"{rule}, but fails with {type(error).__name__}: {first_line(error)}. Fix it; docs/own-network.md has "
+                "an example."
+            ) from error
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or tuple(images.shape) != (count, *wanted):
+        got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise InputError(
+            f"{rule}, but of {count} samples it gives {got}. Fix it, or `image_shape`: clamp to 0 … 255, and then "
+            "`.to(torch.uint8)`."
+        )
 
 
 def check_conditions(networks: Sequence[Network], conditions: Conditions) -> None:

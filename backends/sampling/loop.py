@@ -4,6 +4,7 @@ Inside the loop nothing synchronises host and device: coefficients are numbers o
 are on the device before it starts.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..schedule import (
     Embedded,
     Guidance,
     Schedule,
+    as_schedule,
     embedded_guidance_at,
     guidance_at,
     network_times,
@@ -246,7 +248,7 @@ def _add_noise(row: Coefficients, x: Tensor, conditional: Tensor, noise: Tensor)
 
 def sample(
     networks: Sequence[Network],
-    schedule: Schedule,
+    schedule: Schedule | str | os.PathLike[str],
     *,
     seed: int,
     images: range,
@@ -258,7 +260,7 @@ def sample(
 
     Args:
         networks: those that the schedule names, in its order.
-        schedule: what to run.
+        schedule: what to run, or its file.
         seed: of the noises; image i's are bit-identical for any batch size.
         images: indices of the images, consecutive.
         conditions: their labels, of as many classes as the networks have.
@@ -270,6 +272,7 @@ def sample(
             sampling.
         NonFiniteSamples: a batch ended with NaN or infinity.
     """
+    schedule = as_schedule(schedule)
     check_schedule(networks, schedule)
     check_conditions(networks, conditions)
     if batch_size < 1 or images.step != 1:

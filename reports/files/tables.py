@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from io import StringIO
 from typing import Any
 
@@ -83,9 +84,13 @@ def to_csv(view: StudyView) -> str:
     return buffer.getvalue()
 
 
+# Some skip blanks, ends of lines and marks that nobody sees, and take full-width signs for plain ones.
+_FORMULA = re.compile(r"[\s\0\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]|[\t\r\n]")
+
+
 def _inert(cell: TableValue) -> TableValue:
     """Text that a spreadsheet would take for a formula gets an apostrophe in front, which spreadsheets show as text."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
 def report_to_dict(view: StudyView) -> dict[str, Any]:

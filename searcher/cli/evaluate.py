@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 GRID_COLUMNS = 10
 OUTPUTS = (".png", ".npz")
+NOTHING_KEPT = "nothing was written. Run the command again."
 
 schedule_argument = click.argument("schedule", type=click.Path(path_type=Path))
 seed_flag = click.option(
@@ -74,7 +75,7 @@ def sample_command(
     """
     import numpy as np
 
-    from ...backends.sampling.compatibility import as_scheduled, check_schedule
+    from ...backends.sampling.compatibility import as_scheduled, check_decoding, check_schedule
     from ...backends.sampling.loop import labels
     from ...backends.sampling.loop import sample as sample_batches
     from ..measuring.evaluate import remarks
@@ -86,9 +87,11 @@ def sample_command(
     network = as_scheduled(load_one(config), plan)
     check_schedule([network], plan)
     network.check_decodes()
+    check_decoding(network)
     conditions = make_conditions(config, [network])
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:
+        interruption.hint = NOTHING_KEPT
         for note in remarks(plan, network, config.checkpoint.option_words):
             watch.say(note)
         watch.phase("sampling", num_images)
@@ -178,6 +181,7 @@ def evaluate_command(
 
     plan, config = load(schedule), resolve_device(study_config(given, config_file, assignments))
     with watching(quiet=as_json) as watch, interruptible() as interruption:
+        interruption.hint = NOTHING_KEPT
         found = measure(plan, config, seed=seed, repeats=repeats, watch=watch, check_interruption=interruption.check)
     show(as_dict(schedule, found), evaluation_text(schedule, found), as_json)
 

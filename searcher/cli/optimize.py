@@ -5,6 +5,7 @@ What `exeunt optimize` and `exeunt resume` do with a study: here in one process,
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,10 +19,10 @@ from ...backends.errors import InputError, json_text
 from ...reports.report import TABLE_WIDTH, show_front, write_report
 from ...reports.view.interval import per_second
 from ...reports.view.view import StudyView
-from ...studies.config.budget import parse_budget
+from ...studies.config.budget import Budget, parse_budget
 from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
-from ...studies.database.urls import is_default
+from ...studies.database.urls import storage_flags
 from ...studies.interruption import interruptible
 from ...studies.store.store import only_study, stored_config
 from .flags.database import budget_flag, json_flag, show, storage_flag, study_flag
@@ -41,6 +42,9 @@ from .report import sampled
 
 if TYPE_CHECKING:
     from ..runner import StudyRequest
+    from ..search.estimate import BudgetEstimate
+
+USEFUL_PROPOSALS = 30
 
 
 def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: OutputOptions, engine: Engine) -> None:
@@ -73,11 +77,18 @@ def run_study(request: StudyRequest, as_json: bool, output: OutputOptions, engin
     show_front(view, as_json)
 
 
+def resume_hint(request: StudyRequest) -> str:
+    """What the error of an interrupted command ends with."""
+    command = shlex.join(["exeunt", "resume", *storage_flags(request.url), "--study", request.config.name])
+    return f"what was committed is kept. Go on with `{command}`."
+
+
 def work_in_process(request: StudyRequest, as_json: bool, output: OutputOptions) -> StudyView:
     from ..runner import study_view, work
     from ..search.estimate import statement
 
     with output.watch() as watch, interruptible() as interruption:
+        interruption.hint = resume_hint(request)
         request = replace(request, watch=watch, interruption=interruption)
         work(replace(request, announce=lambda setup: print_statement(watch, statement(setup), err=as_json)))
     return study_view(request.url, request.config.name)
@@ -91,6 +102,7 @@ def work_in_processes(request: StudyRequest, as_json: bool, output: OutputOption
     if output.metrics is not None and engine.is_here:
         output.metrics.require_free(engine.workers or 1)
     with engine.worker_backend(config, url) as backend, output.shown() as watch, interruptible() as interruption:
+        interruption.hint = resume_hint(request)
         request = replace(request, watch=watch, interruption=interruption)
         work_together(request, backend, lambda text: click.echo(text, err=as_json), output.metrics)
     view = study_view(url, config.name)
@@ -113,8 +125,7 @@ def leave_to_others(request: StudyRequest, as_json: bool, output: OutputOptions)
     request = replace(request, role=WorkerRole(takes_target=False, works=False))
     with open_study(replace(request, announce=lambda setup: click.echo(statement(setup), err=as_json))) as session:
         where, name = session.store.url, session.name
-    storage = [] if is_default(where) else ["--storage", where]
-    command = shlex.join(["exeunt", "worker", *storage, "--study", name])
+    command = shlex.join(["exeunt", "worker", *storage_flags(where), "--study", name])
     values = {"study": name, "budget": str(request.budget or request.config.run.budget), "worker": command}
     show(values, f"Study `{name}` waits for workers. Start them on any machine: {command}", as_json)
 
@@ -276,4 +287,22 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
         f"{config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
         f"other noises, in about {found.seconds:.0f} s."
     )
+    text += "" if found.proposals else f"\n{_too_little(found, config)}"
     show({"budget": budget, **asdict(found)}, text, as_json)
+
+
+def _too_little(found: BudgetEstimate, config: StudyConfig) -> str:
+    """What to change where the budget leaves nothing for proposals."""
+    from ..search.budget import FRONT_SHARE
+    from ..search.estimate import TYPICAL_COST
+
+    images = config.quality.num_images * (0.75 * found.baselines + USEFUL_PROPOSALS * TYPICAL_COST) / (1 - FRONT_SHARE)
+    seconds = images / found.images_per_second
+    unit = 60 if seconds < 7200 else 3600
+    enough = Budget(seconds=float(unit * math.ceil(seconds / unit)))
+    if parse_budget(config.run.budget).seconds is None:
+        enough = Budget(images=math.ceil(images / TYPICAL_COST / 1000) * 1000)
+    return (
+        f"That leaves nothing to search with. Use --budget {enough} for about {USEFUL_PROPOSALS} proposals, or spend "
+        "less on each: --num-images, --num-steps."
+    )

@@ -15,7 +15,7 @@ from ...backends import schedule as schedules
 from ...backends.errors import InputError, printable
 from ...backends.formats.branches import by_branch
 from ...backends.formats.parsing import numbers
-from ...backends.formats.registry import FORMATS, find_format, left_out, sniff
+from ...backends.formats.registry import FORMATS, find_format, left_out, named_by_suffix, sniff
 from ...backends.schedule import Schedule, ScheduleError
 from ...reports.files.export import is_standard_output, write_whole
 from ...reports.plots.schedule_map import schedule_map, terminal
@@ -232,7 +232,7 @@ def _read(source: str, name: str | None, base: Schedule | None) -> tuple[str, Sc
     """The format's name and the schedule of a file, or of numbers in place of one. Errors start with the file."""
     text = _text(source)
     try:
-        name = name or ("schedule" if source.endswith(schedules.SUFFIX) else sniff(text, base))
+        name = name or named_by_suffix(source) or sniff(text, base)
         reader = find_format(name, "--from").read
         if reader is None:
             raise InputError(
@@ -256,7 +256,7 @@ def _text(source: str) -> str:
         return source
     try:
         with open(source, "rb") as file:
-            return file.read(schedules.MAX_BYTES + 1).decode()
+            return file.read(schedules.MAX_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
         got = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise InputError(

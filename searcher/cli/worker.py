@@ -1,9 +1,12 @@
 """`exeunt worker`: one more worker for a study, on this machine or any other."""
 
+import shlex
+
 import click
 
 from ...studies.config.reading import override, parse_assignment
 from ...studies.database.errors import corrupt_rows
+from ...studies.database.urls import storage_flags
 from ...studies.interruption import interruptible
 from ...studies.store.store import Store, only_study, open_store
 from .flags.database import storage_flag, study_flag
@@ -54,14 +57,16 @@ def worker(
     )
     with output.watch() as watch, interruptible() as interruption:
         name = only_study(url, study)
+        flags = [*storage_flags(url), "--study", name]
+        interruption.hint = f"what was committed is kept. Work on with `{shlex.join(['exeunt', 'worker', *flags])}`."
         try:
             with open_store(url, read_only=True) as store, corrupt_rows(store.url):
                 stored, is_over = store.studies.config(name), _is_over(store, name)
             given = dict(map(parse_assignment, assignments))
             config = resolve_device(override(stored, {**changes, **given}))
             if is_over and config.run.report is None:
-                said = f"Study `{name}` is finished: its budget is spent. Give it another: `exeunt resume --budget`."
-                watch.say(said)
+                more = shlex.join(["exeunt", "resume", *flags, "--budget", "30m"])
+                watch.say(f"Study `{name}` is finished: its budget is spent. Give it another: `{more}`.")
                 return
             request = StudyRequest(
                 config,

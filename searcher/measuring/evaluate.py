@@ -4,8 +4,10 @@ It also warns when a schedule runs on another network than it was made for, whic
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +17,14 @@ from ...backends.networks.registry import BUNDLED, load_network
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.compatibility import as_scheduled
 from ...backends.sampling.loop import check_schedule, sample
-from ...backends.schedule import Schedule, block_evaluations
+from ...backends.schedule import Schedule, as_schedule, block_evaluations
 from ...backends.timing.device import peak_memory
 from ...backends.timing.pieces import trajectory
 from ...backends.timing.throughput import TimedSchedule, flops, speedup, time_schedules
 from ...reports.files.export import NETWORK_ARGS
 from ...reports.view.interval import Interval
 from ...reports.view.standard import Standard, standard_of
+from ...studies.config.keywords import configured
 from ...studies.config.study import StudyConfig
 from ...studies.store.records import QualityRecord
 from ..monitoring.progress import ProgressListener
@@ -113,28 +116,31 @@ class Evaluation:
 
 
 def evaluate(
-    schedule: Schedule,
-    config: StudyConfig,
+    schedule: Schedule | str | os.PathLike[str],
+    config: StudyConfig | str | os.PathLike[str] | None = None,
     *,
     seed: int | None = None,
     repeats: int = 5,
     watch: ProgressListener | None = None,
     check_interruption: Callable[[], None] = lambda: None,
+    **settings: Any,
 ) -> Evaluation:
     """Measure a schedule on `config.quality.num_images` images and time it beside the full schedule.
 
     Args:
-        schedule: for the network of `config`; its weights may be other ones than the schedule names.
-        config: checkpoint, baseline, quality and throughput; the rest is not looked at.
+        schedule: for the network of `config`, or its file; its weights may be other ones than the schedule names.
+        config: checkpoint, baseline, quality and throughput, or a study's file; the rest is not looked at.
         seed: of the noises; those of final values if not given.
         repeats: of each timing, 2 or more.
         watch: who is told what goes on.
         check_interruption: raises to stop; called at each step of sampling.
+        settings: what goes over the configuration, by the names of flags.
 
     Raises:
         InputError: an input is wrong; nothing was sampled.
         NonFiniteSamples: the schedule's samples are not finite.
     """
+    schedule, config = as_schedule(schedule), configured(config, settings)
     study_setup = load_setup(config, lambda network: check_schedule([as_scheduled(network, schedule)], schedule))
     network, watch = as_scheduled(study_setup.network, schedule), watch or ProgressListener()
     for note in remarks(schedule, network, study_setup.config.checkpoint.option_words):

@@ -16,21 +16,21 @@ from ...backends.networks.decoders import DecodedNetwork
 from ...backends.networks.readings import NUM_IMAGES, Decision, decide
 from ...backends.quality.reference_images import Preparation, batches_of_array, batches_of_files, image_files
 from ...backends.quality.references import image_keys, images_of, read_npz
-from ...studies.config.study import QualityConfig, StudyConfig
+from ...studies.config.study import CheckpointConfig, QualityConfig
 
 MOST_LISTED = 5
 
 
 def settle_reading(
-    config: StudyConfig,
+    quality: QualityConfig,
     network: Network,
     load: Callable[[dict[str, Any]], Network],
     tell: Callable[[str], None],
-) -> StudyConfig:
-    """The configuration with the arguments of the network that denoise real images best, where they differ.
+) -> dict[str, Any]:
+    """The arguments of the network that denoise real images best, where they differ from those that were taken.
 
     Args:
-        config: the study's, its reference settled.
+        quality: the study's, its reference settled.
         network: as it was taken.
         load: the same weights under other arguments.
         tell: is told what was decided.
@@ -39,11 +39,11 @@ def settle_reading(
         InputError: several readings denoise the reference equally well, and the user has to say which is right.
     """
     if not network.open_readings or not isinstance(network, DecodedNetwork):
-        return config
-    images = _images(config.quality, network.image_shape)
+        return {}
+    images = _images(quality, network.image_shape)
     samples = None if images is None else network.decoder.encode(images)
     if samples is None:
-        return config
+        return {}
     found = decide(load, network.open_readings, samples)
     taken = network.open_readings[0]
     if not found.denoises:
@@ -52,7 +52,7 @@ def settle_reading(
             f"{found.losses[0][1]:.3g}, of the best linear guess {found.guess:.3g}), so that nothing tells "
             f"whether {_words(taken)} is right: its weights may be untrained, or trained on other images"
         )
-        return config
+        return {}
     if not found.is_clear:
         raise InputError(_question(network.name, found))
     best, loss = found.losses[0]
@@ -60,9 +60,12 @@ def settle_reading(
         f"reading: {_words(best)} has the least loss in denoising {len(samples)} images of the reference, {loss:.3g}; "
         f"the next, {_words(found.losses[1][0])}, has {found.losses[1][1]:.3g}"
     )
-    changed = {name: value for name, value in best.items() if value != taken[name]}
-    options = tuple(sorted((dict(config.checkpoint.options) | changed).items()))
-    return replace(config, checkpoint=replace(config.checkpoint, options=options))
+    return {name: value for name, value in best.items() if value != taken[name]}
+
+
+def with_options(checkpoint: CheckpointConfig, options: dict[str, Any]) -> CheckpointConfig:
+    """The checkpoint's settings with further arguments of the network's constructor."""
+    return replace(checkpoint, options=tuple(sorted((dict(checkpoint.options) | options).items())))
 
 
 def _words(reading: dict[str, Any]) -> str:

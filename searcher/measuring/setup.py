@@ -6,8 +6,10 @@ It also reads schedules that a user proposes in place of a sampler's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from logging import LogRecord, getLogger
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from ...backends.quality.distances import MIN_IMAGES
 from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.names import parse_metric
 from ...backends.sampling import conditions as condition_lists
+from ...backends.sampling.compatibility import check_decoding
 from ...backends.sampling.conditions import Conditions, shown_condition
 from ...backends.sampling.loop import Samples, check_schedule
 from ...backends.schedule import SUFFIX
@@ -31,15 +34,17 @@ from ...backends.schedule import load as load_schedule
 from ...backends.solvers.tables import find_solver
 from ...backends.timing.device import check_device, device_id, environment, keep_freed_memory
 from ...backends.timing.device_lock import DeviceLock
+from ...studies.config.families import check_families
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
+from ..monitoring.json_lines import EVENTS, listening
 from ..spaces.base import check_space
-from ..spaces.candidates import Candidate, check_families, first_baseline
+from ..spaces.candidates import Candidate, first_baseline
 from ..spaces.frame import FullSchedule
 from .defaults import make_frame, resolve_defaults
 from .metric import Metric, load_metric
 from .own_code import code_pins
-from .readings import settle_reading
+from .readings import settle_reading, with_options
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -145,16 +150,17 @@ def load_setup(
     network = next(iter(networks.values()))
     if settles and network.open_readings:
         network.check_decodes()
-        settled = _settle(resolve_defaults(config, network), network)
-        if settled.options != config.checkpoint.options:
-            config = replace(config, checkpoint=replace(config.checkpoint, options=settled.options))
-            networks = load_networks(config)
-            network = next(iter(networks.values()))
+        config, unsettled = _settle(config, network), config
+        networks = networks if config == unsettled else load_networks(config)
+        network = next(iter(networks.values()))
     accept(network)
     network.check_decodes()
+    for each in networks.values():
+        check_decoding(each)
     config = resolve_defaults(config, network)
     _, height, width = network.image_shape
-    metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
+    with _telling_of_references():
+        metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
     _check_enough(config, metric)
     config = override(config, {"quality.higher_is_better": metric.higher_is_better})
     conditions = make_conditions(config, list(networks.values()), metric)
@@ -162,14 +168,25 @@ def load_setup(
     return StudySetup(config, networks, frames, conditions, metric)
 
 
-def _settle(config: StudyConfig, network: Network) -> CheckpointConfig:
-    """The checkpoint's settings with what real images decide of them."""
+def _settle(config: StudyConfig, network: Network) -> StudyConfig:
+    """The configuration with what real images decide of its checkpoint."""
+    checkpoint = config.checkpoint
 
     def load(reading: dict[str, Any]) -> Network:
-        options = tuple(sorted((dict(config.checkpoint.options) | reading).items()))
-        return _open(config.checkpoint.path, replace(config.checkpoint, options=options), str(network.device))
+        return _open(checkpoint.path, with_options(checkpoint, reading), str(network.device))
 
-    return settle_reading(config, network, load, lambda note: _tell([note])).checkpoint
+    changed = settle_reading(resolve_defaults(config, network).quality, network, load, lambda note: _tell([note]))
+    return replace(config, checkpoint=with_options(checkpoint, changed))
+
+
+def _telling_of_references() -> AbstractContextManager[None]:
+    """Within this block, it is told how many real images take their time, unless programs are told already."""
+
+    def tell(record: LogRecord) -> None:
+        if not EVENTS.handlers:
+            _tell([vars(record)["about"]["text"]])
+
+    return listening(getLogger(f"{EVENTS.name}.reference"), tell)
 
 
 def _check_enough(config: StudyConfig, metric: Metric) -> None:

@@ -18,11 +18,11 @@ class JsonLines(ProgressListener):
     """Writes each event as a line `{"at": seconds since 1970, "event": …, …}`.
 
     Events are `say` (`text`), `phase` (`name`), `advance` (`share` of the budget that is gone, `images` more),
-    `baseline` (`text`), and what the package logs: `working` (`study`, `worker`, `device`, `dtype`), `sampling` and
-    `committed` (`evaluation`, `first`, `images`, and what they took, `seconds`), `timed` (`label`, `seconds`), `trial`
-    (`label`, `state`, `seconds`, `storage_seconds`), `log` (`level`, `text`). One of several processes says `finished`
-    once it has seen the study's end. What one of several processes says has
-    its number, `worker_number`.
+    `baseline` (`text`), and what the package logs: `reference` (`images` that are real and whose features are worked
+    out, `text`), `working` (`study`, `worker`, `device`, `dtype`), `sampling` and `committed` (`evaluation`, `first`,
+    `images`, and what they took, `seconds`), `timed` (`label`, `seconds`), `trial` (`label`, `state`, `seconds`,
+    `storage_seconds`), `log` (`level`, `text`). One of several processes says `finished` once it has seen the study's
+    end, and what it says has its number, `worker_number`.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TypeVar
 
-from ...backends.errors import InputError
 from ...backends.schedule import REUSE, Schedule, with_exits
-from ...studies.config.families import FAMILIES
+from ...studies.config.families import FAMILIES, check_families
 from ...studies.store.records import ScheduleSummary, summarized
 from .frame import FullSchedule, exit_row, exit_rows, with_rows
 
@@ -182,10 +181,3 @@ def _halving(values: range) -> list[int]:
 
 def _take_turns(rows: Iterable[Sequence[_T]]) -> list[_T]:
     return [entry for entry in chain.from_iterable(zip_longest(*rows)) if entry is not None]
-
-
-def check_families(families: Iterable[str]) -> None:
-    """Raises InputError unless these are families."""
-    for name in families:
-        if name not in FAMILIES:
-            raise InputError(f"baselines: `{name}` is not a family. Known: {', '.join(FAMILIES)}.")

@@ -197,7 +197,7 @@ class Workers:
         if self._watch.relay(event.worker, values):
             return
         match values["event"]:
-            case "say" if values["text"] != self._said:  # one of them is enough to say that all pause
+            case "say" | "reference" if values["text"] != self._said:  # one is enough to say that all pause
                 self._said = values["text"]
                 self._watch.say(values["text"])
             case "phase" if values["name"] in STATES and STATES.index(values["name"]) > self._phase:

@@ -1,6 +1,9 @@
 """The families of baselines: schedules that need no search, each with its label and how figures draw it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from ...backends.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,10 @@ FAMILIES = {
     "staircase": Family("published staircase", "purple", "P", 6.5),
     "interval-reuse": Family("fixed-interval reuse", "orange", "D", 5.0),
 }
+
+
+def check_families(families: Iterable[str]) -> None:
+    """Raises InputError unless these are families."""
+    for name in families:
+        if name not in FAMILIES:
+            raise InputError(f"baselines: `{name}` is not a family. Known: {', '.join(FAMILIES)}.")

@@ -1,14 +1,16 @@
 """A study's configuration, read from TOML, dicts and assignments, changed by dotted keys, and compared."""
 
+import os
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from ...backends.errors import InputError
+from ...backends.errors import InputError, nearest
+from .families import check_families
 from .rules import from_table, json_value, nearest_setting, shown_setting
-from .study import AUTO, FREE_SETTINGS, RESOLVED_SETTINGS, SECTIONS, StudyConfig
+from .study import AUTO, FREE_SETTINGS, RESOLVED_SETTINGS, SECTIONS, SPACE_NAMES, StudyConfig
 
 MAX_FILE_BYTES = 1_000_000
 MOST_DOTS = 200
@@ -41,7 +43,7 @@ def _read(path: Path) -> str:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise InputError(f"a study file must have at most {MAX_FILE_BYTES} bytes, but has more. Check the path.")
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"the study file cannot be read ({error.strerror}). Check the path.") from error
     except UnicodeDecodeError as error:
@@ -91,16 +93,33 @@ def override(config: StudyConfig, values: Mapping[str, Any]) -> StudyConfig:
     """The configuration with some settings replaced, by their dotted keys: `{"quality.num_images": 512}`.
 
     Raises:
-        InputError: a key is unknown, or a value breaks its rule.
+        InputError: a key is unknown, a value breaks its rule, or there is nothing of a name.
     """
+    values = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
     for key in values:
         if key not in settings():
             raise InputError(f"`{key}` is not a setting. {_nearest_setting(key)}")
+        _check_name(key, values[key])
     made: dict[str, Any] = {"name": values["name"]} if "name" in values else {}
     for section in SECTIONS:
         inside = {key.split(".")[1]: value for key, value in values.items() if key.startswith(f"{section}.")}
         made |= {section: replace(getattr(config, section), **inside)} if inside else {}
     return replace(config, **made)
+
+
+def _check_name(key: str, value: Any) -> None:
+    """Refuses a name of nothing in this version, which a stored study may keep. Other rules come with the sections."""
+    from ...backends.solvers.spacings import SPACINGS
+    from ...backends.solvers.tables import find_solver
+
+    if key == "search.baselines" and isinstance(value, list | tuple):
+        check_families(str(each) for each in cast(list[Any], value))
+    elif isinstance(value, str) and key == "baseline.solver":
+        find_solver(value)
+    else:
+        known = {"search.space": SPACE_NAMES, "baseline.spacing": SPACINGS}.get(key)
+        if known is not None and isinstance(value, str) and value not in known:
+            raise InputError(f"{key.split('.')[1]}: `{value}` is not known. {nearest(value, known)}")
 
 
 def settings() -> list[str]:

@@ -31,6 +31,8 @@ MAX_SEED = 2**63 - 1
 AUTO = "auto"
 # The names of the samplers, which are made in `searcher/search/proposer.py`.
 SAMPLER_NAMES = ("tpe", "gp", "nsga2", "random")
+# The names of the search spaces, which `searcher/spaces/base.py` has with their classes.
+SPACE_NAMES = ("mixed", "curve", "snr-curve", "cache", "staircase", "segments")
 
 
 @dataclass(frozen=True)

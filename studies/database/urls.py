@@ -258,7 +258,7 @@ def read_url(path: Path) -> str:
         InputError: the file can't be read, or its first line is empty.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             url = file.readline(MAX_URL_BYTES).strip()
     except OSError as error:
         raise InputError(f"storage: the file {path} can't be read ({error.strerror}). Check the path.") from None
@@ -273,9 +273,20 @@ def read_url(path: Path) -> str:
 
 def is_default(url: str) -> bool:
     """Whether a command finds this database, whose URL has no password, without --storage."""
-    return _without_password(url) == _without_password(storage_url(unflagged_storage()))
+    try:
+        return _typed(url) == _typed(storage_url(unflagged_storage()))
+    except InputError:  # of what the environment names
+        return False
 
 
-def _without_password(url: str) -> str:
+def storage_flags(url: str) -> list[str]:
+    """The flags by which a command finds this database, without a password; none where it does without."""
+    typed = _typed(url)
+    return [] if is_default(typed) else ["--storage", typed]
+
+
+def _typed(url: str) -> str:
     parsed = parse_url(url)
-    return str(file_path(parsed.database or "")) if parsed.get_backend_name() == "sqlite" else typed_url(parsed)
+    if parsed.get_backend_name() == "sqlite":
+        return file_url(file_path(parsed.database or ""))
+    return typed_url(parsed)

@@ -62,8 +62,10 @@ def began(study: str) -> ColumnElement[float]:
     return func.coalesce(created, 0.0)
 
 
-def moment(study: str) -> ColumnElement[float]:
+def moment(study: str | None) -> ColumnElement[float]:
     """Now, on the database's clock; the moment when a study was started where that clock was put back since."""
+    if study is None:
+        return clock()
     return case((clock() < began(study), began(study)), else_=clock())
 
 

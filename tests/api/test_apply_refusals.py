@@ -153,7 +153,7 @@ class TestRefusals:
 
 
 def test_without_diffusers_the_extra_is_named() -> None:
-    program = "import sys; sys.modules['diffusers'] = None; import exeunt; exeunt.apply"
+    program = "import sys; sys.modules['diffusers'] = None; import exeunt; exeunt.apply(None, None)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "InputError: network: diffusers folders and pipelines need a package" in done.stderr
     assert "pip install 'exeunt[diffusers]'" in done.stderr

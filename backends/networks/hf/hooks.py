@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ...errors import InputError
 from ...network import Slots, State, add, combined, stored
 from ...plan import Add, Call, Op, Read, Run, fuses
 from .optional import HookRegistry, ModelHook
@@ -23,10 +24,22 @@ from .optional import HookRegistry, ModelHook
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+_REASON = "what Exeunt's hooks do changes from step to step. Compile with fullgraph=False, or exeunt.remove(pipe) first"
+
+
 def uncompiled(function: _F, *, recursive: bool = True) -> _F:
     """The same function kept out of compiled code, and with `recursive` all that it calls."""
     disable: Any = torch.compiler.disable  # declared without types in torch
-    return disable(function, recursive=recursive)
+    return disable(function, recursive=recursive, reason=_REASON)
+
+
+def is_full_graph(module: Any) -> bool:
+    """Whether a module is compiled with `fullgraph=True`, as far as torch lets that be seen."""
+    context, call = getattr(module, "dynamo_ctx", None), getattr(module, "_compiled_call_impl", None)
+    if call is not None and hasattr(call, "__code__"):
+        cells = dict(zip(call.__code__.co_freevars, call.__closure__ or (), strict=False))
+        context = cells["self"].cell_contents if "self" in cells else None
+    return bool(getattr(context, "fullgraph", False))
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,17 @@ def detach(hooks: Hooks) -> None:
             unregister(socket.module, hooks.name)
 
 
-class BlockHook(ModelHook):
+class OwnHook(ModelHook):
+    """A hook that stays where it is: the copy of a module would still call the modules that it was copied from."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise InputError(
+            "pipeline: must be copied or pickled without a schedule, but one is on its model. Call "
+            "`exeunt.remove(pipe)`, copy it, and `exeunt.apply` on each."
+        )
+
+
+class BlockHook(OwnHook):
     """Stands before one block and does with it what the plan of the thread's call says."""
 
     def __init__(self, hooks: Hooks, index: int) -> None:

@@ -29,7 +29,7 @@ def load_pipeline(name: str, **options: Any) -> Network:
         pipeline = make()
     except ExeuntError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"pipeline: `{name}` fails with {type(error).__name__}: {error}. Fix the function.") from error
     if not hasattr(pipeline, "components") or not hasattr(pipeline, "scheduler"):
         raise InputError(

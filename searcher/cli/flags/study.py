@@ -1,7 +1,6 @@
 """The flags that describe a study or a network, and how groups of flags are added to a command."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
-from ....backends.errors import InputError
 from ....backends.solvers.spacings import SPACINGS
 from ....backends.solvers.tables import SOLVER_TABLE
-from ....studies.config.reading import from_toml, override, parse_assignment
-from ....studies.config.study import SAMPLER_NAMES, SECTIONS, StudyConfig
+from ....studies.config.keywords import described
+from ....studies.config.reading import from_toml, parse_assignment
+from ....studies.config.study import SAMPLER_NAMES, StudyConfig
 from ...spaces.base import SPACES
 
 NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
@@ -65,12 +64,6 @@ def grouped(
 
     return add
 
-
-# Each flag with the settings that it sets: those of its name, in all sections that have one.
-SETTINGS: dict[str, list[str]] = {"study": ["name"], "checkpoint": ["checkpoint.path"]}
-for section, kind in SECTIONS.items():
-    for each in fields(kind):
-        SETTINGS.setdefault(each.name, []).append(f"{section}.{each.name}")
 
 CHECKPOINT_FLAGS = (
     *NETWORK_FLAGS,
@@ -151,42 +144,10 @@ def study_config(
     """The configuration that a command line describes: defaults, then the study file, then `--set`, then flags.
 
     Args:
-        given: values of flags by their names in `SETTINGS`, and `network_args`; None where a flag was not given.
+        given: values of flags by their names in `KEYWORDS`, and `network_args`; None where a flag was not given.
 
     Raises:
         InputError: a file, key or value is wrong, or two of them contradict each other.
     """
     config = from_toml(config_file) if config_file else StudyConfig()
-    values = dict(map(parse_assignment, assignments))
-    for flag, keys in SETTINGS.items():
-        if given.get(flag) is not None:
-            values |= dict.fromkeys(keys, given[flag])
-    if given.get("network_args"):
-        values["checkpoint.options"] = dict(map(parse_assignment, given["network_args"]))
-    return override(config, _for_checkpoint(config, values))
-
-
-def _for_checkpoint(config: StudyConfig, values: dict[str, Any]) -> dict[str, Any]:
-    """The values, with the demo's defaults taken back where they belong to the demo's checkpoint alone."""
-    from ....backends.networks.registry import BUNDLED
-
-    pipeline = values.get("checkpoint.pipeline", config.checkpoint.pipeline)
-    if pipeline is not None and "checkpoint.path" in values:
-        raise InputError("checkpoint: give --checkpoint or --pipeline, but got both. Omit one.")
-    checkpoint = pipeline or values.get("checkpoint.path", config.checkpoint.path)
-    if checkpoint in BUNDLED:
-        return values
-    if pipeline is not None:
-        values = {"checkpoint.path": pipeline} | values
-    defaults = StudyConfig()
-    own: dict[str, Any] = {}
-    if config.checkpoint.baseline_weights == defaults.checkpoint.baseline_weights:
-        own["checkpoint.baseline_weights"] = ()
-    if config.name == defaults.name:
-        own["name"] = _as_name(Path(checkpoint).stem)
-    return own | values
-
-
-def _as_name(text: str) -> str:
-    kept = "".join(sign if sign.isalnum() or sign in "_.:+-" else "-" for sign in text)
-    return kept.lstrip("_.:+-")[:100] or "study"
+    return described(config, given, dict(map(parse_assignment, assignments)))

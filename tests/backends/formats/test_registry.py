@@ -13,7 +13,7 @@ import yaml
 from exeunt.backends.errors import InputError
 from exeunt.backends.formats.branches import by_branch
 from exeunt.backends.formats.parsing import numbers
-from exeunt.backends.formats.registry import FORMATS, find_format, left_out, sniff
+from exeunt.backends.formats.registry import FORMATS, find_format, left_out, named_by_suffix, sniff
 from exeunt.backends.schedule import (
     DROP,
     REUSE,
@@ -639,6 +639,14 @@ def test_ten_depths_of_a_deeper_network_are_depths() -> None:
 def test_ten_small_falling_numbers_need_a_name() -> None:
     with pytest.raises(InputError, match="--from ase or --from timesteps"):
         sniff("10,9,8,7,6,5,4,3,2,1", full(blocks=28))
+
+
+def test_ten_falling_depths_that_were_exported_are_read_back() -> None:
+    depths = [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert sniff(f"{depths}\n", full(blocks=28)) == "ase"
+    assert named_by_suffix("fast.ase.txt") == "ase"
+    assert {named_by_suffix(f"a{kind.suffix}") for kind in FORMATS.values()} == FORMATS.keys() - {"exeunt"}
+    assert named_by_suffix("fast.txt") is None
 
 
 def test_formats_cost_no_torch() -> None:

@@ -164,3 +164,15 @@ def test_paired_distance() -> None:
     assert found.value == pytest.approx(squares.mean())
     np.testing.assert_allclose(found.influences, squares - squares.mean(), atol=1e-10)
     assert intervals.estimate_distance(found).standard_error == pytest.approx(squares.std(ddof=1) / np.sqrt(30))
+
+
+@pytest.mark.parametrize("count", [12, 60])
+def test_a_reference_or_images_that_dont_vary_have_a_distance(count: int) -> None:
+    """|μ₁ − μ₂|² + tr Σ of whichever varies."""
+    features, dim = draws(count, 20).astype(np.float64), 20
+    single = distances.ReferenceRoot.of(np.zeros(dim), np.zeros((dim, dim)))
+    wanted = float((features.mean(axis=0) ** 2).sum() + features.var(axis=0, ddof=1).sum())
+    assert distances.frechet(features, single).value == pytest.approx(wanted)
+    _, root = reference(dim)
+    constant = np.tile(root.mean, (count, 1))
+    assert distances.frechet(constant, root).value == pytest.approx(root.trace)

@@ -215,6 +215,20 @@ class TestBad:
         with pytest.raises(InputError, match="can't be read"):
             references.load_reference(tmp_path / "bad.npz", pixels)
 
+    def test_moments_of_another_image_size(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
+        np.savez(tmp_path / "moments.npz", mu=np.zeros(12), sigma=np.eye(12))
+        np.savez(tmp_path / "images.npz", images=pictures())
+        made = references.load_reference(tmp_path / "images.npz", pixels, Preparation((2, 2)))
+        references.save_reference(made, tmp_path / "saved.safetensors")
+        for name in ("moments.npz", "saved.safetensors"):
+            with pytest.raises(InputError, match=r"`pixels` has 48 features.*\(12,\)"):
+                references.load_reference(tmp_path / name, pixels, Preparation((4, 4)))
+
+    def test_moments_that_dont_vary(self, tmp_path: Path, pixels: extractors.Extractor) -> None:
+        np.savez(tmp_path / "moments.npz", mu=np.zeros(12), sigma=np.zeros((12, 12)))
+        with pytest.raises(InputError, match="must differ from image to image"):
+            references.load_reference(tmp_path / "moments.npz", pixels)
+
     def test_moments_of_another_extractors_size(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "moments.npz", mu=np.zeros(3), sigma=np.eye(3))
         with pytest.raises(InputError, match=r"`efficientnet-lite0` has 1280 features.*\(3,\)"):

@@ -1,6 +1,7 @@
 """The page: whole, self-contained, readable without scripts, and deaf to what a database might try to inject."""
 
 import base64
+import csv
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import StringIO
 
 import pytest
 from exeunt.reports.files.export import export_command
@@ -180,3 +182,6 @@ def test_csv_has_a_line_for_every_point_and_no_formulas(view: StudyView) -> None
     formula = replace(view, points=(replace(view.points[0], label='=HYPERLINK("http://x")'),))
     assert "\n=" not in to_csv(formula)
     assert "'=HYPERLINK" in to_csv(formula)
+    for start in (" =", "\n=", "\r\n+", "\u00a0@", "\ufeff-", "\0=", "\t", "＝"):
+        (row,) = csv.DictReader(StringIO(to_csv(replace(view, points=(replace(view.points[0], label=f"{start}1+1"),)))))
+        assert row["label"] == f"'{start}1+1"

@@ -137,3 +137,9 @@ def test_no_process_runs_what_lies_in_the_current_folder(tmp_path: Path, program
         [sys.executable, *safe, *program, "--help"], cwd=tmp_path, input="null", capture_output=True, text=True
     )
     assert "run" not in done.stderr.split()
+
+
+def test_a_file_that_ends_the_process_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(InputError, match="fails at line 2: SystemExit: 0"):
+        own_function(f"{tmp_path / 'leaving.py'}:made", "pipeline")

@@ -8,6 +8,7 @@ The pipeline's own scheduler runs, at the schedule's times; a pipeline that is c
 """
 
 import inspect
+import os
 import warnings
 import weakref
 from collections.abc import MutableMapping
@@ -19,12 +20,24 @@ from torch import nn
 
 from ....errors import InputError
 from ....plan import compile_plan
-from ....schedule import Branch, Embedded, Schedule, embedded_guidance_at, network_times
+from ....schedule import Branch, Embedded, Schedule, as_schedule, embedded_guidance_at, network_times
 from ..decoding import sized
-from ..hooks import Hooks, attach, detach, is_planned, leave, register, release, uncompiled, unregister
+from ..hooks import (
+    Hooks,
+    OwnHook,
+    attach,
+    detach,
+    is_full_graph,
+    is_planned,
+    leave,
+    register,
+    release,
+    uncompiled,
+    unregister,
+)
 from ..loading import bare, denoiser_of
 from ..models.base import Architecture, architecture_of
-from ..optional import HookRegistry, ModelHook, is_pipeline
+from ..optional import HookRegistry, is_pipeline
 from .guidance import call_guidance, corrections, is_uniform
 from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestPart, Source, Stream
 from .schedulers import Fit, fit_scheduler, solver_difference
@@ -104,7 +117,7 @@ _enter, _leave, _release = uncompiled(Hooks.enter), uncompiled(leave), uncompile
 _is_planned, _forget = uncompiled(is_planned), uncompiled(Requests.forget)
 
 
-class ModelCall(ModelHook):
+class ModelCall(OwnHook):
     """Stands before a whole model and finds out which step of which request a call is."""
 
     def __init__(self, application: AppliedSchedule) -> None:
@@ -132,20 +145,22 @@ class ModelCall(ModelHook):
         return _end_call(application, request, outputs)
 
 
-def apply(pipe_or_model: Any, schedule: Schedule) -> None:
+def apply(pipe_or_model: Any, schedule: Schedule | str | os.PathLike[str]) -> None:
     """Make a diffusers pipeline, or a model of one, follow a schedule from its next call on.
 
     Args:
         pipe_or_model: a `DiffusionPipeline`, or its transformer or U-Net. A schedule that is on it already is replaced.
-        schedule: made for a network of that architecture; its weights may be other ones.
+        schedule: made for a network of that architecture, or its file; its weights may be other ones.
 
     Raises:
         InputError: the schedule is for another network, or the pipeline's scheduler can't visit its times.
     """
     pipeline, model = _parts(pipe_or_model)
-    architecture = architecture_of(model)
+    architecture, schedule = architecture_of(model), as_schedule(schedule)
     _check_network(architecture, schedule)
+    _check_compiled([pipe_or_model if pipeline is None else denoiser_of(pipeline), model], architecture, schedule)
     if pipeline is not None:
+        _check_perturbed(pipeline, architecture, schedule)
         _warn(pipeline, schedule, _fitting(pipeline, architecture, schedule, None, None))
     present = _application_on(model)
     if present is None or present.schedule.digest != schedule.digest:
@@ -171,18 +186,23 @@ def remove(pipe_or_model: Any) -> None:
 
 
 def call_arguments(
-    schedule: Schedule, pipe: Any = None, *, height: int | None = None, width: int | None = None
+    schedule: Schedule | str | os.PathLike[str],
+    pipe: Any = None,
+    *,
+    height: int | None = None,
+    width: int | None = None,
 ) -> dict[str, Any]:
     """What to pass to a pipeline so that it follows a schedule: its steps or times, and its guidance.
 
     Args:
-        schedule: one that `apply` put on a pipeline.
+        schedule: one that `apply` put on a pipeline, or its file.
         pipe: the pipeline; needed where the schedule is on several that take it differently, or on none yet.
         height, width: of the images in pixels, where they are not the model's own and its times depend on it.
 
     Raises:
         InputError: the schedule is on no pipeline, or the pipeline can't visit its times.
     """
+    schedule = as_schedule(schedule)
     found = [pipe] if pipe is not None else [p for p, a in _APPLIED.items() if a.schedule.digest == schedule.digest]
     every: list[dict[str, Any]] = []
     for pipeline in found:
@@ -232,6 +252,28 @@ def _check_network(architecture: Architecture, schedule: Schedule) -> None:
         raise InputError(
             f"network: the schedule is for {title} with {wanted.num_blocks} blocks, but this one has {len(kinds)}. "
             "Use the pipeline that the schedule was made for."
+        )
+
+
+def _check_compiled(models: list[Any], architecture: Architecture, schedule: Schedule) -> None:
+    """Raise InputError where a model or its blocks are compiled as one graph, which hooks break."""
+    blocks = [socket.module for socket in architecture.sockets(schedule.networks[0].granularity)]
+    if any(is_full_graph(module) for module in (*models, *blocks)):
+        raise InputError(
+            "compile: a schedule changes from step to step what runs, which no single graph holds, but the model or "
+            "its blocks are compiled with fullgraph=True. Compile them with fullgraph=False."
+        )
+
+
+def _check_perturbed(pipeline: Any, architecture: Architecture, schedule: Schedule) -> None:
+    """Raise InputError where a third branch goes through attention that counts on both others being there."""
+    if hasattr(type(pipeline), "do_perturbed_attention_guidance") and not is_uniform(
+        schedule, _num_channels(architecture)
+    ):
+        raise InputError(
+            f"guidance: the schedule guides its steps differently, which {type(pipeline).__name__} can't: perturbed "
+            "attention needs every branch at every step. Use the pipeline without PAG, or a schedule that guides all "
+            "steps alike, without `unconditional: skip` or `reuse`."
         )
 
 

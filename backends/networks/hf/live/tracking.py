@@ -18,7 +18,7 @@ from ....errors import InputError
 from ..models.base import Architecture
 from ..optional import is_pipeline
 from .guidance import check_called
-from .requests import CallArguments, Request, Source
+from .requests import CallArguments, GuidedBatch, Request, Source
 from .schedulers import ROUNDED, distance, shown_times
 
 WAY_OUT = "Call it with `**exeunt.call_arguments(schedule)`."
@@ -76,6 +76,7 @@ class Requests:
         elif (other := self._by_turn(mine, arguments)) is not None:
             other.recognise(condition)
             return other
+        self._check_rows(mine, arguments)
         request = self._new(arguments)
         self._check_first(arguments, None)
         request.recognise(condition)
@@ -119,13 +120,27 @@ class Requests:
         precision = torch.finfo(timestep.dtype).eps if single else 0.0
         return abs(_first(timestep) - self._times[step]) <= ROUNDED + 2 * precision * self._times[step]
 
+    def _check_rows(self, mine: list[Request], arguments: CallArguments) -> None:
+        """Raise InputError where a pipeline goes on with a run in batches of another size."""
+        scheduler, rows = _calling_scheduler(), _rows(arguments)
+        for request in mine:
+            same_run = request.source is not None and request.source.scheduler is scheduler and request.is_under_way
+            if same_run and request.rows != rows and self._is_at(request.step, arguments):
+                raise InputError(
+                    f"guidance: a run must keep its batch, but had {request.rows} rows and has {rows} from step "
+                    f"{request.step} on. Omit the callback that changes guidance, and use a schedule that says itself "
+                    'at which steps there is none ("guidance": null there).'
+                )
+
     def _check_first(self, arguments: CallArguments, known: Request | None) -> None:
         """Raise InputError unless a call is at the schedule's first time."""
         if not self._is_at(0, arguments):
             due = f"{self._times[0]:g}" if known is None else f"{self._times[known.step]:g}, of its step {known.step}"
             time = _first(self._architecture.train_time(arguments["timestep"]))
+            calling = calling_pipeline()
+            way_out = (calling and _partial_run(calling[1])) or WAY_OUT
             raise InputError(
-                f"times: the schedule's next time is {due}, but the model was called at {time:g}. {WAY_OUT}"
+                f"times: the schedule's next time is {due}, but the model was called at {time:g}. {way_out}"
             )
 
     def _new(self, arguments: CallArguments) -> Request:
@@ -139,9 +154,11 @@ class Requests:
             return self._begin(_rows(arguments), None)
         pipeline, called = calling
         source = Source(pipeline.scheduler, pipeline.scheduler.timesteps)
-        check_times(source.timesteps.tolist(), self._times, pipeline)
+        check_times(source.timesteps.tolist(), self._times, pipeline, _partial_run(called) or WAY_OUT)
         check_called(self._guidance, called, pipeline)
-        return self._begin(_rows(arguments), source)
+        request = self._begin(_rows(arguments), source)
+        check_branches(request, called, pipeline)
+        return request
 
     def _clear(self) -> None:
         """Forget the requests of this thread that can't go on, and those of threads that are gone."""
@@ -158,6 +175,30 @@ class Requests:
             self._open = [other for other in self._open if other is not request]
 
 
+def _partial_run(called: Mapping[str, Any]) -> str | None:
+    """The way out for a pipeline that was called to begin in the middle of its times; None for any other."""
+    for name, whole in (("strength", 1.0), ("denoising_start", 0.0)):
+        given = called.get(name)
+        if isinstance(given, float | int) and given != whole:
+            return (
+                f"The pipeline was called with {name}={given:g}, which leaves the first times out, and a schedule is "
+                f"followed from its first step on. Call it with {name}={whole:g}, or `exeunt.remove(pipe)` first."
+            )
+    return None
+
+
+def check_branches(request: Request, called: Mapping[str, Any], pipeline: Any) -> None:
+    """Raise InputError unless a run whose steps are guided differently has the two branches that schedules know."""
+    latents = called.get("latents")
+    if not isinstance(request, GuidedBatch) or not isinstance(latents, Tensor) or request.rows == 2 * len(latents):
+        return
+    raise InputError(
+        "guidance: the schedule guides its steps differently, which takes two rows for each image, but "
+        f"{type(pipeline).__name__} calls its model with {request.rows} for {len(latents)}. Use a pipeline of one "
+        "guidance, or a schedule that guides all steps alike."
+    )
+
+
 def _rows(arguments: CallArguments) -> int:
     """The batch of the model's first argument."""
     return len(next(iter(arguments.values())))
@@ -168,14 +209,15 @@ def _first(timestep: Any) -> float:
     return float(timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep)
 
 
-def check_times(times: list[float], wanted: list[float], pipeline: Any) -> None:
+def check_times(times: list[float], wanted: list[float], pipeline: Any, way_out: str = WAY_OUT) -> None:
     """Raise InputError unless a pipeline's scheduler visits the schedule's times."""
     title = type(pipeline).__name__
     if len(times) != len(wanted):
-        raise InputError(f"steps: the schedule has {len(wanted)}, but {title} was called for {len(times)}. {WAY_OUT}")
+        raise InputError(f"steps: the schedule has {len(wanted)}, but {title} was called for {len(times)}. {way_out}")
     if distance(times, wanted) > ROUNDED:
         shifted = pipeline.scheduler.config.get("use_dynamic_shifting")
-        way_out = f"{WAY_OUT[:-3]}, height=…, width=…)`: its times depend on the size." if shifted else WAY_OUT
+        if shifted and way_out == WAY_OUT:
+            way_out = f"{WAY_OUT[:-3]}, height=…, width=…)`: its times depend on the size."
         raise InputError(
             f"times: the schedule's are {shown_times(wanted)}, but {title}'s scheduler goes to "
             f"{shown_times(times)}. {way_out}"
