@@ -24,7 +24,8 @@ def stripes(count: int) -> Tensor:
     sign = torch.randint(0, 2, (count, 1, 1, 1), generator=rng) * 2.0 - 1
     upright = torch.randint(0, 2, (count, 1, 1, 1), generator=rng).bool()
     rows = torch.arange(SIDE).view(1, 1, SIDE, 1).expand(count, 3, SIDE, SIDE) // 2 % 2
-    return torch.where(upright, rows, rows.transpose(2, 3)) * 1.6 * sign - 0.8 * sign
+    height = torch.rand(count, 1, 1, 1, generator=rng) * 0.3 + 0.6
+    return (torch.where(upright, rows, rows.transpose(2, 3)) * 2.0 - 1) * sign * height
 
 
 @pytest.fixture(scope="module")
