@@ -7,5 +7,6 @@ evaluate   One schedule measured without a database.
 metric     A study's metric.
 objective  What a schedule is worth: features of its images on given noises, and the time that its plan takes.
 own_code   Code of the user's own that a study names, imported where it is pinned or named by the user.
+readings   How a checkpoint is read where neither its file nor the user says it.
 setup      What a study measures with: networks, conditions, metric and reference, loaded and checked at once.
 """
