@@ -242,6 +242,10 @@ class Network(ABC):
         guidance_channels: how many leading channels the network's own code guides; "all" where it knows no such limit.
         decoder_sha256: of a decoder that is no part of the checkpoint, since other images come of another one.
         notes: what was chosen and removed when the weights were read, for people to read.
+        assumptions: what the file doesn't say, what was taken for it and why, for people to read.
+        reading: the values of what files may leave open, such as `num_heads=4, noise=linear`; empty elsewhere.
+        open_readings: arguments under which the same weights could be loaded, the one that was taken first; empty
+            where the file or the user says everything.
         code_sha256: of the file of a class that is no part of this package, since other code makes other images.
         usual_guidance: the scale of guidance that it is sampled with by default; None for no guidance.
         usual_shift: the default shift of its times, for flow matching; None for none.
@@ -261,6 +265,9 @@ class Network(ABC):
     guidance_channels: int | Literal["all"] = "all"
     decoder_sha256: str | None = None
     notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    reading: str = ""
+    open_readings: tuple[dict[str, Any], ...] = ()
     code_sha256: str | None = None
     usual_guidance: float | None = None
     usual_shift: float | None = None

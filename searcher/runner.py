@@ -142,7 +142,7 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     if stored is not None:
         config = keep_stored_defaults(config, stored)
     refuse_unpinned(config, request.url, request.names_code)
-    study_setup = _load(config, role)
+    study_setup = _load(config, role, settles=stored is None and not role.joins)
     given = read_proposals(request.proposals, study_setup)
     is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
     if stored is None and not role.joins and is_here:
@@ -158,14 +158,14 @@ def open_study(request: StudyRequest) -> Generator[Session]:
         yield session
 
 
-def _load(config: StudyConfig, role: WorkerRole) -> StudySetup:
+def _load(config: StudyConfig, role: WorkerRole, settles: bool) -> StudySetup:
     """What the study measures with, on the CPU where this process measures nothing and the device is not here."""
     try:
-        return load_setup(config)
+        return load_setup(config, settles=settles)
     except DeviceError:
         if role.works:
             raise
-        here = load_setup(override(config, {"throughput.device": "cpu"}))
+        here = load_setup(override(config, {"throughput.device": "cpu"}), settles=settles)
         return replace(here, config=override(here.config, {"throughput.device": config.throughput.device}))
 
 

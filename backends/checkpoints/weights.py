@@ -141,7 +141,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names[:MOST_NAMED]) + more
 
 
-EMA = re.compile(r"(?<![a-z])ema(?![a-z])", re.IGNORECASE)
+SHADOW = "shadow_params"
+EMA = re.compile(rf"(?<![a-z])ema(?![a-z])|\.{SHADOW}$", re.IGNORECASE)
 # Parts of a name that torch.compile, FSDP and activation checkpointing put anywhere; no network has them of its own.
 WRAPPERS = re.compile(r"(?:(?<=^)|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 PARALLEL = "module."  # (Distributed)DataParallel, and AveragedModel: before every name
@@ -191,13 +192,42 @@ def candidates(content: Any) -> dict[str, ChosenWeights]:
     """Every set of weights in a file by its key; "" is the file itself."""
     found: dict[str, ChosenWeights] = {}
     _refuse_branching(content)
-    for name, tensors in _state_dicts("", content):
+    sets = dict(_state_dicts("", content))
+    shadows, left = _shadows(content, sets)
+    for name, tensors in (sets | {name: named for name, (named, _) in shadows.items()}).items():
         bare, notes = _unwrap(tensors)
+        notes = (*notes, shadows[name][1]) if name in shadows else (*notes, *left)
         prefixes = known_prefixes(bare)
         for prefix in prefixes if prefixes and "" not in prefixes else [""]:
             key = ".".join(part for part in (name, prefix.rstrip(".") if len(prefixes) > 1 else "") if part)
             found[key] = ChosenWeights(key, *_behind(prefix, bare, notes))
     return found
+
+
+def _shadows(
+    content: Any, sets: Mapping[str, dict[str, Tensor]]
+) -> tuple[dict[str, tuple[dict[str, Tensor], str]], list[str]]:
+    """The averages that diffusers' EMAModel and torch_ema keep as a list, in the order of the model's parameters: by
+    name, each with a note; and a note for each list that is in the order of no set of weights."""
+    taken: dict[str, tuple[dict[str, Tensor], str]] = {}
+    left: list[str] = []
+    tables = cast(Mapping[Any, Any], content).items() if isinstance(content, Mapping) else ()
+    for name, table in tables:
+        values: Any = cast(Mapping[Any, Any], table).get(SHADOW) if isinstance(table, Mapping) else None
+        if not isinstance(name, str) or not isinstance(values, list) or not values:
+            continue
+        shapes = [getattr(each, "shape", None) for each in cast(list[Any], values)]
+        key = f"{name}.{SHADOW}"
+        fits = [each for each, tensors in sets.items() if [value.shape for value in tensors.values()] == shapes]
+        if fits:
+            note = f"weights: `{key}` has no names; taken by the order of the parameters of `{fits[0]}`"
+            taken[key] = (dict(zip(sets[fits[0]], cast(list[Tensor], values), strict=True)), note)
+        else:
+            left.append(
+                f"weights: `{key}`, an average of {len(shapes)} tensors without names, left out: no set of weights in "
+                "the file has as many of these shapes in this order"
+            )
+    return taken, left
 
 
 def _refuse_branching(content: Any) -> None:

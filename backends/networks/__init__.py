@@ -6,6 +6,7 @@ conformance/  The suite that every network passes.
 decoders      What turns samples into images.
 dit           The Diffusion Transformer with adaLN-Zero (Peebles & Xie 2023, arXiv 2212.09748).
 hf/           Networks of diffusers.
+readings      What the shapes of a checkpoint don't tell, and how real images decide it.
 registry      Networks by their names and checkpoints.
 uvit          U-ViT (Bao et al. 2023, arXiv 2209.12152), as a network that can leave early.
 """

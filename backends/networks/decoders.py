@@ -128,6 +128,10 @@ class Decoder(ABC):
     def decode(self, x: Tensor) -> Tensor:
         """Samples (N, C, H, W) -> RGB images, uint8 (N, 3, H, W)."""
 
+    def encode(self, images: Tensor) -> Tensor | None:
+        """Real images, uint8 (N, 3, H, W), as samples (N, C, H, W) on the CPU; None where there is no way back."""
+        return None
+
     @abstractmethod
     def flops(self) -> int:
         """Floating-point operations (2 per multiply-add) for one image."""
@@ -174,6 +178,10 @@ class PixelDecoder(Decoder):
     def decode(self, x: Tensor) -> Tensor:
         self.check()
         return grey_to_rgb(x) if self._channels == 1 else to_uint8(x)
+
+    def encode(self, images: Tensor) -> Tensor | None:
+        samples = images.float() / 127.5 - 1
+        return samples.mean(dim=1, keepdim=True) if self._channels == 1 else samples
 
     def flops(self) -> int:
         return 0
@@ -246,6 +254,7 @@ class KLDecoder(AutoencoderDecoder):
     def __init__(self, module: Any, sample_shape: tuple[int, int, int]) -> None:
         super().__init__(module, sample_shape)
         self._scale, self._shift = _affine(module, self._config)
+        self._folder: Path | None = None
         factor = 2 ** (len(self._config["block_out_channels"]) - 1)
         self.image_shape = (3, factor * sample_shape[1], factor * sample_shape[2])
 
@@ -282,8 +291,17 @@ class KLDecoder(AutoencoderDecoder):
                 f"vae: the factors in `{folder / 'config.json'}` are no numbers of each channel ({error}). Download it "
                 "again."
             ) from error
-        decoder.sha256 = digest
+        decoder.sha256, decoder._folder = digest, folder
         return decoder
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor | None:
+        if self._folder is None:
+            return None
+        module = _load_kl(self._folder, encodes=True).to(self._module.device)
+        parts = [module.encode((part.float() / 127.5 - 1).to(module.device)) for part in images.split(4)]
+        latents = torch.cat([part.latent_dist.mode() for part in parts])
+        return ((latents - self._shift) / self._scale).float().cpu()
 
     def decode(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # a graph takes batches of any size, and its runtime chooses
@@ -349,7 +367,7 @@ def _refuse_odd_sizes(sizes: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _load_kl(folder: Path) -> Any:
+def _load_kl(folder: Path, encodes: bool = False) -> Any:
     try:
         diffusers: Any = import_module("diffusers")  # seconds to import, so only who needs it does
     except ImportError as error:
@@ -362,7 +380,8 @@ def _load_kl(folder: Path) -> Any:
         raise InputError(
             f"vae: `{folder}` can't be loaded ({first_line(error)}). Download the whole folder again."
         ) from error
-    module.encoder, module.quant_conv = None, None
+    if not encodes:
+        module.encoder, module.quant_conv = None, None
     absent = sorted({name for name, _ in module.named_parameters()} & set(found["missing_keys"]))
     if absent:
         raise InputError(

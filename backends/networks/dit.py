@@ -7,23 +7,41 @@ argument of `forward`: dropped blocks cost nothing, their adaLN modulation inclu
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path, PurePath
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, NoReturn, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoints.weights import Checkpoint, checked_shape, load_strictly, read_checkpoint, weights_sha256
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..network import Chain, ChainNetwork, Pass, ResidualChain, State
 from ..schedule import PREDICTIONS, NetworkSignature, Noise, noise_of
 from .decoders import BundledDecoder, DecodedNetwork, Decoder, KLDecoder, PixelDecoder
+from .readings import heads_for, readings
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
 DIT_SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
 _KINDS = {"block": ("residual", 1), "branch": ("branch", 2)}  # by granularity: the kind, and how many of it a block has
 PUBLIC_NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+FLOW_NOISES = ("flow", "sit")
+_SIT_NOTE = "prediction: read as SiT's velocity on its linear path, in which time 1 is the data"
+# The noise schedules that a DiT may be told to have. SiT's (Ma et al. 2024, arXiv 2401.08740) is flow matching counted
+# the other way: its time is 1 at the data, and its output is data - noise.
+DIT_NOISES = {
+    "linear": PUBLIC_NOISE,
+    "scaled-linear": Noise("scaled-linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000),
+    "cosine": Noise("cosine", num_train_timesteps=1000),
+    "flow": Noise("flow"),
+    "sit": Noise("flow"),
+}
+DIT_READINGS = (
+    *product(("linear", "scaled-linear", "cosine"), ("epsilon", "v", "sample")),
+    *((noise, "flow") for noise in FLOW_NOISES),
+)
 # Tensors that tell a DiT's sizes, with their dimensions.
 _TELLING = {
     "x_embedder.proj.weight": 4,
@@ -358,13 +376,16 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         decoder: Decoder | None = None,
         guidance_channels: int | Literal["all"] = "all",
         notes: tuple[str, ...] = (),
+        counts_from_noise: bool = False,
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         self.name, self.num_classes, self.prediction, self.noise = name, num_classes, prediction, noise
         self.guidance_channels, self.notes = guidance_channels, notes
         self.sample_shape = module.sample_shape
         self.set_decoder(decoder or PixelDecoder(module.sample_shape, name))
-        self.learned_range = module.out_channels == 2 * module.sample_shape[0]
+        self._counts_from_noise = counts_from_noise  # as SiT does
+        # Flow matching has no variance to learn: SiT's second half is never read.
+        self.learned_range = module.out_channels == 2 * module.sample_shape[0] and noise.kind != "flow"
         self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
 
     @classmethod
@@ -378,12 +399,14 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         weights_key: str | None = None,
         num_heads: int | None = None,
         num_classes: int | None = None,
+        noise: str | None = None,
+        prediction: str | None = None,
         vae: str | None = None,
     ) -> Self:
         """Load a .safetensors or .pt file with DiT's names.
 
         What shapes can't tell comes from these arguments, from the file's metadata or from the training program's own
-        arguments in it; without any, it is as in the public code: the paper's heads, a null label after the classes,
+        arguments in it; without any, it is as in the public code, and open: the paper's heads, a null label at the end,
         epsilon prediction, linear schedule, 1,000 steps, and guidance on the first three of four latent channels.
 
         Args:
@@ -393,6 +416,8 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
             weights_key: which set of weights of the file; see `read_checkpoint`.
             num_heads: attention heads.
             num_classes: number of labels, without the null label.
+            noise: a name in `DIT_NOISES`.
+            prediction: see `Network`.
             vae: the folder of the diffusers autoencoder whose latents it samples.
 
         Raises:
@@ -401,26 +426,27 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         found = read_checkpoint(path, weights_key)
         arguments = dit_arguments(found.tensors)
         classes, has_null = _classes(found, arguments.pop("num_rows"), num_classes)
-        heads = heads_of(arguments["width"], found.metadata.get("num_heads") if num_heads is None else num_heads)
+        taken = _reading(found, arguments, {"num_heads": num_heads, "noise": noise, "prediction": prediction})
+        heads = taken.num_heads
         with torch.device("meta"):
             module = DiT(**arguments, num_heads=heads, num_classes=classes, has_null=has_null)
         load_strictly(module, found.tensors, path)
         module.to(device=device, dtype=dtype)
-        prediction = found.metadata.get("prediction", "epsilon")
-        if prediction not in PREDICTIONS:
-            known = ", ".join(PREDICTIONS)
-            raise InputError(f"checkpoint: `{path}` must predict one of {known}, but says {prediction}. Fix it.")
-        return cls(
+        made = cls(
             module,
             name=name,
             weights_sha256=weights_sha256(found.tensors),
             num_classes=classes,
-            prediction=prediction,
-            noise=noise_of(found.metadata["noise"], str(path)) if "noise" in found.metadata else PUBLIC_NOISE,
+            prediction=taken.prediction,
+            noise=taken.noise,
             decoder=_decoder(found, module, vae, name),
             guidance_channels=3 if module.sample_shape[0] == 4 and not found.metadata else "all",
-            notes=found.notes,
+            notes=(*found.notes, *([_SIT_NOTE] if taken.noise_name == "sit" else [])),
+            counts_from_noise=taken.noise_name == "sit",
         )
+        made.assumptions, made.open_readings = taken.assumptions, taken.open_readings
+        made.reading = f"num_heads={heads}, noise={taken.noise_name}, prediction={taken.prediction}"
+        return made
 
     @property
     def device(self) -> torch.device:
@@ -433,12 +459,18 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
     def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         assert conditions is not None, "a DiT is class-conditional"
         blocks = self.module.blocks
-        h, c = self.module.embed(x, time, conditions)
+        h, c = self.module.embed(x, 1 - time / 1000 if self._counts_from_noise else time, conditions)
         if self.signature.granularity == "branch":
             chain: Chain = BranchChain(blocks, c)
         else:
             chain = ResidualChain(len(blocks), lambda index, value: blocks[index](value, c))
-        return Pass(h, chain, lambda value: self.module.head(value, c))
+        return Pass(h, chain, lambda value: self._meaning(self.module.head(value, c)))
+
+    def _meaning(self, out: Tensor) -> Tensor:
+        """The output as `prediction` says it."""
+        if self.noise.kind == "flow":
+            out = out[:, : self.sample_shape[0]]
+        return -out if self._counts_from_noise else out
 
     def at(self, granularity: str) -> "DiTNetwork":
         if granularity not in _KINDS:
@@ -478,6 +510,110 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         hidden = cast(DiTBlock, module.blocks[0]).mlp.fc1.out_features if len(module.blocks) else 0
         attention = 4 * tokens * width * width + 2 * tokens * tokens * width
         return attention + 3 * width * width, 2 * tokens * width * hidden + 3 * width * width
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What shapes don't tell of a DiT, as it is taken.
+
+    Attributes:
+        noise_name: in `DIT_NOISES`; "file" where the file's metadata describes the noise.
+        assumptions, open_readings: see `Network`.
+    """
+
+    num_heads: int
+    noise_name: str
+    noise: Noise
+    prediction: str
+    assumptions: tuple[str, ...]
+    open_readings: tuple[dict[str, Any], ...]
+
+
+def _reading(found: Checkpoint, sizes: Mapping[str, Any], given: Mapping[str, Any]) -> _Reading:
+    """What the user gives, then what the file says, then what the public code does; the last is open.
+
+    Raises:
+        InputError: a value is not known, two contradict each other, or the file says what is not known here.
+    """
+    said = _said(found, sizes) | {name: value for name, value in given.items() if value is not None}
+    width, depth = sizes["width"], sizes["depth"]
+    heads = heads_of(width, said.get("num_heads"))
+    pairs = [
+        (noise, prediction)
+        for noise, prediction in DIT_READINGS
+        if said.get("noise", noise) in (noise, "file") and said.get("prediction", prediction) == prediction
+    ]
+    if said.get("noise") == "file":
+        pairs = [("file", said.get("prediction", "epsilon"))]
+    if not pairs:
+        pairs = [_contradiction(said)]
+    noise, prediction = pairs[0]
+    in_paper = (depth, width, heads) in DIT_SIZES.values()
+    open_heads = {} if "num_heads" in said or in_paper else {"num_heads": heads_for(width, heads)}
+    why = "as in the paper" if in_paper else f"{width // heads} channels a head"
+    assumptions = [] if "num_heads" in said else [assumed("num_heads", heads, why)]
+    for name, value in (("noise", noise), ("prediction", prediction)):
+        if name not in said:
+            assumptions.append(assumed(name, value, "as in the public code" if len(pairs) > 1 else "with the other"))
+    if assumptions:
+        assumptions.append("patches: their pixels in the order of the public code (row, column, channel)")
+        if sizes["learned_range"] and prediction != "flow":
+            assumptions.append("learned sigma: the second half of the outputs is the variance, as in the public code")
+    described = noise_of(found.metadata["noise"], str(found.path)) if noise == "file" else DIT_NOISES[noise]
+    return _Reading(heads, noise, described, prediction, tuple(assumptions), readings(open_heads, pairs))
+
+
+def assumed(name: str, value: object, why: str) -> str:
+    return f"{name}: {value} taken, {why}, for the file doesn't say it; `--network-arg {name}=VALUE` says another"
+
+
+def _contradiction(said: Mapping[str, Any]) -> NoReturn:
+    """Names the value that no DiT has, or the two that no network has both."""
+    known = {"noise": list(DIT_NOISES), "prediction": list(PREDICTIONS[:4])}
+    for name, values in known.items():
+        if name in said and said[name] not in values:
+            raise InputError(f"{name}: `{said[name]}` is not known of a DiT. {nearest(str(said[name]), values)}")
+    raise InputError(
+        f"prediction: a DiT with noise {said['noise']} can't predict {said['prediction']}. Flow matching ("
+        f"{' or '.join(FLOW_NOISES)}) goes with prediction flow, and no other noise does."
+    )
+
+
+def _said(found: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says itself, in its metadata or in the arguments of its training program.
+
+    Raises:
+        InputError: it says what is not known here.
+    """
+    said = {name: found.metadata[name] for name in ("num_heads", "prediction") if name in found.metadata}
+    if "prediction" in said and said["prediction"] not in PREDICTIONS:
+        known = ", ".join(PREDICTIONS)
+        raise InputError(
+            f"checkpoint: `{found.path}` must predict one of {known}, but says {said['prediction']}. Fix it."
+        )
+    if "noise" in found.metadata:
+        said["noise"] = "file"
+    if found.metadata:  # a file of ours says what differs from the public code
+        return {"noise": "linear", "prediction": "epsilon"} | said
+    model = str(found.arguments.get("model", ""))
+    size = DIT_SIZES.get(model.partition("/")[0].replace("SiT", "DiT"))
+    if size is not None and size[:2] == (sizes["depth"], sizes["width"]):
+        said["num_heads"] = size[2]
+    if model.startswith("SiT") or "path_type" in found.arguments:
+        return said | _said_by_sit(found)
+    return said | ({"noise": "linear", "prediction": "epsilon"} if model.startswith("DiT-") else {})
+
+
+def _said_by_sit(found: Checkpoint) -> dict[str, Any]:
+    """SiT's reading, from its training program's own arguments. Raises InputError for its other paths and outputs."""
+    path, prediction = found.arguments.get("path_type", "Linear"), found.arguments.get("prediction", "velocity")
+    if (path, prediction) != ("Linear", "velocity"):
+        raise InputError(
+            f"checkpoint: `{found.path}` is a SiT with path {path} that predicts {prediction}, by its training "
+            "program's arguments; known here is the linear path with velocity. "
+            "Describe it in a file of your own and give `--network FILE.py:Class`."
+        )
+    return {"noise": "sit", "prediction": "flow"}
 
 
 def _classes(found: Checkpoint, rows: int, given: int | None) -> tuple[int, bool]:

@@ -22,7 +22,8 @@ from ..errors import InputError, nearest
 from ..network import Chain, ChainNetwork, Pass, State
 from ..schedule import NetworkSignature, Noise
 from .decoders import DecodedNetwork, Decoder, KLDecoder, PixelDecoder
-from .dit import Attention, GeluMlp, PatchEmbed, embedding, heads_of, timestep_embedding
+from .dit import Attention, GeluMlp, PatchEmbed, assumed, embedding, heads_of, timestep_embedding
+from .readings import heads_for, readings
 
 BranchKind: TypeAlias = Literal["attention", "mlp"]
 
@@ -160,6 +161,7 @@ UVIT_NOISES = {
     "scaled-linear": (Noise("scaled-linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000), 1.0),
     "linear": (Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000), 1.0),
 }
+LARGEST = 1152  # the width of the public H models, of 16 heads
 IMAGENET_WITH_NULL = 1001  # rows of the label embedding of the public checkpoints that were trained for guidance
 
 
@@ -292,7 +294,7 @@ class UViTNetwork(DecodedNetwork, ChainNetwork):
         num_heads: int | None = None,
         num_classes: int | None = None,
         noise: str | None = None,
-        prediction: str = "epsilon",
+        prediction: str | None = None,
         vae: str | None = None,
     ) -> Self:
         """Load a .pth, .pt or .safetensors file with U-ViT's names.
@@ -308,18 +310,21 @@ class UViTNetwork(DecodedNetwork, ChainNetwork):
         found = read_checkpoint(path, weights_key)
         arguments = uvit_arguments(found.tensors)
         channels, num_labels = arguments["channels"], arguments["num_labels"]
+        given = {"num_heads": num_heads, "noise": noise, "prediction": prediction}
         if noise is None:
             noise = "vp" if channels in (1, 3) or (num_labels and arguments["conv"]) else "scaled-linear"
+        prediction = prediction or "epsilon"
         if noise not in UVIT_NOISES:
             raise InputError(f"noise: `{noise}` is not known of a U-ViT. {nearest(noise, UVIT_NOISES)}")
         if prediction not in ("epsilon", "v", "sample"):
             raise InputError(f"prediction: must be epsilon, v or sample, but got `{prediction}`. Use one of them.")
+        heads = heads_of(arguments["width"], num_heads)
         with torch.device("meta"):
-            module = UViT(**arguments, num_heads=heads_of(arguments["width"], num_heads))
+            module = UViT(**arguments, num_heads=heads)
         load_strictly(module, found.tensors, found.path)
         module.to(device=device, dtype=dtype)
         size = arguments["input_size"]
-        return cls(
+        made = cls(
             module,
             name=name,
             weights_sha256=weights_sha256(found.tensors),
@@ -329,6 +334,11 @@ class UViTNetwork(DecodedNetwork, ChainNetwork):
             decoder=KLDecoder.from_folder(Path(vae), (channels, size, size), device, dtype) if vae else None,
             notes=found.notes,
         )
+        taken = {"num_heads": heads, "noise": noise, "prediction": prediction}
+        made.reading = ", ".join(f"{name}={value}" for name, value in taken.items())
+        made.open_readings = _open(arguments["width"], taken, given)
+        made.assumptions = tuple(assumed(name, taken[name], _WHY[name]) for name in taken if given[name] is None)
+        return made
 
     def _see(self, module: UViT, granularity: str, sha256: str | None) -> None:
         """Count the blocks at a granularity."""
@@ -380,6 +390,25 @@ class UViTNetwork(DecodedNetwork, ChainNetwork):
         }
         run = sum(cost[name] for index in blocks for name in self._units[index].branches)
         return 2 * (ends + merges + run)
+
+
+_WHY = {
+    "num_heads": "64 channels a head",
+    "noise": "as in the public code for such samples",
+    "prediction": "as in the public code",
+}
+
+
+def _open(width: int, taken: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """What else the weights may be, where it isn't given; the paper's number of heads at its largest width is known."""
+    heads = {"num_heads": heads_for(width, taken["num_heads"])}
+    noises = [taken["noise"], *(noise for noise in UVIT_NOISES if noise != taken["noise"])]
+    pairs = [
+        (noise, prediction)
+        for noise in (noises if given["noise"] is None else noises[:1])
+        for prediction in (("epsilon", "v", "sample") if given["prediction"] is None else (taken["prediction"],))
+    ]
+    return readings(heads if given["num_heads"] is None and width != LARGEST else {}, pairs)
 
 
 def _num_classes(num_labels: int, given: int | None) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...backends.errors import printable
+from ...backends.errors import InputError, printable
 from .flags.database import json_flag, show, storage_flag
 from .flags.paths import OUTPUT
 
@@ -103,6 +103,8 @@ def upgrade_command(url: str, backup: Path | None, no_backup: bool, as_json: boo
     """
     from ...studies.maintenance.upgrade import upgrade_database
 
+    if backup == Path("-"):
+        raise InputError("backup: must be a file, but got standard output. Give a path, or --no-backup.")
     with _opened(url) as (engine, where):
         made = None if no_backup else _backed_up(engine, Path(where), backup)
         done = upgrade_database(engine)

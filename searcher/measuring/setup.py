@@ -7,7 +7,7 @@ It also reads schedules that a user proposes in place of a sampler's.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from logging import LogRecord, getLogger
 from operator import attrgetter
@@ -44,6 +44,7 @@ from ..spaces.frame import FullSchedule
 from .defaults import make_frame, resolve_defaults
 from .metric import Metric, load_metric
 from .own_code import code_pins
+from .readings import settle_reading, with_options
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -123,16 +124,20 @@ class StudySetup:
             "quality.conditions": self.conditions.digest,
             "quality.reference": self.metric.reference,
             "quality.metric": self.metric.extractor_digest,
+            "checkpoint.reading": self.network.reading,
             **code_pins(self.config),
         }
 
 
-def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda network: None) -> StudySetup:
+def load_setup(
+    config: StudyConfig, accept: Callable[[Network], None] = lambda network: None, *, settles: bool = True
+) -> StudySetup:
     """Loads and checks everything that a study measures with.
 
     Args:
         config: settings that are `auto` are taken from the network.
         accept: raises if this is the wrong network; called before anything else is read.
+        settles: whether real images decide how a checkpoint is read that doesn't say it; a stored study has decided.
 
     Raises:
         InputError, ScheduleError: an input is wrong; the message says which and what to do.
@@ -143,6 +148,11 @@ def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda n
     _check_names(config)
     networks = load_networks(config)
     network = next(iter(networks.values()))
+    if settles and network.open_readings:
+        network.check_decodes()
+        config, unsettled = _settle(config, network), config
+        networks = networks if config == unsettled else load_networks(config)
+        network = next(iter(networks.values()))
     accept(network)
     network.check_decodes()
     for each in networks.values():
@@ -156,6 +166,17 @@ def load_setup(config: StudyConfig, accept: Callable[[Network], None] = lambda n
     conditions = make_conditions(config, list(networks.values()), metric)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
     return StudySetup(config, networks, frames, conditions, metric)
+
+
+def _settle(config: StudyConfig, network: Network) -> StudyConfig:
+    """The configuration with what real images decide of its checkpoint."""
+    checkpoint = config.checkpoint
+
+    def load(reading: dict[str, Any]) -> Network:
+        return _open(checkpoint.path, with_options(checkpoint, reading), str(network.device))
+
+    changed = settle_reading(resolve_defaults(config, network).quality, network, load, lambda note: tell_notes([note]))
+    return replace(config, checkpoint=with_options(checkpoint, changed))
 
 
 def _telling_of_references() -> AbstractContextManager[None]:
@@ -252,15 +273,19 @@ def load_one(config: StudyConfig) -> Network:
 
 
 def _load(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
+    return _ready(_open(path, checkpoint, device), checkpoint)
+
+
+def _open(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
     own = {"vae": checkpoint.vae, "weights_key": checkpoint.weights_key}
     options = dict(checkpoint.options) | {name: value for name, value in own.items() if value is not None}
     dtype = DTYPES["float32" if checkpoint.dtype == AUTO else checkpoint.dtype]
-    return _ready(load_network(path, device, dtype, network=checkpoint.network, **options), checkpoint)
+    return load_network(path, device, dtype, network=checkpoint.network, **options)
 
 
 def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
     """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
-    tell_notes(network.notes)
+    tell_notes([*network.notes, *network.assumptions])
     return network.at(checkpoint.granularity)
 
 

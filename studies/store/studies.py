@@ -19,6 +19,8 @@ from .records import Member, Progress
 
 # Beside the digests of what settings name: the environment that a study times in, as JSON; see `shared_state.py`.
 TARGET = "throughput.target"
+# The values of what a checkpoint leaves open, as text.
+READING = "checkpoint.reading"
 
 
 @final
@@ -49,6 +51,7 @@ class StudyStore:
             insert_once(connection, STUDIES, {"name": config.name, **values, "created": _beginning(config.name)})
             stored = connection.execute(_study(config.name).with_for_update()).one()
             _refuse_change(stored, config, pins)
+            _refuse_other_reading(connection, config.name, pins)
             values["pins"] = stored.pins | pins
             connection.execute(STUDIES.update().where(STUDIES.c.name == config.name).values(values))
 
@@ -125,12 +128,30 @@ def _refuse_change(stored: Any, config: StudyConfig, pins: Mapping[str, str], fr
     """Refuses settings, and digests of what they name, by which a number of a stored study would change."""
     for key, pin in pins.items():
         if (old := stored.pins.get(key, pin)) != pin:
+            if key == READING:
+                raise InputError(
+                    f"study `{config.name}` reads its checkpoint with {old}, but it is now read with {pin}; figures "
+                    f"could not be compared. Go on as stored with `exeunt resume --study {config.name}`, or start "
+                    "another study with --study NAME."
+                )
             raise InputError(
                 f"study `{config.name}` was started with other contents of {key}: their digest was {old[:12]} and is "
                 f"now {pin[:12]}; figures could not be compared. Put the old contents back, or start another study."
             )
     same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
     refuse_difference(config_from_dict(stored.config), config, [*same, *free])
+
+
+def _refuse_other_reading(connection: Connection, study: str, pins: Mapping[str, str]) -> None:
+    """Studies share the images of equal weights, which are other images where the weights are read otherwise."""
+    others = connection.execute(select(STUDIES.c.name, STUDIES.c.pins).where(STUDIES.c.name != study))
+    for other in others if pins.get(READING) else ():
+        have = other.pins.get(READING, pins[READING])
+        if other.pins.get("checkpoint.path") == pins.get("checkpoint.path") and have != pins[READING]:
+            raise InputError(
+                f"study `{study}` reads its checkpoint with {pins[READING]}, but study `{other.name}` of this database "
+                f"reads the same weights with {have}, and both would share their images. Give another --storage."
+            )
 
 
 def _sampled(connection: Connection, study: str) -> dict[str, Any]:

@@ -52,6 +52,9 @@ def training_state(weights: dict[str, Tensor]) -> dict[str, object]:
     return {"model": model, "ema": weights, "opt": optimizer.state_dict(), "args": arguments}
 
 
+SMALL_SHAPES = {"a.weight": (3, 2), "a.bias": (3,), "b.weight": (2, 3)}
+
+
 class TestEntries:
     @pytest.mark.parametrize("new_format", [True, False])
     def test_a_training_checkpoint_gives_its_average_and_its_arguments(self, tmp_path: Path, new_format: bool) -> None:
@@ -118,6 +121,25 @@ class TestEntries:
         with path.open("r+b") as file:
             file.write(b"\0" * path.stat().st_size)
         assert weights_sha256(found) == before
+
+
+class TestAveragesWithoutNames:
+    """`shadow_params` of diffusers' EMAModel: a list in the order of the model's parameters."""
+
+    def test_names_come_from_the_model(self, tmp_path: Path) -> None:
+        weights, averaged = tensors(SMALL_SHAPES), tensors(SMALL_SHAPES, seed=1)
+        content = {"ema": {"shadow_params": list(averaged.values()), "decay": 0.99}, "model": weights}
+        found = read_checkpoint(saved(tmp_path, content))
+        assert list(found.tensors) == list(weights)
+        assert all(torch.equal(found.tensors[name], averaged[name]) for name in averaged)
+        assert "by the order of the parameters of `model`" in found.notes[-1]
+
+    def test_what_fits_no_model_is_left_out_and_named(self, tmp_path: Path) -> None:
+        weights = tensors(SMALL_SHAPES)
+        content = {"ema": {"shadow_params": list(weights.values())[1:]}, "model": weights}
+        found = read_checkpoint(saved(tmp_path, content))
+        assert all(torch.equal(found.tensors[name], weights[name]) for name in weights)
+        assert any("`ema.shadow_params`" in note and "left out" in note for note in found.notes)
 
 
 class TestPrefixes:

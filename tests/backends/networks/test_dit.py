@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -481,3 +482,66 @@ def test_actions_at_full_size(full_size: DiTNetwork, granularity: str) -> None:
 def test_promises_at_full_size(full_size: DiTNetwork, check: Check) -> None:
     found = outcome(check, NetworkUnderTest(full_size))
     assert isinstance(found, Passed | NotApplicable), found
+
+
+class TestSiT:
+    """SiT has DiT's names; only its training program's arguments tell it apart."""
+
+    @pytest.fixture
+    def module(self) -> DiT:
+        torch.manual_seed(0)
+        return DiT(
+            input_size=8, patch_size=2, channels=4, width=32, depth=2, num_heads=2, num_classes=5, learned_range=True
+        )
+
+    def saved(self, module: DiT, folder: Path, **said: str) -> Path:
+        arguments = argparse.Namespace(model="SiT-S/2", num_classes=5, **said)
+        torch.save({"model": module.state_dict(), "ema": module.state_dict(), "args": arguments}, folder / "sit.pt")
+        return folder / "sit.pt"
+
+    def test_output_and_time_are_counted_the_other_way(self, module: DiT, tmp_path: Path) -> None:
+        """SiT gives data - noise at time 1 - t, in the first half of its channels."""
+        network = registry.load_network(
+            self.saved(module, tmp_path, path_type="Linear", prediction="velocity"), num_heads=2
+        )
+        assert (network.prediction, network.noise.kind, network.learned_range) == ("flow", "flow", False)
+        x, t, labels = torch.randn(3, 4, 8, 8), torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0, 3, 5])
+        out = network.evaluate(NetworkInput(x, 1000 * t, labels), None, [])
+        torch.testing.assert_close(out, -module(x, 1 - t, labels)[:, :4])
+
+    def test_other_paths_and_outputs_are_refused_by_name(self, module: DiT, tmp_path: Path) -> None:
+        for said in ({"path_type": "GVP"}, {"prediction": "score"}):
+            with pytest.raises(InputError, match=rf"SiT.*{next(iter(said.values()))}"):
+                registry.load_network(self.saved(module, tmp_path, **said))
+
+
+class TestReadings:
+    def load(self, folder: Path, arguments: argparse.Namespace | None = None, **options: Any) -> DiTNetwork:
+        sizes = {"input_size": 8, "patch_size": 2, "channels": 3, "width": 128, "depth": 2, "num_classes": 5}
+        weights = DiT(**sizes, num_heads=4).state_dict()
+        torch.save(weights if arguments is None else {"ema": weights, "args": arguments}, folder / "small.pt")
+        network = registry.load_network(folder / "small.pt", **options)
+        assert isinstance(network, DiTNetwork)
+        return network
+
+    def test_what_is_taken_is_said_with_the_option_that_overrules_it(self, tmp_path: Path) -> None:
+        network = self.load(tmp_path)
+        for name in ("num_heads=", "noise=", "prediction="):
+            assert any(f"--network-arg {name}VALUE" in said for said in network.assumptions)
+        assert network.reading == "num_heads=2, noise=linear, prediction=epsilon"
+        assert network.open_readings[0] == {"num_heads": 2, "noise": "linear", "prediction": "epsilon"}
+        assert {"num_heads": 4, "noise": "cosine", "prediction": "v"} in network.open_readings
+
+    def test_what_the_user_or_the_training_program_says_is_not_open(self, tmp_path: Path) -> None:
+        given = self.load(tmp_path, num_heads=4, noise="cosine", prediction="v")
+        assert (given.assumptions, given.open_readings, given.prediction) == ((), (), "v")
+        assert given.noise.kind == "cosine"
+        trained = self.load(tmp_path, argparse.Namespace(model="DiT-S/2"), num_heads=4)
+        assert (trained.assumptions, trained.open_readings) == ((), ())
+        assert {reading["prediction"] for reading in self.load(tmp_path, prediction="flow").open_readings} == {"flow"}
+
+    def test_values_that_are_unknown_or_contradict_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="Did you mean `cosine`"):
+            self.load(tmp_path, noise="cosin")
+        with pytest.raises(InputError, match="noise linear can't predict flow"):
+            self.load(tmp_path, noise="linear", prediction="flow")

@@ -1,0 +1,176 @@
+"""What the shapes of a checkpoint don't tell, and how real images decide it: by the loss of denoising them.
+
+Number of heads, prediction and noise schedule leave no trace in a state dict. Under a wrong reading a network denoises
+badly, so the readings are compared on the same images, noises and levels of noise. Each one's output is turned into
+the velocity of its noise level (Salimans & Ho 2022), whose error is comparable between all predictions and noises.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..network import Network, NetworkInput
+from ..schedule import ExeuntError
+from ..solvers.noise_schedules import time_at
+
+NUM_IMAGES = 32
+LOG_SNRS = (1.5, 0.5, -0.5, -1.5)  # ln(alpha / sigma) at which images are denoised
+CLEAR = 3.0  # standard errors by which the least loss must be below every other
+DENOISES = 0.9  # of the loss of the best linear guess, above which a network denoises nothing
+MOST_ROUNDS = 4  # noises of each image at each level
+MOST_OPERATIONS = 2e13  # beyond which each image is denoised at one level, not at all
+HEAD_WIDTHS = (8, 16, 24, 32, 48, 64, 72, 80, 96, 128)
+
+
+def heads_for(width: int, taken: int) -> list[int]:
+    """The numbers of heads that a network of a width may have, the taken one first."""
+    found = [width // each for each in HEAD_WIDTHS if width % each == 0]
+    return list(dict.fromkeys([taken, *found]))
+
+
+def readings(open_values: Mapping[str, Sequence[Any]], pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], ...]:
+    """Every combination of open arguments with the (noise, prediction) pairs; empty where only one is left."""
+    names = list(open_values)
+    made = [
+        dict(zip(names, values, strict=True)) | {"noise": noise, "prediction": prediction}
+        for values in product(*open_values.values())
+        for noise, prediction in pairs
+    ]
+    return tuple(made) if len(made) > 1 else ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the losses say.
+
+    Attributes:
+        losses: mean loss of each reading, the least first.
+        guess: the loss of the best linear guess, which needs no network.
+        is_clear: whether the first is below every other one by more than chance.
+    """
+
+    losses: tuple[tuple[dict[str, Any], float], ...]
+    guess: float
+    is_clear: bool
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the best reading denoises at all; the weights of an untrained network do so under none."""
+        return self.losses[0][1] < DENOISES * self.guess
+
+
+def decide(load: Callable[[dict[str, Any]], Network], open_readings: Sequence[dict[str, Any]], x: Tensor) -> Decision:
+    """Compare readings by the loss of denoising.
+
+    Args:
+        load: the network under a reading.
+        open_readings: see `Network`.
+        x: (N, C, H, W) real samples, on the CPU.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for reading in open_readings:
+        key = tuple(value for name, value in reading.items() if name != "prediction")
+        groups.setdefault(key, []).append(reading)
+    errors: list[Tensor] = []
+    listed: list[dict[str, Any]] = []
+    levels: Sequence[Tensor] | None = None
+    for alike in groups.values():
+        network = load(alike[0])
+        levels = levels or _levels(network, len(x), len(groups))
+        found = _errors(network, x, levels, [reading["prediction"] for reading in alike])
+        errors += found
+        listed += alike
+    assert levels is not None
+    order = sorted(range(len(listed)), key=lambda i: float(errors[i].mean()))
+    best = errors[order[0]]
+    return Decision(
+        tuple((listed[i], float(errors[i].mean())) for i in order),
+        float(torch.cat([_guess(x, level) for level in levels]).mean()),
+        all(_is_above(errors[i] - best) for i in order[1:]),
+    )
+
+
+def _is_above(difference: Tensor) -> bool:
+    """Whether the mean of paired differences, one an image, is above 0 by more than chance."""
+    error = float(difference.std()) / math.sqrt(len(difference))
+    return float(difference.mean()) > CLEAR * error
+
+
+def _levels(network: Network, num_images: int, num_groups: int) -> list[Tensor]:
+    """Tensors (N,) of ln(alpha / sigma): each image at every level, or at one of them where that takes too long."""
+    operations = network.flops(range(network.num_blocks)) * num_images * num_groups
+    rounds = min(MOST_ROUNDS, int(MOST_OPERATIONS // (operations * len(LOG_SNRS))))
+    if rounds:
+        return [torch.full((num_images,), level) for level in LOG_SNRS * rounds]
+    return [torch.tensor([LOG_SNRS[i % len(LOG_SNRS)] for i in range(num_images)])]
+
+
+def _scales(level: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma (N, 1, 1, 1), the sum of their squares 1, at ln(alpha / sigma)."""
+    return tuple(torch.sigmoid(sign * 2 * level).sqrt().view(-1, 1, 1, 1) for sign in (1, -1))  # type: ignore[return-value]
+
+
+def _guess(x: Tensor, level: Tensor) -> Tensor:
+    """(N,) error of the velocity where data is guessed by the best linear function of the noisy image."""
+    alpha, sigma = _scales(level)
+    ratio = (sigma / alpha) ** 2
+    variance = x.var(dim=(0, 2, 3), keepdim=True)
+    return (variance * ratio / (variance + ratio) / sigma**2).mean(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def _errors(network: Network, x: Tensor, levels: Sequence[Tensor], predictions: Sequence[str]) -> list[Tensor]:
+    """(N,) mean squared errors of the velocity for each prediction that the output may mean."""
+    sums = [torch.zeros(len(x)) for _ in predictions]
+    generator = torch.Generator().manual_seed(0)  # the same noises for all readings
+    for level in levels:
+        noise = torch.randn(x.shape, generator=generator)
+        alpha, sigma = _scales(level)
+        out = _output(network, alpha * x + sigma * noise, level)
+        velocity = alpha * noise - sigma * x
+        for total, prediction in zip(sums, predictions, strict=True):
+            made = _velocity(out, prediction, alpha * x + sigma * noise, alpha, sigma)
+            total += (made - velocity).square().mean(dim=(1, 2, 3)).nan_to_num(1e9).clamp(max=1e9) / len(levels)
+    return sums
+
+
+def _output(network: Network, noisy: Tensor, level: Tensor) -> Tensor:
+    """What the network gives back of variance-preserving samples (N, C, H, W), in the first C channels."""
+    flow = network.noise.kind == "flow"
+    if flow:
+        alpha, sigma = _scales(level)
+        noisy, time = noisy / (alpha + sigma), 1000 * torch.sigmoid(-level)
+    else:
+        time = torch.tensor([time_at(network.noise, float(each)) for each in level])
+    where = network.device
+    conditions = _conditions(network, len(noisy))
+    inputs = NetworkInput(noisy.to(where, network.dtype), time.to(where).float(), conditions)
+    return network.evaluate(inputs, None, []).float().cpu()[:, : noisy.shape[1]]
+
+
+def _conditions(network: Network, count: int) -> Tensor | None:
+    """The null label, which holds for all images; without one, any labels, the same for all readings."""
+    if network.num_classes is None:
+        return None
+    rows = network.num_classes
+    try:
+        return network.null_conditions(count)
+    except ExeuntError:
+        return (torch.arange(count) % rows).to(network.device)
+
+
+def _velocity(out: Tensor, prediction: str, noisy: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """alpha · noise - sigma · data of an output."""
+    if prediction == "v":
+        return out
+    if prediction == "epsilon":
+        return (out - sigma * noisy) / alpha
+    if prediction == "sample":
+        return (alpha * noisy - out) / sigma
+    # flow: noise - data, of the sample over alpha + sigma
+    return (out + (alpha - sigma) * noisy) / (alpha + sigma)
