@@ -10,5 +10,6 @@ names             The names of extractors and of their metrics, which costs no t
 reference_cache   Features of real images, kept in a folder.
 reference_images  Real images from a folder or an array, made the size that the network draws.
 references        What generated images are compared with: the features of real images, or what is left of them.
+sliced            The sliced Wasserstein distance between features of images and a reference, MIND.
 user_metric       A metric of the user's own.
 """

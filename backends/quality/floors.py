@@ -10,9 +10,11 @@ import numpy as np
 from .distances import ReferenceRoot, Statistics, frechet, frechet_value
 from .intervals import Distance, FloatArray, Floor, mean_of
 from .references import Reference
+from .sliced import SlicedReference, mind
 
 MAX_DRAWS = 8
 GAUSSIAN_DRAWS = 16
+REST = 8  # times as many real images are what a draw is compared with, at most
 
 KERNEL_SOURCE = "0: the kernel distance is unbiased"
 
@@ -41,6 +43,26 @@ def frechet_floor(reference: Reference, num_images: int, seed: int = 0) -> Floor
 def kernel_floor(num_images: int) -> Floor:
     """The kernel distance of real images from the reference: 0 at every count, since the estimator is unbiased."""
     return Floor(0.0, 0.0, num_images, 0, KERNEL_SOURCE)
+
+
+def sliced_floor(features: np.ndarray, num_images: int, seed: int = 0) -> Floor:
+    """The sliced Wasserstein distance of `num_images` real images from a reference of features (m, D).
+
+    Disjoint draws are measured against others of these images. The distance of a and b draws of one distribution goes
+    as 1/a + 1/b, which takes it to `num_images` and m; where m is below twice `num_images`, draws are of m/2.
+    """
+    count = len(features)
+    size = min(num_images, count // 2)
+    order = np.random.default_rng(seed).permutation(count)
+    distances: list[Distance] = []
+    for start in range(0, min(MAX_DRAWS, count // size) * size, size):
+        turned = np.roll(order, -start)
+        rest = SlicedReference.of(features[turned[size : (1 + REST) * size]])
+        distances.append(mind(features[turned[:size]], rest))
+    value, error = mean_of(distances)
+    scale = (1 / num_images + 1 / count) / (1 / size + 1 / min(REST * size, count - size))
+    source = f"the reference's {count} real images, draws of {size} against others of them"
+    return Floor(scale * value, scale * error, num_images, len(distances), source)
 
 
 def _draws(features: FloatArray | np.ndarray, num_images: int, seed: int) -> Sequence[np.ndarray]:

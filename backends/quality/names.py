@@ -1,10 +1,16 @@
 """The names of extractors and of their metrics, which costs no torch to know.
 
-An extractor is named for what it is, and its metrics after it: `fd-efficientnet-lite0`, `kid-efficientnet-lite0`.
+An extractor is named for what it is, and its metrics after it: `fd-efficientnet-lite0`, `kid-efficientnet-lite0`,
+`mind-efficientnet-lite0`.
 `fid` and `kid` alone mean torch-fidelity's Inception-v3 and nothing else.
 """
 
+from typing import Literal
+
 from ..errors import InputError, nearest
+
+ReferenceKind = Literal["frechet", "kernel", "sliced"]
+Kind = ReferenceKind | Literal["paired"]
 
 EXTRACTORS = {
     "efficientnet-lite0": "extractors:EfficientNetLite0",
@@ -31,16 +37,18 @@ NOTHING = {
 TO_BASELINE = "-to-baseline"
 
 
-def metric_names() -> dict[str, tuple[str, str]]:
-    """The extractor's name and the kind, "frechet", "kernel" or "paired", of every registered metric by its name."""
-    names = {"fid": ("inception", "frechet"), "kid": ("inception", "kernel")}
+def metric_names() -> dict[str, tuple[str, Kind]]:
+    """The extractor's name and the kind of every registered metric by its name."""
+    names: dict[str, tuple[str, Kind]] = {"fid": ("inception", "frechet"), "kid": ("inception", "kernel")}
     for name in EXTRACTORS:
         if name != "inception":
             names |= {f"fd-{name}": (name, "frechet"), f"kid-{name}": (name, "kernel")}
-    return names | {f"{name}{TO_BASELINE}": (name, "paired") for name in EXTRACTORS}
+        names[f"mind-{name}"] = (name, "sliced")
+        names[f"{name}{TO_BASELINE}"] = (name, "paired")
+    return names
 
 
-def parse_metric(metric: str) -> tuple[str, str]:
+def parse_metric(metric: str) -> tuple[str, Kind]:
     """The extractor's name and the kind of a metric such as `fid`, `kid-pixels` or `pixels-to-baseline`.
 
     Raises:

@@ -28,6 +28,7 @@ from .extractors import Extractor, FeatureArray
 from .intervals import FloatArray
 from .reference_cache import features_key, kept_features
 from .reference_images import IMAGES_AT_ONCE, Preparation, batches_of_array, batches_of_files, image_files
+from .sliced import SlicedReference
 
 _LOG = logging.getLogger("exeunt.reference")
 METADATA_KEY = "exeunt.reference"
@@ -166,21 +167,29 @@ class Reference:
 
     @cached_property
     def kernel(self) -> KernelReference:
-        """What kernel distances need, worked out once.
+        """What kernel distances need, worked out once. Raises InputError if there are no features."""
+        return KernelReference.of(self.real_features)
 
-        Raises:
-            InputError: there are no features.
-        """
+    @cached_property
+    def sliced(self) -> SlicedReference:
+        """What sliced Wasserstein distances need, worked out once. Raises InputError if there are no features."""
+        return SlicedReference.of(self.real_features)
+
+    @property
+    def real_features(self) -> FeatureArray:
+        """The features. Raises InputError if there are none."""
         if self.features is None:
             raise InputError(f"reference: {self.why_no_kernel} Give images, or use the Fréchet distance alone.")
-        return KernelReference.of(self.features)
+        return self.features
 
     @property
     def why_no_kernel(self) -> str | None:
-        """Why there is no kernel distance, as a sentence; None if there is one."""
+        """Why there is no distance but the Fréchet distance, as a sentence; None if there is."""
         if self.features is not None:
             return None
-        return f"a kernel distance needs features of real images, but `{self.name}` has only mean and covariance."
+        return (
+            f"all but a Fréchet distance needs features of real images, but `{self.name}` has only mean and covariance."
+        )
 
 
 def load_reference(spec: str | Path, extractor: Extractor, preparation: Preparation | None = None) -> Reference:

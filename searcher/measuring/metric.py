@@ -15,11 +15,12 @@ from torch import Tensor
 from ...backends.errors import InputError
 from ...backends.quality.distances import check_features, frechet, kid, paired_distance
 from ...backends.quality.extractors import Extractor, FeatureArray, load_extractor, refuse_weights
-from ...backends.quality.floors import frechet_floor, kernel_floor
+from ...backends.quality.floors import frechet_floor, kernel_floor, sliced_floor
 from ...backends.quality.intervals import Distance, FloatArray, Floor, estimate_distance
-from ...backends.quality.names import TO_BASELINE, parse_metric
+from ...backends.quality.names import TO_BASELINE, ReferenceKind, parse_metric
 from ...backends.quality.reference_images import Preparation
 from ...backends.quality.references import Reference, load_reference
+from ...backends.quality.sliced import mind
 from ...backends.quality.user_metric import OwnFeatures, OwnMetric, Shown, unpack_scores
 from ...studies.config.study import QualityConfig
 from ...studies.store.records import QualityRecord
@@ -134,11 +135,11 @@ class ReferenceMetric(_ExtractorMetric):
     """The distance of features from those of real images.
 
     Attributes:
-        kind: "frechet" or "kernel".
+        kind: of the distance.
         source: the reference.
     """
 
-    kind: Literal["frechet", "kernel"]
+    kind: ReferenceKind
     source: Reference
     _floors: dict[int, Floor] = field(default_factory=dict[int, Floor])
 
@@ -165,21 +166,36 @@ class ReferenceMetric(_ExtractorMetric):
         return [self.record(answer.question, name, baseline.question, paired), *self.second(answer)]
 
     def second(self, answer: Answer) -> list[QualityRecord]:
-        """The kernel distance, where the value is a Fréchet distance and the reference has features."""
-        if self.kind != "frechet" or self.source.features is None:
+        """The kernel distance, where the value is another one and the reference has features."""
+        if self.kind == "kernel" or self.source.features is None:
             return []
         distance = kid(answer.features, self.source.kernel)
         return [self.record(answer.question, self.extractor.kernel_metric, self.reference, distance)]
 
     def distance(self, features: FeatureArray) -> Distance:
         """The distance of features (N, D) from the reference."""
-        return frechet(features, self.source.root) if self.kind == "frechet" else kid(features, self.source.kernel)
+        match self.kind:
+            case "frechet":
+                return frechet(features, self.source.root)
+            case "kernel":
+                return kid(features, self.source.kernel)
+            case "sliced":
+                return mind(features, self.source.sliced)
 
     def floor(self, count: int) -> Floor:
         """The distance between real images and real images at a count."""
         if count not in self._floors:
-            self._floors[count] = frechet_floor(self.source, count) if self.kind == "frechet" else kernel_floor(count)
+            self._floors[count] = self._floor(count)
         return self._floors[count]
+
+    def _floor(self, count: int) -> Floor:
+        match self.kind:
+            case "frechet":
+                return frechet_floor(self.source, count)
+            case "kernel":
+                return kernel_floor(count)
+            case "sliced":
+                return sliced_floor(self.source.real_features, count)
 
 
 @dataclass(frozen=True)
@@ -276,7 +292,7 @@ def load_metric(
     if kind == "paired":
         _refuse_reference(config)
         return BaselineMetric(config.metric, config.level, extractor)
-    return _to_reference(config, image_size, extractor, "kernel" if kind == "kernel" else "frechet")
+    return _to_reference(config, image_size, extractor, kind)
 
 
 def _to_scores(config: QualityConfig, own: OwnMetric) -> ScoreMetric:
@@ -295,7 +311,7 @@ def _to_scores(config: QualityConfig, own: OwnMetric) -> ScoreMetric:
 
 
 def _to_reference(
-    config: QualityConfig, image_size: tuple[int, int], extractor: Extractor, kind: Literal["frechet", "kernel"]
+    config: QualityConfig, image_size: tuple[int, int], extractor: Extractor, kind: ReferenceKind
 ) -> ReferenceMetric:
     if config.reference is None:
         raise InputError(
@@ -304,8 +320,8 @@ def _to_reference(
         )
     preparation = Preparation(image_size, config.crop, config.resize_filter)
     reference = load_reference(config.reference, extractor, preparation)
-    if kind == "kernel":
-        reference.kernel  # noqa: B018  Worked out now, because it refuses a reference without features.
+    if kind != "frechet":
+        reference.real_features  # noqa: B018  Asked for now, because it refuses a reference without features.
     return ReferenceMetric(config.metric, config.level, extractor, kind, reference)
 
 

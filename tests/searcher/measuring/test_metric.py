@@ -1,12 +1,17 @@
-"""What stands beside a value: the paired distance to the baseline's images, and the kernel distance."""
+"""Distances to real images by name, and what stands beside a value."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from exeunt.backends.errors import InputError
 from exeunt.backends.quality.distances import Statistics
 from exeunt.backends.quality.extractors import load_extractor
 from exeunt.backends.quality.references import Reference
-from exeunt.searcher.measuring.metric import Answer, ReferenceMetric
+from exeunt.backends.quality.sliced import SlicedReference, mind
+from exeunt.searcher.measuring.metric import Answer, ReferenceMetric, load_metric
+from exeunt.studies.config.study import QualityConfig
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 RNG = np.random.default_rng(0)
@@ -37,3 +42,30 @@ def test_the_kernel_distance_is_torch_fidelitys_and_needs_real_features() -> Non
     )[KEY_METRIC_KID_MEAN]
     same = metric(REAL[:100]).score_beside(Answer("question", FAKE), Answer("baseline", BASELINE))[1]
     assert same.value == pytest.approx(whole, rel=1e-4)
+
+
+def loaded(name: str, folder: Path, **arrays: np.ndarray) -> ReferenceMetric:
+    np.savez(folder / "real.npz", **arrays)
+    found = load_metric(QualityConfig(metric=name, reference=str(folder / "real.npz")), (8, 8), "cpu")
+    assert isinstance(found, ReferenceMetric)
+    return found
+
+
+def test_mind_of_real_images(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    metric = loaded("mind-pixels", tmp_path, images=images)
+    features = metric.features([torch.from_numpy(255 - images[:16]).permute(0, 3, 1, 2)], [])
+    record = metric.score(Answer("question", features), None, keep_influence=True)
+    assert metric.source.features is not None
+    expected = mind(features, SlicedReference.of(metric.source.features))
+    assert (record.metric, record.num_images, record.value) == ("mind-pixels", 16, expected.value)
+    assert record.floor is not None
+    assert record.floor > 0
+    assert len(record.influence) == 17 * 16
+    assert [each.metric for each in metric.second(Answer("question", features))] == ["kid-pixels"]
+
+
+@pytest.mark.parametrize("name", ["kid-pixels", "mind-pixels"])
+def test_a_mean_and_a_covariance_are_refused_where_features_are_needed(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"needs features of real images.*only mean and covariance"):
+        loaded(name, tmp_path, mu=np.zeros(192), sigma=np.eye(192))
