@@ -54,12 +54,12 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     return [folder / name for name in contents]
 
 
-TABLE_WIDTH = 140
+TABLE_WIDTH = 152
 # The columns of quality, by how the study states it.
 QUALITY: dict[QualityKind, tuple[str, ...]] = {
-    "reference": ("excess distance", "× full's"),
-    "baseline": ("distance to full", "of noise"),
-    "score": ("score", "lost", "of noise"),
+    "reference": ("excess distance", "loss"),
+    "baseline": ("distance to full", "loss"),
+    "score": ("score", "lost", "loss"),
 }
 
 
@@ -78,28 +78,29 @@ def show_front(view: StudyView, as_json: bool) -> None:
 
 def front_table(view: StudyView) -> Table:
     """The final front with the baselines that it was measured beside, slowest first."""
-    title = f"Final seeds, {len(view.front('final'))} points on the front (●)"
+    vetoed = ", ✗ vetoed" if view.vetoed else ""
+    title = f"Final seeds, {len(view.front('final'))} points on the front (●{vetoed})"
     table = Table("", "schedule", "weights", title=title, title_justify="left")
     for name in (*QUALITY[view.standard.kind], "speed-up", "images/s", "steps", "mean depth"):
         table.add_column(name, justify="right")
     front = set(view.front("final"))
     for point in sorted(view.measured("final"), key=lambda each: view.speed(each, "final") or 0.0):
-        table.add_row("●" if point in front else "", *_cells(view, point))
+        mark = "●" if point in front else "✗" if view.objections(point, "final") else ""
+        table.add_row(mark, *_cells(view, point))
     return table
 
 
 def _cells(view: StudyView, point: Point) -> list[str]:
     speedup, speed = view.speedup(point), view.speed(point, "final")
-    quality, relative, standard = point.final, view.relative_excess(point, "final"), view.standard
-    # The score, if the study has one, the excess, and what that is a part of.
+    quality, loss, standard = point.final, view.loss(point, "final"), view.standard
+    # The score, if the study has one, the excess, and the loss.
     score = [] if standard.kind != "score" else [spelled(standard.shown(quality.distance)) if quality else "–"]
-    part = "–" if relative is None else f"{relative:.2f}" if standard.kind == "reference" else f"{relative:.1%}"
     return [
         point.label,
         point.weights,
         *score,
         spelled(quality.excess) if quality else "–",
-        part,
+        "–" if loss is None else f"{loss.value:.1%} [{loss.lower:.1%}, {loss.upper:.1%}]",
         with_interval(speedup, " ×") if speedup else "–",
         per_second(speed) if speed else "–",
         str(point.stored.num_steps),
@@ -110,6 +111,6 @@ def _cells(view: StudyView, point: Point) -> list[str]:
 def next_commands(view: StudyView) -> str:
     """What to type next: take a point, look closer, spend more."""
     where = [*storage_flags(view.storage), "--study", view.name]
-    export = shlex.join(["exeunt", "export", *where, "--knee", "-o", "fast.schedule.json"])
+    export = shlex.join(["exeunt", "export", *where, "-o", "fast.schedule.json"])
     resume = shlex.join(["exeunt", "resume", *where, "--budget", "30m"])
     return f"Take a point:  {export}\nSearch on:     {resume}"

@@ -17,12 +17,14 @@ from ..studies.config.budget import Budget, parse_budget
 from ..studies.config.keywords import configured
 from ..studies.config.reading import override
 from ..studies.config.study import StudyConfig
+from ..studies.database.engine import bare_engine
 from ..studies.database.errors import corrupt_rows
 from ..studies.database.urls import DEFAULT_STORAGE, storage_url
 from ..studies.interruption import Interruption
 from ..studies.store.store import open_store, stored_config
 from ..studies.workers.shared_state import BASELINES, FRONT, SEARCHING
 from .measuring.defaults import keep_stored_defaults
+from .measuring.metric_choice import settle_metric
 from .measuring.own_code import own_code, refuse_unpinned
 from .measuring.setup import StudySetup, load_setup, read_proposals
 from .monitoring.progress import ProgressListener
@@ -142,6 +144,10 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     refuse_unpinned(config, request.url, request.names_code)
     study_setup = _load(config, role, settles=stored is None and not role.joins)
     given = read_proposals(request.proposals, study_setup)
+    is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
+    if stored is None and not role.joins and is_here:
+        bare_engine(request.url).dispose()  # what it refuses is refused before anything is sampled
+        study_setup = settle_metric(study_setup, config)
     if request.announce is not None:
         request.announce(study_setup)
     with open_session(study_setup, request.url, meter, request.watch, request.interruption, role) as session:

@@ -3,6 +3,7 @@
 distances         The Fréchet and the kernel distance between features of images and a reference.
 extractors        Feature extractors: images become the vectors whose distributions the fidelity metrics compare.
 floors            The floor of a distance: what it is between real images and real images at the same count.
+guards/           Whether images are broken, whatever a distance says of them.
 inception         torch-fidelity's Inception-v3 as a feature extractor.
 intervals         How sure a distance is.
 names             The names of extractors and of their metrics, which costs no torch to know.

@@ -12,6 +12,21 @@ EXTRACTORS = {
     "pixels": "extractors:PixelExtractor",
 }
 
+# What guards judge by: the paired distance to the full schedule's images, the deviation of the pixels (with the name of
+# the statistic that deviates most), and the share of images that repeat another one.
+GUARD_PREFIX = "guard:"
+GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS = "guard:paired", "guard:pixels:", "guard:repeats"
+# Before the name of a metric: its value for images that show nothing.
+NOTHING_PREFIX = "nothing:"
+# The kinds of these images; see `guards/nothing.py`.
+NOTHING = {
+    "noise": "undenoised noise",
+    "constant": "one constant image",
+    "blurred": "the full schedule's images, blurred and grey",
+    # Where quality is judged image by image, and images are asked to show something.
+    "shuffled": "the full schedule's images under wrong labels",
+}
+
 # The end of a metric's name that compares each image with the baseline's of the same noise.
 TO_BASELINE = "-to-baseline"
 
@@ -35,3 +50,8 @@ def parse_metric(metric: str) -> tuple[str, str]:
     if metric not in names:
         raise InputError(f"metric: must be the name of a metric, but got `{metric}`. {nearest(metric, names)}")
     return names[metric]
+
+
+def nothing_metric(kind: str, metric: str) -> str:
+    """The name of a metric's value for images that show nothing, of one kind: `nothing:noise:fd-pixels`."""
+    return f"{NOTHING_PREFIX}{kind}:{metric}"

@@ -9,7 +9,7 @@ from typing import Any
 from ...backends.errors import json_text
 from ..view.interval import Interval
 from ..view.pareto import Advantage
-from ..view.standard import best_ratio
+from ..view.standard import Standard, best_ratio
 from ..view.view import Point, Seeds, StudyView
 
 TableValue = str | int | float | bool | None
@@ -43,6 +43,7 @@ def point_row(view: StudyView, point: Point) -> dict[str, TableValue]:
         "on_search_front": point in view.front("search"),
         "on_final_front": point in view.front("final"),
         "is_knee": point is view.knee("final"),
+        "is_recommended": point is view.recommended,
     }
 
 
@@ -56,6 +57,8 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, Tab
         "floor": quality and quality.floor,
         "excess": quality and quality.excess.value,
         **(_interval_cells("score", score) if standard.kind == "score" else {}),
+        **_interval_cells("loss", view.loss(point, seeds)),
+        "vetoes": "; ".join(view.objections(point, seeds)) or None,
         "relative_excess": view.relative_excess(point, seeds),
         "to_baseline": quality and quality.to_baseline,
         **_interval_cells("kernel", quality and quality.kernel),
@@ -107,6 +110,8 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "advantages": [_advantage(entry) for entry in view.advantages],
         "best_ratio_definition": best_ratio(standard),
         "knee": knee.label if knee else None,
+        "recommended": view.recommended.label if view.recommended else None,
+        "has_gain": view.has_gain,
         "full_schedule": point_row(view, view.full) if view.full else None,
         "front": [point_row(view, point) for point in view.front("final")],
         "search_front": [point_row(view, point) for point in view.front("search")],
@@ -119,6 +124,7 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
             "noise_interval": standard.noise and list(standard.noise.ends),
             "higher_is_better": standard.higher_is_better,
             "limit": standard.limit,
+            "scale": _scale(standard),
         },
         "text_seconds": view.text_seconds,
         "interval_level": view.level,
@@ -127,6 +133,19 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "reference_point": corner and {"distance": corner.quality, "images_per_second": corner.speed},
         "hypervolume": [{"images": entry.cost, "hypervolume": entry.hypervolume} for entry in view.progress],
         "failures": list(view.failures),
+    }
+
+
+def _scale(standard: Standard) -> dict[str, Any] | None:
+    """The two ends of loss."""
+    if (scale := standard.scale) is None:
+        return None
+    return {
+        "full_excess": scale.full,
+        "nothing_excess": dict(scale.nothing),
+        "nearest": scale.nearest,
+        "width": scale.width,
+        "standard_errors": scale.standard_errors,
     }
 
 

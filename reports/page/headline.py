@@ -1,5 +1,6 @@
 """The report in a few sentences and figures: what the page says first and the command prints."""
 
+from ...backends.quality.names import NOTHING
 from ..view.interval import Interval, per_second, spelled_number
 from ..view.pareto import Advantage
 from ..view.standard import BEST_RATIO_LEVEL
@@ -8,8 +9,8 @@ from ..view.view import Point, Seeds, StudyView, known
 
 def headline(view: StudyView) -> str:
     """One sentence: the study's main result, or what has been measured so far."""
-    if point := view.best.point if view.best else view.knee("final"):
-        return "No schedule beats the full schedule yet." if point is view.full else _result(view, point)
+    if point := view.recommended:
+        return _result(view, point) if view.has_gain else _no_gain(view, point)
     if knee := view.knee("search"):
         speed, full = view.speed(knee, "search"), view.speed(view.full, "search") if view.full else None
         factor = f"about {speed / full:.2f} × as fast as the full schedule" if speed and full else "the front's knee"
@@ -17,16 +18,35 @@ def headline(view: StudyView) -> str:
     return "Nothing has been measured yet."
 
 
+def _no_gain(view: StudyView, point: Point) -> str:
+    """What to say where no searched point can be recommended, and what to do."""
+    limit = view.standard.limit_words
+    if point is view.full:
+        return f"No gain found: no schedule within {limit} is faster than the full one. {_ADVICE}"
+    speedup = known(view.speedup(point), point)
+    return (
+        f"No gain found: no searched schedule within {limit} is surely faster than the baselines of its quality. "
+        f"{point.label[:1].upper()}{point.label[1:]}, a baseline, samples {with_interval(speedup, ' ×')} as fast as "
+        f"the full schedule at {view.standard.words(known(view.loss(point, 'final'), point))}. {_ADVICE}"
+    )
+
+
+_ADVICE = (
+    "Fine-tune the network so that it may leave early, search what needs no training with `--space cache`, or search "
+    "longer."
+)
+
+
 def _result(view: StudyView, point: Point) -> str:
-    speedup, excess = known(view.speedup(point), point), view.relative_excess(point, "final")
-    quality = f" at {view.standard.words(excess, 'its excess distance')}" if excess is not None else ""
+    speedup, loss = known(view.speedup(point), point), view.loss(point, "final")
+    quality = f" at {view.standard.words(loss)}" if loss is not None else ""
     name = point.label[:1].upper() + point.label[1:]
     return f"{name} samples {with_interval(speedup, ' ×')} as fast as the full schedule{quality}."
 
 
 def details(view: StudyView) -> list[str]:
     """The sentences after the headline: the gain over the baselines, and how quality was measured."""
-    sentences = [_gain(view, view.best)] if view.best else []
+    sentences = [_gain(view, view.best)] if view.best and view.has_gain else []
     seeds: Seeds = "final" if view.front("final") else "search"
     if points := view.measured(seeds):
         quality = known(points[0].quality(seeds), points[0])
@@ -35,7 +55,36 @@ def details(view: StudyView) -> list[str]:
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
-    return [*sentences, *_text(view)]
+    return [*sentences, *_scale(view), *_vetoes(view), *_text(view)]
+
+
+def _scale(view: StudyView) -> list[str]:
+    """The two ends of loss, and whether the metric tells them apart."""
+    scale, metric = view.standard.scale, view.full and view.full.search and view.full.search.metric
+    if scale is None:
+        return []
+    if scale.width <= 0:
+        return [
+            f"{metric} finds {NOTHING[scale.nearest]} no farther from real images than the full schedule's images, so "
+            "no schedule is recommended. Look at the full schedule's images: if they are good, choose another metric; "
+            "if not, check the checkpoint, its settings and the reference."
+        ]
+    told = f"Loss is 0% at the full schedule and 100% at {NOTHING[scale.nearest]}"
+    if not scale.is_narrow:
+        return [f"{told}, {scale.standard_errors:.0f} standard errors apart."]
+    return [
+        f"{told}, only {scale.standard_errors:.1f} standard errors apart: {metric} hardly tells them apart here. Look "
+        "at the full schedule's images, and choose another metric or more images (--num-images)."
+    ]
+
+
+def _vetoes(view: StudyView) -> list[str]:
+    """How many points must not be used, and why the first of them."""
+    if not (vetoed := view.vetoed):
+        return []
+    seeds: Seeds = "final" if view.measured("final") else "search"
+    count = f"{len(vetoed)} measured schedules are" if len(vetoed) > 1 else "1 measured schedule is"
+    return [f"{count} vetoed, for example {vetoed[0].label}: {view.objections(vetoed[0], seeds)[0]}."]
 
 
 def _text(view: StudyView) -> list[str]:
@@ -65,8 +114,8 @@ def tiles(view: StudyView) -> list[tuple[str, str]]:
     if best := view.best:
         found.append((f"{best.ratio:.2f} ×", f"best ratio to a baseline of its quality; at least {best.lower:.2f} ×"))
     if knee := view.knee("final"):
-        excess = view.relative_excess(knee, "final")
-        at = f", at {view.standard.words(excess)}" if excess is not None else ""
+        loss = view.loss(knee, "final")
+        at = f", at {view.standard.words(loss.value)}" if loss is not None else ""
         found.append((_factor(view, knee), f"speed-up at the knee, {knee.label}{at}"))
     if view.close:
         label = view.close[-1].label

@@ -60,15 +60,16 @@ def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
 
 def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
     quality, speed = known(point.quality(seeds), point), known(view.speed(point, seeds), point)
-    costs, relative = point.stored, view.relative_excess(point, seeds)
+    costs, loss = point.stored, view.loss(point, seeds)
     ratio = view.speedup(point) if seeds == "final" else None
     lines = [
         point.label,
         f"{view.standard.excess_name}: {spelled(quality.excess)}"
-        + (f", {view.standard.brief(relative)}" if relative is not None else ""),
+        + (f", {view.standard.brief(loss.value)}" if loss is not None else ""),
         f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
         f"{costs.num_steps} steps, mean depth {costs.mean_depth:.1f} of {costs.num_blocks}",
         f"weights {point.weights}",
+        *(f"vetoed: {objection}" for objection in view.objections(point, seeds)),
     ]
     return "\n".join(lines)
 

@@ -43,12 +43,13 @@ class TableRow:
 QUALITY_COLUMNS: dict[QualityKind, tuple[Column, ...]] = {
     "reference": (
         Column("excess", "distance, interval"),
+        Column("loss", "%, interval"),
         Column("× full's", "excess"),
         Column("to full", "paired"),
         Column("kernel", "distance"),
     ),
-    "baseline": (Column("to full", "distance, interval"), Column("of noise", "%")),
-    "score": (Column("score", "mean, interval"), Column("lost", "paired interval"), Column("of noise", "%")),
+    "baseline": (Column("to full", "distance, interval"), Column("loss", "%, interval")),
+    "score": (Column("score", "mean, interval"), Column("lost", "paired interval"), Column("loss", "%, interval")),
 }
 OTHER_COLUMNS = (
     Column("speed-up", "interval"),
@@ -88,8 +89,13 @@ def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: s
 
 
 def _badges(view: StudyView, point: Point, seeds: Seeds) -> tuple[str, ...]:
-    found = ("knee",) if point is view.knee(seeds) else ()
-    return (*found, "best ratio") if seeds == "final" and view.best and point is view.best.point else found
+    badges = {
+        "recommended": seeds == "final" and point is view.recommended,
+        "knee": point is view.knee(seeds),
+        "best ratio": seeds == "final" and view.best is not None and point is view.best.point,
+        "vetoed": bool(view.objections(point, seeds)),
+    }
+    return tuple(name for name, holds in badges.items() if holds)
 
 
 def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
@@ -115,11 +121,13 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
 
 
 def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
-    quality, relative = point.quality(seeds), view.relative_excess(point, seeds)
+    quality, loss = point.quality(seeds), view.loss(point, seeds)
+    lost = _interval(loss and loss.times(100), digits=1)
     if view.standard.kind == "reference":
         return [
             _interval(quality and quality.excess, digits=1),
-            _number(relative, 2),
+            lost,
+            _number(view.relative_excess(point, seeds), 2),
             _number(quality and quality.to_baseline, 1),
             _number(quality and quality.kernel and quality.kernel.value, 3),
         ]
@@ -127,7 +135,7 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
     if view.standard.kind == "score":
         values.insert(0, quality and view.standard.shown(quality.distance))
     cells = [_interval(value, digits=places(value)) for value in values]
-    return [*cells, _number(None if relative is None else 100 * relative, 1)]
+    return [*cells, lost]
 
 
 def _predicted_speedup(view: StudyView, point: Point) -> Interval | None:

@@ -34,11 +34,12 @@ class Mark:
     on_front: bool
     other_weights: bool
     is_knee: bool
+    is_vetoed: bool = False
 
     @property
     def is_faint(self) -> bool:
-        """Whether it is one of the trials that something else dominates: drawn without bars or name."""
-        return not self.family and not self.on_front
+        """Whether it is vetoed, or a trial that something else dominates: drawn without bars or name."""
+        return self.is_vetoed or (not self.family and not self.on_front)
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ class FrontInfo:
     @property
     def groups(self) -> list[list[int]]:
         """Indices of the marks that look the same, group by group, in a fixed order."""
-        found: dict[tuple[str, bool, bool], list[int]] = {}
+        found: dict[tuple[str, bool, bool, bool], list[int]] = {}
         for index, mark in enumerate(self.marks):
-            found.setdefault((mark.family, mark.on_front, mark.other_weights), []).append(index)
+            look = "" if mark.is_vetoed else mark.family, mark.on_front, mark.other_weights, mark.is_vetoed
+            found.setdefault(look, []).append(index)
         return list(found.values())
 
     @property
@@ -90,14 +92,13 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
         return None
     full = view.full if view.full in points else None
     quality, full_quality = known(points[0].quality(seeds), points[0]), full and full.quality(seeds)
-    part = full_quality and view.standard.relative(1.0, full_quality.excess.value)
     return FrontInfo(
         seeds=seeds,
         metric=quality.metric,
         num_images=quality.num_images,
         marks=tuple(_mark(view, point, seeds) for point in points),
         full_speed=view.speed(full, seeds) if full else None,
-        limit=view.standard.limit / part if part else None,
+        limit=view.standard.limit_excess(full_quality.excess.value) if full_quality else None,
         gap=_gap(view) if seeds == "final" else None,
         standard=view.standard,
     )
@@ -112,11 +113,12 @@ def _mark(view: StudyView, point: Point, seeds: Seeds) -> Mark:
         on_front=point in view.front(seeds),
         other_weights=view.is_on_other_weights(point),
         is_knee=point is view.knee(seeds),
+        is_vetoed=bool(view.objections(point, seeds)),
     )
 
 
 def _gap(view: StudyView) -> Gap | None:
-    if (best := view.best) is None:
+    if (best := view.best) is None or not view.has_gain:
         return None
     slower, faster = (known(view.speed(point, "final"), point) for point in (best.baseline, best.point))
     return Gap(slower, faster, known(best.point.final, best.point).excess.value, f"{best.ratio:.2f} ×")
@@ -221,7 +223,7 @@ def _scale(axes: Axes, info: FrontInfo) -> None:
     if info.logarithmic:
         style.logarithmic(axes, "y", *style.padded(heights, 0.09))
     else:
-        threshold = info.limit or max(map(abs, heights))
+        threshold = info.limit if info.limit and info.limit > 0 else max(map(abs, heights))
         style.half_logarithmic(axes, [end for mark in info.marks for end in mark.excess.ends], threshold)
     linear = "" if info.logarithmic else " (linear around zero)"
     name = fill(f"{info.metric}, {info.standard.excess_name}{linear}", LABEL_WIDTH, break_on_hyphens=False)
@@ -267,7 +269,7 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], name: str) -> None:
         [mark.excess.value for mark in marks],
         xerr=None if faint else _arms([mark.speed for mark in marks]),
         yerr=None if faint else _arms([mark.excess for mark in marks]),
-        fmt=family.marker,
+        fmt="x" if first.is_vetoed else family.marker,
         color=color,
         markersize=family.size * (0.6 if faint else 1.0),
         markerfacecolor=style.PAPER if first.other_weights else color,
@@ -297,7 +299,7 @@ def _draw_knee_and_gap(axes: Axes, info: FrontInfo) -> None:
 def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
     present = {mark.family for mark in info.marks}
     entries = [(style.TRIAL, "searched, on the front", style.ACCENT, 1.0)] if "" in present else []
-    if any(mark.is_faint for mark in info.marks):
+    if any(mark.is_faint and not mark.is_vetoed for mark in info.marks):
         entries.append((style.TRIAL, "searched, dominated", style.MUTED, 0.4))
     families = [family for name, family in FAMILIES.items() if name in present]
     entries += [(family, family.label, style.PALETTE[family.color], 1.0) for family in families]
@@ -305,6 +307,9 @@ def _draw_legend(figure: Figure, info: FrontInfo, columns: int) -> None:
         Line2D([], [], color=color, marker=family.marker, linestyle="", markersize=family.size, alpha=alpha, label=name)
         for family, name, color, alpha in entries
     ]
+    if any(mark.is_vetoed for mark in info.marks):
+        handles.append(Line2D([], [], color=style.MUTED, marker="x", linestyle="", markersize=4.0, alpha=0.4))
+        handles[-1].set_label("vetoed: broken images")
     if {mark.other_weights for mark in info.marks} == {True, False}:
         handles.append(Line2D([], [], color=style.MUTED, marker="o", linestyle="", markerfacecolor=style.PAPER))
         handles[-1].set_label("hollow: normal weights")

@@ -16,7 +16,7 @@ from ...studies.artifacts.base import DamagedArtifact
 from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
 from ..view.operations import with_flops
-from ..view.selection import Highlight, highlights
+from ..view.selection import Highlight, pictured
 from ..view.view import StudyView
 from .figures import ReportFigure
 from .style import MUTED, drawing
@@ -80,15 +80,15 @@ def fresh_samples(
 ) -> tuple[StudyView, GridInfo]:
     """The operations of every point, and images of the points to look at that are sampled now."""
     view = with_flops(view, networks)
-    return view, sample_grid(view, highlights(view), lambda weights: [networks[weights]], conditions, seed=seed)
+    return view, sample_grid(view, pictured(view), lambda weights: [networks[weights]], conditions, seed=seed)
 
 
 def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> ImageRow:
     """A schedule's images with why they are shown and what it is worth."""
     point = highlight.point
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    speedup, loss = view.speedup(point), view.loss(point, "final")
     figures = [f"{speedup.value:.2f} × as fast"] if speedup else []
-    figures += [view.standard.words(excess)] if excess is not None else []
+    figures += [view.standard.words(loss.value)] if loss is not None else []
     return ImageRow(point.label, (highlight.reason, *([", ".join(figures)] if figures else [])), images)
 
 

@@ -1,5 +1,6 @@
 """What a study has measured, as values.
 
+guards        Guards: what is wrong with a schedule's images, whatever their distance says.
 interval      Values with intervals, ratios of speeds, and numbers as text.
 loading       Reads a study's view from its database, without changing anything.
 operations    The floating-point operations of a study's points.

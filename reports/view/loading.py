@@ -12,7 +12,7 @@ from exeunt import __version__
 
 from ...backends.errors import printable
 from ...backends.quality.intervals import Distance, estimate_distance, paired_difference
-from ...backends.quality.names import TO_BASELINE
+from ...backends.quality.names import GUARD_PAIRED, NOTHING_PREFIX, TO_BASELINE
 from ...backends.timing.samples import environment_digest
 from ...studies.config.reading import config_to_dict
 from ...studies.config.study import StudyConfig
@@ -29,10 +29,11 @@ from ...studies.store.records import (
     kind_key,
 )
 from ...studies.store.store import Store
+from .guards import GuardFigures, Guards, is_normal
 from .interval import Interval
 from .operations import kept_operations
 from .pareto import Score
-from .standard import BEST_RATIO_LEVEL, Standard, standard_of
+from .standard import BEST_RATIO_LEVEL, Scale, Standard, scale_of, standard_of
 from .view import Key, Point, Quality, Seeds, Spent, StudyView, Throughput
 
 
@@ -155,6 +156,8 @@ class _Rows:
             spent=self.spent(points),
             failures=tuple(map(printable, self.failures())),
             standard=self.standard,
+            guards=self.guards(points),
+            kernel_of_nothing=self.kernel_of_nothing,
             text_seconds=self.text_seconds,
         )
 
@@ -177,9 +180,36 @@ class _Rows:
         found: dict[tuple[Key, Seeds], list[QualityRecord]] = defaultdict(list)
         for record in self.qualities:
             question = self.evaluations[record.evaluation].key
-            if seeds := self.seeds(question):
+            if not record.metric.startswith(NOTHING_PREFIX) and (seeds := self.seeds(question)):
                 found[self.key(question), seeds].append(record)
         return found
+
+    @cached_property
+    def nothing(self) -> list[QualityRecord]:
+        """The values of images that show nothing, of every metric, on search seeds."""
+        question = self.questions.get("search")
+        return [r for r in self.qualities if r.evaluation == question and r.metric.startswith(NOTHING_PREFIX)]
+
+    @cached_property
+    def scale(self) -> Scale | None:
+        """The two ends of loss; None before they are measured."""
+        full = self.full and self.primary((self.full.schedule_digest, self.full.weights_name), "search")
+        return scale_of(self.config.quality, full, self.nothing)
+
+    def guards(self, points: Sequence[Point]) -> Guards:
+        """What is normal in this study."""
+        paired = [record.value for record in self.nothing if record.metric.endswith(f":{GUARD_PAIRED}")]
+        return Guards.of(
+            (p.search.figures for p in points if p.search and is_normal(p.family, p.stored.num_steps)),
+            min(paired, default=None),
+        )
+
+    @cached_property
+    def kernel_of_nothing(self) -> float | None:
+        """The smallest kernel distance of images that show nothing, where it is a second opinion."""
+        own = f":{self.config.quality.metric}"
+        kernel = [r.value for r in self.nothing if ":kid" in r.metric and not r.metric.endswith(own)]
+        return min(kernel, default=None)
 
     @cached_property
     def questions(self) -> dict[Seeds, str]:
@@ -194,12 +224,13 @@ class _Rows:
         """What quality is compared with."""
         between = (self.questions.get("final"), self.config.quality.metric, self.questions.get("search"))
         found = [r for r in self.qualities if (r.evaluation, r.metric, r.reference) == between]
-        return standard_of(self.config.quality, Interval.of(found[-1]) if found else None)
+        return standard_of(self.config.quality, Interval.of(found[-1]) if found else None, self.scale)
 
     def quality(self, key: Key, seeds: Seeds) -> Quality | None:
         """The primary metric at its largest count (the search's count for search values)."""
         if (record := self.primary(key, seeds)) is None:
             return None
+        is_score = self.standard.kind == "score"
         beside = [r for r in self.values[key, seeds] if r.num_images == record.num_images]
         to_baseline = [r.value for r in beside if r.metric.endswith(TO_BASELINE) and r.metric != record.metric]
         kernel = [Interval.of(r) for r in beside if r.metric.startswith("kid")]
@@ -211,13 +242,15 @@ class _Rows:
             floor=record.floor,
             to_baseline=to_baseline[-1] if to_baseline else None,
             kernel=kernel[-1] if kernel and record.metric != "kid" else None,
-            paired=self.lost(record, seeds) if self.standard.kind == "score" else None,
+            lost=self.lost(record, seeds) if is_score or seeds == "final" else None,
+            is_score=is_score,
+            figures=GuardFigures.of(beside),
         )
 
     def lost(self, record: QualityRecord, seeds: Seeds) -> Interval | None:
-        """What a score's record has beyond the full schedule's, with a paired interval."""
+        """What a record has beyond the full schedule's, with a paired interval; None where it can't be paired."""
         full = self.full and self.primary((self.full.schedule_digest, self.full.weights_name), seeds)
-        if full is None or full.num_images != record.num_images:
+        if full is None or full.num_images != record.num_images or not (full.influence and record.influence):
             return None
         return _difference(record, full, self.config.quality.level)
 

@@ -19,6 +19,18 @@ class Highlight:
     point: Point
 
 
+def the_recommended(view: StudyView) -> Point:
+    """The point that the report recommends. Raises InputError where it recommends none."""
+    _final_front(view)
+    if (point := view.recommended) is None or point is view.full:
+        raise InputError(
+            f'study "{view.name}" must have a point within {view.standard.limit_words} that is faster than the full '
+            "schedule, to take one without a flag, but no gain was found. Name one with --trial, --label, --knee, "
+            "--max-loss or --min-speedup, or search longer with `exeunt resume`."
+        )
+    return point
+
+
 def by_trial(view: StudyView, number: int) -> Point:
     """The trial of that number, whether it is on the front or not."""
     trials = {point.trial: point for point in view.points if point.trial is not None}
@@ -52,8 +64,8 @@ def the_knee(view: StudyView) -> Point:
 
 def within_loss(view: StudyView, max_loss: float) -> Point:
     """The fastest point that loses at most `max_loss`; see `standard.py` for what a loss is a part of."""
-    ratios = [(view.relative_excess(point, "final"), point) for point in _final_front(view)]
-    losses = [(view.standard.loss(ratio), point) for ratio, point in ratios if ratio is not None]
+    known = [(view.loss(point, "final"), point) for point in _final_front(view)]
+    losses = [(loss.value, point) for loss, point in known if loss is not None]
     if not losses:
         raise InputError(
             f"--max-loss: {view.standard.whole} must be above zero to compare with, but it isn't, or has not been "
@@ -100,6 +112,7 @@ def highlights(view: StudyView) -> list[Highlight]:
     front, close = view.front("final"), view.close
     wanted: list[tuple[str, Point | None]] = [
         ("full schedule", view.full),
+        ("recommended", view.recommended if view.recommended is not view.full else None),
         ("largest gain over a baseline", view.best.point if view.best else None),
         ("the baseline that it beats", view.best.baseline if view.best else None),
         (f"fastest within {view.standard.limit_brief}", close[-1] if close else None),
@@ -112,6 +125,19 @@ def highlights(view: StudyView) -> list[Highlight]:
             reasons[point].append(reason)
     found = [Highlight(", ".join(each), point) for point, each in reasons.items()]
     return sorted(found, key=lambda each: (each.point is not view.full, view.speed(each.point, "final") or 0.0))
+
+
+MOST_VETOED = 3  # are pictured
+
+
+def pictured(view: StudyView) -> list[Highlight]:
+    """The points whose samples are shown: those to look at first, the rest of the front, and a few that are vetoed."""
+    first = highlights(view)
+    known = {each.point for each in first}
+    front = [Highlight("on the front", point) for point in view.front("final") if point not in known]
+    vetoed = [point for point in view.vetoed if point.final and point not in known][:MOST_VETOED]
+    why = [Highlight(f"vetoed: {view.objections(point, 'final')[0].split(' (')[0]}", point) for point in vetoed]
+    return [*first, *front, *why]
 
 
 def _final_front(view: StudyView) -> list[Point]:

@@ -7,28 +7,94 @@ same measure between two of the full schedule's own images of one prompt.
 The definitions of the report's words, which are printed with it, follow from that.
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ...backends.quality.names import TO_BASELINE
+from ...backends.quality.names import NOTHING, TO_BASELINE, nothing_metric
 from ...studies.config.study import QualityConfig
+from ...studies.store.records import QualityRecord
 from .interval import Interval, spelled_number
 from .pareto import Score
 
-# best_ratio looks at points up to this many times the full schedule's excess distance,
-EXCESS_LIMIT = 1.5
-# or up to this part of what another noise changes. On the bundled checkpoint (weights with exits, 128 images) caches
-# and exits of 1.3 to 1.6 times the excess distance are at 0.20 to 0.26 of it, those of 1.1 times at 0.04 to 0.12.
-NOISE_LIMIT = 0.25
 BEST_RATIO_LEVEL = 0.95  # of its lower bound
+# best_ratio looks at points up to this loss. On the bundled checkpoint (weights with exits, 256 images) 6 steps are at
+# 0 %, the published staircase at 2 %, exit 7 of 12 at 8 %, 3 steps at 15 %, exit 3, which is ragged, at 30 %.
+LOSS_LIMIT = 0.05
+# Beyond this loss no speed makes up for the images.
+WORST_LOSS = 0.25
+# A scale that is so many standard errors of one evaluation wide, or fewer, hardly tells the full schedule from nothing.
+NARROW = 10.0
+
+# The same for studies that were measured before there was a scale: in parts of the full schedule's excess, and of what
+# another noise changes. On the bundled checkpoint (weights with exits, 128 images) caches and exits of 1.3 to 1.6 times
+# the excess distance are at 0.20 to 0.26 of it, those of 1.1 times at 0.04 to 0.12.
+_LIMITS = {"reference": 0.5, "baseline": 0.25, "score": 0.25}
+# Exit 3 of 12 (2.7 × the excess distance) is at 0.74 of what another noise changes, exit 4 at 0.59, exit 6 at 0.40.
+_WORST = {"reference": 2.0, "baseline": 0.65, "score": 0.65}
 
 QualityKind = Literal["reference", "baseline", "score"]
-# What an excess is, and what relative excesses are parts of.
+# What an excess is, and what losses are parts of without a scale.
 _NAMES: dict[QualityKind, tuple[str, str]] = {
     "reference": ("excess over the floor", "the full schedule's excess"),
     "baseline": ("distance to the full schedule's images", "the distance between noises"),
     "score": ("score lost against the full schedule", "the difference between noises"),
 }
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The two ends of loss, as excess distances on search seeds: 0 % at the full schedule, 100 % at nothing.
+
+    Attributes:
+        full: the full schedule's; 0 where everything is stated against its own images.
+        nothing: those of images that show nothing, by their kinds; see `backends/quality/names.py`.
+        error: the standard error of one evaluation: the full schedule's, or of the nearest of nothing where the full
+            schedule's is 0 by definition.
+    """
+
+    full: float
+    nothing: Mapping[str, float]
+    error: float
+
+    @property
+    def nearest(self) -> str:
+        """The kind of images that show nothing whose distance is the smallest."""
+        return min(self.nothing, key=lambda kind: self.nothing[kind])
+
+    @property
+    def width(self) -> float:
+        """From the full schedule to the nearest of nothing; not above 0 where the metric can't tell them apart."""
+        return self.nothing[self.nearest] - self.full
+
+    @property
+    def standard_errors(self) -> float:
+        """The width in standard errors of one evaluation."""
+        return self.width / self.error if self.error > 0 else math.inf if self.width > 0 else 0.0
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the metric hardly tells the full schedule from nothing."""
+        return self.standard_errors < NARROW
+
+
+def scale_of(quality: QualityConfig, full: QualityRecord | None, nothing: Iterable[QualityRecord]) -> Scale | None:
+    """The two ends of loss; None before they were measured.
+
+    Args:
+        quality: as the study stores it, with nothing left open.
+        full: the full schedule's value on search seeds.
+        nothing: the values of images that show nothing on the same noises, of any metric, at any count.
+    """
+    names = {nothing_metric(kind, quality.metric): kind for kind in NOTHING}
+    found = {names[each.metric]: each for each in nothing if each.metric in names}
+    if full is None or not found or any(each.num_images != full.num_images for each in found.values()):
+        return None
+    excesses = {kind: each.value - (each.floor or 0.0) for kind, each in found.items()}
+    if standard_of(quality, None).kind == "reference":
+        return Scale(full.value - (full.floor or 0.0), excesses, full.standard_error)
+    return Scale(0.0, excesses, min(found.values(), key=lambda each: each.value).standard_error)
 
 
 @dataclass(frozen=True)
@@ -40,25 +106,51 @@ class Standard:
             noise) or "score" (a user's score, compared with the full schedule's on the same noises).
         noise: what another noise changes, by the same measure; None against real images, and until it is measured.
         higher_is_better: the direction of scores; None for distances.
+        scale: the two ends of loss; None until they are measured.
     """
 
     kind: QualityKind = "reference"
     noise: Interval | None = None
     higher_is_better: bool | None = None
+    scale: Scale | None = None
 
     @property
     def limit(self) -> float:
-        """The relative excess up to which `best_ratio` looks at points."""
-        return EXCESS_LIMIT if self.kind == "reference" else NOISE_LIMIT
+        """The loss up to which `best_ratio` looks at points."""
+        return LOSS_LIMIT if self.scale else _LIMITS[self.kind]
 
     def relative(self, excess: float, full: float) -> float | None:
         """A schedule's excess ÷ the full schedule's, or ÷ what another noise changes; None where that isn't above 0."""
         whole = full if self.kind == "reference" else self.noise.value if self.noise else 0.0
         return excess / whole if whole > 0 else None
 
-    def loss(self, relative: float) -> float:
-        """What is lost, as a share; 0 for the full schedule."""
-        return relative - 1 if self.kind == "reference" else relative
+    def unit(self, full: float) -> float | None:
+        """The excess beyond the full schedule's that is a loss of 100 %; None where there is no such."""
+        if self.scale:
+            return self.scale.width if self.scale.width > 0 else None
+        whole = full if self.kind == "reference" else self.noise.value if self.noise else 0.0
+        return whole if whole > 0 else None
+
+    def own(self, full: float) -> float:
+        """The excess of the full schedule that losses count from, where its excess is `full`."""
+        return full if self.kind == "reference" else 0.0
+
+    def limit_excess(self, full: float) -> float | None:
+        """The excess at the limit, where the full schedule's is `full`; None where nothing says what a loss is."""
+        unit = self.unit(full)
+        return None if unit is None else self.own(full) + self.limit * unit
+
+    def worst_excess(self, full: float, upper: float) -> float:
+        """The excess beyond which a schedule is worthless; infinite where nothing says what a loss is.
+
+        Args:
+            full: the full schedule's.
+            upper: the upper end of its interval, so that a network whose samples can hardly be told from real images
+                at this count does not make everything else worthless.
+        """
+        unit = self.unit(full if self.scale else upper)
+        worst = WORST_LOSS if self.scale else _WORST[self.kind]
+        return math.inf if unit is None else self.own(upper) + worst * unit
 
     def shown(self, value: Interval) -> Interval:
         """A value with the sign that people know: scores of which more is better are stored with a minus."""
@@ -71,53 +163,59 @@ class Standard:
 
     @property
     def whole(self) -> str:
-        """What relative excesses are parts of."""
+        """What losses are parts of: "the way from the full schedule to undenoised noise"."""
+        if self.scale:
+            return f"the way from the full schedule to {NOTHING[self.scale.nearest]}"
         return _NAMES[self.kind][1]
 
-    def words(self, relative: float, excess: str = "the excess distance") -> str:
-        """A relative excess as people read it, after "at": `1.32 × the excess distance`."""
-        if self.kind == "reference":
-            return f"{relative:.2f} × {excess}"
-        return f"{'a loss of ' if self.kind == 'score' else ''}{relative:.1%} of {self.whole}"
+    @property
+    def _of_whole(self) -> str:
+        """What a number of a loss needs after it: nothing where a loss has two ends."""
+        return "" if self.scale else f" of {self.whole}"
 
-    def brief(self, relative: float) -> str:
+    def words(self, loss: float | Interval) -> str:
+        """A loss as people read it: `a loss of 3.9%`, with its interval if it is given, or `no loss`."""
+        if isinstance(loss, Interval):
+            if loss.value <= NO_LOSS:
+                return f"no loss (at most {max(loss.upper, 0.0):.1%}{self._of_whole})"
+            return f"a loss of {loss.value:.1%} [{loss.lower:.1%}, {loss.upper:.1%}]{self._of_whole}"
+        return "no loss" if loss <= NO_LOSS else f"a loss of {loss:.1%}{self._of_whole}"
+
+    def brief(self, loss: float) -> str:
         """The same in two or three words, for captions."""
-        return f"{relative:.2f} × excess" if self.kind == "reference" else f"{relative:.1%} of noise"
+        return "no loss" if loss <= NO_LOSS else f"loss {loss:.1%}"
 
     @property
     def limit_brief(self) -> str:
-        """`1.5 ×`."""
-        return f"{self.limit:g} ×" if self.kind == "reference" else f"{self.limit:.0%} of noise"
+        """`a loss of 5%`."""
+        return f"a loss of {self.limit:.0%}"
 
     @property
     def limit_words(self) -> str:
-        """`1.5 × the full schedule's excess`."""
-        number = f"{self.limit:g} ×" if self.kind == "reference" else f"{self.limit:.0%} of"
-        return f"{number} {self.whole}"
+        """`a loss of 5%`, and of what where that isn't known otherwise."""
+        return f"{self.limit_brief}{self._of_whole}"
 
 
+# A loss that nobody can see.
+NO_LOSS = 0.0005
 TO_REFERENCE = Standard()
 
 
-def standard_of(quality: QualityConfig, noise: Interval | None) -> Standard:
+def standard_of(quality: QualityConfig, noise: Interval | None, scale: Scale | None = None) -> Standard:
     """How a study with these settings states quality.
 
     Args:
         quality: as the study stores it, with nothing left open.
         noise: what another noise changes, if it was measured.
+        scale: the two ends of loss, if they were measured.
     """
     if quality.metric.endswith(TO_BASELINE):
-        return Standard("baseline", noise)
+        return Standard("baseline", noise, scale=scale)
     if ":" in quality.metric and quality.reference is None:
-        return Standard("score", noise, quality.higher_is_better)
-    return TO_REFERENCE
+        return Standard("score", noise, quality.higher_is_better, scale)
+    return Standard(scale=scale)
 
 
-LOSSES: dict[QualityKind, str] = {
-    "reference": "excess distance",
-    "baseline": "distance to the full schedule's images",
-    "score": "loss of score",
-}
 _NOISE = (
     "the same measure between two images that the full schedule makes of one prompt or label, one from search seeds "
     "and one from final seeds. 0% is the full schedule's own image, 100% is as different as another noise makes it."
@@ -131,30 +229,55 @@ _QUALITIES: dict[QualityKind, tuple[str, str]] = {
     "reference": (
         "Excess distance",
         "The distance to the reference minus the floor, which is the distance between real images and real images "
-        "at the same count. Small counts make distances large; subtracting the floor removes most of that. Loss is "
-        "stated on the excess distance.",
+        "at the same count. Small counts make distances large; subtracting the floor removes most of that.",
     ),
     "baseline": (
         "Distance to the full schedule's images",
         "The mean over images of the squared distance between the features of an image and of the full schedule's "
-        f"image of the same noise. Loss is stated in parts of the distance between noises: {_NOISE}",
+        "image of the same noise.",
     ),
     "score": (
         "Score, and score lost",
         "The mean of the study's own score, and how much worse it is than the full schedule's on the same noises, with "
-        f"a paired interval. Loss is stated in parts of the difference between noises: {_NOISE}",
+        "a paired interval.",
     ),
 }
 
 
+def loss_definition(standard: Standard) -> str:
+    """What a loss is."""
+    if scale := standard.scale:
+        others = ", ".join(
+            f"{NOTHING[kind]} {spelled_number(100 * (value - scale.full) / scale.width)}%"
+            for kind, value in scale.nothing.items()
+            if scale.width > 0
+        )
+        return (
+            "What a schedule's excess has beyond the full schedule's, in parts of what images that show nothing have "
+            f"beyond it: 0% is the full schedule (normal weights), 100% the nearest of {others or 'them'}. Both "
+            f"ends are {scale.standard_errors:.0f} standard errors of one evaluation apart. Intervals on final seeds "
+            "are those of the difference on the same noises."
+        )
+    parts = standard.whole if standard.kind == "reference" else f"{standard.whole}: {_NOISE}"
+    return f"What a schedule's excess has beyond the full schedule's, in parts of {parts}"
+
+
+_VETOED = (
+    "Guards look at a schedule's images whatever their distance says, and veto it if they are broken with 95% "
+    "confidence: nearer to images that show nothing than to the full schedule's of the same noises; pixels out of the "
+    "range of the full schedule's (saturation, correlation of neighbours, detail, brightness, contrast, colour); "
+    "images that repeat each other; on final seeds, a kernel distance that contradicts the metric. What is normal is "
+    "learnt from the study's own full schedules and from fewer steps, down to 4. A vetoed schedule stays in the tables "
+    "and is no part of fronts."
+)
+
+
 def best_ratio(standard: Standard) -> str:
     """What `best_ratio` and `best_ratio_lower` are."""
-    normal = " on the normal weights" if standard.kind == "reference" else ""
     return (
-        f"Among the searched points of the front on final seeds whose {LOSSES[standard.kind]} is at most "
-        f"{standard.limit_words}{normal}, for the one with the largest best_ratio_lower: the ratio of its speed "
-        "to the speed of the fastest baseline of equal or better quality, at equal counts. best_ratio_lower is its "
-        "lower bound at "
+        f"Among the searched points of the front on final seeds within {standard.limit_words}, for the one with the "
+        "largest best_ratio_lower: the ratio of its speed to the speed of the fastest baseline of equal or better "
+        "quality, at equal counts. best_ratio_lower is its lower bound at "
         f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
         "time, over that baseline and every other one that is not significantly worse than the point (paired interval "
         "of the difference on the same noises). Where every baseline is worse, the comparison is with the baseline of "
@@ -166,6 +289,8 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
     """(word, meaning) pairs. `reference` is the hypervolume's reference point, None while there is none."""
     found = [
         _QUALITIES[standard.kind],
+        ("Loss", loss_definition(standard)),
+        ("Vetoed", _VETOED),
         (
             "Speed-up and acceleration",
             "t₀ / t and 1 − t/t₀, where t₀ is the full schedule's time for the same batch. Both are end to end "
@@ -176,6 +301,11 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
             "Search and final values",
             "The search compared schedules on the noises of search seeds. The values of the front come from final "
             "seeds, whose noises no selection saw. The two are never mixed.",
+        ),
+        (
+            "Recommended",
+            f"The searched point with best_ratio_lower, if that is above 1. If not, no gain was found, and it is the "
+            f"fastest baseline of the front within {standard.limit_words}.",
         ),
         ("Knee", "The front's point farthest from the line between its ends, in log distance and log time."),
         ("best_ratio and best_ratio_lower", best_ratio(standard)),

@@ -4,17 +4,19 @@
 fields everywhere, because the selection saw the noises of the first and never those of the second.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeVar
 
+from ...backends.quality.names import NOTHING
 from ...backends.schedule import Schedule
 from ...backends.timing.samples import Timing
 from ...studies.store.records import ScheduleSummary
+from .guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
 from .pareto import Advantage, FrontProgress, Score, advantage, best, front, hypervolume_over_cost, knee
-from .standard import BEST_RATIO_LEVEL, TO_REFERENCE, Standard
+from .standard import BEST_RATIO_LEVEL, LOSS_LIMIT, TO_REFERENCE, Standard
 
 Seeds = Literal["search", "final"]
 Key = tuple[str, str]  # schedule digest, name of the weights
@@ -34,7 +36,10 @@ class Quality:
         to_baseline: the paired distance to the full schedule's images of the same noises, and None if it wasn't
             measured.
         kernel: the kernel distance of the same features, unbiased; None without real images' features.
-        paired: what the distance has beyond the full schedule's on the same noises, for a score; None for distances.
+        lost: what the distance has beyond the full schedule's on the same noises, with a paired interval; None where
+            that wasn't kept.
+        is_score: whether it is a user's score, whose excess is what is lost.
+        figures: what guards judge by.
     """
 
     seeds: Seeds
@@ -44,12 +49,14 @@ class Quality:
     floor: float | None
     to_baseline: float | None = None
     kernel: Interval | None = None
-    paired: Interval | None = None
+    lost: Interval | None = None
+    is_score: bool = False
+    figures: GuardFigures = NO_FIGURES
 
     @property
     def excess(self) -> Interval:
         """The distance beyond the floor (the whole distance where there is no floor)."""
-        return self.paired or self.distance.minus(self.floor or 0.0)
+        return (self.lost if self.is_score else None) or self.distance.minus(self.floor or 0.0)
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,8 @@ class StudyView:
         spent: the search's evaluations in the order they finished.
         failures: what failed and why, newest last.
         standard: what quality is compared with.
+        guards: what is normal for images of this study.
+        kernel_of_nothing: the smallest kernel distance of images that show nothing, where it is a second opinion.
         text_seconds: what encoding one prompt takes, which no timing of a schedule includes; None without prompts.
     """
 
@@ -161,6 +170,8 @@ class StudyView:
     spent: tuple[Spent, ...] = ()
     failures: tuple[str, ...] = ()
     standard: Standard = TO_REFERENCE
+    guards: Guards = NO_GUARDS
+    kernel_of_nothing: float | None = None
     text_seconds: float | None = None
 
     @cached_property
@@ -224,7 +235,7 @@ class StudyView:
         pairs = [(point, quality) for point in self.points if (quality := point.quality(seeds))]
         count, score = max((quality.num_images for _, quality in pairs), default=0), self.score(seeds)
         points = [point for point, quality in pairs if quality.num_images == count and self.speed(point, seeds)]
-        best = front(points, score)
+        best = front((point for point in points if not self.objections(point, seeds)), score)
         return points, best, knee(best, score) if best else None
 
     def score(self, seeds: Seeds) -> Callable[[Point], Score]:
@@ -240,10 +251,64 @@ class StudyView:
         return 1 / (1 / speed + self.text_seconds) if speed and self.text_seconds is not None else None
 
     def gains(self, point: Point, seeds: Seeds = "final") -> list[str]:
-        """What a point is worth, for captions: its speed-up beside final values, and its relative excess."""
-        speedup, excess = self.speedup(point), self.relative_excess(point, seeds)
+        """What a point is worth, for captions: its speed-up beside final values, and its loss."""
+        speedup, loss = self.speedup(point), self.loss(point, seeds)
         parts = [f"{speedup.value:.2f} ×"] if speedup and seeds == "final" else []
-        return [*parts, self.standard.brief(excess)] if excess is not None else parts
+        return [*parts, self.standard.brief(loss.value)] if loss is not None else parts
+
+    def loss(self, point: Point, seeds: Seeds) -> Interval | None:
+        """What a point loses: 0 at the full schedule (normal weights), 1 at what shows nothing; see `standard.py`.
+
+        The interval is that of the difference on the same noises, where it was kept; else the full schedule counts as
+        known. None where one of them isn't measured at that count, or nothing says what a loss is.
+        """
+        mine, full = point.quality(seeds), self.full.quality(seeds) if self.full else None
+        if mine is None or full is None or mine.num_images != full.num_images:
+            return None
+        if (unit := self.standard.unit(full.excess.value)) is None:
+            return None
+        own = self.standard.own(full.excess.value)
+        beyond = mine.lost if mine.lost and self.standard.kind == "reference" else mine.excess.minus(own)
+        return beyond.times(1 / unit)
+
+    def objections(self, point: Point, seeds: Seeds) -> tuple[str, ...]:
+        """Why a point must not be used, a sentence each without a full stop; the full schedule never has any."""
+        if (point, seeds) not in self._objections:
+            self._objections[point, seeds] = tuple(self._object(point, seeds))
+        return self._objections[point, seeds]
+
+    @cached_property
+    def _objections(self) -> dict[tuple[Point, Seeds], tuple[str, ...]]:
+        return {}
+
+    def _object(self, point: Point, seeds: Seeds) -> Iterator[str]:
+        quality, loss = point.quality(seeds), self.loss(point, seeds)
+        if quality is None or point is self.full:
+            return
+        scale = self.standard.scale
+        if scale and scale.width <= 0:
+            yield f"{quality.metric} can't tell the full schedule's images from {NOTHING[scale.nearest]}"
+        if scale and loss and loss.lower > 0.5:
+            yield f"it is nearer to {NOTHING[scale.nearest]} than to the full schedule ({self.standard.words(loss)})"
+        if not is_normal(point.family, point.stored.num_steps):
+            yield from self.guards.objections(quality.figures)
+        if (
+            loss
+            and (second := self._second_loss(quality, seeds))
+            and second.lower > max(2 * loss.upper, 2 * LOSS_LIMIT)
+        ):
+            yield (
+                f"the kernel distance contradicts the metric: {self.standard.words(second)} by it, "
+                f"{self.standard.words(loss)} by {quality.metric}"
+            )
+
+    def _second_loss(self, quality: Quality, seeds: Seeds) -> Interval | None:
+        """The loss by the kernel distance, where that is a second opinion."""
+        full = self.full.quality(seeds) if self.full else None
+        if self.kernel_of_nothing is None or quality.kernel is None or full is None or full.kernel is None:
+            return None
+        width = self.kernel_of_nothing - full.kernel.value
+        return quality.kernel.minus(full.kernel.value).times(1 / width) if width > 0 else None
 
     def relative_excess(self, point: Point, seeds: Seeds) -> float | None:
         """The point's excess distance ÷ the full schedule's (normal weights) at the same count.
@@ -259,12 +324,12 @@ class StudyView:
     @cached_property
     def close(self) -> list[Point]:
         """The final front up to the standard's limit, slowest first."""
-        ratios = [(point, self.relative_excess(point, "final")) for point in self.front("final")]
-        return [point for point, ratio in ratios if ratio is not None and ratio <= self.standard.limit]
+        losses = [(point, self.loss(point, "final")) for point in self.front("final")]
+        return [point for point, loss in losses if loss is not None and loss.value <= self.standard.limit]
 
     @cached_property
     def advantages(self) -> list[Advantage[Point]]:
-        """Each trial on the final front with a relative excess up to the standard's limit, against the baselines."""
+        """Each trial on the final front with a loss up to the standard's limit, against the baselines."""
         baselines = [point for point in self.measured("final") if point.role == "baseline"]
         eligible = [point for point in self.close if point.role == "trial"]
         return [
@@ -282,6 +347,28 @@ class StudyView:
     def best(self) -> Advantage[Point] | None:
         """`best_ratio` and `best_ratio_lower`, with the points they belong to; None while there are none."""
         return best(self.advantages)
+
+    @property
+    def has_gain(self) -> bool:
+        """Whether a searched point beats every baseline of its quality with 95 % confidence."""
+        return self.best is not None and self.best.lower > 1
+
+    @property
+    def recommended(self) -> Point | None:
+        """The point to take: the searched one that gains most, else the fastest baseline up to the standard's limit.
+
+        The full schedule where nothing else is within the limit; None before the front is measured.
+        """
+        if self.best and self.has_gain:
+            return self.best.point
+        baselines = [point for point in self.close if point.role == "baseline"]
+        return baselines[-1] if baselines else self.full if self.measured("final") else None
+
+    @property
+    def vetoed(self) -> list[Point]:
+        """What was measured and must not be used, on final seeds where there are any; see `objections`."""
+        seeds: Seeds = "final" if self.measured("final") else "search"
+        return [point for point in self.measured(seeds) if self.objections(point, seeds)]
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
     What the study kept of both is shown where it has all of it, and no network is loaded. Otherwise all is made afresh,
     so that one page doesn't mix them, or there are the images that were kept, or a sentence in their place.
     """
-    shown = selection.highlights(view)
+    shown = selection.pictured(view)
     if not shown:
         return view, "There are no samples yet, because nothing has been measured."
     kept = _kept(view, config, url)
@@ -122,7 +122,7 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
 
     try:
         with open_store(url, read_only=True) as store, corrupt_rows(store.url):
-            return kept_grid(view, selection.highlights(view), store, seed=config.quality.final_seed)
+            return kept_grid(view, selection.pictured(view), store, seed=config.quality.final_seed)
     except ExeuntError as error:
         click.echo(f"The samples that the study kept are not available: {error}", err=True)
         return None
@@ -153,25 +153,24 @@ def export_point(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Write one point of a study as a file that other runtimes can read.
+    """Write one point of a study as a file that other runtimes can read: the recommended one unless a flag names it.
 
-    The loss compares the excess distance with the full schedule's: `--max-loss 5%` allows 1.05 times as much. In a
-    study without real images it is the distance to the full schedule's images, as a share of that between two noises.
+    A loss is 0% at the full schedule and 100% at images that show nothing, as the report says them.
 
     \b
     Examples:
-      exeunt export --knee -o fast.schedule.json
+      exeunt export -o fast.schedule.json
       exeunt export --max-loss 5%
       exeunt export --min-speedup 1.5 --study demo
       exeunt export --trial 17 --format ase
-      exeunt export --knee --format cache-dit -o fast.cache-dit.yaml
+      exeunt export --format cache-dit -o fast.cache-dit.yaml
       exeunt export --knee --format onnx -o fast-onnx
     """
     given = dict(zip(selection.CHOICES, (trial, label, knee or None, max_loss, min_speedup), strict=True))
-    flag, value = _only(given)
+    choice = _only(given)
     kind = None if format_name == _ONNX else find_format(format_name, others=(_ONNX,))
     view, config = _open(url, study)
-    point = selection.CHOICES[flag](view, value)
+    point = _chosen(view, choice)
     schedule = portable_schedule(view, point)
     if kind is None:
         from ..measuring.own_code import refuse_unpinned
@@ -199,22 +198,33 @@ def _with_weights(config: StudyConfig, weights: str) -> StudyConfig:
     return override(config, {"checkpoint.path": paths[weights]})
 
 
-def _only(given: dict[str, Any]) -> tuple[str, Any]:
-    """The one flag that was given, with its value. Raises InputError for none, or for several."""
+def _only(given: dict[str, Any]) -> tuple[str, Any] | None:
+    """The one flag that was given, with its value; None without any. Raises InputError for several."""
     made = [(flag, value) for flag, value in given.items() if value is not None]
-    if len(made) != 1:
-        got = " and ".join(flag for flag, _ in made) or "none"
-        raise InputError(f"export: give exactly one of {', '.join(given)}, but got {got}. Try --knee.")
-    return made[0]
+    if len(made) > 1:
+        got = " and ".join(flag for flag, _ in made)
+        raise InputError(f"export: give at most one of {', '.join(given)}, but got {got}. Leave one out.")
+    return made[0] if made else None
+
+
+def _chosen(view: StudyView, choice: tuple[str, Any] | None) -> Point:
+    """The point of a flag, with a warning if it is vetoed; the recommended one without any."""
+    if choice is None:
+        return selection.the_recommended(view)
+    flag, value = choice
+    point = selection.CHOICES[flag](view, value)
+    for objection in view.objections(point, "final") or view.objections(point, "search"):
+        click.echo(printable(f"Warning: {point.label} is vetoed: {objection}."), err=True)
+    return point
 
 
 def _written(view: StudyView, point: Point, path: Path, format_name: str, as_json: bool) -> str:
     """What was written where; the digest is that of the study's schedule, without coefficients."""
-    speedup, excess = view.speedup(point), view.relative_excess(point, "final")
+    speedup, loss = view.speedup(point), view.loss(point, "final")
     if not as_json:
         parts = [f"{path}: {point.label} on {point.weights}"]
         parts += [f"{speedup.value:.2f} × as fast as the full schedule"] if speedup else []
-        parts += [view.standard.words(excess, "its excess distance")] if excess is not None else []
+        parts += [view.standard.words(loss)] if loss is not None else []
         return ", ".join(parts)
     values = {
         "path": str(path),
@@ -225,6 +235,7 @@ def _written(view: StudyView, point: Point, path: Path, format_name: str, as_jso
         "weights": point.weights,
         "digest": point.schedule.digest,
         "speedup": speedup.value if speedup else None,
-        "relative_excess": excess,
+        "loss": loss and loss.value,
+        "relative_excess": view.relative_excess(point, "final"),
     }
     return json_text(values)

@@ -5,20 +5,25 @@ tried, down to single images; a schedule of which not even one fits fails with t
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...backends.errors import DeviceError, first_line
 from ...backends.quality.extractors import FeatureArray
+from ...backends.quality.guards.pixels import are_pictures, image_statistics
 from ...backends.sampling.loop import Samples, sample
 from ...backends.timing.device import free_cached_memory, is_broken_device, is_out_of_memory
 from ..spaces.candidates import Candidate
 from .setup import StudySetup
 
 SHOWN_IMAGES = 12
+# Of the images of one schedule, as long as it is the last that was sampled.
+MOST_KEPT_BYTES = 256_000_000
 
 
 class OutOfMemory(DeviceError):
@@ -31,10 +36,13 @@ class OutOfMemory(DeviceError):
 class Chunk:
     """Features (N, D) of consecutive images, and the seconds that sampling them and making features took.
 
-    `images` are the first few of them, (N, H, W, 3) uint8.
+    Attributes:
+        statistics: (N, S) of their pixels; None where they are too small for any.
+        images: the first few of them, (N, H, W, 3) uint8.
     """
 
     features: FeatureArray
+    statistics: FeatureArray | None
     images: NDArray[np.uint8]
     sampling_seconds: float
     feature_seconds: float
@@ -55,6 +63,8 @@ class ChunkSampler:
     def __init__(self, study_setup: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
         self._setup, self._check, self._say = study_setup, check, say
         self.begin()
+        self._recent_of: tuple[tuple[str, str], int] | None = None  # whose images are kept: a candidate's key, a seed
+        self._recent: dict[int, Tensor] = {}  # by the first image of each batch
 
     def begin(self) -> None:
         """Another schedule may need less memory: batches are whole again."""
@@ -77,20 +87,48 @@ class ChunkSampler:
             self._halve(candidate, min(self.batch_size, len(images)), reason)
 
     def _sample(self, candidate: Candidate, seed: int, images: range) -> Chunk:
-        study_setup, started = self._setup, time.perf_counter()
-        batches = sample(
-            [study_setup.networks[candidate.weights]],
+        started = time.perf_counter()
+        found = list(self._batches(candidate, seed, images))
+        sampled = time.perf_counter()
+        features = self._setup.features(found, seed)
+        pictures = are_pictures(found[0].images)
+        statistics = np.concatenate([image_statistics(batch.images) for batch in found]) if pictures else None
+        self._remember(candidate, seed, found)
+        return Chunk(features, statistics, _first(found), sampled - started, time.perf_counter() - sampled)
+
+    def _batches(self, candidate: Candidate, seed: int, images: range) -> Iterator[Samples]:
+        return sample(
+            [self._setup.networks[candidate.weights]],
             candidate.schedule,
             seed=seed,
             images=images,
-            conditions=study_setup.conditions,
+            conditions=self._setup.conditions,
             batch_size=self.batch_size,
             observe=lambda _step, _values: self._check(),
         )
-        found = list(batches)
-        sampled = time.perf_counter()
-        features = study_setup.features(found, seed)
-        return Chunk(features, _first(found), sampled - started, time.perf_counter() - sampled)
+
+    def _remember(self, candidate: Candidate, seed: int, batches: Sequence[Samples]) -> None:
+        """Keeps the images of the schedule that is being sampled, as far as they are small."""
+        if self._recent_of != (candidate.key, seed):
+            self._recent_of, self._recent = (candidate.key, seed), {}
+        kept = sum(images.numel() for images in self._recent.values())
+        if kept + sum(batch.images.numel() for batch in batches) <= MOST_KEPT_BYTES:
+            self._recent |= {batch.first: batch.images.cpu() for batch in batches}
+
+    def images(self, candidate: Candidate, seed: int, count: int) -> Tensor:
+        """A candidate's first images (N, 3, H, W) on the CPU: those that were just sampled, or sampled again.
+
+        Raises what `chunk` raises.
+        """
+        recent = self._recent if self._recent_of == (candidate.key, seed) else {}
+        parts: list[Tensor] = []
+        while (first := sum(map(len, parts))) < count:
+            if first in recent:
+                parts.append(recent[first])
+            else:
+                with self._setup.lock.shared():
+                    parts.append(next(self._batches(candidate, seed, range(first, count))).images.cpu())
+        return torch.cat(parts)[:count]
 
     def _reason(self, error: BaseException, candidate: Candidate) -> str:
         """The first line of an allocation's failure. Raises anything else."""

@@ -87,6 +87,15 @@ class Metric(ABC):
             keep_influence: whether paired intervals will be wanted of a value whose influences are large to keep.
         """
 
+    @property
+    def has_features(self) -> bool:
+        """Whether an image's features are more than its own score."""
+        return True
+
+    def second(self, answer: Answer) -> list[QualityRecord]:
+        """A second opinion on the same features, if there is one."""
+        return []
+
     def score_beside(self, answer: Answer, baseline: Answer) -> list[QualityRecord]:
         """What stands beside the value at the end of a study."""
         return []
@@ -152,11 +161,15 @@ class ReferenceMetric(_ExtractorMetric):
     def score_beside(self, answer: Answer, baseline: Answer) -> list[QualityRecord]:
         """The paired distance to the baseline's images, and a kernel distance."""
         paired = paired_distance(answer.features, baseline.features)
-        found = [self.record(answer.question, f"{self.extractor.name}{TO_BASELINE}", baseline.question, paired)]
-        if self.kind == "frechet" and self.source.features is not None:
-            distance = kid(answer.features, self.source.kernel)
-            found.append(self.record(answer.question, self.extractor.kernel_metric, self.reference, distance))
-        return found
+        name = f"{self.extractor.name}{TO_BASELINE}"
+        return [self.record(answer.question, name, baseline.question, paired), *self.second(answer)]
+
+    def second(self, answer: Answer) -> list[QualityRecord]:
+        """The kernel distance, where the value is a Fréchet distance and the reference has features."""
+        if self.kind != "frechet" or self.source.features is None:
+            return []
+        distance = kid(answer.features, self.source.kernel)
+        return [self.record(answer.question, self.extractor.kernel_metric, self.reference, distance)]
 
     def distance(self, features: FeatureArray) -> Distance:
         """The distance of features (N, D) from the reference."""
@@ -199,6 +212,10 @@ class ScoreMetric(Metric):
     @property
     def higher_is_better(self) -> bool | None:
         return self.upward
+
+    @property
+    def has_features(self) -> bool:
+        return False
 
     @property
     def extractor_digest(self) -> str:

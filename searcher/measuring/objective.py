@@ -11,15 +11,20 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ...backends.errors import DeviceError, ExeuntError
 from ...backends.quality.extractors import FeatureArray
+from ...backends.quality.names import GUARD_PREFIX, NOTHING_PREFIX, TO_BASELINE
 from ...backends.sampling.loop import NonFiniteSamples
+from ...reports.view.guards import GuardFigures
+from ...reports.view.standard import Scale, scale_of
 from ...studies.store.evaluations import DamagedFeatures, FailedEvaluation, UnusableFeatures
 from ...studies.store.leases import StaleClaim
 from ...studies.store.records import Claim, EvaluationKey, Member, QualityRecord, ScheduleSummary
@@ -29,6 +34,7 @@ from ..spaces.candidates import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
 from .costs import Costs, Untimed
 from .metric import Answer
+from .scale import features_of_nothing, guard_figures, values_of_nothing
 from .setup import StudySetup
 
 
@@ -132,6 +138,9 @@ class Objective:
         self._spent = spent
         self._newest = -math.inf
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
+        self._guarded: dict[tuple[str, int], dict[str, QualityRecord]] = defaultdict(dict)
+        self._nothing: dict[tuple[str, str], QualityRecord] = {}
+        self._of_baseline: dict[tuple[int, int], Answer] = {}  # its features at the last seed and count
 
     def refresh(self) -> None:
         """Reads the values that any worker has computed since the last time."""
@@ -227,7 +236,9 @@ class Objective:
         _LOG.info("sampling", extra={"about": about})
         found = self._sampler.chunk(candidate, seed, images)
         started = time.perf_counter()
-        self.store.evaluations.commit_chunk(held.claim, images.start, found.features, found.seconds, last=last)
+        self.store.evaluations.commit_chunk(
+            held.claim, images.start, found.features, found.seconds, statistics=found.statistics, last=last
+        )
         held.given_back = last
         if self.study_setup.config.run.keep != "none" and images.start == 0 and seed == self._quality.final_seed:
             keep_samples(self.store, self.study_setup.config.name, self.key(candidate, seed), found)
@@ -272,7 +283,7 @@ class Objective:
             answer = self._answer(candidate, seed, count)
             started = time.perf_counter()
             found = self._value(candidate, seed, answer, baseline)
-            self._keep(found)
+            self._keep(*self._figures(candidate, seed, answer), found)
             self.pace.learn_score(count, time.perf_counter() - started)
         return found
 
@@ -288,6 +299,48 @@ class Objective:
             reason = f"{candidate.label} diverges: its features have no {self.study_setup.metric.name} ({error})."
         self.store.evaluations.fail(self._claim(candidate, self.key(candidate, seed)), reason)
         raise DivergedDistance(reason)
+
+    def _figures(self, candidate: Candidate, seed: int, answer: Answer) -> list[QualityRecord]:
+        """What guards judge a candidate's first images by; none before the baseline has as many."""
+        count, baseline = len(answer.features), self.study_setup.baseline
+        if (seed, count) not in self._of_baseline:
+            if self.missing(baseline, seed, count):
+                return []
+            self._of_baseline = {(seed, count): self._answer(baseline, seed, count)}
+        statistics = self.store.evaluations.statistics(self.key(candidate, seed), range(count))
+        full = self._of_baseline[seed, count]
+        return guard_figures(self.study_setup.metric, answer, statistics, full, self._normal_statistics)
+
+    @cached_property
+    def _normal_statistics(self) -> FeatureArray | None:
+        """Those of the baseline's pixels on search seeds, whose range is the normal one; None without any."""
+        quality = self.study_setup.config.quality
+        key = self.key(self.study_setup.baseline, quality.search_seed)
+        return self.store.evaluations.statistics(key, range(quality.num_images))
+
+    @property
+    def nothing(self) -> list[QualityRecord]:
+        """The values of images that show nothing, as far as they were worked out; on search seeds."""
+        question = self.key(self.study_setup.baseline, self.study_setup.config.quality.search_seed).digest
+        return [record for record in self._nothing.values() if record.evaluation == question]
+
+    @property
+    def scale(self) -> Scale | None:
+        """The two ends of loss; None before they were measured."""
+        quality = self.study_setup.config.quality
+        full = self.scored(self.study_setup.baseline, quality.search_seed, quality.num_images)
+        return scale_of(quality, full, self.nothing)
+
+    def measure_nothing(self) -> None:
+        """Works out and keeps the values of images that show nothing, which the baseline's are compared with.
+
+        The baseline must have been measured on search seeds.
+        """
+        quality, baseline = self.study_setup.config.quality, self.study_setup.baseline
+        images = self._sampler.images(baseline, quality.search_seed, quality.num_images)
+        found = features_of_nothing(self.study_setup, images, quality.search_seed)
+        answer = self._answer(baseline, quality.search_seed, quality.num_images)
+        self._keep(*values_of_nothing(self.study_setup.metric, found, answer))
 
     def noise(self) -> QualityRecord | None:
         """How far the baseline is from itself on other noises; None where a floor says what counts.
@@ -311,10 +364,12 @@ class Objective:
         """Works out and keeps what stands beside a candidate's value; the baseline must have its first images too."""
         baseline = self._answer(self.study_setup.baseline, seed, count)
         question = self.key(candidate, seed).digest
-        if any(key[0] == question and key[2:] == (baseline.question, count) for key in self._qualities):
-            return
-        for record in self.study_setup.metric.score_beside(self._answer(candidate, seed, count), baseline):
-            self._keep(record)
+        known = {key[1] for key in self._qualities if key[0] == question and key[2:] == (baseline.question, count)}
+        answer = self._answer(candidate, seed, count)
+        if not any(name.endswith(TO_BASELINE) for name in known):
+            self._keep(*self.study_setup.metric.score_beside(answer, baseline))
+        if not any(name.startswith(GUARD_PREFIX) for name in known):  # of a value from before there were guards
+            self._keep(*self._figures(candidate, seed, answer))
 
     def _sampled(self, candidate: Candidate, seed: int, count: int) -> Answer:
         """A candidate's first images, sampled unless they are there."""
@@ -345,14 +400,25 @@ class Objective:
         self.say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
         with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)
-            self.store.evaluations.restore(held.claim, error.images.start, found.features, found.seconds)
+            self.store.evaluations.restore(
+                held.claim, error.images.start, found.features, found.seconds, statistics=found.statistics
+            )
 
-    def _keep(self, record: QualityRecord) -> None:
-        self.store.measurements.put_quality(record)
-        self._know(record)
+    def _keep(self, *records: QualityRecord) -> None:
+        self.store.measurements.put_qualities(*records)
+        for record in records:
+            self._know(record)
 
     def _know(self, record: QualityRecord) -> None:
         self._qualities[record.evaluation, record.metric, record.reference, record.num_images] = record
+        if record.metric.startswith(NOTHING_PREFIX):
+            self._nothing[record.evaluation, record.metric] = record
+        if record.metric.startswith(GUARD_PREFIX):
+            self._guarded[record.evaluation, record.num_images][record.metric] = record
+
+    def guard_figures(self, record: QualityRecord) -> GuardFigures:
+        """What guards judge by of the images behind a value."""
+        return GuardFigures.of(self._guarded.get((record.evaluation, record.num_images), {}).values())
 
     def seconds(self, stored: ScheduleSummary, images: int) -> float:
         """What sampling that many images and taking their features will take."""

@@ -175,7 +175,7 @@ def _settle(config: StudyConfig, network: Network) -> StudyConfig:
     def load(reading: dict[str, Any]) -> Network:
         return _open(checkpoint.path, with_options(checkpoint, reading), str(network.device))
 
-    changed = settle_reading(resolve_defaults(config, network).quality, network, load, lambda note: _tell([note]))
+    changed = settle_reading(resolve_defaults(config, network).quality, network, load, lambda note: tell_notes([note]))
     return replace(config, checkpoint=with_options(checkpoint, changed))
 
 
@@ -184,7 +184,7 @@ def _telling_of_references() -> AbstractContextManager[None]:
 
     def tell(record: LogRecord) -> None:
         if not EVENTS.handlers:
-            _tell([vars(record)["about"]["text"]])
+            tell_notes([vars(record)["about"]["text"]])
 
     return listening(getLogger(f"{EVENTS.name}.reference"), tell)
 
@@ -224,7 +224,7 @@ def make_conditions(config: StudyConfig, networks: Sequence[Network], metric: Me
         if network.num_conditions is None:
             known = len(network.notes)
             network.embed(found.prompts)
-            _tell(network.notes[known:])
+            tell_notes(network.notes[known:])
     return found
 
 
@@ -285,11 +285,12 @@ def _open(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
 
 def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
     """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
-    _tell([*network.notes, *network.assumptions])
+    tell_notes([*network.notes, *network.assumptions])
     return network.at(checkpoint.granularity)
 
 
-def _tell(notes: Iterable[str]) -> None:
+def tell_notes(notes: Iterable[str]) -> None:
+    """Says what a user should know before anything is sampled."""
     for note in notes:
         click.echo(printable(f"Note: {note}."), err=True)
 

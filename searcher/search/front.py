@@ -191,7 +191,7 @@ def keep_front(session: Session) -> None:
     from ...reports.files.export import export_text
     from ...reports.view.loading import load_view
     from ...reports.view.operations import keep_operations
-    from ...reports.view.selection import highlights
+    from ...reports.view.selection import pictured
     from ...reports.view.view import Point
 
     store, name, keep = session.store, session.name, session.study_setup.config.run.keep
@@ -211,4 +211,4 @@ def keep_front(session: Session) -> None:
         store.kept.keep(name, "schedule", member, about, export_text(view, point).encode())
     store.kept.drop(name, "schedule", but=stored(front))
     if keep == "front":
-        store.kept.drop(name, "samples", but=stored([*front, *(each.point for each in highlights(view))]))
+        store.kept.drop(name, "samples", but=stored(each.point for each in pictured(view)))

@@ -29,11 +29,24 @@ def measure_baselines(session: Session) -> None:
     while not session.results.is_stated and not _measure_known(session, first):
         session.await_others()
     session.results.device_check.pass_once()
+    _measure_nothing(session)  # of a study from before there was a scale
     for candidate in rungs[: FIRST_BASELINES - 1]:
         session.refresh()
         if not has_room(session, candidate):
             return
         _measure_known(session, candidate)
+
+
+def _measure_nothing(session: Session) -> None:
+    """Works out what images score that show nothing, unless another worker does or did."""
+    while not session.objective.nothing:
+        with session.exclusive("scale") as mine:
+            if mine:
+                session.refresh(now=True)
+                if not session.objective.nothing:
+                    session.objective.measure_nothing()
+                return
+        session.wait()
 
 
 def _measure_known(session: Session, candidate: Candidate) -> bool:
@@ -46,6 +59,7 @@ def _measure_known(session: Session, candidate: Candidate) -> bool:
     results = session.results
     try:
         measured = results.measure(candidate)
+        _measure_nothing(session)  # the other end of the scale that it is judged by
     except AWAITED:
         return False
     except UNMEASURABLE as error:
@@ -106,7 +120,7 @@ def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
         each for each in rungs if not results.is_done(each) and each.key not in busy and costs.can_tell(each.stored)
     ]:
         speeds = [(costs.images_per_second(each.stored), each) for each in left]
-        candidate = next_rival(results.ordered, speeds, session.noise) or left[0]
+        candidate = next_rival(results.ordered, speeds, session.yardstick) or left[0]
         if _measure_known(session, candidate):
             return True
         busy.add(candidate.key)

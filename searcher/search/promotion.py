@@ -14,18 +14,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ...backends.errors import StorageError
+from ...reports.view.guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
 from ...reports.view.pareto import Score, front, knee
-from ...reports.view.standard import EXCESS_LIMIT, NOISE_LIMIT
+from ...reports.view.standard import TO_REFERENCE, Standard
 from ..spaces.candidates import Candidate
 
-# Beyond this many times the full schedule's excess distance no speed makes up for the images: on the bundled
-# checkpoint, exit 3 of 12 (2.7 ×) has clothes with ragged edges, and exit 2 (3.5 ×) bags and boots that fall apart.
-# With this bound TPE had 1.0, 1.3, 1.6 and 1.6 times the hypervolume within 1.5 × that it has without any, for full
-# schedules of 4, 5, 6 and 8 steps of the closed-form network (100 trials, 16 seeds); 4, 5 and 7 × did as well.
-WORST_EXCESS = 3.0
-# The same where a distance to the baseline's images is stated beside what another noise changes: on the bundled
-# checkpoint exit 3 of 12 (2.7 × the excess distance) is at 0.74 of that, exit 4 at 0.59, exit 6 (1.8 ×) at 0.40.
-WORST_SHARE = 0.65
 # A search value a little beyond the limit may well be within it on other noises.
 SLACK = 1.15
 # Baselines closer in speed than this are as good as equal.
@@ -41,6 +34,7 @@ class Measured:
         excess: what the distance has beyond the floor.
         speed: images a second, predicted from timed calls.
         excess_upper: the upper end of the interval of the excess.
+        figures: what guards judge by.
     """
 
     candidate: Candidate
@@ -48,37 +42,77 @@ class Measured:
     excess: float
     speed: float
     excess_upper: float
+    figures: GuardFigures = NO_FIGURES
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether it is one of those that say what is normal, to which no guard objects."""
+        return is_normal(self.candidate.family, self.candidate.stored.num_steps)
 
 
-def worst_excess(measured: Iterable[Measured], noise: float | None = None) -> float:
+@dataclass(frozen=True)
+class Yardstick:
+    """What a search judges schedules by.
+
+    Attributes:
+        standard: how quality is stated, with the two ends of loss where they were measured.
+        guards: what is normal for images of the study.
+    """
+
+    standard: Standard = TO_REFERENCE
+    guards: Guards = NO_GUARDS
+
+
+NO_YARDSTICK = Yardstick()
+
+
+def yardstick(measured: Iterable[Measured], standard: Standard, nothing: float | None) -> Yardstick:
+    """What schedules are judged by, as far as it was measured.
+
+    Args:
+        measured: on search seeds.
+        standard: how the study states quality.
+        nothing: the smallest paired distance of images that show nothing.
+    """
+    return Yardstick(standard, Guards.of((each.figures for each in measured if each.is_normal), nothing))
+
+
+def worst_excess(measured: Iterable[Measured], standard: Standard) -> float:
     """The excess distance beyond which a schedule is worthless; infinite where there is nothing to compare with.
 
-    It is stated on the upper end of the full schedule's interval, so that a network whose samples can hardly be told
-    from real images at this count does not make everything else worthless.
+    With a bound of three times the full schedule's excess, which is about the same, TPE had 1.0, 1.3, 1.6 and 1.6 times
+    the hypervolume within 1.5 × that it has without any, for full schedules of 4, 5, 6 and 8 steps of the closed-form
+    network (100 trials, 16 seeds); 4, 5 and 7 × did as well.
 
     Args:
         measured: in the order in which they were; the first full schedule is what excess is compared with.
-        noise: what another noise changes, where that is what excess is compared with.
+        standard: how the study states quality.
     """
-    whole = WORST_EXCESS * _full(measured).excess_upper if noise is None else WORST_SHARE * noise
-    return whole if whole > 0 else math.inf
+    full = _full(measured)
+    worst = standard.worst_excess(full.excess, full.excess_upper)
+    return worst if worst > 0 else math.inf
 
 
-def violation(measured: Measured, worst: float) -> float:
-    """How far a schedule's excess distance is beyond the worst, as a share of that; at most 0 where it is not."""
-    return -1.0 if math.isinf(worst) else measured.excess / worst - 1.0
+def violation(measured: Measured, worst: float, guards: Guards = NO_GUARDS) -> float:
+    """How far a schedule is in the worthless end of the front, or beyond what guards let pass; at most 0 if it is not.
+
+    It is a share of the worst excess distance, or of what is normal.
+    """
+    beyond = -1.0 if math.isinf(worst) else measured.excess / worst - 1.0
+    vetoed = -1.0 if measured.is_normal else guards.excess(measured.figures)
+    return max(beyond, vetoed) if vetoed > 0 else beyond
 
 
-def priorities(measured: Sequence[Measured], noise: float | None = None) -> list[Measured]:
+def priorities(measured: Sequence[Measured], judged: Yardstick = NO_YARDSTICK) -> list[Measured]:
     """All that deserve final seeds, the most deserving first: the front, each point with the baselines it must beat.
 
-    What is beyond the worst excess distance deserves none, but the best trial is there in any case. Arguments are as
-    for `worst_excess`.
+    What is beyond the worst excess distance deserves none, nor what a guard objects to; the best trial that none
+    objects to is there in any case. The first full schedule is what excess is compared with.
     """
-    full, wanted = _full(measured), _wanted(measured, worst_excess(measured, noise))
+    full, wanted = _full(measured), _wanted(measured, judged)
     baselines = _of_role(wanted, "baseline")
     trials = _of_role(front(wanted, _score), "trial")
-    near = _near(trials, limit(full, noise))
+    near = _near(trials, limit(full, judged.standard))
     far = [each for each in trials if each not in near]
     ranked = sorted(near, key=lambda each: -_gain(each, baselines))
     knees = [knee(near, _score)] if near else []
@@ -89,14 +123,14 @@ def priorities(measured: Sequence[Measured], noise: float | None = None) -> list
 
 
 def next_rival(
-    measured: Sequence[Measured], left: Sequence[tuple[float, Candidate]], noise: float | None = None
+    measured: Sequence[Measured], left: Sequence[tuple[float, Candidate]], judged: Yardstick = NO_YARDSTICK
 ) -> Candidate | None:
     """The unmeasured baseline that could be as good as the best trial, and faster than the fastest that is known to be.
 
-    `left` are baselines that were not measured, each with its images a second; the rest is as for `worst_excess`.
+    `left` are baselines that were not measured, each with its images a second; the rest is as for `priorities`.
     """
     baselines = _of_role(measured, "baseline")
-    trials = _near(_of_role(front(measured, _score), "trial"), limit(_full(measured), noise))
+    trials = _near(_of_role(front(measured, _score), "trial"), limit(_full(measured), judged.standard))
     for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
         known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
         between = [(speed, candidate) for speed, candidate in left if known * _MARGIN < speed < trial.speed]
@@ -114,15 +148,17 @@ def _full(measured: Iterable[Measured]) -> Measured:
     return found
 
 
-def limit(full: Measured, noise: float | None) -> float:
-    """The excess distance up to which people want a schedule; see `worst_excess` for `noise`."""
-    return EXCESS_LIMIT * max(0.0, full.excess) if noise is None else NOISE_LIMIT * noise
+def limit(full: Measured, standard: Standard) -> float:
+    """The excess distance up to which people want a schedule."""
+    return standard.limit_excess(max(0.0, full.excess)) or 0.0
 
 
-def _wanted(measured: Sequence[Measured], worst: float) -> list[Measured]:
-    """What is not worthless. If all trials are worthless, the one of the best quality stays."""
-    wanted = [each for each in measured if each.excess <= worst]
-    trials = _of_role(measured, "trial")
+def _wanted(measured: Sequence[Measured], judged: Yardstick) -> list[Measured]:
+    """What is neither worthless nor vetoed. If all trials are worthless, the one of the best quality stays."""
+    worst, guards = worst_excess(measured, judged.standard), judged.guards
+    usable = [each for each in measured if each.is_normal or guards.excess(each.figures) <= 0]
+    wanted = [each for each in usable if each.excess <= worst]
+    trials = _of_role(usable, "trial")
     if trials and not _of_role(wanted, "trial"):
         wanted.append(min(trials, key=lambda each: each.excess))
     return wanted

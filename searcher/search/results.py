@@ -113,6 +113,7 @@ class Results:
 
     def _remember(self, candidate: Candidate, record: QualityRecord) -> Measured:
         floor, speed = record.floor or 0.0, self.objective.costs.images_per_second(candidate.stored)
-        found = Measured(candidate, record.value, record.value - floor, speed, record.upper - floor)
+        figures = self.objective.guard_figures(record)
+        found = Measured(candidate, record.value, record.value - floor, speed, record.upper - floor, figures)
         self.measured[candidate.key] = found
         return found

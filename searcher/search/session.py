@@ -5,7 +5,11 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 
 from ...backends.errors import Interrupted
+from ...backends.quality.names import GUARD_PAIRED
+from ...reports.view.interval import Interval
+from ...reports.view.standard import standard_of
 from ...studies import interruption
+from ...studies.store.records import QualityRecord
 from ...studies.store.store import Store
 from ...studies.workers import shared_state
 from ...studies.workers.shared_state import FrontChoice, has_timing_worker, order
@@ -15,7 +19,7 @@ from ..measuring.objective import AWAITED
 from ..monitoring.progress import ProgressListener
 from ..spaces.candidates import Candidate
 from .budget import Forecast, SharedBudget
-from .promotion import Measured, priorities, violation, worst_excess
+from .promotion import NO_YARDSTICK, Measured, Yardstick, priorities, violation, worst_excess, yardstick
 from .proposer import OpenProposals, Proposer
 from .results import Results
 
@@ -96,6 +100,7 @@ class Session:
         self.study_setup, self.store = self.objective.study_setup, self.objective.store
         self.choice: FrontChoice | None = None
         self.open = OpenProposals(proposer, results, self.violation)
+        self._judged_by, self._yardstick = (-1, -1), NO_YARDSTICK
         self._alone_since: float | None = None  # found nobody on the target device, on `time.monotonic`'s clock
 
     @property
@@ -108,22 +113,34 @@ class Session:
         return Forecast(self.objective, self.budget.meter, self.peers.size)
 
     @cached_property
-    def noise(self) -> float | None:
+    def _noise(self) -> QualityRecord | None:
         """What another noise changes, where quality is stated against the baseline's images; else None."""
         while True:
             try:
-                found = self.objective.noise()
-                return None if found is None else found.value
+                return self.objective.noise()
             except AWAITED:
                 self.wait()
 
+    @property
+    def yardstick(self) -> Yardstick:
+        """What schedules are judged by, as far as it was measured."""
+        nothing = self.objective.nothing
+        if self._judged_by != (known := (len(nothing), len(self.results.measured))):
+            noise = None if self._noise is None else Interval.of(self._noise)
+            standard = standard_of(self.study_setup.config.quality, noise, self.objective.scale)
+            paired = [each.value for each in nothing if each.metric.endswith(f":{GUARD_PAIRED}")]
+            self._yardstick = yardstick(self.results.measured.values(), standard, min(paired, default=None))
+            self._judged_by = known
+        return self._yardstick
+
     def violation(self, measured: Measured) -> float:
-        """How far a schedule is in the worthless end of the front, and 0 or less where it is not."""
-        return violation(measured, worst_excess(self.results.ordered, self.noise))
+        """How far a schedule is in the worthless end of the front, or vetoed; 0 or less where it is neither."""
+        judged = self.yardstick
+        return violation(measured, worst_excess(self.results.ordered, judged.standard), judged.guards)
 
     def promoted(self) -> list[Candidate]:
         """All that deserve final seeds, the most deserving first."""
-        return [each.candidate for each in priorities(self.results.ordered, self.noise)]
+        return [each.candidate for each in priorities(self.results.ordered, self.yardstick)]
 
     def exclusive(self, work: str) -> AbstractContextManager[bool]:
         """Whether it is this worker's turn to do a work of the study, for as long as the block lasts."""

@@ -252,6 +252,22 @@ def packed_features(features: NDArray[np.float32], first_image: int) -> bytes:
     return np.ascontiguousarray(features, dtype=STORED).tobytes()
 
 
+def packed_statistics(statistics: NDArray[np.float32] | None) -> str | None:
+    """Statistics (n, S) of the pixels of images, as their column holds them; they cost a relative 5e-4 of each."""
+    if statistics is None:
+        return None
+    assert np.isfinite(statistics).all()
+    return base64.b64encode(np.ascontiguousarray(statistics, dtype=STORED).tobytes()).decode()
+
+
+def unpacked_statistics(text: str | None, num_images: int) -> NDArray[np.float32] | None:
+    """The inverse of `packed_statistics`, but for rounding. Raises ValueError for what it did not write."""
+    if text is None:
+        return None
+    values = np.frombuffer(base64.b64decode(text, validate=True), dtype=STORED)
+    return values.reshape(num_images, -1).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class ContentMover:
     """Takes contents to where `there` keeps its own.

@@ -35,6 +35,8 @@ STEPS: Mapping[int, Sequence[str]] = {
         "FOREIGN KEY(schedule_digest) REFERENCES exeunt_schedules (digest))",
         "CREATE INDEX exeunt_files_schedule ON exeunt_files (schedule_digest)",
     ),
+    # Chunks that are committed from now on have the statistics of their images' pixels; those that are there have none.
+    4: ("ALTER TABLE exeunt_chunks ADD COLUMN statistics TEXT",),
 }
 CURRENT = max(STEPS)
 

@@ -1,6 +1,6 @@
 """The tables of a study database. They stand beside Optuna's, whose names they avoid with a prefix.
 
-Version 3. A change of anything here is a new version and a step in `migrations.py`.
+Version 4. A change of anything here is a new version and a step in `migrations.py`.
 
 SQLite keeps any value in any column, so what is read is checked against the column's type. PostgreSQL keeps to the
 types itself, and there the database's own conversions stand. What SQL works out of columns has their types too: sums
@@ -193,7 +193,8 @@ LEASES = _table(
 )
 
 # `features` is empty where they are a file of the artifact store, whose name is `sha256`; those of earlier versions and
-# of backups are here. They stand last: SQLite then reads the other columns without the pages that they overflow to.
+# of backups are here. `statistics` are those of the pixels of each image, in base64; earlier versions have none.
+# Features stand last: SQLite then reads the other columns without the pages that they overflow to.
 CHUNKS = _table(
     "chunks",
     Column("id", CheckedInteger, primary_key=True),
@@ -205,6 +206,7 @@ CHUNKS = _table(
     Column("study", _NAME, index=True),
     Column("committed", Timestamp, nullable=False),
     Column("sha256", DIGEST, nullable=False),
+    Column("statistics", CheckedText),
     Column("features", Bytes, nullable=False),
     UniqueConstraint("evaluation_id", "first_image"),
 )

@@ -16,7 +16,17 @@ from sqlalchemy import Connection, Engine, select, true
 from ...backends.errors import ExeuntError, StorageError
 from ...backends.schedule import Schedule
 from ..artifacts.base import DamagedArtifact, MissingArtifact
-from ..artifacts.files import FEATURES_SUFFIX, STORED, Files, UnusableFeatures, contents, packed_features
+from ..artifacts.files import (
+    FEATURES_SUFFIX,
+    STORED,
+    Files,
+    UnusableFeatures,
+    contents,
+    packed_features,
+    packed_statistics,
+    unpacked_statistics,
+)
+from ..database.errors import corrupt_values, database_label
 from ..database.tables import CHUNKS, EVALUATIONS, FAILURES, MEMBERS, SCHEDULES
 from ..database.transactions import clock, insert_once, read, reading, retrying, writing
 from ..database.urls import redact
@@ -131,11 +141,19 @@ class EvaluationStore:
 
     @retrying
     def commit_chunk(
-        self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float, *, last: bool = False
+        self,
+        claim: Claim,
+        first_image: int,
+        features: NDArray[np.float32],
+        seconds: float,
+        *,
+        statistics: NDArray[np.float32] | None = None,
+        last: bool = False,
     ) -> None:
         """Commits the features (n, D) of images [first_image, first_image + n), and starts the claim's lease again.
 
-        With the `last` chunk of a claim, the claim is given back.
+        Beside them stand the `statistics` (n, S) of their pixels. With the `last` chunk of a claim, the claim is given
+        back.
 
         They are stored as float16, which costs a relative 5e-4 a feature. Committing the very same chunk again is no
         error, so that a commit whose answer was lost can be repeated. `seconds` is the device time that they took.
@@ -145,7 +163,7 @@ class EvaluationStore:
             UnusableFeatures: a feature is not finite or beyond 65504; nothing was committed.
             NoRoom: the disk of the files or of the database stayed full; nothing was committed.
         """
-        values = self._filed(features, first_image)
+        values = self._filed(features, first_image) | {"statistics": packed_statistics(statistics)}
         values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
         with reading(self.engine) as connection:  # before anybody has to wait for this transaction
             evaluation = queries.evaluation_id(connection, claim.evaluation)
@@ -165,7 +183,15 @@ class EvaluationStore:
                 leases.free(connection, leases.lease_name(claim.evaluation), claim.owner, claim.token)
 
     @retrying
-    def restore(self, claim: Claim, first_image: int, features: NDArray[np.float32], seconds: float) -> None:
+    def restore(
+        self,
+        claim: Claim,
+        first_image: int,
+        features: NDArray[np.float32],
+        seconds: float,
+        *,
+        statistics: NDArray[np.float32] | None = None,
+    ) -> None:
         """Puts features (n, D), sampled again, in the place of a committed chunk's that are damaged or gone.
 
         The row stays and counts as before; what sampling again took is added to it. Errors are those of `commit_chunk`.
@@ -177,7 +203,7 @@ class EvaluationStore:
             same = (CHUNKS.c.evaluation_id == evaluation) & (CHUNKS.c.first_image == first_image)
             row = connection.execute(select(CHUNKS.c.num_images, CHUNKS.c.width).where(same)).one()
             assert tuple(row) == (values["num_images"], values["width"]), "a chunk is fixed whole"
-            values["seconds"] = CHUNKS.c.seconds + seconds
+            values |= {"seconds": CHUNKS.c.seconds + seconds, "statistics": packed_statistics(statistics)}
             connection.execute(CHUNKS.update().where(same).values(values))
             self.files.require(values["sha256"], FEATURES_SUFFIX)
 
@@ -212,6 +238,21 @@ class EvaluationStore:
         rows = read(self.engine, lambda connection: connection.execute(query).mappings().all())
         parts = [self._part(row, images, key) for row in rows]
         if sum(len(part) for part in parts) < len(images) or not parts:
+            return None
+        return np.concatenate(parts)
+
+    def statistics(self, key: EvaluationKey, images: range) -> NDArray[np.float32] | None:
+        """The statistics (n, S) of the pixels of `images` in order, or None if some have none."""
+        query = queries.chunks_of(key, images, CHUNKS.c.first_image, CHUNKS.c.num_images, CHUNKS.c.statistics)
+        rows = read(self.engine, lambda connection: connection.execute(query).all())
+        with corrupt_values(database_label(self.engine)):
+            whole = [unpacked_statistics(row.statistics, row.num_images) for row in rows]
+        parts = [
+            values[max(images.start - row.first_image, 0) : images.stop - row.first_image]
+            for row, values in zip(rows, whole, strict=True)
+            if values is not None
+        ]
+        if sum(map(len, parts)) < len(images) or len({part.shape[1] for part in parts}) != 1:
             return None
         return np.concatenate(parts)
 

@@ -27,21 +27,21 @@ class MeasurementStore:
         self.engine = engine
 
     @retrying
-    def put_quality(self, record: QualityRecord) -> None:
-        """Stores a value of an evaluation that is there. A value at the same count replaces the one before."""
-        numbers = (record.value, record.lower, record.upper, record.standard_error)
-        assert all(math.isfinite(number) for number in numbers), (
+    def put_qualities(self, *records: QualityRecord) -> None:
+        """Stores values of evaluations that are there, together. A value at the same count replaces the one before."""
+        numbers = [(each.value, each.lower, each.upper, each.standard_error) for each in records]
+        assert all(math.isfinite(number) for each in numbers for number in each), (
             "a value that is not finite is a failure, with its reason"
         )
-        values = asdict(record) | {"influence": np.asarray(record.influence, INFLUENCE).tobytes(), "finished": clock()}
-        del values["evaluation"]
         with writing(self.engine, durable=True) as connection:
-            # Locked, so that two workers cannot both replace the value.
-            query = select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == record.evaluation).with_for_update()
-            values["evaluation_id"] = connection.execute(query).scalar_one()
-            same = [QUALITIES.c[name] == values[name] for name in _QUALITY_KEY]
-            connection.execute(QUALITIES.delete().where(*same))
-            connection.execute(QUALITIES.insert().values(values))
+            for record in records:
+                values = asdict(record) | {"influence": np.asarray(record.influence, INFLUENCE).tobytes()}
+                # Locked, so that two workers cannot both replace the value.
+                query = select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == values.pop("evaluation"))
+                values |= {"finished": clock(), "evaluation_id": connection.scalar(query.with_for_update())}
+                same = [QUALITIES.c[name] == values[name] for name in _QUALITY_KEY]
+                connection.execute(QUALITIES.delete().where(*same))
+                connection.execute(QUALITIES.insert().values(values))
 
     def qualities(self, study: str | None = None, since: float = -math.inf) -> list[QualityRecord]:
         """All values, or those of a study's schedules on their weights, in the order in which they were finished.

@@ -171,7 +171,7 @@ def promise(point: Point) -> float:
 def differences(points: tuple[Point, ...]) -> dict[tuple[tuple[str, str], tuple[str, str]], Interval]:
     finals = [(point.key, point.final.distance.value) for point in points if point.final]
     return {
-        (a, b): Interval(first - second, first - second - 6.0, first - second + 6.0)
+        (a, b): Interval(first - second, first - second - 2.0, first - second + 2.0)
         for a, first in finals
         for b, second in finals
     }
@@ -243,7 +243,7 @@ class Recorder:
             self.store.evaluations.release(claim)
         influences = np.random.default_rng(7).standard_normal(quality.num_images)
         distance = Distance(quality.distance.value, influences, np.zeros((0, quality.num_images)))
-        self.store.measurements.put_quality(
+        self.store.measurements.put_qualities(
             QualityRecord(
                 evaluation=key.digest,
                 metric=metric or quality.metric,

@@ -88,6 +88,16 @@ def test_export_writes_a_file_that_reads_back(recorded: str, folder: Path, choic
     assert content(recorded) == before
 
 
+def test_without_a_flag_the_recommended_point_is_exported(recorded: str, folder: Path) -> None:
+    with open_store(recorded, read_only=True) as store:
+        recommended = load_view(store, "fashion").recommended
+    assert recommended is not None
+    found = run("export", "--storage", recorded, "-o", "fast.schedule.json")
+    assert found.exit_code == 0, found.output
+    assert recommended.label in found.stdout
+    assert load(folder / "fast.schedule.json").num_steps == recommended.stored.num_steps
+
+
 @pytest.mark.parametrize("place", ["-", "link"])
 def test_export_and_backup_write_to_standard_output(recorded: str, folder: Path, place: str) -> None:
     """`link` is a device's, as in a container's /dev."""
@@ -111,8 +121,10 @@ def test_export_by_trial_names_the_file_after_it(recorded: str, folder: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "give exactly one of --trial, --label, --knee, --max-loss, --min-speedup, but got none"),
-        (["--knee", "--trial", "3"], "but got --trial and --knee"),
+        (
+            ["--knee", "--trial", "3"],
+            "give at most one of --trial, --label, --knee, --max-loss, --min-speedup, but got",
+        ),
         (["--trial", "999"], "no trial 999"),
         (["--min-speedup", "99"], "the nearest is"),
         (["--knee", "--format", "onx"], "Use --format onnx"),

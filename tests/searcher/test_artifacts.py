@@ -15,7 +15,7 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.schedule import load
 from exeunt.reports.plots.samples import GridInfo
 from exeunt.reports.view.loading import load_view
-from exeunt.reports.view.selection import highlights
+from exeunt.reports.view.selection import pictured
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.cli.report import sampled
@@ -187,7 +187,7 @@ def test_a_report_of_a_finished_study_loads_no_network(study: str, monkeypatch: 
     counted, fresh = grid_now()
     assert isinstance(kept, GridInfo)
     assert isinstance(fresh, GridInfo)
-    assert [row.title for row in kept.rows] == [each.point.label for each in highlights(view)]
+    assert [row.title for row in kept.rows] == [each.point.label for each in pictured(view)]
     assert kept.seed == fresh.seed
     for row, again in zip(kept.rows, fresh.rows, strict=True):
         assert (row.title, row.notes, row.images.shape) == (again.title, again.notes, again.images.shape)
@@ -203,7 +203,7 @@ def test_samples_that_are_damaged_or_gone_are_made_afresh_and_said(
     next(Path("exeunt.db-files").glob("*.png")).write_bytes(b"damaged")
     view, fresh = grid_now()
     assert isinstance(fresh, GridInfo)
-    assert [row.title for row in fresh.rows] == [each.point.label for each in highlights(view)]
+    assert [row.title for row in fresh.rows] == [each.point.label for each in pictured(view)]
     assert "The samples that the study kept are not available: " in capsys.readouterr().err
     monkeypatch.setattr(setup, "load_networks", gone)
     assert grid_now()[1] == "There are no samples, because the network could not run here. checkpoint: it is elsewhere."
@@ -211,6 +211,7 @@ def test_samples_that_are_damaged_or_gone_are_made_afresh_and_said(
 
 def test_a_grid_does_not_mix_what_was_kept_with_fresh_images(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The full schedule's images are kept no more; the others' are shown where nothing can be sampled."""
+    Path(study).write_text(STUDY.replace('baselines = ["full"]', 'baselines = ["full", "fewer-steps"]'))
     done("optimize", "--config", study)
     with open_store("sqlite:///exeunt.db") as store:
         view = load_view(store, "filed")
@@ -221,7 +222,7 @@ def test_a_grid_does_not_mix_what_was_kept_with_fresh_images(study: str, monkeyp
     _, kept = grid_now()
     assert isinstance(fresh, GridInfo)
     assert isinstance(kept, GridInfo)
-    assert [row.title for row in fresh.rows] == [each.point.label for each in highlights(view)]
+    assert [row.title for row in fresh.rows] == [each.point.label for each in pictured(view)]
     assert [row.title for row in kept.rows] == [row.title for row in fresh.rows[1:]]
 
 

@@ -12,7 +12,6 @@ from exeunt.reports.plots.front import draw_front, front_info
 from exeunt.reports.plots.maps import MOST_MAPS, depth_info, maps_info
 from exeunt.reports.plots.style import PALETTE, THEME, family_look, inline_svg, pdf, png, round_ticks
 from exeunt.reports.view.interval import Interval, spelled_number
-from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import StudyView
 from exeunt.studies.config.families import FAMILIES
 
@@ -47,7 +46,7 @@ def test_the_line_stands_at_the_limit_of_the_full_schedules_excess(view: StudyVi
     assert info is not None
     assert view.full is not None
     assert view.full.final is not None
-    assert info.limit == EXCESS_LIMIT * view.full.final.excess.value
+    assert info.limit == (1 + view.standard.limit) * view.full.final.excess.value
 
 
 def test_the_arrow_is_the_best_ratio(view: StudyView) -> None:

@@ -59,7 +59,7 @@ def test_columns_share_their_noise(grid: GridInfo) -> None:
 def test_rows_say_why_they_are_there_and_what_they_gain(toy: StudyView, grid: GridInfo) -> None:
     speedup = toy.speedup(toy.points[1])
     assert speedup is not None
-    assert grid.rows[1].notes == ("second", f"{speedup.value:.2f} × as fast, 1.00 × the excess distance")
+    assert grid.rows[1].notes == ("second", f"{speedup.value:.2f} × as fast, no loss")
     assert highlights(toy)[0].point.label == "full"
 
 

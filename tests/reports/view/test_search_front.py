@@ -61,7 +61,7 @@ def test_what_comes_later_is_seen_by_the_same_reader(copy: str) -> None:
         before = reader.read(store)
         trial = next(point for point in load_view(store, "fashion").front("search") if point.role == "trial")
         old = record_of(store, trial)
-        store.measurements.put_quality(replace(old, value=old.value - 5, lower=old.lower - 5))
+        store.measurements.put_qualities(replace(old, value=old.value - 5, lower=old.lower - 5))
         after = reader.read(store)
         check_as_the_view_has_it(store, after)
     assert before.hypervolume is not None
@@ -74,7 +74,7 @@ def test_only_values_at_the_largest_count_are_compared(copy: str) -> None:
         full = load_view(store, "fashion").full
         assert full is not None
         old = record_of(store, full)
-        store.measurements.put_quality(replace(old, num_images=2 * old.num_images))
+        store.measurements.put_qualities(replace(old, num_images=2 * old.num_images))
         found = FrontReader("fashion").read(store)
         assert found.size == len(load_view(store, "fashion").front("search")) == 1
 

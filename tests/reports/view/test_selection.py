@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.reports.view import selection
-from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import StudyView
 
 
@@ -21,7 +20,7 @@ def test_the_knee_is_on_the_front(view: StudyView) -> None:
 @pytest.mark.parametrize("max_loss", [0.2, 0.5, 1.0, 4.0])
 def test_within_a_loss_the_fastest_is_chosen(view: StudyView, max_loss: float) -> None:
     chosen = selection.within_loss(view, max_loss)
-    allowed = [p for p in view.measured("final") if (view.relative_excess(p, "final") or 9) <= 1 + max_loss]
+    allowed = [p for p in view.measured("final") if (loss := view.loss(p, "final")) and loss.value <= max_loss]
     assert chosen in allowed
     assert view.speed(chosen, "final") == max(view.speed(point, "final") or 0 for point in allowed)
 
@@ -69,7 +68,7 @@ def test_highlights_name_each_point_once_with_all_its_reasons(view: StudyView) -
     for reason in (
         "knee",
         "largest gain over a baseline",
-        f"fastest within {EXCESS_LIMIT:g} ×",
+        f"fastest within {view.standard.limit_brief}",
         "fastest of the front",
     ):
         assert reason in reasons

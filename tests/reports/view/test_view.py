@@ -10,7 +10,6 @@ from exeunt.reports.files.tables import report_to_dict
 from exeunt.reports.view.interval import Interval
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.pareto import Score, hypervolume
-from exeunt.reports.view.standard import EXCESS_LIMIT
 from exeunt.reports.view.view import Point, StudyView, Throughput
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
@@ -40,7 +39,8 @@ def test_every_point_comes_back_with_its_search_and_final_values(view: StudyView
         assert (point.label, point.role, point.family) == (source.label, source.role, source.family)
         assert (point.trial, point.weights, point.schedule) == (source.trial, source.weights, source.schedule)
         assert point.search == replace(source.search, to_baseline=None)  # type: ignore[type-var]
-        assert point.final == (replace(source.final, to_baseline=None) if source.final else None)
+        lost = point.final.lost if point.final else None  # from influences, of which the source has none
+        assert point.final == (replace(source.final, to_baseline=None, lost=lost) if source.final else None)
 
 
 def test_timings_come_back_raw_with_latency_and_memory(view: StudyView, loaded: StudyView) -> None:
@@ -143,6 +143,7 @@ def test_values_at_other_counts_are_not_compared(view: StudyView) -> None:
     changed = replace(view, points=tuple(fewer if point is odd else point for point in view.points))
     assert fewer not in changed.measured("final")
     assert changed.relative_excess(fewer, "final") is None
+    assert changed.loss(fewer, "final") is None
 
 
 def test_best_ratio_follows_its_definition(view: StudyView) -> None:
@@ -152,13 +153,15 @@ def test_best_ratio_follows_its_definition(view: StudyView) -> None:
     for entry in view.advantages:
         assert entry.point in view.front("final")
         assert entry.point.role == "trial"
-        assert (view.relative_excess(entry.point, "final") or 9.0) <= EXCESS_LIMIT
+        loss = view.loss(entry.point, "final")
+        assert loss is not None
+        assert loss.value <= view.standard.limit
         rivals = [p for p in baselines if score(p).quality <= score(entry.point).quality]
         speeds = [view.speed(rival, "final") or 0.0 for rival in rivals]
         assert entry.ratio == pytest.approx((view.speed(entry.point, "final") or 0.0) / max(speeds), rel=0.02)
         assert entry.lower <= entry.ratio
     assert view.best is not None
-    assert view.best.ratio == max(entry.ratio for entry in view.advantages)
+    assert view.best.lower == max(entry.lower for entry in view.advantages)
 
 
 def test_a_baseline_that_might_be_as_good_lowers_the_bound(view: StudyView) -> None:

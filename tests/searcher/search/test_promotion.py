@@ -6,16 +6,18 @@ from dataclasses import replace
 import pytest
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.reports.view.standard import NOISE_LIMIT
+from exeunt.reports.view.guards import GuardFigures, Guards
+from exeunt.reports.view.interval import Interval
+from exeunt.reports.view.standard import TO_REFERENCE, Standard
 from exeunt.searcher.search.promotion import (
-    WORST_EXCESS,
-    WORST_SHARE,
     Measured,
+    Yardstick,
     limit,
     next_rival,
     priorities,
     violation,
     worst_excess,
+    yardstick,
 )
 from exeunt.searcher.spaces.candidates import Candidate
 from exeunt.studies.store.records import summarized
@@ -33,7 +35,7 @@ def baseline(label: str, excess: float, speed: float, family: str = "fewer-steps
 
 
 FULL = baseline("full", 100.0, 10.0, "full")
-WORST = WORST_EXCESS * 110.0
+WORST = TO_REFERENCE.worst_excess(100.0, 110.0)
 LADDER = [baseline("14 steps", 110.0, 14.0), baseline("10 steps", 140.0, 20.0), baseline("7 steps", 300.0, 28.0)]
 
 
@@ -82,7 +84,7 @@ def test_what_is_worthless_gets_no_final_images_and_the_best_trial_some_in_any_c
 
 
 def test_the_worst_excess_is_stated_on_the_upper_end_of_the_full_schedules():
-    assert worst_excess([FULL, *LADDER]) == WORST
+    assert worst_excess([FULL, *LADDER], TO_REFERENCE) == WORST
     assert violation(measured("at", WORST, 90.0), WORST) == 0.0
     assert violation(measured("twice", 2 * WORST, 90.0), WORST) == pytest.approx(1.0)
     assert violation(FULL, WORST) < 0
@@ -90,7 +92,7 @@ def test_the_worst_excess_is_stated_on_the_upper_end_of_the_full_schedules():
 
 def test_nothing_is_worthless_beside_a_full_schedule_without_excess():
     perfect = replace(FULL, excess=-20.0, excess_upper=-10.0)
-    assert worst_excess([perfect]) == math.inf
+    assert worst_excess([perfect], TO_REFERENCE) == math.inf
     assert violation(measured("far", 1e6, 90.0), math.inf) < 0
     assert "far" in [each.candidate.label for each in priorities([perfect, measured("far", 1e6, 90.0)])]
 
@@ -107,16 +109,41 @@ def test_nothing_comes_twice():
 def test_without_real_images_limits_are_parts_of_what_another_noise_changes():
     full = replace(baseline("full", 0.0, 10.0, "full"), excess_upper=0.0)
     rows = [full, baseline("7 steps", 0.5, 20.0), measured("near", 0.3, 30.0), measured("far", 0.6, 60.0)]
-    noise = 2.0
-    assert limit(full, noise) == NOISE_LIMIT * noise
-    assert worst_excess(rows, noise) == WORST_SHARE * noise
-    assert violation(rows[3], worst_excess(rows, noise)) < 0
-    found = [each.candidate.label for each in priorities(rows, noise)]
+    judged = Yardstick(Standard("baseline", Interval(2.0, 2.0, 2.0)))
+    assert limit(full, judged.standard) == judged.standard.limit * 2.0
+    worst = worst_excess(rows, judged.standard)
+    assert worst == 0.65 * 2.0
+    assert violation(rows[3], worst) < 0
+    found = [each.candidate.label for each in priorities(rows, judged)]
     assert found[0] == "full"
     assert found.index("near") < found.index("far")
-    blurred = measured("blurred", WORST_SHARE * noise + 0.01, 90.0)
-    assert "blurred" not in [each.candidate.label for each in priorities([*rows, blurred], noise)]
-    assert worst_excess(rows, 0.0) == math.inf
+    blurred = measured("blurred", worst + 0.01, 90.0)
+    assert "blurred" not in [each.candidate.label for each in priorities([*rows, blurred], judged)]
+    assert worst_excess(rows, Standard("baseline")) == math.inf
     left = [(15.0, measured("15.0", 0.0, 15.0).candidate)]
-    assert next_rival(rows, left, noise) is left[0][1]
-    assert next_rival(rows, left, 0.1) is None
+    assert next_rival(rows, left, judged) is left[0][1]
+    assert next_rival(rows, left, Yardstick(Standard("baseline", Interval(0.1, 0.1, 0.1)))) is None
+
+
+def figures(paired: float, pixels: float = 2.7) -> GuardFigures:
+    return GuardFigures(*(Interval(value, 0.9 * value, 1.1 * value) for value in (paired, pixels)))
+
+
+def test_what_a_guard_objects_to_violates_and_gets_no_final_images_however_good_its_distance():
+    steps = [replace(each, figures=figures(paired)) for each, paired in zip(LADDER, (30.0, 100.0, 300.0), strict=True)]
+    good = replace(measured("good", 130.0, 25.0), figures=figures(800.0))
+    blurred = replace(measured("blurred", 101.0, 60.0), figures=figures(500.0, pixels=18.0))
+    static = replace(measured("static", 90.0, 90.0), figures=figures(3000.0))
+    rows = [replace(FULL, figures=figures(0.0)), *steps, good, blurred, static]
+    judged = yardstick(rows, TO_REFERENCE, nothing=3000.0)
+    assert judged.guards == Guards(paired=1500.0, pixels=1.25 * 2.7)
+    worst = worst_excess(rows, TO_REFERENCE)
+    assert [violation(each, worst, judged.guards) > 0 for each in (good, blurred, static)] == [False, True, True]
+    found = [each.candidate.label for each in priorities(rows, judged)]
+    assert "good" in found
+    assert not {"blurred", "static"} & set(found)
+
+
+def test_fewer_steps_down_to_4_say_what_is_normal_so_no_guard_objects_to_them():
+    broken = replace(baseline("4 steps", 110.0, 30.0), figures=figures(2900.0, pixels=20.0))
+    assert violation(broken, WORST, Guards(paired=1500.0, pixels=3.0)) < 0

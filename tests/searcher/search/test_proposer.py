@@ -11,7 +11,7 @@ from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import NetworkSignature, Noise, Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.reports.view.pareto import Score, hypervolume
-from exeunt.searcher.search.promotion import WORST_EXCESS, Measured
+from exeunt.searcher.search.promotion import Measured
 from exeunt.searcher.search.proposer import SAMPLERS, WORTHLESS, Proposer, optuna_study
 from exeunt.searcher.spaces.base import make_space
 from exeunt.searcher.spaces.candidates import Candidate
@@ -25,6 +25,7 @@ from sqlalchemy import Connection, event
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 6),), None)
 FRAME = FullSchedule(make_schedule(SIGNATURE, Noise("linear", 1e-4, 0.02, 1000), "epsilon", num_steps=10), "log-snr")
 
+WORST = 3.0  # times the full schedule's excess distance, beyond which a schedule is worthless
 COUNTS = "SELECT (SELECT count(*) FROM trial_params), (SELECT count(*) FROM trial_user_attributes)"
 
 
@@ -156,14 +157,14 @@ def reached(
 ) -> float:
     """The exact hypervolume within the worst excess distance after some trials, for a full schedule of 8 steps."""
     full = make_schedule(network.signature, network.noise, network.prediction, num_steps=8)
-    worst, cost = WORST_EXCESS * exact_frechet(network, full), block_evaluations(full)
+    worst, cost = WORST * exact_frechet(network, full), block_evaluations(full)
     study, space = optuna_study(storage, f"{seed} {constrained}"), make_space("mixed", FullSchedule(full, "log-snr"))
     asking = Proposer(study, storage, space, "net", sampler, seed, own=lambda trial: None)
     asking.warm_start()
     if constrained:
-        asking.tell_known(valued(named("full", full), worst / WORST_EXCESS, 1.0), 1 / WORST_EXCESS - 1)
+        asking.tell_known(valued(named("full", full), worst / WORST, 1.0), 1 / WORST - 1)
     else:
-        tell_as_before(asking, full, worst / WORST_EXCESS, 1.0)
+        tell_as_before(asking, full, worst / WORST, 1.0)
         asking = Proposer(study, storage, space, "net", sampler, seed, own=lambda trial: None)
     scores: list[Score] = []
     for _ in range(trials):

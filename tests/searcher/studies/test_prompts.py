@@ -13,7 +13,7 @@ from exeunt.backends.sampling import conditions as prompts
 from exeunt.backends.sampling.loop import sample
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.selection import within_loss
-from exeunt.reports.view.standard import NOISE_LIMIT
+from exeunt.reports.view.standard import LOSS_LIMIT
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher.cli.main import cli
 from exeunt.studies.store.store import open_store
@@ -69,7 +69,9 @@ def test_the_full_schedule_loses_nothing_and_others_do(view: StudyView) -> None:
         quality = view.full.quality(seeds)
         assert quality is not None
         assert (quality.distance.value, quality.distance.lower, quality.distance.upper) == (0.0, 0.0, 0.0)
-        assert view.relative_excess(view.full, seeds) == 0.0
+        loss = view.loss(view.full, seeds)
+        assert loss is not None
+        assert loss.value == 0.0
     others = [point for point in view.measured("final") if point is not view.full]
     assert others
     assert all(point.final is not None and point.final.distance.value > 0 for point in others)
@@ -95,15 +97,23 @@ def test_values_are_the_mean_squares_of_pixels_between_images_of_one_noise(view:
     assert view.standard.noise.value == pytest.approx(noise, rel=2e-3)
 
 
-def test_losses_are_parts_of_what_another_noise_changes(view: StudyView) -> None:
-    assert view.standard.noise is not None
+def test_losses_are_parts_of_the_way_to_images_that_show_nothing(view: StudyView) -> None:
+    scale = view.standard.scale
+    assert scale is not None
+    assert scale.full == 0.0
+    assert set(scale.nothing) == {"noise", "constant", "shuffled"}  # 4 × 4 pixels are not blurred
+    assert scale.width == min(scale.nothing.values()) > 0
     for point in view.measured("final"):
+        loss = view.loss(point, "final")
         assert point.final is not None
-        assert view.relative_excess(point, "final") == point.final.distance.value / view.standard.noise.value
-    limits = [view.relative_excess(entry.point, "final") for entry in view.advantages]
-    assert all(limit is not None and limit <= NOISE_LIMIT for limit in limits)
+        assert loss is not None
+        assert loss.value == pytest.approx(point.final.distance.value / scale.width)
+    for entry in view.advantages:
+        loss = view.loss(entry.point, "final")
+        assert loss is not None
+        assert loss.value <= LOSS_LIMIT
     full = within_loss(view, 0.0)
-    assert view.relative_excess(full, "final") == 0.0
+    assert full is view.full
     fastest = within_loss(view, 1.0)
     assert (view.speed(fastest, "final") or 0) >= (view.speed(full, "final") or 0)
 
@@ -119,7 +129,7 @@ def test_text_encoding_stands_beside_the_speed(view: StudyView, folder: Path, mo
         whole = 1 / row["images_per_second"] + view.text_seconds
         assert 1 / row["images_per_second_with_text"] == pytest.approx(whole)
     assert report["standard"]["kind"] == "baseline"
-    assert "distance between noises" in report["best_ratio_definition"]
+    assert "a loss of 5%" in report["best_ratio_definition"]
 
 
 def test_the_report_and_the_exports_speak_of_distances_to_the_full_schedule(

@@ -227,7 +227,7 @@ class StoreConformance:
     def test_qualities_come_back_in_the_order_of_finishing(self, store: Store, make_key: MakeKey) -> None:
         for depth in (2, 1):
             claim = claimed(store, make_key(depth))
-            store.measurements.put_quality(quality(claim.evaluation, depth))
+            store.measurements.put_qualities(quality(claim.evaluation, depth))
         found = store.measurements.qualities()
         assert [each.value for each in found] == [2.0, 1.0]
         assert found[0].excess == -10.0
@@ -237,7 +237,7 @@ class StoreConformance:
     def test_a_quality_at_the_same_count_replaces_the_one_before(self, store: Store, make_key: MakeKey) -> None:
         evaluation = claimed(store, make_key()).evaluation
         for value, count in ((1.0, 8), (2.0, 8), (3.0, 16)):
-            store.measurements.put_quality(quality(evaluation, value, count))
+            store.measurements.put_qualities(quality(evaluation, value, count))
         assert [(each.value, each.num_images) for each in store.measurements.qualities()] == [(2.0, 8), (3.0, 16)]
 
     def test_the_first_timing_of_a_kind_stays(self, store: Store) -> None:
@@ -360,7 +360,7 @@ class TestSqliteStore(StoreConformance):
         store.studies.add_member("demo", Member("full", "baseline", "full", make_key().schedule_digest, "w" * 64, "w"))
         claim = claimed(store, make_key(), study="demo")
         commit(store, claim, range(8))
-        store.measurements.put_quality(quality(claim.evaluation))
+        store.measurements.put_qualities(quality(claim.evaluation))
         with open_store(url, read_only=True) as reader:
             assert reader.url == url
             for one, other in ((store, reader), (reader, store)):

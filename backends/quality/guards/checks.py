@@ -1,0 +1,74 @@
+"""Figures that tell broken images from good ones where a distance may not: a guard objects by them.
+
+Each figure is a mean over images, so it has an interval, and none depends on how many images there are. What they may
+be is not decided here: a study's own full schedule and fewer steps say it; see `reports/view/guards.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..intervals import Distance, FloatArray
+from .pixels import NAMES
+
+# A statistic so many standard deviations out of the range says nothing more.
+MOST_DEVIATIONS = 5.0
+# The least deviation of each statistic that counts, in its own unit: where all images of a set agree, as grey ones do
+# in their colour, rounding is no deviation.
+LEAST_SPREADS = np.array([0.02, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02])
+# Repeats are looked for among so many of the first images, since a nearest neighbour gets nearer with every image.
+REPEAT_IMAGES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class PixelRange:
+    """Where the statistics of good images lie, one by one.
+
+    Attributes:
+        median: (S,).
+        below, above: (S,) one standard deviation of a normal distribution, judged by the central 95 % on either side.
+    """
+
+    median: FloatArray
+    below: FloatArray
+    above: FloatArray
+
+    @classmethod
+    def of(cls, statistics: NDArray[np.float32]) -> "PixelRange":
+        """The range of images with these statistics, (n, S)."""
+        low, median, high = np.percentile(statistics.astype(np.float64), [2.5, 50, 97.5], axis=0)
+        return cls(
+            median, np.maximum((median - low) / 1.96, LEAST_SPREADS), np.maximum((high - median) / 1.96, LEAST_SPREADS)
+        )
+
+    def deviations(self, statistics: NDArray[np.float32]) -> FloatArray:
+        """(n, S) squared deviations from the median, at most 25."""
+        away = statistics - self.median
+        return np.minimum(np.where(away < 0, away / self.below, away / self.above) ** 2, MOST_DEVIATIONS**2)
+
+
+def pixel_deviation(statistics: NDArray[np.float32], normal: PixelRange) -> tuple[Distance, str]:
+    """The mean over images of the largest squared deviation, and the name of the statistic that deviates most."""
+    squares = normal.deviations(statistics)
+    return Distance.of_mean(squares.max(axis=1)), NAMES[int(squares.mean(axis=0).argmax())]
+
+
+def nearest_neighbours(features: NDArray[Any]) -> FloatArray:
+    """(n,) the distance of each of the first 256 features (N, D) to the nearest other one of them."""
+    values = features[:REPEAT_IMAGES].astype(np.float64)
+    squares = (values**2).sum(axis=1)
+    distances = squares[:, None] + squares - 2 * values @ values.T
+    np.fill_diagonal(distances, np.inf)
+    return np.sqrt(distances.min(axis=1).clip(min=0))
+
+
+def repeats(features: NDArray[Any], normal: NDArray[Any]) -> Distance:
+    """The share of images that are nearly another image of the same set.
+
+    Nearly: their features (N, D) are nearer to each other than half the distance under which the nearest 5 % of
+    `normal` have their neighbours.
+    """
+    radius = float(np.percentile(nearest_neighbours(normal), 5)) / 2
+    return Distance.of_mean((nearest_neighbours(features) <= radius).astype(np.float64))
