@@ -24,12 +24,15 @@ CLEAR = 3.0  # standard errors by which the least loss must be below every other
 DENOISES = 0.9  # of the loss of the best linear guess, above which a network denoises nothing
 MOST_ROUNDS = 4  # noises of each image at each level
 MOST_OPERATIONS = 2e13  # beyond which each image is denoised at one level, not at all
-HEAD_WIDTHS = (8, 16, 24, 32, 48, 64, 72, 80, 96, 128)
+MOST_HEADS, LEAST_HEAD_WIDTH = 32, 4
 
 
 def heads_for(width: int, taken: int) -> list[int]:
-    """The numbers of heads that a network of a width may have, the taken one first."""
-    found = [width // each for each in HEAD_WIDTHS if width % each == 0]
+    """The numbers of heads that a network of a width may have, the taken one first.
+
+    All that divide it: where the right one is missing, another one of about its effect wins clearly.
+    """
+    found = [heads for heads in range(1, MOST_HEADS + 1) if width % heads == 0 and width // heads >= LEAST_HEAD_WIDTH]
     return list(dict.fromkeys([taken, *found]))
 
 

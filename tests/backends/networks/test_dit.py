@@ -18,6 +18,7 @@ from exeunt.backends.networks import registry
 from exeunt.backends.networks.conformance.checks import Check, NetworkUnderTest, NotApplicable, Passed, outcome
 from exeunt.backends.networks.conformance.suite import CHECKS
 from exeunt.backends.networks.dit import DIT_SIZES, DiT, DiTNetwork, heads_of, sincos_positions
+from exeunt.backends.networks.readings import heads_for
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import sample_batch
@@ -531,6 +532,10 @@ class TestReadings:
         assert network.reading == "num_heads=2, noise=linear, prediction=epsilon"
         assert network.open_readings[0] == {"num_heads": 2, "noise": "linear", "prediction": "epsilon"}
         assert {"num_heads": 4, "noise": "cosine", "prediction": "v"} in network.open_readings
+
+    def test_every_number_of_heads_that_may_be_right_is_compared(self) -> None:
+        assert heads_for(96, 1) == [1, 2, 3, 4, 6, 8, 12, 16, 24]
+        assert heads_for(1152, 16)[0] == 16
 
     def test_what_the_user_or_the_training_program_says_is_not_open(self, tmp_path: Path) -> None:
         given = self.load(tmp_path, num_heads=4, noise="cosine", prediction="v")
