@@ -19,6 +19,9 @@ The kernel distance (KID) is the squared maximum mean discrepancy under the cubi
 The estimator here uses every pair of images once and is unbiased, so that its expectation does not depend on the
 count and its floor is 0. torch-fidelity averages the same unbiased estimator over 100 random subsets of 1,000: its
 expectation is the same, its value differs by the luck of the subsets.
+
+Under a Gaussian kernel of width σ, 1,000 exp(−|x − y|²/2σ²), it is the discrepancy of CMMD (Jayasumana et al. 2024), on
+any extractor's features; that paper's code takes the biased estimator of CLIP's features, with σ = 10.
 """
 
 from collections.abc import Iterable
@@ -261,45 +264,60 @@ class Spectrum:
 ROWS_AT_ONCE = 2048
 
 
+GAUSSIAN_SCALE = 1000.0
+
+
 @dataclass(frozen=True, eq=False)
 class KernelReference:
-    """Reference features (m, D), and the mean of the kernel over their pairs, worked out once."""
+    """Reference features (m, D), and the mean of the kernel over their pairs, worked out once.
+
+    The kernel is Gaussian, of width `sigma`, or cubic if that is None.
+    """
 
     features: FloatArray
     within: float
+    sigma: float | None = None
 
     @classmethod
-    def of(cls, features: NDArray[Any]) -> Self:
+    def of(cls, features: NDArray[Any], sigma: float | None = None) -> Self:
         """From features (m, D), m ≥ 8."""
         check_features(features, features.shape[1])
         values = features.astype(np.float64)
         m = len(values)
-        return cls(values, float(_sums(values, values, without_self=True).sum()) / (m * (m - 1)))
+        return cls(values, float(_sums_within(values, sigma).sum()) / (m * (m - 1)), sigma)
 
 
-def cubic_kernel(x: FloatArray, y: FloatArray) -> FloatArray:
-    """k(x, y) = (x·y/D + 1)³ of rows (n, D) and (m, D): (n, m)."""
-    return (x @ y.T / x.shape[1] + 1) ** 3
+def kernel(x: FloatArray, y: FloatArray, sigma: float | None = None) -> FloatArray:
+    """k(x, y) of rows (n, D) and (m, D), (n, m): (x·y/D + 1)³, or 1,000 exp(−|x − y|²/2σ²) with a width."""
+    if sigma is None:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+    squares = _energy(x)[:, None] + _energy(y) - 2 * x @ y.T
+    return GAUSSIAN_SCALE * np.exp(-squares / (2 * sigma**2))
 
 
-def _sums(x: FloatArray, y: FloatArray, without_self: bool = False) -> FloatArray:
-    """Σ_j k(x_i, y_j), (n,), without j = i where x and y are the same."""
-    parts = [cubic_kernel(x[start : start + ROWS_AT_ONCE], y).sum(axis=1) for start in range(0, len(x), ROWS_AT_ONCE)]
-    own = (np.einsum("ij,ij->i", x, x) / x.shape[1] + 1) ** 3 if without_self else 0.0
-    return np.concatenate(parts) - own
+def _sums(x: FloatArray, y: FloatArray, sigma: float | None) -> FloatArray:
+    """Σ_j k(x_i, y_j), (n,)."""
+    starts = range(0, len(x), ROWS_AT_ONCE)
+    return np.concatenate([kernel(x[start : start + ROWS_AT_ONCE], y, sigma).sum(axis=1) for start in starts])
+
+
+def _sums_within(x: FloatArray, sigma: float | None) -> FloatArray:
+    """Σ_j k(x_i, x_j) without j = i, (n,)."""
+    own = (_energy(x) / x.shape[1] + 1) ** 3 if sigma is None else GAUSSIAN_SCALE
+    return _sums(x, x, sigma) - own
 
 
 def kid(features: NDArray[Any], reference: KernelReference) -> Distance:
-    """The unbiased squared discrepancy between features (n, D) and a reference, with each image's influence on it.
+    """The unbiased squared discrepancy between features (n, D) and a reference under its kernel, with influences.
 
     Raises:
         InputError: fewer than 8 images, another number of features than the reference's, or values that are not finite.
     """
     check_features(features, reference.features.shape[1])
     values, n, m = features.astype(np.float64), len(features), len(reference.features)
-    inner = _sums(values, values, without_self=True)
-    outer = _sums(values, reference.features)
+    inner = _sums_within(values, reference.sigma)
+    outer = _sums(values, reference.features, reference.sigma)
     value = inner.sum() / (n * (n - 1)) - 2 * outer.sum() / (n * m) + reference.within
     left_out = (inner.sum() - 2 * inner) / ((n - 1) * (n - 2)) - 2 * (outer.sum() - outer) / ((n - 1) * m)
-    pairs = 2 * cubic_kernel(values[:NUM_PAIR_ROWS], values) / ((n - 2) * (n - 3))
+    pairs = 2 * kernel(values[:NUM_PAIR_ROWS], values, reference.sigma) / ((n - 2) * (n - 3))
     return Distance.from_left_out(float(value), left_out + reference.within, pairs)

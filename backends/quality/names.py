@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import InputError, nearest
 
-ReferenceKind = Literal["frechet", "kernel", "sliced"]
+ReferenceKind = Literal["frechet", "kernel", "gaussian", "sliced"]
 Kind = ReferenceKind | Literal["paired"]
 
 EXTRACTORS = {
@@ -17,6 +17,10 @@ EXTRACTORS = {
     "inception": "inception:Inception",
     "pixels": "extractors:PixelExtractor",
 }
+
+# The width of the Gaussian kernel of `mmd-NAME`: about the usual distance between the features of two real images, and
+# fixed for good, since values at other widths can't be compared.
+KERNEL_WIDTHS = {"efficientnet-lite0": 64.0, "inception": 20.0, "pixels": 16.0}
 
 # What guards judge by: the paired distance to the full schedule's images, the deviation of the pixels (with the name of
 # the statistic that deviates most), the share of images that stray from all of them together, and of those that repeat
@@ -45,7 +49,7 @@ def metric_names() -> dict[str, tuple[str, Kind]]:
     for name in EXTRACTORS:
         if name != "inception":
             names |= {f"fd-{name}": (name, "frechet"), f"kid-{name}": (name, "kernel")}
-        names[f"mind-{name}"] = (name, "sliced")
+        names |= {f"mind-{name}": (name, "sliced"), f"mmd-{name}": (name, "gaussian")}
         names[f"{name}{TO_BASELINE}"] = (name, "paired")
     return names
 

@@ -26,6 +26,7 @@ from ..errors import ExeuntError, InputError, nearest
 from .distances import MIN_IMAGES, KernelReference, ReferenceRoot, Statistics
 from .extractors import Extractor, FeatureArray
 from .intervals import FloatArray
+from .names import KERNEL_WIDTHS
 from .reference_cache import features_key, kept_features
 from .reference_images import IMAGES_AT_ONCE, Preparation, batches_of_array, batches_of_files, image_files
 from .sliced import SlicedReference
@@ -169,6 +170,11 @@ class Reference:
     def kernel(self) -> KernelReference:
         """What kernel distances need, worked out once. Raises InputError if there are no features."""
         return KernelReference.of(self.real_features)
+
+    @cached_property
+    def gaussian(self) -> KernelReference:
+        """What Gaussian kernel distances need, worked out once. Raises InputError if there are no features."""
+        return KernelReference.of(self.real_features, KERNEL_WIDTHS[self.extractor])
 
     @cached_property
     def sliced(self) -> SlicedReference:

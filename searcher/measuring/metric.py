@@ -179,6 +179,8 @@ class ReferenceMetric(_ExtractorMetric):
                 return frechet(features, self.source.root)
             case "kernel":
                 return kid(features, self.source.kernel)
+            case "gaussian":
+                return kid(features, self.source.gaussian)
             case "sliced":
                 return mind(features, self.source.sliced)
 
@@ -192,7 +194,7 @@ class ReferenceMetric(_ExtractorMetric):
         match self.kind:
             case "frechet":
                 return frechet_floor(self.source, count)
-            case "kernel":
+            case "kernel" | "gaussian":
                 return kernel_floor(count)
             case "sliced":
                 return sliced_floor(self.source.real_features, count)

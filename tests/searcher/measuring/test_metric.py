@@ -65,7 +65,27 @@ def test_mind_of_real_images(tmp_path: Path) -> None:
     assert [each.metric for each in metric.second(Answer("question", features))] == ["kid-pixels"]
 
 
-@pytest.mark.parametrize("name", ["kid-pixels", "mind-pixels"])
+def test_a_gaussian_kernel_on_real_images_is_torch_fidelitys(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    metric = loaded("mmd-pixels", tmp_path, images=images)
+    features = metric.features([torch.from_numpy(255 - images // 2).permute(0, 3, 1, 2)], [])
+    record = metric.score(Answer("question", features), None)
+    real = metric.source.features
+    assert real is not None
+    expected = kid_features_to_metric(
+        *(torch.from_numpy(each.astype(np.float64)) for each in (features, real)),
+        kid_kernel="rbf",
+        kid_kernel_rbf_sigma=16,
+        kid_subset_size=40,
+        kid_subsets=1,
+        verbose=False,
+    )[KEY_METRIC_KID_MEAN]
+    assert (record.metric, record.floor) == ("mmd-pixels", 0.0)
+    assert record.value == pytest.approx(1000 * expected, rel=1e-5)
+    assert [each.metric for each in metric.second(Answer("question", features))] == ["kid-pixels"]
+
+
+@pytest.mark.parametrize("name", ["kid-pixels", "mind-pixels", "mmd-pixels"])
 def test_a_mean_and_a_covariance_are_refused_where_features_are_needed(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs features of real images.*only mean and covariance"):
         loaded(name, tmp_path, mu=np.zeros(192), sigma=np.eye(192))
