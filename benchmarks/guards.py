@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from exeunt.backends.quality.distances import paired_distance
 from exeunt.backends.quality.extractors import Extractor, FeatureArray, load_extractor
-from exeunt.backends.quality.guards.checks import PixelRange, pixel_deviation, repeats
+from exeunt.backends.quality.guards.checks import PixelRange, pixel_deviation, repeats, strays
 from exeunt.backends.quality.guards.nothing import blurred_and_grey, images_of_nothing
 from exeunt.backends.quality.guards.pixels import image_statistics
 from exeunt.backends.quality.intervals import Distance, estimate_distance
@@ -51,6 +51,11 @@ def images_of(setup: StudySetup, candidate: Candidate, count: int) -> Tensor:
     return torch.cat([batch.images for batch in batches])
 
 
+def static(images: Tensor) -> Tensor:
+    """Every value drawn evenly."""
+    return torch.randint(0, 256, images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
 def blurred(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of so many pixels."""
     found = [
@@ -74,7 +79,8 @@ def one_in_ten(images: Tensor, broken: Tensor) -> Tensor:
 
 
 BROKEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "static": lambda _, noise: noise,
+    "static": lambda images, _: static(images),
+    "noise, decoded": lambda _, noise: noise,
     "blur, 1 pixel": lambda images, _: blurred(images, 1),
     "blur, 2 pixels": lambda images, _: blurred(images, 2),
     "blur, 4 pixels": lambda images, _: blurred(images, 4),
@@ -83,7 +89,8 @@ BROKEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "wrong labels": lambda images, _: images.roll(1, 0),
     "collapse to one image in ten": lambda images, _: images[(torch.arange(len(images)) // 10) * 10],
     "one in ten the same": lambda images, _: one_in_ten(images, images[:1].expand_as(images)),
-    "one in ten noise": one_in_ten,
+    "one in ten static": lambda images, _: one_in_ten(images, static(images)),
+    "one in ten noise, decoded": one_in_ten,
 }
 
 
@@ -105,6 +112,7 @@ class Judge:
         found: Mapping[str, Distance] = {
             "paired": paired_distance(features[rows], self.features[rows]),
             "pixels": deviation,
+            "strays": strays(statistics[rows], self.range),
             "repeats": repeats(features[rows], self.features[rows]),
         }
         intervals = {name: Interval.of(estimate_distance(value)) for name, value in found.items()}
@@ -131,7 +139,7 @@ def main() -> None:
     empty = images_of_nothing(full[:COUNT], noise[:COUNT], full.double().mean(0).round().to(torch.uint8))
     nothing = min(paired_distance(extractor(each), judge.features[:COUNT]).value for each in empty.values())
     guards = Guards.of((judge.figures(*known[name], first) for name in ladder), nothing)
-    print(f"normal: {guards}")
+    print(f"normal: {guards}", flush=True)
     random, found, met = np.random.default_rng(1), dict[str, Any](), True
     draws = [random.choice(options.images, COUNT, replace=False) for _ in range(options.draws)]
     cases = {name: (pair, False) for name, pair in known.items()}

@@ -24,9 +24,11 @@ EXTRACTORS = {
 KERNEL_WIDTHS = {"dinov2": 64.0, "efficientnet-lite0": 64.0, "inception": 20.0, "pixels": 16.0}
 
 # What guards judge by: the paired distance to the full schedule's images, the deviation of the pixels (with the name of
-# the statistic that deviates most), and the share of images that repeat another one.
+# the statistic that deviates most), the share of images that stray from all of them together, and of those that repeat
+# another one.
 GUARD_PREFIX = "guard:"
 GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS = "guard:paired", "guard:pixels:", "guard:repeats"
+GUARD_STRAYS = "guard:strays"
 # Before the name of a metric: its value for images that show nothing.
 NOTHING_PREFIX = "nothing:"
 # The kinds of these images; see `guards/nothing.py`.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS
+from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS, GUARD_STRAYS
 from ...studies.store.records import QualityRecord
 from .interval import Interval, spelled
 
@@ -27,7 +27,11 @@ MOST_OF_NOTHING = 0.9
 # The share of images that nearly repeat another one: at most 1 in 1,000 there, and all of them in a collapse.
 MOST_REPEATS = 0.03
 
-GuardName = Literal["paired", "pixels", "repeats"]
+# The share of images that stray: of good ones 2.5 %, there 1 to 4.3 % with 4 steps and more, 20 % with 3 steps, and
+# 11 % where one image in ten is noise.
+MOST_STRAYS = 0.05
+
+GuardName = Literal["paired", "pixels", "strays", "repeats"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,14 @@ class GuardFigures:
     Attributes:
         paired: the mean squared distance to the features of the full schedule's images of the same noises.
         pixels: the mean over images of the largest squared deviation of a pixel statistic from its normal range.
+        strays: the share of images whose pixel statistics are together unlike those of good images.
         repeats: the share of images that nearly repeat another one of the set.
         deviating: the statistic that deviates most.
     """
 
     paired: Interval | None = None
     pixels: Interval | None = None
+    strays: Interval | None = None
     repeats: Interval | None = None
     deviating: str = ""
 
@@ -52,7 +58,7 @@ class GuardFigures:
         found: dict[str, Interval] = {}
         deviating = ""
         for record in records:
-            if record.metric in (GUARD_PAIRED, GUARD_REPEATS):
+            if record.metric in (GUARD_PAIRED, GUARD_STRAYS, GUARD_REPEATS):
                 found[record.metric.removeprefix("guard:")] = Interval.of(record)
             elif record.metric.startswith(GUARD_PIXELS):
                 found["pixels"], deviating = Interval.of(record), record.metric.removeprefix(GUARD_PIXELS)
@@ -73,6 +79,7 @@ class Guards:
 
     paired: float | None = None
     pixels: float | None = None
+    strays: float | None = MOST_STRAYS
     repeats: float | None = MOST_REPEATS
 
     @classmethod
@@ -85,14 +92,15 @@ class Guards:
         """
         figures = list(normal)
         paired = _largest(each.paired for each in figures)
-        repeats = _largest(each.repeats for each in figures) or 0.0
+        strays = SLACK * (_largest(each.strays for each in figures) or 0.0)
+        repeats = SLACK * (_largest(each.repeats for each in figures) or 0.0)
         if paired is not None and nothing is not None:
             within = max(SLACK * paired, NEARER_TO_NOTHING * nothing) < MOST_OF_NOTHING * nothing
             paired = max(SLACK * paired, NEARER_TO_NOTHING * nothing) if within else None
         else:
             paired = None
         pixels = _largest(each.pixels for each in figures)
-        return cls(paired, SLACK * pixels if pixels else None, max(MOST_REPEATS, SLACK * repeats))
+        return cls(paired, SLACK * pixels if pixels else None, max(MOST_STRAYS, strays), max(MOST_REPEATS, repeats))
 
     def excess(self, figures: GuardFigures) -> float:
         """By which share the worst figure is beyond what is normal, with 95 % confidence; 0 or less where none is."""
@@ -110,6 +118,7 @@ class Guards:
             "noises (paired distance {value}, at most {most})",
             "pixels": f"its pixels are out of the normal range, {figures.deviating} most (deviation {{value}}, at most "
             "{most})",
+            "strays": "single images have pixels unlike the full schedule's (share {value}, at most {most})",
             "repeats": "its images repeat each other (share {value}, at most {most})",
         }
         found: list[str] = []

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ...backends.quality.distances import paired_distance
 from ...backends.quality.extractors import FeatureArray
-from ...backends.quality.guards.checks import PixelRange, pixel_deviation, repeats
+from ...backends.quality.guards.checks import PixelRange, pixel_deviation, repeats, strays
 from ...backends.quality.guards.nothing import images_of_nothing
 from ...backends.quality.intervals import Distance
-from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS, nothing_metric
+from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS, GUARD_STRAYS, nothing_metric
 from ...backends.sampling.conditions import noises, shown_condition
 from ...studies.store.records import QualityRecord
 from .metric import Answer, Metric
@@ -97,6 +97,7 @@ def guard_figures(
         figures.append((GUARD_PAIRED, paired_distance(answer.features, baseline.features)))
         figures.append((GUARD_REPEATS, repeats(answer.features, baseline.features)))
     if statistics is not None and normal is not None:
-        deviation, worst = pixel_deviation(statistics, PixelRange.of(normal))
-        figures.append((f"{GUARD_PIXELS}{worst}", deviation))
+        usual = PixelRange.of(normal)
+        deviation, worst = pixel_deviation(statistics, usual)
+        figures += [(f"{GUARD_PIXELS}{worst}", deviation), (GUARD_STRAYS, strays(statistics, usual))]
     return [metric.record(answer.question, name, baseline.question, distance) for name, distance in figures]

@@ -24,24 +24,31 @@ REPEAT_IMAGES = 256
 
 @dataclass(frozen=True, eq=False)
 class PixelRange:
-    """Where the statistics of good images lie, one by one.
+    """Where the statistics of good images lie, one by one and together.
 
     Attributes:
         median: (S,).
         below, above: (S,) one standard deviation of a normal distribution, judged by the central 95 % on either side.
+        precision: (S, S) the inverse of their covariance.
+        far: the squared Mahalanobis distance from the median beyond which 2.5 % of good images lie.
     """
 
     median: FloatArray
     below: FloatArray
     above: FloatArray
+    precision: FloatArray
+    far: float
 
     @classmethod
     def of(cls, statistics: NDArray[np.float32]) -> "PixelRange":
         """The range of images with these statistics, (n, S)."""
-        low, median, high = np.percentile(statistics.astype(np.float64), [2.5, 50, 97.5], axis=0)
-        return cls(
-            median, np.maximum((median - low) / 1.96, LEAST_SPREADS), np.maximum((high - median) / 1.96, LEAST_SPREADS)
-        )
+        values = statistics.astype(np.float64)
+        low, median, high = np.percentile(values, [2.5, 50, 97.5], axis=0)
+        covariance = np.cov(values.T) + np.diag((LEAST_SPREADS / 2) ** 2)
+        precision = np.linalg.inv(covariance)
+        far = float(np.percentile(_mahalanobis(values - median, precision), 97.5))
+        below, above = (np.maximum(side / 1.96, LEAST_SPREADS) for side in (median - low, high - median))
+        return cls(median, below, above, precision, far)
 
     def deviations(self, statistics: NDArray[np.float32]) -> FloatArray:
         """(n, S) squared deviations from the median, at most 25."""
@@ -53,6 +60,17 @@ def pixel_deviation(statistics: NDArray[np.float32], normal: PixelRange) -> tupl
     """The mean over images of the largest squared deviation, and the name of the statistic that deviates most."""
     squares = normal.deviations(statistics)
     return Distance.of_mean(squares.max(axis=1)), NAMES[int(squares.mean(axis=0).argmax())]
+
+
+def strays(statistics: NDArray[np.float32], normal: PixelRange) -> Distance:
+    """The share of images whose statistics are together unlike those of good images, of which 2.5 % are."""
+    away = _mahalanobis(statistics - normal.median, normal.precision)
+    return Distance.of_mean((away > normal.far).astype(np.float64))
+
+
+def _mahalanobis(away: FloatArray, precision: FloatArray) -> FloatArray:
+    """(n,) squared Mahalanobis distances of differences (n, S)."""
+    return np.einsum("ij,jk,ik->i", away, precision, away)
 
 
 def nearest_neighbours(features: NDArray[Any]) -> FloatArray:

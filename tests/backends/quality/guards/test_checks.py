@@ -8,9 +8,11 @@ from exeunt.backends.quality.guards.checks import (
     nearest_neighbours,
     pixel_deviation,
     repeats,
+    strays,
 )
 from exeunt.backends.quality.guards.pixels import NAMES
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import mahalanobis
 from scipy.stats import norm
 
 RANDOM = np.random.default_rng(0)
@@ -48,6 +50,24 @@ def test_where_all_images_agree_rounding_is_no_deviation():
     tinted[:, NAMES.index("colourfulness")] = 0.004
     before, after = (pixel_deviation(each, normal)[0].value for each in (grey, tinted))
     assert after == pytest.approx(before, rel=0.01)
+
+
+def test_good_images_stray_as_often_as_they_should_and_mixtures_more_often():
+    normal = PixelRange.of(NORMAL)
+    other = RANDOM.standard_normal((4000, len(NAMES))).astype(np.float32) * 0.3
+    assert strays(other, normal).value == pytest.approx(0.025, abs=0.008)
+    # Within the range of each statistic, but not of both together.
+    tied = NORMAL.copy()
+    tied[:, 1] = tied[:, 0] + 0.05 * tied[:, 1]
+    odd = tied.copy()
+    odd[::10, 1] = -tied[::10, 0]
+    assert strays(odd, PixelRange.of(tied)).value > 0.025 + 0.06
+
+
+def test_squared_mahalanobis_distances_are_scipys():
+    normal = PixelRange.of(NORMAL)
+    wanted = [mahalanobis(row, normal.median, normal.precision) ** 2 for row in NORMAL[:50].astype(np.float64)]
+    assert strays(NORMAL[:50], normal).value == np.mean(np.array(wanted) > normal.far)
 
 
 def test_nearest_neighbours_are_scipys():
