@@ -58,7 +58,7 @@ class DinoV2(Extractor):
         if weights is None:
             raise InputError(
                 f"extractor: `dinov2` needs a file with its weights, but got none. Download {URL} and give the file "
-                "with `--set quality.extractor_weights=FILE`, or use `fd-efficientnet-lite0`, which needs no download."
+                "with `--extractor-weights FILE`, or use `fd-efficientnet-lite0`, which needs no download."
             )
         if not is_file(weights):
             raise InputError(f"extractor: the weights must be a file, but `{weights}` is not one. Check the path.")

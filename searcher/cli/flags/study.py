@@ -120,7 +120,9 @@ BASELINE_FLAGS = (
     ),
 )
 QUALITY_FLAGS = (
-    click.option("--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, …-to-baseline, or FILE.py:FUNCTION."),
+    click.option(
+        "--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, mind-…, …-to-baseline, or FILE.py:FUNCTION."
+    ),
     click.option("--reference", metavar="PATH|NAME", help="Real images: a folder, an .npz, or a bundled name."),
     click.option("--extractor-weights", metavar="FILE", help="Local weights of the feature extractor."),
     click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images sampled for each schedule."),

@@ -230,7 +230,9 @@ class TestDinoV2:
         assert np.abs(given - same).max() <= (0.01 if half else 0) * np.abs(same).max()
 
     def test_without_weights_it_says_what_to_download(self) -> None:
-        with pytest.raises(InputError, match=r"needs a file with its weights.*Download https.*extractor_weights=FILE"):
+        with pytest.raises(
+            InputError, match=r"needs a file with its weights.*Download https.*--extractor-weights FILE"
+        ):
             extractors.load_extractor("dinov2")
 
     def test_without_transformers_it_names_the_extra(self, dinov2_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

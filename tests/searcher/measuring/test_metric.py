@@ -13,6 +13,7 @@ from exeunt.backends.quality.sliced import SlicedReference, mind
 from exeunt.searcher.measuring.metric import Answer, ReferenceMetric, load_metric
 from exeunt.studies.config.study import QualityConfig
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+from transformers import Dinov2Config, Dinov2Model
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(300, 12)).astype(np.float32)
@@ -44,9 +45,10 @@ def test_the_kernel_distance_is_torch_fidelitys_and_needs_real_features() -> Non
     assert same.value == pytest.approx(whole, rel=1e-4)
 
 
-def loaded(name: str, folder: Path, **arrays: np.ndarray) -> ReferenceMetric:
+def loaded(name: str, folder: Path, weights: str | None = None, **arrays: np.ndarray) -> ReferenceMetric:
     np.savez(folder / "real.npz", **arrays)
-    found = load_metric(QualityConfig(metric=name, reference=str(folder / "real.npz")), (8, 8), "cpu")
+    config = QualityConfig(metric=name, reference=str(folder / "real.npz"), extractor_weights=weights)
+    found = load_metric(config, (8, 8), "cpu")
     assert isinstance(found, ReferenceMetric)
     return found
 
@@ -89,3 +91,15 @@ def test_a_gaussian_kernel_on_real_images_is_torch_fidelitys(tmp_path: Path) -> 
 def test_a_mean_and_a_covariance_are_refused_where_features_are_needed(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"needs features of real images.*only mean and covariance"):
         loaded(name, tmp_path, mu=np.zeros(192), sigma=np.eye(192))
+
+
+@pytest.mark.parametrize("name", ["fd-dinov2", "kid-dinov2", "mind-dinov2", "mmd-dinov2"])
+def test_dinov2_takes_its_weights_from_the_settings(name: str, tmp_path: Path) -> None:
+    config = Dinov2Config(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, image_size=518)
+    Dinov2Model(config).save_pretrained(tmp_path)
+    images = RNG.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    metric = loaded(name, tmp_path, str(tmp_path / "model.safetensors"), images=images)
+    near, far = (metric.features([torch.from_numpy(x).permute(0, 3, 1, 2)], []) for x in (images, images // 8))
+    values = [metric.score(Answer("question", features), None).value for features in (near, far)]
+    assert near.shape == (40, 64)
+    assert values[0] < values[1]
