@@ -13,14 +13,15 @@ ReferenceKind = Literal["frechet", "kernel", "gaussian", "sliced"]
 Kind = ReferenceKind | Literal["paired"]
 
 EXTRACTORS = {
+    "dinov2": "pretrained.dinov2:DinoV2",
     "efficientnet-lite0": "extractors:EfficientNetLite0",
-    "inception": "inception:Inception",
+    "inception": "pretrained.inception:Inception",
     "pixels": "extractors:PixelExtractor",
 }
 
 # The width of the Gaussian kernel of `mmd-NAME`: about the usual distance between the features of two real images, and
 # fixed for good, since values at other widths can't be compared.
-KERNEL_WIDTHS = {"efficientnet-lite0": 64.0, "inception": 20.0, "pixels": 16.0}
+KERNEL_WIDTHS = {"dinov2": 64.0, "efficientnet-lite0": 64.0, "inception": 20.0, "pixels": 16.0}
 
 # What guards judge by: the paired distance to the full schedule's images, the deviation of the pixels (with the name of
 # the statistic that deviates most), the share of images that stray from all of them together, and of those that repeat

@@ -10,11 +10,14 @@ import pytest
 import torch
 import torch_fidelity
 from exeunt.backends.errors import InputError
-from exeunt.backends.quality import distances, extractors, inception, names
+from exeunt.backends.quality import distances, extractors, names
+from exeunt.backends.quality.pretrained import inception
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from transformers import Dinov2Config, Dinov2Model
 
 pytestmark = pytest.mark.cpu
 
@@ -24,6 +27,16 @@ class UntrainedInception(FeatureExtractorInceptionV3):
 
     def load_state_dict(self, *_: object, **__: object) -> None:
         pass
+
+
+def tiny_dinov2() -> Dinov2Model:
+    """transformers' own class at a small size, with random weights and the layer scales of a trained network."""
+    config = Dinov2Config(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, image_size=518, layerscale_value=0.7
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Dinov2Model(config).eval()
 
 
 class Pictures(Dataset[Tensor]):
@@ -52,9 +65,17 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session", params=["efficientnet-lite0", "pixels", "inception"])
-def extractor(request: pytest.FixtureRequest, inception_file: Path) -> extractors.Extractor:
-    return extractors.load_extractor(request.param, inception_file if request.param == "inception" else None)
+@pytest.fixture(scope="session")
+def dinov2_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dinov2")
+    tiny_dinov2().save_pretrained(folder)
+    return folder / "model.safetensors"
+
+
+@pytest.fixture(scope="session", params=["efficientnet-lite0", "pixels", "inception", "dinov2"])
+def extractor(request: pytest.FixtureRequest, inception_file: Path, dinov2_file: Path) -> extractors.Extractor:
+    files = {"inception": inception_file, "dinov2": dinov2_file}
+    return extractors.load_extractor(request.param, files.get(request.param))
 
 
 def pictures(count: int, size: int = 28, seed: int = 0) -> Tensor:
@@ -154,6 +175,88 @@ class TestInception:
             torch.save({"fc.weight": torch.zeros(3)}, path)
         with pytest.raises(InputError):
             extractors.load_extractor("inception", path)
+
+
+def as_authors_name_them(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A file of transformers, as facebookresearch/dinov2 names its tensors."""
+    plain = {
+        "embeddings.cls_token": "cls_token",
+        "embeddings.mask_token": "mask_token",
+        "embeddings.position_embeddings": "pos_embed",
+        "embeddings.patch_embeddings.projection": "patch_embed.proj",
+        "layernorm": "norm",
+        "encoder.layer": "blocks",
+        "attention.output.dense": "attn.proj",
+        "layer_scale1.lambda1": "ls1.gamma",
+        "layer_scale2.lambda1": "ls2.gamma",
+    }
+    found: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if "attention.attention." in name:
+            continue
+        for old, new in plain.items():
+            name = name.replace(old, new)
+        found[name] = value
+    for layer in (0, 1):
+        for end in ("weight", "bias"):
+            parts = [f"encoder.layer.{layer}.attention.attention.{kind}.{end}" for kind in ("query", "key", "value")]
+            found[f"blocks.{layer}.attn.qkv.{end}"] = torch.cat([tensors[part] for part in parts])
+    return found
+
+
+class TestDinoV2:
+    def test_is_transformers_own(self, dinov2_file: Path) -> None:
+        images = pictures(3, 224)
+        mean, std = (torch.tensor(x)[:, None, None] for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+        with torch.inference_mode():
+            expected = tiny_dinov2()(((images / 255) - mean) / std).last_hidden_state[:, 0].numpy()
+        extractor = extractors.load_extractor(f"dinov2={dinov2_file}")
+        np.testing.assert_allclose(extractor(images), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        assert (extractor.dim, extractor.kernel_metric) == (128, "kid-dinov2")
+
+    def test_small_images_are_resized_to_224(self, dinov2_file: Path) -> None:
+        extractor, images = extractors.load_extractor("dinov2", dinov2_file), pictures(2, 32)
+        larger = functional.interpolate(images.float(), size=(224, 224), mode="bicubic", antialias=True)
+        expected = extractor(larger.clamp(0, 255).round().to(torch.uint8))
+        assert np.abs(extractor(images) - expected).max() <= 0.01 * np.abs(expected).max()
+
+    @pytest.mark.parametrize("half", [False, True])
+    def test_the_authors_file_is_the_same(self, half: bool, dinov2_file: Path, tmp_path: Path) -> None:
+        tensors = as_authors_name_them(load_file(dinov2_file))
+        torch.save({name: value.half() if half else value for name, value in tensors.items()}, tmp_path / "vit.pth")
+        found, expected = (extractors.load_extractor("dinov2", path) for path in (tmp_path / "vit.pth", dinov2_file))
+        assert (found.digest == expected.digest) is not half
+        given, same = found(pictures(2)), expected(pictures(2))
+        assert np.abs(given - same).max() <= (0.01 if half else 0) * np.abs(same).max()
+
+    def test_without_weights_it_says_what_to_download(self) -> None:
+        with pytest.raises(InputError, match=r"needs a file with its weights.*Download https.*extractor_weights=FILE"):
+            extractors.load_extractor("dinov2")
+
+    def test_without_transformers_it_names_the_extra(self, dinov2_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "transformers", None)
+        with pytest.raises(InputError, match=r"pip install 'exeunt\[dinov2\]'"):
+            extractors.load_extractor("dinov2", dinov2_file)
+
+    @pytest.mark.parametrize("content", ["missing", "garbage", "other", "no-blocks", "extra", "width", "square"])
+    def test_bad_weights(self, content: str, dinov2_file: Path, tmp_path: Path) -> None:
+        path, tensors = tmp_path / "weights.safetensors", load_file(dinov2_file)
+        if content == "no-blocks":
+            tensors = {name: value for name, value in tensors.items() if "layer.1" not in name or "norm1" in name}
+        elif content == "extra":
+            tensors["embeddings.register_tokens"] = torch.zeros(1, 4, 128)
+        elif content == "width":
+            tensors["embeddings.cls_token"] = torch.zeros(1, 1, 0)
+        elif content == "square":
+            tensors["embeddings.position_embeddings"] = torch.zeros(1, 7, 128)
+        elif content == "other":
+            tensors = {"fc.weight": torch.zeros(3)}
+        if content == "garbage":
+            path.write_bytes(b"not weights")
+        elif content != "missing":
+            save_file(tensors, path)
+        with pytest.raises(InputError):
+            extractors.load_extractor("dinov2", path)
 
 
 @pytest.mark.slow

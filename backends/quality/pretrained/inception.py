@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from ..checkpoints.files import is_file
-from ..checkpoints.weights import read_checkpoint
-from ..errors import InputError
-from .extractors import Extractor, extractor_digest
+from ...checkpoints.files import is_file
+from ...checkpoints.weights import read_checkpoint
+from ...errors import InputError
+from ..extractors import Extractor, extractor_digest
 
 
 class Inception(Extractor):
