@@ -27,9 +27,9 @@ MOST_OF_NOTHING = 0.9
 # The share of images that nearly repeat another one: at most 1 in 1,000 there, and all of them in a collapse.
 MOST_REPEATS = 0.03
 
-# The share of images that stray: of good ones 2.5 %, there 1 to 4.3 % with 4 steps and more, 20 % with 3 steps, and
-# 11 % where one image in ten is noise.
-MOST_STRAYS = 0.05
+# The share of images that stray: of good ones 1 %, there up to 2.3 % with 4 steps and more, 10 % with 3 steps, and 8 %
+# where one image in ten is decoded noise.
+MOST_STRAYS = 0.03
 
 GuardName = Literal["paired", "pixels", "strays", "repeats"]
 

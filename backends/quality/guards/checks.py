@@ -30,7 +30,7 @@ class PixelRange:
         median: (S,).
         below, above: (S,) one standard deviation of a normal distribution, judged by the central 95 % on either side.
         precision: (S, S) the inverse of their covariance.
-        far: the squared Mahalanobis distance from the median beyond which 2.5 % of good images lie.
+        far: the squared Mahalanobis distance from the median beyond which 1 % of good images lie.
     """
 
     median: FloatArray
@@ -46,7 +46,7 @@ class PixelRange:
         low, median, high = np.percentile(values, [2.5, 50, 97.5], axis=0)
         covariance = np.cov(values.T) + np.diag((LEAST_SPREADS / 2) ** 2)
         precision = np.linalg.inv(covariance)
-        far = float(np.percentile(_mahalanobis(values - median, precision), 97.5))
+        far = float(np.percentile(_mahalanobis(values - median, precision), 99))
         below, above = (np.maximum(side / 1.96, LEAST_SPREADS) for side in (median - low, high - median))
         return cls(median, below, above, precision, far)
 
@@ -63,7 +63,7 @@ def pixel_deviation(statistics: NDArray[np.float32], normal: PixelRange) -> tupl
 
 
 def strays(statistics: NDArray[np.float32], normal: PixelRange) -> Distance:
-    """The share of images whose statistics are together unlike those of good images, of which 2.5 % are."""
+    """The share of images whose statistics are together unlike those of good images, of which 1 % are."""
     away = _mahalanobis(statistics - normal.median, normal.precision)
     return Distance.of_mean((away > normal.far).astype(np.float64))
 
