@@ -1,6 +1,7 @@
 """The report in a few sentences and figures: what the page says first and the command prints."""
 
 from ...backends.quality.names import NOTHING
+from ..view.guards import MOST_REPEATS
 from ..view.interval import Interval, per_second, spelled_number
 from ..view.pareto import Advantage
 from ..view.standard import BEST_RATIO_LEVEL
@@ -55,7 +56,18 @@ def details(view: StudyView) -> list[str]:
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
-    return [*sentences, *_scale(view), *_vetoes(view), *_text(view)]
+    return [*sentences, *_own_repeats(view), *_scale(view), *_vetoes(view), *_text(view)]
+
+
+def _own_repeats(view: StudyView) -> list[str]:
+    """Whether the full schedule's own images repeat each other, which no guard can hold against another schedule."""
+    share = view.full and view.full.search and view.full.search.figures.repeats
+    if not share or share.lower <= MOST_REPEATS:
+        return []
+    return [
+        f"{share.value:.0%} of the full schedule's own images repeat another one. Look at them, and check the "
+        "checkpoint, its decoder and its settings."
+    ]
 
 
 def _scale(view: StudyView) -> list[str]:

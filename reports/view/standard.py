@@ -27,6 +27,9 @@ WORST_LOSS = 0.25
 # A scale that is so many standard errors of one evaluation wide, or fewer, hardly tells the full schedule from nothing.
 NARROW = 10.0
 
+# Distances that differ by this share, or less, are the same but for rounding.
+SAME = 1e-3
+
 # The same for studies that were measured before there was a scale: in parts of the full schedule's excess, and of what
 # another noise changes. On the bundled checkpoint (weights with exits, 128 images) caches and exits of 1.3 to 1.6 times
 # the excess distance are at 0.20 to 0.26 of it, those of 1.1 times at 0.04 to 0.12.
@@ -66,7 +69,9 @@ class Scale:
     @property
     def width(self) -> float:
         """From the full schedule to the nearest of nothing; not above 0 where the metric can't tell them apart."""
-        return self.nothing[self.nearest] - self.full
+        nothing = self.nothing[self.nearest]
+        found = nothing - self.full
+        return found if found > SAME * abs(nothing) else min(found, 0.0)
 
     @property
     def standard_errors(self) -> float:

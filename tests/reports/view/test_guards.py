@@ -17,12 +17,15 @@ def around(value: float, half: float = 0.1) -> Interval:
     return Interval(value, value - half, value + half)
 
 
-NORMAL = [GuardFigures(around(0.0), around(2.7), around(0.0)), GuardFigures(around(900.0), around(2.9), around(0.001))]
+NORMAL = [
+    GuardFigures(around(0.0), around(2.7), strays=around(0.01), repeats=around(0.0)),
+    GuardFigures(around(900.0), around(2.9), strays=around(0.04), repeats=around(0.001)),
+]
 
 
 def test_what_is_normal_is_what_fewer_steps_reach_and_a_little_more():
     found = Guards.of(NORMAL, nothing=3400.0)
-    assert found == Guards(paired=1700.0, pixels=1.25 * 2.9, repeats=0.03)
+    assert found == Guards(paired=1700.0, pixels=1.25 * 2.9, strays=0.05, repeats=0.03)
     assert Guards.of(NORMAL, nothing=2000.0).paired == 1.25 * 900.0
 
 
@@ -144,3 +147,18 @@ def test_without_a_gain_the_fastest_baseline_is_named_and_what_to_do(view: Study
     assert found.recommended.role == "baseline"
     assert "No gain found" in headline(found)
     assert "--space cache" in headline(found)
+
+
+def test_a_full_schedule_whose_own_images_repeat_is_told_and_nothing_is_recommended(view: StudyView):
+    """A decoder that ignores its latents: everything is at one distance, but for rounding."""
+    assert view.full is not None
+    assert view.full.search is not None
+    search = replace(view.full.search, figures=GuardFigures(around(0.0, 0.0), repeats=around(1.0, 0.0)))
+    full = replace(view.full, search=search)
+    points = tuple(full if point is view.full else point for point in view.points)
+    excess = full.search.excess.value if full.search else 0.0
+    same = Scale(excess, {"noise": excess * (1 + 1e-6)}, 1e-9)
+    found = replace(view, points=points, standard=Standard(scale=same))
+    assert same.width <= 0
+    assert found.recommended is found.full
+    assert any("100% of the full schedule's own images repeat" in sentence for sentence in details(found))
