@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    from .backends.schedule import ExeuntError
+    from exeunt.backends.schedule import ExeuntError
 
     try:
         return getattr(importlib.import_module(f".{module}", __name__), attribute)

@@ -389,5 +389,5 @@ def _named(file: IO[bytes]) -> Iterator[str]:
         elif kind == "MEMOIZE" or "PUT" in kind:
             memo[len(memo) if argument is None else argument] = last
             continue
-        last = memo.get(argument, "") if "GET" in kind else argument if isinstance(argument, str) else ""
+        last = memo.get(int(argument or 0), "") if "GET" in kind else argument if isinstance(argument, str) else ""
         texts = [*texts[-1:], last] if last else texts

@@ -163,8 +163,9 @@ class EvaluationStore:
             UnusableFeatures: a feature is not finite or beyond 65504; nothing was committed.
             NoRoom: the disk of the files or of the database stayed full; nothing was committed.
         """
-        values = self._filed(features, first_image) | {"statistics": packed_statistics(statistics)}
-        values |= {"seconds": seconds, "owner": claim.owner, "study": claim.study}
+        values: dict[str, Any] = self._filed(features, first_image)
+        values |= {"seconds": seconds, "statistics": packed_statistics(statistics)}
+        values |= {"owner": claim.owner, "study": claim.study}
         with reading(self.engine) as connection:  # before anybody has to wait for this transaction
             evaluation = queries.evaluation_id(connection, claim.evaluation)
         with writing(self.engine, durable=True) as connection:

@@ -45,7 +45,7 @@ class PixelRange:
         values = statistics.astype(np.float64)
         low, median, high = np.percentile(values, [2.5, 50, 97.5], axis=0)
         covariance = np.cov(values.T) + np.diag((LEAST_SPREADS / 2) ** 2)
-        precision = np.linalg.inv(covariance)
+        precision = np.linalg.inv(covariance).astype(np.float64)
         far = float(np.percentile(_mahalanobis(values - median, precision), 99))
         below, above = (np.maximum(side / 1.96, LEAST_SPREADS) for side in (median - low, high - median))
         return cls(median, below, above, precision, far)
