@@ -53,17 +53,15 @@ def configured(config: StudyConfig | str | os.PathLike[str] | None, given: Mappi
 
 def _for_checkpoint(config: StudyConfig, values: dict[str, Any]) -> dict[str, Any]:
     """The values, with the demo's defaults taken back where they belong to the demo's checkpoint alone."""
-    from ...backends.networks.registry import BUNDLED
-
     pipeline = values.get("checkpoint.pipeline", config.checkpoint.pipeline)
     if pipeline is not None and "checkpoint.path" in values:
         raise InputError("checkpoint: give --checkpoint or --pipeline, but got both. Omit one.")
     checkpoint = os.fspath(pipeline or values.get("checkpoint.path", config.checkpoint.path))
-    if checkpoint in BUNDLED:
+    defaults = StudyConfig()
+    if checkpoint == defaults.checkpoint.path:
         return values
     if pipeline is not None:
         values = {"checkpoint.path": pipeline} | values
-    defaults = StudyConfig()
     own: dict[str, Any] = {}
     if config.checkpoint.baseline_weights == defaults.checkpoint.baseline_weights:
         own["checkpoint.baseline_weights"] = ()
