@@ -185,9 +185,12 @@ def _gain(trial: Measured, baselines: Iterable[Measured]) -> float:
 
 
 def _rivals(trial: Measured, baselines: Sequence[Measured]) -> list[Measured]:
-    """The fastest baseline that is as good, and the best of the faster ones: other noises may change their order."""
+    """What other noises may show to be as good: the fastest baseline that is, the best of the faster ones, and the one
+    that is next in speed, such as the same number of steps at full depth."""
     as_good = [each for each in baselines if each.excess <= trial.excess]
     fastest = max(as_good, key=lambda each: each.speed, default=None)
     faster = [each for each in baselines if each.excess > trial.excess and (not fastest or each.speed > fastest.speed)]
     challenger = min(faster, key=lambda each: each.excess, default=None)
-    return [each for each in (fastest, challenger) if each]
+    slower = [each for each in baselines if each.speed <= _MARGIN * trial.speed]
+    next_in_speed = max(slower, key=lambda each: each.speed, default=None)
+    return [each for each in (fastest, challenger, next_in_speed) if each]

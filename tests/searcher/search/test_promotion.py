@@ -60,6 +60,14 @@ def test_a_trial_brings_the_baselines_that_it_must_beat():
     assert found[1:4] == ["trial 0", "14 steps", "10 steps"]
 
 
+def test_a_trial_brings_the_baseline_that_is_next_to_it_in_speed():
+    """Its distance may be the smallest by chance; then the same steps at full depth are what it must beat."""
+    lucky = measured("lucky", 90.0, 29.0)
+    found = labels(lucky)
+    assert found[:2] == ["full", "lucky"]
+    assert "7 steps" in found[2:4]
+
+
 def test_trials_stand_in_the_order_of_their_gain_over_baselines():
     found = labels(measured("small", 112.0, 15.0), measured("large", 125.0, 28.0), measured("middle", 120.0, 17.0))
     assert [each for each in found if each in ("small", "middle", "large")] == ["large", "middle", "small"]
