@@ -284,9 +284,9 @@ def best_ratio(standard: Standard) -> str:
         "largest best_ratio_lower: the ratio of its speed to the speed of the fastest baseline of equal or better "
         "quality, at equal counts. best_ratio_lower is its lower bound at "
         f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
-        "time, over that baseline and every other one that is not significantly worse than the point (paired interval "
-        "of the difference on the same noises). Where every baseline is worse, the comparison is with the baseline of "
-        "the best quality."
+        "time, over that baseline and every other one that is not significantly worse than the point, or than the full "
+        "schedule (paired intervals of differences on the same noises): to be better than the full schedule is no "
+        "gain. Where every baseline is worse, the comparison is with the baseline of the best quality."
     )
 
 

@@ -402,8 +402,11 @@ class StudyView:
         return hypervolume_over_cost(((spent.images, spent.score) for spent in self.spent), self.reference_point)
 
     def _significantly_worse(self, a: Point, b: Point) -> bool:
-        difference = self.differences.get((a.key, b.key))
-        return difference is not None and difference.lower > 0
+        """Whether a baseline is surely worse than a point, and surely loses something: better than the full schedule is
+        no better."""
+        difference, loss = self.differences.get((a.key, b.key)), self.loss(a, "final")
+        loses = loss is None or loss.lower > 0
+        return difference is not None and difference.lower > 0 and loses
 
 
 def _speed_ratio(a: Point, b: Point) -> Interval:

@@ -191,6 +191,6 @@ def _rivals(trial: Measured, baselines: Sequence[Measured]) -> list[Measured]:
     fastest = max(as_good, key=lambda each: each.speed, default=None)
     faster = [each for each in baselines if each.excess > trial.excess and (not fastest or each.speed > fastest.speed)]
     challenger = min(faster, key=lambda each: each.excess, default=None)
-    slower = [each for each in baselines if each.speed <= _MARGIN * trial.speed]
+    slower = [each for each in front(baselines, _score) if each.speed <= _MARGIN * trial.speed]
     next_in_speed = max(slower, key=lambda each: each.speed, default=None)
     return [each for each in (fastest, challenger, next_in_speed) if each]

@@ -173,6 +173,26 @@ def test_a_baseline_that_might_be_as_good_lowers_the_bound(view: StudyView) -> N
     assert doubtful.best.lower < certain.best.lower
 
 
+def test_to_be_better_than_the_full_schedule_is_no_gain_over_a_baseline_that_loses_nothing(view: StudyView) -> None:
+    """A schedule of fewer steps whose distance is surely larger than a trial's, and not the full schedule's."""
+    worse = replace(view, differences={pair: Interval(20.0, 15.0, 25.0) for pair in view.differences})
+    assert worse.full is not None
+    assert worse.full.final is not None
+    own = worse.full.final
+    even = tuple(
+        replace(point, final=replace(point.final, distance=own.distance, floor=own.floor))
+        if point.family == "fewer-steps" and point.final
+        else point
+        for point in worse.points
+    )
+    same = replace(worse, points=even)
+    fastest = max(
+        (p for p in same.measured("final") if p.family == "fewer-steps"), key=lambda p: same.speed(p, "final")
+    )
+    for entry in same.advantages:
+        assert entry.lower <= (same.speed(entry.point, "final") or 0.0) / (same.speed(fastest, "final") or 1.0)
+
+
 def test_a_slow_spell_of_the_machine_moves_no_point(view: StudyView) -> None:
     point = view.front("final")[4]
     assert point.throughput is not None
