@@ -23,7 +23,7 @@ class SearchFront:
     """A front on search seeds.
 
     Attributes:
-        size: its points, baselines among them.
+        size: its points, baselines among them, and vetoed ones: guards are not read every few seconds.
         hypervolume: what it dominates within `reference`; None until the full schedule is measured.
         reference: the full schedule's speed at its floor plus four times its excess, or at its own value plus what
             another noise changes; see `StudyView.reference_point`.
@@ -42,7 +42,7 @@ class FrontReader:
         self._summaries: dict[str, ScheduleSummary] = {}
 
     def read(self, store: Store) -> SearchFront:
-        """The front at this moment, as `StudyView` has it."""
+        """The front at this moment, as `StudyView` has it but for vetoes."""
         config, pins = store.studies.config(self._study), store.studies.pins(self._study)
         rows, noise = _values(store, Asked(config, pins))
         timed = timed_kinds(store, config, store.studies.environment(self._study), pins)
