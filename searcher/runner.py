@@ -147,7 +147,7 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
     if stored is None and not role.joins and is_here:
         bare_engine(request.url).dispose()  # what it refuses is refused before anything is sampled
-        study_setup = settle_metric(study_setup, config)
+        study_setup = settle_metric(study_setup, config, request.interruption.check)
     if request.announce is not None:
         request.announce(study_setup)
     with open_session(study_setup, request.url, meter, request.watch, request.interruption, role) as session:

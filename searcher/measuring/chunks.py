@@ -7,6 +7,7 @@ tried, down to single images; a schedule of which not even one fits fails with t
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from ...backends.timing.device import free_cached_memory, is_broken_device, is_o
 from ..spaces.candidates import Candidate
 from .setup import StudySetup
 
+T = TypeVar("T")
 SHOWN_IMAGES = 12
-# Of the images of one schedule, as long as it is the last that was sampled.
+# Of the baseline's images, until what shows nothing is made of them.
 MOST_KEPT_BYTES = 256_000_000
 
 
@@ -63,8 +65,7 @@ class ChunkSampler:
     def __init__(self, study_setup: StudySetup, check: Callable[[], None], say: Callable[[str], None]) -> None:
         self._setup, self._check, self._say = study_setup, check, say
         self.begin()
-        self._recent_of: tuple[tuple[str, str], int] | None = None  # whose images are kept: a candidate's key, a seed
-        self._recent: dict[int, Tensor] = {}  # by the first image of each batch
+        self._kept: dict[int, Tensor] = {}  # the baseline's images, by the first one of each batch
 
     def begin(self) -> None:
         """Another schedule may need less memory: batches are whole again."""
@@ -78,13 +79,17 @@ class ChunkSampler:
             NonFiniteSamples: a batch ended with NaN or infinity.
             DeviceError: the device failed.
         """
+        return self._fitting(candidate, len(images), lambda: self._sample(candidate, seed, images))
+
+    def _fitting(self, candidate: Candidate, count: int, work: Callable[[], T]) -> T:
+        """Samples in batches that fit into memory. Raises what `chunk` raises."""
         while True:
             try:
                 with self._setup.lock.shared():
-                    return self._sample(candidate, seed, images)
+                    return work()
             except (RuntimeError, MemoryError) as error:
                 reason = self._reason(error, candidate)
-            self._halve(candidate, min(self.batch_size, len(images)), reason)
+            self._halve(candidate, min(self.batch_size, count), reason)
 
     def _sample(self, candidate: Candidate, seed: int, images: range) -> Chunk:
         started = time.perf_counter()
@@ -108,27 +113,28 @@ class ChunkSampler:
         )
 
     def _remember(self, candidate: Candidate, seed: int, batches: Sequence[Samples]) -> None:
-        """Keeps the images of the schedule that is being sampled, as far as they are small."""
-        if self._recent_of != (candidate.key, seed):
-            self._recent_of, self._recent = (candidate.key, seed), {}
-        kept = sum(images.numel() for images in self._recent.values())
+        """Keeps the baseline's images on search seeds for `baseline_images`, as far as they are small."""
+        if candidate.key != self._setup.baseline.key or seed != self._setup.config.quality.search_seed:
+            return
+        kept = sum(images.numel() for images in self._kept.values())
         if kept + sum(batch.images.numel() for batch in batches) <= MOST_KEPT_BYTES:
-            self._recent |= {batch.first: batch.images.cpu() for batch in batches}
+            self._kept |= {batch.first: batch.images.cpu() for batch in batches}
 
-    def images(self, candidate: Candidate, seed: int, count: int) -> Tensor:
-        """A candidate's first images (N, 3, H, W) on the CPU: those that were just sampled, or sampled again.
+    def baseline_images(self, count: int) -> Tensor:
+        """The baseline's first images on search seeds, (N, 3, H, W) on the CPU; sampled again unless they just were.
 
         Raises what `chunk` raises.
         """
-        recent = self._recent if self._recent_of == (candidate.key, seed) else {}
+        candidate, seed = self._setup.baseline, self._setup.config.quality.search_seed
+        kept, self._kept = self._kept, {}
         parts: list[Tensor] = []
         while (first := sum(map(len, parts))) < count:
-            if first in recent:
-                parts.append(recent[first])
-            else:
-                with self._setup.lock.shared():
-                    parts.append(next(self._batches(candidate, seed, range(first, count))).images.cpu())
+            parts.append(kept[first] if first in kept else self._one_batch(candidate, seed, range(first, count)))
         return torch.cat(parts)[:count]
+
+    def _one_batch(self, candidate: Candidate, seed: int, images: range) -> Tensor:
+        """As many of the first of these images as go into a batch."""
+        return self._fitting(candidate, len(images), lambda: next(self._batches(candidate, seed, images)).images.cpu())
 
     def _reason(self, error: BaseException, candidate: Candidate) -> str:
         """The first line of an allocation's failure. Raises anything else."""

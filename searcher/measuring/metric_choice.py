@@ -5,18 +5,19 @@ apart, the one that does best takes its place.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from ...backends.errors import ExeuntError
 from ...backends.quality.names import TO_BASELINE, metric_names
 from ...backends.sampling.conditions import shown_condition
-from ...backends.sampling.loop import sample
+from ...backends.sampling.loop import NonFiniteSamples
 from ...reports.view.standard import NARROW, Scale, scale_of
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, StudyConfig
+from .chunks import ChunkSampler, OutOfMemory
 from .metric import Answer, load_metric
 from .scale import features_of_nothing, values_of_nothing
 from .setup import StudySetup, tell_notes
@@ -26,7 +27,7 @@ PROBE_IMAGES = 64
 _AT_HAND = ("efficientnet-lite0", "pixels")
 
 
-def settle_metric(setup: StudySetup, asked: StudyConfig) -> StudySetup:
+def settle_metric(setup: StudySetup, asked: StudyConfig, check: Callable[[], None]) -> StudySetup:
     """The setup with a metric that tells the full schedule from nothing, if the user left the metric open.
 
     Where the metric does, or was named by the user, it stays; what others would do is told where it hardly does.
@@ -34,8 +35,13 @@ def settle_metric(setup: StudySetup, asked: StudyConfig) -> StudySetup:
     Args:
         setup: of a study that is not stored yet.
         asked: what the user said.
+        check: raises to stop; called at every step of sampling.
     """
-    images = _probe(setup)
+    sampler = ChunkSampler(setup, check, lambda text: tell_notes([text]))
+    try:
+        images = sampler.baseline_images(min(PROBE_IMAGES, setup.config.quality.num_images))
+    except (NonFiniteSamples, OutOfMemory):
+        return setup  # the study will say so, and keep the reason
     own = standard_errors(setup, images)
     if own is None or own >= NARROW:
         return setup
@@ -95,21 +101,6 @@ def _scale(setup: StudySetup, images: Tensor) -> Scale | None:
         return scale_of(setup.config.quality, metric.score(full, full), nothing)
     except ExeuntError:
         return None  # it will be refused, with its reason, where it is measured
-
-
-def _probe(setup: StudySetup) -> Tensor:
-    """The full schedule's first images on search seeds."""
-    quality, baseline = setup.config.quality, setup.baseline
-    with setup.lock.shared():
-        batches = sample(
-            [setup.networks[baseline.weights]],
-            baseline.schedule,
-            seed=quality.search_seed,
-            images=range(min(PROBE_IMAGES, quality.num_images)),
-            conditions=setup.conditions,
-            batch_size=quality.batch_size,
-        )
-        return torch.cat([batch.images.cpu() for batch in batches])
 
 
 def _alternatives(setup: StudySetup) -> list[StudySetup]:

@@ -337,7 +337,7 @@ class Objective:
         The baseline must have been measured on search seeds.
         """
         quality, baseline = self.study_setup.config.quality, self.study_setup.baseline
-        images = self._sampler.images(baseline, quality.search_seed, quality.num_images)
+        images = self._sampler.baseline_images(quality.num_images)
         found = features_of_nothing(self.study_setup, images, quality.search_seed)
         answer = self._answer(baseline, quality.search_seed, quality.num_images)
         self._keep(*values_of_nothing(self.study_setup.metric, found, answer))
@@ -416,7 +416,7 @@ class Objective:
         if record.metric.startswith(GUARD_PREFIX):
             self._guarded[record.evaluation, record.num_images][record.metric] = record
 
-    def guard_figures(self, record: QualityRecord) -> GuardFigures:
+    def judged_by(self, record: QualityRecord) -> GuardFigures:
         """What guards judge by of the images behind a value."""
         return GuardFigures.of(self._guarded.get((record.evaluation, record.num_images), {}).values())
 

@@ -35,6 +35,7 @@ def features_of_nothing(study_setup: StudySetup, images: Tensor, seed: int) -> d
     """
     network, size, metric = study_setup.network, study_setup.config.quality.batch_size, study_setup.metric
     mean = images.double().mean(dim=0).round().to(torch.uint8)
+    order = wrong_order(study_setup, len(images), seed) if metric.needs_baseline else None
     found: dict[str, list[FeatureArray]] = defaultdict(list)
     for first in range(0, len(images), size):
         part = range(first, min(first + size, len(images)))
@@ -42,7 +43,7 @@ def features_of_nothing(study_setup: StudySetup, images: Tensor, seed: int) -> d
         noise = noises(seed, part, network.sample_shape, 1)[0].to(network.device, network.dtype)
         with torch.inference_mode(), study_setup.lock.shared():
             empty = images_of_nothing(images[part.start : part.stop], network.decode(noise).cpu(), mean)
-            if metric.needs_baseline and (order := wrong_order(study_setup, len(images), seed)) is not None:
+            if order is not None:
                 empty["shuffled"] = images[order[part.start : part.stop]]
             for name, batch in empty.items():
                 found[name].append(metric.features([batch], [shown]))

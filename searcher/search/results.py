@@ -113,7 +113,7 @@ class Results:
 
     def _remember(self, candidate: Candidate, record: QualityRecord) -> Measured:
         floor, speed = record.floor or 0.0, self.objective.costs.images_per_second(candidate.stored)
-        figures = self.objective.guard_figures(record)
+        figures = self.objective.judged_by(record)
         found = Measured(candidate, record.value, record.value - floor, speed, record.upper - floor, figures)
         self.measured[candidate.key] = found
         return found

@@ -8,6 +8,7 @@ import torch
 from exeunt.backends.schedule import DROP, with_exits
 from exeunt.backends.timing.device import is_broken_device, is_out_of_memory
 from exeunt.searcher.measuring.chunks import OutOfMemory
+from exeunt.searcher.measuring.metric_choice import settle_metric
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.search.budget import BudgetMeter
@@ -57,6 +58,13 @@ def test_a_batch_that_does_not_fit_is_halved_and_moves_rounding_alone(
     np.testing.assert_allclose(
         found, features(wide, f"sqlite:///{tmp_path / 'wide.db'}", 6, ProgressListener()), atol=2e-3
     )
+
+
+def test_the_look_at_a_metric_before_a_study_begins_halves_its_batches_too(narrow: StudyConfig):
+    study_setup = load_setup(narrow)
+    assert settle_metric(study_setup, narrow, lambda: None).metric is study_setup.metric
+    study_setup.network.MOST_ROWS = 0  # what does not fit at all is left to the study, which keeps the reason
+    assert settle_metric(study_setup, narrow, lambda: None) is study_setup
 
 
 def test_what_does_not_fit_at_all_fails_with_its_reason_and_may_be_tried_elsewhere(narrow: StudyConfig, tmp_path: Path):

@@ -126,7 +126,7 @@ def test_wrong_labels_stand_elsewhere(setup: StudySetup):
 
 def test_a_metric_that_tells_them_apart_stays(setup: StudySetup, small: StudyConfig):
     asked = override(small, {"quality.metric": AUTO})
-    assert settle_metric(setup, asked) is setup
+    assert settle_metric(setup, asked, lambda: None) is setup
 
 
 def test_a_metric_that_hardly_does_is_told_and_replaced_only_if_it_was_left_open(
@@ -140,8 +140,8 @@ def test_a_metric_that_hardly_does_is_told_and_replaced_only_if_it_was_left_open
     assert narrow is not None
     assert narrow < wide
     assert narrow < 10
-    assert settle_metric(blunt, small) is blunt
+    assert settle_metric(blunt, small, lambda: None) is blunt
     assert "standard errors of one evaluation" in capsys.readouterr().err
-    taken = settle_metric(blunt, override(small, {"quality.metric": AUTO}))
+    taken = settle_metric(blunt, override(small, {"quality.metric": AUTO}), lambda: None)
     assert f"{taken.config.quality.metric} is taken" in capsys.readouterr().err
     assert taken.metric.name == taken.config.quality.metric != "fd-pixels"
