@@ -32,7 +32,6 @@ from exeunt.reports.page.headline import details, headline
 from exeunt.reports.view.view import Point, StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.measuring.setup import StudySetup, load_setup
-from exeunt.searcher.spaces.candidates import first_baseline
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from safetensors import safe_open
@@ -154,7 +153,7 @@ def broken(setup: StudySetup, point: Point) -> str | None:
         )
         return torch.cat([batch.images for batch in batches])
 
-    baseline = first_baseline(setup.frames)
+    baseline = setup.baseline
     full, own = images(baseline.weights, baseline.schedule), images(point.weights, point.schedule)
     network = setup.network
     noise = network.decode(noises(77, range(COUNT), network.sample_shape, 1)[0])

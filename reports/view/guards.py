@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_REPEATS, GUARD_STRAYS
+from ...backends.quality.names import GUARD_PAIRED, GUARD_PIXELS, GUARD_PREFIX, GUARD_REPEATS, GUARD_STRAYS
 from ...studies.store.records import QualityRecord
 from .interval import Interval, spelled
 
@@ -59,7 +59,7 @@ class GuardFigures:
         deviating = ""
         for record in records:
             if record.metric in (GUARD_PAIRED, GUARD_STRAYS, GUARD_REPEATS):
-                found[record.metric.removeprefix("guard:")] = Interval.of(record)
+                found[record.metric.removeprefix(GUARD_PREFIX)] = Interval.of(record)
             elif record.metric.startswith(GUARD_PIXELS):
                 found["pixels"], deviating = Interval.of(record), record.metric.removeprefix(GUARD_PIXELS)
         return cls(**found, deviating=deviating)
@@ -94,13 +94,11 @@ class Guards:
         paired = _largest(each.paired for each in figures)
         strays = SLACK * (_largest(each.strays for each in figures) or 0.0)
         repeats = SLACK * (_largest(each.repeats for each in figures) or 0.0)
-        if paired is not None and nothing is not None:
-            within = max(SLACK * paired, NEARER_TO_NOTHING * nothing) < MOST_OF_NOTHING * nothing
-            paired = max(SLACK * paired, NEARER_TO_NOTHING * nothing) if within else None
-        else:
-            paired = None
+        most = None if paired is None or nothing is None else max(SLACK * paired, NEARER_TO_NOTHING * nothing)
+        if most is not None and nothing is not None and most >= MOST_OF_NOTHING * nothing:
+            most = None
         pixels = _largest(each.pixels for each in figures)
-        return cls(paired, SLACK * pixels if pixels else None, max(MOST_STRAYS, strays), max(MOST_REPEATS, repeats))
+        return cls(most, SLACK * pixels if pixels else None, max(MOST_STRAYS, strays), max(MOST_REPEATS, repeats))
 
     def excess(self, figures: GuardFigures) -> float:
         """By which share the worst figure is beyond what is normal, with 95 % confidence; 0 or less where none is."""

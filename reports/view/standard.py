@@ -126,14 +126,17 @@ class Standard:
 
     def relative(self, excess: float, full: float) -> float | None:
         """A schedule's excess ÷ the full schedule's, or ÷ what another noise changes; None where that isn't above 0."""
-        whole = full if self.kind == "reference" else self.noise.value if self.noise else 0.0
+        whole = self._whole(full)
         return excess / whole if whole > 0 else None
+
+    def _whole(self, full: float) -> float:
+        return full if self.kind == "reference" else self.noise.value if self.noise else 0.0
 
     def unit(self, full: float) -> float | None:
         """The excess beyond the full schedule's that is a loss of 100 %; None where there is no such."""
         if self.scale:
             return self.scale.width if self.scale.width > 0 else None
-        whole = full if self.kind == "reference" else self.noise.value if self.noise else 0.0
+        whole = self._whole(full)
         return whole if whole > 0 else None
 
     def own(self, full: float) -> float:

@@ -1,13 +1,18 @@
 """The two ends of loss and the figures of guards, on a study of the closed-form network with its real database."""
 
+import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from exeunt.backends.quality.names import GUARD_PAIRED, GUARD_REPEATS, NOTHING_PREFIX, nothing_metric
+from exeunt.backends.sampling.loop import sample
 from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
+from exeunt.searcher.measuring.metric import ReferenceMetric
 from exeunt.searcher.measuring.metric_choice import settle_metric, standard_errors
 from exeunt.searcher.measuring.scale import features_of_nothing, wrong_order
 from exeunt.searcher.measuring.setup import StudySetup, load_setup
@@ -43,9 +48,6 @@ def records(url: str) -> list[QualityRecord]:
 
 def images_of(setup: StudySetup, count: int):
     """The full schedule's first images on search seeds."""
-    import torch
-    from exeunt.backends.sampling.loop import sample
-
     batches = sample(
         [setup.network],
         setup.baseline.schedule,
@@ -71,21 +73,23 @@ def test_what_shows_nothing_has_a_value_once_by_each_metric(records: list[Qualit
 
 def test_its_value_is_that_of_such_images(setup: StudySetup, records: list[QualityRecord]):
     count, seed = setup.config.quality.num_images, setup.config.quality.search_seed
+    assert isinstance(setup.metric, ReferenceMetric)
     found = features_of_nothing(setup, images_of(setup, count), seed)
     for kind, features in found.items():
         stored = next(each for each in records if each.metric == nothing_metric(kind, "fd-pixels"))
-        assert stored.value == pytest.approx(setup.metric.distance(features).value, rel=2e-3)  # type: ignore[attr-defined]
+        assert stored.value == pytest.approx(setup.metric.distance(features).value, rel=2e-3)
     assert (found["constant"] == found["constant"][0]).all()
     assert found["noise"].std() > 3 * found["constant"].std()
 
 
 def test_every_schedule_has_the_figures_of_its_guards_on_both_sets_of_noises(view: StudyView):
-    for seeds in ("search", "final"):
-        for point in view.points:
-            if (quality := point.quality(seeds)) is not None:  # type: ignore[arg-type]
-                assert quality.figures.paired is not None
-                assert quality.figures.repeats is not None
-                assert (quality.figures.paired.value == 0) == (point.stored.digest == view.full.stored.digest)  # type: ignore[union-attr]
+    assert view.full is not None
+    judged = [(point, quality) for point in view.points for quality in (point.search, point.final) if quality]
+    assert len(judged) > len(view.points)
+    for point, quality in judged:
+        assert quality.figures.paired is not None
+        assert quality.figures.repeats is not None
+        assert (quality.figures.paired.value == 0) == (point.stored.digest == view.full.stored.digest)
 
 
 def test_guards_are_kept_before_the_value_that_they_judge(records: list[QualityRecord]):
@@ -100,9 +104,6 @@ def test_guards_are_kept_before_the_value_that_they_judge(records: list[QualityR
 def test_a_study_from_before_gets_its_scale_when_it_is_resumed(small: StudyConfig, url: str, tmp_path: Path):
     copy = tmp_path / "study.db"
     copy.write_bytes(Path(url.removeprefix("sqlite:///")).read_bytes())
-    import shutil
-    import sqlite3
-
     shutil.copytree(f"{url.removeprefix('sqlite:///')}-files", f"{copy}-files")
     with sqlite3.connect(copy) as connection:
         connection.execute("DELETE FROM exeunt_qualities WHERE metric LIKE 'nothing:%' OR metric LIKE 'guard:%'")
