@@ -115,7 +115,8 @@ def _levels(network: Network, num_images: int, num_groups: int) -> list[Tensor]:
 
 def _scales(level: Tensor) -> tuple[Tensor, Tensor]:
     """alpha and sigma (N, 1, 1, 1), the sum of their squares 1, at ln(alpha / sigma)."""
-    return tuple(torch.sigmoid(sign * 2 * level).sqrt().view(-1, 1, 1, 1) for sign in (1, -1))  # type: ignore[return-value]
+    rows = level.view(-1, 1, 1, 1)
+    return torch.sigmoid(2 * rows).sqrt(), torch.sigmoid(-2 * rows).sqrt()
 
 
 def _guess(x: Tensor, level: Tensor) -> Tensor:

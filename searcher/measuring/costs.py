@@ -2,7 +2,8 @@
 
 While the search goes on, that is seconds summed from timed kinds of calls. In the end schedules are timed end to end,
 in one sitting, each beside the full schedule. Only workers in the target's environment time anything. The others read
-those timings, and wait where a schedule makes a kind of call that was not timed yet.
+those timings, and wait where a schedule makes a kind of call that was not timed yet. How long images really take beside
+that is learnt from those that were sampled.
 """
 
 import logging
@@ -218,3 +219,38 @@ def time_end_to_end(
         )
         spent = round(sum(timing.seconds) + sum(latency.seconds), 4)
         _LOG.info("timed", extra={"about": {"label": each.label, "seconds": spent}})
+
+
+class Pace:
+    """Turns a schedule's predicted seconds into what its images really take, features and commits included.
+
+    Attributes:
+        stretch: sampling seconds ÷ predicted seconds, recent images weighing most.
+        feature_seconds: per image, for features and the commit.
+        scoring_seconds: per image, for the distance of all of them. It grows in proportion, as it did between 256 and
+            1,024 images; the first value is that of 1,280 features.
+    """
+
+    def __init__(self) -> None:
+        self.stretch, self.feature_seconds, self.scoring_seconds = 1.1, 0.004, 0.0004
+        self._chunks = self._scores = 0
+
+    def learn(self, images: int, predicted: float, sampling: float, features: float) -> None:
+        """Takes in one chunk: its images, and the seconds that it was predicted to take and took."""
+        self._chunks += 1
+        weight = max(0.1, 1 / self._chunks)
+        self.stretch += weight * (sampling / predicted - self.stretch)
+        self.feature_seconds += weight * (features / images - self.feature_seconds)
+
+    def seconds(self, images: int, predicted_per_image: float) -> float:
+        """What that many images of a schedule will take."""
+        return images * (predicted_per_image * self.stretch + self.feature_seconds)
+
+    def learn_score(self, images: int, seconds: float) -> None:
+        """Takes in how long the distance of so many images took."""
+        self._scores += 1
+        self.scoring_seconds += max(0.2, 1 / self._scores) * (seconds / images - self.scoring_seconds)
+
+    def score_seconds(self, images: int) -> float:
+        """What the distance of so many images will take."""
+        return images * self.scoring_seconds

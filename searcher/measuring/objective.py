@@ -2,8 +2,6 @@
 
 No image is sampled twice. Features are keyed by everything that decides them and committed in chunks; those that an
 earlier session, another study or another worker has committed are read.
-
-How long images take is learnt from those that were sampled.
 """
 
 from __future__ import annotations
@@ -32,46 +30,10 @@ from ...studies.store.store import Store
 from ...studies.workers.workers import Worker
 from ..spaces.candidates import Candidate
 from .chunks import Chunk, ChunkSampler, OutOfMemory
-from .costs import Costs, Untimed
+from .costs import Costs, Pace, Untimed
 from .metric import Answer
 from .scale import features_of_nothing, guard_figures, values_of_nothing
 from .setup import StudySetup
-
-
-class Pace:
-    """Turns a schedule's predicted seconds into what its images really take, features and commits included.
-
-    Attributes:
-        stretch: sampling seconds ÷ predicted seconds, recent images weighing most.
-        feature_seconds: per image, for features and the commit.
-        scoring_seconds: per image, for the distance of all of them. It grows in proportion, as it did between 256 and
-            1,024 images; the first value is that of 1,280 features.
-    """
-
-    def __init__(self) -> None:
-        self.stretch, self.feature_seconds, self.scoring_seconds = 1.1, 0.004, 0.0004
-        self._chunks = self._scores = 0
-
-    def learn(self, images: int, predicted: float, sampling: float, features: float) -> None:
-        """Takes in one chunk: its images, and the seconds that it was predicted to take and took."""
-        self._chunks += 1
-        weight = max(0.1, 1 / self._chunks)
-        self.stretch += weight * (sampling / predicted - self.stretch)
-        self.feature_seconds += weight * (features / images - self.feature_seconds)
-
-    def seconds(self, images: int, predicted_per_image: float) -> float:
-        """What that many images of a schedule will take."""
-        return images * (predicted_per_image * self.stretch + self.feature_seconds)
-
-    def learn_score(self, images: int, seconds: float) -> None:
-        """Takes in how long the distance of so many images took."""
-        self._scores += 1
-        self.scoring_seconds += max(0.2, 1 / self._scores) * (seconds / images - self.scoring_seconds)
-
-    def score_seconds(self, images: int) -> float:
-        """What the distance of so many images will take."""
-        return images * self.scoring_seconds
-
 
 _LOG = logging.getLogger("exeunt.work")
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import exeunt
-import numpy as np
 import pytest
-import torch
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.searcher.spaces.base import SPACES
 from exeunt.studies.config.study import SPACE_NAMES
+from mixture import real_images
 from pipeline_runs import Bench, each, with_actions
 
 PROGRAM = """
@@ -123,8 +122,4 @@ def test_settings_take_paths(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,000 real images of the closed-form network's mixture."""
-    network = load_network("closed-form")
-    latents = torch.from_numpy(network.mixture.draw(1000, seed=1)).float().reshape(-1, *network.sample_shape)
-    path = tmp_path_factory.mktemp("reference") / "real.npz"
-    np.savez(path, images=network.decode(latents).permute(0, 2, 3, 1).numpy())
-    return path
+    return real_images(tmp_path_factory.mktemp("reference"))

@@ -2,22 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from exeunt.backends.networks.registry import load_network
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
+from mixture import real_images
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,000 real images of the closed-form network's mixture."""
-    network = load_network("closed-form")
-    latents = torch.from_numpy(network.mixture.draw(1000, seed=1)).float().reshape(-1, *network.sample_shape)
-    path = tmp_path_factory.mktemp("reference") / "real.npz"
-    np.savez(path, images=network.decode(latents).permute(0, 2, 3, 1).numpy())
-    return path
+    return real_images(tmp_path_factory.mktemp("reference"))
 
 
 @pytest.fixture(scope="session")

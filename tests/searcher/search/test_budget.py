@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from exeunt.searcher.measuring.objective import Pace
+from exeunt.searcher.measuring.costs import Pace
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.searcher.search.budget import FRONT_SHARE, MARGIN, MOST_STRETCH, REPORT_SECONDS, BudgetMeter, process_age
