@@ -1,0 +1,163 @@
+"""Gaussian processes over what images show, from which quality follows.
+
+A distance is a poor thing to learn from: it is one number, it spans orders of magnitude, and errors of two steps may
+cancel. What it is a distance of is a vector that changes almost linearly: the statistics of the images. So each
+schedule's statistics are embedded as a vector whose squared length is the distance (see
+`backends/quality/embeddings.py`), Gaussian processes that share one kernel predict the vector, and the distance's mean
+and spread follow from it (composite Bayesian optimization, Astudillo & Frazier 2019). Where there is no such vector,
+one process predicts the logarithm of the value.
+
+The kernel compares two schedules bin by bin along the way from noise to data and takes the mean S over bins; S, S² and
+S⁸ stand for effects of single bins, of pairs, and of whole schedules.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from .descriptions import LOCAL, Descriptions
+
+Array = NDArray[np.float64]
+
+MOST_COMPONENTS = 16
+MOST_POINTS = 256  # the best ones; beyond that a fit takes seconds
+# Logarithms of: inverse length scales of LOCAL and of the levers, amplitudes of the powers of S, the noise's variance.
+_POWERS = (1, 2, 8)
+_LENGTHS = len(LOCAL) + 1
+_START = np.array([0.0, 0.5, 0.5, 0.5, 0.0, 0.0, -1.0, -1.0, -8.0])
+_PRIOR = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 4.0])  # standard deviations around the start
+_BOUNDS = [(-3.0, 4.0)] * _LENGTHS + [(-6.0, 4.0)] * len(_POWERS) + [(-14.0, 0.0)]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Normal logarithms of C values."""
+
+    means: Array
+    deviations: Array
+
+
+class Surrogate:
+    """Predicts values of schedules from those that were measured.
+
+    Attributes:
+        parameters: of the kernel; a start for the next fit.
+    """
+
+    def __init__(self, known: Descriptions, outcomes: Array, weights: Array, parameters: Array) -> None:
+        self._known, self.parameters = known, parameters
+        self._components, self._scales, self._coordinates = _principal(outcomes, weights)
+        self._distances = _distances(known, known)
+        self._noise = np.maximum(weights, 0.05)
+        self._solve()
+
+    @classmethod
+    def fit(
+        cls,
+        known: Descriptions,
+        outcomes: Array,
+        weights: Array | None = None,
+        start: Array | None = None,
+        iterations: int = 30,
+    ) -> Self:
+        """One that explains what was measured.
+
+        Args:
+            known: N points.
+            outcomes: (N, D) their vectors.
+            weights: (N,) relative variances of their errors; 1 each if not given.
+            start: parameters of an earlier fit.
+            iterations: of the search for the kernel's parameters; 0 takes the start.
+        """
+        weights = np.ones(len(known)) if weights is None else weights
+        found = cls(known, outcomes, weights, _START if start is None else start)
+        if iterations:
+            found._search(iterations)
+            found._solve()
+        return found
+
+    def predict(self, points: Descriptions) -> tuple[Array, Array]:
+        """(C, R) means and (C, R) variances of the vector's coordinates along its principal components."""
+        kernel = _kernel(_distances(points, self._known), torch.from_numpy(self.parameters)).numpy()
+        half = torch.linalg.solve_triangular(self._factor, torch.from_numpy(kernel.T), upper=False).numpy()
+        left = np.maximum(np.exp(self.parameters[_LENGTHS:-1]).sum() - (half**2).sum(axis=0), 1e-10)
+        return kernel @ self._weights * self._scales, left[:, None] * self._scales**2
+
+    def squared_length(self, points: Descriptions) -> tuple[Array, Array]:
+        """(C,) means and (C,) variances of the squared lengths of the points' vectors."""
+        means, variances = self.predict(points)
+        return (means**2 + variances).sum(axis=1), (4 * means**2 * variances + 2 * variances**2).sum(axis=1)
+
+    def values(self, points: Descriptions) -> tuple[Array, Array]:
+        """(C,) means and (C,) deviations, where outcomes were (N, 1)."""
+        means, variances = self.predict(points)
+        sign = self._components[0, 0]
+        return means[:, 0] * sign, np.sqrt(variances[:, 0])
+
+    def _search(self, iterations: int) -> None:
+        targets = torch.from_numpy(self._coordinates)
+        noise = torch.from_numpy(self._noise)
+
+        def loss(parameters: Array) -> tuple[float, Array]:
+            free = torch.from_numpy(parameters).requires_grad_()
+            with torch.enable_grad():
+                matrix = _kernel(self._distances, free) + torch.diag(noise * free[-1].exp() + 1e-9)
+                factor, failed = torch.linalg.cholesky_ex(matrix)
+                if failed:
+                    return 1e10, np.zeros_like(parameters)
+                fit = 0.5 * (targets * torch.cholesky_solve(targets, factor)).sum()
+                size = targets.shape[1] * factor.diagonal().log().sum()
+                away = (((free - torch.from_numpy(_START)) / torch.from_numpy(_PRIOR)) ** 2).sum()
+                total = fit + size + 0.5 * away
+                total.backward()
+            assert free.grad is not None
+            return float(total.detach()), free.grad.numpy()
+
+        found = minimize(
+            loss, self.parameters, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options={"maxiter": iterations}
+        )
+        self.parameters = found.x
+
+    def _solve(self) -> None:
+        noise = torch.from_numpy(self._noise * np.exp(self.parameters[-1]) + 1e-9)
+        matrix = _kernel(self._distances, torch.from_numpy(self.parameters)) + torch.diag(noise)
+        self._factor = torch.linalg.cholesky(matrix)
+        self._weights = torch.cholesky_solve(torch.from_numpy(self._coordinates), self._factor).numpy()
+
+
+def _principal(outcomes: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """(R, D) principal components of the weighted vectors, (R,) their scales, and (N, R) coordinates in scales."""
+    shares = 1 / np.sqrt(np.maximum(weights, 1.0))[:, None]
+    _, _, axes = np.linalg.svd(outcomes * shares, full_matrices=False)
+    components = axes[: min(MOST_COMPONENTS, len(axes))]
+    coordinates = outcomes @ components.T
+    scales = np.sqrt(((coordinates * shares) ** 2).mean(axis=0)) + 1e-12
+    return components, scales, coordinates / scales
+
+
+def _distances(points: Descriptions, others: Descriptions) -> list[Tensor]:
+    """Squared differences: (C, N, BINS) for each of LOCAL, and (C, N) for the levers."""
+    found = [_squares(points.local[..., a:b], others.local[..., a:b]) for a, b in LOCAL]
+    whole = _squares(points.whole[:, None], others.whole[:, None])[..., 0]
+    return [torch.from_numpy(each) for each in (*found, whole)]
+
+
+def _squares(points: Array, others: Array) -> Array:
+    """(C, N, B) squared distances of points (C, B, F) from others (N, B, F)."""
+    a, b = points.transpose(1, 0, 2), others.transpose(1, 0, 2)
+    found = (a**2).sum(-1)[:, :, None] + (b**2).sum(-1)[:, None, :] - 2 * a @ b.transpose(0, 2, 1)
+    return np.maximum(found.transpose(1, 2, 0), 0.0)
+
+
+def _kernel(distances: list[Tensor], parameters: Tensor) -> Tensor:
+    rates = (2 * parameters[:_LENGTHS]).exp()
+    *local, whole = distances
+    alike = torch.exp(-0.5 * sum(each * rate for each, rate in zip(local, rates[:-1], strict=True))).mean(dim=-1)
+    alike = alike * torch.exp(-0.5 * whole * rates[-1])
+    amplitudes = parameters[_LENGTHS:-1].exp()
+    return sum(amplitude * alike**power for amplitude, power in zip(amplitudes, _POWERS, strict=True))
