@@ -44,9 +44,10 @@ class Descriptions:
         return Descriptions(self.local[index], self.whole[index], self.work[index])
 
 
-# Columns of `Descriptions.local` that have one length scale: width of the step (log), shares of blocks that run in each
-# part of the network, shares of blocks that are replaced by stored values (reuse, forecast 1 and 2), and their age.
-LOCAL = ((0, 1), (1, 1 + PARTS), (1 + PARTS, 4 + PARTS), (4 + PARTS, 5 + PARTS))
+# Columns of `Descriptions.local` that have one length scale: width of the step (log); share of blocks that run; shares
+# in each part of the network, beyond those of the first blocks of the usual order; shares of blocks that are replaced
+# by stored values (reuse, forecast 1 and 2); and the age of those values.
+LOCAL = ((0, 1), (1, 2), (2, 2 + PARTS), (2 + PARTS, 5 + PARTS), (5 + PARTS, 6 + PARTS))
 
 
 def describe(space: Free, points: Sequence[Point]) -> Descriptions:
@@ -77,14 +78,16 @@ def describe(space: Free, points: Sequence[Point]) -> Descriptions:
         if space.frame.replaces:
             running = running | np.isnan(newest)
         stored = ~running & ~np.isnan(newest) & (kinds[tails[:, s]] >= 0)[:, None]
-        for part, members in enumerate(parts):
-            values[:, s, 1 + part] = running[:, members].mean(axis=1)
-        for kind in range(3):
-            values[:, s, 1 + PARTS + kind] = (stored & (kinds[tails[:, s]] == kind)[:, None]).mean(axis=1)
-        age = np.where(stored, edges[:, s, None] - np.nan_to_num(newest), 0.0)
-        values[:, s, 4 + PARTS] = 3 * age.mean(axis=1)
-        newest = np.where(running & alive[:, s, None], edges[:, s, None], newest)
         ran[:, s], replaced[:, s] = running.sum(axis=1), stored.sum(axis=1)
+        values[:, s, 1] = ran[:, s] / blocks
+        usual = running_by[0, ran[:, s].astype(np.int64)]
+        for part, members in enumerate(parts):
+            values[:, s, 2 + part] = running[:, members].mean(axis=1) - usual[:, members].mean(axis=1)
+        for kind in range(3):
+            values[:, s, 2 + PARTS + kind] = (stored & (kinds[tails[:, s]] == kind)[:, None]).mean(axis=1)
+        age = np.where(stored, edges[:, s, None] - np.nan_to_num(newest), 0.0)
+        values[:, s, 5 + PARTS] = 3 * age.mean(axis=1)
+        newest = np.where(running & alive[:, s, None], edges[:, s, None], newest)
     weight = branches * alive
     work = np.stack(
         [np.ones(count), weight.sum(axis=1), (ran * weight).sum(axis=1), (replaced * weight).sum(axis=1)], axis=1

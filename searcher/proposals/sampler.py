@@ -27,7 +27,7 @@ from scipy.special import ndtr
 from ..spaces.free import Free, Point
 from .descriptions import CostModel, Descriptions, describe
 from .improvement import expected_improvement, non_dominated
-from .surrogate import Surrogate
+from .surrogate import Outcomes, Surrogate
 from .variation import Variation, is_even
 
 Array = NDArray[np.float64]
@@ -89,8 +89,9 @@ class FrontSampler(BaseSampler):
         self._variation = Variation(space, self._random)
         self._bounds, self._outcome, self._constraint = bounds, outcome, constraint
         self._points: dict[int, Point] = {}
-        self._parameters: Array | None = None
+        self._models: dict[str, Array] = {}  # the parameters of each surrogate's kernel, by its name
         self._fitted = 0
+        self.chosen = ""
 
     def reseed_rng(self) -> None:
         self._random = np.random.default_rng()
@@ -196,54 +197,47 @@ class FrontSampler(BaseSampler):
         bounds: Bounds,
     ) -> Callable[[Descriptions], tuple[Array, Array, Array]]:
         """Candidates -> means and deviations of the logarithm of their excess, and the chance that they are wanted."""
-        outcomes = [self._outcome(each) for each in known]
         iterations = 0
-        if self._parameters is None or len(known) >= self._fitted + max(6, self._fitted // 10):
+        if not self._models or len(known) >= self._fitted + max(6, self._fitted // 10):
             iterations, self._fitted = 30, len(known)
         worst = reference[1] + BEYOND_WORST
-        vectors = [each for each in outcomes if each is not None]
-        feasible = self._feasibility(known, described, values, reference)
-        if len(vectors) == len(known):
-            stacked = np.stack(vectors)
-            sizes = (stacked**2).sum(axis=1)
-            surrogate = Surrogate.fit(
-                described, stacked, sizes / max(np.quantile(sizes, 0.25), 1e-300), self._parameters, iterations
-            )
-
-            def composite(candidates: Descriptions) -> tuple[Array, Array, Array]:
-                means, variances = surrogate.squared_length(candidates)
-                excess = np.maximum(means - bounds.floor, max(bounds.least, 1e-12))
-                spread = np.log1p(variances / excess**2)
-                return np.log(excess) - spread / 2, np.sqrt(spread), feasible(candidates)
-
-            self._parameters = surrogate.parameters
-            return composite
-        surrogate = Surrogate.fit(
-            described, np.minimum(values, worst)[:, None] - worst, None, self._parameters, iterations
-        )
-        self._parameters = surrogate.parameters
-
-        def direct(candidates: Descriptions) -> tuple[Array, Array, Array]:
-            means, deviations = surrogate.values(candidates)
-            return means + worst, deviations, feasible(candidates)
-
-        return direct
+        told = np.minimum(values, worst)
+        vectors = [self._outcome(each) for each in known]
+        stacked = np.stack([each for each in vectors if each is not None]) if all_there(vectors) else None
+        models = [_Direct(described, told, worst, self._models.get("direct"), iterations)]
+        if stacked is not None:
+            qualities = np.array([each.values[0] for each in known])
+            rest = _left_out_of_vectors(stacked, qualities) - bounds.floor
+            least = max(bounds.least, 1e-12)
+            for name, outcomes in (("mean", Outcomes.around_mean(stacked)), ("zero", Outcomes.around_zero(stacked))):
+                models.append(_Composite(name, described, outcomes, rest, least, self._models.get(name), iterations))
+        self._models = {each.name: each.surrogate.parameters for each in models}
+        if iterations:
+            self.chosen = max(models, key=lambda each: each.evidence(told, worst)).name
+        feasible = self._feasibility(known, described, values, reference, self._models[self.chosen])
+        by_name = {each.name: each for each in models}
+        return lambda candidates: (*by_name[self.chosen].predict(candidates), feasible(candidates))
 
     def _feasibility(
-        self, known: Sequence[FrozenTrial], described: Descriptions, values: Array, reference: tuple[float, float]
+        self,
+        known: Sequence[FrozenTrial],
+        described: Descriptions,
+        values: Array,
+        reference: tuple[float, float],
+        parameters: Array,
     ) -> Callable[[Descriptions], Array]:
         """Candidates -> the chance that no constraint speaks against them, beside what their quality says."""
-        if self._constraint is None:
-            return lambda candidates: np.ones(len(candidates))
-        told = np.array([each.constraints.get(self._constraint, -1.0) for each in known])
+        told = np.array([each.constraints.get(self._constraint or "", -1.0) for each in known])
         vetoed = (told > 0) & (values < reference[1])
         if not vetoed.any():
             return lambda candidates: np.ones(len(candidates))
-        surrogate = Surrogate.fit(described, np.where(vetoed, 1.0, -1.0)[:, None], None, self._parameters, 0)
+        signs = np.where(vetoed, 1.0, -1.0)[:, None]
+        outcomes = Outcomes(signs, np.array([-1.0]), np.ones(len(signs)), 1)
+        surrogate = Surrogate(described, outcomes, parameters, 0)
 
         def chance(candidates: Descriptions) -> Array:
-            means, deviations = surrogate.values(candidates)
-            return ndtr(-means / np.maximum(deviations, 1e-3))
+            means, deviations = surrogate.single(*surrogate.coordinates(candidates))
+            return ndtr(-(means - 1.0) / np.maximum(deviations, 1e-3))
 
         return chance
 
@@ -254,6 +248,76 @@ class FrontSampler(BaseSampler):
         described = describe(self.space, pending)
         means, _, _ = predict(described)
         return np.log(cost.costs(described.work)), means
+
+
+def all_there(vectors: Sequence[Array | None]) -> bool:
+    """Whether none of them is missing."""
+    return all(each is not None for each in vectors)
+
+
+def _left_out_of_vectors(vectors: Array, qualities: Array) -> float:
+    """What vectors (N, D) leave out of qualities (N,), the good ones'."""
+    good = qualities <= np.median(qualities)
+    return float(np.median((qualities - (vectors**2).sum(axis=1))[good]))
+
+
+class _Direct:
+    """Predicts the logarithm of the excess itself."""
+
+    name = "direct"
+
+    def __init__(
+        self, known: Descriptions, values: Array, worst: float, parameters: Array | None, iterations: int
+    ) -> None:
+        outcomes = Outcomes((values - worst)[:, None], np.zeros(1), np.ones(len(values)), 1)
+        self.surrogate, self._worst = Surrogate(known, outcomes, parameters, iterations), worst
+
+    def predict(self, points: Descriptions) -> tuple[Array, Array]:
+        return self._said(*self.surrogate.coordinates(points))
+
+    def evidence(self, values: Array, worst: float) -> float:
+        return _log_density(values, *self._said(*self.surrogate.left_out()))
+
+    def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
+        found, deviations = self.surrogate.single(means, variances)
+        return found + self._worst, deviations
+
+
+class _Composite:
+    """Predicts the vectors, and the logarithm of the excess from them."""
+
+    def __init__(
+        self,
+        name: str,
+        known: Descriptions,
+        outcomes: Outcomes,
+        rest: float,
+        least: float,
+        parameters: Array | None,
+        iterations: int,
+    ) -> None:
+        self.name, self._rest, self._least = name, rest, least
+        self.surrogate = Surrogate(known, outcomes, parameters, iterations)
+
+    def predict(self, points: Descriptions) -> tuple[Array, Array]:
+        return self._said(*self.surrogate.coordinates(points))
+
+    def evidence(self, values: Array, worst: float) -> float:
+        means, deviations = self._said(*self.surrogate.left_out())
+        return _log_density(values, np.minimum(means, worst), deviations)
+
+    def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
+        lengths, spread = self.surrogate.squared_lengths(means, variances)
+        excess = np.maximum(lengths + self._rest, self._least)
+        spread = np.log1p(spread / excess**2)
+        return np.log(excess) - spread / 2, np.sqrt(spread)
+
+
+def _log_density(values: Array, means: Array, deviations: Array) -> float:
+    """How well normal predictions foretold values: the mean logarithm of their density, few surprises set aside."""
+    deviations = np.maximum(deviations, 1e-3)
+    found = -0.5 * ((values - means) / deviations) ** 2 - np.log(deviations)
+    return float(np.maximum(found, -20.0).mean())
 
 
 class _Front:

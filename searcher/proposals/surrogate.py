@@ -24,80 +24,92 @@ from .descriptions import LOCAL, Descriptions
 
 Array = NDArray[np.float64]
 
-MOST_COMPONENTS = 16
-MOST_POINTS = 256  # the best ones; beyond that a fit takes seconds
 # Logarithms of: inverse length scales of LOCAL and of the levers, amplitudes of the powers of S, the noise's variance.
 _POWERS = (1, 2, 8)
 _LENGTHS = len(LOCAL) + 1
-_START = np.array([0.0, 0.5, 0.5, 0.5, 0.0, 0.0, -1.0, -1.0, -8.0])
-_PRIOR = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 4.0])  # standard deviations around the start
+_START = np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0, -1.0, -1.0, -8.0])
+_PRIOR = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 4.0])  # standard deviations around the start
 _BOUNDS = [(-3.0, 4.0)] * _LENGTHS + [(-6.0, 4.0)] * len(_POWERS) + [(-14.0, 0.0)]
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """Normal logarithms of C values."""
+class Outcomes:
+    """What the processes predict.
 
-    means: Array
-    deviations: Array
+    Attributes:
+        vectors: (N, D) of what was measured.
+        centre: (D,) where a process is drawn to where nothing is known.
+        noise: (N,) relative variances of the vectors' errors.
+        components: how many principal components are predicted.
+    """
+
+    vectors: Array
+    centre: Array
+    noise: Array
+    components: int
+
+    @classmethod
+    def around_mean(cls, vectors: Array) -> Self:
+        """All count alike: best while little is known, and where qualities are of one size."""
+        return cls(vectors, vectors.mean(axis=0), np.ones(len(vectors)), 8)
+
+    @classmethod
+    def around_zero(cls, vectors: Array) -> Self:
+        """Long vectors count less: best where qualities span orders of magnitude, of which the good ones matter."""
+        sizes = (vectors**2).sum(axis=1)
+        noise = np.maximum(sizes / max(float(np.quantile(sizes, 0.25)), 1e-300), 0.05)
+        return cls(vectors, np.zeros(vectors.shape[1]), noise, 4)
 
 
 class Surrogate:
-    """Predicts values of schedules from those that were measured.
+    """Predicts vectors of schedules from those that were measured.
 
     Attributes:
         parameters: of the kernel; a start for the next fit.
     """
 
-    def __init__(self, known: Descriptions, outcomes: Array, weights: Array, parameters: Array) -> None:
-        self._known, self.parameters = known, parameters
-        self._components, self._scales, self._coordinates = _principal(outcomes, weights)
+    def __init__(self, known: Descriptions, outcomes: Outcomes, parameters: Array | None, iterations: int) -> None:
+        """Finds the kernel's parameters, from a start and in so many iterations; in none it takes the start."""
+        self._known, self._noise = known, outcomes.noise
+        self.parameters = _START if parameters is None else parameters
+        shares = 1 / np.sqrt(np.maximum(outcomes.noise, 1.0))[:, None]
+        away = outcomes.vectors - outcomes.centre
+        _, _, axes = np.linalg.svd(away * shares, full_matrices=False)
+        self._components = axes[: outcomes.components]
+        coordinates = away @ self._components.T
+        self._scales = np.sqrt(((coordinates * shares) ** 2).mean(axis=0)) + 1e-12
+        self._coordinates = coordinates / self._scales
+        self._centre = self._components @ outcomes.centre
+        self._rest = max(0.0, float(outcomes.centre @ outcomes.centre - self._centre @ self._centre))
         self._distances = _distances(known, known)
-        self._noise = np.maximum(weights, 0.05)
+        if iterations:
+            self._search(iterations)
         self._solve()
 
-    @classmethod
-    def fit(
-        cls,
-        known: Descriptions,
-        outcomes: Array,
-        weights: Array | None = None,
-        start: Array | None = None,
-        iterations: int = 30,
-    ) -> Self:
-        """One that explains what was measured.
-
-        Args:
-            known: N points.
-            outcomes: (N, D) their vectors.
-            weights: (N,) relative variances of their errors; 1 each if not given.
-            start: parameters of an earlier fit.
-            iterations: of the search for the kernel's parameters; 0 takes the start.
-        """
-        weights = np.ones(len(known)) if weights is None else weights
-        found = cls(known, outcomes, weights, _START if start is None else start)
-        if iterations:
-            found._search(iterations)
-            found._solve()
-        return found
-
-    def predict(self, points: Descriptions) -> tuple[Array, Array]:
-        """(C, R) means and (C, R) variances of the vector's coordinates along its principal components."""
+    def coordinates(self, points: Descriptions) -> tuple[Array, Array]:
+        """(C, R) means and (C, R) variances of the vectors' coordinates along their principal components."""
         kernel = _kernel(_distances(points, self._known), torch.from_numpy(self.parameters)).numpy()
-        half = torch.linalg.solve_triangular(self._factor, torch.from_numpy(kernel.T), upper=False).numpy()
+        half = torch.linalg.solve_triangular(self._factor, torch.from_numpy(kernel.T.copy()), upper=False).numpy()
         left = np.maximum(np.exp(self.parameters[_LENGTHS:-1]).sum() - (half**2).sum(axis=0), 1e-10)
-        return kernel @ self._weights * self._scales, left[:, None] * self._scales**2
+        return kernel @ self._weights * self._scales + self._centre, left[:, None] * self._scales**2
 
-    def squared_length(self, points: Descriptions) -> tuple[Array, Array]:
-        """(C,) means and (C,) variances of the squared lengths of the points' vectors."""
-        means, variances = self.predict(points)
-        return (means**2 + variances).sum(axis=1), (4 * means**2 * variances + 2 * variances**2).sum(axis=1)
+    def left_out(self) -> tuple[Array, Array]:
+        """The same for each measured point, as the others predict it."""
+        precision = torch.cholesky_inverse(self._factor).numpy()
+        variances = 1 / np.diag(precision)[:, None]
+        means = self._coordinates - self._weights * variances
+        return means * self._scales + self._centre, variances * self._scales**2
 
-    def values(self, points: Descriptions) -> tuple[Array, Array]:
-        """(C,) means and (C,) deviations, where outcomes were (N, 1)."""
-        means, variances = self.predict(points)
-        sign = self._components[0, 0]
-        return means[:, 0] * sign, np.sqrt(variances[:, 0])
+    def squared_lengths(self, means: Array, variances: Array) -> tuple[Array, Array]:
+        """(C,) means and (C,) variances of squared lengths, from those of the coordinates."""
+        return (
+            self._rest + (means**2 + variances).sum(axis=1),
+            (4 * means**2 * variances + 2 * variances**2).sum(axis=1),
+        )
+
+    def single(self, means: Array, variances: Array) -> tuple[Array, Array]:
+        """(C,) means and (C,) deviations of vectors of one number."""
+        return means[:, 0] * self._components[0, 0], np.sqrt(variances[:, 0])
 
     def _search(self, iterations: int) -> None:
         targets = torch.from_numpy(self._coordinates)
@@ -128,16 +140,6 @@ class Surrogate:
         matrix = _kernel(self._distances, torch.from_numpy(self.parameters)) + torch.diag(noise)
         self._factor = torch.linalg.cholesky(matrix)
         self._weights = torch.cholesky_solve(torch.from_numpy(self._coordinates), self._factor).numpy()
-
-
-def _principal(outcomes: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """(R, D) principal components of the weighted vectors, (R,) their scales, and (N, R) coordinates in scales."""
-    shares = 1 / np.sqrt(np.maximum(weights, 1.0))[:, None]
-    _, _, axes = np.linalg.svd(outcomes * shares, full_matrices=False)
-    components = axes[: min(MOST_COMPONENTS, len(axes))]
-    coordinates = outcomes @ components.T
-    scales = np.sqrt(((coordinates * shares) ** 2).mean(axis=0)) + 1e-12
-    return components, scales, coordinates / scales
 
 
 def _distances(points: Descriptions, others: Descriptions) -> list[Tensor]:
