@@ -103,7 +103,9 @@ def test_a_folder_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="T5EncoderModel"):
         identify(tmp_path)
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
-    assert "is taken for an AutoencoderKL of diffusers, which can't be searched" in (inspect(tmp_path).refusal or "")
+    assert "is recognised as an AutoencoderKL of diffusers, which can't be searched" in (
+        inspect(tmp_path).refusal or ""
+    )
     (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
     assert "has no weights" in (inspect(tmp_path).refusal or "")
 

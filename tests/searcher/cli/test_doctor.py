@@ -76,7 +76,7 @@ class TestCheckpoint:
             "  blocks.*.attn.qkv.weight               3 ×  144×48         float32",
             "opt: an optimizer's state with 1 entries",
             "  model = 'DiT-S/8'",
-            "Note: weights: `ema` taken, of `model`, `ema`.",
+            "Note: weights: `ema` chosen from `model`, `ema`.",
             "Note: weights: `module.` removed from 42 names.",
             "Recognised as a DiT.",
         ):

@@ -128,7 +128,7 @@ def test_type_and_device_are_the_pipelines_own(folder: Path) -> None:
         ("served.py:fails", "fails with RuntimeError: no such LoRA"),
         ("served.py:model", "must return a diffusers pipeline, but gave a SD3Transformer2DModel"),
         ("served.py:mak", "Did you mean `make`"),
-        ("nowhere.py:make", "is not there"),
+        ("nowhere.py:make", "does not exist"),
     ],
 )
 def test_what_is_no_pipeline_is_told(folder: Path, name: str, message: str) -> None:
