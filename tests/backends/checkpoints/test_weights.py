@@ -141,7 +141,7 @@ class TestAveragesWithoutNames:
         content = {"ema": {"shadow_params": list(weights.values())[1:]}, "model": weights}
         found = read_checkpoint(saved(tmp_path, content))
         assert all(torch.equal(found.tensors[name], weights[name]) for name in weights)
-        assert any("`ema.shadow_params`" in note and "left out" in note for note in found.notes)
+        assert any("`ema.shadow_params`" in note and "is ignored" in note for note in found.notes)
 
 
 class TestPrefixes:
@@ -270,7 +270,7 @@ class TestRefusals:
             "pointer.safetensors": "git lfs pull",
             "empty.pt": "empty",
             "words.pt": "neither",
-            "absent.pt": "not there",
+            "absent.pt": "does not exist",
         }
         for name, words in kinds.items():
             with pytest.raises(InputError, match=words):

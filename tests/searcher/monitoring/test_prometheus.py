@@ -159,7 +159,7 @@ def test_whoever_leaves_the_work_to_others_serves_no_figures(
     before = sorted(tmp_path.iterdir())
     done = CliRunner().invoke(cli, ["optimize", *closed_form, "--workers", "0", "--metrics-port", "0"])
     assert done.exit_code == 2
-    assert "Give it to `exeunt worker` instead." in done.output
+    assert "Give --metrics-port to `exeunt worker`." in done.output
     assert sorted(tmp_path.iterdir()) == before
 
 

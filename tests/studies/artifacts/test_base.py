@@ -306,7 +306,7 @@ def test_without_keys_the_fix_is_said(s3: str, keys: None, monkeypatch: pytest.M
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     store = open_artifacts(locate(f"s3://files/x?endpoint_url={s3}"))
-    with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID and its like"):
+    with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID and similar variables"):
         store.write(MARKER, b"")
 
 
