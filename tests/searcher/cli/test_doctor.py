@@ -110,7 +110,7 @@ class TestCheckpoint:
             assert result.exit_code == 2
             assert len(result.output.splitlines()) == 1
             assert result.output.startswith("Error: checkpoint: ")
-        assert "has no file" in doctor("--checkpoint", "DiT").output
+        assert "not a file" in doctor("--checkpoint", "DiT").output
 
 
 class TestNetwork:
@@ -120,7 +120,7 @@ class TestNetwork:
         )  # fmt: skip
         assert result.exit_code == 0, result.output
         assert "0050000.pt: DiT, 3 blocks (3 residual), samples 4×8×8, predicts epsilon" in result.stdout
-        assert "Note: weights: `ema` taken" in result.stderr
+        assert "Note: weights: `ema` chosen" in result.stderr
         for check in CHECKS:
             assert f"\n{check.name} " in result.stdout
         assert " 0 broken" in result.stdout
