@@ -300,7 +300,7 @@ class StoreConformance:
             store.studies.put_config(moved, {"checkpoint.path": "b" * 64})
 
     def test_an_unknown_study_is_named_with_the_nearest(self, store: Store) -> None:
-        with pytest.raises(InputError, match="holds none yet"):
+        with pytest.raises(InputError, match="has none yet"):
             store.studies.config("demo")
         store.studies.put_config(StudyConfig())
         with pytest.raises(InputError, match=r"`deom` is not in .* Did you mean `demo`"):
