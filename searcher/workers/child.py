@@ -36,7 +36,7 @@ class Child(Interruption):
     def check(self) -> None:
         self._inner.check()
         if os.getppid() != self._parent:
-            raise Interrupted("The process that started this worker is gone; what was committed is kept.")
+            raise Interrupted("The process that started this worker has ended; what was committed is kept.")
 
 
 def main() -> NoReturn:
