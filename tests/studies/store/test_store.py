@@ -176,7 +176,7 @@ class StoreConformance:
             connection.execute(
                 text("UPDATE exeunt_chunks SET features = :data"), {"data": features(range(8, 16)).tobytes()}
             )
-        with pytest.raises(DamagedFeatures, match=r"from image 0 of evaluation \S+ changed"):
+        with pytest.raises(DamagedFeatures, match=r"from image 0 of evaluation \S+ have changed"):
             store.evaluations.features(make_key(), range(8))
 
     def test_failed_evaluations_stay_with_their_reasons(self, store: Store, make_key: MakeKey) -> None:
