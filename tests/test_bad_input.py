@@ -145,7 +145,7 @@ CASES: dict[str, tuple[Words, str]] = {
     "checkpoint is a folder": (flags("--checkpoint", "{files}/empty-folder"), "empty-folder"),
     "checkpoint empty": (flags("--checkpoint", "{files}/empty.safetensors"), "empty.safetensors"),
     "checkpoint damaged": (flags("--checkpoint", "{files}/damaged.safetensors"), "damaged.safetensors"),
-    "checkpoint of another network": (flags("--checkpoint", "{files}/another.safetensors"), "Known are DiT"),
+    "checkpoint of another network": (flags("--checkpoint", "{files}/another.safetensors"), "Supported are DiT"),
     "checkpoint that holds code": (flags("--checkpoint", "{files}/code.pt"), "code.pt"),
     "checkpoint that is text": (flags("--checkpoint", "{files}/damaged.pt"), "damaged.pt"),
     "checkpoint without tensors": (flags("--checkpoint", "{files}/no-tensors.pt"), "no-tensors.pt"),

@@ -124,7 +124,7 @@ def check_device(device: str | torch.device) -> torch.device:
         if (target.index or 0) >= count:
             seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
             raise DeviceError(
-                f"device: `{device}` is not there; torch sees {count} CUDA devices "
+                f"device: `{device}` does not exist; torch sees {count} CUDA devices "
                 f"(CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
             )
     return target

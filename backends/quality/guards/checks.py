@@ -24,7 +24,7 @@ REPEAT_IMAGES = 256
 
 @dataclass(frozen=True, eq=False)
 class PixelRange:
-    """Where the statistics of good images lie, one by one and together.
+    """The normal range of the statistics of good images, one by one and together.
 
     Attributes:
         median: (S,).

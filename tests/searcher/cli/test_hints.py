@@ -33,4 +33,4 @@ def test_a_budget_for_no_proposals_is_told_what_is_enough(closed_form: list[str]
     assert found is not None, poor.output
     rich = CliRunner().invoke(cli, [*words, found[1], "--json"])
     assert json.loads(rich.stdout)["proposals"] >= 5  # the machine's pace is measured anew
-    assert "nothing to search with" not in rich.output
+    assert "nothing for proposals" not in rich.output

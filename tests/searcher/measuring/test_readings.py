@@ -96,7 +96,7 @@ def test_where_losses_are_too_near_the_user_is_asked(files: Path, monkeypatch: p
 
 def test_weights_that_denoise_nothing_are_said_to(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_setup(config(files, "untrained", num_heads=HEADS)).network.reading.endswith("prediction=epsilon")
-    assert "its weights may be untrained" in capsys.readouterr().err
+    assert "the weights may be untrained" in capsys.readouterr().err
 
 
 def test_a_study_and_its_database_refuse_another_reading(files: Path, tmp_path: Path) -> None:
