@@ -46,8 +46,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Add:
-    """Stands in for blocks[start:stop]: adds the sum of the reads. The span is residual blocks, or one of another
-    kind."""
+    """Replaces blocks[start:stop]: adds the sum of the reads. The span is residual blocks, or one of another kind."""
 
     start: int
     stop: int

@@ -115,7 +115,7 @@ def _module(source: str, name: str, what: str, kind: str) -> ModuleType:
 
 def _from_file(file: Path, what: str, kind: str) -> ModuleType:
     if not is_file(file):
-        raise InputError(f"{what}: `{file}` is not there. Give the path of a Python file, as FILE.py:{kind}.")
+        raise InputError(f"{what}: `{file}` does not exist. Give the path of a Python file, as FILE.py:{kind}.")
     file = file.resolve()
     title = f"exeunt_own_{file.stem}"
     spec = importlib.util.spec_from_file_location(title, file, loader=_AsItLies(title, str(file)))

@@ -1,4 +1,4 @@
-"""What a command leaves of a study: the report's folder, and what the terminal shows.
+"""The results of a study for a command: the report's folder, and the table in the terminal.
 
 The folder has one page, every plot as PNG and PDF, and the figures as CSV and JSON. The terminal shows the headline,
 the front as a table, and what to type next.

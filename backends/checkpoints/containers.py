@@ -84,7 +84,7 @@ def open_container(path: Path, *, shapes_only: bool = False) -> Container:
     """
     path = _in_folder(path) if is_folder(path) else path
     if not is_file(path):
-        raise InputError(f"checkpoint: `{path}` is not there. Check the path.")
+        raise InputError(f"checkpoint: `{path}` does not exist. Check the path.")
     opened = _open(path, shapes_only)
     _refuse_inflated(opened)
     return opened
@@ -218,7 +218,9 @@ def shards(index: Path) -> dict[Path, list[str]]:
     files: dict[Path, list[str]] = {}
     for name, file in mapping.items():
         if not isinstance(file, str) or PurePath(file).name != file or file.endswith(INDEX_SUFFIX):
-            raise InputError(f"checkpoint: shards lie beside their index, but `{index}` names `{file}`. Fix it.")
+            raise InputError(
+                f"checkpoint: shards must lie beside their index, but `{index}` names `{file}`. Correct the index."
+            )
         files.setdefault(index.parent / file, []).append(name)
     missing = [file.name for file in files if not is_file(file)]
     if missing:
@@ -284,7 +286,7 @@ def _tensors(content: Any) -> Iterator[Tensor]:
 
 
 class InertNamespace:
-    """Stands for `argparse.Namespace` in a pickle: attributes, and nothing that can be called."""
+    """Replaces `argparse.Namespace` in a pickle: attributes, and nothing that can be called."""
 
 
 def read_zip(path: Path, shapes_only: bool) -> Any:
@@ -294,7 +296,7 @@ def read_zip(path: Path, shapes_only: bool) -> Any:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"checkpoint: `{path}` is cut off or damaged: its {path.stat().st_size:,} bytes end without the list of "
-            "what is inside. Download it again."
+            "its contents. Download it again."
         ) from error
     names = [PurePath(member.filename).name for member in members]
     if "constants.pkl" in names:
@@ -307,8 +309,8 @@ def read_zip(path: Path, shapes_only: bool) -> Any:
         raise InputError(f"checkpoint: `{path}` is {what}, and torch.save did not write it. {GIVE_WEIGHTS}")
     if sum(member.file_size for member in members) > path.stat().st_size:
         raise InputError(
-            f"checkpoint: `{path}` unpacks to more than it holds, which torch.save's files don't, since they are not "
-            "compressed. Load it where you trust it, and save it again with `torch.save`."
+            f"checkpoint: `{path}` must be uncompressed, as torch.save writes files, but unpacks to more than its "
+            "size. If you trust it, load it and save it again with `torch.save`."
         )
     return read_torch(path, shapes_only, mapped=True)
 

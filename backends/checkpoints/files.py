@@ -38,7 +38,7 @@ def read_bytes(path: Path, most: int, what: str) -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{what}: `{path}` can't be read ({reason}). Check the path.") from error
     if len(data) > most:
-        raise InputError(f"{what}: `{path}` must have at most {most:,} bytes, but has more. Is it the right one?")
+        raise InputError(f"{what}: `{path}` must have at most {most:,} bytes, but has more. Check the path.")
     return data
 
 

@@ -89,7 +89,7 @@ def _recognise_model(path: Path) -> Recognition:
 
 def _unknown(name: str, seen: tuple[str, ...]) -> Recognition:
     """A denoiser of diffusers of which nothing is known here."""
-    fix = f"Of diffusers' networks, blocks of {', '.join(KNOWN_DENOISERS[:-1])} can be left out. {DESCRIBE}"
+    fix = f"Supported networks of diffusers are {', '.join(KNOWN_DENOISERS[:-1])}. {DESCRIBE}"
     return Recognition(None, f"{_a(name)} of diffusers", seen, fix)
 
 
@@ -104,7 +104,9 @@ def components(path: Path) -> dict[str, str]:
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
     outside = next((name for name in pairs if PurePath(name).name != name), None)
     if outside is not None:
-        raise InputError(f"checkpoint: `{path / PIPELINE}` names `{outside}`, which is no folder beside it. Fix it.")
+        raise InputError(
+            f"checkpoint: `{path / PIPELINE}` must name folders beside it, but names `{outside}`. Correct it."
+        )
     return {name: str(kind) for name, (_, kind) in pairs.items() if kind is not None}
 
 

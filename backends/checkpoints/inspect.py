@@ -1,4 +1,4 @@
-"""What a checkpoint holds and what it is taken for, from names and shapes alone: no tensor's data is read."""
+"""What a checkpoint holds and what it is recognised as, from names and shapes alone: no tensor's data is read."""
 
 import re
 import reprlib
@@ -113,8 +113,8 @@ def inspect(path: Path, weights_key: str | None = None) -> Contents:
 def _unknown(path: Path, found: Recognition) -> str:
     seen = ", ".join(f"`{name}`" for name in found.seen)
     return (
-        f"checkpoint: `{path}` is taken for {found.what}, which can't be searched. It has: {seen}. "
-        f"Known are {', '.join(TELLING)} and folders of diffusers. {found.fix}"
+        f"checkpoint: `{path}` is recognised as {found.what}, which can't be searched. It has: {seen}. "
+        f"Supported are {', '.join(TELLING)} and folders of diffusers. {found.fix}"
     )
 
 

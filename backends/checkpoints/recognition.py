@@ -65,7 +65,7 @@ _FOREIGN = (
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a set of tensors is taken for.
+    """What a set of tensors is recognised as.
 
     Attributes:
         network: its name in `NETWORKS`, or None.
@@ -90,7 +90,7 @@ def recognise(tensors: Mapping[str, Tensor]) -> Recognition:
         if found:
             return Recognition(None, what, found[:3], fix)
     first = tuple(f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
-    return Recognition(None, f"{len(tensors)} tensors of no network known here", first, DESCRIBE)
+    return Recognition(None, f"{len(tensors)} tensors of no supported network", first, DESCRIBE)
 
 
 def known_prefixes(names: Iterable[str]) -> list[str]:

@@ -182,9 +182,9 @@ def choose_weights(content: Any, weights_key: str | None, path: Path) -> ChosenW
     key = _key(found, weights_key, path)
     chosen = found[key]
     others = [name for name in found if name != key]
-    notes = [f"weights: `{key}` taken, of {_listed(found)}"] if others else []
+    notes = [f"weights: `{key}` chosen from {_listed(found)}"] if others else []
     if key and not others:
-        notes = [f"weights: `{key}` taken, the only set in the file"]
+        notes = [f"weights: `{key}` chosen, the only set in the file"]
     return ChosenWeights(key or None, chosen.tensors, (*notes, *chosen.notes))
 
 
@@ -220,12 +220,12 @@ def _shadows(
         key = f"{name}.{SHADOW}"
         fits = [each for each, tensors in sets.items() if [value.shape for value in tensors.values()] == shapes]
         if fits:
-            note = f"weights: `{key}` has no names; taken by the order of the parameters of `{fits[0]}`"
+            note = f"weights: `{key}` has no names; its tensors are matched by order to the parameters of `{fits[0]}`"
             taken[key] = (dict(zip(sets[fits[0]], cast(list[Tensor], values), strict=True)), note)
         else:
             left.append(
-                f"weights: `{key}`, an average of {len(shapes)} tensors without names, left out: no set of weights in "
-                "the file has as many of these shapes in this order"
+                f"weights: `{key}`, an average of {len(shapes)} tensors without names, is ignored: no set of weights "
+                "in the file has the same shapes in the same order"
             )
     return taken, left
 
@@ -249,7 +249,7 @@ def _key(found: Mapping[str, ChosenWeights], wanted: str | None, path: Path) -> 
         near = get_close_matches(wanted, found, n=1)
         hint = f"Did you mean `{near[0]}`? " if near and near[0] else ""
         listed = _listed(inside or [name for name in found if name]) or "no entries, only the weights: omit it"
-        raise InputError(f"weights_key: `{path}` has no one set of weights `{wanted}`. {hint}It has: {listed}.")
+        raise InputError(f"weights_key: `{path}` has no set of weights `{wanted}`. {hint}It has: {listed}.")
     if len(found) == 1:
         return next(iter(found))
     averaged = [name for name in found if EMA.search(name)]
@@ -323,7 +323,7 @@ def _behind(
     more = [f"weights: `{prefix}` removed from {len(inside)} names"]
     left = [name for name in tensors if not name.startswith(prefix)]
     if left:
-        more.append(f"weights: {len(left)} tensors outside `{prefix}` left out, such as `{left[0]}`")
+        more.append(f"weights: {len(left)} tensors outside `{prefix}` ignored, such as `{left[0]}`")
     return inside, (*notes, *more)
 
 

@@ -86,10 +86,10 @@ def _ends(mask: Mask) -> tuple[int, int]:
             refuse(_NAME, f"step {s}: the first block must run at every step", '"reuse"', 'Use "run" there.')
         if any(row[ends[0] : len(row) - ends[1]]):
             inside = row.index(True, ends[0])
-            rule = f"step {s}: the format reuses one span of blocks"
-            refuse(_NAME, rule, f"block {inside} running inside of it", "Reuse blocks that stand side by side.")
+            rule = f"step {s}: the reused blocks must be one span"
+            refuse(_NAME, rule, f"block {inside} running inside of it", "Reuse neighbouring blocks only.")
         if found not in (None, ends):
-            rule = f"step {s}: the format reuses the same blocks at every step that reuses any"
+            rule = f"step {s}: every step with reuse must reuse the same blocks"
             got = f"blocks {ends[0]} to {len(row) - ends[1] - 1}"
             refuse(_NAME, rule, got, f"Reuse {found[0]} to {len(row) - found[1] - 1} there too." if found else "")
         found = ends
@@ -112,7 +112,7 @@ def read_cache_dit(text: str, base: Schedule | None) -> Schedule:
     last = integer(config.get("Bn_compute_blocks", DEFAULT_LAST), _NAME, "Bn_compute_blocks")
     if first + last > signature.num_blocks:
         rule = f"Fn_compute_blocks + Bn_compute_blocks must be at most {signature.num_blocks}, the blocks of --base"
-        refuse(_NAME, rule, first + last, "Blocks would run twice.")
+        refuse(_NAME, rule, first + last, "Lower one: blocks must not run twice.")
     if not steps[0]:
         refuse(_NAME, "the first step must compute: nothing is stored before it", 0, "Write 1 there.")
     cached = [True] * first + [False] * (signature.num_blocks - first - last) + [True] * last

@@ -166,7 +166,12 @@ def _check_size(content: dict[str, Any], base: Schedule) -> None:
     num_blocks = integer(entry(content, "num_blocks", _NAME, "cache_schedule"), _NAME, "num_blocks", 1)
     wanted = num_transformer_blocks(base.networks[0])
     if num_blocks != wanted:
-        refuse(_NAME, f"num_blocks must be that of --base, {wanted}", num_blocks, "Is the file for another network?")
+        refuse(
+            _NAME,
+            f"num_blocks must be that of --base, {wanted}",
+            num_blocks,
+            "Give --base a schedule of the network that the file is for.",
+        )
 
 
 def _check_flux_size(content: dict[str, Any], signature: NetworkSignature) -> None:
@@ -176,7 +181,12 @@ def _check_flux_size(content: dict[str, Any], signature: NetworkSignature) -> No
     if have != signature.num_blocks:
         counted = "num_blocks + num_single_blocks" if is_block else "3 · num_blocks + num_single_blocks"
         rule = f"{counted} must be that of --base, {signature.num_blocks}"
-        refuse(_NAME, rule, f"{have} ({double} and {single} blocks)", "Is the file for another network?")
+        refuse(
+            _NAME,
+            rule,
+            f"{have} ({double} and {single} blocks)",
+            "Give --base a schedule of the network that the file is for.",
+        )
 
 
 def _check_guidance(config: dict[str, Any], base: Schedule) -> None:

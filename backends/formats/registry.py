@@ -45,7 +45,9 @@ class Format:
 
 def _read_own(text: str, base: Schedule | None) -> Schedule:
     if base is not None:
-        raise InputError("--base: a schedule file holds everything, so there is nothing to take from a base. Drop it.")
+        raise InputError(
+            "--base: is for files of other runtimes, but got a schedule file, which is complete. Omit --base."
+        )
     return parse(text)
 
 
@@ -85,7 +87,7 @@ def left_out(name: str, schedule: Schedule) -> str | None:
     if not parts:
         return None
     listed = ", ".join(parts[:-1]) + " and " + parts[-1]
-    return f"A file of format {name} leaves out {listed}: set them in the runtime that reads it."
+    return f"A file of format {name} does not contain {listed}: set them in the runtime that reads it."
 
 
 def sniff(text: str, base: Schedule | None = None) -> str:

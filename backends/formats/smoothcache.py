@@ -104,5 +104,5 @@ def _place(key: str, branches: tuple[str, ...], num_blocks: int) -> tuple[int, i
         return place, None
     if not re.fullmatch("[0-9]{1,6}", index) or int(index) >= num_blocks:
         rule = f"{shortened(key)}: the block must be from 0 to {num_blocks - 1}"
-        refuse(_NAME, rule, shortened(index), "Is the file for another network?")
+        refuse(_NAME, rule, shortened(index), "Give --base a schedule of the network that the file is for.")
     return place, int(index)

@@ -40,7 +40,9 @@ def write_times(schedule: Schedule) -> str:
     for s, step in enumerate(schedule.steps):
         other = next((action.kind for action in step.blocks if action != RUN), None)
         if other is not None:
-            refuse(_NAME, f"step {s}: every block must run, for the format has times alone", f'"{other}"', 'Use "run".')
+            refuse(
+                _NAME, f"step {s}: every block must run, since the format has only times", f'"{other}"', 'Use "run".'
+            )
     times = _listed(schedule)
     _network_time(schedule)
     whole = schedule.sampler.time == "train-index"
@@ -54,7 +56,7 @@ def _listed(schedule: Schedule) -> list[float]:
     expanded = SOLVER_TABLE[sampler.name].expand(times, sampler) if sampler.name in SOLVER_TABLE else times
     if expanded != evaluated:
         got = ", ".join(f"{time:g}" for time in evaluated[:4])
-        rule = f"times must be such as `{sampler.name}` evaluates of a list"
+        rule = f"times must be those that `{sampler.name}` makes from a list of times"
         refuse(_NAME, rule, f"{got}, …", "Use the format exeunt.")
     return times
 
@@ -87,7 +89,7 @@ def read_times(text: str, base: Schedule | None) -> Schedule:
     check_one_kind_of_step(base, f"{_NAME}: --base")
     if base.sampler.name not in SOLVER_TABLE:
         got = f"`{base.sampler.name}`"
-        refuse(_NAME, "--base must have a named solver, for its coefficients hold at its own times alone", got, _NAMED)
+        refuse(_NAME, "--base must have a named solver, since its coefficients only hold at its own times", got, _NAMED)
     network_time, times = _network_time(base), _times(text, base.sampler)
     check_unit(times, base, _NAME)
     blocks, evaluated = (RUN,) * signature.num_blocks, SOLVER_TABLE[base.sampler.name].expand(times, base.sampler)
@@ -132,6 +134,6 @@ def _recomputed(schedule: Schedule, base: Schedule) -> Schedule:
     bare = replace(base, steps=tuple(replace(step, coefficients=None) for step in base.steps))
     carried = [step.coefficients for step in base.steps]
     if solver_rows(bare) != carried:
-        rule = "--base must carry its solver's coefficients, for others hold at its own times alone"
+        rule = "--base must carry its solver's coefficients, since others only hold at its own times"
         refuse(_NAME, rule, "coefficients of its own", _NAMED)
     return with_coefficients(schedule)

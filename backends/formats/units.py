@@ -1,5 +1,5 @@
-"""Times in another unit than the base's: train indices, σ/α and flow's times of one noise level are turned into each
-other, since a list that is taken for what it isn't samples noise.
+"""Times in another unit than the base's: train indices, σ/α and flow's times of one noise level are converted into each
+other. A list that is read in the wrong unit samples noise.
 
 Standard library only.
 """
@@ -34,7 +34,9 @@ def check_unit(times: Sequence[float], base: Schedule, name: str) -> None:
         return
     if unit == "train-index" and sampler.noise.kind == "edm":
         most = f"{_most_noise(sampler):g}"
-        refuse(name, f"times must be σ of at most {most}, for --base has no train indices", f"{times[0]:g}", "Give σ.")
+        refuse(
+            name, f"times must be σ of at most {most}, since --base has no train indices", f"{times[0]:g}", "Give σ."
+        )
     kept = [time for time in times if time > 0 or unit == "train-index"]
     made = list(dict.fromkeys(f"{_converted(sampler, unit, time):.6g}" for time in kept))
     rule = f"times must be {WORDS[sampler.time]}, as those of --base, and begin with noise"

@@ -171,7 +171,7 @@ class PixelDecoder(Decoder):
     def check(self) -> None:
         if self._channels not in IMAGE_CHANNELS:
             raise InputError(
-                f"vae: `{self._name}` samples latents of {self._channels} channels, and nothing here decodes them. "
+                f"vae: `{self._name}` samples latents of {self._channels} channels, which need a decoder. "
                 "Add `--vae FOLDER` with the diffusers autoencoder that it was trained on."
             )
 

@@ -514,7 +514,7 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
 
 @dataclass(frozen=True)
 class _Reading:
-    """What shapes don't tell of a DiT, as it is taken.
+    """The settings of a DiT that the shapes don't show, given or assumed.
 
     Attributes:
         noise_name: in `DIT_NOISES`; "file" where the file's metadata describes the noise.
@@ -554,17 +554,23 @@ def _reading(found: Checkpoint, sizes: Mapping[str, Any], given: Mapping[str, An
     assumptions = [] if "num_heads" in said else [assumed("num_heads", heads, why)]
     for name, value in (("noise", noise), ("prediction", prediction)):
         if name not in said:
-            assumptions.append(assumed(name, value, "as in the public code" if len(pairs) > 1 else "with the other"))
+            assumptions.append(
+                assumed(name, value, "as in the public code" if len(pairs) > 1 else "to match the other setting")
+            )
     if assumptions:
-        assumptions.append("patches: their pixels in the order of the public code (row, column, channel)")
+        assumptions.append("patches: the pixels are assumed in the order of the public code (row, column, channel)")
         if sizes["learned_range"] and prediction != "flow":
-            assumptions.append("learned sigma: the second half of the outputs is the variance, as in the public code")
+            assumptions.append(
+                "learned sigma: the second half of the outputs is assumed to be the variance, as in the public code"
+            )
     described = noise_of(found.metadata["noise"], str(found.path)) if noise == "file" else DIT_NOISES[noise]
     return _Reading(heads, noise, described, prediction, tuple(assumptions), readings(open_heads, pairs))
 
 
 def assumed(name: str, value: object, why: str) -> str:
-    return f"{name}: {value} taken, {why}, for the file doesn't say it; `--network-arg {name}=VALUE` says another"
+    return (
+        f"{name}: {value} is assumed, {why}, since the file doesn't state it; `--network-arg {name}=VALUE` changes it"
+    )
 
 
 def _contradiction(said: Mapping[str, Any]) -> NoReturn:

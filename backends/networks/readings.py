@@ -1,4 +1,4 @@
-"""What the shapes of a checkpoint don't tell, and how real images decide it: by the loss of denoising them.
+"""Settings that the shapes of a checkpoint don't show, decided by the loss of denoising real images.
 
 Number of heads, prediction and noise schedule leave no trace in a state dict. Under a wrong reading a network denoises
 badly, so the readings are compared on the same images, noises and levels of noise. Each one's output is turned into
@@ -49,7 +49,7 @@ def readings(open_values: Mapping[str, Sequence[Any]], pairs: Sequence[tuple[str
 
 @dataclass(frozen=True)
 class Decision:
-    """What the losses say.
+    """The losses of each reading, and what they decide.
 
     Attributes:
         losses: mean loss of each reading, the least first.

@@ -1,4 +1,4 @@
-"""Networks by their names and checkpoints: which class a file or folder belongs to, and that class made from it."""
+"""Networks by name and by checkpoint: finds the class that a file or folder belongs to, and makes it."""
 
 import importlib
 import re
@@ -75,7 +75,7 @@ def _from_hub(name: str) -> str | None:
     found = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)", name)
     if found is None or Path(name).suffix in _SUFFIXES or path_exists(Path(found[1])):
         return None
-    return f"Give a path. From the Hugging Face Hub it comes by `hf download {name} --local-dir {found[2]}`."
+    return f"Give a path. To download it from the Hugging Face Hub, run `hf download {name} --local-dir {found[2]}`."
 
 
 def _for_bundled(name: str, network: str | None) -> Any:
@@ -84,8 +84,8 @@ def _for_bundled(name: str, network: str | None) -> Any:
     found = network_class(network or kind)
     if not issubclass(found, network_class(kind)):
         raise InputError(
-            f"network: the checkpoint `{name}` is a {kind}, which `{network}` is not. Give its own weights with "
-            "`--checkpoint FILE`."
+            f"network: the checkpoint `{name}` is a {kind}, but --network is `{network}`. Give that network's weights "
+            "with `--checkpoint FILE`."
         )
     return found
 

@@ -370,7 +370,7 @@ class UViTNetwork(DecodedNetwork, ChainNetwork):
             raise InputError(f"guidance: `{self.name}` takes no labels, so it can't be guided. Omit it.")
         if self.num_classes == self.module.label_emb.num_embeddings:
             raise InputError(
-                f"guidance: all {self.num_classes} labels of `{self.name}` are taken for classes, so it can't be "
+                f"guidance: all {self.num_classes} labels of `{self.name}` are assumed to be classes, so it can't be "
                 "guided. Omit `--guidance`; or, if the last one is its null label, add "
                 f"`--network-arg num_classes={self.num_classes - 1}`."
             )

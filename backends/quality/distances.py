@@ -145,7 +145,7 @@ def check_features(features: NDArray[Any], dim: int) -> None:
     """Raises InputError unless features are (n, dim) of at least 8 images and finite."""
     if features.ndim != 2 or features.shape[1] != dim:
         raise InputError(
-            f"features: there must be {dim} of each image, as in the reference, but their shape is {features.shape}. "
+            f"features: each image must have {dim}, as in the reference, but their shape is {features.shape}. "
             "Give a reference that was made with the same extractor."
         )
     if len(features) < MIN_IMAGES:

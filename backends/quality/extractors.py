@@ -138,7 +138,8 @@ def resolve_extractor(name: str) -> type[Extractor]:
         ) from error
     if not (isinstance(found, type) and issubclass(found, Extractor)):
         raise InputError(
-            f"extractor: `{name}` must be a subclass of exeunt.backends.quality.extractors.Extractor. Derive it."
+            f"extractor: `{name}` must be a subclass of exeunt.backends.quality.extractors.Extractor, but is not. "
+            "Derive it from that class."
         )
     return found
 

@@ -46,7 +46,7 @@ class OwnMetric:
         if not isinstance(self.higher_is_better, bool | None):
             value = repr(self.higher_is_better)
             raise InputError(
-                f"metric: `higher_is_better` of `{name}` must be True or False, but is {value}. Set it so."
+                f"metric: `higher_is_better` of `{name}` must be True or False, but is {value}. Set one of these."
             )
         self.digest = _digest(name, getattr(self._function, "version", None))
         self.takes = _takes(self._function)
@@ -70,14 +70,14 @@ class OwnMetric:
         """(N, 2) what keeps one score an image; see `unpack_scores`."""
         values = self._call(images, shown)
         if values.ndim != 1:
-            raise self._wrong(values.shape, len(images), "as before, (N,)")
+            raise self._wrong(values.shape, len(images), "of the same shape as before, (N,)")
         return pack_scores(values)
 
     def features(self, images: Tensor) -> FeatureArray:
         """(N, D) features."""
         values = self._call(images, {})
         if values.ndim != 2:
-            raise self._wrong(values.shape, len(images), "as before, (N, D)")
+            raise self._wrong(values.shape, len(images), "of the same shape as before, (N, D)")
         return values.astype(np.float32)
 
     def _call(self, images: Tensor, shown: Shown) -> NDArray[np.float64]:
@@ -146,7 +146,7 @@ def _digest(name: str, version: Any) -> str:
     source = own_source(name)
     if source is None and version is None:
         raise InputError(
-            f"metric: `{name}` has no source file, so nothing would tell that it changed. Give it a `version`: "
+            f"metric: `{name}` has no source file, so changes would not be noticed. Give it a `version`: "
             '`function.version = "1"`.'
         )
     text = f"{name.rpartition(':')[2]}\0{'' if version is None else version}\0".encode()

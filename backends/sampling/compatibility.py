@@ -29,7 +29,7 @@ def check_schedule(networks: Sequence[Network], schedule: Schedule) -> None:
     """Raise InputError unless these networks can run this schedule; their weights may be other ones."""
     if len(networks) != len(schedule.networks):
         raise InputError(
-            f"networks: the schedule names {len(schedule.networks)}, but got {len(networks)}. Give as many."
+            f"networks: the schedule names {len(schedule.networks)}, but got {len(networks)}. Give one for each."
         )
     for index, (network, wanted) in enumerate(zip(networks, schedule.networks, strict=True)):
         have = network.signature
@@ -37,7 +37,9 @@ def check_schedule(networks: Sequence[Network], schedule: Schedule) -> None:
             if getattr(have, field) != getattr(wanted, field):
                 fix = "Give the checkpoint that the schedule was made for."
                 if field == "granularity":
-                    fix = f"Take the network at `--granularity {wanted.granularity}`, or give one of {_counted(have)}."
+                    fix = (
+                        f"Load the network with `--granularity {wanted.granularity}`, or give one of {_counted(have)}."
+                    )
                 raise InputError(
                     f"network {index}: the schedule is for {_describe(wanted)}, but `{network.name}` is "
                     f"{_describe(have)}. {fix}"
@@ -53,7 +55,10 @@ def _check_embedded(network: Network, schedule: Schedule) -> None:
         fix = '"guidance": {"embedded": 3.5}' if network.takes_guidance else '"guidance": {"scale": 1.5}, or omit it'
         raise InputError(f"guidance: `{network.name}` {takes}, but the schedule has another kind. Write {fix}.")
     if network.takes_guidance and any(step.guidance is None for step in schedule.steps):
-        raise InputError(f"guidance: `{network.name}` takes guidance at every step. Write no null there.")
+        raise InputError(
+            f"guidance: `{network.name}` needs a guidance scale at every step, but the schedule has null at one. Write "
+            "a number there."
+        )
 
 
 def _describe(signature: NetworkSignature) -> str:
@@ -140,7 +145,7 @@ def _check_prompts(network: Network, conditions: Conditions) -> None:
     if network.condition_kind != "prompts":
         raise InputError(
             f"conditions: `{network.name}` takes {network.condition_kind.replace('none', 'no conditions')}, but got "
-            "prompts. Give it what it takes, or a network that takes prompts."
+            "prompts. Give what it takes, or use a network that takes prompts."
         )
     if not conditions.prompts:
         raise InputError(f"conditions: `{network.name}` takes prompts, but got labels. Use `load_prompts(FILE)`.")

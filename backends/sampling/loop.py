@@ -125,25 +125,61 @@ def sample_batch(
         conditions: (B,) labels, or None for networks without conditions.
         observe: called after each step with its index and values.
     """
-    plan, table = _compiled(schedule)
-    clip, channels = schedule.sampler.clip, _guided_channels(schedule)
-    x = noise.to(networks[0].device, torch.promote_types(networks[0].dtype, torch.float32))
-    x = x * schedule.sampler.initial_scale
-    draws = iter([draw.to(x.device, x.dtype) for draw in step_noise])
-    steps = _prepare(networks, schedule, x, conditions)
-    history: deque[Tensor] = deque(maxlen=max(len(row.b) for row in table))  # of m, newest first
-    slots: Slots = [None] * plan.num_slots
-    unconditional: dict[int, Tensor] = {}  # each network's last unconditional output
-    for s, step in enumerate(steps):
-        conditional = _evaluate(networks[step.network], step, x, slots, unconditional)
-        output = _guide(conditional, unconditional.get(step.network), step.scale, channels)[:, : x.shape[1]]
-        history.appendleft(_predict(step.row, x, output, clip))
-        before, x = x, _advance(step.row, x, history)
-        if _is_random(step.row):
-            _add_noise(step.row, x, conditional, next(draws))
+    run = Trajectory(networks, schedule, noise, step_noise, conditions)
+    for s, row in enumerate(run.rows):
+        x, output = run.x, run.predict()
+        run.advance(row)
         if observe is not None:
-            observe(s, StepValues(before, output, history[0], x, slots))
-    return x
+            observe(s, StepValues(x, output, run.history[0], run.x, run.slots))
+    return run.x
+
+
+class Trajectory:
+    """One batch on its way: for each step, `predict` evaluates the network and `advance` takes a row to the next x.
+
+    The arguments are those of `sample_batch`. All of it stands under `torch.inference_mode`.
+
+    Attributes:
+        rows: the schedule's own, one a step.
+        x: (B, C, H, W) before the next step.
+        history: of m, newest first, as far back as any of the rows looks.
+        slots: stored values of B or 2B rows, or None.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        schedule: Schedule,
+        noise: Tensor,
+        step_noise: Iterable[Tensor],
+        conditions: Tensor | None,
+    ) -> None:
+        plan, self.rows = _compiled(schedule)
+        self._networks = networks
+        self._clip, self._channels = schedule.sampler.clip, _guided_channels(schedule)
+        x = noise.to(networks[0].device, torch.promote_types(networks[0].dtype, torch.float32))
+        self.x = x * schedule.sampler.initial_scale
+        self._draws = iter([draw.to(x.device, x.dtype) for draw in step_noise])
+        self._steps = iter(_prepare(networks, schedule, self.x, conditions))
+        self.history: deque[Tensor] = deque(maxlen=max(len(row.b) for row in self.rows))
+        self.slots: Slots = [None] * plan.num_slots
+        self._unconditional: dict[int, Tensor] = {}  # each network's last unconditional output
+
+    def predict(self) -> Tensor:
+        """Evaluate the network at the next step and return its guided output F; m goes into the history."""
+        step = next(self._steps)
+        network = self._networks[step.network]
+        self._conditional = _evaluate(network, step, self.x, self.slots, self._unconditional)
+        unconditional = self._unconditional.get(step.network)
+        output = _guide(self._conditional, unconditional, step.scale, self._channels)[:, : self.x.shape[1]]
+        self.history.appendleft(_predict(step.row, self.x, output, self._clip))
+        return output
+
+    def advance(self, row: Coefficients) -> None:
+        """Take the step by a row: the schedule's own, or one with other a and b."""
+        self.x = _advance(row, self.x, self.history)
+        if _is_random(row):
+            _add_noise(row, self.x, self._conditional, next(self._draws))
 
 
 def _guided_channels(schedule: Schedule) -> int | None:

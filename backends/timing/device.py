@@ -124,7 +124,7 @@ def check_device(device: str | torch.device) -> torch.device:
         if (target.index or 0) >= count:
             seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
             raise DeviceError(
-                f"device: `{device}` is not there; torch sees {count} CUDA devices "
+                f"device: `{device}` does not exist; torch sees {count} CUDA devices "
                 f"(CUDA_VISIBLE_DEVICES {seen}). Use `--device cpu`."
             )
     return target
@@ -132,7 +132,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """A peak in bytes, and what it is the peak of.
+    """A memory peak in bytes, and what it counts.
 
     `counted` is "cuda tensors" (what torch's allocator handed out, weights included), "process" (resident memory of the
     whole process while the function ran) or "process since its start" (where the system keeps only that).

@@ -90,10 +90,11 @@ class DeviceLock:
             time.sleep(_POLL_SECONDS)
 
     def _refusal(self, file: BinaryIO, mode: int) -> str:
-        use = "alone, to time it" if mode == fcntl.LOCK_EX else "to sample on it"
+        use = "for timing" if mode == fcntl.LOCK_EX else "for sampling"
         return (
-            f"device {self.device_id}: wanted {use}, but after {self.patience_seconds:g} s it is still held by "
-            f"{', '.join(holders(file)) or 'another process'}. Wait for it or stop it, then run the command again."
+            f"device {self.device_id}: must be free {use}, but after {self.patience_seconds:g} s it is still used by "
+            f"{', '.join(holders(file)) or 'another process'}. Wait for that process or stop it, then run the command "
+            "again."
         )
 
 

@@ -97,7 +97,7 @@ def _conditions(network: Network, branches: tuple[Branch, ...], images: range) -
 
 
 class StoredValues:
-    """Stored values for calls that read some: what the blocks that are stood in for store when they run."""
+    """Stored values for calls that read some: what the replaced blocks store when they run."""
 
     def __init__(self, network: Network, batch_size: int) -> None:
         self.network, self.batch_size = network, batch_size

@@ -26,15 +26,15 @@ def _no_gain(view: StudyView, point: Point) -> str:
         return f"No gain found: no schedule within {limit} is faster than the full one. {_ADVICE}"
     speedup = known(view.speedup(point), point)
     return (
-        f"No gain found: no searched schedule within {limit} is surely faster than the baselines of its quality. "
-        f"{point.label[:1].upper()}{point.label[1:]}, a baseline, samples {with_interval(speedup, ' ×')} as fast as "
-        f"the full schedule at {view.standard.words(known(view.loss(point, 'final'), point))}. {_ADVICE}"
+        f"No gain found: no searched schedule within {limit} is significantly faster than the baselines of its "
+        f"quality. {point.label[:1].upper()}{point.label[1:]}, a baseline, samples {with_interval(speedup, ' ×')} as "
+        f"fast as the full schedule at {view.standard.words(known(view.loss(point, 'final'), point))}. {_ADVICE}"
     )
 
 
 _ADVICE = (
-    "Fine-tune the network so that it may leave early, search what needs no training with `--space cache`, or search "
-    "longer."
+    "Fine-tune the network with random exit depths, search schedules that need no training with `--space cache`, or "
+    "search longer."
 )
 
 
@@ -51,7 +51,7 @@ def details(view: StudyView) -> list[str]:
     seeds: Seeds = "final" if view.front("final") else "search"
     if points := view.measured(seeds):
         quality = known(points[0].quality(seeds), points[0])
-        noises = "noises that no selection saw" if seeds == "final" else "the noises of the search"
+        noises = "held-out noises" if seeds == "final" else "the search's noises"
         sentences.append(
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
@@ -65,8 +65,8 @@ def _own_repeats(view: StudyView) -> list[str]:
     if not share or share.lower <= MOST_REPEATS:
         return []
     return [
-        f"{share.value:.0%} of the full schedule's own images repeat another one. Look at them, and check the "
-        "checkpoint, its decoder and its settings."
+        f"{share.value:.0%} of the full schedule's own images nearly repeat another one. Look at the images, "
+        "and check the checkpoint, its decoder and its settings."
     ]
 
 
@@ -83,10 +83,10 @@ def _scale(view: StudyView) -> list[str]:
         ]
     told = f"Loss is 0% at the full schedule and 100% at {NOTHING[scale.nearest]}"
     if not scale.is_narrow:
-        return [f"{told}, {scale.standard_errors:.0f} standard errors apart."]
+        return [f"{told}; the two are {scale.standard_errors:.0f} standard errors apart."]
     return [
-        f"{told}, only {scale.standard_errors:.1f} standard errors apart: {metric} hardly tells them apart here. Look "
-        "at the full schedule's images, and choose another metric or more images (--num-images)."
+        f"{told}; the two are only {scale.standard_errors:.1f} standard errors apart, so {metric} hardly separates "
+        "them. Look at the full schedule's images, and choose another metric or more images (--num-images)."
     ]
 
 

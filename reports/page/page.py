@@ -33,8 +33,8 @@ from .point_table import columns, table_rows
 NOTES = {
     "final": "All values are from final seeds. Bars are {level} intervals of quality and speed. "
     "The arrow is the best ratio: the speed over the fastest baseline of equal or better quality.",
-    "search": "What the search saw: values on search seeds, and predicted speed. They are never mixed with the final "
-    "values above. Bars are {level} intervals.",
+    "search": "Quality on search seeds, and predicted speed, as the search used them. They are never mixed with the "
+    "final values above. Bars are {level} intervals.",
 }
 MOST_ROWS = 400  # of a table; the CSV has every point
 

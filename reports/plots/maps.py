@@ -104,7 +104,7 @@ class FrontMap:
 
 @dataclass(frozen=True)
 class MapsInfo:
-    """The maps, slowest first. `left_out` is how many points of the front found no room."""
+    """The maps, slowest first. `left_out` is how many points of the front are not shown."""
 
     maps: tuple[FrontMap, ...]
     num_steps: int
@@ -227,7 +227,7 @@ FIGURES = (
         info=maps_info,
         draw=draw_maps,
         section="schedules",
-        note=lambda info: f"{info.left_out} more points of the front are left out here." if info.left_out else "",
+        note=lambda info: f"{info.left_out} more points of the front are not shown." if info.left_out else "",
         wide=True,
     ),
     ReportFigure(

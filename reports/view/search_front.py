@@ -35,7 +35,7 @@ class SearchFront:
 
 
 class FrontReader:
-    """Reads the fronts of one study, again and again."""
+    """Reads the front of one study, as often as it is asked."""
 
     def __init__(self, study: str) -> None:
         self._study = study

@@ -13,7 +13,7 @@ from .view import Point, StudyView
 
 @dataclass(frozen=True)
 class Highlight:
-    """A point and why anyone would look at it first."""
+    """A point worth looking at first, and the reason."""
 
     reason: str
     point: Point
@@ -25,7 +25,7 @@ def the_recommended(view: StudyView) -> Point:
     if (point := view.recommended) is None or point is view.full:
         raise InputError(
             f'study "{view.name}" must have a point within {view.standard.limit_words} that is faster than the full '
-            "schedule, to take one without a flag, but no gain was found. Name one with --trial, --label, --knee, "
+            "schedule, to choose one without a flag, but no gain was found. Choose one with --trial, --label, --knee, "
             "--max-loss or --min-speedup, or search longer with `exeunt resume`."
         )
     return point
@@ -39,9 +39,7 @@ def by_trial(view: StudyView, number: int) -> Point:
     if not trials:
         raise InputError(f'study "{view.name}" has no trials yet. Run `exeunt optimize` or `exeunt resume` first.')
     near = min(trials, key=lambda known: abs(known - number))
-    raise InputError(
-        f'--trial: study "{view.name}" must have the trial, but has no trial {number}. Try --trial {near}.'
-    )
+    raise InputError(f'--trial: study "{view.name}" has no trial {number}. Try --trial {near}.')
 
 
 def by_label(view: StudyView, label: str) -> Point:

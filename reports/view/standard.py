@@ -231,7 +231,7 @@ _NOISE = (
 CORNERS: dict[QualityKind, str] = {
     "reference": "its floor plus four times its excess distance",
     "baseline": "the distance between noises",
-    "score": "its own value made worse by the difference between noises (scores of which more is better have a minus)",
+    "score": "its own value, worsened by the difference between noises (scores are negated where higher is better)",
 }
 _QUALITIES: dict[QualityKind, tuple[str, str]] = {
     "reference": (
@@ -261,13 +261,13 @@ def loss_definition(standard: Standard) -> str:
             if scale.width > 0
         )
         return (
-            "What a schedule's excess has beyond the full schedule's, in parts of what images that show nothing have "
-            f"beyond it: 0% is the full schedule (normal weights), 100% the nearest of {others or 'them'}. Both "
-            f"ends are {scale.standard_errors:.0f} standard errors of one evaluation apart. Intervals on final seeds "
-            "are those of the difference on the same noises."
+            "How much a schedule's excess is above the full schedule's, as a share of how much images that show "
+            f"nothing are above it: 0% is the full schedule (normal weights), 100% the nearest of {others or 'them'}. "
+            f"The two ends are {scale.standard_errors:.0f} standard errors of one evaluation apart. Intervals on final "
+            "seeds are those of the difference on the same noises."
         )
     parts = standard.whole if standard.kind == "reference" else f"{standard.whole}: {_NOISE}"
-    return f"What a schedule's excess has beyond the full schedule's, in parts of {parts}"
+    return f"How much a schedule's excess is above the full schedule's, as a share of {parts}"
 
 
 _VETOED = (
@@ -275,21 +275,22 @@ _VETOED = (
     "confidence: nearer to images that show nothing than to the full schedule's of the same noises; pixels out of the "
     "range of the full schedule's (saturation, correlation of neighbours, detail, brightness, contrast, colour); "
     "images that repeat each other; on final seeds, a kernel distance that contradicts the metric. What is normal is "
-    "learnt from the study's own full schedules and from fewer steps, down to 4. A vetoed schedule stays in the tables "
-    "and is no part of fronts."
+    "learnt from the study's own full schedules and from fewer steps, down to 4. A vetoed schedule stays in the "
+    "tables, but never joins a front."
 )
 
 
 def best_ratio(standard: Standard) -> str:
     """What `best_ratio` and `best_ratio_lower` are."""
     return (
-        f"Among the searched points of the front on final seeds within {standard.limit_words}, for the one with the "
-        "largest best_ratio_lower: the ratio of its speed to the speed of the fastest baseline of equal or better "
-        "quality, at equal counts. best_ratio_lower is its lower bound at "
-        f"{BEST_RATIO_LEVEL:.0%}: the lowest lower bound of its speed ratio, from repeats that are neighbours in "
-        "time, over that baseline and every other one that is not significantly worse than the point, or than the full "
-        "schedule (paired intervals of differences on the same noises): to be better than the full schedule is no "
-        "gain. Where every baseline is worse, the comparison is with the baseline of the best quality."
+        f"Both belong to one searched point of the front on final seeds: of those within {standard.limit_words}, the "
+        "one with the largest best_ratio_lower. best_ratio is its speed divided by the speed of the fastest baseline "
+        "of equal or better quality, at equal counts. best_ratio_lower is a lower bound with "
+        f"{BEST_RATIO_LEVEL:.0%} confidence: the lowest lower bound of the speed ratio, from repeats that are "
+        "neighbours in time, to that baseline and to every other one that is not significantly worse than the point, "
+        "or than the full schedule (paired intervals of differences on the same noises). Being better than the full "
+        "schedule counts as no gain. If every baseline is worse, the comparison is with the baseline of the best "
+        "quality."
     )
 
 
@@ -308,12 +309,12 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
         (
             "Search and final values",
             "The search compared schedules on the noises of search seeds. The values of the front come from final "
-            "seeds, whose noises no selection saw. The two are never mixed.",
+            "seeds: held-out noises, on which no schedule was selected. The two are never mixed.",
         ),
         (
             "Recommended",
-            f"The searched point with best_ratio_lower, if that is above 1. If not, no gain was found, and it is the "
-            f"fastest baseline of the front within {standard.limit_words}.",
+            "The point that best_ratio_lower belongs to, if that is above 1. Otherwise no gain was found, and it is "
+            f"the fastest baseline of the front within {standard.limit_words}.",
         ),
         ("Knee", "The front's point farthest from the line between its ends, in log distance and log time."),
         ("best_ratio and best_ratio_lower", best_ratio(standard)),

@@ -376,7 +376,7 @@ class StudyView:
         wanted = {
             "The full schedule on the normal weights has not been measured.": self.full and self.full.search,
             "No trial has been measured yet.": any(p.search for p in self.points if p.role == "trial"),
-            "The front has no final seeds yet: what is shown comes from noises that the selection saw.": (
+            "The front has not been measured on final seeds yet: the values shown come from search seeds.": (
                 self.front("final")
             ),
         }

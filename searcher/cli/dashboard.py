@@ -27,7 +27,7 @@ ADDRESS = "127.0.0.1"
 OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
 READING = frozenset({"GET", "HEAD"})
 REFUSED = "This dashboard is read-only. Use `exeunt study` to delete, copy, pause or stop studies."
-ELSEWHERE = "This dashboard answers to 127.0.0.1 and localhost only."
+ELSEWHERE = "This dashboard only answers requests to 127.0.0.1 or localhost."
 
 
 def read_only(inner: WsgiApplication) -> WsgiApplication:
@@ -66,7 +66,7 @@ def application(store: Store) -> WsgiApplication:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A browser keeps connections open; one that says nothing must not hold up the others, nor the end."""
+    """Serves each connection in its own thread, so that idle ones of a browser block neither others nor the exit."""
 
     daemon_threads = True
 
@@ -86,8 +86,8 @@ def served(app: WsgiApplication, port: int) -> Generator[WSGIServer]:
         server = make_server(ADDRESS, port, app, server_class=_Server, handler_class=_Quiet)
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"dashboard: port {port} of {ADDRESS} is not available ({error}). "
-            "Choose another one with --port, or 0 for any."
+            f"dashboard: port {port} on {ADDRESS} is not available ({error}). "
+            "Choose another with --port, or --port 0 for any free one."
         ) from None
     # Of what the dashboard logs, such as that the database is out of reach, the reason and not the traceback.
     logger, handler = logging.getLogger("optuna_dashboard"), logging.StreamHandler()
@@ -108,10 +108,10 @@ class _FirstLine(logging.Formatter):
 
 
 NOTE = """\
-It shows what Optuna knows: trials, parameters, and both objectives on search seeds; its front is that of the search.
-It does not show throughput with intervals and final images (`exeunt report`), baselines that the search's space can't
-express, or which worker measures what (`exeunt status --watch`). It can't change anything. Everybody who is logged in
-on this machine can read it. Ctrl-C ends it."""
+The dashboard shows what Optuna stores: trials, parameters, and both objectives on search seeds. Its front is the
+search's front. It does not show throughput with intervals or final images (see `exeunt report`), baselines that the
+search space can't express, or which worker measures what (see `exeunt status --watch`). The dashboard is read-only.
+Everybody who is logged in on this machine can read it. Press Ctrl-C to stop it."""
 
 
 @click.command()
@@ -122,7 +122,7 @@ on this machine can read it. Ctrl-C ends it."""
     default=8080,
     show_default=True,
     metavar="PORT",
-    help=f"Port of {ADDRESS}; 0 takes a free one.",
+    help=f"Port on {ADDRESS}; 0 chooses a free one.",
 )
 def dashboard(url: str, port: int) -> None:
     """Show a database's searches in optuna-dashboard, read-only and on this machine only.

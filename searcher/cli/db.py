@@ -28,13 +28,13 @@ def db() -> None:
 
 @db.command("check")
 @storage_flag
-@click.option("--quick", is_flag=True, help="Don't read all features. Reading takes about a second per gigabyte.")
+@click.option("--quick", is_flag=True, help="Don't read the features. Reading them takes about a second per gigabyte.")
 @json_flag
 @click.pass_context
 def check_command(context: click.Context, url: str, quick: bool, as_json: bool) -> None:
     """Check a database without changing anything: versions, file, digests, and consistency between rows.
 
-    The exit code is 1 if something is lost or wrong.
+    The exit code is 1 if something is lost or damaged.
 
     \b
     Examples:
@@ -73,28 +73,33 @@ def _opened(url: str, *, read_only: bool = False) -> Generator[tuple[Engine, str
 
 
 def _text(where: str, versions: Upgrade, findings: list[Finding]) -> str:
-    lines = [f"{where}: version {versions.before}, with Optuna's tables {versions.optuna_before}."]
+    lines = [f"{where}: version {versions.before}, Optuna's tables at {versions.optuna_before}."]
     if versions.changed:
         lines.append(
-            f"This Exeunt works on version {versions.after} with {versions.optuna_after}. Only the file was checked: "
-            "type `exeunt db upgrade`, and check again."
+            f"This Exeunt needs version {versions.after} with Optuna's tables at {versions.optuna_after}, so only the "
+            "file was checked. Type `exeunt db upgrade`, and check again."
         )
     lines += [printable(f"{'damage' if each.damage else 'note'}: {each.kind}: {each.what}.") for each in findings]
     if not any(each.damage for each in findings):
-        lines.append("Nothing is lost or wrong." if findings else "Nothing was found.")
+        lines.append("Nothing is lost or damaged." if findings else "No problem was found.")
     return "\n".join(lines)
 
 
 @db.command("upgrade")
 @storage_flag
-@click.option("--backup", type=OUTPUT, metavar="FILE", help="Backup of an SQLite file. Default: beside it.")
+@click.option(
+    "--backup",
+    type=OUTPUT,
+    metavar="FILE",
+    help="File for the backup of an SQLite database. Default: beside the database.",
+)
 @click.option("--no-backup", is_flag=True, help="Make no backup.")
 @json_flag
 def upgrade_command(url: str, backup: Path | None, no_backup: bool, as_json: bool) -> None:
-    """Bring an older database to this Exeunt's version, Optuna's tables too.
+    """Upgrade an older database to this version of Exeunt, including Optuna's tables.
 
-    No other command changes the tables of an existing database, so workers don't need the right to. An SQLite database
-    is backed up first; back up PostgreSQL with pg_dump. A newer database is refused and left as it is.
+    No other command changes the tables of an existing database, so workers need no permission to alter
+    tables. An SQLite database is backed up first; back up PostgreSQL with pg_dump. A newer database is not changed.
 
     \b
     Examples:

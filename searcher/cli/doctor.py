@@ -74,8 +74,8 @@ def _requirement(specification: str) -> Requirement:
         return Requirement(name, wanted, None)
 
 
-BROKEN, UNUSABLE = 1, 2  # exit codes: a promise is broken; a checkpoint can't be loaded
-WORDS = {"kept": "kept", "broken": "BROKEN", "not-applicable": "does not apply"}
+BROKEN, UNUSABLE = 1, 2  # exit codes: a check failed; a checkpoint can't be loaded
+WORDS = {"kept": "passed", "broken": "FAILED", "not-applicable": "does not apply"}
 GROUPS_SHOWN = 40
 
 
@@ -84,11 +84,11 @@ GROUPS_SHOWN = 40
 @click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available.")
 @json_flag
 def doctor(device: str, as_json: bool, **given: Any) -> None:
-    """Show what is installed, what a checkpoint holds, or whether a network keeps its promises.
+    """Show what is installed, what a checkpoint holds, or whether a network passes its checks.
 
-    With --checkpoint it lists the content and what it is taken for, reading only names and shapes. With --network it
-    loads the network and runs the conformance suite on it. The exit code is 1 if a promise is broken, and 2 if a
-    checkpoint can't be loaded.
+    With --checkpoint it lists what the file holds and which network it is recognised as; it reads only names and
+    shapes. With --network it loads the network and runs the conformance suite on it. The exit code is 1 if a check
+    fails, and 2 if a checkpoint can't be loaded.
 
     \b
     Examples:
@@ -165,8 +165,8 @@ def _line(check: Check, outcome: Outcome) -> str:
 def _summary(found: list[tuple[Check, Outcome]], broken: int) -> str:
     kept = sum(outcome.word == "kept" for _, outcome in found)
     promises = [f"  {check.name}: {check.promise}" for check, outcome in found if outcome.word == "broken"]
-    counts = f"\n{kept} promises kept, {broken} broken, {len(found) - kept - broken} do not apply."
-    return "\n".join([counts, *(["What was promised:"] if promises else []), *promises])
+    counts = f"\n{kept} checks passed, {broken} failed, {len(found) - kept - broken} do not apply."
+    return "\n".join([counts, *(["The failed checks require:"] if promises else []), *promises])
 
 
 def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
@@ -195,7 +195,7 @@ def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
 
     path = BUNDLED[checkpoint][1] if checkpoint in BUNDLED else Path(checkpoint)
     if checkpoint in NETWORKS and not path.exists():
-        raise InputError(f"checkpoint: `{checkpoint}` is a kind of network and has no file. Use `--network`.")
+        raise InputError(f"checkpoint: `{checkpoint}` is a kind of network, not a file. Use `--network {checkpoint}`.")
     found = inspect(path, weights_key)
     if as_json:
         click.echo(json_text(asdict(found) | {"path": str(found.path), "others": dict(found.others)}))
@@ -217,14 +217,14 @@ def _contents_text(found: Contents) -> str:
     if found.metadata:
         lines += ["", f"metadata: {json_text(found.metadata, indent=None)}"]
     lines += ["", *(f"Note: {note}." for note in found.notes)]
-    lines.append(found.refusal or f"Taken for {found.taken_for.what if found.taken_for else 'nothing'}.")
+    lines.append(found.refusal or f"Recognised as {found.taken_for.what if found.taken_for else 'no network'}.")
     return "\n".join(lines)
 
 
 def _entry(entry: Entry, found: Contents) -> str:
-    """Such as "ema (taken): 1 tensors, 675 M parameters, 2.7 GB, a DiT"."""
+    """Such as "ema (chosen): 1 tensors, 675 M parameters, 2.7 GB, a DiT"."""
     title = entry.key or "weights"
-    mark = " (taken)" if entry.key == found.chosen and len(found.entries) > 1 else ""
+    mark = " (chosen)" if entry.key == found.chosen and len(found.entries) > 1 else ""
     millions = f"{entry.num_parameters / 1e6:.4g} M parameters"
     kind = f", {entry.taken_for.what}" if entry.taken_for.network else ""
     return f"{title}{mark}: {entry.num_tensors} tensors, {millions}, {readable_bytes(entry.num_bytes)}{kind}"

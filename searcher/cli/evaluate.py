@@ -46,7 +46,9 @@ seed_flag = click.option(
 @click.command("sample")
 @schedule_argument
 @flags(CHECKPOINT_FLAGS)
-@click.option("--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="How many.")
+@click.option(
+    "--num-images", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="How many images."
+)
 @click.option(
     "--first-image", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Index of the first image."
 )
@@ -58,7 +60,7 @@ seed_flag = click.option(
     default=Path("samples.png"),
     show_default=True,
     metavar="FILE",
-    help="Where to write; - and devices get a grid.",
+    help="File to write; - (standard output) and devices get a grid.",
 )
 @json_flag
 def sample_command(
@@ -66,7 +68,7 @@ def sample_command(
 ) -> None:
     """Sample images with one schedule into a grid (.png) or an archive (.npz with `images` and `labels`).
 
-    Image i depends on the seed and i alone, whatever the batch size; seed 1 is that of a study's final noises.
+    Image i depends only on the seed and on i, not on the batch size. Seed 1 is the default seed of final images.
 
     \b
     Examples:
@@ -169,7 +171,7 @@ def evaluate_command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Measure one schedule: quality with its interval, and throughput beside the same network at full depth.
+    """Measure one schedule: quality with its interval, and throughput compared with the full schedule's.
 
     \b
     Examples:
@@ -237,16 +239,16 @@ def evaluation_text(file: Path, found: Evaluation) -> str:
     with_text = ""
     if found.text_seconds is not None:
         whole = 1 / (1 / speed.images_per_second + found.text_seconds)
-        with_text = f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding for each)"
+        with_text = f" ({per_second(whole)} with {found.text_seconds * 1000:.3g} ms of text encoding an image)"
     return (
         f"{file} on {found.weights}\n"
         f"  {quality.metric}: {shown.value:.4g} [{shown.lower:.4g}, {shown.upper:.4g}]{_beside(found)} "
         f"({quality.num_images} images)\n"
         f"  {per_second(speed.images_per_second)} images/s at batch {speed.batch_size}{with_text}, "
-        f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] the full schedule of {found.full_steps} steps\n"
+        f"{speed.speedup:.2f} × [{slow:.2f}, {fast:.2f}] as fast as the full schedule of {found.full_steps} steps\n"
         f"  {speed.latency_seconds * 1000:.1f} ms for one image; "
         f"{speed.block_evaluations} block evaluations and {speed.flops / 1e9:.2f} GFLOP an image\n"
-        f"  {speed.peak_memory_bytes / 2**20:.0f} MiB at most ({speed.peak_memory_counts}); "
+        f"  {speed.peak_memory_bytes / 2**20:.0f} MiB of peak memory ({speed.peak_memory_counts}); "
         f"{found.dtype}, {found.executor}, {found.device}"
     )
 

@@ -25,21 +25,24 @@ COMMANDS = {
         "optimize:optimize_command",
         "Search schedules for a checkpoint on this machine, measure them, and show the front.",
     ),
-    "resume": ("optimize:resume", "Go on with an interrupted or finished study."),
-    "worker": ("worker:worker", "Work on an existing study, beside its other workers, from any machine."),
+    "resume": ("optimize:resume", "Continue an interrupted or finished study."),
+    "worker": ("worker:worker", "Join an existing study as one more worker, from any machine."),
     "status": ("status:status", "Show what a database holds: schedules, trials, images, front, errors."),
     "report": ("report:report_command", "Write the report of a study: page, plots, tables."),
-    "export": ("report:export_point", "Write one point of the front as a schedule file."),
+    "export": ("report:export_point", "Write one point of a study as a schedule file."),
     "evaluate": ("evaluate:evaluate_command", "Measure one schedule: quality with its interval, and throughput."),
     "sample": ("evaluate:sample_command", "Sample images with one schedule into a grid or an archive."),
     "dashboard": ("dashboard:dashboard", "Show a database's searches in optuna-dashboard, on this machine only."),
-    "baselines": ("optimize:baselines_command", "List the schedules that every search is compared with."),
+    "baselines": (
+        "optimize:baselines_command",
+        "List the baselines: the schedules that every search is compared with.",
+    ),
     "schedule": ("schedule:schedule", "Show, validate and convert schedule files."),
-    "study": ("study:study", "List, copy, delete, back up, pause or stop studies, and remove what none needs."),
+    "study": ("study:study", "List, copy, delete, back up, pause or stop studies, and remove unused data."),
     "db": ("db:db", "Check a database, or upgrade an older one."),
     "doctor": (
         "doctor:doctor",
-        "Show what is installed, what a checkpoint holds, or whether a network keeps its promises.",
+        "Show what is installed, what a checkpoint holds, or whether a network passes its checks.",
     ),
 }
 
@@ -85,7 +88,7 @@ def cli() -> None:
     """Find when a diffusion network may leave early.
 
     With no arguments, `exeunt optimize` searches schedules for the bundled checkpoint on this machine, for four
-    minutes, into exeunt.db and exeunt-report/. Run it again, and it goes on from there.
+    minutes, and writes exeunt.db and exeunt-report/. Run it again to continue.
 
     \b
     Examples:
@@ -119,7 +122,7 @@ def leave_start_folder() -> None:
 
 
 class _Output(io.FileIO):
-    """Standard output, whose faults are a user's: a full disk, or a reader that went away."""
+    """Standard output whose write errors become one sentence: a full disk, or a pipe whose reader has ended."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -129,8 +132,8 @@ class _Output(io.FileIO):
             os.dup2(null, self.fileno())  # what is left in buffers has nowhere to go
             os.close(null)
             raise ExeuntError(
-                f"standard output: must take all that a command prints, but got {error.strerror}. Make room, or read "
-                "all of it."
+                f"standard output: must accept everything that the command prints, but got {error.strerror}. Make room "
+                "on the disk, or read the pipe to its end."
             ) from None
 
 

@@ -120,7 +120,7 @@ def leave_to_others(request: StudyRequest, as_json: bool, output: OutputOptions)
 
     if output.metrics is not None:
         raise InputError(
-            "metrics-port: needs a worker here, but `--workers 0` starts none. Give it to `exeunt worker` instead."
+            "metrics-port: needs a worker here, but `--workers 0` starts none. Give --metrics-port to `exeunt worker`."
         )
     request = replace(request, role=WorkerRole(takes_target=False, works=False))
     with open_study(replace(request, announce=lambda setup: click.echo(statement(setup), err=as_json))) as session:
@@ -133,7 +133,7 @@ def leave_to_others(request: StudyRequest, as_json: bool, output: OutputOptions)
 artifacts_flag = click.option(
     "--artifacts",
     metavar="URL|FOLDER",
-    help="Place for features and files: a folder, or s3://…. Default: EXEUNT_ARTIFACTS, or beside SQLite's file.",
+    help="Where to store features and files: a folder, or s3://…. Default: EXEUNT_ARTIFACTS, or beside the database.",
 )
 report_flag = click.option("--report", metavar="FOLDER", help="Folder of the report, or none. Default: exeunt-report.")
 
@@ -150,9 +150,9 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
     "--proposals",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Measure these schedule files, or those of a folder, and propose no others.",
+    help="Measure only these schedule files, or those of a folder, in place of proposals.",
 )
-@click.option("--dry-run", is_flag=True, help="Sample two batches and say what the budget buys.")
+@click.option("--dry-run", is_flag=True, help="Sample two batches, and estimate what the budget is enough for.")
 @json_flag
 @output_options
 @engine_flags
@@ -170,7 +170,7 @@ def optimize_command(
     """Search schedules for a checkpoint on this machine, measure them, and show the front.
 
     With no arguments it searches the bundled checkpoint for four minutes. Run it again with the same arguments: an
-    interrupted search goes on, and a finished one shows its front and how to spend more.
+    interrupted search continues, and a finished one shows its front and the command that searches further.
 
     \b
     Examples:
@@ -215,7 +215,7 @@ def resume(
     output: OutputOptions,
     engine: Engine,
 ) -> None:
-    """Go on with a study from its database, with its own settings.
+    """Continue a study from its database, with its own settings.
 
     Without --budget it spends what the interrupted search had left. With --budget it searches further.
 
@@ -242,7 +242,7 @@ def resume(
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
 @json_flag
 def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """List the schedules that every search is compared with, in the order in which they are measured.
+    """List the baselines that every search is compared with, in the order in which they are measured.
 
     \b
     Examples:
@@ -284,8 +284,8 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
     text = (
         f"The full schedule samples {per_second(found.images_per_second)} images/s here, features included.\n"
         f"A budget of {budget} measures {found.baselines} baselines and about {found.proposals} proposals on "
-        f"{config.quality.num_images} images each,\nand compares the best on about {found.final_images} images of "
-        f"other noises, in about {found.seconds:.0f} s."
+        f"{config.quality.num_images} images each,\nand measures the best again on about {found.final_images} images "
+        f"of final seeds, in about {found.seconds:.0f} s."
     )
     text += "" if found.proposals else f"\n{_too_little(found, config)}"
     show({"budget": budget, **asdict(found)}, text, as_json)
@@ -303,6 +303,6 @@ def _too_little(found: BudgetEstimate, config: StudyConfig) -> str:
     if parse_budget(config.run.budget).seconds is None:
         enough = Budget(images=math.ceil(images / TYPICAL_COST / 1000) * 1000)
     return (
-        f"That leaves nothing to search with. Use --budget {enough} for about {USEFUL_PROPOSALS} proposals, or spend "
-        "less on each: --num-images, --num-steps."
+        f"The budget leaves nothing for proposals. Use --budget {enough} for about {USEFUL_PROPOSALS} of them, or "
+        "lower --num-images or --num-steps."
     )

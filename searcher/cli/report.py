@@ -1,4 +1,4 @@
-"""`exeunt report` and `exeunt export`: what is shown and handed over of a study. Both only read the database.
+"""`exeunt report` and `exeunt export`: a study's report, and its points as files. Both only read the database.
 
 torch and matplotlib are imported where something is sampled or drawn: most ways through these commands need neither.
 """
@@ -56,10 +56,10 @@ class Percentage(click.ParamType[float]):
 @json_flag
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line for each schedule.")
 def report_command(url: str, study: str | None, output: Path, no_samples: bool, as_json: bool, as_csv: bool) -> None:
-    """Write the report of a study as it stands: a page, plots, tables.
+    """Write the report of a study, finished or not: a page, plots, tables.
 
-    With --json or --csv it writes no files: the figures go to standard output. The report of an unfinished study says
-    what is missing.
+    With --json or --csv it prints the values to standard output and writes no files. The report of an unfinished study
+    says what is missing.
 
     \b
     Examples:
@@ -135,11 +135,13 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
 @click.option("--label", metavar="TEXT", help="The point with this label, such as a baseline's.")
 @click.option("--knee", is_flag=True, help="The knee of the front.")
 @click.option(
-    "--max-loss", type=Percentage(), metavar="SHARE", help="The fastest point that loses at most this, as 5%."
+    "--max-loss", type=Percentage(), metavar="SHARE", help="The fastest point with at most this loss, such as 5%."
 )
-@click.option("--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best point X × as fast.")
+@click.option(
+    "--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best point at least X × as fast."
+)
 @click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {_ONNX}.")
-@click.option("--output", "-o", type=OUTPUT, metavar="FILE", help="Where to write; - is standard output.")
+@click.option("--output", "-o", type=OUTPUT, metavar="FILE", help="File to write; - is standard output.")
 @json_flag
 def export_point(
     url: str,
@@ -153,9 +155,9 @@ def export_point(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Write one point of a study as a file that other runtimes can read: the recommended one unless a flag names it.
+    """Write one point of a study as a file that other runtimes can read: the recommended one, or the one of a flag.
 
-    A loss is 0% at the full schedule and 100% at images that show nothing, as the report says them.
+    --max-loss is in the report's units: 0% is the full schedule, 100% are images that show nothing.
 
     \b
     Examples:
@@ -203,7 +205,7 @@ def _only(given: dict[str, Any]) -> tuple[str, Any] | None:
     made = [(flag, value) for flag, value in given.items() if value is not None]
     if len(made) > 1:
         got = " and ".join(flag for flag, _ in made)
-        raise InputError(f"export: give at most one of {', '.join(given)}, but got {got}. Leave one out.")
+        raise InputError(f"export: give at most one of {', '.join(given)}, but got {got}. Keep one.")
     return made[0] if made else None
 
 

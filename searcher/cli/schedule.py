@@ -129,11 +129,13 @@ def _validated(file: str) -> dict[str, Any]:
     "--from", "from_name", metavar="NAME", help=f"Format of FILE, if it is not recognised: {', '.join(FORMATS)}."
 )
 @click.option("--to", "to_name", metavar="NAME", default="schedule", show_default=True, help="Format to write.")
-@click.option("--base", metavar="FILE", help="A schedule that gives a foreign file its solver, times and guidance.")
+@click.option("--base", metavar="FILE", help="Schedule with the solver, times and guidance that FILE lacks.")
 @click.option(
-    "--granularity", type=click.Choice(["branch"]), help="Count branches instead of blocks, as feature caches do."
+    "--granularity",
+    type=click.Choice(["branch"]),
+    help="Give each branch (attention, MLP) the action of its block, as feature caches need.",
 )
-@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Where to write. Default: -, standard output.")
+@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="File to write. Default: -, standard output.")
 @flags(NETWORK_FLAGS)
 @json_flag
 def convert(
@@ -156,12 +158,12 @@ def convert(
       smoothcache  JSON: {"attn-0": [1, 0, ...], "mlp-0": [...]}, 1 = compute
       ecad         JSON: {"cache_schedule": {...}}
       cache-dit    YAML: steps_computation_mask with the policy static
-      timesteps    the times alone: 999,750,500,250,0 or a JSON list
-      onnx         a folder of graphs of the network that --checkpoint names, to write only
+      timesteps    only the times: 999,750,500,250,0 or a JSON list
+      onnx         a folder of graphs of the network that --checkpoint names; can only be written
 
-    A schedule that a format can't express is refused, with the step. Foreign files lack a solver, times and guidance:
-    --base gives them. With --granularity branch, what is done to a block is done to each of its branches. Where blocks
-    are reused, that is another schedule, with slightly different images.
+    If a format can't express a schedule, the error names the step. Files of other runtimes lack a solver, times and
+    guidance: --base provides them. With --granularity branch, each branch gets the action of its block. Where blocks
+    are reused, the result is another schedule, with slightly different images.
 
     \b
     Examples:
@@ -189,9 +191,9 @@ def convert(
         return
     text = target.write(read)
     for part in FORMATS[name].unread(_text(source)):
-        click.echo(printable(f"Note: `{part}` of {source} is left out: a schedule has no place for it."), err=True)
+        click.echo(printable(f"Note: `{part}` of {source} is omitted: schedules have no such setting."), err=True)
     if from_name is None and name != "schedule":
-        click.echo(f"{source} is read as {name}. Use --from if it is something else.", err=True)
+        click.echo(f"{source} is read as {name}. Use --from if it has another format.", err=True)
     if (note := left_out(to_name, read)) is not None:
         click.echo(note, err=True)
     if output is None:
@@ -266,11 +268,11 @@ def _text(source: str) -> str:
 
 @schedule.command()
 @flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
-@click.option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Where to write. Default: -, standard output.")
+@click.option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="File to write. Default: -, standard output.")
 def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | None, **given: Any) -> None:
     """Write the full schedule of a checkpoint: every block at every step.
 
-    Files of other runtimes lack solver, times and guidance: `exeunt schedule convert --base` takes them from this one.
+    Files of other runtimes lack solver, times and guidance: `exeunt schedule convert --base` takes them from this file.
 
     \b
     Examples:

@@ -9,14 +9,14 @@ from .flags.database import json_flag, storage_flag, study_flag
 @storage_flag
 @study_flag
 @json_flag
-@click.option("--watch", is_flag=True, help="Show it again and again until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
 @click.option(
     "--interval",
     type=click.FloatRange(0.1),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time between two looks of --watch.",
+    help="Time between two updates of --watch.",
 )
 def status(url: str, study: str | None, as_json: bool, watch: bool, interval: float) -> None:
     """Show what a database holds: workers, schedules, trials, images, front, errors.

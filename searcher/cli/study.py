@@ -1,4 +1,4 @@
-"""`exeunt study`: the studies of a database as wholes, orders to their workers, and what no study refers to."""
+"""`exeunt study`: commands on whole studies, requests to their workers, and the removal of unused data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ...studies.store.files import StudyFile
 
 name_argument = click.argument("name")
-yes_flag = click.option("--yes", is_flag=True, help="Don't ask.")
+yes_flag = click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 _MOST_LINES = 10
 
 
@@ -50,14 +50,14 @@ def confirm(question: str, yes: bool, as_json: bool) -> None:
         return
     if as_json or not sys.stdin.isatty():
         raise InputError(
-            "study: must be confirmed, since it can't be undone, but there is no terminal to ask on. Add --yes."
+            "study: removal must be confirmed, since it can't be undone, but there is no terminal to ask. Add --yes."
         )
     click.confirm(question, abort=True)
 
 
 @click.group()
 def study() -> None:
-    """List, copy, delete, back up, pause or stop studies, and remove what none needs."""
+    """List, copy, delete, back up, pause or stop studies, and remove unused data."""
 
 
 def _add_order(order: Literal["pause", "stop", "unpause"], summary: str, said: str) -> None:
@@ -86,14 +86,14 @@ def _add_order(order: Literal["pause", "stop", "unpause"], summary: str, said: s
 _add_order(
     "pause",
     "Make all workers of a study, on all machines, finish their step and wait.",
-    "`{name}` pauses: its workers wait. Go on with `exeunt study unpause {name}`.",
+    "`{name}` is pausing: its workers will wait. Continue with `exeunt study unpause {name}`.",
 )
 _add_order(
     "stop",
     "Make all workers of a study, on all machines, finish their step and end.",
-    "`{name}` stops: its workers end. Undo with `exeunt study unpause {name}`.",
+    "`{name}` is stopping: its workers will end. Undo with `exeunt study unpause {name}`.",
 )
-_add_order("unpause", "Let workers work on a paused or stopped study again.", "`{name}` goes on.")
+_add_order("unpause", "Let workers continue a paused or stopped study.", "Workers can continue `{name}`.")
 
 
 @study.command()
@@ -104,12 +104,12 @@ _add_order("unpause", "Let workers work on a paused or stopped study again.", "`
     default="1d",
     show_default=True,
     metavar="TIME",
-    help="Keep files without a row that are younger, since a worker may be about to commit one: 12h, 30m.",
+    help="Keep unused files younger than this, since a worker may be about to commit one: 12h, 30m.",
 )
 @yes_flag
 @json_flag
 def gc(url: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> None:
-    """Remove what no study refers to: evaluations, timings, schedules and files of deleted studies and dead workers.
+    """Remove unused data: evaluations, timings, schedules and files of deleted studies and dead workers.
 
     \b
     Examples:
@@ -126,7 +126,7 @@ def gc(url: str, dry_run: bool, older_than: str, yes: bool, as_json: bool) -> No
         if not dry_run and not found.is_empty:
             if not as_json:
                 click.echo(_garbage_text(found))
-            confirm("Remove it?", yes, as_json)
+            confirm("Remove all of this?", yes, as_json)
             found = collect_garbage(store, limit.seconds)
     if dry_run or found.is_empty:
         text = _garbage_text(found)
@@ -146,7 +146,7 @@ def _garbage_json(found: Garbage, removed: bool) -> dict[str, Any]:
 
 def _garbage_text(found: Garbage) -> str:
     if found.is_empty:
-        return "Everything belongs to a study."
+        return "Nothing to remove: everything belongs to a study."
     lines = [
         f"  evaluation {digest[:12]}  {images:,} images, {readable_bytes(size)}"
         for digest, (images, size) in list(found.evaluations.items())[:_MOST_LINES]
@@ -166,7 +166,7 @@ def _sizes(found: Garbage) -> str:
 @storage_flag
 @json_flag
 def list_studies(url: str, as_json: bool) -> None:
-    """List the studies of a database: what each is doing, what it has measured, and how many workers it has.
+    """List the studies of a database: state, measurements, number of workers.
 
     \b
     Examples:
@@ -188,7 +188,7 @@ def _table(found: Sequence[Summary]) -> Table:
     table = Table("study", "state", "started", "trials", "schedules", "images", "workers")
     for each in found:
         trials = ", ".join(f"{count} {state}" for state, count in each.trials.items())
-        state = f"{each.state} ({each.order} wanted)" if each.order else each.state
+        state = f"{each.state} ({each.order} requested)" if each.order else each.state
         counts = (f"{each.schedules:,}", f"{each.images:,}", str(each.workers))
         table.add_row(*map(printable, (each.study, state, _moment(each.started)[:16], trials, *counts)))
     return table
@@ -197,12 +197,14 @@ def _table(found: Sequence[Summary]) -> Table:
 @study.command()
 @name_argument
 @storage_flag
-@click.option("--to", metavar="URL|FILE", help="The database to copy to. It is made if it does not exist.")
+@click.option("--to", metavar="URL|FILE", help="The database to copy to. It is created if it does not exist.")
 @click.option(
-    "--to-file", type=click.Path(path_type=Path), metavar="FILE", help="A file with that URL on its first line."
+    "--to-file", type=click.Path(path_type=Path), metavar="FILE", help="A file whose first line is the URL to copy to."
 )
-@click.option("--as", "new_name", metavar="NAME", help="Name of the copy; default: the same.")
-@click.option("--artifacts", metavar="URL|FOLDER", help="Where that database keeps its files; PostgreSQL needs it.")
+@click.option("--as", "new_name", metavar="NAME", help="Name of the copy. Default: the same name.")
+@click.option(
+    "--artifacts", metavar="URL|FOLDER", help="Where the other database stores its files; PostgreSQL needs it."
+)
 @json_flag
 def copy(
     name: str,
@@ -215,8 +217,8 @@ def copy(
 ) -> None:
     """Copy a whole study into another database, SQLite or PostgreSQL, and compare the two.
 
-    It copies everything or nothing. What both databases have measured is stored there once. The study stays where it
-    was; delete it there once you go on with the copy.
+    It copies everything or nothing. Measurements that both databases have are stored once. The original stays: delete
+    it when you continue with the copy.
 
     \b
     Examples:
@@ -227,7 +229,8 @@ def copy(
     from ...studies.maintenance.copy import copy_study
 
     if (to is None) == (to_file is None):
-        raise InputError("study: must be copied to one database. Give --to or --to-file.")
+        got = "none" if to is None else "two"
+        raise InputError(f"study: must be copied to one database, but got {got}. Give --to or --to-file.")
     target = storage_url(to) if to is not None else read_url(to_file or Path())
     with _opened(url) as store:
         store.studies.require(name)
@@ -247,7 +250,7 @@ def copy(
 def delete(name: str, url: str, yes: bool, as_json: bool) -> None:
     """Delete a study: its configuration, schedules, trials and workers.
 
-    What it measured stays for other studies and for the next one, until `exeunt study gc`.
+    Its measurements stay, so that other studies can use them, until `exeunt study gc` removes them.
 
     \b
     Examples:
@@ -262,17 +265,19 @@ def delete(name: str, url: str, yes: bool, as_json: bool) -> None:
         deleted = delete_study(store, name)
     text = (
         f"Deleted `{name}`: {deleted['exeunt_members']:,} schedules, {deleted['trials']:,} trials.\n"
-        "What it measured is kept; `exeunt study gc --dry-run` lists what no study refers to now."
+        "Its measurements are kept. `exeunt study gc --dry-run` lists those that no study uses."
     )
     show({"study": name, "rows": deleted}, text, as_json)
 
 
 @study.command()
 @storage_flag
-@click.option("-o", "--output", type=OUTPUT, metavar="FILE", help="Default: exeunt-TIME.db; - is standard output.")
+@click.option(
+    "-o", "--output", type=OUTPUT, metavar="FILE", help="File to write. Default: exeunt-TIME.db; - is standard output."
+)
 @json_flag
 def backup(url: str, output: Path | None, as_json: bool) -> None:
-    """Back up a database into one SQLite file while work goes on, and check the file.
+    """Back up a database into one SQLite file while workers run, and check the file.
 
     The file is a study database: every command takes it as --storage, and `exeunt study copy` restores a study from it.
 
@@ -303,7 +308,7 @@ def backup(url: str, output: Path | None, as_json: bool) -> None:
 @study.command()
 @name_argument
 @storage_flag
-@click.option("-o", "--output", type=OUTPUT_FOLDER, metavar="FOLDER", help="Also write them into a folder.")
+@click.option("-o", "--output", type=OUTPUT_FOLDER, metavar="FOLDER", help="Also write the files into this folder.")
 @json_flag
 def files(name: str, url: str, output: Path | None, as_json: bool) -> None:
     """List the files that a study keeps: sample images and schedule files of its front.

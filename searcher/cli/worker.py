@@ -16,12 +16,20 @@ from .flags.output import OutputOptions, output_options, print_statement
 @click.command()
 @storage_flag
 @study_flag
-@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N, if it differs from the study's.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N. Default: the study's.")
 @click.option(
-    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A path here, as checkpoint.path=/data/x.pt."
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A path that differs here: checkpoint.path=/data/x.pt.",
 )
-@click.option("--target", is_flag=True, help="Time the study on this device, unless a worker is alive on its target.")
-@click.option("--report", metavar="FOLDER", help="Write the report here when the study is finished.")
+@click.option(
+    "--target",
+    is_flag=True,
+    help="Make this the device that the study is timed on, unless a worker is alive on the present one.",
+)
+@click.option("--report", metavar="FOLDER", help="Folder for a report when the study is finished. Default: none.")
 @click.option("--artifacts", metavar="URL|FOLDER", help="Where this machine finds the study's files.")
 @output_options
 def worker(
@@ -34,11 +42,11 @@ def worker(
     artifacts: str | None,
     output: OutputOptions,
 ) -> None:
-    """Work on an existing study, beside its other workers, until its budget is spent.
+    """Join an existing study as one more worker, until its budget is spent.
 
-    Start one for each device, on any machine that reaches the database. Each ends by itself. Exit codes: 0 the study is
-    finished or was stopped; 2 something here differs from what the study measures with; 70 this device is broken;
-    75 interrupted, or storage out of reach: run the same command again.
+    Start one worker for each device, on any machine that reaches the database. Each ends by itself. Exit codes: 0 the
+    study is finished or was stopped; 2 files, settings or versions here are not the study's; 70 this device is broken;
+    75 interrupted, or the storage is out of reach: run the same command again.
 
     \b
     Examples:
@@ -58,7 +66,7 @@ def worker(
     with output.watch() as watch, interruptible() as interruption:
         name = only_study(url, study)
         flags = [*storage_flags(url), "--study", name]
-        interruption.hint = f"what was committed is kept. Work on with `{shlex.join(['exeunt', 'worker', *flags])}`."
+        interruption.hint = f"what was committed is kept. Go on with `{shlex.join(['exeunt', 'worker', *flags])}`."
         try:
             with open_store(url, read_only=True) as store, corrupt_rows(store.url):
                 stored, is_over = store.studies.config(name), _is_over(store, name)
@@ -66,7 +74,7 @@ def worker(
             config = resolve_device(override(stored, {**changes, **given}))
             if is_over and config.run.report is None:
                 more = shlex.join(["exeunt", "resume", *flags, "--budget", "30m"])
-                watch.say(f"Study `{name}` is finished: its budget is spent. Give it another: `{more}`.")
+                watch.say(f"Study `{name}` is finished: its budget is spent. Give it another budget: `{more}`.")
                 return
             request = StudyRequest(
                 config,
@@ -93,7 +101,7 @@ def _is_over(store: Store, study: str) -> bool:
 
     wanted = order(store, study)
     if wanted is not None and wanted.wanted == "stop":
-        raise Stopped(f"Study `{study}` was stopped; `exeunt study unpause {study}` lets workers work again.")
+        raise Stopped(f"Study `{study}` was stopped; `exeunt study unpause {study}` lets workers continue.")
     try:
         return is_spent(optuna.load_study(study_name=study, storage=optuna_storage(store.engine)))
     except KeyError:

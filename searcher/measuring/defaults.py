@@ -1,4 +1,4 @@
-"""What the network fills in: the values of settings that the configuration leaves `auto`, and the full schedule.
+"""Values for settings that the configuration leaves `auto`, chosen for the network, and the full schedule.
 
 A study stores these values and keeps them when it is resumed, so that a later version's defaults change no number.
 """
@@ -75,7 +75,7 @@ def executor(pipeline: str) -> str:
     """What runs the network of a live pipeline: the code that makes it, which may compile or quantise it."""
     source = own_source(pipeline)
     if source is None:
-        raise InputError(f"pipeline: `{pipeline}` must have a source file, which tells changes apart. Give FILE.py.")
+        raise InputError(f"pipeline: `{pipeline}` must have a source file, so that changes are noticed. Give FILE.py.")
     return f"pipeline-{sha256(source).hexdigest()[:12]}"
 
 
@@ -94,7 +94,7 @@ def _compared(config: StudyConfig, network: Network) -> tuple[str, str | None]:
     if network.condition_kind == "prompts":
         return DEFAULT_PAIRED, None
     raise InputError(
-        f"reference: `{config.checkpoint.path}` needs real images to be compared with. Add --reference FOLDER, or an "
+        f"reference: `{config.checkpoint.path}` needs real images to compare with. Add --reference FOLDER, or an "
         f".npz of images or of mu and sigma; or compare with the full schedule's images: --metric {DEFAULT_PAIRED}."
     )
 

@@ -48,7 +48,9 @@ def _on_weights(schedule: Schedule, network: Network) -> str | None:
     own = BUNDLED if network.name in BUNDLED else ()
     bundled = [name for name in own if load_network(name).signature.weights_sha256 == wanted]
     fix = (
-        f"Did you mean --checkpoint {bundled[0]}?" if bundled else "Give those with --checkpoint if this is a mistake."
+        f"Did you mean --checkpoint {bundled[0]}?"
+        if bundled
+        else "If this is a mistake, give those weights with --checkpoint."
     )
     return f"Note: the schedule was made for other weights ({wanted[:12]}…) than `{network.name}` has. {fix}"
 
@@ -61,9 +63,9 @@ def _on_arguments(schedule: Schedule, have: str) -> str | None:
     wanted = printable(str(json.loads(dict(origin.extras).get(NETWORK_ARGS, '""'))))
     if wanted == have:
         return None
-    was, fix = (f"with --network-arg {wanted}", "Add it") if wanted else ("without --network-arg", "Drop it")
-    now = f"with {have}" if have else "without"
-    return f"Note: the schedule was found {was}, but runs {now} here. {fix} if this is a mistake: images may differ."
+    was, fix = (f"with --network-arg {wanted}", "Add them") if wanted else ("without --network-arg", "Omit them")
+    now = f"with {have}" if have else "without them"
+    return f"Note: the schedule was found {was}, but runs {now} here, so images may differ. {fix} if this is a mistake."
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a schedule is worth, and what the figures hold for.
+    """The quality and speed of a schedule, and the conditions under which they were measured.
 
     Attributes:
         standard: what quality is compared with, and with which sign people know it.

@@ -288,7 +288,7 @@ def load_metric(
         extractor = load_extractor(name, config.extractor_weights, device)
     if config.higher_is_better is not None:
         raise InputError(
-            f"quality.higher_is_better: is for a function of your own that gives scores, but the metric is "
+            f"quality.higher_is_better: is for a function of your own that returns scores, but the metric is "
             f"`{config.metric}`, a distance. Omit it."
         )
     if kind == "paired":
@@ -300,12 +300,12 @@ def load_metric(
 def _to_scores(config: QualityConfig, own: OwnMetric) -> ScoreMetric:
     _refuse_reference(config)
     if config.metric.endswith(TO_BASELINE):
-        raise InputError(f"metric: `{own.name}` gives scores, not features. Omit `{TO_BASELINE}`.")
+        raise InputError(f"metric: `{own.name}` returns scores, not features. Omit `{TO_BASELINE}`.")
     said = {own.higher_is_better, config.higher_is_better} - {None}
     if len(said) != 1:
-        problem = "says both" if said else "doesn't say"
+        problem = "and the setting differ" if said else "does not state it"
         raise InputError(
-            f"metric: it must be known whether more is better, but `{own.name}` {problem}. Write "
+            f"metric: the direction of scores must be known, but `{own.name}` {problem}. Write "
             f"`{own.name.rpartition(':')[2]}.higher_is_better = True` (or False) under the function, or "
             "`--set quality.higher_is_better=true`."
         )
@@ -317,7 +317,7 @@ def _to_reference(
 ) -> ReferenceMetric:
     if config.reference is None:
         raise InputError(
-            f"reference: `{config.metric}` needs real images to be compared with. Add --reference FOLDER, or compare "
+            f"reference: `{config.metric}` needs real images to compare with. Add --reference FOLDER, or compare "
             f"with the full schedule's images: --metric {extractor.name}{TO_BASELINE}."
         )
     preparation = Preparation(image_size, config.crop, config.resize_filter)
@@ -330,6 +330,6 @@ def _to_reference(
 def _refuse_reference(config: QualityConfig) -> None:
     if config.reference is not None:
         raise InputError(
-            f"reference: `{config.metric}` has no use for real images, but got `{config.reference}`. "
+            f"reference: `{config.metric}` takes no real images, but got `{config.reference}`. "
             "Omit --reference, or choose a metric such as fd-efficientnet-lite0."
         )

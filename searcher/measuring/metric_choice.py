@@ -47,8 +47,9 @@ def settle_metric(setup: StudySetup, asked: StudyConfig, check: Callable[[], Non
         return setup
     tell_notes(
         [
-            f"{setup.config.quality.metric} tells the full schedule from images that show nothing by only {own:.1f} "
-            f"standard errors of one evaluation ({setup.config.quality.num_images} images, judged by {len(images)})"
+            f"{setup.config.quality.metric} hardly separates the full schedule from images that show nothing: by only "
+            f"{own:.1f} standard errors of an evaluation of {setup.config.quality.num_images} images (estimated from "
+            f"{len(images)})"
         ]
     )
     others = {
@@ -58,18 +59,20 @@ def settle_metric(setup: StudySetup, asked: StudyConfig, check: Callable[[], Non
     }
     if others:
         ranked = sorted(others, key=lambda name: -others[name][0])
-        tell_notes(["others: " + ", ".join(f"{name} {others[name][0]:.1f}" for name in ranked)])
+        tell_notes(
+            ["other metrics, in standard errors: " + ", ".join(f"{name} {others[name][0]:.1f}" for name in ranked)]
+        )
     better = _best({name: found for name, (found, _) in others.items() if found > max(own, 0.0)})
     if better is None:
-        tell_notes(
-            ["no metric at hand does better: look at the full schedule's images, its settings and the reference"]
-        )
+        tell_notes(["no other metric does better: check the full schedule's images, its settings and the reference"])
         return setup
     if asked.quality.metric != AUTO:
         tell_notes([f"choose another with --metric {better}"])
         return setup
-    unused = "; the reference is not used, each image is compared with the full schedule's of the same noise"
-    tell_notes([f"{better} is taken{unused if better.endswith(TO_BASELINE) else ''}. Name another with --metric"])
+    unused = "; it compares each image with the full schedule's of the same noise and uses no reference"
+    tell_notes(
+        [f"{better} is used instead{unused if better.endswith(TO_BASELINE) else ''}. Choose another with --metric"]
+    )
     return others[better][1]
 
 

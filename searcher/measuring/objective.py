@@ -1,4 +1,4 @@
-"""What a schedule is worth: features of its images on given noises, and the time that its plan takes.
+"""The measurements of a schedule: features of its images on given noises, and the time that its plan takes.
 
 No image is sampled twice. Features are keyed by everything that decides them and committed in chunks; those that an
 earlier session, another study or another worker has committed are read.
@@ -189,7 +189,9 @@ class Objective:
         lease = config.run.lease_seconds
         claim = self.store.evaluations.claim(key, self.worker.owner, lease, config.name, candidate.schedule, member)
         if claim is None:
-            raise ClaimedElsewhere(f"{candidate.label}: another worker measures it. Wait for it, or stop that one.")
+            raise ClaimedElsewhere(
+                f"{candidate.label}: another worker is measuring it. Wait for that worker, or stop it."
+            )
         return claim
 
     def _chunk(self, candidate: Candidate, held: _Held, seed: int, images: range, *, last: bool) -> None:
@@ -258,7 +260,7 @@ class Objective:
                 return found
             reason = f"{candidate.label} diverges: its {found.metric} is {found.value:g}."
         except np.linalg.LinAlgError as error:
-            reason = f"{candidate.label} diverges: its features have no {self.study_setup.metric.name} ({error})."
+            reason = f"{candidate.label} diverges: its {self.study_setup.metric.name} can't be computed ({error})."
         self.store.evaluations.fail(self._claim(candidate, self.key(candidate, seed)), reason)
         raise DivergedDistance(reason)
 
@@ -358,7 +360,7 @@ class Objective:
 
         Raises what `collect` raises.
         """
-        _LOG.warning("%s It is sampled again.", error)
+        _LOG.warning("%s The chunk is sampled again.", error)
         self.say(f"{candidate.label}: features of {len(error.images)} images are sampled again. {error}")
         with self._sampling(candidate, key) as held:
             found = self._sampler.chunk(candidate, key.seed, error.images)

@@ -46,11 +46,11 @@ def refuse_unpinned(config: StudyConfig, url: str, named: Collection[str] = (), 
     for key, name in unnamed.items():
         digest = source_sha256(name)
         if digest is None or not _matches(key, digest, config, pins):
-            have = "there is none here" if digest is None else f"here it is {digest[:12]}"
+            have = "here there is no such file" if digest is None else f"here the digest is {digest[:12]}"
             raise InputError(
                 f"{key}: the study `{config.name}` names `{name}`, which is imported only if its file is the one that "
-                f"was measured with (digest {pins.get(_pin(key), '')[:12] or 'not stored'}), but {have}. Put that "
-                f"file back, or name the code yourself: `exeunt optimize` with `{_FLAGS[key]} {name}`."
+                f"the study was measured with (digest {pins.get(_pin(key), '')[:12] or 'not stored'}), but {have}. "
+                f"Restore that file, or name the code yourself: `exeunt optimize` with `{_FLAGS[key]} {name}`."
             )
 
 

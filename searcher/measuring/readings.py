@@ -1,4 +1,4 @@
-"""How a checkpoint is read where neither its file nor the user says it: real images decide it, or the user is asked."""
+"""Settings of a checkpoint that neither its file nor the user states: real images decide them, or the user is asked."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,9 +48,9 @@ def settle_reading(
     taken = network.open_readings[0]
     if not found.denoises:
         tell(
-            f"reading: `{network.name}` denoises the reference under none that is known (least loss "
-            f"{found.losses[0][1]:.3g}, of the best linear guess {found.guess:.3g}), so that nothing tells "
-            f"whether {_words(taken)} is right: its weights may be untrained, or trained on other images"
+            f"reading: `{network.name}` can't denoise the reference with any known setting (least loss "
+            f"{found.losses[0][1]:.3g}; the best linear guess has {found.guess:.3g}), so it is not known "
+            f"whether {_words(taken)} is right: the weights may be untrained, or trained on other images"
         )
         return {}
     if not found.is_clear:
@@ -76,8 +76,8 @@ def _question(name: str, found: Decision) -> str:
     listed = "; ".join(f"{_words(reading)}: {loss:.4g}" for reading, loss in found.losses[:MOST_LISTED])
     flags = " ".join(f"--network-arg {key}={value}" for key, value in found.losses[0][0].items())
     return (
-        f"checkpoint: `{name}` doesn't say how it must be read, and the losses in denoising the reference are too near "
-        f"to each other to decide it: {listed}. Add what it was trained with, such as `{flags}`."
+        f"checkpoint: `{name}` doesn't say how it was trained, and the losses in denoising the reference are too "
+        f"close to decide it: {listed}. Add what it was trained with, such as `{flags}`."
     )
 
 

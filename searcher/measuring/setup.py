@@ -197,7 +197,9 @@ def _check_enough(config: StudyConfig, metric: Metric) -> None:
         count = getattr(config.quality, name)
         if count < MIN_IMAGES:
             flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"quality.{name}: a distance needs {MIN_IMAGES} or more, but got {count}. Add {flag} 64.")
+            raise InputError(
+                f"quality.{name}: a distance needs {MIN_IMAGES} images or more, but got {count}. Add {flag} 64."
+            )
 
 
 def _check_names(config: StudyConfig) -> None:
@@ -259,7 +261,7 @@ def load_networks(config: StudyConfig) -> dict[str, Network]:
     networks = {network.name: network for network in loaded}
     if len(networks) < len(loaded):
         raise InputError(
-            f"checkpoint: each set of weights must have a name of its own, but got {', '.join(paths)}. "
+            f"checkpoint: each set of weights must have its own name, but got {', '.join(paths)}. "
             "Rename one file, or leave the repeated one out of `checkpoint.baseline_weights`."
         )
     return networks

@@ -34,7 +34,7 @@ class Endpoint(NamedTuple):
 
     def taken(self, error: Exception) -> InputError:
         """What a user is told when there can be no server here."""
-        fix = "Choose another --metrics-port, or 0 for any that is free."
+        fix = "Choose another with --metrics-port, or 0 for any free one."
         return InputError(f"metrics-port: {self} is not available ({error}). {fix}")
 
     def __str__(self) -> str:

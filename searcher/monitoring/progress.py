@@ -16,7 +16,7 @@ LINE_SECONDS = 15.0
 
 
 class ProgressListener:
-    """Is told what goes on; this one shows nothing. Telling costs nothing that a measurement could notice."""
+    """Receives the progress of a command; this one shows nothing. Calls cost too little to disturb a measurement."""
 
     def say(self, message: str) -> None:
         """One line that stays, such as "full: distance 41.2, 48 images/s"."""

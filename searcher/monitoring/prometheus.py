@@ -33,7 +33,7 @@ BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 class Meter(ProgressListener):
-    """Counts what its process does, and passes on what the watch within is told."""
+    """Counts what its process does, and forwards events to the listener that it wraps."""
 
     def __init__(self, inner: ProgressListener) -> None:
         from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, ProcessCollector
@@ -44,12 +44,12 @@ class Meter(ProgressListener):
         # Registered once it is known: an empty one would be another series.
         self._info = Info("exeunt_worker", "The worker: its study, device, type and version.", registry=None)
         self._state = Enum("exeunt_state", "What the worker is doing.", states=_STATES, **known)
-        self._budget = Gauge("exeunt_budget_spent_ratio", "The share of the study's budget that is gone.", **known)
+        self._budget = Gauge("exeunt_budget_spent_ratio", "The share of the study's budget that is spent.", **known)
         self._images = Counter("exeunt_images", "Images sampled and committed.", **known)
-        self._trials = Counter("exeunt_trials", "Trials told, by what became of them.", ["state"], **known)
-        self._device = Counter("exeunt_device_seconds", "Device time, by what it was spent on.", ["work"], **known)
+        self._trials = Counter("exeunt_trials", "Finished trials, by outcome.", ["state"], **known)
+        self._device = Counter("exeunt_device_seconds", "Device time, by kind of work.", ["work"], **known)
         self._chunk = Histogram("exeunt_chunk_seconds", "Device time of a chunk of images.", buckets=BUCKETS, **known)
-        self._last = Gauge("exeunt_last_commit_timestamp_seconds", "When a chunk was committed last.", **known)
+        self._last = Gauge("exeunt_last_commit_timestamp_seconds", "Time of the last commit of a chunk.", **known)
         for state in ("complete", "failed"):
             self._trials.labels(state)
         for work in ("sampling", "timing"):
@@ -92,7 +92,7 @@ class Meter(ProgressListener):
 
 
 class _Storage:
-    """Figures that are kept elsewhere, read when they are asked for."""
+    """Metrics of other objects, read when Prometheus collects them."""
 
     def collect(self) -> Iterable[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily

@@ -115,18 +115,18 @@ def snapshot_rows(study: StudySnapshot) -> Iterator[tuple[str, str]]:
     yield "front", f"{_counted(front.size, 'point')} on search seeds, {finals.front_size} final"
     if front.hypervolume is not None and front.reference is not None:
         quality, speed = front.reference.quality, front.reference.speed
-        yield "hypervolume", f"{front.hypervolume:.4g}, counted from {quality:.4g} at {speed:.3g} images/s"
+        yield "hypervolume", f"{front.hypervolume:.4g}, reference point {quality:.4g} at {speed:.3g} images/s"
     if finals.best_ratio is not None:
         yield "best ratio", f"{finals.best_ratio:.2f} (at least {finals.best_ratio_lower:.2f})"
-    yield "left", "nothing to do" if study.status.finished else left(study.status.rest)
+    yield "left", "nothing" if study.status.finished else left(study.status.rest)
     yield from (("error", _error(each, activity.now)) for each in activity.mishaps)
 
 
 def left(rest: Budget | None) -> str:
     """What is left of a budget, time first."""
     if rest is None:
-        return "all: no worker has begun"
-    parts = ["no limit of time" if rest.seconds is None else duration(rest.seconds)]
+        return "all: no worker has started"
+    parts = ["no time limit" if rest.seconds is None else duration(rest.seconds)]
     parts += [_counted(rest.trials, "trial")] if rest.trials is not None else []
     parts += [_counted(rest.images, "image")] if rest.images is not None else []
     return ", ".join(parts)
@@ -144,7 +144,7 @@ def snapshot_text(snapshot: Snapshot) -> str:
 def _remarks(snapshot: Snapshot) -> list[str]:
     """Why there is nothing, or nothing new."""
     if snapshot.outage is not None:
-        return [printable(f"{snapshot.outage} Waiting for it.")]
+        return [printable(f"{snapshot.outage} Waiting for the storage.")]
     return [] if snapshot.studies else [NO_STUDY]
 
 
@@ -153,7 +153,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _worker(worker: LivingWorker) -> str:
-    at = f", measures {', '.join(worker.measures)}" if worker.measures else ""
+    at = f", measuring {', '.join(worker.measures)}" if worker.measures else ""
     age, silent = duration(worker.seconds), duration(worker.silent_seconds)
     return printable(f"{worker.owner} on {worker.device or 'an unknown device'}, {age}, seen {silent} ago{at}")
 
@@ -210,4 +210,4 @@ def _frame(snapshot: Snapshot, interval: float) -> RenderableType:
             table.add_row(Text(f"  {name}", style="cyan"), Text(text, style="red" if name == "error" else ""))
         parts += [Text(heading(study), style="bold"), table]
     parts += [Text(remark, style="yellow") for remark in _remarks(snapshot)]
-    return Group(*parts, Text(f"every {interval:g} s; Ctrl-C ends it", style="dim"))
+    return Group(*parts, Text(f"updated every {interval:g} s; press Ctrl-C to stop", style="dim"))

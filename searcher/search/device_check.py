@@ -57,7 +57,7 @@ class DeviceCheck:
         device = self._objective.study_setup.environment["device"]
         raise DeviceError(
             f"{device} can't be trusted: {MOST_FAILURES} times in a row {reason}. "
-            "Check the device, its driver and the versions of torch here and where the study began."
+            "Check the device, its driver and the versions of torch here and where the study was started."
         )
 
     def failed(self, error: Exception) -> None:
@@ -99,6 +99,6 @@ class DeviceCheck:
         if apart <= limit:
             return ""
         return (
-            f"features of {len(stored)} images of the baseline are {apart:.3g} of the images' own spread from the "
-            f"stored ones (at most {limit:g})"
+            f"features of {len(stored)} images of the baseline differ from the stored ones by {apart:.3g} of the "
+            f"images' own spread (at most {limit:g})"
         )

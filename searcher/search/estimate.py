@@ -38,7 +38,7 @@ def statement(study_setup: StudySetup) -> str:
     """The baseline in one paragraph: network, steps, guidance, size, batch size, dtype, executor, device, metric."""
     config, network, schedule = study_setup.config, study_setup.network, study_setup.frame.full
     counted = "blocks" if network.signature.granularity == "block" else "branches"
-    weights = ", beside ".join(study_setup.networks)
+    weights = " and ".join(study_setup.networks)
     is_usual = network.usual_guidance is not None and network.usual_guidance == config.baseline.guidance
     usual = ", its pipeline's default" if is_usual else ""
     _, height, width = network.image_shape
@@ -73,7 +73,7 @@ def _prompts(study_setup: StudySetup) -> str:
         return ""
     encoding = "" if seconds is None else f", encoded once in {1000 * seconds:.3g} ms each"
     given = study_setup.config.quality.conditions
-    name = "our own set" if given == OWN_PROMPTS else given
+    name = "the bundled set" if given == OWN_PROMPTS else given
     return f"Prompts:  {count} ({name}){encoding}.\n"
 
 

@@ -109,8 +109,8 @@ def _agree(store: Store, study_setup: StudySetup, role: WorkerRole) -> None:
     full = next((each.schedule_digest for each in members if each.family == "full"), own)
     if full != own:
         raise InputError(
-            f"study `{config.name}`: its full schedule is {full[:12]}, but this machine works it out as {own[:12]}. "
-            "Install the versions of exeunt and numpy that it began with."
+            f"study `{config.name}`: its full schedule has the digest {full[:12]}, but on this machine it has "
+            f"{own[:12]}. Install the versions of exeunt and numpy that the study was started with."
         )
 
 
@@ -138,7 +138,7 @@ def _session(
         meter.images += images
         watch.advance(meter.share_spent, images)
         if peers.wanted() is not None:
-            raise Paused(f"study `{name}` is to {peers.wanted()}.")
+            raise Paused(f"study `{name}`: a user requested {peers.wanted()}.")
 
     costs = Costs(study_setup, store, _target(study_setup, store, worker, role))
     if role.works and not costs.can_time:
@@ -146,7 +146,10 @@ def _session(
         different = [
             f"{key} is {here.get(key)} here and {there[key]} there" for key in there if here.get(key) != there[key]
         ]
-        watch.say(f"This worker measures quality alone: the study times on {there['device']} ({'; '.join(different)}).")
+        watch.say(
+            f"This worker measures only quality, since the study is timed on {there['device']} "
+            f"({'; '.join(different)})."
+        )
     objective = Objective(study_setup, store, worker, costs, check=interruption.check, spent=spent, say=watch.say)
     results = Results(objective, DeviceCheck(objective, doubted=role.is_one_of_many))
     session = Session(results, proposer, peers, SharedBudget(meter, proposer, results), watch)
@@ -192,7 +195,7 @@ def _target(study_setup: StudySetup, store: Store, worker: Worker, role: WorkerR
     if not role.takes_target and own["device_type"] != wanted and target(store, name) is None:
         raise NoTimingWorker(
             f"study `{name}` must be timed on a device of type {wanted}, but no worker has started on one yet. Start "
-            "one there first, or make this device the target: exeunt worker --target."
+            "a worker there first, or make this device the target: exeunt worker --target."
         )
     return take_target(store, name, own, worker.owner, move=role.takes_target)
 

@@ -52,7 +52,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a search judges schedules by.
+    """The values by which a search judges schedules.
 
     Attributes:
         standard: how quality is stated, with the two ends of loss where they were measured.
@@ -144,7 +144,9 @@ def _full(measured: Iterable[Measured]) -> Measured:
     """The full schedule that everything is stated against: the first one."""
     found = next((each for each in measured if each.candidate.family == "full"), None)
     if found is None:
-        raise StorageError("storage: no schedule of the study is its full one. Restore the database from a backup.")
+        raise StorageError(
+            "storage: the study must have its full schedule, but has none. Restore the database from a backup."
+        )
     return found
 
 

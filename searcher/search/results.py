@@ -51,7 +51,7 @@ class Results:
             found = self._remember(candidate, self.objective.score(candidate, seed, count))
             speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
             told = self.objective.study_setup.metric.told(found.quality)
-            self.objective.say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (looked up)'}")
+            self.objective.say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (already measured)'}")
         return self.measured[candidate.key]
 
     def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:

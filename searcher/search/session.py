@@ -27,7 +27,7 @@ LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
 
 class Peers:
-    """Looks at the other workers for one of them: how many are alive, which died, and whether all are to pause or stop.
+    """What one worker knows of the others: how many are alive, which died, and whether all must pause or stop.
 
     Attributes:
         others: the living workers beside this one, when it last looked.
@@ -199,7 +199,8 @@ class Session:
         if now - self._alone_since > self.study_setup.config.run.lease_seconds:
             raise NoTimingWorker(
                 f"study `{self.name}` must be timed on {costs.target['device']}, but no worker runs there, and this "
-                "one has nothing left to do. Start one there, or make this device the target: exeunt worker --target."
+                "one has nothing left to do. Start a worker there, or make this device the target: "
+                "exeunt worker --target."
             )
 
     def enter(self, state: str) -> None:

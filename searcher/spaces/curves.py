@@ -15,7 +15,7 @@ from .levers import Parameters, lever_distributions, pull_levers, whole_paramete
 
 
 class Curve(Space):
-    """Depth follows first + (last − first) · progress^bend over the steps; one tail action stands in for the rest."""
+    """Depth follows first + (last − first) · progress^bend over the steps; one tail action replaces the rest."""
 
     name = "curve"
 
@@ -97,7 +97,7 @@ def log_snr(schedule: Schedule) -> list[float]:
 
 
 class Cache(Curve):
-    """Every k-th step runs whole; between, the depth follows a curve and stored residuals stand in for the rest.
+    """Every k-th step runs whole; between, the depth follows a curve and stored residuals replace the rest.
 
     For weights that were trained normally, which do not survive dropped blocks.
     """
@@ -149,7 +149,7 @@ class Cache(Curve):
 
 
 class Mixed(Curve):
-    """A curve of exits at every k-th step and a shallow depth between, where the tail stands in for what the exit ran.
+    """A curve of exits at every k-th step and a shallow depth between, where the tail replaces what the exit ran.
 
     Exits, caches, fewer steps and all their mixtures are points of this one flat set of eight parameters.
     """

@@ -1,4 +1,4 @@
-"""Spaces of a free depth for each stretch of the steps."""
+"""Spaces with a free depth for each segment of the steps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -34,7 +34,7 @@ ERRORS: dict[int, type[ExeuntError]] = {kind.exit_code: kind for kind in (InputE
 
 
 class RunningWorker(Protocol):
-    """One worker at work, wherever that is; what each member means is said at `WorkerProcess`."""
+    """A running worker, on any machine; its members are documented at `WorkerProcess`."""
 
     measured: bool
     finished: bool
@@ -158,7 +158,7 @@ class Workers:
             self._drain()
         elif code == 70:
             slot.error = DeviceError(text)
-            self._watch.say(f"worker {slot.number} leaves: {text}")
+            self._watch.say(f"worker {slot.number} ends: {text}")
         else:
             self._lose(slot, process, code)
 
@@ -233,7 +233,8 @@ def environments(count: int, device: str) -> list[dict[str, str]]:
         return [own] * count
     if ":" in device:
         raise InputError(
-            f"workers: {count} workers can't share {device}. Use --device cuda, and CUDA_VISIBLE_DEVICES to say which."
+            f"workers: {count} workers can't share {device}. Use --device cuda, and choose the GPUs with "
+            "CUDA_VISIBLE_DEVICES."
         )
     gpus = _gpus()
     return [{**own, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(count)]

@@ -119,7 +119,9 @@ def _home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise InputError(f"artifacts: there is no home folder `{path.parts[0]}`. Write the whole path.") from error
+        raise InputError(
+            f"artifacts: the home folder `{path.parts[0]}` does not exist. Write the whole path."
+        ) from error
 
 
 def _split(url: str) -> SplitResult:
@@ -138,8 +140,8 @@ def _bucket(url: str, bucket: str, path: str, query: str) -> Location:
     unknown = sorted(options.keys() - {"endpoint_url"})
     if unknown:
         raise InputError(
-            f"artifacts: the only option of an s3 URL is endpoint_url, but it has {', '.join(unknown)}. Leave them to "
-            "boto3's environment and files."
+            f"artifacts: the only option of an s3 URL is endpoint_url, but it has {', '.join(unknown)}. Set them in "
+            "boto3's environment or files."
         )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", bucket):
         raise InputError(f"artifacts: must be {KNOWN}, but got `{url}`. Write s3://BUCKET/PREFIX.")
@@ -154,7 +156,7 @@ def _bucket(url: str, bucket: str, path: str, query: str) -> Location:
 def artifacts_url(key: str, value: object) -> str:
     """The rule of a store's place in a configuration: text that `locate` takes, made absolute."""
     if not isinstance(value, str):
-        raise InputError(f"{key} must be {KNOWN}, but got something else than text. Use one of these.")
+        raise InputError(f"{key} must be {KNOWN}, but got a {type(value).__name__}. Use one of these.")
     return locate(value).url
 
 
@@ -182,7 +184,7 @@ def get(store: ArtifactStore, name: str, num_bytes: int) -> bytes:
     data = store.read(name, min(max(num_bytes, 0), _MOST_BYTES))
     if len(data) != num_bytes or sha256_of(data) != name.partition(".")[0]:
         raise DamagedArtifact(
-            f"artifacts: {name} in {store.url} must have the digest that it is named by, but its contents changed. "
+            f"artifacts: {name} in {store.url} must have the digest that its name states, but its contents changed. "
             "Put the file back from a copy."
         )
     return data

@@ -101,8 +101,8 @@ class Files:
         folder = folder_beside(self._engine)
         if not is_read_only(self._engine) and not folder.is_dir() and read(self._engine, _has_files):
             raise InputError(
-                f"artifacts: the files of {database_label(self._engine)} must be in {folder}, but that is not there. "
-                "Move it there. If it is lost, make it with mkdir: the search samples again what it needs."
+                f"artifacts: the files of {database_label(self._engine)} must be in {folder}, but that folder does not "
+                "exist. Move it back. If it is lost, make it with mkdir: the search samples again what it needs."
             )
         return FolderStore(folder, makes=True)
 
@@ -154,10 +154,10 @@ class Files:
         url = self._given or (row.url if row is not None else "")
         store = open_artifacts(locate(url))
         if row is None or _token(store) != row.token:
-            stated = "has none" if row is None else f"keeps its files in {row.url}"
+            stated = "has no place for files" if row is None else f"keeps its files in {row.url}"
             raise InputError(
                 f"artifacts: {store.url} does not have the marker of {database_label(self._engine)}, which {stated}. "
-                f"Mount that same place here and name it with --artifacts or {VARIABLE}, or omit these."
+                f"Mount the database's own place here and name it with --artifacts or {VARIABLE}, or omit these."
             )
         return store
 
@@ -190,8 +190,8 @@ def _mark(store: ArtifactStore, location: Location, token: str) -> None:
         return
     if found is not None:
         raise InputError(
-            f"artifacts: {store.url} belongs to another database, as its marker says. Name another place; if that "
-            f"database does not exist any more, empty this one, {MARKER} too."
+            f"artifacts: {store.url} must be unused, but its marker says that it belongs to another database. Name "
+            f"another place; if that database no longer exists, remove all files here, {MARKER} too."
         )
     if isinstance(store, FolderStore):
         store.make()

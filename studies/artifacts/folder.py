@@ -97,9 +97,7 @@ class FolderStore(ArtifactStore):
             self._folder.mkdir(exist_ok=True)
             _sync(self._folder.parent)
         elif not self._makes and name != MARKER and not (self._folder / MARKER).exists():
-            raise Unreachable(
-                f"artifacts: {self._folder} has no marker any more. Mount the file system that it is on again."
-            )
+            raise Unreachable(f"artifacts: {self._folder} has no marker any more. Mount its file system again.")
 
     @contextmanager
     def _explained(self) -> Generator[None]:
@@ -107,8 +105,8 @@ class FolderStore(ArtifactStore):
             yield
         except FileNotFoundError as error:
             raise MissingArtifact(
-                f"artifacts: {error.filename} is not there. Put the folder {self._folder} back where it was, or the "
-                "file from a copy."
+                f"artifacts: {error.filename} does not exist. Put the folder {self._folder} back, or restore the file "
+                "from a copy."
             ) from None
         except OSError as error:
             if error.errno in _FULL:

@@ -53,7 +53,7 @@ class BucketStore(ArtifactStore):
                 # Some servers answer so for a bucket that is not there, which is another mistake.
                 self._client.head_bucket(Bucket=self._bucket)
                 raise MissingArtifact(
-                    f"artifacts: {name} is not in {self.url}. Put it back from a copy, or from a version of the bucket."
+                    f"artifacts: {name} is not in {self.url}. Restore it from a copy, or from an older version."
                 ) from None
             with body:
                 return body.read(max_bytes + 1)
@@ -103,8 +103,8 @@ class BucketStore(ArtifactStore):
         except (ResponseParserError, HTTPError, *STRANGE) as error:  # a proxy's page, or redirections without an end
             reason = redact(str(error).strip().split("\n")[0][:200])
             raise Unreachable(
-                f"artifacts: {self.url} answers as no S3 server does ({type(error).__name__}: {reason}). Check "
-                "endpoint_url, and what stands between."
+                f"artifacts: {self.url} does not answer like an S3 server ({type(error).__name__}: {reason}). "
+                "Check endpoint_url and the proxies on the way."
             ) from error
 
     def _explain(self, error: Exception) -> ExeuntError:
@@ -130,7 +130,7 @@ class BucketStore(ArtifactStore):
         if code in _REFUSED or isinstance(error, unusable):
             return InputError(
                 f"artifacts: {self.url} can't be used ({reason}). Check the bucket's name, and the keys and the region "
-                "that boto3 finds: AWS_ACCESS_KEY_ID and its like, or ~/.aws."
+                "that boto3 finds: AWS_ACCESS_KEY_ID and similar variables, or ~/.aws."
             )
         return Unreachable(f"artifacts: {self.url} is out of reach ({reason}). Check the network and the server.")
 

@@ -177,6 +177,6 @@ def refuse_difference(stored: StudyConfig, given: StudyConfig, same: Collection[
             f"  {each.key}: stored {shown_setting(each.old)}, given {shown_setting(each.new)}" for each in changed
         )
         raise InputError(
-            f"study `{stored.name}` was started with another configuration; figures could not be compared:\n{lines}\n"
-            f"Go on as stored with `exeunt resume --study {stored.name}`, or start another study with --study NAME."
+            f"study `{stored.name}` was started with another configuration; results would not be comparable:\n{lines}\n"
+            f"Continue as stored with `exeunt resume --study {stored.name}`, or start another study with --study NAME."
         )

@@ -40,9 +40,9 @@ class CheckpointConfig(Section):
     """The network that is searched."""
 
     section: ClassVar[str] = "checkpoint"
-    path: str = setting("fashion-dit-exits", text, "a file of weights, or the name of a bundled checkpoint")
+    path: str = setting("fashion-dit-exits", text, "a file or folder of weights, or the name of a bundled checkpoint")
     network: str | None = setting(
-        None, optional(text), "the kind of network, by its name, or FILE.py:Class; none: as the checkpoint says"
+        None, optional(text), "the kind of network, by its name, or FILE.py:Class; none: recognised from the checkpoint"
     )
     options: tuple[tuple[str, Any], ...] = setting(
         (), options, "a table of further arguments of the network's constructor"
@@ -85,23 +85,27 @@ class BaselineConfig(Section):
     order: int | None = setting(None, optional(whole(1, 4)), "the solver's order; none: its default")
     variant: str | None = setting(None, optional(name), "the solver's variant, by its name; none: its default")
     num_steps: int = setting(
-        20, whole(2, 1000), "steps of the full schedule; a solver that evaluates twice at a time makes two of one"
+        20,
+        whole(2, 1000),
+        "times of the full schedule; a solver that evaluates twice at each time makes two steps of it",
     )
     spacing: str | None = setting(
-        None, optional(name), "where the steps stand, by the spacing's registered name; none: the noise's default"
+        None,
+        optional(name),
+        "the spacing of the times, by its registered name; none: the default for the network's noise",
     )
     spacing_options: tuple[tuple[str, Any], ...] = setting(
-        (), options, "a table of what the spacing takes, such as rho, or shift for flow matching"
+        (), options, "a table of the spacing's parameters, such as rho, or shift for flow matching"
     )
     include_zero: bool | None = setting(
         None,
         optional(one_of(True, False)),
-        "whether a step is spent at the spacing's end; none: the solver's default",
+        "whether the network is evaluated at the spacing's end; none: the solver's default",
     )
     guidance: float | str | None = setting(
         AUTO,
         any_of(one_of(AUTO), optional(decimal(0.0, 100.0))),
-        "the scale of guidance; none: no guidance; auto: what the network's pipeline is called with by default",
+        "the scale of guidance; none: no guidance; auto: the default of the network's pipeline",
     )
     guidance_channels: int | str | None = setting(
         None,
@@ -125,7 +129,7 @@ class BaselineConfig(Section):
         """`no guidance` or `guidance 1.5`."""
         if self.guidance is None:
             return "no guidance"
-        return f"guidance {self.guidance:g}" if isinstance(self.guidance, float) else "the network's usual guidance"
+        return f"guidance {self.guidance:g}" if isinstance(self.guidance, float) else "the network's default guidance"
 
 
 @dataclass(frozen=True)
@@ -159,15 +163,17 @@ class QualityConfig(Section):
     final_images: int = setting(
         1024, whole(2, 10_000_000), "images per point of the front for the values that are reported"
     )
-    search_seed: int = setting(0, whole(0, MAX_SEED), "the seed of the noises that the selection sees")
-    final_seed: int = setting(1, whole(0, MAX_SEED), "the seed of the noises that no selection sees")
+    search_seed: int = setting(
+        0, whole(0, MAX_SEED), "the seed of the search's noises, which schedules are selected on"
+    )
+    final_seed: int = setting(1, whole(0, MAX_SEED), "the seed of the final noises, which no schedule is selected on")
     conditions: str = setting(
         AUTO,
         text,
         "what images show: uniform or reference labels, prompts (the bundled set), or a file with a label or prompt a "
         "line; auto: uniform, or prompts where the network takes them",
     )
-    batch_size: int = setting(64, whole(1, 100_000), "images sampled at a time; moves values by rounding only")
+    batch_size: int = setting(64, whole(1, 100_000), "images sampled at a time; changes values only by rounding")
     level: float = setting(0.9, decimal(0.5, 0.999), "the confidence of every interval")
 
 
@@ -178,7 +184,7 @@ class ThroughputConfig(Section):
     section: ClassVar[str] = "throughput"
     device: str = setting("auto", name, "cpu, cuda or cuda:N; auto: cuda where there is one")
     batch_size: int = setting(64, whole(1, 100_000), "images timed at a time")
-    repeats: int = setting(5, whole(2, 1000), "how often each figure is measured; all are kept")
+    repeats: int = setting(5, whole(2, 1000), "how often each schedule is timed; all timings are stored")
     executor: str = setting(
         AUTO, any_of(pipeline_executor, one_of(AUTO, "eager")), "what runs the network; auto: eager, or the pipeline"
     )
@@ -186,7 +192,7 @@ class ThroughputConfig(Section):
 
 @dataclass(frozen=True)
 class SearchConfig(Section):
-    """What proposes schedules."""
+    """How schedules are proposed."""
 
     section: ClassVar[str] = "search"
     sampler: str = setting("tpe", one_of(*SAMPLER_NAMES), "Optuna's sampler")
@@ -195,14 +201,16 @@ class SearchConfig(Section):
     baselines: tuple[str, ...] = setting(
         tuple(FAMILIES),
         many(name, at_least=1),
-        "families of schedules that need no search, measured beside it",
+        "families of baselines: schedules that need no search",
     )
-    max_trials: int = setting(10_000, whole(1, 10_000_000), "the search ends here whatever the budget")
+    max_trials: int = setting(
+        10_000, whole(1, 10_000_000), "the search ends after this many trials, whatever the budget"
+    )
 
 
 @dataclass(frozen=True)
 class RunConfig(Section):
-    """What changes no number, and may differ from one session of a study to the next."""
+    """Settings that change no measured value, and may differ from one session of a study to the next."""
 
     section: ClassVar[str] = "run"
     budget: str = setting(
@@ -211,7 +219,7 @@ class RunConfig(Section):
     report: str | None = setting("exeunt-report", optional(text), "the folder of the report; none: no report")
     chunk_images: int = setting(128, whole(1, 100_000), "at most this many images between two commits")
     lease_seconds: float = setting(
-        60.0, decimal(1.0, 86_400.0), "a worker that is silent for this long has lost its claims"
+        60.0, decimal(1.0, 86_400.0), "a worker that gives no sign of life for this long loses its claims"
     )
     artifacts: str | None = setting(
         None,

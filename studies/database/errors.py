@@ -130,11 +130,11 @@ def _has_room(file: Path) -> bool:
 
 
 _PROBE_BYTES = 2**16  # twice what SQLite's shared memory grows by
-_AGAIN = "is out of reach ({reason}). Check that it is there, and try again."
+_AGAIN = "is out of reach ({reason}). Check that it is running, and try again."
 _ROOM = "has no room left on its disk. Make room and run `exeunt resume`; nothing committed is lost."
-_DISK = "could not be read or written by the disk. Check the disk, then run `exeunt resume`."
+_DISK = "had a disk error while it was read or written. Check the disk, then run `exeunt resume`."
 _PASSWORD = (
-    "refuses to let this user in ({reason}). Put the right password into the URL in EXEUNT_STORAGE, or into ~/.pgpass."
+    "refuses this user's password ({reason}). Put the right one into the URL in EXEUNT_STORAGE, or into ~/.pgpass."
 )
 
 # Words of SQLite, of SQLAlchemy's pool, and of libpq while it connects, when there is no code yet.
@@ -160,9 +160,9 @@ _BY_WORDS: tuple[tuple[str, type[ExeuntError], str], ...] = (
     (
         "no pg_hba.conf entry",
         InputError,
-        "does not admit this user from here ({reason}). Ask its administrator.",
+        "does not accept connections of this user from here ({reason}). Ask its administrator.",
     ),
-    ("FATAL:  database", InputError, "is not there ({reason}). Make it with `createdb`, or correct the URL."),
+    ("FATAL:  database", InputError, "does not exist ({reason}). Make it with `createdb`, or correct the URL."),
     ("FATAL:  role", InputError, "does not know this user ({reason}). Correct the URL."),
     ("invalid connection option", InputError, "has an option that libpq does not know. Correct the URL."),
 )
@@ -172,12 +172,12 @@ _BY_CODE: tuple[tuple[tuple[str, ...], type[ExeuntError], str], ...] = (
     (
         ("25006",),
         StorageError,
-        "takes no changes at the moment ({reason}). Check that it is the primary server, and try again.",
+        "accepts no changes at the moment ({reason}). Check that it is the primary server, and try again.",
     ),
     (
         ("42501",),
         InputError,
-        "does not let this user do that ({reason}). Grant SELECT, INSERT, UPDATE and DELETE on its tables.",
+        "does not grant this user enough rights ({reason}). Grant SELECT, INSERT, UPDATE and DELETE on its tables.",
     ),
     # Connections that break, shortage, shut-downs, deadlocks, transactions that were too slow or too late.
     (("08", "53", "57P", "40", "25P03", "55P03"), Unreachable, _AGAIN),

@@ -105,7 +105,7 @@ def _refuse(found: FoundTables, engine: Engine) -> None:
     if 0 < found.version < CURRENT:
         raise InputError(
             f"storage: this Exeunt works on databases of version {CURRENT}, but {database_label(engine)} has version "
-            f"{found.version}. Type `exeunt db upgrade --storage {engine_url(engine)}`; a backup is made before."
+            f"{found.version}. Type `exeunt db upgrade --storage {engine_url(engine)}`; a backup is made first."
         )
 
 
@@ -123,7 +123,7 @@ def refuse_foreign(found: FoundTables, engine: Engine) -> None:
     if found.version == 0 and found.tables:
         listed = ", ".join(sorted(found.tables)[:3])
         raise InputError(
-            f"storage: {where} belongs to something else (it has the tables {listed}). Choose another one."
+            f"storage: {where} belongs to another program (it has the tables {listed}). Choose another one."
         )
 
 

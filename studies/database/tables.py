@@ -63,7 +63,7 @@ class _Checked(TypeDecorator[Any]):
     def _check(self, value: Any) -> Any:
         if value is None or (type(value) in self.kinds and (self.below is None or abs(value) < self.below)):
             return value
-        raise foreign("the database", f"in place of {self.rule} there is {value!r:.80}")
+        raise foreign("the database", f"expected {self.rule}, but found {value!r:.80}")
 
 
 class CheckedString(_Checked):

@@ -64,7 +64,7 @@ _MOST_BYTES = 2**28
 
 
 class _Connection(sqlite3.Connection):
-    """Leaves transactions to SQLAlchemy's events, and waits for the disk only where it is told to."""
+    """Leaves transactions to SQLAlchemy's events, and waits for the disk only in durable transactions."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

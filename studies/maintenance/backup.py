@@ -93,11 +93,13 @@ def _draft(path: Path) -> Generator[Path]:
     """A file beside `path` that takes its place once the block has ended and the file was checked."""
     path = path.absolute()
     if path_exists(path):
-        raise InputError(f"backup: {path} is there already. Choose another name.")
+        raise InputError(f"backup: {path} must not exist yet, but does. Choose another name.")
     if not is_folder(path.parent) or not os.access(path.parent, os.W_OK):
         raise InputError(f"backup: no file can be written in {path.parent}. Make the folder, or choose another one.")
     if len(os.fsencode(path.name)) > (most := os.pathconf(path.parent, "PC_NAME_MAX") - DRAFT_BYTES):
-        raise InputError(f"backup: a file's name must have at most {most} bytes there. Choose a shorter one.")
+        raise InputError(
+            f"backup: a file's name must have at most {most} bytes in {path.parent}. Choose a shorter one."
+        )
     draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
     try:
         yield draft
@@ -114,6 +116,6 @@ def _check(draft: Path) -> None:
         connection.execute("PRAGMA journal_mode=DELETE")
         found = connection.execute("PRAGMA integrity_check").fetchall()
     if found != [("ok",)]:
-        raise StorageError(f"backup: the file is not sound ({found[0][0]}). Run `exeunt db check` on the database.")
+        raise StorageError(f"backup: the file is damaged ({found[0][0]}). Run `exeunt db check` on the database.")
     with draft.open("rb") as file:
         os.fsync(file.fileno())

@@ -76,7 +76,7 @@ def _file(connection: Connection) -> Iterator[Finding]:
         if line != "ok":
             yield Finding("file", line)
     for table, row, parent, _ in connection.execute(text("PRAGMA foreign_key_check")):
-        yield Finding("file", f"row {row} of {table} refers to a row of {parent} that is not there")
+        yield Finding("file", f"row {row} of {table} refers to a row of {parent} that does not exist")
 
 
 def _schedules(connection: Connection) -> Iterator[Finding]:
@@ -93,7 +93,7 @@ def _schedules(connection: Connection) -> Iterator[Finding]:
 def _evaluations(connection: Connection) -> Iterator[Finding]:
     for digest, *key in connection.execute(select(EVALUATIONS.c.digest, *columns_of(EVALUATIONS, EvaluationKey))):
         if EvaluationKey(*key).digest != digest:
-            yield Finding("evaluation", f"{digest[:12]} has another key than its digest says")
+            yield Finding("evaluation", f"{digest[:12]} has a key that does not match its digest")
 
 
 def _chunks(connection: Connection) -> Iterator[Finding]:
@@ -121,9 +121,9 @@ def _contents(connection: Connection, files: Files) -> Iterator[Finding]:
         try:
             contents(table, row, files)
         except DamagedArtifact:
-            yield Finding(kind, f"{what} changed")
+            yield Finding(kind, f"{what} have changed")
         except MissingArtifact as error:
-            yield Finding(kind, f"{what} are gone: {str(error).rstrip('.')}")
+            yield Finding(kind, f"{what} are missing: {str(error).rstrip('.')}")
 
 
 def _names(connection: Connection, files: Files, there: Collection[str]) -> Iterator[Finding]:
@@ -132,7 +132,7 @@ def _names(connection: Connection, files: Files, there: Collection[str]) -> Iter
         if row[CONTENTS[table.name]] or file_name(table, row) in there:
             continue
         if not files.store.holds(file_name(table, row)):  # nor was it committed since the store was listed
-            yield Finding(kind, f"{what} are gone: the store of files does not have {file_name(table, row)}")
+            yield Finding(kind, f"{what} are missing: the store of files does not have {file_name(table, row)}")
 
 
 def _rows_with_contents(connection: Connection) -> Iterator[tuple[Table, dict[str, Any], str, str]]:
@@ -158,7 +158,7 @@ def _members(connection: Connection) -> Iterator[Finding]:
         yield Finding("member", f"`{label}` of study `{study}` has no trial")
     known = select(STUDIES.c.name).where(STUDIES.c.name == studies.c.study_name)
     for name in connection.execute(select(studies.c.study_name).where(~known.exists())).scalars():
-        yield Finding("member", f"study `{name}` has trials and no configuration")
+        yield Finding("member", f"study `{name}` has trials, but no configuration")
 
 
 def _leases(connection: Connection) -> Iterator[Finding]:
@@ -179,4 +179,4 @@ def _trials(connection: Connection) -> Iterator[Finding]:
     alive = {f'"{each.owner}"' for each in unended_workers(connection) if each.dead is None}
     for number, of in connection.execute(query):
         if of not in alive:
-            yield Finding("trial", f"trial {number} is running, and its worker ({of or 'none'}) is not", damage=False)
+            yield Finding("trial", f"trial {number} is running, but its worker ({of or 'none'}) is not", damage=False)

@@ -144,9 +144,9 @@ class _Copy:
             return False
         if _values(row, part.same) != _values(found, part.same):
             raise InputError(
-                f"study: {self.where} has other values of what `{self.study}` measured "
-                f"({part.table.name.removeprefix('exeunt_')}: {', '.join(map(str, key))[:120]}), and figures would be "
-                "mixed. Copy it to another database."
+                f"study: {self.where} has other values for measurements of `{self.study}` "
+                f"({part.table.name.removeprefix('exeunt_')}: {', '.join(map(str, key))[:120]}), and the two would be "
+                "mixed. Copy the study to another database."
             )
         return True
 
@@ -161,7 +161,7 @@ class _Copy:
         overlap = overlapping_chunks(self.there)
         if overlap:
             raise InputError(
-                f"study: {self.where} has other chunks of the same images ({overlap[0]}). Copy it to another database."
+                f"study: {self.where} has other chunks of the same images ({overlap[0]}). Copy the study elsewhere."
             )
         numbers = _trial_numbers(self.there, self.name)
         for part in targets:
@@ -170,8 +170,8 @@ class _Copy:
             missing = self.new[part.table.name] - found
             if missing:
                 raise StorageError(
-                    f"study: {missing.total()} rows of {part.table.name} did not come out in {self.where} as they went "
-                    "in. Nothing was copied; run `exeunt db check` on both databases."
+                    f"study: {missing.total()} rows of {part.table.name} in {self.where} differ from the originals. "
+                    "Nothing was copied; run `exeunt db check` on both databases."
                 )
 
 

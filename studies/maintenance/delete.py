@@ -91,7 +91,7 @@ def delete_study(store: Store, study: str) -> dict[str, int]:
     alive = living_workers(store, study)
     if alive:
         raise InputError(
-            f"study: `{study}` has workers at work ({', '.join(alive[:3])}). Type `exeunt study stop {study}`, and "
+            f"study: `{study}` has running workers ({', '.join(alive[:3])}). Type `exeunt study stop {study}`, and "
             "delete it when they have ended."
         )
     with writing(store.engine, durable=True) as connection:

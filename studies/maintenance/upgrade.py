@@ -76,7 +76,7 @@ def _refuse_workers(connection: Connection) -> None:
     if alive:
         raise InputError(
             f"storage: workers are at work on this database ({', '.join(alive[:3])}). Stop them with Ctrl-C, then "
-            "upgrade; one that was killed is waited for until its lease ends."
+            "upgrade. A killed worker counts until its lease ends."
         )
 
 

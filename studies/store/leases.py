@@ -17,7 +17,7 @@ from ..database.transactions import clock, insert_once
 
 
 class StaleClaim(ExeuntError):
-    """Another worker has taken over what this one had claimed; its work on it must not be committed."""
+    """Another worker has taken over a claim of this one, whose work on it must not be committed."""
 
     exit_code = 75
     identifier = "stale-claim"
@@ -80,7 +80,12 @@ def note_abandoned(connection: Connection, owner: str, reason: str) -> None:
         kind, _, digest = row.name.partition(" ")
         found = connection.execute(select(EVALUATIONS.c.id).where(EVALUATIONS.c.digest == digest)).scalar()
         if lease_name(digest) == f"{kind} {digest}" and found is not None:
-            values = {"owner": owner, "token": row.token, "reason": f"{owner} was lost at it: {reason}", "at": clock()}
+            values = {
+                "owner": owner,
+                "token": row.token,
+                "reason": f"{owner} was lost while it worked on it: {reason}",
+                "at": clock(),
+            }
             insert_once(connection, FAILURES, {"evaluation_id": found, **values})
 
 

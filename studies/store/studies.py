@@ -110,7 +110,7 @@ class StudyStore:
 
 
 def _unknown(study: str, names: list[str], where: str) -> InputError:
-    hint = nearest_setting(study, names) if names else "It holds none yet: start one with `exeunt optimize`."
+    hint = nearest_setting(study, names) if names else "The database has none yet: start one with `exeunt optimize`."
     return InputError(f"study: `{study}` is not in {where}. {hint}")
 
 
@@ -130,13 +130,13 @@ def _refuse_change(stored: Any, config: StudyConfig, pins: Mapping[str, str], fr
         if (old := stored.pins.get(key, pin)) != pin:
             if key == READING:
                 raise InputError(
-                    f"study `{config.name}` reads its checkpoint with {old}, but it is now read with {pin}; figures "
-                    f"could not be compared. Go on as stored with `exeunt resume --study {config.name}`, or start "
+                    f"study `{config.name}` reads its checkpoint with {old}, but it is now read with {pin}; results "
+                    f"would not be comparable. Continue as stored with `exeunt resume --study {config.name}`, or start "
                     "another study with --study NAME."
                 )
             raise InputError(
                 f"study `{config.name}` was started with other contents of {key}: their digest was {old[:12]} and is "
-                f"now {pin[:12]}; figures could not be compared. Put the old contents back, or start another study."
+                f"now {pin[:12]}; results would not be comparable. Restore the old contents, or start another study."
             )
     same = [key for key, pin in pins.items() if stored.pins.get(key) == pin]
     refuse_difference(config_from_dict(stored.config), config, [*same, *free])

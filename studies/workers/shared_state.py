@@ -37,7 +37,7 @@ STATES = (BASELINES, SEARCHING, FRONT, FINISHED)
 
 @dataclass(frozen=True)
 class BudgetShare:
-    """A budget that was given to a study, as text, with an identifier that is drawn for each.
+    """A budget of a study, as text, with a random identifier.
 
     `started` is the moment, on the database's clock; `trials` and `images` are what the study had spent by then.
     """

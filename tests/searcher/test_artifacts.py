@@ -74,7 +74,7 @@ def test_a_study_keeps_its_files_where_it_is_told(study: str, tmp_path: Path) ->
     assert not (tmp_path / "exeunt.db-files").exists()
     done("resume", "--budget", "2-trials", "--report", "none")
     assert not (tmp_path / "exeunt.db-files").exists()
-    assert "Nothing was found" in done("db", "check")
+    assert "No problem was found" in done("db", "check")
 
 
 def test_nobody_works_without_the_study_s_own_files(study: str, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_nobody_works_without_the_study_s_own_files(study: str, tmp_path: Path) 
 def test_two_databases_share_no_store(study: str) -> None:
     done("optimize", "--config", study, "--artifacts", "files")
     said = refused("optimize", "--config", study, "--storage", "other.db", "--artifacts", "files")
-    assert "belongs to another database, as its marker says" in said
+    assert "its marker says that it belongs to another database" in said
 
 
 def test_a_store_is_not_named_once_files_are_elsewhere(study: str) -> None:
@@ -147,7 +147,7 @@ def test_samples_and_schedules_of_the_front_are_kept(study: str, tmp_path: Path)
             with Image.open(path) as image:
                 assert image.size == (each["about"]["width"], 12 * each["about"]["height"])
     assert f"{len(listed)} files." in done("study", "files", "filed")
-    assert "Nothing was found" in done("db", "check")
+    assert "No problem was found" in done("db", "check")
     done("study", "backup", "-o", "backup.db")
     assert len(json.loads(done("study", "files", "filed", "--storage", "backup.db", "-o", "b", "--json"))) == len(
         listed
@@ -251,7 +251,7 @@ class TestOnAServer:
         assert "does not have the marker of" in refused("resume", "--budget", "1-trials")
         os.symlink("files", "mounted")
         done("resume", "--budget", "1-trials", "--report", "none")
-        assert "Nothing was found" in done("db", "check")
+        assert "No problem was found" in done("db", "check")
 
     def test_a_study_goes_there_and_back(self, study: str, monkeypatch: pytest.MonkeyPatch) -> None:
         done("optimize", "--config", study, "--storage", "local.db")
@@ -261,7 +261,7 @@ class TestOnAServer:
         back = json.loads(done("study", "copy", "filed", "--to", "back.db", "--json"))
         assert there["digest"] == back["digest"]
         for word in ("local.db", "back.db", os.environ["EXEUNT_STORAGE"]):
-            assert "Nothing was found" in done("db", "check", "--storage", word)
+            assert "No problem was found" in done("db", "check", "--storage", word)
 
 
 FULL = """

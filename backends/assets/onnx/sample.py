@@ -114,16 +114,18 @@ class Sampler:
         ]
         shape, count = self.manifest["sample_shape"], 1 + sum(random)
         if count * math.prod(shape) > MOST_NUMBERS:
-            raise ValueError(f"sample_shape {shape} is far larger than any")
+            raise ValueError(f"sample_shape {shape} is too large")
         number = self.manifest["networks"][0].get("num_conditions") or 1
         return np.stack([noises(seed, i, shape, count) for i in images], axis=1), np.array(images) % number
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=16, metavar="N", help="how many; 16")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noises; 0")
-    parser.add_argument("-o", "--output", default="images.npy", metavar="FILE", help="where they go; images.npy")
+    parser.add_argument("--images", type=int, default=16, metavar="N", help="number of images; default 16")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noises; default 0")
+    parser.add_argument(
+        "-o", "--output", default="images.npy", metavar="FILE", help="file to write; default images.npy"
+    )
     arguments = parser.parse_args()
     try:
         sampler = Sampler(HERE)

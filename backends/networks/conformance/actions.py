@@ -83,7 +83,7 @@ def granularities(subject: NetworkUnderTest) -> Outcome:
     if network.signature.granularity not in views:
         return Failed(f"`at({network.signature.granularity!r})` must be the network itself")
     if len(views) == 1:
-        return NotApplicable(f"it knows only {network.signature.granularity}")
+        return NotApplicable(f"it has only granularity {network.signature.granularity}")
     wrong = [name for name, view in views.items() if view.signature.granularity != name]
     if wrong:
         return Failed(f"`at({wrong[0]!r})` says another granularity in its signature")
@@ -102,7 +102,7 @@ def laws_of_kinds(subject: NetworkUnderTest) -> Outcome:
             figures[law] = max(figures.get(law, 0.0), found)
             if not found <= subject.limit:
                 kind = network.signature.block_kinds[index]
-                return Failed(f"by {granularity}, block {index} ({kind}): not so that {law}", figures)
+                return Failed(f"by {granularity}, block {index} ({kind}) breaks a law: {law}", figures)
     return Passed({"difference": max(figures.values()), "limit": subject.limit})
 
 
@@ -214,7 +214,7 @@ def slots_released(subject: NetworkUnderTest) -> Outcome:
 ACTION_CHECKS = (
     Check("whole plan", "a plan in which every block runs equals no plan, bit for bit", plan_of_everything),
     Check("blocks count", "dropping every block changes the output", blocks_count),
-    Check("kinds", "each block does what its kind says when it runs, is dropped or is stood in for", laws_of_kinds),
+    Check("kinds", "each block does what its kind says when it runs or is dropped, reused or forecast", laws_of_kinds),
     Check("same input", "reuse and forecast of everything at the same input equal full depth", same_input),
     Check("actions", "random run, drop, reuse and forecast equal the format's definitions", against_reference),
     Check(

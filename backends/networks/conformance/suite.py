@@ -170,7 +170,7 @@ def operations(subject: NetworkUnderTest) -> Outcome:
     counted = _counted(subject, network.num_blocks)
     figures = {"said": float(said[-1]), "counted": float(counted)}
     if counted > 1.1 * said[-1]:
-        return Failed("torch counts more floating-point operations than flops says", figures)
+        return Failed("torch counts more floating-point operations than flops states", figures)
     droppable = next((j for j in range(network.num_blocks) if network.signature.block_kinds[j] != "replace"), None)
     if droppable is None or not counted:
         return Passed(figures)
@@ -195,7 +195,7 @@ def _counted(subject: NetworkUnderTest, depth: int) -> int:
 
 def other_types(subject: NetworkUnderTest) -> Outcome:
     if subject.make is None:
-        return NotApplicable("it can't be made again in another type")
+        return NotApplicable("it can't be loaded in another dtype")
     network = subject.network
     given = probe(network, full_schedule(network, 1))
     output, figures = full_output(network, given), dict[str, float]()
@@ -211,13 +211,13 @@ def other_types(subject: NetworkUnderTest) -> Outcome:
 
 def other_devices(subject: NetworkUnderTest) -> Outcome:
     if subject.make is None or not torch.cuda.is_available():
-        return NotApplicable("there is no CUDA device here" if subject.make else "it can't be made again elsewhere")
+        return NotApplicable("there is no CUDA device here" if subject.make else "it can't be loaded on another device")
     network = subject.network
     target = torch.device("cpu" if network.device.type == "cuda" else "cuda:0")
     other = subject.make(target, network.dtype)
     outputs = [full_output(each, probe(each, full_schedule(each, 1))) for each in (network, other)]
     if other.device != target:
-        return Failed(f"made for {target}, it says that it is on {other.device}")
+        return Failed(f"loaded on {target}, it states that it is on {other.device}")
     return within(relative_difference(*outputs), max(CLOSE, subject.limit), f"its output on {target} differs")
 
 
@@ -251,7 +251,7 @@ CHECKS = (
         "flops grow with the blocks and are no less than torch counts; dropped blocks cost none",
         operations,
     ),
-    Check("types", "in double precision it is close, in bfloat16 near", other_types),
-    Check("devices", "on the other kind of device it is close", other_devices),
+    Check("types", "in float64 the output is close, in bfloat16 roughly the same", other_types),
+    Check("devices", "on the other kind of device the output is close", other_devices),
     Check("synchronisation", "no call makes the host wait for the device", no_synchronisation),
 )

@@ -21,7 +21,7 @@ def autoencoder_folder(folder: Folder, given: str | None) -> Path | None:
     if given is None:
         if folder.config_of("vqvae", MODEL):
             raise InputError(
-                f"vae: `{folder.path}` decodes with a VQModel, which is not known here, only AutoencoderKL. Give a "
+                f"vae: `{folder.path}` decodes with a VQModel, which is not supported; AutoencoderKL is. Give a "
                 "network of your own that decodes with it, by `--network FILE.py:Class`."
             )
         return folder.path / "vae" if folder.config_of("vae", MODEL) else None

@@ -151,13 +151,13 @@ class OwnHook(ModelHook):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise InputError(
-            "pipeline: must be copied or pickled without a schedule, but one is on its model. Call "
+            "pipeline: must be copied or pickled without a schedule, but one is applied to its model. Call "
             "`exeunt.remove(pipe)`, copy it, and `exeunt.apply` on each."
         )
 
 
 class BlockHook(OwnHook):
-    """Stands before one block and does with it what the plan of the thread's call says."""
+    """Wraps one block, and runs or skips it as the plan of the thread's call says."""
 
     def __init__(self, hooks: Hooks, index: int) -> None:
         super().__init__()

@@ -94,7 +94,7 @@ def open_folder(path: Path, variant: str | None = None) -> Folder:
         raise InputError(f"checkpoint: `{path}` has none of {', '.join(DENOISERS)}. Give a pipeline that has one.")
     if "transformer_2" in components(path):
         raise InputError(
-            f"checkpoint: `{path}` has two transformers, which take turns, and that is not known here. "
+            f"checkpoint: `{path}` has two transformers that take turns, which is not supported. "
             "Give a pipeline with one, such as Wan 2.1."
         )
     return Folder(path, found[0], variant)

@@ -1,4 +1,4 @@
-"""The one door to diffusers: where it is not installed, going through it says what to install."""
+"""The only import of diffusers: where it is not installed, the error says what to install."""
 
 from ...errors import InputError
 

@@ -1,5 +1,5 @@
-"""Text encoders of diffusers' pipelines, held to their weights before transformers makes them; and what the libraries
-say while they run, gathered, since each would repeat it for every batch of prompts.
+"""Text encoders of diffusers' pipelines, checked against their weights before transformers makes them; and the warnings
+of the libraries, collected, since each would be repeated for every batch of prompts.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Figures that tell broken images from good ones where a distance may not: a guard objects by them.
+"""Figures that separate broken images from good ones where a distance may not; guards use them for vetoes.
 
 Each figure is a mean over images, so it has an interval, and none depends on how many images there are. What they may
 be is not decided here: a study's own full schedule and fewer steps say it; see `reports/view/guards.py`.
@@ -24,7 +24,7 @@ REPEAT_IMAGES = 256
 
 @dataclass(frozen=True, eq=False)
 class PixelRange:
-    """Where the statistics of good images lie, one by one and together.
+    """The normal range of the statistics of good images, one by one and together.
 
     Attributes:
         median: (S,).

@@ -51,7 +51,7 @@ def storage_flag(command: Decorated) -> Decorated:
 
 study_flag = click.option("--study", metavar="NAME", help="The study's name in the database.")
 budget_flag = click.option(
-    "--budget", metavar="BUDGET", help="What to spend: 4m, 100-trials, 20k-images, or several, with commas."
+    "--budget", metavar="BUDGET", help="When the search ends: 4m, 100-trials, 20k-images, or several with commas."
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -22,7 +22,7 @@ AUTO_ADDRESS = "auto"
 
 @dataclass(frozen=True)
 class Engine:
-    """Who works: the values of the flags below, None where one was not given."""
+    """The values of the flags below; None where one was not given."""
 
     name: str
     workers: int | None
@@ -37,7 +37,8 @@ class Engine:
         alone = [flag for flag, value in given.items() if value is not None]
         if self.name != "ray" and alone:
             raise InputError(
-                f"engine: {alone[0]} is for a Ray cluster, but got --engine {self.name}. Add --engine ray, or omit it."
+                f"engine: {alone[0]} is for a Ray cluster, but got --engine {self.name}. Add --engine ray, or omit "
+                f"{alone[0]}."
             )
 
     @property
@@ -85,7 +86,7 @@ _GROUP = (
         "--workers",
         type=click.IntRange(0, 256),
         metavar="N",
-        help="Number of workers, each with its own GPU; 0 leaves the work to `exeunt worker`. "
+        help="Number of workers, each with its own GPU; 0 starts none, so that you start them with `exeunt worker`. "
         "Default: 1; on Ray, one per GPU, or one per machine without GPUs.",
     ),
     click.option(
@@ -100,14 +101,18 @@ _GROUP = (
         "--address", metavar="HOST:PORT", help="Address of the Ray cluster. Default: auto, the one on this machine."
     ),
     click.option(
-        "--cpus-per-worker", "cpus", type=click.FloatRange(0, min_open=True), metavar="X", help="On Ray. Default: 1."
+        "--cpus-per-worker",
+        "cpus",
+        type=click.FloatRange(0, min_open=True),
+        metavar="X",
+        help="CPUs of each worker on Ray. Default: 1.",
     ),
     click.option(
         "--gpus-per-worker",
         "gpus",
         type=click.FloatRange(0),
         metavar="X",
-        help="On Ray. Default: 1 if the study uses CUDA.",
+        help="GPUs of each worker on Ray. Default: 1 if the study uses CUDA.",
     ),
 )
 # The flags, as the parameter `engine`.

@@ -72,14 +72,14 @@ _GROUP = (
         "--metrics-port",
         type=click.IntRange(0, 65535),
         metavar="PORT",
-        help="Serve metrics for Prometheus on this port; 0 takes a free one. Each further worker takes the next port.",
+        help="Serve metrics for Prometheus on this port; 0 chooses a free one. Each further worker uses the next port.",
     ),
     click.option(
         "--metrics-address",
         default=LOCAL,
         show_default=True,
         metavar="ADDRESS",
-        help="Where they are served; 0.0.0.0 lets other machines read them.",
+        help="Address that serves the metrics; with 0.0.0.0 other machines can read them.",
     ),
 )
 # The flags, as the parameter `output`.

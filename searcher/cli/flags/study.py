@@ -18,9 +18,11 @@ from ...spaces.base import SPACES
 NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
 
 NETWORK_FLAGS = (
-    click.option("--checkpoint", metavar="FILE|NAME", help="Weights, or a bundled checkpoint: fashion-dit-exits."),
     click.option(
-        "--network", metavar="NAME", help="Kind of network, or FILE.py:Class. Default: as the checkpoint says."
+        "--checkpoint", metavar="FILE|NAME", help="File or folder of weights, or a bundled name: fashion-dit-exits."
+    ),
+    click.option(
+        "--network", metavar="NAME", help="Kind of network, or FILE.py:Class. Default: recognised from the checkpoint."
     ),
     click.option(
         "--network-arg",
@@ -29,7 +31,7 @@ NETWORK_FLAGS = (
         multiple=True,
         help="An argument of the network's constructor.",
     ),
-    click.option("--weights-key", metavar="KEY", help="Which weights of a .pt file to take, such as ema."),
+    click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file to use, such as ema."),
     click.option("--vae", metavar="FOLDER", help="A diffusers autoencoder that decodes the network's latents."),
 )
 
@@ -68,19 +70,21 @@ def grouped(
 CHECKPOINT_FLAGS = (
     *NETWORK_FLAGS,
     click.option(
-        "--pipeline", metavar="FILE.py:FUNCTION", help="Makes a diffusers pipeline, which is measured as it is."
+        "--pipeline", metavar="FILE.py:FUNCTION", help="Function that returns a diffusers pipeline to measure as it is."
     ),
     click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available."),
     click.option(
         "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Data type in which blocks compute."
     ),
     click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per batch, sampled and timed."),
-    click.option("--conditions", metavar="FILE|NAME", help="Labels (uniform or reference), prompts, or a file."),
+    click.option(
+        "--conditions", metavar="FILE|NAME", help="What images show: uniform or reference labels, prompts, or a file."
+    ),
 )
 
 
 class NumberOr(click.ParamType[float | str]):
-    """A number, or one word in its place."""
+    """A number, or one word instead of it."""
 
     name = "number"
 
@@ -104,7 +108,7 @@ GRANULARITY_FLAGS = (
 )
 BASELINE_FLAGS = (
     click.option("--solver", metavar="NAME", help=f"Solver of the full schedule: {', '.join(SOLVER_TABLE)}."),
-    click.option("--spacing", metavar="NAME", help=f"Spacing of its steps: {', '.join(SPACINGS)}."),
+    click.option("--spacing", metavar="NAME", help=f"Spacing of the full schedule's steps: {', '.join(SPACINGS)}."),
     click.option("--num-steps", type=click.IntRange(2), metavar="N", help="Steps of the full schedule."),
     click.option(
         "--guidance",
@@ -121,17 +125,27 @@ BASELINE_FLAGS = (
 )
 QUALITY_FLAGS = (
     click.option(
-        "--metric", metavar="NAME", help="fid, fd-efficientnet-lite0, mind-…, …-to-baseline, or FILE.py:FUNCTION."
+        "--metric",
+        metavar="NAME",
+        help="Quality metric: fid, fd-efficientnet-lite0, mind-…, …-to-baseline, or FILE.py:FUNCTION.",
     ),
-    click.option("--reference", metavar="PATH|NAME", help="Real images: a folder, an .npz, or a bundled name."),
-    click.option("--extractor-weights", metavar="FILE", help="Local weights of the feature extractor."),
+    click.option(
+        "--reference", metavar="PATH|NAME", help="Real images to compare with: a folder, an .npz, or a bundled name."
+    ),
+    click.option("--extractor-weights", metavar="FILE", help="Local file with the feature extractor's weights."),
     click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images sampled for each schedule."),
 )
 CONFIG_FLAGS = (
     click.option(
         "--config", "config_file", type=click.Path(path_type=Path), help="A study file (TOML). Flags override it."
     ),
-    click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any setting, by its dotted name."),
+    click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Any setting of a study file, by its dotted name.",
+    ),
 )
 SEARCH_FLAGS = (
     click.option("--space", metavar="NAME", help=f"Space of schedules: {', '.join(SPACES)}."),

@@ -1,4 +1,4 @@
-"""A Ray cluster as one command uses it: reached, asked what it has room for, and held to what workers need.
+"""A Ray cluster as one command uses it: connecting, finding room for workers, and checking its machines.
 
 Whatever would keep workers from their study is found here, before any of them starts: too few resources, another
 version of this package, a database that a node can't see.

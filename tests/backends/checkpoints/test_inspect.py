@@ -103,7 +103,9 @@ def test_a_folder_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="T5EncoderModel"):
         identify(tmp_path)
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
-    assert "is taken for an AutoencoderKL of diffusers, which can't be searched" in (inspect(tmp_path).refusal or "")
+    assert "is recognised as an AutoencoderKL of diffusers, which can't be searched" in (
+        inspect(tmp_path).refusal or ""
+    )
     (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
     assert "has no weights" in (inspect(tmp_path).refusal or "")
 
@@ -118,7 +120,9 @@ def test_sizes_are_readable(count: int, text: str) -> None:
 def test_denoisers_of_diffusers_that_are_not_known_are_refused_by_name_without_weights(tmp_path: Path) -> None:
     """Nobody downloads gigabytes to read it."""
     (tmp_path / "config.json").write_text('{"_class_name": "HunyuanDiT2DModel"}')
-    with pytest.raises(InputError, match=r"HunyuanDiT2DModel of diffusers.*blocks of DiTTransformer2DModel, .*FILE.py"):
+    with pytest.raises(
+        InputError, match=r"HunyuanDiT2DModel of diffusers.*networks of diffusers are DiTTransformer2DModel, .*FILE.py"
+    ):
         identify(tmp_path)
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     with pytest.raises(InputError, match="Give the weights of the diffusion network itself"):

@@ -62,7 +62,7 @@ class TestEntries:
         path = saved(tmp_path, training_state(weights), _use_new_zipfile_serialization=new_format)
         found = read_checkpoint(path)
         assert weights_sha256(found.tensors) == weights_sha256(weights)
-        assert found.notes == ("weights: `ema` taken, of `model`, `ema`",)
+        assert found.notes == ("weights: `ema` chosen from `model`, `ema`",)
         assert found.arguments["model"] == "DiT-XL/2"
         assert found.arguments["num_classes"] == 1000
 
@@ -91,7 +91,9 @@ class TestEntries:
 
     def test_entries_inside_entries_have_dotted_names(self, tmp_path: Path) -> None:
         path = saved(tmp_path, {"state": {"net": tensors(DIT), "ema": {"shadow": tensors(DIT, 1)}}, "step": 7})
-        assert read_checkpoint(path).notes == ("weights: `state.ema.shadow` taken, of `state.net`, `state.ema.shadow`",)
+        assert read_checkpoint(path).notes == (
+            "weights: `state.ema.shadow` chosen from `state.net`, `state.ema.shadow`",
+        )
         assert weights_sha256(read_checkpoint(path, "state.ema").tensors) == weights_sha256(tensors(DIT, 1))
 
     def test_an_unknown_key_lists_the_entries(self, tmp_path: Path) -> None:
@@ -132,14 +134,14 @@ class TestAveragesWithoutNames:
         found = read_checkpoint(saved(tmp_path, content))
         assert list(found.tensors) == list(weights)
         assert all(torch.equal(found.tensors[name], averaged[name]) for name in averaged)
-        assert "by the order of the parameters of `model`" in found.notes[-1]
+        assert "by order to the parameters of `model`" in found.notes[-1]
 
     def test_what_fits_no_model_is_left_out_and_named(self, tmp_path: Path) -> None:
         weights = tensors(SMALL_SHAPES)
         content = {"ema": {"shadow_params": list(weights.values())[1:]}, "model": weights}
         found = read_checkpoint(saved(tmp_path, content))
         assert all(torch.equal(found.tensors[name], weights[name]) for name in weights)
-        assert any("`ema.shadow_params`" in note and "left out" in note for note in found.notes)
+        assert any("`ema.shadow_params`" in note and "is ignored" in note for note in found.notes)
 
 
 class TestPrefixes:
@@ -175,7 +177,7 @@ class TestPrefixes:
         state = {f"model.diffusion_model.{name}": value for name, value in tensors(DIT).items()}
         found = read_checkpoint(saved(tmp_path, {"state_dict": {**state, "vae.conv": torch.ones(2, 2)}}))
         assert weights_sha256(found.tensors) == weights_sha256(tensors(DIT))
-        assert "1 tensors outside `model.diffusion_model.` left out, such as `vae.conv`" in found.notes[-1]
+        assert "1 tensors outside `model.diffusion_model.` ignored, such as `vae.conv`" in found.notes[-1]
 
     def test_a_strangers_prefix_stays(self, tmp_path: Path) -> None:
         path = saved(tmp_path, {"net.0.weight": torch.ones(2, 2), "net.1.weight": torch.ones(2, 2)})
@@ -187,7 +189,7 @@ class TestPrefixes:
         save_file(state | {"initted": torch.tensor(True)}, tmp_path / "w.safetensors")
         found = read_checkpoint(tmp_path / "w.safetensors")
         assert weights_sha256(found.tensors) == weights_sha256(tensors(DIT, 1))
-        assert "`ema_model` taken, of `ema_model`, `online_model`" in found.notes[0]
+        assert "`ema_model` chosen from `ema_model`, `online_model`" in found.notes[0]
         other = read_checkpoint(tmp_path / "w.safetensors", "online_model")
         assert weights_sha256(other.tensors) == weights_sha256(tensors(DIT))
 
@@ -268,7 +270,7 @@ class TestRefusals:
             "pointer.safetensors": "git lfs pull",
             "empty.pt": "empty",
             "words.pt": "neither",
-            "absent.pt": "not there",
+            "absent.pt": "does not exist",
         }
         for name, words in kinds.items():
             with pytest.raises(InputError, match=words):
@@ -354,7 +356,7 @@ class TestShards:
         ({"decoder.conv_in.weight": (4, 4, 3, 3)}, "an autoencoder"),
         ({"model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3)}, "a U-Net in the layout"),
         ({"transformer_blocks.0.attn1.to_q.weight": (4, 4)}, "the weights of a diffusers model"),
-        ({"net.0.weight": (4, 4)}, "1 tensors of no network"),
+        ({"net.0.weight": (4, 4)}, "1 tensors of no supported network"),
     ],
 )
 def test_recognition(shapes: dict[str, tuple[int, ...]], what: str) -> None:

@@ -258,7 +258,7 @@ FULL_BLOCK = {"0": {"attn1": True, "attn2": True, "ff": True}}
     ("changes", "said"),
     [
         ({"num_inference_steps": 20}, "Give --base a schedule of 20 steps"),
-        ({"num_blocks": 28}, "Is the file for another network?"),
+        ({"num_blocks": 28}, "the network that the file is for"),
         ({"num_single_blocks": 38}, "which is for FluxTransformer2DModel"),
         ({"schedule": {"000": FULL_BLOCK}}, '"000" to "001"'),
         ({"schedule": {"000": FULL_BLOCK, "0": FULL_BLOCK}}, '"000" to "001"'),
@@ -529,7 +529,7 @@ def test_edm_s_times_are_sigmas() -> None:
 def test_times_that_no_list_makes_are_refused() -> None:
     heun = make_schedule(full().networks[0], LINEAR, "epsilon", solver="heun", spacing=TIMES)
     odd = replace(heun, steps=heun.steps[:-1])
-    assert "`heun` evaluates of a list" in refused(lambda: FORMATS["timesteps"].write(odd))
+    assert "`heun` makes from a list" in refused(lambda: FORMATS["timesteps"].write(odd))
     unknown = replace(parse(FORMATS["exeunt"].write(heun)), sampler=replace(heun.sampler, name="mine"))
     assert "named solver" in refused(lambda: FORMATS["timesteps"].read("999,0", unknown))
 
@@ -555,7 +555,7 @@ def test_times_that_are_refused(text: str, said: str) -> None:
 
 def test_a_list_of_times_says_nothing_of_blocks_and_own_coefficients_have_no_other_times() -> None:
     schedule = with_rows(full(), [[RUN] * 4, [RUN, RUN, RUN, DROP], [RUN] * 4, [RUN] * 4])
-    assert 'step 1: every block must run, for the format has times alone, but got "drop"' in refused(
+    assert 'step 1: every block must run, since the format has only times, but got "drop"' in refused(
         lambda: FORMATS["timesteps"].write(schedule)
     )
     own = make_schedule(full().networks[0], LINEAR, "epsilon", solver="ddim", spacing=TIMES, eta=0.5)
@@ -602,8 +602,8 @@ def test_unknown_names_give_the_nearest() -> None:
 def test_what_a_file_leaves_out_is_said() -> None:
     schedule = full(guidance=1.5)
     assert left_out("smoothcache", schedule) == (
-        "A file of format smoothcache leaves out the solver (ddim, order 1), the 4 times (999 to 12) and guidance "
-        "(1.5): set them in the runtime that reads it."
+        "A file of format smoothcache does not contain the solver (ddim, order 1), the 4 times (999 to 12) and "
+        "guidance (1.5): set them in the runtime that reads it."
     )
     assert left_out("exeunt", schedule) is None
 

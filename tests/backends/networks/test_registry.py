@@ -44,7 +44,7 @@ class TestNames:
                 registry.load_network(name)
 
     def test_a_bundled_checkpoint_is_no_other_network(self) -> None:
-        with pytest.raises(InputError, match="is a DiT, which `closed-form` is not"):
+        with pytest.raises(InputError, match="is a DiT, but --network is `closed-form`"):
             registry.load_network("fashion-dit", network="closed-form")
 
     def test_devices(self) -> None:
@@ -60,7 +60,10 @@ class TestFiles:
         torch.save({"model": dit_state(), "ema": {f"module.{n}": t for n, t in dit_state().items()}}, tmp_path / "a.pt")
         network = registry.load_network(tmp_path / "a.pt", num_heads=3)
         assert (network.signature.architecture, network.num_blocks, network.name) == ("DiT", 3, "a.pt")
-        assert network.notes == ("weights: `ema` taken, of `model`, `ema`", "weights: `module.` removed from 42 names")
+        assert network.notes == (
+            "weights: `ema` chosen from `model`, `ema`",
+            "weights: `module.` removed from 42 names",
+        )
 
     def test_a_u_vit_is_known_by_its_names(self, tmp_path: Path) -> None:
         torch.save(UViT(**SMALL_UVIT).state_dict(), tmp_path / "nnet_ema.pth")  # type: ignore[arg-type]
@@ -118,7 +121,7 @@ class TestFiles:
             registry.load_network(tmp_path / "photo.jpg")
         torch.save({"net.0.weight": torch.ones(5, 3)}, tmp_path / "own.pt")
         with pytest.raises(
-            InputError, match=r"`net\.0\.weight \(5, 3\)`.*Known are DiT, U-ViT.*--network FILE\.py:Class"
+            InputError, match=r"`net\.0\.weight \(5, 3\)`.*Supported are DiT, U-ViT.*--network FILE\.py:Class"
         ):
             registry.load_network(tmp_path / "own.pt")
 
@@ -226,7 +229,7 @@ class TestOwn:
             registry.load_network(None, network=f"{file}:{name}")
 
     def test_a_missing_file(self) -> None:
-        with pytest.raises(InputError, match=r"`nowhere/own\.py` is not there"):
+        with pytest.raises(InputError, match=r"`nowhere/own\.py` does not exist"):
             registry.load_network(None, network="nowhere/own.py:Own")
 
     @pytest.mark.parametrize(

@@ -317,7 +317,7 @@ class TestRegistry:
             ("zzz", "Known: "),
             ("nowhere:Class", "can't be imported"),
             ("exeunt.backends.quality.extractors:Missing", "can't be imported"),
-            ("exeunt.backends.quality.extractors:EXTRACTORS", "Derive it"),
+            ("exeunt.backends.quality.extractors:EXTRACTORS", "Derive it from that class"),
         ],
     )
     def test_unknown_names(self, name: str, hint: str) -> None:

@@ -134,7 +134,7 @@ def test_features_are_of_images_alone(file: Path) -> None:
 
 
 def test_missing_files_and_modules_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"metric: .*nowhere\.py` is not there"):
+    with pytest.raises(InputError, match=r"metric: .*nowhere\.py` does not exist"):
         OwnMetric(f"{tmp_path}/nowhere.py:score", "cpu")
     with pytest.raises(InputError, match="can't be imported"):
         OwnMetric("nowhere.at.all:score", "cpu")

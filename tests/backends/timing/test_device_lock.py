@@ -87,7 +87,7 @@ def test_the_refusal_names_the_holder_the_wait_and_the_fix(tmp_path: Path) -> No
     message = str(refused.value)
     assert "device cpu" in message
     assert "after 0.1 s" in message
-    assert "Wait for it or stop it" in message
+    assert "Wait for that process or stop it" in message
     if Path("/proc/locks").exists():
         assert f"process {process.pid} (" in message
 

@@ -157,7 +157,7 @@ def test_what_a_database_holds_is_text(view: StudyView) -> None:
 
 def test_an_unfinished_study_has_a_page_that_says_what_is_missing(build_view: Callable[[int], StudyView]) -> None:
     _, page = page_of(build_view(0))
-    assert "The front has no final seeds yet" in page.text
+    assert "The front has not been measured on final seeds yet" in page.text
     assert "exeunt resume --study fashion" in page.text
 
 

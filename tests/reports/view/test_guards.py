@@ -161,4 +161,4 @@ def test_a_full_schedule_whose_own_images_repeat_is_told_and_nothing_is_recommen
     found = replace(view, points=points, standard=Standard(scale=same))
     assert same.width <= 0
     assert found.recommended is found.full
-    assert any("100% of the full schedule's own images repeat" in sentence for sentence in details(found))
+    assert any("100% of the full schedule's own images nearly repeat" in sentence for sentence in details(found))

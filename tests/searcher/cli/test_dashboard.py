@@ -114,7 +114,7 @@ def test_a_port_that_is_taken_and_a_missing_package_are_told(sqlite: str, monkey
         port = str(taken.getsockname()[1])
         done = CliRunner().invoke(cli, ["dashboard", "--storage", sqlite, "--port", port])
     assert done.exit_code == 2
-    assert f"port {port} of 127.0.0.1 is not available" in done.output
+    assert f"port {port} on 127.0.0.1 is not available" in done.output
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     done = CliRunner().invoke(cli, ["dashboard", "--storage", sqlite])
     assert done.exit_code == 2

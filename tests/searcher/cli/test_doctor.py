@@ -72,16 +72,16 @@ class TestCheckpoint:
         assert result.exit_code == 0, result.output
         for line in (
             "model: 42 tensors",
-            "ema (taken): 42 tensors",
+            "ema (chosen): 42 tensors",
             "  blocks.*.attn.qkv.weight               3 ×  144×48         float32",
             "opt: an optimizer's state with 1 entries",
             "  model = 'DiT-S/8'",
-            "Note: weights: `ema` taken, of `model`, `ema`.",
+            "Note: weights: `ema` chosen from `model`, `ema`.",
             "Note: weights: `module.` removed from 42 names.",
-            "Taken for a DiT.",
+            "Recognised as a DiT.",
         ):
             assert line in result.output
-        assert "(taken)" in doctor("--checkpoint", training, "--weights-key", "model").output.splitlines()[2]
+        assert "(chosen)" in doctor("--checkpoint", training, "--weights-key", "model").output.splitlines()[2]
 
     def test_json_has_every_group(self, training: Path) -> None:
         found = json.loads(doctor("--checkpoint", training, "--json").output)
@@ -110,7 +110,7 @@ class TestCheckpoint:
             assert result.exit_code == 2
             assert len(result.output.splitlines()) == 1
             assert result.output.startswith("Error: checkpoint: ")
-        assert "has no file" in doctor("--checkpoint", "DiT").output
+        assert "not a file" in doctor("--checkpoint", "DiT").output
 
 
 class TestNetwork:
@@ -120,16 +120,16 @@ class TestNetwork:
         )  # fmt: skip
         assert result.exit_code == 0, result.output
         assert "0050000.pt: DiT, 3 blocks (3 residual), samples 4×8×8, predicts epsilon" in result.stdout
-        assert "Note: weights: `ema` taken" in result.stderr
+        assert "Note: weights: `ema` chosen" in result.stderr
         for check in CHECKS:
             assert f"\n{check.name} " in result.stdout
-        assert " 0 broken" in result.stdout
+        assert " 0 failed" in result.stdout
 
     def test_a_broken_one_is_named_with_exit_code_1(self, tmp_path: Path) -> None:
         (tmp_path / "leaky.py").write_text(BROKEN)
         result = doctor("--network", f"{tmp_path / 'leaky.py'}:Leaky", "--device", "cpu")
         assert result.exit_code == 1
-        assert "no state         BROKEN          requests disturb each other" in result.output
+        assert "no state         FAILED          requests disturb each other" in result.output
         assert "no state: interleaved, aborted and differently sized requests are as each alone" in result.output
 
     def test_json(self, tmp_path: Path) -> None:

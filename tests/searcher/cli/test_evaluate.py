@@ -70,7 +70,7 @@ def test_other_weights_than_the_schedules_are_remarked(schedule: str, reference:
 def test_a_network_of_other_arguments_than_the_study_s_is_remarked(schedule: str):
     said = ' on other arguments", "provenance": {"study": "a", "x-network-args": "components=3, seed=2"}'
     Path(schedule).write_text(Path(schedule).read_text().replace('"version": 1', f'"version": 1, "name": "found{said}'))
-    note = "Note: the schedule was found with --network-arg components=3, seed=2, but runs with components=3 here. Add"
+    note = "Note: the schedule was found with --network-arg components=3, seed=2, but runs with components=3 here, so"
     assert note in run("sample", schedule, *CLOSED_FORM, "--num-images", "1").stderr
     same = run("sample", schedule, *CLOSED_FORM, "--network-arg", "seed=2", "--num-images", "1")
     assert same.exit_code == 0, same.output

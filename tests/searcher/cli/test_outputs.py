@@ -129,7 +129,7 @@ def test_standard_output_that_can_not_be_written_is_one_sentence(words: list[str
         for output, what in ((full, "No space left on device"), (closed, "Broken pipe")):
             done = command(*words, stdout=output)
             assert done.returncode == 1
-            assert done.stderr.startswith("Error: standard output: must take all")
+            assert done.stderr.startswith("Error: standard output: must accept everything")
             assert what in done.stderr
             assert done.stderr.count("\n") == 1
 

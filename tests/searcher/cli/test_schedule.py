@@ -147,7 +147,7 @@ def test_files_of_other_runtimes_go_out_and_come_back(
     path = tmp_path / "foreign"
     made = run("convert", cached, *arguments, "--to", to, "-o", str(path))
     assert made.exit_code == 0
-    assert f"A file of format {to} leaves out {fields}" in made.stderr
+    assert f"A file of format {to} does not contain {fields}" in made.stderr
     back = run("convert", str(path), "--base", full)
     assert f"{path} is read as {to}" in back.stderr
     wanted = run("convert", cached, *arguments)
@@ -175,7 +175,7 @@ def test_refusals_name_the_file_the_step_and_the_way_out(cached: str, full: str)
         (["--to", "ecad"], "PixArtTransformer2DModel"),
         (["--to", "yaml"], "--to: must be one of"),
         (["--from", "ecad", "--base", full], f"{cached}: ecad: the format has names for"),
-        (["--base", full], f"{cached}: --base: a schedule file holds everything"),
+        (["--base", full], f"{cached}: --base: is for files of other runtimes"),
     ):
         result = run("convert", cached, *arguments)
         assert result.exit_code == 2

@@ -163,7 +163,7 @@ def test_workers_are_named_with_what_they_measure_and_errors_with_their_reasons(
     assert "2 alive, 1 lost so far" in text
     assert f"{troubled.one.owner} on cpu one" in text
     assert "ago, trial 7: samples are not finite" in text
-    assert "all: no worker has begun" in text
+    assert "all: no worker has started" in text
 
 
 def test_orders_and_further_studies_are_shown(troubled: Troubled, small: StudyConfig) -> None:
@@ -180,7 +180,7 @@ def test_orders_and_further_studies_are_shown(troubled: Troubled, small: StudyCo
     ("rest", "words"),
     [
         ("90s", "90 s"),
-        ("20-trials", "no limit of time, 20 trials"),
+        ("20-trials", "no time limit, 20 trials"),
         ("1h,3k-images", "60 min, 3,000 images"),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_server_that_stops_is_waited_for(small: StudyConfig) -> None:
             assert during.outage is not None
             assert during.studies == before.studies
             assert "out of reach" in json.loads(line)["storage_error"]
-            assert snapshot_text(during).endswith("Waiting for it.")
+            assert snapshot_text(during).endswith("Waiting for the storage.")
             never = StatusReader(url, "small").look()
             assert (never.studies, never.outage is None) == ((), False)
             server.start()
@@ -276,7 +276,7 @@ def test_a_terminal_is_drawn_in_place_and_left_as_it_was(finished: str) -> None:
             drawn += chunk
     assert process.wait(timeout=30) == 0, drawn.decode()
     os.close(master)
-    assert b"Ctrl-C ends it" in drawn
+    assert b"Ctrl-C to stop" in drawn
     assert b"\x1b[1A" in drawn  # up to what was drawn before
     assert drawn.rindex(b"\x1b[?25h") > drawn.rindex(b"\x1b[?25l")  # the cursor is there again
     assert b"Traceback" not in drawn

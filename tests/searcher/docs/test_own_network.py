@@ -56,13 +56,13 @@ def test_the_commands_go_through(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         CliRunner().invoke(cli, [*line, *(FEW if line[0] == "optimize" else [])]) for line in lines
     )
     assert listed.exit_code == 2  # the file alone does not say what it is
-    assert "57 tensors of no network known here" in listed.output
+    assert "57 tensors of no supported network" in listed.output
     assert examined.exit_code == 0, examined.output
-    assert "18 promises kept, 0 broken" in examined.output
+    assert "18 checks passed, 0 failed" in examined.output
     assert searched.exit_code == 0, searched.output
     assert "every one of 6 blocks" in searched.output
     assert "(ShapesConvNet)" in searched.output
-    assert "Note: weights: `ema` taken, of `model`, `ema`." in searched.stderr
+    assert "Note: weights: `ema` chosen from `model`, `ema`." in searched.stderr
 
 
 def test_the_lines_that_the_page_shows_are_the_doctors(folder: Path) -> None:

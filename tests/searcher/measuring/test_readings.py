@@ -76,7 +76,7 @@ def test_the_reading_that_denoises_best_is_taken_and_said(files: Path, capsys: p
     assert dict(found.config.checkpoint.options) == {"num_heads": HEADS, "noise": "cosine", "prediction": "v"}
     assert (found.network.prediction, found.network.noise.kind) == ("v", "cosine")
     said = capsys.readouterr().err
-    assert "noise: linear taken" in said
+    assert "noise: linear is assumed" in said
     assert "noise=cosine, prediction=v has the least loss" in said
     assert found.pins["checkpoint.reading"] == "num_heads=2, noise=cosine, prediction=v"
 
@@ -96,7 +96,7 @@ def test_where_losses_are_too_near_the_user_is_asked(files: Path, monkeypatch: p
 
 def test_weights_that_denoise_nothing_are_said_to(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_setup(config(files, "untrained", num_heads=HEADS)).network.reading.endswith("prediction=epsilon")
-    assert "its weights may be untrained" in capsys.readouterr().err
+    assert "the weights may be untrained" in capsys.readouterr().err
 
 
 def test_a_study_and_its_database_refuse_another_reading(files: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_metric_that_hardly_does_is_told_and_replaced_only_if_it_was_left_open
     assert narrow < wide
     assert narrow < 10
     assert settle_metric(blunt, small, lambda: None) is blunt
-    assert "standard errors of one evaluation" in capsys.readouterr().err
+    assert "standard errors of an evaluation of" in capsys.readouterr().err
     taken = settle_metric(blunt, override(small, {"quality.metric": AUTO}), lambda: None)
-    assert f"{taken.config.quality.metric} is taken" in capsys.readouterr().err
+    assert f"{taken.config.quality.metric} is used instead" in capsys.readouterr().err
     assert taken.metric.name == taken.config.quality.metric != "fd-pixels"

@@ -148,7 +148,7 @@ def test_a_port_that_is_taken_is_told_before_anything_begins(
         flags = closed_form if words[0] == "optimize" else []
         done = CliRunner().invoke(cli, [*words, *flags, "--metrics-port", str(port)])
     assert done.exit_code == 2
-    assert re.search(r"metrics-port: 127\.0\.0\.1:\d+ is not available .* or 0 for any that is free", done.output)
+    assert re.search(r"metrics-port: 127\.0\.0\.1:\d+ is not available .* or 0 for any free one", done.output)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -159,7 +159,7 @@ def test_whoever_leaves_the_work_to_others_serves_no_figures(
     before = sorted(tmp_path.iterdir())
     done = CliRunner().invoke(cli, ["optimize", *closed_form, "--workers", "0", "--metrics-port", "0"])
     assert done.exit_code == 2
-    assert "Give it to `exeunt worker` instead." in done.output
+    assert "Give --metrics-port to `exeunt worker`." in done.output
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -68,7 +68,7 @@ def test_a_folder_of_a_pipeline_is_searched_from_nothing(folder: Path, kind: str
     sizes = ["--network-arg", "height=32", "--network-arg", "width=32"] if kind == "flux" else []
     told = run("optimize", "--checkpoint", kind, *sizes, *FEW, *SEARCHED, "--quiet").stdout
     assert f"{solver}, {guidance}, its pipeline's default" in told
-    assert "Prompts:  64 (our own set), encoded once in" in told
+    assert "Prompts:  64 (the bundled set), encoded once in" in told
     assert "efficientnet-lite0-to-baseline against the full schedule's images" in told
     status = json.loads(run("status", "--json").stdout)
     assert (status["state"], status["evaluations_failed"]) == ("finished", 0)
@@ -128,7 +128,7 @@ def test_type_and_device_are_the_pipelines_own(folder: Path) -> None:
         ("served.py:fails", "fails with RuntimeError: no such LoRA"),
         ("served.py:model", "must return a diffusers pipeline, but gave a SD3Transformer2DModel"),
         ("served.py:mak", "Did you mean `make`"),
-        ("nowhere.py:make", "is not there"),
+        ("nowhere.py:make", "does not exist"),
     ],
 )
 def test_what_is_no_pipeline_is_told(folder: Path, name: str, message: str) -> None:

@@ -57,7 +57,7 @@ def view(told: str, folder: Path) -> StudyView:
 def test_the_baseline_is_stated_with_its_guidance_its_prompts_and_what_it_is_compared_with(told: str) -> None:
     assert "guidance 1.5, its pipeline's default" in told
     assert "guidance 1.5, its pipeline's default" in told
-    assert "Prompts:  64 (our own set), encoded once in" in told
+    assert "Prompts:  64 (the bundled set), encoded once in" in told
     assert "pixels-to-baseline against the full schedule's images" in told
     assert "distance to full" in told
 
@@ -180,7 +180,7 @@ def test_a_network_of_labels_takes_the_metric_too(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     told = run("optimize", "--checkpoint", "closed-form", *MEASURED, *SEARCHED, "--report", "none").stdout
     assert "no guidance" in told
-    assert "of noise" in told
+    assert "held-out noises" in told
 
 
 def test_defaults_are_those_of_the_network(view: StudyView) -> None:

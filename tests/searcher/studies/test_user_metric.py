@@ -173,11 +173,14 @@ def test_a_schedule_is_evaluated_by_a_score_and_by_features(sharp: Path, referen
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--metric", "sharp.py:sharpness"], "whether more is better, but `sharp.py:sharpness` doesn't say"),
-        (["--metric", "sharp.py:edges"], "needs real images to be compared with"),
+        (
+            ["--metric", "sharp.py:sharpness"],
+            "the direction of scores must be known, but `sharp.py:sharpness` does not state it",
+        ),
+        (["--metric", "sharp.py:edges"], "needs real images to compare with"),
         (["--metric", "sharp.py:edges", "--reference", "nowhere"], "Check the path"),
-        (["--metric", "sharp.py:sharpness-to-baseline"], "gives scores, not features"),
-        (["--metric", "pixels-to-baseline", "--reference", "photos"], "has no use for real images"),
+        (["--metric", "sharp.py:sharpness-to-baseline"], "returns scores, not features"),
+        (["--metric", "pixels-to-baseline", "--reference", "photos"], "takes no real images"),
         (["--metric", "fd-pixels-to-baseline"], "Did you mean `pixels-to-baseline`"),
         (["--metric", "fd-pixels", "--set", "quality.higher_is_better=true", "--reference", "x"], "is for a function"),
         ([], "compare with the full schedule's images: --metric efficientnet-lite0-to-baseline"),

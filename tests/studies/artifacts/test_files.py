@@ -93,7 +93,7 @@ class TestOnEither:
         (gone,) = [name for name in names(study) if hashlib.sha256(features(8).astype("<f2")).hexdigest() in name]
         study.files.store.remove(gone)
         with pytest.raises(
-            DamagedFeatures, match=rf"from image 8 of evaluation \S+ changed or are gone: .*{gone}"
+            DamagedFeatures, match=rf"from image 8 of evaluation \S+ have changed or are missing: .*{gone}"
         ) as it:
             study.evaluations.features(make_key(), range(16))
         assert it.value.images == range(8, 16)
@@ -121,7 +121,7 @@ class TestOnEither:
         for reads in (True, False):
             (finding,) = check_all(study.engine, features=reads)
             assert finding.kind == "features"
-            assert "are gone" in finding.what
+            assert "are missing" in finding.what
 
     def test_what_a_deleted_study_measured_goes_with_its_files(self, study: Store) -> None:
         before = names(study)
@@ -353,7 +353,7 @@ def test_the_command_lists_files_before_it_removes_them(study: Store, database: 
         assert found.exit_code == 0, found.output
         return found.stdout
 
-    assert "Everything belongs to a study" in gc("--dry-run")
+    assert "everything belongs to a study" in gc("--dry-run")
     assert "1 files: 0 B of features, 25 B of files" in gc("--dry-run", "--older-than", "0s")
     listed = json.loads(gc("--dry-run", "--older-than", "0s", "--json"))
     assert (listed["files"], listed["removed"]) == ([{"name": orphan, "bytes": 25}], False)

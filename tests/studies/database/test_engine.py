@@ -254,7 +254,7 @@ FOREIGN = {
     ),
     "a folder": (lambda path: path.mkdir(), "is a folder. Write sqlite:///"),
     "Optuna's": (_optuna_only, "Optuna studies without Exeunt's tables"),
-    "something else": (_something_else, "belongs to something else (it has the tables bookmarks)"),
+    "something else": (_something_else, "belongs to another program (it has the tables bookmarks)"),
     "a newer version": (_newer, f"up to version {schema.CURRENT}, but .* has version 99. Install a newer one"),
 }
 

@@ -98,7 +98,7 @@ class AppliedSchedule:
         for name, what in self.architecture.refused.items():
             if arguments.get(name) is not None:
                 raise InputError(
-                    f"{name}: {what} changes what blocks do, so nothing stored stands in for them. Omit it, or "
+                    f"{name}: {what} changes what blocks compute, so stored outputs can't be reused. Omit it, or "
                     "call `exeunt.remove(pipe)` first."
                 )
         request = self.requests.begin_call(arguments)
@@ -118,7 +118,7 @@ _is_planned, _forget = uncompiled(is_planned), uncompiled(Requests.forget)
 
 
 class ModelCall(OwnHook):
-    """Stands before a whole model and finds out which step of which request a call is."""
+    """Wraps a whole model, and finds out which step of which request a call is."""
 
     def __init__(self, application: AppliedSchedule) -> None:
         super().__init__()
@@ -213,10 +213,14 @@ def call_arguments(
         every.append({**ways, **{name: value for name, value in guidance.items() if name in taken}})
     if not every:
         raise InputError(
-            "pipeline: this schedule is on none. Call `exeunt.apply(pipe, schedule)` first, or pass the pipeline too."
+            "pipeline: this schedule must be applied to one, but is applied to none. Call `exeunt.apply(pipe, "
+            "schedule)` first, or pass the pipeline too."
         )
     if any(arguments != every[0] for arguments in every):
-        raise InputError("pipeline: this schedule is on several that take it differently. Pass the pipeline too.")
+        raise InputError(
+            "pipeline: this schedule is applied to several pipelines with different call arguments. Pass the pipeline "
+            "too."
+        )
     return every[0]
 
 
@@ -240,7 +244,10 @@ def _application_on(model: nn.Module) -> AppliedSchedule | None:
 
 def _check_network(architecture: Architecture, schedule: Schedule) -> None:
     if len(schedule.networks) != 1:
-        raise InputError(f"networks: a pipeline has one, but the schedule has {len(schedule.networks)}. Use another.")
+        raise InputError(
+            f"networks: a pipeline has one, but the schedule has {len(schedule.networks)}. Use a schedule of one "
+            "network."
+        )
     (wanted,), title = schedule.networks, type(architecture.model).__name__
     if wanted.architecture != title:
         raise InputError(
@@ -299,7 +306,7 @@ def _warn(pipeline: Any, schedule: Schedule, found: Fit) -> None:
     if other is not None:
         warnings.warn(
             f"the schedule was made for {schedule.sampler.name} of order {schedule.sampler.order}, and the pipeline's "
-            f"own {other} runs: images will be other ones than those that were measured.",
+            f"own {other} runs: images will differ from those that were measured.",
             stacklevel=3,
         )
     if found.rounding > 0.05:
@@ -316,5 +323,8 @@ def _scales(schedule: Schedule) -> list[float] | None:
         return None
     scales = [embedded_guidance_at(schedule, s) for s in range(schedule.num_steps)]
     if None in scales:
-        raise InputError("guidance: a model that takes guidance takes it at every step. Write no null there.")
+        raise InputError(
+            f"guidance: the model needs a scale at every step, but step {scales.index(None)} has null. Write a number "
+            "there."
+        )
     return None if set(scales) == {schedule.guidance.scale} else [scale for scale in scales if scale is not None]

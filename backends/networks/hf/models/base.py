@@ -195,7 +195,7 @@ def architecture_class(name: str) -> type[Architecture]:
         near = get_close_matches(name, _ARCHITECTURES, n=1)
         hint = f"The nearest is {near[0]}. " if near else ""
         raise InputError(
-            f"network: blocks of {', '.join(_ARCHITECTURES)} can be left out, but got {name}. {hint}"
+            f"network: must be one of {', '.join(_ARCHITECTURES)}, but got {name}. {hint}"
             "Describe yours in a file, with `--network FILE.py:Class` (docs/own-network.md)."
         )
     module, _, attribute = _ARCHITECTURES[name].partition(":")

@@ -55,7 +55,9 @@ class UNet2D(_UNet):
         _refuse("class_embed_type", config.class_embed_type, (None,))
         for name in (*config.down_block_types, *config.up_block_types):
             if "Skip" in name:
-                raise InputError(f"network: `{name}` hands on images beside hidden states, which is not known. {_OWN}")
+                raise InputError(
+                    f"network: `{name}` passes on images beside hidden states, which is not supported. {_OWN}"
+                )
         _refuse_channels(self.model, (1, 2))
 
     @property
