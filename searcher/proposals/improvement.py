@@ -4,13 +4,36 @@ Time is a sum of timed calls, so only quality is open. The expected improvement 
 the front's stretches of expected improvements of one objective, in closed form.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What bounds the hypervolume, and how small a difference counts.
+
+    Attributes:
+        worst: the quality beyond which a schedule is worthless.
+        slowest: the speed below which it is.
+        floor: the quality that can't be beaten, which is subtracted before logarithms are taken.
+        least: the excess over the floor below which all are as good.
+    """
+
+    worst: float
+    slowest: float
+    floor: float = 0.0
+    least: float = 0.0
+
+    def logarithm(self, quality: float) -> float:
+        """The logarithm of what a quality has beyond the floor."""
+        return math.log(max(quality - self.floor, self.least, 1e-12))
 
 
 def non_dominated(costs: Array, values: Array) -> list[int]:

@@ -23,10 +23,11 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
+from scipy.stats import kendalltau
 
 from ..spaces.free import Free, Point
 from .descriptions import CostModel, Descriptions, describe
-from .improvement import expected_improvement, non_dominated
+from .improvement import Bounds, expected_improvement, non_dominated
 from .surrogate import Outcomes, Surrogate
 from .variation import Variation, is_even
 
@@ -41,24 +42,18 @@ BEYOND_WORST = 1.5
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What bounds the hypervolume, and how small a difference counts.
+class Trust:
+    """How far a surrogate is to be trusted.
 
     Attributes:
-        worst: the quality beyond which a schedule is worthless.
-        slowest: the speed below which it is.
-        floor: the quality that can't be beaten, which is subtracted before logarithms are taken.
-        least: the excess over the floor below which all are as good.
+        model: its name: "mean" or "zero" for the vectors' two models, "direct" for that of the quality itself.
+        rank_correlation: Kendall's τ between qualities and what the others foretell of each.
+        num_known: of how many trials.
     """
 
-    worst: float
-    slowest: float
-    floor: float = 0.0
-    least: float = 0.0
-
-    def logarithm(self, quality: float) -> float:
-        """The logarithm of what a quality has beyond the floor."""
-        return math.log(max(quality - self.floor, self.least, 1e-12))
+    model: str
+    rank_correlation: float
+    num_known: int
 
 
 class FrontSampler(BaseSampler):
@@ -72,6 +67,9 @@ class FrontSampler(BaseSampler):
         outcome: the vector of a finished trial whose squared length is its quality, or None where there is none;
             see `surrogate`. All have one, or the quality itself is modelled.
         constraint: the name of a constraint that trials carry, above 0 where a trial is not wanted.
+
+    Attributes:
+        trust: how well the surrogate foretells; None before there is one.
     """
 
     def __init__(
@@ -91,7 +89,7 @@ class FrontSampler(BaseSampler):
         self._points: dict[int, Point] = {}
         self._models: dict[str, Array] = {}  # the parameters of each surrogate's kernel, by its name
         self._fitted = 0
-        self.chosen = ""
+        self.trust: Trust | None = None
 
     def reseed_rng(self) -> None:
         self._random = np.random.default_rng()
@@ -197,26 +195,32 @@ class FrontSampler(BaseSampler):
         bounds: Bounds,
     ) -> Callable[[Descriptions], tuple[Array, Array, Array]]:
         """Candidates -> means and deviations of the logarithm of their excess, and the chance that they are wanted."""
+        vectors = [self._outcome(each) for each in known]
+        kept = [i for i, each in enumerate(vectors) if each is not None]
+        composite = len(kept) >= max(LEAST_KNOWN, len(known) // 2)  # the others are not read here yet
+        used = kept if composite else range(len(known))
         iterations = 0
         if not self._models or len(known) >= self._fitted + max(6, self._fitted // 10):
             iterations, self._fitted = 30, len(known)
         worst = reference[1] + BEYOND_WORST
-        told = np.minimum(values, worst)
-        vectors = [self._outcome(each) for each in known]
-        stacked = np.stack([each for each in vectors if each is not None]) if all_there(vectors) else None
-        models = [_Direct(described, told, worst, self._models.get("direct"), iterations)]
-        if stacked is not None:
-            qualities = np.array([each.values[0] for each in known])
-            rest = _left_out_of_vectors(stacked, qualities) - bounds.floor
+        told, about = np.minimum(values, worst)[used], described[used]
+        models: list[_Direct | _Composite] = []
+        if composite:
+            stacked = np.stack([each for each in vectors if each is not None])
+            rest = _left_out_of_vectors(stacked, np.array([known[i].values[0] for i in used])) - bounds.floor
             least = max(bounds.least, 1e-12)
             for name, outcomes in (("mean", Outcomes.around_mean(stacked)), ("zero", Outcomes.around_zero(stacked))):
-                models.append(_Composite(name, described, outcomes, rest, least, self._models.get(name), iterations))
+                models.append(_Composite(name, about, outcomes, rest, least, self._models.get(name), iterations))
+        else:
+            models.append(_Direct(about, told, worst, self._models.get("direct"), iterations))
         self._models = {each.name: each.surrogate.parameters for each in models}
-        if iterations:
-            self.chosen = max(models, key=lambda each: each.evidence(told, worst)).name
-        feasible = self._feasibility(known, described, values, reference, self._models[self.chosen])
-        by_name = {each.name: each for each in models}
-        return lambda candidates: (*by_name[self.chosen].predict(candidates), feasible(candidates))
+        if iterations or self.trust is None or self.trust.model not in self._models:
+            found = [Trust(each.name, _rank_correlation(each.left_out(), told), len(told)) for each in models]
+            self.trust = max(found, key=lambda each: each.rank_correlation)
+        chosen = self.trust.model
+        feasible = self._feasibility(known, described, values, reference, self._models[chosen])
+        predict = next(each for each in models if each.name == chosen).predict
+        return lambda candidates: (*predict(candidates), feasible(candidates))
 
     def _feasibility(
         self,
@@ -250,11 +254,6 @@ class FrontSampler(BaseSampler):
         return np.log(cost.costs(described.work)), means
 
 
-def all_there(vectors: Sequence[Array | None]) -> bool:
-    """Whether none of them is missing."""
-    return all(each is not None for each in vectors)
-
-
 def _left_out_of_vectors(vectors: Array, qualities: Array) -> float:
     """What vectors (N, D) leave out of qualities (N,), the good ones'."""
     good = qualities <= np.median(qualities)
@@ -275,8 +274,9 @@ class _Direct:
     def predict(self, points: Descriptions) -> tuple[Array, Array]:
         return self._said(*self.surrogate.coordinates(points))
 
-    def evidence(self, values: Array, worst: float) -> float:
-        return _log_density(values, *self._said(*self.surrogate.left_out()))
+    def left_out(self) -> Array:
+        """(N,) each measured value, as the others foretell it."""
+        return self._said(*self.surrogate.left_out())[0]
 
     def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
         found, deviations = self.surrogate.single(means, variances)
@@ -302,9 +302,9 @@ class _Composite:
     def predict(self, points: Descriptions) -> tuple[Array, Array]:
         return self._said(*self.surrogate.coordinates(points))
 
-    def evidence(self, values: Array, worst: float) -> float:
-        means, deviations = self._said(*self.surrogate.left_out())
-        return _log_density(values, np.minimum(means, worst), deviations)
+    def left_out(self) -> Array:
+        """(N,) each measured value, as the others foretell it."""
+        return self._said(*self.surrogate.left_out())[0]
 
     def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
         lengths, spread = self.surrogate.squared_lengths(means, variances)
@@ -313,11 +313,10 @@ class _Composite:
         return np.log(excess) - spread / 2, np.sqrt(spread)
 
 
-def _log_density(values: Array, means: Array, deviations: Array) -> float:
-    """How well normal predictions foretold values: the mean logarithm of their density, few surprises set aside."""
-    deviations = np.maximum(deviations, 1e-3)
-    found = -0.5 * ((values - means) / deviations) ** 2 - np.log(deviations)
-    return float(np.maximum(found, -20.0).mean())
+def _rank_correlation(foretold: Array, values: Array) -> float:
+    """Kendall's τ between them; 0 where all are alike."""
+    found = float(kendalltau(foretold, values).statistic)
+    return 0.0 if math.isnan(found) else found
 
 
 class _Front:

@@ -37,11 +37,11 @@ class Variation:
         if self._times_free:
             changes += [(self._warp, 1.0), (self._move, 1.0)]
         if len(space.tails) > 1:
-            changes.append((self._tail, 0.7))
+            changes.append((self._tail, 0.2))
         if len(space.orders) > 1:
-            changes.append((self._order, 0.3))
+            changes.append((self._order, 0.1))
         if space.other_levers:
-            changes.append((self._lever, 0.5))
+            changes.append((self._lever, 0.15))
         self._changes = [change for change, _ in changes]
         weights = np.array([weight for _, weight in changes])
         self._shares = weights / weights.sum()

@@ -17,6 +17,7 @@ from ...backends.errors import StorageError
 from ...reports.view.guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
 from ...reports.view.pareto import Score, front, knee
 from ...reports.view.standard import TO_REFERENCE, Standard
+from ..proposals.improvement import Bounds
 from ..spaces.candidates import Candidate
 
 # A search value a little beyond the limit may well be within it on other noises.
@@ -91,6 +92,34 @@ def worst_excess(measured: Iterable[Measured], standard: Standard) -> float:
     full = _full(measured)
     worst = standard.worst_excess(full.excess, full.excess_upper)
     return worst if worst > 0 else math.inf
+
+
+# A loss this much below none, and not more, is worth a search's while; one this small is as good as none.
+_BELOW, _LEAST = 0.05, 0.01
+
+
+def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | None:
+    """What bounds the hypervolume that the sampler `front` is after; None where nothing says what a loss is.
+
+    Losses are counted from a little below none, so that the front near the full schedule counts as much as its end.
+
+    Args:
+        measured, standard: as for `worst_excess`.
+    """
+    known = list(measured)
+    if not any(each.candidate.family == "full" for each in known):
+        return None
+    full = _full(known)
+    unit = standard.unit(full.excess if standard.scale else full.excess_upper)
+    if unit is None:
+        return None
+    floor = full.quality - full.excess
+    return Bounds(
+        worst=floor + worst_excess(known, standard),
+        slowest=full.speed,
+        floor=floor + standard.own(full.excess) - _BELOW * unit,
+        least=_LEAST * unit,
+    )
 
 
 def violation(measured: Measured, worst: float, guards: Guards = NO_GUARDS) -> float:
