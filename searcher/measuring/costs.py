@@ -96,12 +96,13 @@ class Costs:
         return self.can_time or batch_seconds(stored, self._medians) is not None
 
     def expected(self, stored: ScheduleSummary) -> float:
-        """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
+        """Seconds a batch for planning ahead, where any answer is better than timing its calls first.
 
         Raises Untimed: not even the full schedule was timed yet.
         """
-        if self.can_tell(stored):
-            return self.predicted_seconds(stored)
+        known = batch_seconds(stored, self._medians)
+        if known is not None:
+            return known
         share = stored.block_evaluations / self.full.block_evaluations
         return self.predicted_seconds(self.full) * share
 

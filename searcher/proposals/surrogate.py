@@ -94,7 +94,7 @@ class Surrogate:
         return kernel @ self._weights * self._scales + self._centre, left[:, None] * self._scales**2
 
     def left_out(self) -> tuple[Array, Array]:
-        """The same for each measured point, as the others predict it."""
+        """The same for each measured point as the others predict it, its error included."""
         precision = torch.cholesky_inverse(self._factor).numpy()
         variances = 1 / np.diag(precision)[:, None]
         means = self._coordinates - self._weights * variances
