@@ -14,6 +14,7 @@ It works in any study with two objectives, quality (a distance, down) and speed 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from .variation import Variation, is_even
 Array = NDArray[np.float64]
 
 LEAST_KNOWN = 4  # trials before a surrogate is asked; until then the front is varied at random
-POOL = 300  # variations that are screened at first, and half as many in each round after it
+POOL = 200  # variations that are screened at first, and half as many in each round after it
 ROUNDS = 2
 BEST = 15  # of a round, which are varied again
 # Values this much beyond the worst are told alike: how bad a schedule is that nobody wants is no use.
@@ -82,7 +83,7 @@ class FrontSampler(BaseSampler):
         constraint: str | None = None,
     ) -> None:
         self.space = space
-        self._random = np.random.default_rng(seed)
+        self._random = Random(seed)
         self._independent = RandomSampler(seed=seed)
         self._variation = Variation(space, self._random)
         self._bounds, self._outcome, self._constraint = bounds, outcome, constraint
@@ -92,7 +93,7 @@ class FrontSampler(BaseSampler):
         self.trust: Trust | None = None
 
     def reseed_rng(self) -> None:
-        self._random = np.random.default_rng()
+        self._random = Random()
         self._variation = Variation(self.space, self._random)
         self._independent.reseed_rng()
 
@@ -154,9 +155,7 @@ class FrontSampler(BaseSampler):
         scores = gains(describe(self.space, candidates))
         for _ in range(ROUNDS):
             best = [candidates[i] for i in np.argsort(-scores)[:BEST]]
-            more = self._vary(
-                parents, {*taken, *best}, POOL // 2, lambda best=best: best[self._random.integers(len(best))]
-            )
+            more = self._vary(parents, {*taken, *best}, POOL // 2, lambda best=best: self._random.choice(best))
             candidates = [*best, *more]
             scores = gains(describe(self.space, candidates))
         return self._first_new([candidates[i] for i in np.argsort(-scores)], taken)
@@ -338,7 +337,7 @@ class _Front:
 class _Parents:
     """Whom to vary: members of the front, by the gap that they leave, and now and then one of the best."""
 
-    def __init__(self, points: Sequence[Point], front: _Front, generator: np.random.Generator) -> None:
+    def __init__(self, points: Sequence[Point], front: _Front, generator: Random) -> None:
         self._random = generator
         last, worst = front.reference
         members = [i for i in front.indices if front.values[i] < worst] or front.indices
@@ -350,11 +349,11 @@ class _Parents:
             gaps = np.maximum(after - before, 0.0) + 0.05
         else:
             gaps = np.ones(len(self._members))
-        self._shares = gaps / gaps.sum()
+        self._shares = np.cumsum(gaps).tolist()
         nearest = np.argsort(front.values)[:3] if len(front.values) else []
         self._nearest = [points[i] for i in nearest] or self._members
 
     def pick(self) -> Point:
         if self._random.random() < 0.1:
-            return self._nearest[self._random.integers(len(self._nearest))]
-        return self._members[self._random.choice(len(self._members), p=self._shares)]
+            return self._random.choice(self._nearest)
+        return self._random.choices(self._members, cum_weights=self._shares)[0]

@@ -7,6 +7,8 @@ another stand-in, the first half of one schedule with the second half of another
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ class Variation:
         generator: of its choices.
     """
 
-    def __init__(self, space: Free, generator: np.random.Generator) -> None:
+    def __init__(self, space: Free, generator: Random) -> None:
         self._space, self._random = space, generator
         self._times_free = space.frame.warps
         # Whether each time has one step, so that steps can be put in and taken out.
@@ -43,30 +45,29 @@ class Variation:
         if space.other_levers:
             changes.append((self._lever, 0.15))
         self._changes = [change for change, _ in changes]
-        weights = np.array([weight for _, weight in changes])
-        self._shares = weights / weights.sum()
+        self._shares = list(accumulate(weight for _, weight in changes))
 
     def vary(self, point: Point, other: Point) -> Point | None:
         """A point near one, with parts of another perhaps; None where no such point was found."""
         found: Point | None = point
-        for _ in range(int(self._random.integers(1, 4))):
+        for _ in range(self._random.randrange(1, 4)):
             if found is not None:
-                change = self._changes[self._random.choice(len(self._changes), p=self._shares)]
+                (change,) = self._random.choices(self._changes, cum_weights=self._shares)
                 found = change(found, other)
         return None if found is None or found == point else found
 
     def _stretch(self, num_steps: int) -> range:
         """One step, or neighbouring ones."""
-        first = int(self._random.integers(num_steps))
+        first = self._random.randrange(num_steps)
         if self._random.random() < 0.5:
             return range(first, first + 1)
-        return range(first, min(num_steps, first + 1 + int(self._random.integers(num_steps))))
+        return range(first, min(num_steps, first + 1 + self._random.randrange(num_steps)))
 
     def _depth(self, point: Point, _: Point) -> Point:
         stretch, depths = self._stretch(point.num_steps), list(point.depths)
         blocks = self._space.frame.num_blocks
         widest = max(1, blocks // 4)
-        by = int(self._random.integers(1, widest + 1)) * (1 if self._random.random() < 0.5 else -1)
+        by = self._random.randrange(1, widest + 1) * (1 if self._random.random() < 0.5 else -1)
         if self._random.random() < 0.4:
             by = int(math.copysign(1, by))
         for s in stretch:
@@ -81,7 +82,7 @@ class Variation:
 
     def _set(self, codes: Sequence[int], count: int) -> tuple[int, ...]:
         """The codes with another value at one step, a stretch of them or all."""
-        value, found = int(self._random.integers(count)), list(codes)
+        value, found = self._random.randrange(count), list(codes)
         stretch = range(len(codes)) if self._random.random() < 0.3 else self._stretch(len(codes))
         for s in stretch:
             found[s] = value
@@ -89,15 +90,15 @@ class Variation:
 
     def _lever(self, point: Point, _: Point) -> Point:
         levers = dict(point.levers)
-        name = list(levers)[self._random.integers(len(levers))]
+        name = list(levers)[self._random.randrange(len(levers))]
         levers[name] = self._drawn(self._space.other_levers[name])
         return replace(point, levers=tuple(levers.items()))
 
     def _drawn(self, distribution: Any) -> Any:
         if isinstance(distribution, CategoricalDistribution):
-            return distribution.choices[self._random.integers(len(distribution.choices))]
+            return distribution.choices[self._random.randrange(len(distribution.choices))]
         if isinstance(distribution, IntDistribution):
-            return int(self._random.integers(distribution.low, distribution.high + 1))
+            return self._random.randrange(distribution.low, distribution.high + 1)
         assert isinstance(distribution, FloatDistribution)
         value = self._random.uniform(distribution.low, distribution.high)
         step = distribution.step
@@ -105,7 +106,7 @@ class Variation:
 
     def _count(self, point: Point, _: Point) -> Point | None:
         """One or two steps more or fewer, with the same shape."""
-        by = int(self._random.choice([-2, -1, 1, 2]))
+        by = self._random.choice((-2, -1, 1, 2))
         frame = self._space.frame
         wanted = min(max(point.num_steps + by, frame.fewest_steps), frame.num_steps)
         made = frame.num_made(wanted)
@@ -129,11 +130,11 @@ class Variation:
         if self._random.random() < 0.5:
             if point.num_steps <= max(2, frame.fewest_steps):
                 return None
-            s = int(self._random.integers(1, point.num_steps))
+            s = self._random.randrange(1, point.num_steps)
             return self._without(point, s)
         if point.num_steps >= frame.num_steps:
             return None
-        s = int(self._random.integers(len(point.gaps)))
+        s = self._random.randrange(len(point.gaps))
         half = point.gaps[s] / 2
         sources = [*range(min(s + 1, point.num_steps)), min(s, point.num_steps - 1), *range(s + 1, point.num_steps)]
         gaps = (*point.gaps[:s], half, half, *point.gaps[s + 1 :])
@@ -157,7 +158,7 @@ class Variation:
 
     def _warp(self, point: Point, _: Point) -> Point:
         """Times nearer to noise or to data: progress u becomes u^w."""
-        power = math.exp(self._random.normal(0.0, 0.2))
+        power = math.exp(self._random.gauss(0.0, 0.2))
         return replace(point, gaps=tuple(np.diff(np.array(point.positions) ** power).tolist()))
 
     def _move(self, point: Point, _: Point) -> Point | None:
@@ -165,9 +166,9 @@ class Variation:
         if len(point.gaps) < 2:
             return None
         gaps = list(point.gaps)
-        i = int(self._random.integers(1, len(gaps)))
+        i = self._random.randrange(1, len(gaps))
         both = gaps[i - 1] + gaps[i]
-        share = float(np.clip(gaps[i - 1] / both + self._random.normal(0.0, 0.15), 0.05, 0.95))
+        share = min(max(gaps[i - 1] / both + self._random.gauss(0.0, 0.15), 0.05), 0.95)
         gaps[i - 1 : i + 1] = [share * both, (1 - share) * both]
         return replace(point, gaps=tuple(gaps))
 
@@ -177,7 +178,7 @@ class Variation:
         if not self._single or not self._times_free:
             if point.num_steps != other.num_steps:
                 return None
-            s = int(self._random.integers(1, point.num_steps)) if point.num_steps > 1 else 0
+            s = self._random.randrange(1, point.num_steps) if point.num_steps > 1 else 0
             return replace(
                 point,
                 depths=point.depths[:s] + other.depths[s:],

@@ -1,8 +1,8 @@
 """Free spaces of several networks, and walks through them."""
 
 from collections.abc import Callable
+from random import Random
 
-import numpy as np
 from exeunt.backends.schedule import NetworkSignature, Noise
 from exeunt.backends.solvers.spacings import default_spacing
 from exeunt.backends.solvers.tables import make_schedule
@@ -38,7 +38,7 @@ def free_space(name: str) -> Free:
 
 def varied(space: Free, count: int, seed: int = 0) -> list[Point]:
     """A walk of variations."""
-    variation = Variation(space, np.random.default_rng(seed))
+    variation = Variation(space, Random(seed))
     points = [space.point(each) for each in space.warm_starts()]
     for step in range(count):
         found = variation.vary(points[step % len(points)], points[-1])
