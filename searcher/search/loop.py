@@ -5,15 +5,13 @@ Several workers may take part. Each takes what no other has claimed, and waits f
 to do.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..spaces.candidates import Candidate, list_baselines
+from ..spaces.candidates import Candidate, first_baselines, list_baselines
 from .promotion import next_rival
 from .session import Session
 
-FIRST_STEPS = 2  # fewer steps on each weights that come before any proposal: they say what is normal for guards
 BASELINE_EVERY = 5  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
 MOST_OPEN = 4  # so many proposals at a time may wait for other workers
@@ -24,7 +22,7 @@ def measure_baselines(session: Session) -> None:
 
     Raises DeviceError: this worker's device makes other images than those that the study has.
     """
-    first, *rungs = _first(_rungs(session))
+    first, *rungs = first_baselines(_rungs(session))
     costs = session.objective.costs
     if costs.can_time:
         costs.time_kinds([each.schedule for each in (first, *rungs)])
@@ -37,18 +35,6 @@ def measure_baselines(session: Session) -> None:
         if not has_room(session, candidate):
             return
         _measure_known(session, candidate)
-
-
-def _first(rungs: Sequence[Candidate]) -> list[Candidate]:
-    """The full schedules, and the first of those with fewer steps."""
-    left = Counter({each.weights: FIRST_STEPS for each in rungs})
-    found: list[Candidate] = []
-    for each in rungs:
-        if each.family == "fewer-steps":
-            left[each.weights] -= 1
-        if each.family == "full" or (each.family == "fewer-steps" and left[each.weights] >= 0):
-            found.append(each)
-    return found
 
 
 def _measure_nothing(session: Session) -> None:
