@@ -203,15 +203,14 @@ class FrontSampler(BaseSampler):
             iterations, self._fitted = 30, len(known)
         worst = reference[1] + BEYOND_WORST
         told, about = np.minimum(values, worst)[used], described[used]
-        models: list[_Direct | _Composite] = []
+        models: list[_Direct | _Composite] = [_Direct(about, told, worst, self._models.get("direct"), iterations)]
         if composite:
-            stacked = np.stack([each for each in vectors if each is not None])
-            rest = _left_out_of_vectors(stacked, np.array([known[i].values[0] for i in used])) - bounds.floor
+            told_vectors = np.stack([each for each in vectors if each is not None])
+            stacked, apart = _completed(told_vectors, np.array([known[i].values[0] for i in used]))
+            rest = apart - bounds.floor
             least = max(bounds.least, 1e-12)
             for name, outcomes in (("mean", Outcomes.around_mean(stacked)), ("zero", Outcomes.around_zero(stacked))):
                 models.append(_Composite(name, about, outcomes, rest, least, self._models.get(name), iterations))
-        else:
-            models.append(_Direct(about, told, worst, self._models.get("direct"), iterations))
         self._models = {each.name: each.surrogate.parameters for each in models}
         if iterations or self.trust is None or self.trust.model not in self._models:
             found = [Trust(each.name, _rank_correlation(each.left_out(), told), len(told)) for each in models]
@@ -253,10 +252,15 @@ class FrontSampler(BaseSampler):
         return np.log(cost.costs(described.work)), means
 
 
-def _left_out_of_vectors(vectors: Array, qualities: Array) -> float:
-    """What vectors (N, D) leave out of qualities (N,), the good ones'."""
-    good = qualities <= np.median(qualities)
-    return float(np.median((qualities - (vectors**2).sum(axis=1))[good]))
+def _completed(vectors: Array, qualities: Array) -> tuple[Array, float]:
+    """(N, D + 1) vectors whose squared lengths are the qualities (N,) but for one number, and that number.
+
+    What vectors (N, D) leave out of qualities grows with them: it becomes one coordinate more. Its smallest part, which
+    is there in all, stays apart.
+    """
+    rest = qualities - (vectors**2).sum(axis=1)
+    apart = float(rest.min())
+    return np.column_stack([vectors, np.sqrt(rest - apart)]), apart
 
 
 class _Direct:

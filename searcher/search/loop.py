@@ -12,7 +12,7 @@ from ..spaces.candidates import Candidate, first_baselines, list_baselines
 from .promotion import next_rival
 from .session import Session
 
-BASELINE_EVERY = 5  # one of this many evaluations of the search may be a baseline that the best trial must beat
+BASELINE_EVERY = 6  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
 MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 

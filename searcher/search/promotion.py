@@ -24,6 +24,8 @@ from ..spaces.candidates import Candidate
 SLACK = 1.15
 # Baselines closer in speed than this are as good as equal.
 _MARGIN = 1.02
+# Of so many trials the baselines that could be as good are measured while the search goes on.
+_CONTESTED = 2
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,13 @@ def worst_excess(measured: Iterable[Measured], standard: Standard) -> float:
     return worst if worst > 0 else math.inf
 
 
-# A loss this much below none, and not more, is worth a search's while; one this small is as good as none.
-_BELOW, _LEAST = 0.05, 0.01
+# The sampler is after losses up to this one, and counts them from a little below none, so that what is as good as the
+# full schedule counts as much as what is fast; differences of the smallest are none.
+_WORST_SEARCHED, _BELOW, _LEAST = 0.15, 0.05, 0.01
 
 
 def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | None:
     """What bounds the hypervolume that the sampler `front` is after; None where nothing says what a loss is.
-
-    Losses are counted from a little below none, so that the front near the full schedule counts as much as its end.
 
     Args:
         measured, standard: as for `worst_excess`.
@@ -115,7 +116,7 @@ def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | 
         return None
     floor = full.quality - full.excess
     return Bounds(
-        worst=floor + worst_excess(known, standard),
+        worst=floor + standard.own(full.excess_upper) + _WORST_SEARCHED * unit,
         slowest=full.speed,
         floor=floor + standard.own(full.excess) - _BELOW * unit,
         least=_LEAST * unit,
@@ -160,7 +161,7 @@ def next_rival(
     """
     baselines = _of_role(measured, "baseline")
     trials = _near(_of_role(front(measured, _score), "trial"), limit(_full(measured), judged.standard))
-    for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
+    for trial in sorted(trials, key=lambda each: -_gain(each, baselines))[:_CONTESTED]:
         known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
         between = [(speed, candidate) for speed, candidate in left if known * _MARGIN < speed < trial.speed]
         if between:
