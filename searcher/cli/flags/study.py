@@ -123,7 +123,7 @@ BASELINE_FLAGS = (
         help="How many leading channels are guided. Default: the network's own.",
     ),
 )
-QUALITY_FLAGS = (
+METRIC_FLAGS = (
     click.option(
         "--metric",
         metavar="NAME",
