@@ -40,7 +40,7 @@ def _once(times: Sequence[float], sampler: Sampler) -> list[float]:
 
 @dataclass(frozen=True)
 class Solver:
-    """What a solver is: its table and what it may be asked for.
+    """A solver: its table, and the options that it takes.
 
     Attributes:
         table: the path of an evaluation after the other -> one row for each.

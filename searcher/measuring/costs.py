@@ -1,4 +1,4 @@
-"""What schedules take on the study's target device.
+"""The time that schedules take on the study's target device.
 
 While the search goes on, that is seconds summed from timed kinds of calls. In the end schedules are timed end to end,
 in one sitting, each beside the full schedule. Only workers in the target's environment time anything. The others read
@@ -38,7 +38,7 @@ class Untimed(ExeuntError):
 
 
 class Costs:
-    """The timed kinds of calls of one study, and what schedules take by them.
+    """The timed kinds of calls of one study, and the times of schedules that they predict.
 
     Args:
         target: the environment that the study times in, as JSON has it.

@@ -1,4 +1,4 @@
-"""What a schedule is worth: features of its images on given noises, and the time that its plan takes.
+"""The measurements of a schedule: features of its images on given noises, and the time that its plan takes.
 
 No image is sampled twice. Features are keyed by everything that decides them and committed in chunks; those that an
 earlier session, another study or another worker has committed are read.

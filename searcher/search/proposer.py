@@ -1,4 +1,4 @@
-"""Asking Optuna for schedules and telling it what they measured.
+"""Asking Optuna for schedules, and reporting their measurements to it.
 
 Optuna's study has two objectives, quality (a distance, down) and predicted images per second (up), one constraint that
 keeps samplers from the worthless end of the front, and one flat set of parameters. Every trial is told once, at the
@@ -190,7 +190,7 @@ class Proposer:
 
 
 class OpenProposals:
-    """The proposals of one worker that Optuna was not told about yet.
+    """The proposals of one worker that were not reported to Optuna yet.
 
     Attributes:
         waiting: those that wait for another worker's part.

@@ -1,4 +1,4 @@
-"""Which schedules there are to propose.
+"""Search spaces: which schedules can be proposed.
 
 base        What a search space is, and the spaces by name.
 candidates  What a study measures: baselines and proposals.

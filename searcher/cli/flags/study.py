@@ -19,7 +19,7 @@ NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
 
 NETWORK_FLAGS = (
     click.option(
-        "--checkpoint", metavar="FILE|NAME", help="File or folder of weights, or a bundled name such as fashion-dit."
+        "--checkpoint", metavar="FILE|NAME", help="File or folder of weights, or a bundled name: fashion-dit-exits."
     ),
     click.option(
         "--network", metavar="NAME", help="Kind of network, or FILE.py:Class. Default: recognised from the checkpoint."

@@ -330,5 +330,8 @@ def _scales(schedule: Schedule) -> list[float] | None:
         return None
     scales = [embedded_guidance_at(schedule, s) for s in range(schedule.num_steps)]
     if None in scales:
-        raise InputError("guidance: a model that takes guidance takes it at every step. Write no null there.")
+        raise InputError(
+            f"guidance: the model needs a scale at every step, but step {scales.index(None)} has null. Write a number "
+            "there."
+        )
     return None if set(scales) == {schedule.guidance.scale} else [scale for scale in scales if scale is not None]
