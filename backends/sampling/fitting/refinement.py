@@ -134,7 +134,7 @@ class _Times:
     Attributes:
         schedule: without coefficients.
         places: (S,) for each step the number of its distinct time.
-        first, last: ln(α/σ) of the first time, and the highest that a time may have.
+        first, last: ln(α/σ) of the first time, and the highest that one may have.
         start: ln(α/σ) of the others, rising.
     """
 
@@ -163,11 +163,12 @@ class _Times:
                 )
         distinct = sorted({point.log_snr for point in points})
         places = tuple(distinct.index(point.log_snr) for point in points)
-        return cls(schedule, places, distinct[0], stretch(schedule.sampler.noise).log_snrs[1], tuple(distinct[1:]))
+        last = max(distinct[-1], stretch(schedule.sampler.noise).log_snrs[1])
+        return cls(schedule, places, distinct[0], last, tuple(distinct[1:]))
 
     def widths(self) -> list[float]:
         """How far each time goes at first: a part of the stretch to the nearer neighbour."""
-        rising = [self.first, *self.start, max(self.last, self.start[-1])] if self.start else []
+        rising = [self.first, *self.start, self.last] if self.start else []
         gaps = [after - before for before, after in pairwise(rising)]
         # The first one may be infinite, and the last one 0.
         return [_PART_OF_GAP * min(gap for gap in pair if gap > 0) for pair in pairwise(gaps)]
@@ -175,7 +176,7 @@ class _Times:
     def allows(self, at: tuple[float, ...]) -> bool:
         """Whether times with these ln(α/σ) fall, and end where the network knows them."""
         rising = (self.first, *at)
-        return all(before < after for before, after in pairwise(rising)) and at[-1:] <= (max(self.last, *self.start),)
+        return all(before < after for before, after in pairwise(rising)) and rising[-1] <= self.last
 
     def put(self, at: tuple[float, ...]) -> Schedule:
         """The schedule at other times; steps whose time stays are its own."""

@@ -113,9 +113,9 @@ def fit(
         for run, target in zip(runs, teacher.at(points[s + 1]).split(batch_size), strict=True):
             run.predict()
             problem.add(_terms(run, len(own.b)), target)
-        row, error = problem.solve(own, ridge, share, gain if s == len(start) - 1 else 1.0)
-        if not math.isfinite(error):
+        if not problem.is_finite:
             raise NonFiniteSamples(f"step {s}: x became NaN or infinite. Use float32, or check the weights.")
+        row, error = problem.solve(own, ridge, share, gain if s == len(start) - 1 else 1.0)
         rows.append(row)
         errors.append(error)
         for run in runs:
@@ -197,6 +197,10 @@ class _Problem:
         self.gram += (terms @ terms.T).cpu()
         self.moment += (terms @ y).cpu()
         self.energy += float(y @ y)
+
+    @property
+    def is_finite(self) -> bool:
+        return bool(self.gram.isfinite().all()) and math.isfinite(self.energy)
 
     def solve(self, own: Coefficients, ridge: float, share: float, gain: float) -> tuple[Coefficients, float]:
         """The row, and its relative error."""

@@ -73,6 +73,13 @@ def test_without_a_loss_and_times_it_is_the_fit() -> None:
     assert told == [(1, found.errors[-1])]
 
 
+def test_a_single_step_has_no_time_to_move() -> None:
+    network = network_of("edm")
+    schedule = schedule_of(network, num_steps=1)
+    found = refine([network], schedule, teacher_of(network, schedule), times=True, loss=end_error, tries=6)
+    assert found.schedule.steps[0].time == schedule.steps[0].time
+
+
 def test_no_more_tries_than_are_allowed() -> None:
     network = network_of("linear")
     schedule = schedule_of(network)
