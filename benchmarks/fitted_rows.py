@@ -2,8 +2,9 @@
 
 For each of the bundled weights and each number of steps, DPM-Solver++ 2M and UniPC take every spacing that there is;
 the best of each (on the first images of the judging noises, which favours them) is what fitted rows are held against.
-The better of the two is fitted, on noises of its own, in three ways:
+The better of the two is fitted, on noises of its own, in four ways:
 
+gain alone   no fit: the last row times 1.1, the most that `metric` may take, to tell what contrast alone does;
 trajectory   to full trajectories of 100 steps alone;
 metric       share and gain chosen by the metric of the fitting images too, the default of `exeunt schedule fit`;
 times        the times too (`--times`), at 3 to 5 steps.
@@ -30,13 +31,13 @@ from typing import Any
 import numpy as np
 import torch
 from exeunt.backends.quality.intervals import Distance, estimate_distance, paired_difference
-from exeunt.backends.sampling.fitting.refinement import Loss, refine
-from exeunt.backends.sampling.fitting.rows import fit_rows
+from exeunt.backends.sampling.fitting.refinement import GAIN, Loss, refine
+from exeunt.backends.sampling.fitting.rows import fit_rows, with_rows
 from exeunt.backends.sampling.fitting.teacher import TeacherTrajectories, full_schedule, teacher_states
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import Schedule
 from exeunt.backends.solvers.spacings import SPACINGS
-from exeunt.backends.solvers.tables import make_schedule
+from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from exeunt.searcher.measuring.fitting import metric_loss
 from exeunt.searcher.measuring.setup import StudySetup, load_setup
 from exeunt.searcher.spaces.candidates import list_baselines
@@ -47,6 +48,7 @@ SOLVERS = ("dpmsolver++", "unipc")
 STEPS = (3, 4, 5, 6, 8)
 FEW = (3, 4, 5)  # where the difference must be sure, and where times are moved too
 FIT_SEED, JUDGE_SEED = 2, 1
+MOST_GAIN = GAIN[-1]
 CACHE = "reuse from 3, every 2"
 
 
@@ -95,6 +97,9 @@ class Bench:
 
     def fitted(self, schedule: Schedule, *, times: bool) -> Iterator[tuple[str, Schedule]]:
         networks = [self.setup.network]
+        *others, last = solver_rows(schedule)
+        scaled = replace(last, a=MOST_GAIN * last.a, b=tuple(MOST_GAIN * weight for weight in last.b))
+        yield "gain alone", with_rows(schedule, [*others, scaled])
         yield "trajectory", fit_rows(networks, schedule, self.teacher)
         yield "metric", refine(networks, schedule, self.teacher, loss=self.loss, tries=self.tries[0]).schedule
         if times:
