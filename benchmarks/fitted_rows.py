@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 from exeunt.backends.quality.intervals import Distance, estimate_distance, paired_difference
-from exeunt.backends.sampling.fitting.refinement import GAIN, Loss, refine
-from exeunt.backends.sampling.fitting.rows import fit_rows, with_rows
+from exeunt.backends.sampling.fitting.refinement import GAIN, refine
+from exeunt.backends.sampling.fitting.rows import fit, fit_rows, with_rows
 from exeunt.backends.sampling.fitting.teacher import TeacherTrajectories, full_schedule, teacher_states
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import Schedule
@@ -58,7 +58,6 @@ class Bench:
 
     setup: StudySetup
     teacher: TeacherTrajectories
-    loss: Loss
     images: int
     screened: int
     tries: tuple[int, int]
@@ -101,9 +100,10 @@ class Bench:
         scaled = replace(last, a=MOST_GAIN * last.a, b=tuple(MOST_GAIN * weight for weight in last.b))
         yield "gain alone", with_rows(schedule, [*others, scaled])
         yield "trajectory", fit_rows(networks, schedule, self.teacher)
-        yield "metric", refine(networks, schedule, self.teacher, loss=self.loss, tries=self.tries[0]).schedule
+        loss = metric_loss(self.setup, self.teacher, fit(networks, schedule, self.teacher, share=0.0))
+        yield "metric", refine(networks, schedule, self.teacher, loss=loss, tries=self.tries[0]).schedule
         if times:
-            moved = refine(networks, schedule, self.teacher, loss=self.loss, times=True, tries=self.tries[1])
+            moved = refine(networks, schedule, self.teacher, loss=loss, times=True, tries=self.tries[1])
             yield "times", moved.schedule
 
     def row(self, label: str, before: dict[str, Distance], schedule: Schedule, times: bool) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def opened(weights: str, options: argparse.Namespace, started: float) -> Bench:
     print(f"{weights}: full trajectories of {len(images)} images …", flush=True)
     teacher = teacher_states([setup.network], full, seed=FIT_SEED, images=images, conditions=setup.conditions)
     screened, tries = min(options.images, options.screened), (options.tries, options.tries_with_times)
-    return Bench(setup, teacher, metric_loss(setup, teacher), options.images, screened, tries, started)
+    return Bench(setup, teacher, options.images, screened, tries, started)
 
 
 def other_rows(bench: Bench) -> Iterator[tuple[str, dict[str, Any]]]:

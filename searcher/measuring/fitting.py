@@ -1,21 +1,27 @@
 """One schedule's rows fitted without a database: to full trajectories, and by the metric that a study would use."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from exeunt import __version__
+from numpy.typing import NDArray
 
 from ...backends.network import Network
+from ...backends.quality.guards.checks import PixelRange, pixel_deviation, strays
+from ...backends.quality.guards.pixels import are_pictures, image_statistics
 from ...backends.sampling.compatibility import as_scheduled
 from ...backends.sampling.conditions import Conditions
 from ...backends.sampling.fitting.refinement import TRIES, Loss, end_error, refine
-from ...backends.sampling.fitting.rows import HISTORY, RIDGE, fit
+from ...backends.sampling.fitting.rows import HISTORY, RIDGE, Fit, fit
 from ...backends.sampling.fitting.teacher import FULL_STEPS, TeacherTrajectories, full_schedule, teacher_states
 from ...backends.sampling.loop import Samples, check_schedule
 from ...backends.schedule import Provenance, Schedule
+from ...reports.view.guards import MOST_STRAYS, SLACK
 from ...studies.config.study import StudyConfig
 from ..monitoring.progress import ProgressListener
 from .metric import Answer
@@ -82,9 +88,9 @@ def fit_schedule(
     count, batch_size = images or IMAGES[objective], config.quality.batch_size
     full = full_schedule(schedule, full_steps)
     teacher = _teacher(network, full, seed, range(count), conditions, batch_size, watch, check_interruption)
-    loss = end_error if setup is None else metric_loss(setup, teacher)
     watch.phase("fitting", tries)
     own = fit([network], schedule, teacher, share=0.0, batch_size=batch_size, check=check_interruption)
+    loss = end_error if setup is None else metric_loss(setup, teacher, own)
     found = refine(
         [network],
         schedule,
@@ -144,19 +150,51 @@ def _teacher(
     )
 
 
-def metric_loss(setup: StudySetup, teacher: TeacherTrajectories) -> Loss:
-    """The study's metric of a fit's images; those that need a full schedule's images take the teacher's."""
-    network, batch_size = setup.network, setup.config.quality.batch_size
+def metric_loss(setup: StudySetup, teacher: TeacherTrajectories, own: Fit) -> Loss:
+    """The study's metric of a fit's images, and infinity where their pixels are not normal.
 
-    def answer(label: str, latents: torch.Tensor) -> Answer:
-        parts = [latents[first : first + batch_size] for first in range(0, len(latents), batch_size)]
-        firsts = range(teacher.images.start, teacher.images.stop, batch_size)
-        with torch.inference_mode():
-            batches = [
-                Samples(first, part, network.decode(part.to(network.device, network.dtype)))
-                for first, part in zip(firsts, parts, strict=True)
-            ]
-        return Answer(label, setup.features(batches, teacher.seed))
+    A metric can be fooled by contrast and sharpness, so pixels are held to the range of the full trajectories' images,
+    as guards do; where the schedule that is fitted leaves it itself, the fit may go as far. A metric that needs a full
+    schedule's images takes the full trajectories'.
+    """
+    ends = _finished(setup, teacher, teacher.states[-1])
+    full = Answer("the full trajectories", setup.features(ends, teacher.seed)) if setup.metric.needs_baseline else None
+    normal = PixelRange.of(_statistics(ends)) if are_pictures(ends[0].images) else None
+    most = None if normal is None else _most(normal, ends, _finished(setup, teacher, own.latents))
 
-    full = answer("the full trajectories", teacher.states[-1]) if setup.metric.needs_baseline else None
-    return lambda found: setup.metric.score(answer("the fit", found.latents), full).value
+    def loss(found: Fit) -> float:
+        batches = _finished(setup, teacher, found.latents)
+        if normal is not None and most is not None:
+            pairs = zip(_figures(normal, batches), most, strict=True)
+            if any(figure > limit for figure, limit in pairs):
+                return math.inf
+        return setup.metric.score(Answer("the fit", setup.features(batches, teacher.seed)), full).value
+
+    return loss
+
+
+@torch.inference_mode()
+def _finished(setup: StudySetup, teacher: TeacherTrajectories, latents: torch.Tensor) -> list[Samples]:
+    """Latents of the teacher's images (K, C, H, W), decoded in batches."""
+    network, size = setup.network, setup.config.quality.batch_size
+    firsts = range(teacher.images.start, teacher.images.stop, size)
+    return [
+        Samples(first, part, network.decode(part.to(network.device, network.dtype)))
+        for first, part in zip(firsts, latents.split(size), strict=True)
+    ]
+
+
+def _statistics(batches: Sequence[Samples]) -> NDArray[np.float32]:
+    return np.concatenate([image_statistics(batch.images) for batch in batches])
+
+
+def _figures(normal: PixelRange, batches: Sequence[Samples]) -> tuple[float, float]:
+    """The deviation of pixels, and the share of images that stray."""
+    statistics = _statistics(batches)
+    return pixel_deviation(statistics, normal)[0].value, strays(statistics, normal).value
+
+
+def _most(normal: PixelRange, ends: Sequence[Samples], own: Sequence[Samples]) -> tuple[float, float]:
+    """What both figures may be at most."""
+    deviation, share = _figures(normal, own)
+    return max(deviation, SLACK * _figures(normal, ends)[0]), max(share, MOST_STRAYS)

@@ -1,6 +1,8 @@
 """Fitting one schedule as `exeunt schedule fit` does, on the closed-form network and real images of its mixture."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,15 @@ from exact_outcome import exact_frechet
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.registry import load_network
+from exeunt.backends.sampling.fitting.rows import fit
+from exeunt.backends.sampling.fitting.teacher import full_schedule, teacher_states
 from exeunt.backends.schedule import Schedule, validate, with_exits
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.measuring.fitting import fit_schedule
+from exeunt.searcher.measuring.fitting import fit_schedule, metric_loss
+from exeunt.searcher.measuring.setup import load_setup
 from exeunt.searcher.monitoring.progress import ProgressListener
 from exeunt.studies.config.keywords import configured
+from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from mixture import real_images
 
@@ -60,6 +66,22 @@ def test_a_metric_that_compares_with_the_full_schedule_compares_with_the_full_tr
     config = configured(None, {"checkpoint": "closed-form", "metric": "pixels-to-baseline", "reference": "none"})
     found = fit_schedule(exits(), config, **SMALL)
     assert found.after < 0.5 * found.before
+
+
+def test_pixels_that_are_not_normal_are_no_gain() -> None:
+    wide = override(StudyConfig(), {"checkpoint.options": [("dim", 64)]})
+    settings = {"checkpoint": "closed-form", "metric": "pixels-to-baseline", "reference": "none"}
+    setup = load_setup(configured(wide, settings))
+    schedule = make_schedule(setup.network.signature, setup.network.noise, setup.network.prediction, num_steps=6)
+    teacher = teacher_states(
+        [setup.network], full_schedule(schedule, 40), seed=2, images=range(64), conditions=setup.conditions
+    )
+    own, fitted = (fit([setup.network], schedule, teacher, share=share) for share in (0.0, 1.0))
+    loss = metric_loss(setup, teacher, own)
+    assert loss(fitted) < loss(own) < math.inf
+    faded, glaring = (replace(fitted, latents=factor * fitted.latents) for factor in (0.2, 3.0))
+    assert loss(faded) == loss(glaring) == math.inf
+    assert metric_loss(setup, teacher, glaring)(glaring) < math.inf
 
 
 def test_it_is_told_how_far_it_is_and_stops_when_it_is_told_to(config: StudyConfig) -> None:
