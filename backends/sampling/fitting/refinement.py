@@ -22,7 +22,7 @@ Loss = Callable[[Fit], float]
 TRIES = 60
 # Start, first step and bounds. Metrics like contrast: on the bundled checkpoint the pixels of 1.2 % of the full
 # schedule's images stray from what is normal there, of 1.6 % with gain 1.1, of 3.5 % with 1.15 and of 7 % with 1.2,
-# while the distance falls until 1.15. So gains end where pixels are normal; a loss should be infinite where they are not.
+# while the distance falls until 1.15. So gains end where pixels are normal; a loss is best infinite where they are not.
 SHARE, GAIN = (0.5, 0.5, 0.0, 1.0), (1.0, 0.05, 0.9, 1.1)
 _HALVINGS = 3
 _PART_OF_GAP = 0.3  # the first step of a time, in parts of the stretch to the nearer neighbour
