@@ -96,9 +96,9 @@ def worst_excess(measured: Iterable[Measured], standard: Standard) -> float:
     return worst if worst > 0 else math.inf
 
 
-# The sampler is after losses up to this one, and counts them from a little below none, so that what is as good as the
-# full schedule counts as much as what is fast; differences of the smallest are none.
-_WORST_SEARCHED, _BELOW, _LEAST = 0.15, 0.05, 0.01
+# The sampler is after losses up to the first, and takes logarithms of losses beyond the second below none, so that
+# small ones count as much as speed. To be better than the full schedule is no gain.
+_WORST_SEARCHED, _BELOW = 0.15, 0.03
 
 
 def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | None:
@@ -119,7 +119,7 @@ def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | 
         worst=floor + standard.own(full.excess_upper) + _WORST_SEARCHED * unit,
         slowest=full.speed,
         floor=floor + standard.own(full.excess) - _BELOW * unit,
-        least=_LEAST * unit,
+        least=_BELOW * unit,
     )
 
 
@@ -144,10 +144,10 @@ def priorities(measured: Sequence[Measured], judged: Yardstick = NO_YARDSTICK) -
     trials = _of_role(front(wanted, _score), "trial")
     near = _near(trials, limit(full, judged.standard))
     far = [each for each in trials if each not in near]
-    ranked = sorted(near, key=lambda each: -_gain(each, baselines))
+    ranked = sorted(near, key=lambda each: -_gain(each, baselines, full))
     knees = [knee(near, _score)] if near else []
     order = [*ranked[:3], *knees, *ranked[3:], *reversed(far)]
-    groups = chain.from_iterable((each, *_rivals(each, baselines)) for each in order)
+    groups = chain.from_iterable((each, *_rivals(each, baselines, full)) for each in order)
     # An item is put where it stands first; equal values are equal items.
     return list(dict.fromkeys(chain([full], groups, reversed(front(baselines, _score)))))
 
@@ -159,15 +159,21 @@ def next_rival(
 
     `left` are baselines that were not measured, each with its images a second; the rest is as for `priorities`.
     """
-    baselines = _of_role(measured, "baseline")
-    trials = _near(_of_role(front(measured, _score), "trial"), limit(_full(measured), judged.standard))
-    for trial in sorted(trials, key=lambda each: -_gain(each, baselines))[:_CONTESTED]:
-        known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
+    full, baselines = _full(measured), _of_role(measured, "baseline")
+    trials = _near(_of_role(front(measured, _score), "trial"), limit(full, judged.standard))
+    for trial in sorted(trials, key=lambda each: -_gain(each, baselines, full))[:_CONTESTED]:
+        known = max((each.speed for each in baselines if _is_as_good(each, trial, full)), default=0.0)
         between = [(speed, candidate) for speed, candidate in left if known * _MARGIN < speed < trial.speed]
         if between:
-            # The slowest is the likeliest to be good enough.
-            return min(between, key=lambda pair: pair[0])[1]
+            # In the middle, by ratio: whether it is as good or not, half of those that are left are settled.
+            middle = math.sqrt(max(known, min(speed for speed, _ in between)) * trial.speed)
+            return min(between, key=lambda pair: abs(math.log(pair[0] / middle)))[1]
     return None
+
+
+def _is_as_good(baseline: Measured, trial: Measured, full: Measured) -> bool:
+    """Whether its quality equals a trial's or is better; to be better than the full schedule is no gain."""
+    return baseline.excess <= max(trial.excess, full.excess)
 
 
 def _full(measured: Iterable[Measured]) -> Measured:
@@ -210,18 +216,19 @@ def _score(measured: Measured) -> Score:
     return Score(measured.excess, measured.speed)
 
 
-def _gain(trial: Measured, baselines: Iterable[Measured]) -> float:
+def _gain(trial: Measured, baselines: Iterable[Measured], full: Measured) -> float:
     """Its speed ÷ that of the fastest baseline of equal or better quality."""
-    rivals = [each.speed for each in baselines if each.excess <= trial.excess]
+    rivals = [each.speed for each in baselines if _is_as_good(each, trial, full)]
     return trial.speed / max(rivals) if rivals else math.inf
 
 
-def _rivals(trial: Measured, baselines: Sequence[Measured]) -> list[Measured]:
+def _rivals(trial: Measured, baselines: Sequence[Measured], full: Measured) -> list[Measured]:
     """What other noises may show to be as good: the fastest baseline that is, the best of the faster ones, and the one
     that is next in speed, such as the same number of steps at full depth."""
-    as_good = [each for each in baselines if each.excess <= trial.excess]
+    as_good = [each for each in baselines if _is_as_good(each, trial, full)]
     fastest = max(as_good, key=lambda each: each.speed, default=None)
-    faster = [each for each in baselines if each.excess > trial.excess and (not fastest or each.speed > fastest.speed)]
+    worse = [each for each in baselines if not _is_as_good(each, trial, full)]
+    faster = [each for each in worse if not fastest or each.speed > fastest.speed]
     challenger = min(faster, key=lambda each: each.excess, default=None)
     slower = [each for each in front(baselines, _score) if each.speed <= _MARGIN * trial.speed]
     next_in_speed = max(slower, key=lambda each: each.speed, default=None)
