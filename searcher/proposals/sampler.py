@@ -203,7 +203,7 @@ class FrontSampler(BaseSampler):
             iterations, self._fitted = 30, len(known)
         worst = reference[1] + BEYOND_WORST
         told, about = np.minimum(values, worst)[used], described[used]
-        models: list[_Direct | _Composite] = [_Direct(about, told, worst, self._models.get("direct"), iterations)]
+        models: list[_Direct | _Composite] = []
         if composite:
             told_vectors = np.stack([each for each in vectors if each is not None])
             stacked, apart = _completed(told_vectors, np.array([known[i].values[0] for i in used]))
@@ -211,6 +211,8 @@ class FrontSampler(BaseSampler):
             least = max(bounds.least, 1e-12)
             for name, outcomes in (("mean", Outcomes.around_mean(stacked)), ("zero", Outcomes.around_zero(stacked))):
                 models.append(_Composite(name, about, outcomes, rest, least, self._models.get(name), iterations))
+        else:
+            models.append(_Direct(about, told, worst, self._models.get("direct"), iterations))
         self._models = {each.name: each.surrogate.parameters for each in models}
         if iterations or self.trust is None or self.trust.model not in self._models:
             found = [Trust(each.name, _rank_correlation(each.left_out(), told), len(told)) for each in models]
