@@ -36,6 +36,7 @@ from .results import Results
 
 if TYPE_CHECKING:
     from ..proposals.improvement import Bounds
+    from ..proposals.sampler import Trust
 
 # Optuna's own. Each takes a seed, and whether others propose beside it.
 SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
@@ -130,6 +131,11 @@ class Proposer:
             bounds: what bounds the hypervolume; None before anything was measured.
         """
         self._vector, self._bounds = vector, bounds
+
+    @property
+    def trust(self) -> "Trust | None":
+        """How far the sampler's surrogate is to be trusted; None where it has none."""
+        return getattr(self.study.sampler, "trust", None)
 
     def look(self) -> list[FrozenTrial]:
         """The study's trials as they are now. The counts below are of them until this proposer changes one."""
