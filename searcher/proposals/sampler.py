@@ -320,7 +320,8 @@ class _Composite:
 
 def _rank_correlation(foretold: Array, values: Array) -> float:
     """Kendall's τ between them; 0 where all are alike."""
-    found = float(kendalltau(foretold, values).statistic)
+    statistic: Any = kendalltau(foretold, values)
+    found = float(statistic[0])
     return 0.0 if math.isnan(found) else found
 
 

@@ -159,7 +159,7 @@ def _squares(points: Array, others: Array) -> Array:
 def _kernel(distances: list[Tensor], parameters: Tensor) -> Tensor:
     rates = (2 * parameters[:_LENGTHS]).exp()
     *local, whole = distances
-    alike = torch.exp(-0.5 * sum(each * rate for each, rate in zip(local, rates[:-1], strict=True))).mean(dim=-1)
-    alike = alike * torch.exp(-0.5 * whole * rates[-1])
+    apart = torch.stack([each * rate for each, rate in zip(local, rates[:-1], strict=True)]).sum(dim=0)
+    alike = torch.exp(-0.5 * apart).mean(dim=-1) * torch.exp(-0.5 * whole * rates[-1])
     amplitudes = parameters[_LENGTHS:-1].exp()
-    return sum(amplitude * alike**power for amplitude, power in zip(amplitudes, _POWERS, strict=True))
+    return torch.stack([amplitude * alike**power for amplitude, power in zip(amplitudes, _POWERS, strict=True)]).sum(0)
