@@ -37,14 +37,14 @@ from exeunt.searcher.measuring.metric import Answer, ReferenceMetric
 from exeunt.searcher.runner import optimize
 from exeunt.searcher.search.proposer import OpenProposals
 from exeunt.searcher.spaces.candidates import Candidate
-from exeunt.searcher.spaces.curves import Mixed
+from exeunt.searcher.spaces.free import Free
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.transactions import seconds_spent
 from exeunt.studies.store.records import QualityRecord
 
 LIMIT_MILLISECONDS = 40.0
-NUM_IMAGES, WIDTH = 16, 16
+NUM_IMAGES, WIDTH = 16, 48
 
 
 class Enough(Interrupted):
@@ -79,9 +79,9 @@ def measure(folder: Path, num_steps: int, num_blocks: int, proposals: int) -> li
     storage: list[float] = []
     processor: list[float] = []
     given = [0.0, 0.0, 0.0]
-    build, add = Mixed.build, OpenProposals.add
+    build, add = Free.build, OpenProposals.add
 
-    def built(space: Mixed, parameters: Mapping[str, Any]) -> Schedule:
+    def built(space: Free, parameters: Mapping[str, Any]) -> Schedule:
         schedule = build(space, {**parameters, "num_steps": num_steps})
         given[:] = time.perf_counter(), time.process_time(), seconds_spent()
         return schedule
@@ -97,7 +97,7 @@ def measure(folder: Path, num_steps: int, num_blocks: int, proposals: int) -> li
     replaced: list[tuple[Any, str, Callable[..., Any]]] = [
         (ChunkSampler, "chunk", sampled), (ReferenceMetric, "score", scored), (costs, "time_calls", timed),
         (DeviceLock, "exclusive", lambda _: nullcontext()),
-        (Mixed, "build", built), (OpenProposals, "add", measured),
+        (Free, "build", built), (OpenProposals, "add", measured),
     ]  # fmt: skip
     for owner, name, function in replaced:
         patch.object(owner, name, function).start()
@@ -114,7 +114,7 @@ def sampled(_: ChunkSampler, candidate: Candidate, seed: int, images: range) -> 
     """Features of no images, after what sampling does with a schedule once: its plan and its rows of coefficients."""
     assert num_draws(candidate.schedule) > 0
     features = np.full((len(images), WIDTH), float(seed), np.float32)
-    return Chunk(features, np.zeros((1, 2, 2, 3), np.uint8), 1.0, 1.0)
+    return Chunk(features, None, np.zeros((1, 2, 2, 3), np.uint8), 1.0, 1.0)
 
 
 def scored(_: ReferenceMetric, answer: Answer, baseline: Answer | None, keep_influence: bool = False) -> QualityRecord:

@@ -31,6 +31,11 @@ class Bounds:
     floor: float = 0.0
     least: float = 0.0
 
+    @property
+    def best(self) -> float:
+        """The smallest logarithm that counts."""
+        return math.log(self.least) if self.least > 0 else -math.inf
+
     def logarithm(self, quality: float) -> float:
         """The logarithm of what a quality has beyond the floor."""
         return math.log(max(quality - self.floor, self.least, 1e-12))
@@ -47,7 +52,12 @@ def non_dominated(costs: Array, values: Array) -> list[int]:
 
 
 def expected_improvement(
-    front: Sequence[tuple[float, float]], reference: tuple[float, float], costs: Array, means: Array, deviations: Array
+    front: Sequence[tuple[float, float]],
+    reference: tuple[float, float],
+    costs: Array,
+    means: Array,
+    deviations: Array,
+    best: float = -np.inf,
 ) -> Array:
     """(C,) the expected gain in hypervolume of each candidate.
 
@@ -56,15 +66,23 @@ def expected_improvement(
         reference: the (cost, value) that bounds the hypervolume.
         costs: (C,) of the candidates, known.
         means, deviations: (C,) of the candidates' values, normal.
+        best: the value below which all are as good as this one.
     """
     last, worst = reference
     inside = [(cost, min(value, worst)) for cost, value in front if cost < last]
     edges = np.array([-np.inf, *(cost for cost, _ in inside), last])
-    heights = np.array([worst, *(value for _, value in inside)])
+    heights = np.maximum([worst, *(value for _, value in inside)], best)
     widths = np.clip(edges[1:] - np.maximum(edges[:-1], costs[:, None]), 0.0, None)
+    gains = _shortfall(heights, means, deviations)
+    if np.isfinite(best):
+        gains -= _shortfall(np.array([best]), means, deviations)
+    return (widths * np.maximum(gains, 0.0)).sum(axis=1)
+
+
+def _shortfall(heights: Array, means: Array, deviations: Array) -> Array:
+    """(C, K) the expected max(0, height − value) of normal values (C,) under heights (K,)."""
     z = (heights - means[:, None]) / deviations[:, None]
-    gains = deviations[:, None] * (z * ndtr(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
-    return (widths * gains).sum(axis=1)
+    return deviations[:, None] * (z * ndtr(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:

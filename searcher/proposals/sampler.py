@@ -35,7 +35,7 @@ from .variation import Variation, is_even
 Array = NDArray[np.float64]
 
 LEAST_KNOWN = 4  # trials before a surrogate is asked; until then the front is varied at random
-POOL = 200  # variations that are screened at first, and half as many in each round after it
+POOL = 400  # variations that are screened at first, and half as many in each round after it
 ROUNDS = 2
 BEST = 15  # of a round, which are varied again
 # Values this much beyond the worst are told alike: how bad a schedule is that nobody wants is no use.
@@ -148,7 +148,8 @@ class FrontSampler(BaseSampler):
         def gains(candidates: Descriptions) -> Array:
             means, deviations, feasible = predict(candidates)
             costs = np.log(np.maximum(cost.costs(candidates.work), 1e-300))
-            found = expected_improvement(front.members, reference, costs, means, np.maximum(deviations, 1e-6))
+            deviations = np.maximum(deviations, 1e-6)
+            found = expected_improvement(front.members, reference, costs, means, deviations, bounds.best)
             return found * feasible
 
         candidates = self._vary(parents, taken, POOL, parents.pick)

@@ -34,6 +34,21 @@ def test_it_is_the_mean_gain_of_samples(cost: float, mean: float):
     assert found[0] == pytest.approx(np.mean(gains), abs=5 * np.std(gains) / np.sqrt(len(draws)) + 1e-9)
 
 
+@pytest.mark.parametrize("best", [0.5, 1.0, 2.5])
+def test_values_beyond_the_best_gain_no_more(best: float):
+    draws = np.random.default_rng(2).normal(0.8, 1.0, 20_000)
+    front = [(cost, max(value, best)) for cost, value in FRONT]
+    before = hypervolume(front, REFERENCE)
+    gains = [hypervolume([*front, (0.7, max(value, best))], REFERENCE) - before for value in draws]
+    found = expected_improvement(FRONT, REFERENCE, np.array([0.7]), np.array([0.8]), np.array([1.0]), best)
+    assert found[0] == pytest.approx(np.mean(gains), abs=5 * np.std(gains) / np.sqrt(len(draws)))
+
+
+def test_what_costs_more_than_the_best_there_is_gains_nothing():
+    found = expected_improvement([(1.0, 0.4)], REFERENCE, np.array([2.0]), np.array([0.4]), np.array([0.5]), 0.4)
+    assert found[0] == 0.0
+
+
 def test_a_certain_value_gains_exactly():
     value = expected_improvement(FRONT, REFERENCE, np.array([1.5]), np.array([1.0]), np.array([1e-9]))
     assert value[0] == pytest.approx(hypervolume([*FRONT, (1.5, 1.0)], REFERENCE) - hypervolume(FRONT, REFERENCE))
