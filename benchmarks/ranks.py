@@ -5,7 +5,7 @@ whether guards veto good ones.
     python benchmarks/ranks.py --keep FOLDER --schedules 12 --truth-images 500            # a look, in minutes
     python benchmarks/ranks.py --keep FOLDER --resize                                     # ways of resizing images, too
 
-Schedules are the study's full ones, and in turns its baselines, warm starts and random points of its space, up to so
+Schedules are the study's full ones, and in turns its baselines, warm starts and random points of `mixed`, up to so
 many block evaluations an image. Each metric at hand scores the first images on the search's noises; the truth is a
 Fréchet distance of images of other noises. A metric of one extractor is judged by the others alone: by a small
 classifier that is trained on the data (Debian's package dataset-fashion-mnist), and by the house's other extractors.

@@ -139,7 +139,7 @@ CASES: dict[str, tuple[Words, str]] = {
     ),
     "checkpoint that is on a hub": (
         flags("--checkpoint", "google/ddpm-cifar10-32"),
-        "by `hf download google/ddpm-cifar10-32 --local-dir ddpm-cifar10-32`",
+        "run `hf download google/ddpm-cifar10-32 --local-dir ddpm-cifar10-32`",
     ),
     "checkpoint misspelt": (flags("--checkpoint", "fashion-dit-exit"), "Did you mean `fashion-dit-exits`"),
     "checkpoint is a folder": (flags("--checkpoint", "{files}/empty-folder"), "empty-folder"),

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ..errors import InputError
 from ..schedule import SUFFIX, Schedule, dumps, parse
-from ..solvers.tables import with_coefficients
+from ..solvers.tables import has_own_rows, with_coefficients
 from .ase import read_ase, write_ase
 from .cache_dit import cache_dit_unread, parse_yaml, read_cache_dit, write_cache_dit
 from .ecad import read_ecad, write_ecad
@@ -77,9 +77,10 @@ def find_format(name: str, flag: str = "--format", others: Sequence[str] = ()) -
 def left_out(name: str, schedule: Schedule) -> str | None:
     """A sentence with what a file of this format does not hold, and its values in this schedule; None for nothing."""
     sampler, times = schedule.sampler, [step.time for step in schedule.steps]
+    rows = ", with coefficients of its own" if has_own_rows(schedule) else ""
     scale = None if schedule.guidance is None else schedule.guidance.scale
     values = {
-        SOLVER: f"the solver ({sampler.name}, order {sampler.order})",
+        SOLVER: f"the solver ({sampler.name}, order {sampler.order}{rows})",
         TIMES: f"the {len(times)} times ({times[0]:g} to {times[-1]:g})",
         GUIDANCE: "guidance (none)" if scale is None else f"guidance ({scale:g})",
     }

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from ..schedule import RUN, Sampler, Schedule, Step, validate
 from ..solvers.noise_schedules import marginal_at
-from ..solvers.tables import SOLVER_TABLE, solver_rows, with_coefficients
+from ..solvers.tables import SOLVER_TABLE, has_own_rows, with_coefficients
 from .masks import check_one_kind_of_step, network_of
 from .parsing import numbers, refuse, shortened
 from .units import check_unit
@@ -131,9 +131,7 @@ def _times(text: str, sampler: Sampler) -> list[float]:
 
 def _recomputed(schedule: Schedule, base: Schedule) -> Schedule:
     """With the coefficients of the solver at the new times, if that solver is what gave the base its own."""
-    bare = replace(base, steps=tuple(replace(step, coefficients=None) for step in base.steps))
-    carried = [step.coefficients for step in base.steps]
-    if solver_rows(bare) != carried:
+    if has_own_rows(base):
         rule = "--base must carry its solver's coefficients, since others only hold at its own times"
         refuse(_NAME, rule, "coefficients of its own", _NAMED)
     return with_coefficients(schedule)

@@ -1,5 +1,5 @@
-"""Times in another unit than the base's: train indices, σ/α and flow's times of one noise level are turned into each
-other, since a list that is taken for what it isn't samples noise.
+"""Times in another unit than the base's: train indices, σ/α and flow's times of one noise level are converted into each
+other. A list that is read in the wrong unit samples noise.
 
 Standard library only.
 """

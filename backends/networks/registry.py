@@ -75,7 +75,7 @@ def _from_hub(name: str) -> str | None:
     found = re.fullmatch(r"([\w-][\w.-]*)/([\w-][\w.-]*)", name)
     if found is None or Path(name).suffix in _SUFFIXES or path_exists(Path(found[1])):
         return None
-    return f"Give a path. `hf download {name} --local-dir {found[2]}` downloads it from the Hugging Face Hub."
+    return f"Give a path. To download it from the Hugging Face Hub, run `hf download {name} --local-dir {found[2]}`."
 
 
 def _for_bundled(name: str, network: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""How sure a distance is: intervals for its expectation at its count, for differences, for what is beyond the floor.
+"""Confidence intervals of distances: for the expectation at a count, for differences, for the excess over the floor.
 
 A distance T of n images is a function of n exchangeable draws. Its variance follows from the delete-one jackknife,
 whose excess for pairs of images that act together is taken off again (Efron & Stein 1981, section 5):

@@ -1,4 +1,4 @@
-"""What generated images are compared with: the features of real images, or what is left of them.
+"""What generated images are compared with: the features of real images, or their mean and covariance.
 
 A reference comes from a folder of images, from an .npz of images or of `mu` and `sigma`, or from statistics that
 `save_reference` wrote: a .safetensors file with `mean` (D,), `covariance` (D, D) and, if there are any, `features`

@@ -70,14 +70,14 @@ class OwnMetric:
         """(N, 2) what keeps one score an image; see `unpack_scores`."""
         values = self._call(images, shown)
         if values.ndim != 1:
-            raise self._wrong(values.shape, len(images), "as before, (N,)")
+            raise self._wrong(values.shape, len(images), "of the same shape as before, (N,)")
         return pack_scores(values)
 
     def features(self, images: Tensor) -> FeatureArray:
         """(N, D) features."""
         values = self._call(images, {})
         if values.ndim != 2:
-            raise self._wrong(values.shape, len(images), "as before, (N, D)")
+            raise self._wrong(values.shape, len(images), "of the same shape as before, (N, D)")
         return values.astype(np.float32)
 
     def _call(self, images: Tensor, shown: Shown) -> NDArray[np.float64]:

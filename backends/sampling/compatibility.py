@@ -55,7 +55,10 @@ def _check_embedded(network: Network, schedule: Schedule) -> None:
         fix = '"guidance": {"embedded": 3.5}' if network.takes_guidance else '"guidance": {"scale": 1.5}, or omit it'
         raise InputError(f"guidance: `{network.name}` {takes}, but the schedule has another kind. Write {fix}.")
     if network.takes_guidance and any(step.guidance is None for step in schedule.steps):
-        raise InputError(f"guidance: `{network.name}` takes guidance at every step. Write no null there.")
+        raise InputError(
+            f"guidance: `{network.name}` needs a guidance scale at every step, but the schedule has null at one. Write "
+            "a number there."
+        )
 
 
 def _describe(signature: NetworkSignature) -> str:

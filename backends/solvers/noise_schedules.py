@@ -147,7 +147,11 @@ def log_alpha_bars(noise: Noise) -> tuple[float, ...]:
     """ln ᾱ at every train index, falling. Raises InputError if the kind has no betas, or betas of no such process."""
     steps = betas(noise)
     if not (steps[0] > 0 and all(0 <= beta < 1 for beta in steps)):
-        raise InputError("noise: every beta must be at least 0 and below 1, and the first above 0. Correct the file.")
+        got = next((beta for beta in steps if not 0 <= beta < 1), steps[0])
+        raise InputError(
+            f"noise: every beta must be at least 0 and below 1, and the first above 0, but got {got:g}. Correct the "
+            "file."
+        )
     return tuple(accumulate(math.log1p(-beta) for beta in steps))
 
 

@@ -89,7 +89,7 @@ def check_prediction(prediction: str, noise: Noise) -> None:
     if prediction not in known:
         raise InputError(
             f"prediction: must be one of {', '.join(known)} on noise `{noise.kind}`, but got `{prediction}`. "
-            "Or give coefficients."
+            "Use one of these, or give coefficients."
         )
 
 

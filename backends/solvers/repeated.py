@@ -144,5 +144,5 @@ def _check_pattern(path: Path, wanted: Sequence[tuple[int, int, bool]]) -> None:
             pattern = "T, M, M, T', T', …" if path.sampler.variant == "prk" else "t0, t1, t1, t2, t3, …"
             raise InputError(
                 f"times: `pndm` ({path.sampler.variant or 'plms'}) evaluates at {pattern}, but around step {s} the "
-                f"times are {times}. Write them so, or give coefficients."
+                f"times are {times}. Write the times in that pattern, or give coefficients."
             )

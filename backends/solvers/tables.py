@@ -40,7 +40,7 @@ def _once(times: Sequence[float], sampler: Sampler) -> list[float]:
 
 @dataclass(frozen=True)
 class Solver:
-    """What a solver is: its table and what it may be asked for.
+    """A solver: its table, and the options that it takes.
 
     Attributes:
         table: the path of an evaluation after the other -> one row for each.
@@ -133,6 +133,17 @@ def solver_rows(schedule: Schedule) -> list[Coefficients]:
         return carried
     solver = check_sampler(schedule.sampler)
     return solver.table(path(schedule.sampler, [step.time for step in schedule.steps]))
+
+
+def has_own_rows(schedule: Schedule) -> bool:
+    """Whether it carries other rows than its solver's table, such as fitted ones, which no solver's name stands for."""
+    if schedule.steps[0].coefficients is None:
+        return False
+    bare = replace(schedule, steps=tuple(replace(step, coefficients=None) for step in schedule.steps))
+    try:
+        return solver_rows(bare) != solver_rows(schedule)
+    except InputError:
+        return True
 
 
 def path(sampler: Sampler, step_times: Sequence[float]) -> Path:
@@ -260,10 +271,10 @@ def num_evaluations(sampler: Sampler, num_times: int) -> int | None:
 
 def _steps(sampler: Sampler, times: Sequence[float], blocks: tuple[Action, ...]) -> tuple[Step, ...]:
     """A step for each evaluation that the solver makes of a spacing's times."""
-    return tuple(_step(sampler.noise, time, blocks) for time in find_solver(sampler.name).expand(times, sampler))
+    return tuple(step_at(sampler.noise, time, blocks) for time in find_solver(sampler.name).expand(times, sampler))
 
 
-def _step(noise: Noise, time: float, blocks: tuple[Action, ...]) -> Step:
+def step_at(noise: Noise, time: float, blocks: tuple[Action, ...]) -> Step:
     """A step at a time of a spacing, with what the network receives where that is something else.
 
     The VP-SDE has no train indices: its steps are named by σ/α. EDM's networks receive ¼ ln σ (Karras et al. 2022,

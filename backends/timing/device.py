@@ -132,7 +132,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """A peak in bytes, and what it is the peak of.
+    """A memory peak in bytes, and what it counts.
 
     `counted` is "cuda tensors" (what torch's allocator handed out, weights included), "process" (resident memory of the
     whole process while the function ran) or "process since its start" (where the system keeps only that).

@@ -37,7 +37,7 @@ COMMANDS = {
         "optimize:baselines_command",
         "List the baselines: the schedules that every search is compared with.",
     ),
-    "schedule": ("schedule:schedule", "Show, validate and convert schedule files."),
+    "schedule": ("schedule:schedule", "Show, validate, convert and fit schedule files."),
     "study": ("study:study", "List, copy, delete, back up, pause or stop studies, and remove unused data."),
     "db": ("db:db", "Check a database, or upgrade an older one."),
     "doctor": (

@@ -155,7 +155,7 @@ def export_point(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Write one point of a study as a schedule file: the recommended point, or the one that a flag chooses.
+    """Write one point of a study as a file that other runtimes can read: the recommended one, or the one of a flag.
 
     --max-loss is in the report's units: 0% is the full schedule, 100% are images that show nothing.
 

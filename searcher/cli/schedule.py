@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -19,13 +19,16 @@ from ...backends.formats.registry import FORMATS, find_format, left_out, named_b
 from ...backends.schedule import Schedule, ScheduleError
 from ...reports.files.export import is_standard_output, write_whole
 from ...reports.plots.schedule_map import schedule_map, terminal
-from .flags.database import json_flag
+from ...studies.interruption import interruptible
+from ..monitoring.progress import watching
+from .flags.database import json_flag, show
 from .flags.paths import OUTPUT, OUTPUT_FILE
 from .flags.study import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
     CONFIG_FLAGS,
     GRANULARITY_FLAGS,
+    METRIC_FLAGS,
     NETWORK_FLAGS,
     flags,
     study_config,
@@ -36,7 +39,7 @@ _ONNX = "onnx"  # a folder, and of a network: the one format that is no text
 
 @click.group()
 def schedule() -> None:
-    """Show, validate and convert schedule files.
+    """Show, validate, convert and fit schedule files.
 
     \b
     Examples:
@@ -44,6 +47,7 @@ def schedule() -> None:
       exeunt schedule validate *.schedule.json
       exeunt schedule full -o full.schedule.json
       exeunt schedule convert fast.schedule.json --to cache-dit
+      exeunt schedule fit fast.schedule.json -o fitted.schedule.json
     """
 
 
@@ -290,3 +294,82 @@ def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | 
     write_whole(output, schedules.dumps(made).encode())
     evaluations = f"{made.num_steps} steps of {made.sampler.name}, {made.networks[0].num_blocks} blocks"
     click.echo(f"{output}: {evaluations}", err=True)
+
+
+@schedule.command()
+@click.argument("file", metavar="FILE")
+@flags(CHECKPOINT_FLAGS, METRIC_FLAGS, CONFIG_FLAGS)
+@click.option(
+    "--objective",
+    type=click.Choice(["metric", "trajectory"]),
+    default="metric",
+    show_default=True,
+    help="What is lowest in the end: the metric of the images, or their distance from the full trajectories.",
+)
+@click.option("--times", is_flag=True, help="Move the steps' times too, all but the first.")
+@click.option(
+    "--images",
+    type=click.IntRange(2),
+    metavar="N",
+    help="How many are fitted on. Default: 256, or 48 with --objective trajectory.",
+)
+@click.option("--seed", type=click.IntRange(0), default=2, show_default=True, metavar="N", help="Seed of their noises.")
+@click.option(
+    "--full-steps", type=click.IntRange(2), default=100, show_default=True, metavar="N", help="Of full trajectories."
+)
+@click.option("--tries", type=click.IntRange(1), default=60, show_default=True, metavar="N", help="Fits at most.")
+@click.option("-o", "--output", type=OUTPUT_FILE, metavar="FILE", help="Where to write. Default: -, standard output.")
+@json_flag
+def fit(
+    file: str,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    objective: Literal["metric", "trajectory"],
+    times: bool,
+    images: int | None,
+    seed: int,
+    full_steps: int,
+    tries: int,
+    output: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Fit the solver's coefficients of FILE to full trajectories from the same noises.
+
+    Blocks, guidance and times stay, so that the schedule costs what it did; what exits, reuse and long steps did to the
+    images is made good as far as the steps' coefficients can. The file carries them, and any runtime of Exeunt's format
+    follows them. Seeds 0 and 1 are those of studies: fit on others.
+
+    \b
+    Examples:
+      exeunt schedule fit fast.schedule.json -o fitted.schedule.json
+      exeunt schedule fit fast.schedule.json --times --tries 120 -o fitted.schedule.json
+      exeunt schedule fit fast.schedule.json --checkpoint DiT-XL-2.pt --objective trajectory -o fitted.schedule.json
+    """
+    from ..measuring.fitting import fit_schedule
+
+    plan = schedules.load(file)
+    config = study_config(given | ({} if objective == "metric" else {"reference": "none"}), config_file, assignments)
+    with watching(quiet=as_json) as watch, interruptible() as interruption:
+        interruption.hint = "nothing was written. Run the command again."
+        found = fit_schedule(
+            plan,
+            config,
+            objective=objective,
+            times=times,
+            images=images,
+            seed=seed,
+            full_steps=full_steps,
+            tries=tries,
+            watch=watch,
+            check_interruption=interruption.check,
+        )
+    if output is None:
+        click.echo(schedules.dumps(found.schedule), nl=False)
+    else:
+        write_whole(output, schedules.dumps(found.schedule).encode())
+    err = output is None or is_standard_output(output)
+    values = {"written": None if output is None else str(output), "digest": found.schedule.digest, "from": plan.digest}
+    told = {"loss": found.loss, "before": found.before, "after": found.after, "images": found.images, "seed": seed}
+    text = f"{file}: {found.loss} {found.before:.4g}, fitted {found.after:.4g} on the {found.images} images of the fit"
+    show(values | told, text if output is None else f"{text}: {output}", as_json, err=err)

@@ -25,7 +25,9 @@ from .flags.output import OutputOptions, output_options, print_statement
     help="A path that differs here: checkpoint.path=/data/x.pt.",
 )
 @click.option(
-    "--target", is_flag=True, help="Make this the device that is timed, unless a worker is alive on the present one."
+    "--target",
+    is_flag=True,
+    help="Make this the device that the study is timed on, unless a worker is alive on the present one.",
 )
 @click.option("--report", metavar="FOLDER", help="Folder for a report when the study is finished. Default: none.")
 @click.option("--artifacts", metavar="URL|FOLDER", help="Where this machine finds the study's files.")

@@ -4,6 +4,7 @@ chunks         Sampling one chunk of images and their features, in batches as la
 costs          What schedules take on the study's target device.
 defaults       What the network fills in: the values of settings that are `auto`, and the full schedule.
 evaluate       One schedule measured without a database.
+fitting        One schedule's rows fitted without a database: to full trajectories, and by a study's metric.
 metric         A study's metric.
 metric_choice  Whether a metric tells a network's full schedule from images that show nothing.
 objective      What a schedule is worth: features of its images on given noises, and the time that its plan takes.

@@ -143,7 +143,9 @@ class ChunkSampler:
             return reason
         if is_broken_device(error):
             name = self._setup.environment["device"]
-            raise DeviceError(f"{name} failed while it sampled {candidate.label}: {reason}. Check it.") from error
+            raise DeviceError(
+                f"{name} failed while it sampled {candidate.label}: {reason}. Check the device."
+            ) from error
         raise error
 
     def _halve(self, candidate: Candidate, size: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What schedules take on the study's target device.
+"""The time that schedules take on the study's target device.
 
 While the search goes on, that is seconds summed from timed kinds of calls. In the end schedules are timed end to end,
 in one sitting, each beside the full schedule. Only workers in the target's environment time anything. The others read
@@ -38,7 +38,7 @@ class Untimed(ExeuntError):
 
 
 class Costs:
-    """The timed kinds of calls of one study, and what schedules take by them.
+    """The timed kinds of calls of one study, and the times of schedules that they predict.
 
     Args:
         target: the environment that the study times in, as JSON has it.
@@ -96,12 +96,13 @@ class Costs:
         return self.can_time or batch_seconds(stored, self._medians) is not None
 
     def expected(self, stored: ScheduleSummary) -> float:
-        """Seconds a batch for planning ahead, where any answer is better than waiting for the target.
+        """Seconds a batch for planning ahead, where any answer is better than timing its calls first.
 
         Raises Untimed: not even the full schedule was timed yet.
         """
-        if self.can_tell(stored):
-            return self.predicted_seconds(stored)
+        known = batch_seconds(stored, self._medians)
+        if known is not None:
+            return known
         share = stored.block_evaluations / self.full.block_evaluations
         return self.predicted_seconds(self.full) * share
 

@@ -1,4 +1,4 @@
-"""What the network fills in: the values of settings that the configuration leaves `auto`, and the full schedule.
+"""Values for settings that the configuration leaves `auto`, chosen for the network, and the full schedule.
 
 A study stores these values and keeps them when it is resumed, so that a later version's defaults change no number.
 """

@@ -13,7 +13,14 @@ import numpy as np
 from torch import Tensor
 
 from ...backends.errors import InputError
-from ...backends.quality.distances import check_features, frechet, kid, paired_distance
+from ...backends.quality.distances import (
+    check_features,
+    frechet,
+    frechet_vector,
+    kid,
+    paired_distance,
+    paired_vector,
+)
 from ...backends.quality.extractors import Extractor, FeatureArray, load_extractor, refuse_weights
 from ...backends.quality.floors import frechet_floor, kernel_floor, sliced_floor
 from ...backends.quality.intervals import Distance, FloatArray, Floor, estimate_distance
@@ -93,6 +100,13 @@ class Metric(ABC):
         """Whether an image's features are more than its own score."""
         return True
 
+    def vector(self, answer: Answer, baseline: Answer | None) -> FloatArray | None:
+        """A vector whose squared length is the value but for what hardly changes; None where there is no such.
+
+        It changes almost linearly with what a schedule does, so that a search learns it from few schedules.
+        """
+        return None
+
     def second(self, answer: Answer) -> list[QualityRecord]:
         """A second opinion on the same features, if there is one."""
         return []
@@ -165,6 +179,9 @@ class ReferenceMetric(_ExtractorMetric):
         name = f"{self.extractor.name}{TO_BASELINE}"
         return [self.record(answer.question, name, baseline.question, paired), *self.second(answer)]
 
+    def vector(self, answer: Answer, baseline: Answer | None) -> FloatArray | None:
+        return frechet_vector(answer.features, self.source.root) if self.kind == "frechet" else None
+
     def second(self, answer: Answer) -> list[QualityRecord]:
         """The kernel distance, where the value is another one and the reference has features."""
         if self.kind == "kernel" or self.source.features is None:
@@ -209,6 +226,10 @@ class BaselineMetric(_ExtractorMetric):
         distance = paired_distance(answer.features, baseline.features)
         found = self.record(answer.question, self.name, baseline.question, distance)
         return replace(found, influence=packed_distance(distance))
+
+    def vector(self, answer: Answer, baseline: Answer | None) -> FloatArray | None:
+        assert baseline is not None, "needs_baseline"
+        return paired_vector(answer.features, baseline.features)
 
     def noise(self, other: Answer, baseline: Answer) -> QualityRecord | None:
         distance = paired_distance(other.features, baseline.features)

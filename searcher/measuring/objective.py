@@ -1,4 +1,4 @@
-"""What a schedule is worth: features of its images on given noises, and the time that its plan takes.
+"""The measurements of a schedule: features of its images on given noises, and the time that its plan takes.
 
 No image is sampled twice. Features are keyed by everything that decides them and committed in chunks; those that an
 earlier session, another study or another worker has committed are read.
@@ -19,6 +19,7 @@ import numpy as np
 
 from ...backends.errors import DeviceError, ExeuntError
 from ...backends.quality.extractors import FeatureArray
+from ...backends.quality.intervals import FloatArray
 from ...backends.quality.names import GUARD_PREFIX, NOTHING_PREFIX, TO_BASELINE
 from ...backends.sampling.loop import NonFiniteSamples
 from ...reports.view.guards import GuardFigures
@@ -250,6 +251,15 @@ class Objective:
             self._keep(*self._figures(candidate, seed, answer), found)
             self.pace.learn_score(count, time.perf_counter() - started)
         return found
+
+    def vector(self, candidate: Candidate) -> FloatArray | None:
+        """What the search learns from: see `Metric.vector`. The candidate was scored on search seeds."""
+        metric, quality = self.study_setup.metric, self._quality
+        answer = self._answer(candidate, quality.search_seed, quality.num_images)
+        baseline = None
+        if metric.needs_baseline:
+            baseline = self._answer(self.study_setup.baseline, quality.search_seed, quality.num_images)
+        return metric.vector(answer, baseline)
 
     def _value(self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None) -> QualityRecord:
         """The metric's value, which must be a number."""

@@ -8,8 +8,8 @@ from ...backends.schedule import Embedded, Guidance, Schedule
 from ...studies.config.budget import Budget
 from ..measuring.chunks import ChunkSampler
 from ..measuring.setup import StudySetup
+from ..spaces.candidates import first_baselines, list_baselines
 from .budget import FRONT_SHARE, LEAST_COMPARED, MARGIN, REPORT_SECONDS
-from .loop import FIRST_BASELINES
 
 # Proposals cost less than the full schedule; on the bundled checkpoint they came to a half on average.
 TYPICAL_COST = 0.5
@@ -81,20 +81,22 @@ def estimate_budget(study_setup: StudySetup, budget: Budget) -> BudgetEstimate:
     """Samples one batch of the full schedule, with features, and says what the budget buys at that pace."""
     per_image = _seconds_per_image(study_setup)
     quality, typical = study_setup.config.quality, per_image * TYPICAL_COST
-    first = quality.num_images * FIRST_BASELINES * per_image * 0.75
+    baselines = first_baselines(list_baselines(study_setup.frames, study_setup.config.search.baselines))
+    whole_work = study_setup.baseline.stored.block_evaluations
+    first = quality.num_images * per_image * sum(each.stored.block_evaluations / whole_work for each in baselines)
     one = quality.num_images * typical
     seconds = min(budget.seconds or math.inf, (budget.images or math.inf) * typical)
     if math.isinf(seconds):
         trials, final_images = budget.trials or 0, quality.final_images
         whole = first + trials * one + 2 * LEAST_COMPARED * final_images * typical
-        return BudgetEstimate(1 / per_image, FIRST_BASELINES, trials, final_images, whole)
+        return BudgetEstimate(1 / per_image, len(baselines), trials, final_images, whole)
     front = FRONT_SHARE * seconds - REPORT_SECONDS - MARGIN * seconds
     proposals = max(0, math.floor(((1 - FRONT_SHARE) * seconds - first) / one))
     # Timing takes a good quarter of the front's share.
     final_images = max(0, math.floor(0.7 * front / (1.5 * LEAST_COMPARED * typical)))
     return BudgetEstimate(
         images_per_second=1 / per_image,
-        baselines=FIRST_BASELINES,
+        baselines=len(baselines),
         proposals=min(proposals, budget.trials or proposals),
         final_images=min(quality.final_images, final_images),
         seconds=seconds,

@@ -1,4 +1,5 @@
-"""The search: a ladder of baselines first, then proposals, and in between the baselines that the best must beat.
+"""The search: the full schedules and a few steps first, then proposals, and in between the baselines that the best must
+beat.
 
 Several workers may take part. Each takes what no other has claimed, and waits for others only when nothing else is left
 to do.
@@ -7,22 +8,21 @@ to do.
 from collections.abc import Sequence
 
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..spaces.candidates import Candidate, list_baselines
+from ..spaces.candidates import Candidate, first_baselines, list_baselines
 from .promotion import next_rival
 from .session import Session
 
-FIRST_BASELINES = 8  # the full schedules and one or two of each family: what a front needs at any budget
-BASELINE_EVERY = 4  # one of this many evaluations of the search is a baseline
+BASELINE_EVERY = 6  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
 MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 
 
 def measure_baselines(session: Session) -> None:
-    """Measures the first rungs of every ladder, after timing all kinds of calls that baselines make in one go.
+    """Measures the full schedules and a few of fewer steps, after timing the kinds of calls that these make in one go.
 
     Raises DeviceError: this worker's device makes other images than those that the study has.
     """
-    first, *rungs = _rungs(session)
+    first, *rungs = first_baselines(_rungs(session))
     costs = session.objective.costs
     if costs.can_time:
         costs.time_kinds([each.schedule for each in (first, *rungs)])
@@ -30,7 +30,7 @@ def measure_baselines(session: Session) -> None:
         session.await_others()
     session.results.device_check.pass_once()
     _measure_nothing(session)  # of a study from before there was a scale
-    for candidate in rungs[: FIRST_BASELINES - 1]:
+    for candidate in rungs:
         session.refresh()
         if not has_room(session, candidate):
             return
@@ -104,12 +104,17 @@ def search(session: Session) -> None:
     while proposals.waiting:
         session.await_others()
         proposals.settle()
+    if trust := session.proposer.trust:
+        session.watch.say(
+            f"the search foretold the ranks of {trust.num_known} schedules with Kendall's tau "
+            f"{trust.rank_correlation:.2f}, each from the others"
+        )
 
 
 def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
-    """Measures the baseline that matters most of those that no other worker measures; False where there is none.
+    """Measures a baseline that could spoil the best trial's lead and that no other worker measures.
 
-    That is one that could spoil the best trial's lead, else the next rung of the ladders.
+    Returns False where there is none.
     """
     results, costs, busy = session.results, session.objective.costs, set[tuple[str, str]]()
     if all(results.is_done(each) for each in rungs):
@@ -119,8 +124,10 @@ def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
     while left := [
         each for each in rungs if not results.is_done(each) and each.key not in busy and costs.can_tell(each.stored)
     ]:
-        speeds = [(costs.images_per_second(each.stored), each) for each in left]
-        candidate = next_rival(results.ordered, speeds, session.yardstick) or left[0]
+        speeds = [(costs.batch_size / costs.expected(each.stored), each) for each in left]
+        candidate = next_rival(results.ordered, speeds, session.yardstick)
+        if candidate is None:
+            return False
         if _measure_known(session, candidate):
             return True
         busy.add(candidate.key)

@@ -17,12 +17,15 @@ from ...backends.errors import StorageError
 from ...reports.view.guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
 from ...reports.view.pareto import Score, front, knee
 from ...reports.view.standard import TO_REFERENCE, Standard
+from ..proposals.improvement import Bounds
 from ..spaces.candidates import Candidate
 
 # A search value a little beyond the limit may well be within it on other noises.
 SLACK = 1.15
 # Baselines closer in speed than this are as good as equal.
 _MARGIN = 1.02
+# Of so many trials the baselines that could be as good are measured while the search goes on.
+_CONTESTED = 2
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,33 @@ def worst_excess(measured: Iterable[Measured], standard: Standard) -> float:
     return worst if worst > 0 else math.inf
 
 
+# The sampler is after losses up to the first, and takes logarithms of losses beyond the second below none, so that
+# small ones count as much as speed. To be better than the full schedule is no gain.
+_WORST_SEARCHED, _BELOW = 0.15, 0.03
+
+
+def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | None:
+    """What bounds the hypervolume that the sampler `front` is after; None where nothing says what a loss is.
+
+    Args:
+        measured, standard: as for `worst_excess`.
+    """
+    known = list(measured)
+    if not any(each.candidate.family == "full" for each in known):
+        return None
+    full = _full(known)
+    unit = standard.unit(full.excess if standard.scale else full.excess_upper)
+    if unit is None:
+        return None
+    floor = full.quality - full.excess
+    return Bounds(
+        worst=floor + standard.own(full.excess_upper) + _WORST_SEARCHED * unit,
+        slowest=full.speed,
+        floor=floor + standard.own(full.excess) - _BELOW * unit,
+        least=_BELOW * unit,
+    )
+
+
 def violation(measured: Measured, worst: float, guards: Guards = NO_GUARDS) -> float:
     """How far a schedule is in the worthless end of the front, or beyond what guards let pass; at most 0 if it is not.
 
@@ -114,10 +144,10 @@ def priorities(measured: Sequence[Measured], judged: Yardstick = NO_YARDSTICK) -
     trials = _of_role(front(wanted, _score), "trial")
     near = _near(trials, limit(full, judged.standard))
     far = [each for each in trials if each not in near]
-    ranked = sorted(near, key=lambda each: -_gain(each, baselines))
+    ranked = sorted(near, key=lambda each: -_gain(each, baselines, full))
     knees = [knee(near, _score)] if near else []
     order = [*ranked[:3], *knees, *ranked[3:], *reversed(far)]
-    groups = chain.from_iterable((each, *_rivals(each, baselines)) for each in order)
+    groups = chain.from_iterable((each, *_rivals(each, baselines, full)) for each in order)
     # An item is put where it stands first; equal values are equal items.
     return list(dict.fromkeys(chain([full], groups, reversed(front(baselines, _score)))))
 
@@ -129,15 +159,21 @@ def next_rival(
 
     `left` are baselines that were not measured, each with its images a second; the rest is as for `priorities`.
     """
-    baselines = _of_role(measured, "baseline")
-    trials = _near(_of_role(front(measured, _score), "trial"), limit(_full(measured), judged.standard))
-    for trial in sorted(trials, key=lambda each: -_gain(each, baselines)):
-        known = max((each.speed for each in baselines if each.excess <= trial.excess), default=0.0)
+    full, baselines = _full(measured), _of_role(measured, "baseline")
+    trials = _near(_of_role(front(measured, _score), "trial"), limit(full, judged.standard))
+    for trial in sorted(trials, key=lambda each: -_gain(each, baselines, full))[:_CONTESTED]:
+        known = max((each.speed for each in baselines if _is_as_good(each, trial, full)), default=0.0)
         between = [(speed, candidate) for speed, candidate in left if known * _MARGIN < speed < trial.speed]
         if between:
-            # The slowest is the likeliest to be good enough.
-            return min(between, key=lambda pair: pair[0])[1]
+            # In the middle, by ratio: whether it is as good or not, half of those that are left are settled.
+            middle = math.sqrt(max(known, min(speed for speed, _ in between)) * trial.speed)
+            return min(between, key=lambda pair: abs(math.log(pair[0] / middle)))[1]
     return None
+
+
+def _is_as_good(baseline: Measured, trial: Measured, full: Measured) -> bool:
+    """Whether its quality equals a trial's or is better; to be better than the full schedule is no gain."""
+    return baseline.excess <= max(trial.excess, full.excess)
 
 
 def _full(measured: Iterable[Measured]) -> Measured:
@@ -180,18 +216,19 @@ def _score(measured: Measured) -> Score:
     return Score(measured.excess, measured.speed)
 
 
-def _gain(trial: Measured, baselines: Iterable[Measured]) -> float:
+def _gain(trial: Measured, baselines: Iterable[Measured], full: Measured) -> float:
     """Its speed ÷ that of the fastest baseline of equal or better quality."""
-    rivals = [each.speed for each in baselines if each.excess <= trial.excess]
+    rivals = [each.speed for each in baselines if _is_as_good(each, trial, full)]
     return trial.speed / max(rivals) if rivals else math.inf
 
 
-def _rivals(trial: Measured, baselines: Sequence[Measured]) -> list[Measured]:
+def _rivals(trial: Measured, baselines: Sequence[Measured], full: Measured) -> list[Measured]:
     """What other noises may show to be as good: the fastest baseline that is, the best of the faster ones, and the one
     that is next in speed, such as the same number of steps at full depth."""
-    as_good = [each for each in baselines if each.excess <= trial.excess]
+    as_good = [each for each in baselines if _is_as_good(each, trial, full)]
     fastest = max(as_good, key=lambda each: each.speed, default=None)
-    faster = [each for each in baselines if each.excess > trial.excess and (not fastest or each.speed > fastest.speed)]
+    worse = [each for each in baselines if not _is_as_good(each, trial, full)]
+    faster = [each for each in worse if not fastest or each.speed > fastest.speed]
     challenger = min(faster, key=lambda each: each.excess, default=None)
     slower = [each for each in front(baselines, _score) if each.speed <= _MARGIN * trial.speed]
     next_in_speed = max(slower, key=lambda each: each.speed, default=None)

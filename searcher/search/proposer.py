@@ -1,4 +1,4 @@
-"""Asking Optuna for schedules and telling it what they measured.
+"""Asking Optuna for schedules, and reporting their measurements to it.
 
 Optuna's study has two objectives, quality (a distance, down) and predicted images per second (up), one constraint that
 keeps samplers from the worthless end of the front, and one flat set of parameters. Every trial is told once, at the
@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -22,6 +23,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from ...backends.quality.intervals import FloatArray
 from ...studies.database.errors import corrupt_values
 from ...studies.database.optuna.storage import StudyStorage
 from ...studies.database.transactions import seconds_spent
@@ -32,7 +34,11 @@ from ..spaces.candidates import Candidate
 from .promotion import Measured
 from .results import Results
 
-# Each takes a seed, and whether others propose beside it.
+if TYPE_CHECKING:
+    from ..proposals.improvement import Bounds
+    from ..proposals.sampler import Trust
+
+# Optuna's own. Each takes a seed, and whether others propose beside it.
 SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
     # The parameters of a schedule act together; TPE's default for two objectives takes them one by one. Beside others
     # it counts what they are measuring among the bad ones, so as not to propose it again.
@@ -43,6 +49,7 @@ SAMPLERS: dict[str, Callable[[int, bool], BaseSampler]] = {
 }
 
 _LOG = logging.getLogger("exeunt.work")
+
 
 # The constraint's name in Optuna's tables.
 WORTHLESS = "worthless"
@@ -92,7 +99,43 @@ class Proposer:
         told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         self._constrained = all(WORTHLESS in trial.constraints for trial in told)
         mixed = seed + 7919 * len(study.get_trials(deepcopy=False)) + (salt or 0)
-        self.study.sampler = SAMPLERS[sampler](mixed % 2**32, salt is not None)
+        self._vector: Callable[[tuple[str, str]], FloatArray | None] = lambda _: None
+        self._bounds: Callable[[], Bounds | None] = lambda: None
+        self.study.sampler = self._made(sampler, mixed % 2**32, salt is not None)
+
+    def _made(self, name: str, seed: int, beside: bool) -> BaseSampler:
+        """The sampler of that name. Raises InputError where it doesn't work on the space."""
+        if name == "auto":
+            name = "front" if self.space.name == "free" else "tpe"
+        if name != "front":
+            return SAMPLERS[name](seed, beside)
+        from ..proposals.sampler import FrontSampler
+        from ..spaces.free import require_free
+
+        return FrontSampler(
+            require_free(self.space, name),
+            seed=seed,
+            bounds=lambda: self._bounds(),
+            outcome=lambda trial: self._vector((trial.user_attrs.get("schedule", ""), self._weights)),
+            constraint=WORTHLESS,
+        )
+
+    def learn(
+        self, vector: Callable[[tuple[str, str]], FloatArray | None], bounds: Callable[[], "Bounds | None"]
+    ) -> None:
+        """Gives the sampler `front` what it asks for beside the trials.
+
+        Args:
+            vector: from a schedule's digest and the name of its weights to a vector whose squared length is near its
+                quality, or None where there is none.
+            bounds: what bounds the hypervolume; None before anything was measured.
+        """
+        self._vector, self._bounds = vector, bounds
+
+    @property
+    def trust(self) -> "Trust | None":
+        """How far the sampler's surrogate is to be trusted; None where it has none."""
+        return getattr(self.study.sampler, "trust", None)
 
     def look(self) -> list[FrozenTrial]:
         """The study's trials as they are now. The counts below are of them until this proposer changes one."""
@@ -190,7 +233,7 @@ class Proposer:
 
 
 class OpenProposals:
-    """The proposals of one worker that Optuna was not told about yet.
+    """The proposals of one worker that were not reported to Optuna yet.
 
     Attributes:
         waiting: those that wait for another worker's part.

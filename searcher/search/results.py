@@ -1,5 +1,6 @@
 """What a study has measured on search seeds, as far as one worker knows."""
 
+from ...backends.quality.intervals import FloatArray
 from ...studies.store.records import QualityRecord, ScheduleSummary
 from ..measuring.objective import UNMEASURABLE, Objective
 from ..spaces.candidates import Candidate
@@ -24,6 +25,7 @@ class Results:
         self.left_out: set[tuple[str, str]] = set()
         self.given: list[Candidate] = []
         self._schedules: dict[str, ScheduleSummary] = {}
+        self._vectors: dict[tuple[str, str], FloatArray | None] = {}
 
     @property
     def is_stated(self) -> bool:
@@ -68,6 +70,12 @@ class Results:
         """Excludes a candidate that can't be measured, and says why."""
         self.left_out.add(candidate.key)
         self.objective.say(f"{candidate.label} failed: {error}")
+
+    def vector(self, key: tuple[str, str]) -> FloatArray | None:
+        """What the search learns from of a measured candidate; None where it has no such, or was not read here yet."""
+        if key not in self._vectors and key in self.measured:
+            self._vectors[key] = self.objective.vector(self.measured[key].candidate)
+        return self._vectors.get(key)
 
     def is_done(self, candidate: Candidate) -> bool:
         """Whether a candidate was measured, or can't be."""

@@ -17,9 +17,19 @@ from ...studies.workers.trials import TrialKeeper, peer_snapshot
 from ...studies.workers.workers import Worker, exclusive
 from ..measuring.objective import AWAITED
 from ..monitoring.progress import ProgressListener
+from ..proposals.improvement import Bounds
 from ..spaces.candidates import Candidate
 from .budget import Forecast, SharedBudget
-from .promotion import NO_YARDSTICK, Measured, Yardstick, priorities, violation, worst_excess, yardstick
+from .promotion import (
+    NO_YARDSTICK,
+    Measured,
+    Yardstick,
+    priorities,
+    search_bounds,
+    violation,
+    worst_excess,
+    yardstick,
+)
 from .proposer import OpenProposals, Proposer
 from .results import Results
 
@@ -100,6 +110,7 @@ class Session:
         self.study_setup, self.store = self.objective.study_setup, self.objective.store
         self.choice: FrontChoice | None = None
         self.open = OpenProposals(proposer, results, self.violation)
+        proposer.learn(results.vector, self.bounds)
         self._judged_by, self._yardstick = (-1, -1), NO_YARDSTICK
         self._alone_since: float | None = None  # found nobody on the target device, on `time.monotonic`'s clock
 
@@ -132,6 +143,10 @@ class Session:
             self._yardstick = yardstick(self.results.measured.values(), standard, min(paired, default=None))
             self._judged_by = known
         return self._yardstick
+
+    def bounds(self) -> Bounds | None:
+        """What bounds the hypervolume that the sampler is after."""
+        return search_bounds(self.results.ordered, self.yardstick.standard)
 
     def violation(self, measured: Measured) -> float:
         """How far a schedule is in the worthless end of the front, or vetoed; 0 or less where it is neither."""

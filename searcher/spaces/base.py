@@ -103,6 +103,7 @@ def ramp(progress: float, first: float, last: float, bend: float) -> int:
 
 # Each with its class, which is imported where one is made: `--help` lists the names.
 SPACES = {
+    "free": "free:Free",
     "mixed": "curves:Mixed",
     "curve": "curves:Curve",
     "snr-curve": "curves:SnrCurve",

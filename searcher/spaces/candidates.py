@@ -6,7 +6,7 @@ fixed-interval cache. Every one is measured as a proposal is, and says on which 
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -92,6 +92,22 @@ def list_baselines(frames: Mapping[str, FullSchedule], families: Iterable[str] =
     for name, row in [*full, *_take_turns([*free[:2], exits, *free[2:]])]:
         unique.setdefault((name, row[2].digest), (name, row))
     return [_candidate(row, name, own) for name, row in unique.values() if row[1] in {"full", *families}]
+
+
+# Fewer steps on each weights that come before any proposal: with the full schedules they say what is normal for guards.
+FIRST_STEPS = 2
+
+
+def first_baselines(baselines: Iterable[Candidate]) -> list[Candidate]:
+    """Those that are measured before any proposal: the full schedules, and the first ones with fewer steps."""
+    taken = Counter[str]()
+    found: list[Candidate] = []
+    for each in baselines:
+        if each.family == "fewer-steps":
+            taken[each.weights] += 1
+        if each.family == "full" or (each.family == "fewer-steps" and taken[each.weights] <= FIRST_STEPS):
+            found.append(each)
+    return found
 
 
 def first_baseline(frames: Mapping[str, FullSchedule]) -> Candidate:

@@ -174,32 +174,56 @@ class FullSchedule:
             warp: exponent on the progress along the spacing; 1 is the spacing itself, more puts more steps at the noise
                 end.
         """
-        if num_steps == self.num_steps and warp == 1.0:
+        intervals = self.num_intervals(num_steps)
+        return self.placed(num_steps, None if warp == 1.0 else [(i / intervals) ** warp for i in range(intervals + 1)])
+
+    def placed(self, num_steps: int, positions: Sequence[float] | None = None) -> Schedule:
+        """The full schedule with another number of steps, at times of one's own.
+
+        Args:
+            num_steps: as in `steps`.
+            positions: (`num_intervals` + 1,) progress along the spacing, rising from 0 at its first time to 1 at its
+                last; the spacing's own times if None. Where the solver spends no step at the end, 1 is not visited.
+        """
+        if num_steps == self.num_steps and positions is None:
             return self.full
-        sampler = self.full.sampler
-        num_times = max(count for count, made in self._counts.items() if made <= num_steps)
-        include_zero = find_solver(sampler.name).include_zero if self.include_zero is None else self.include_zero
-        return respaced(self.full, _warped(self.spacing, self.parameters, num_times, sampler.noise, include_zero, warp))
+        sampler, num_times = self.full.sampler, self.num_times(num_steps)
+        if positions is None:
+            made = times(self.spacing, num_times, sampler.noise, include_zero=self._visits_end, **dict(self.parameters))
+        else:
+            grid = _grid(self.spacing, self.parameters, sampler.noise)
+            made = [_read_off(grid, position) for position in positions[:num_times]]
+        return respaced(self.full, made)
+
+    def num_times(self, num_steps: int) -> int:
+        """How many times of the spacing the solver makes so many steps of, or the next lower number."""
+        return max(count for count, made in self._counts.items() if made <= num_steps)
+
+    def num_made(self, num_steps: int) -> int:
+        """How many steps the solver makes where so many are asked for: as many, or the next lower number."""
+        return self._counts[self.num_times(num_steps)]
+
+    def num_intervals(self, num_steps: int) -> int:
+        """How many intervals so many steps divide the spacing into."""
+        return max(1, self.num_times(num_steps) - self._visits_end)
+
+    @property
+    def _visits_end(self) -> bool:
+        """Whether a step is spent at the spacing's end."""
+        if self.include_zero is None:
+            return find_solver(self.full.sampler.name).include_zero
+        return self.include_zero
 
 
-@lru_cache(maxsize=4096)
-def _warped(
-    spacing: str,
-    parameters: tuple[tuple[str, float], ...],
-    num_steps: int,
-    noise: Noise,
-    include_zero: bool,
-    warp: float,
-) -> tuple[float, ...]:
-    """A spacing whose progress u from noise (0) to data (1) is replaced by u^warp, read off a fine grid of times."""
-    if warp == 1.0:
-        return tuple(times(spacing, num_steps, noise, include_zero=include_zero, **dict(parameters)))
-    intervals = max(1, num_steps - 1 if include_zero else num_steps)
+@lru_cache(maxsize=64)
+def _grid(spacing: str, parameters: tuple[tuple[str, float], ...], noise: Noise) -> list[float]:
+    """The spacing's times on a fine grid of its progress."""
     fine = min(256, most_steps(noise, include_zero=False))
-    grid = times(spacing, fine, noise, include_zero=True, **dict(parameters))
-    found: list[float] = []
-    for i in range(num_steps):
-        position = (i / intervals) ** warp * (fine - 1)
-        low = min(int(position), fine - 2)
-        found.append(grid[low] + (grid[low + 1] - grid[low]) * (position - low))
-    return tuple(found)
+    return times(spacing, fine, noise, include_zero=True, **dict(parameters))
+
+
+def _read_off(grid: Sequence[float], progress: float) -> float:
+    """The time at a progress, 0..1, between the grid's."""
+    position = progress * (len(grid) - 1)
+    low = min(int(position), len(grid) - 2)
+    return grid[low] + (grid[low + 1] - grid[low]) * (position - low)

@@ -1,4 +1,4 @@
-"""One of the processes of `exeunt optimize --workers N`: reads what to do from standard input, and tells its parent.
+"""One of the processes of `exeunt optimize --workers N`: reads its job from standard input, and reports to its parent.
 
 Its job is a line of JSON, since a command line can be seen by everybody and may not hold a database's password. What it
 does goes to standard output as JSON lines; it ends when its parent is gone.
@@ -36,7 +36,7 @@ class Child(Interruption):
     def check(self) -> None:
         self._inner.check()
         if os.getppid() != self._parent:
-            raise Interrupted("The process that started this worker is gone; what was committed is kept.")
+            raise Interrupted("The process that started this worker has ended; what was committed is kept.")
 
 
 def main() -> NoReturn:

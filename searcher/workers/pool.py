@@ -34,7 +34,7 @@ ERRORS: dict[int, type[ExeuntError]] = {kind.exit_code: kind for kind in (InputE
 
 
 class RunningWorker(Protocol):
-    """One worker at work, wherever that is; what each member means is said at `WorkerProcess`."""
+    """A running worker, on any machine; its members are documented at `WorkerProcess`."""
 
     measured: bool
     finished: bool

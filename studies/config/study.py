@@ -30,9 +30,9 @@ MAX_SEED = 2**63 - 1
 # What a setting is where the network decides. A study stores what it came to.
 AUTO = "auto"
 # The names of the samplers, which are made in `searcher/search/proposer.py`.
-SAMPLER_NAMES = ("tpe", "gp", "nsga2", "random")
+SAMPLER_NAMES = ("auto", "front", "tpe", "gp", "nsga2", "random")
 # The names of the search spaces, which `searcher/spaces/base.py` has with their classes.
-SPACE_NAMES = ("mixed", "curve", "snr-curve", "cache", "staircase", "segments")
+SPACE_NAMES = ("free", "mixed", "curve", "snr-curve", "cache", "staircase", "segments")
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,9 @@ class SearchConfig(Section):
     """How schedules are proposed."""
 
     section: ClassVar[str] = "search"
-    sampler: str = setting("tpe", one_of(*SAMPLER_NAMES), "Optuna's sampler")
+    sampler: str = setting(AUTO, one_of(*SAMPLER_NAMES), "Optuna's sampler; auto: front on space free, else tpe")
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
-    space: str = setting("mixed", name, "the space of schedules, by its registered name")
+    space: str = setting("free", name, "the space of schedules, by its registered name")
     baselines: tuple[str, ...] = setting(
         tuple(FAMILIES),
         many(name, at_least=1),

@@ -1,4 +1,4 @@
-"""What a study is made of: its rows in every table, ours and Optuna's, told apart by names and not by numbers.
+"""The rows of a study in every table, ours and Optuna's, identified by names and not by numbers.
 
 Identifiers hold in one database only. So a row stands here without its own, and with the name of what it refers to: an
 evaluation's digest, a trial's number. Rows like that can be compared between databases, and put into another one.

@@ -1,4 +1,4 @@
-"""What is asked of the tables of evaluations, their chunks and failures, and of schedules and members."""
+"""Queries on the tables of evaluations, their chunks and failures, and of schedules and members."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, fields

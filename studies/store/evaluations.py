@@ -265,7 +265,7 @@ class EvaluationStore:
         except (MissingArtifact, DamagedArtifact) as error:
             raise DamagedFeatures(
                 f"storage: features must have the digest they were committed with, but those from image "
-                f"{first} of evaluation {key.digest[:12]} changed or are gone: {error}",
+                f"{first} of evaluation {key.digest[:12]} have changed or are missing: {error}",
                 range(first, first + count),
             ) from None
         stored = np.frombuffer(data, dtype=STORED).reshape(count, row["width"])

@@ -208,7 +208,7 @@ COSTS_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class ScheduleSummary:
-    """A schedule with its costs. One from a database is parsed when all of it is asked for.
+    """A schedule with its costs. One from a database is parsed when all of it is needed.
 
     Attributes:
         digest: the schedule's.

@@ -57,7 +57,7 @@ class TestRemoval:
         exeunt.apply(bench.pipe, second)
         found = bench.piped(**exeunt.call_arguments(second))
         assert difference(found, bench.sampled(second)) < 1e-4
-        with pytest.raises(InputError, match="on none"):
+        with pytest.raises(InputError, match="to none"):
             exeunt.call_arguments(first)
         exeunt.remove(bench.pipe)
         assert hooked(bench.pipe.transformer) == []

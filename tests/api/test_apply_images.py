@@ -1,5 +1,6 @@
 """Schedules on live pipelines: images equal those of `exeunt.sample`, however the steps are guided."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,9 @@ import exeunt
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
+from exeunt.backends.sampling.fitting.rows import with_rows
 from exeunt.backends.schedule import Guidance
+from exeunt.backends.solvers.tables import solver_rows, with_coefficients
 from pipeline_runs import GUIDED, USUAL, Bench, difference, each, with_actions
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
@@ -136,6 +139,18 @@ class TestWarnings:
         schedule = bench.schedule(solver="dpmsolver++", include_zero=True)
         with pytest.warns(UserWarning, match=r"made for dpmsolver\+\+ of order 2, .* own DDIMScheduler runs"):
             exeunt.apply(bench.pipe, schedule)
+
+    @each("dit")
+    def test_coefficients_of_its_own_are_said(self, bench: Bench) -> None:
+        schedule = with_coefficients(bench.schedule())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            exeunt.apply(bench.pipe, schedule)
+        rows = [replace(row, a=0.99 * row.a) for row in solver_rows(schedule)]
+        with pytest.warns(
+            UserWarning, match=r"carries coefficients of its own, and the pipeline's scheduler runs with"
+        ):
+            exeunt.apply(bench.pipe, with_rows(schedule, rows))
 
     @each("pixart-alpha")
     def test_rounded_times_are_said(self, bench: Bench) -> None:

@@ -246,6 +246,6 @@ class TestBareModels:
     def test_call_arguments_are_a_pipeline_s(self, bench: Bench) -> None:
         schedule = bench.schedule()
         exeunt.apply(bench.pipe.transformer, schedule)
-        with pytest.raises(InputError, match="on none"):
+        with pytest.raises(InputError, match="to none"):
             exeunt.call_arguments(schedule)
         assert exeunt.call_arguments(schedule, bench.pipe) == {"num_inference_steps": 6, "guidance_scale": 2.5}

@@ -9,8 +9,8 @@ from exeunt.reports.view.view import StudyView
 from exeunt.searcher import runner
 from exeunt.searcher.measuring.setup import StudySetup
 from exeunt.searcher.monitoring.progress import ProgressListener
-from exeunt.searcher.search.loop import FIRST_BASELINES
 from exeunt.searcher.search.proposer import WORTHLESS
+from exeunt.searcher.spaces.candidates import FIRST_STEPS
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.database.optuna.storage import optuna_storage
@@ -43,7 +43,7 @@ def test_the_study_finishes_with_its_trials_and_baselines(view: StudyView, url: 
     assert standing.finished
     trials = [point for point in view.points if point.role == "trial"]
     assert 0 < len(trials) <= TRIALS
-    assert sum(point.role == "baseline" for point in view.points) >= FIRST_BASELINES
+    assert sum(point.role == "baseline" for point in view.points) >= 1 + FIRST_STEPS
     assert standing.progress.schedules_measured == len(view.points)
 
 
@@ -101,7 +101,7 @@ def test_what_is_worthless_gets_no_final_images_but_stays_in_the_tables(view: St
     excess = {point: point.search.excess.value for point in view.points if point.search}
     final = {point for point in view.points if point.final}
     assert {point for point in final if excess[point] > worst} == set()
-    assert {point for point in view.front("search") if excess[point] > worst}
+    assert {point for point in view.points if excess.get(point, 0.0) > worst}
 
 
 def test_values_told_are_those_of_the_points(view: StudyView, url: str):
@@ -169,8 +169,8 @@ class StopsAfter(ProgressListener):
 def test_an_interrupted_study_says_what_it_was_doing_and_what_is_left(config: StudyConfig, tmp_path: Path):
     interruption, url = Interruption(), f"sqlite:///{tmp_path / 'study.db'}"
     with pytest.raises(Interrupted, match="exeunt resume"):
-        runner.optimize(config, url, watch=StopsAfter(interruption, FIRST_BASELINES + 3), interruption=interruption)
+        runner.optimize(config, url, watch=StopsAfter(interruption, 1 + FIRST_STEPS + 3), interruption=interruption)
     standing = read_status(url, "small")
     assert standing.state == "searching"
     assert not standing.finished
-    assert standing.progress.schedules_measured >= FIRST_BASELINES
+    assert standing.progress.schedules_measured >= 1 + FIRST_STEPS

@@ -102,7 +102,7 @@ def test_a_full_disk_ends_the_command_with_one_error_and_loses_nothing(disk: Dis
     assert first.returncode == 75, said
     assert said.count("Error:") == 1
     assert "Traceback" not in said
-    wanted = "has no room left on its disk. Make room" if disk.mounted else "by the disk"
+    wanted = "has no room left on its disk. Make room" if disk.mounted else "a disk error"
     assert wanted in said
     before = committed(disk)
     assert before

@@ -43,9 +43,19 @@ def exact_frechet(network: ClosedFormNetwork, schedule: Schedule) -> float:
     Raises:
         InputError: as `exact_moments` does.
     """
+    vector = exact_vector(network, schedule)
+    return float(vector @ vector)
+
+
+def exact_vector(network: ClosedFormNetwork, schedule: Schedule) -> Array:
+    """(2 D,) the error of the mean and of the deviation along each axis: its squared length is the Fréchet distance.
+
+    Raises:
+        InputError: as `exact_moments` does.
+    """
     mean, deviations = _outcome(network, schedule)
     spread = np.sqrt((deviations**2).sum(axis=1)) - np.sqrt(network.mixture.variances)
-    return float(((mean - network.mixture.means[0]) ** 2).sum() + (spread**2).sum())
+    return np.concatenate([mean - network.mixture.means[0], spread])
 
 
 def moments(mixture: Mixture) -> tuple[Array, Array]:

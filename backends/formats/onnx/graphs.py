@@ -142,7 +142,9 @@ def _trace(
                 traced, dynamo=True, input_names=list(names), output_names=list(outputs), verbose=False
             )
     except Exception as error:  # what the two raise has no common base
-        raise CannotExport(f"onnx: `{network.name}` can't be written as ONNX ({first_line(error)}).") from error
+        raise CannotExport(
+            f"onnx: `{network.name}` can't be written as ONNX ({first_line(error)}). Use the format exeunt."
+        ) from error
     assert program is not None
     return _without_notes(program.model)
 

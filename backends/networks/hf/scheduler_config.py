@@ -62,8 +62,8 @@ def _betas(config: Mapping[str, Any]) -> Noise:
         )
     if config.get("rescale_betas_zero_snr"):
         raise InputError(
-            "scheduler: with rescale_betas_zero_snr the first time is pure noise, which no solver here starts from. "
-            "Set it to false in scheduler_config.json."
+            "scheduler: rescale_betas_zero_snr must be false, but is true: the first time is then pure noise, which no "
+            "solver here supports. Set it to false in scheduler_config.json."
         )
     if config.get("trained_betas"):
         return noise_of({"kind": "betas", "betas": [float(beta) for beta in config["trained_betas"]]}, "scheduler")

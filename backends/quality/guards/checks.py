@@ -1,4 +1,4 @@
-"""Figures that tell broken images from good ones where a distance may not: a guard objects by them.
+"""Figures that separate broken images from good ones where a distance may not; guards use them for vetoes.
 
 Each figure is a mean over images, so it has an interval, and none depends on how many images there are. What they may
 be is not decided here: a study's own full schedule and fewer steps say it; see `reports/view/guards.py`.

@@ -1,5 +1,6 @@
 """Fitted rows: a schedule's coefficients fitted to full trajectories from the same noises.
 
-rows     Fitted rows: each step's coefficients by least squares, closed loop, as OLSS does.
-teacher  The full trajectories that a schedule's steps are fitted to, known at every time.
+refinement  What a fit leaves open, by the lowest loss on the fitting noises: share, gain and the steps' times.
+rows        Fitted rows: a schedule's solver coefficients, fitted in closed form to full trajectories.
+teacher     The full trajectories that a schedule's steps are fitted to, known at every time.
 """

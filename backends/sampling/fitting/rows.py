@@ -32,10 +32,12 @@ class Fit:
     Attributes:
         schedule: the same times, blocks and guidance, with fitted coefficients on all steps.
         errors: (S,) after each step, the root mean square of x less the full trajectory's x, over that of the latter.
+        latents: (K, C, H, W) what the fitted schedule ends with on the teacher's noises, on the networks' device.
     """
 
     schedule: Schedule
     errors: tuple[float, ...]
+    latents: Tensor
 
 
 def fit_rows(
@@ -45,12 +47,23 @@ def fit_rows(
     *,
     ridge: float = RIDGE,
     history: int = HISTORY,
+    share: float = 1.0,
+    gain: float = 1.0,
     batch_size: int = BATCH_SIZE,
     check: Callable[[], None] = lambda: None,
 ) -> Schedule:
     """The schedule with fitted rows; see `fit`."""
-    options = {"ridge": ridge, "history": history, "batch_size": batch_size, "check": check}
-    return fit(networks, schedule, teacher, **options).schedule
+    return fit(
+        networks,
+        schedule,
+        teacher,
+        ridge=ridge,
+        history=history,
+        share=share,
+        gain=gain,
+        batch_size=batch_size,
+        check=check,
+    ).schedule
 
 
 @torch.inference_mode()
@@ -61,6 +74,8 @@ def fit(
     *,
     ridge: float = RIDGE,
     history: int = HISTORY,
+    share: float = 1.0,
+    gain: float = 1.0,
     batch_size: int = BATCH_SIZE,
     check: Callable[[], None] = lambda: None,
 ) -> Fit:
@@ -68,7 +83,8 @@ def fit(
 
     Step s minimises |a · x + Σⱼ bⱼ · m₍ₙₑwₑₛₜ ₋ ⱼ₎ − y|² over all images and dimensions, y being the full trajectory's
     x where the step goes, plus `ridge` · Σ_f |f|² (w_f − own w_f)² over the same terms f. Least squares shrink what
-    they can't predict, which shows as blur; so the row is then scaled so that |x|² is |y|².
+    they can't predict, which shows as blur; so the row is then scaled so that |x|² is |y|². `share` and `gain` are for
+    what the teacher does not know: where its own images are not the best, a step goes only a part of the way to it.
 
     Args:
         networks: those that the schedule names, in its order.
@@ -76,6 +92,8 @@ def fit(
         teacher: full trajectories with the same noise schedule.
         ridge: above 0. Much of it leaves the rows as they are.
         history: how many predictions each row may weigh, at least as many as the schedule's own.
+        share: 0 … 1, how far each row goes from the schedule's own to the fitted one.
+        gain: above 0, the last row is multiplied by it.
         batch_size: images that are sampled at once. All K are on their way together, with their stored values.
         check: raises to stop; called at every step.
 
@@ -83,7 +101,7 @@ def fit(
         InputError: the schedule adds noise, doesn't fit the networks or the teacher, or a number is out of range.
         NonFiniteSamples: x became NaN or infinite.
     """
-    _check(networks, schedule, teacher, ridge, history)
+    _check(networks, schedule, teacher, ridge, history, share, gain)
     start = [_roomy(s, row, history) for s, row in enumerate(solver_rows(schedule))]
     runs = _begin(networks, with_rows(schedule, start), teacher, batch_size)
     points = path(schedule.sampler, [step.time for step in schedule.steps]).points
@@ -95,14 +113,14 @@ def fit(
         for run, target in zip(runs, teacher.at(points[s + 1]).split(batch_size), strict=True):
             run.predict()
             problem.add(_terms(run, len(own.b)), target)
-        row, error = problem.solve(own, ridge)
-        if not math.isfinite(error):
+        if not problem.is_finite:
             raise NonFiniteSamples(f"step {s}: x became NaN or infinite. Use float32, or check the weights.")
+        row, error = problem.solve(own, ridge, share, gain if s == len(start) - 1 else 1.0)
         rows.append(row)
         errors.append(error)
         for run in runs:
             run.advance(row)
-    return Fit(with_rows(schedule, rows), tuple(errors))
+    return Fit(with_rows(schedule, rows), tuple(errors), torch.cat([run.x for run in runs]))
 
 
 def with_rows(schedule: Schedule, rows: Sequence[Coefficients]) -> Schedule:
@@ -112,13 +130,22 @@ def with_rows(schedule: Schedule, rows: Sequence[Coefficients]) -> Schedule:
 
 
 def _check(
-    networks: Sequence[Network], schedule: Schedule, teacher: TeacherTrajectories, ridge: float, history: int
+    networks: Sequence[Network],
+    schedule: Schedule,
+    teacher: TeacherTrajectories,
+    ridge: float,
+    history: int,
+    share: float,
+    gain: float,
 ) -> None:
     validate(schedule)
     check_schedule(networks, schedule)
     check_conditions(networks, teacher.conditions)
-    if not 0 < ridge < math.inf:
-        raise InputError(f"ridge: must be above 0 and finite, but got {ridge}. Use {RIDGE}.")
+    for name, value, usual in (("ridge", ridge, RIDGE), ("gain", gain, 1.0)):
+        if not 0 < value < math.inf:
+            raise InputError(f"{name}: must be above 0 and finite, but got {value}. Use {usual}.")
+    if not 0 <= share <= 1:
+        raise InputError(f"share: must be from 0 (the rows as they are) to 1, but got {share}. Use 1.")
     if not 1 <= history <= MAX_HISTORY:
         raise InputError(f"history: must be from 1 to {MAX_HISTORY}, but got {history}. Use {HISTORY}.")
     if schedule.sampler.noise != teacher.noise:
@@ -171,13 +198,21 @@ class _Problem:
         self.moment += (terms @ y).cpu()
         self.energy += float(y @ y)
 
-    def solve(self, own: Coefficients, ridge: float) -> tuple[Coefficients, float]:
+    @property
+    def is_finite(self) -> bool:
+        return bool(self.gram.isfinite().all()) and math.isfinite(self.energy)
+
+    def solve(self, own: Coefficients, ridge: float, share: float, gain: float) -> tuple[Coefficients, float]:
         """The row, and its relative error."""
-        sizes = self.gram.diag()
-        pull = torch.where(sizes > 0, ridge * sizes, 1.0)  # what is 0 everywhere keeps its own weight
         before = torch.tensor([own.a, *own.b], dtype=torch.float64)
-        weights = torch.linalg.solve(self.gram + pull.diag(), self.moment + pull * before)
-        weights *= (self.energy / (weights @ self.gram @ weights)).sqrt()
+        weights = gain * torch.lerp(before, self._nearest(before, ridge), share)
         error = (weights @ self.gram @ weights - 2 * weights @ self.moment + self.energy) / self.energy
         a, *b = weights.tolist()
         return replace(own, a=a, b=tuple(b)), math.sqrt(max(float(error), 0.0))
+
+    def _nearest(self, before: Tensor, ridge: float) -> Tensor:
+        """(F,) the least squares, drawn to the weights from before and scaled to the targets' size."""
+        sizes = self.gram.diag()
+        pull = torch.where(sizes > 0, ridge * sizes, 1.0)  # what is 0 everywhere keeps its own weight
+        weights = torch.linalg.solve(self.gram + pull.diag(), self.moment + pull * before)
+        return weights * (self.energy / (weights @ self.gram @ weights)).sqrt()

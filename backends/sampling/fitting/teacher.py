@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...network import Network
 from ...schedule import Noise, Schedule
 from ...solvers.noise_schedules import Marginal
-from ...solvers.tables import make_schedule, path
+from ...solvers.tables import SIGMA_DATA, make_schedule, path
 from ..conditions import Conditions
 from ..loop import StepValues, num_draws, sample
 
@@ -33,15 +33,15 @@ def full_schedule(schedule: Schedule, num_steps: int = FULL_STEPS) -> Schedule:
     Raises:
         InputError: the schedule has several networks, or nothing says what its network predicts.
     """
-    if len(schedule.networks) > 1:
+    network, *others = schedule.networks
+    if others:
         raise InputError(
             f"networks: a full schedule has one network, but this one has {len(schedule.networks)}. Give the full "
             "schedule that it is to be fitted to."
         )
     sampler = schedule.sampler
-    extra = {} if sampler.sigma_data is None else {"sigma_data": sampler.sigma_data}
     return make_schedule(
-        schedule.networks[0],
+        network,
         sampler.noise,
         sampler.prediction,
         solver=FULL_SOLVER,
@@ -51,7 +51,7 @@ def full_schedule(schedule: Schedule, num_steps: int = FULL_STEPS) -> Schedule:
         include_zero=True,
         guidance=schedule.guidance,
         clip=sampler.clip,
-        **extra,
+        sigma_data=SIGMA_DATA if sampler.sigma_data is None else sampler.sigma_data,
     )
 
 
@@ -63,7 +63,7 @@ class TeacherTrajectories:
         noise: the forward process.
         seed, images, conditions: whose noises and conditions, as `sample` takes them.
         angles: (S + 1,) atan(σ/α) of the states, falling; the last one is the end.
-        states: (S + 1, K, C, H, W) x/√(α² + σ²), on the CPU.
+        states: (S + 1, K, C, H, W) x/√(α² + σ²), on the CPU; the last ones are the finished latents.
     """
 
     noise: Noise

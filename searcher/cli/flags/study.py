@@ -19,7 +19,7 @@ NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
 
 NETWORK_FLAGS = (
     click.option(
-        "--checkpoint", metavar="FILE|NAME", help="File or folder of weights, or a bundled name such as fashion-dit."
+        "--checkpoint", metavar="FILE|NAME", help="File or folder of weights, or a bundled name: fashion-dit-exits."
     ),
     click.option(
         "--network", metavar="NAME", help="Kind of network, or FILE.py:Class. Default: recognised from the checkpoint."
@@ -123,7 +123,7 @@ BASELINE_FLAGS = (
         help="How many leading channels are guided. Default: the network's own.",
     ),
 )
-QUALITY_FLAGS = (
+METRIC_FLAGS = (
     click.option(
         "--metric",
         metavar="NAME",
@@ -133,6 +133,9 @@ QUALITY_FLAGS = (
         "--reference", metavar="PATH|NAME", help="Real images to compare with: a folder, an .npz, or a bundled name."
     ),
     click.option("--extractor-weights", metavar="FILE", help="Local file with the feature extractor's weights."),
+)
+QUALITY_FLAGS = (
+    *METRIC_FLAGS,
     click.option("--num-images", type=click.IntRange(2), metavar="N", help="Images sampled for each schedule."),
 )
 CONFIG_FLAGS = (

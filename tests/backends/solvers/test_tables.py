@@ -272,3 +272,14 @@ def test_the_page_states_what_each_solver_has() -> None:
         assert [word.strip(" `") for word in line.split("|")[2].split(",") if word.strip()] == list(
             kind.parameters
         ) or (name == "quadratic")
+
+
+def test_rows_of_its_own_are_told_from_the_solvers() -> None:
+    network = schedule.NetworkSignature("DiT", "block", (("residual", 2),))
+    noise = schedule.Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
+    made = solvers.make_schedule(network, noise, "epsilon", num_steps=3)
+    carried = solvers.with_coefficients(made)
+    steps = [replace(step, coefficients=replace(step.coefficients, a=0.5)) for step in carried.steps]
+    by_hand = replace(carried, sampler=replace(carried.sampler, name="by hand"))
+    own = [solvers.has_own_rows(each) for each in (made, carried, replace(carried, steps=tuple(steps)), by_hand)]
+    assert own == [False, False, True, True]

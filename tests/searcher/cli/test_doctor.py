@@ -123,7 +123,7 @@ class TestNetwork:
         assert "Note: weights: `ema` chosen" in result.stderr
         for check in CHECKS:
             assert f"\n{check.name} " in result.stdout
-        assert " 0 broken" in result.stdout
+        assert " 0 failed" in result.stdout
 
     def test_a_broken_one_is_named_with_exit_code_1(self, tmp_path: Path) -> None:
         (tmp_path / "leaky.py").write_text(BROKEN)

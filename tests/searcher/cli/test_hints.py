@@ -29,7 +29,7 @@ def test_a_budget_for_no_proposals_is_told_what_is_enough(closed_form: list[str]
     words = ["optimize", *closed_form, "--dry-run", "--num-images", "100000", "--budget"]
     poor = CliRunner().invoke(cli, [*words, budget])
     assert "about 0 proposals" in poor.output
-    found = re.search(rf"Use --budget (\S+{unit}) for about 30 proposals", poor.output)
+    found = re.search(rf"Use --budget (\S+{unit}) for about 30 of them", poor.output)
     assert found is not None, poor.output
     rich = CliRunner().invoke(cli, [*words, found[1], "--json"])
     assert json.loads(rich.stdout)["proposals"] >= 5  # the machine's pace is measured anew

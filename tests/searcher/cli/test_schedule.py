@@ -213,3 +213,50 @@ def test_convert_shows_every_format() -> None:
     for name in FORMATS:
         assert f"\n    {name} " in shown
         assert f"--to {name}" in shown or name == "schedule"
+
+
+def few_steps(folder: Path, *extra: str) -> str:
+    path = str(folder / "few.schedule.json")
+    assert run("full", "--checkpoint", "closed-form", "--num-steps", "4", "-o", path, *extra).exit_code == 0
+    return path
+
+
+QUICK = ["--checkpoint", "closed-form", "--objective", "trajectory", "--images", "16", "--full-steps", "30"]
+
+
+def test_fit_writes_a_file_that_is_valid_sampled_and_says_what_it_is(tmp_path: Path) -> None:
+    few, fitted = few_steps(tmp_path), str(tmp_path / "fitted.schedule.json")
+    result = run("fit", few, *QUICK, "-o", fitted, "--json")
+    assert result.exit_code == 0, result.output
+    told, made = json.loads(result.stdout), schedules.load(fitted)
+    assert told["written"] == fitted
+    assert told["digest"] == made.digest != told["from"] == schedules.load(few).digest
+    assert told["after"] < 0.5 * told["before"]
+    assert (told["loss"], told["images"], told["seed"]) == ("distance from the full trajectories", 16, 2)
+    assert all(step.coefficients is not None for step in made.steps)
+    assert run("validate", fitted).exit_code == 0
+    sampled = CliRunner().invoke(
+        cli, ["sample", fitted, "--checkpoint", "closed-form", "--num-images", "4", "-o", str(tmp_path / "grid.png")]
+    )
+    assert sampled.exit_code == 0, sampled.output
+    times = run("convert", fitted, "--to", "timesteps")
+    assert "with coefficients of its own" in times.stderr
+    carried = run("convert", fitted, "--to", "exeunt")
+    assert schedules.parse(carried.stdout).digest == made.digest
+
+
+def test_fit_moves_times_if_wanted_and_writes_to_standard_output(tmp_path: Path) -> None:
+    few = few_steps(tmp_path)
+    result = run("fit", few, *QUICK, "--times", "--tries", "8")
+    assert result.exit_code == 0, result.output
+    made, before = schedules.parse(result.stdout), schedules.load(few)
+    assert [step.time for step in made.steps] != [step.time for step in before.steps]
+    assert f"{few}: distance from the full trajectories" in result.stderr
+
+
+def test_fit_refuses_steps_that_add_noise(tmp_path: Path) -> None:
+    noisy = few_steps(tmp_path, "--solver", "ddpm")
+    result = run("fit", noisy, *QUICK)
+    assert result.exit_code == 2
+    assert "step 0: rows are fitted to steps that add no noise, but `ddpm` has c = " in result.stderr
+    assert "Use a deterministic solver, such as `dpmsolver++`." in result.stderr

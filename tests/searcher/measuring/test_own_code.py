@@ -75,7 +75,7 @@ def test_what_no_pin_vouches_for_is_not_run(named: Named, command: str, how: str
         named.unpin()
     done = named.run(command, "--storage", str(named.database))
     assert done.exit_code == 2, done.output
-    assert "imported only if its file is the one that was measured with" in done.output
+    assert "imported only if its file is the one that the study was measured with" in done.output
     assert named.times() == 1
 
 

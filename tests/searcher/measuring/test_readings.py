@@ -76,7 +76,7 @@ def test_the_reading_that_denoises_best_is_taken_and_said(files: Path, capsys: p
     assert dict(found.config.checkpoint.options) == {"num_heads": HEADS, "noise": "cosine", "prediction": "v"}
     assert (found.network.prediction, found.network.noise.kind) == ("v", "cosine")
     said = capsys.readouterr().err
-    assert "noise: linear taken" in said
+    assert "noise: linear is assumed" in said
     assert "noise=cosine, prediction=v has the least loss" in said
     assert found.pins["checkpoint.reading"] == "num_heads=2, noise=cosine, prediction=v"
 

@@ -1,7 +1,6 @@
 """One conformance suite for all spaces, and what is particular to each."""
 
 import random
-from itertools import product
 
 import pytest
 from exeunt.backends.errors import InputError
@@ -87,10 +86,9 @@ def test_every_proposal_is_valid_and_survives_a_file(name: str, number: int, see
 
 
 def test_corners_are_valid_schedules(space: Space):
-    corners = list(product(*(values(distribution) for distribution in space.distributions().values())))
     generator = random.Random(0)
-    for corner in generator.sample(corners, min(64, len(corners))):
-        validate(space.build(dict(zip(space.distributions(), corner, strict=True))))
+    for _ in range(64):
+        validate(space.build({name: generator.choice(values(each)) for name, each in space.distributions().items()}))
 
 
 def test_equal_parameters_give_equal_digests(space: Space):

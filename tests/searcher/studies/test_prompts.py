@@ -180,7 +180,7 @@ def test_a_network_of_labels_takes_the_metric_too(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     told = run("optimize", "--checkpoint", "closed-form", *MEASURED, *SEARCHED, "--report", "none").stdout
     assert "no guidance" in told
-    assert "of noise" in told
+    assert "held-out noises" in told
 
 
 def test_defaults_are_those_of_the_network(view: StudyView) -> None:

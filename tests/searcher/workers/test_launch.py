@@ -213,7 +213,7 @@ def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, 
     first, _ = both
     third = team.worker(WorkerRole(joins=True, takes_target=False), elsewhere(load_setup(team.study_setup.config)))
     assert not third.objective.costs.can_time
-    assert "measures quality alone" in third.watch.said[0]
+    assert "measures only quality" in third.watch.said[0]
     assert "device is another device here" in third.watch.said[0]
     timed = first.store.measurements.call_timings
     known = set(timed(first.objective.costs._key))

@@ -93,7 +93,7 @@ class TestOnEither:
         (gone,) = [name for name in names(study) if hashlib.sha256(features(8).astype("<f2")).hexdigest() in name]
         study.files.store.remove(gone)
         with pytest.raises(
-            DamagedFeatures, match=rf"from image 8 of evaluation \S+ changed or are gone: .*{gone}"
+            DamagedFeatures, match=rf"from image 8 of evaluation \S+ have changed or are missing: .*{gone}"
         ) as it:
             study.evaluations.features(make_key(), range(16))
         assert it.value.images == range(8, 16)

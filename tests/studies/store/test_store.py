@@ -176,7 +176,7 @@ class StoreConformance:
             connection.execute(
                 text("UPDATE exeunt_chunks SET features = :data"), {"data": features(range(8, 16)).tobytes()}
             )
-        with pytest.raises(DamagedFeatures, match=r"from image 0 of evaluation \S+ changed"):
+        with pytest.raises(DamagedFeatures, match=r"from image 0 of evaluation \S+ have changed"):
             store.evaluations.features(make_key(), range(8))
 
     def test_failed_evaluations_stay_with_their_reasons(self, store: Store, make_key: MakeKey) -> None:
@@ -300,7 +300,7 @@ class StoreConformance:
             store.studies.put_config(moved, {"checkpoint.path": "b" * 64})
 
     def test_an_unknown_study_is_named_with_the_nearest(self, store: Store) -> None:
-        with pytest.raises(InputError, match="holds none yet"):
+        with pytest.raises(InputError, match="has none yet"):
             store.studies.config("demo")
         store.studies.put_config(StudyConfig())
         with pytest.raises(InputError, match=r"`deom` is not in .* Did you mean `demo`"):

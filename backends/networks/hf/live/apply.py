@@ -21,6 +21,7 @@ from torch import nn
 from ....errors import InputError
 from ....plan import compile_plan
 from ....schedule import Branch, Embedded, Schedule, as_schedule, embedded_guidance_at, network_times
+from ....solvers.tables import has_own_rows
 from ..decoding import sized
 from ..hooks import (
     Hooks,
@@ -303,7 +304,13 @@ def _fitting(
 def _warn(pipeline: Any, schedule: Schedule, found: Fit) -> None:
     """Say where images will differ from those that were measured."""
     other = solver_difference(pipeline.scheduler, schedule)
-    if other is not None:
+    if has_own_rows(schedule):
+        warnings.warn(
+            "the schedule carries coefficients of its own, and the pipeline's scheduler runs without them: images will "
+            "differ from those that were measured. Sample with Exeunt or an ONNX folder, which follow them.",
+            stacklevel=3,
+        )
+    elif other is not None:
         warnings.warn(
             f"the schedule was made for {schedule.sampler.name} of order {schedule.sampler.order}, and the pipeline's "
             f"own {other} runs: images will differ from those that were measured.",
@@ -323,5 +330,8 @@ def _scales(schedule: Schedule) -> list[float] | None:
         return None
     scales = [embedded_guidance_at(schedule, s) for s in range(schedule.num_steps)]
     if None in scales:
-        raise InputError("guidance: a model that takes guidance takes it at every step. Write no null there.")
+        raise InputError(
+            f"guidance: the model needs a scale at every step, but step {scales.index(None)} has null. Write a number "
+            "there."
+        )
     return None if set(scales) == {schedule.guidance.scale} else [scale for scale in scales if scale is not None]

@@ -1,4 +1,4 @@
-"""Telling apart who calls a model: a pipeline says nothing of the request that its calls belong to.
+"""Finds the request that a call of a model belongs to, since a pipeline does not state it.
 
 A request is known by its thread and by the tensor of its conditions, which stays one object from the first step to the
 last. It begins at the schedule's first time and is forgotten after its last step. One that was broken off is forgotten

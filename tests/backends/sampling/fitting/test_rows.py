@@ -10,7 +10,7 @@ from exeunt.backends.networks.closed_form import ClosedFormNetwork, Mixture
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.fitting.rows import fit, fit_rows, with_rows
 from exeunt.backends.sampling.fitting.teacher import TeacherTrajectories, full_schedule, teacher_states
-from exeunt.backends.sampling.loop import sample
+from exeunt.backends.sampling.loop import NonFiniteSamples, sample
 from exeunt.backends.schedule import REUSE, Guidance, Schedule, dumps, forecast, parse, validate, with_exits
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
 
@@ -139,6 +139,17 @@ def test_what_can_not_be_fitted_is_refused() -> None:
     other = network_of("flow")
     with pytest.raises(InputError, match=r"noise: schedule and full trajectories must have the same"):
         fit_rows([other], schedule_of(other), teacher)
+
+
+def test_samples_that_are_not_finite_are_refused() -> None:
+    network = network_of("linear")
+    schedule = schedule_of(network)
+    teacher = teacher_of(network, schedule)
+    broken = with_rows(schedule, [replace(row, model_f=1e300) for row in solver_rows(schedule)])
+    with pytest.raises(
+        NonFiniteSamples, match=r"step 0: x became NaN or infinite\. Use float32, or check the weights\."
+    ):
+        fit_rows([network], broken, teacher)
 
 
 def test_rows_are_put_on_a_schedule_without_what_was_said_of_it() -> None:

@@ -1,0 +1,366 @@
+"""An Optuna sampler that varies the front and screens its variations by a surrogate.
+
+What a schedule costs is known before anything is sampled. So a proposal is not a guess of quality and cost together:
+members of the front are varied by the hundred, those variations are varied again that promise most, and the one is
+proposed whose expected gain in hypervolume is largest, at its own known cost.
+
+It works in any study with two objectives, quality (a distance, down) and speed (images a second, up):
+
+    space = make_space("free", frame)
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=FrontSampler(space, seed=0))
+    study.optimize(lambda trial: measure(space.build(trial_parameters(trial))), n_trials=100)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtr
+from scipy.stats import kendalltau
+
+from ..spaces.free import Free, Point
+from .descriptions import CostModel, Descriptions, describe
+from .improvement import Bounds, expected_improvement, non_dominated
+from .surrogate import Outcomes, Surrogate
+from .variation import Variation, is_even
+
+Array = NDArray[np.float64]
+
+LEAST_KNOWN = 4  # trials before a surrogate is asked; until then the front is varied at random
+POOL = 200  # variations that are screened at first, and half as many in each round after it
+ROUNDS = 2
+BEST = 15  # of a round, which are varied again
+# Values this much beyond the worst are told alike: how bad a schedule is that nobody wants is no use.
+BEYOND_WORST = 1.5
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a surrogate is to be trusted.
+
+    Attributes:
+        model: its name: "mean" or "zero" for the vectors' two models, "direct" for that of the quality itself.
+        rank_correlation: Kendall's τ between qualities and what the others foretell of each.
+        num_known: of how many trials.
+    """
+
+    model: str
+    rank_correlation: float
+    num_known: int
+
+
+class FrontSampler(BaseSampler):
+    """Proposes variations of the front by their expected gain in hypervolume.
+
+    Args:
+        space: what it proposes; trials have its parameters.
+        seed: of its choices.
+        bounds: of the hypervolume, asked for before each proposal; from the first trial if None: four times its
+            quality, and its speed.
+        outcome: the vector of a finished trial whose squared length is its quality, or None where there is none;
+            see `surrogate`. All have one, or the quality itself is modelled.
+        constraint: the name of a constraint that trials carry, above 0 where a trial is not wanted.
+
+    Attributes:
+        trust: how well the surrogate foretells; None before there is one.
+    """
+
+    def __init__(
+        self,
+        space: Free,
+        *,
+        seed: int | None = None,
+        bounds: Callable[[], Bounds | None] = lambda: None,
+        outcome: Callable[[FrozenTrial], Array | None] = lambda _: None,
+        constraint: str | None = None,
+    ) -> None:
+        self.space = space
+        self._random = Random(seed)
+        self._independent = RandomSampler(seed=seed)
+        self._variation = Variation(space, self._random)
+        self._bounds, self._outcome, self._constraint = bounds, outcome, constraint
+        self._points: dict[int, Point] = {}
+        self._models: dict[str, Array] = {}  # the parameters of each surrogate's kernel, by its name
+        self._fitted = 0
+        self.trust: Trust | None = None
+
+    def reseed_rng(self) -> None:
+        self._random = Random()
+        self._variation = Variation(self.space, self._random)
+        self._independent.reseed_rng()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.space.distributions()
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The parameters of the next proposal; none, so that they are drawn, before anything was measured."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+        names = search_space.keys()
+        known = [each for each in trials if each.state == TrialState.COMPLETE and names <= each.params.keys()]
+        running = [
+            each
+            for each in trials
+            if each.state == TrialState.RUNNING and each.number != trial.number and names <= each.params.keys()
+        ]
+        if not known:
+            return {}
+        return self.space.values(self._next(known, running))
+
+    def _next(self, known: Sequence[FrozenTrial], running: Sequence[FrozenTrial]) -> Point:
+        points = [self._point(each) for each in known]
+        pending = [self._point(each) for each in running]
+        qualities = np.array([each.values[0] for each in known])
+        speeds = np.array([each.values[1] for each in known])
+        bounds = self._bounds() or Bounds(4 * qualities[0], speeds[0])
+        values = np.array([bounds.logarithm(quality) for quality in qualities])
+        reference = (-math.log(bounds.slowest), bounds.logarithm(bounds.worst))
+        wanted = np.array([not self._is_unwanted(each) for each in known])
+        described = describe(self.space, points)
+        cost = CostModel.fit(described.work, 1 / speeds)
+        times = -np.log(speeds)
+        inside = wanted & (times <= reference[0] + 1e-9)
+        front = _Front(times[inside], values[inside], reference)
+        parents = _Parents(
+            [point for point, each in zip(points, inside, strict=True) if each] or points, front, self._random
+        )
+        taken = {*points, *pending}
+        if len(known) < LEAST_KNOWN:
+            return self._first_new(self._vary(parents, taken, BEST, parents.pick), taken)
+        predict = self._predictor(known, described, values, reference, bounds)
+        if pending:
+            front = front.with_those(*self._expected(pending, predict, cost))
+
+        def gains(candidates: Descriptions) -> Array:
+            means, deviations, feasible = predict(candidates)
+            costs = np.log(np.maximum(cost.costs(candidates.work), 1e-300))
+            found = expected_improvement(front.members, reference, costs, means, np.maximum(deviations, 1e-6))
+            return found * feasible
+
+        candidates = self._vary(parents, taken, POOL, parents.pick)
+        scores = gains(describe(self.space, candidates))
+        for _ in range(ROUNDS):
+            best = [candidates[i] for i in np.argsort(-scores)[:BEST]]
+            more = self._vary(parents, {*taken, *best}, POOL // 2, lambda best=best: self._random.choice(best))
+            candidates = [*best, *more]
+            scores = gains(describe(self.space, candidates))
+        return self._first_new([candidates[i] for i in np.argsort(-scores)], taken)
+
+    def _first_new(self, candidates: Sequence[Point], taken: set[Point]) -> Point:
+        """The first candidate that is none of those taken after its gaps are rounded as parameters are."""
+        return next(
+            (each for each in candidates if self.space.point(self.space.values(each)) not in taken), candidates[0]
+        )
+
+    def _point(self, trial: FrozenTrial) -> Point:
+        if trial.number not in self._points:
+            self._points[trial.number] = self.space.point(trial.params)
+        return self._points[trial.number]
+
+    def _is_unwanted(self, trial: FrozenTrial) -> bool:
+        return self._constraint is not None and trial.constraints.get(self._constraint, 0.0) > 0
+
+    def _vary(self, parents: "_Parents", taken: set[Point], count: int, pick: Callable[[], Point]) -> list[Point]:
+        """So many different points that are not taken; fewer where there are few."""
+        found: dict[Point, None] = {}
+        for _ in range(20 * count):
+            varied = self._variation.vary(pick(), parents.pick())
+            if varied is not None and is_even(varied) and varied not in taken:
+                found[varied] = None
+            if len(found) == count:
+                break
+        return list(found) or [parents.pick()]
+
+    def _predictor(
+        self,
+        known: Sequence[FrozenTrial],
+        described: Descriptions,
+        values: Array,
+        reference: tuple[float, float],
+        bounds: Bounds,
+    ) -> Callable[[Descriptions], tuple[Array, Array, Array]]:
+        """Candidates -> means and deviations of the logarithm of their excess, and the chance that they are wanted."""
+        vectors = [self._outcome(each) for each in known]
+        kept = [i for i, each in enumerate(vectors) if each is not None]
+        composite = len(kept) >= max(LEAST_KNOWN, len(known) // 2)  # the others are not read here yet
+        used = kept if composite else range(len(known))
+        iterations = 0
+        if not self._models or len(known) >= self._fitted + max(6, self._fitted // 10):
+            iterations, self._fitted = 30, len(known)
+        worst = reference[1] + BEYOND_WORST
+        told, about = np.minimum(values, worst)[used], described[used]
+        models: list[_Direct | _Composite] = []
+        if composite:
+            told_vectors = np.stack([each for each in vectors if each is not None])
+            stacked, apart = _completed(told_vectors, np.array([known[i].values[0] for i in used]))
+            rest = apart - bounds.floor
+            least = max(bounds.least, 1e-12)
+            for name, outcomes in (("mean", Outcomes.around_mean(stacked)), ("zero", Outcomes.around_zero(stacked))):
+                models.append(_Composite(name, about, outcomes, rest, least, self._models.get(name), iterations))
+        else:
+            models.append(_Direct(about, told, worst, self._models.get("direct"), iterations))
+        self._models = {each.name: each.surrogate.parameters for each in models}
+        if iterations or self.trust is None or self.trust.model not in self._models:
+            found = [Trust(each.name, _rank_correlation(each.left_out(), told), len(told)) for each in models]
+            self.trust = max(found, key=lambda each: each.rank_correlation)
+        chosen = self.trust.model
+        feasible = self._feasibility(known, described, values, reference, self._models[chosen])
+        predict = next(each for each in models if each.name == chosen).predict
+        return lambda candidates: (*predict(candidates), feasible(candidates))
+
+    def _feasibility(
+        self,
+        known: Sequence[FrozenTrial],
+        described: Descriptions,
+        values: Array,
+        reference: tuple[float, float],
+        parameters: Array,
+    ) -> Callable[[Descriptions], Array]:
+        """Candidates -> the chance that no constraint speaks against them, beside what their quality says."""
+        told = np.array([each.constraints.get(self._constraint or "", -1.0) for each in known])
+        vetoed = (told > 0) & (values < reference[1])
+        if not vetoed.any():
+            return lambda candidates: np.ones(len(candidates))
+        signs = np.where(vetoed, 1.0, -1.0)[:, None]
+        outcomes = Outcomes(signs, np.array([-1.0]), np.ones(len(signs)), 1)
+        surrogate = Surrogate(described, outcomes, parameters, 0)
+
+        def chance(candidates: Descriptions) -> Array:
+            means, deviations = surrogate.single(*surrogate.coordinates(candidates))
+            return ndtr(-(means - 1.0) / np.maximum(deviations, 1e-3))
+
+        return chance
+
+    def _expected(
+        self, pending: Sequence[Point], predict: Callable[[Descriptions], tuple[Array, Array, Array]], cost: CostModel
+    ) -> tuple[Array, Array]:
+        """Times and expected values of what is being measured elsewhere."""
+        described = describe(self.space, pending)
+        means, _, _ = predict(described)
+        return np.log(cost.costs(described.work)), means
+
+
+def _completed(vectors: Array, qualities: Array) -> tuple[Array, float]:
+    """(N, D + 1) vectors whose squared lengths are the qualities (N,) but for one number, and that number.
+
+    What vectors (N, D) leave out of qualities grows with them: it becomes one coordinate more. Its smallest part, which
+    is there in all, stays apart.
+    """
+    rest = qualities - (vectors**2).sum(axis=1)
+    apart = float(rest.min())
+    return np.column_stack([vectors, np.sqrt(rest - apart)]), apart
+
+
+class _Direct:
+    """Predicts the logarithm of the excess itself."""
+
+    name = "direct"
+
+    def __init__(
+        self, known: Descriptions, values: Array, worst: float, parameters: Array | None, iterations: int
+    ) -> None:
+        outcomes = Outcomes((values - worst)[:, None], np.zeros(1), np.ones(len(values)), 1)
+        self.surrogate, self._worst = Surrogate(known, outcomes, parameters, iterations), worst
+
+    def predict(self, points: Descriptions) -> tuple[Array, Array]:
+        return self._said(*self.surrogate.coordinates(points))
+
+    def left_out(self) -> Array:
+        """(N,) each measured value, as the others foretell it."""
+        return self._said(*self.surrogate.left_out())[0]
+
+    def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
+        found, deviations = self.surrogate.single(means, variances)
+        return found + self._worst, deviations
+
+
+class _Composite:
+    """Predicts the vectors, and the logarithm of the excess from them."""
+
+    def __init__(
+        self,
+        name: str,
+        known: Descriptions,
+        outcomes: Outcomes,
+        rest: float,
+        least: float,
+        parameters: Array | None,
+        iterations: int,
+    ) -> None:
+        self.name, self._rest, self._least = name, rest, least
+        self.surrogate = Surrogate(known, outcomes, parameters, iterations)
+
+    def predict(self, points: Descriptions) -> tuple[Array, Array]:
+        return self._said(*self.surrogate.coordinates(points))
+
+    def left_out(self) -> Array:
+        """(N,) each measured value, as the others foretell it."""
+        return self._said(*self.surrogate.left_out())[0]
+
+    def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
+        lengths, spread = self.surrogate.squared_lengths(means, variances)
+        excess = np.maximum(lengths + self._rest, self._least)
+        spread = np.log1p(spread / excess**2)
+        return np.log(excess) - spread / 2, np.sqrt(spread)
+
+
+def _rank_correlation(foretold: Array, values: Array) -> float:
+    """Kendall's τ between them; 0 where all are alike."""
+    statistic: Any = kendalltau(foretold, values)
+    found = float(statistic[0])
+    return 0.0 if math.isnan(found) else found
+
+
+class _Front:
+    """The non-dominated (time, value) of what was measured, by rising time."""
+
+    def __init__(self, times: Array, values: Array, reference: tuple[float, float]) -> None:
+        self.indices = non_dominated(times, values)
+        self.times, self.values, self.reference = times, values, reference
+
+    @property
+    def members(self) -> list[tuple[float, float]]:
+        return [(float(self.times[i]), float(self.values[i])) for i in self.indices]
+
+    def with_those(self, times: Array, values: Array) -> "_Front":
+        """The front of these too."""
+        return _Front(np.append(self.times, times), np.append(self.values, values), self.reference)
+
+
+class _Parents:
+    """Whom to vary: members of the front, by the gap that they leave, and now and then one of the best."""
+
+    def __init__(self, points: Sequence[Point], front: _Front, generator: Random) -> None:
+        self._random = generator
+        last, worst = front.reference
+        members = [i for i in front.indices if front.values[i] < worst] or front.indices
+        self._members = [points[i] for i in members] or list(points)
+        times = np.array([front.times[i] for i in members])
+        if len(times):
+            before = np.append(times[0] - 0.3, times[:-1])
+            after = np.append(times[1:], min(last, times[-1] + 0.5))
+            gaps = np.maximum(after - before, 0.0) + 0.05
+        else:
+            gaps = np.ones(len(self._members))
+        self._shares = np.cumsum(gaps).tolist()
+        nearest = np.argsort(front.values)[:3] if len(front.values) else []
+        self._nearest = [points[i] for i in nearest] or self._members
+
+    def pick(self) -> Point:
+        if self._random.random() < 0.1:
+            return self._random.choice(self._nearest)
+        return self._random.choices(self._members, cum_weights=self._shares)[0]

@@ -1,0 +1,304 @@
+"""The space of free steps: at each step its own time, its own depth and its own stand-in for what doesn't run.
+
+It holds all other spaces' shapes and far more than TPE can model in a study's few evaluations. It is made for the
+sampler `front`, which varies whole schedules; other samplers see a flat set of parameters, as in every space.
+
+A point has the form of a schedule (`Point`). Its parameters are numbered: those of steps that a schedule with fewer
+steps doesn't have keep their values of the full schedule.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from ...backends.errors import InputError
+from ...backends.schedule import DROP, EVALUATES_TWICE, RUN, Action, Branch, Schedule, branches_at
+from ...backends.solvers.tables import find_solver
+from .base import TAILS, Space, ramp
+from .frame import ActionRow, BlockOrder, FullSchedule, with_rows
+from .levers import LEVERS, Lever, Parameters
+
+MOST_SLOTS = 64  # schedules with more steps share parameters between neighbours
+WIDEST = 8.0  # times as wide, or as narrow, as all gaps alike, one gap between two times may be
+
+
+@dataclass(frozen=True)
+class Point:
+    """One schedule of the space.
+
+    Attributes:
+        gaps: (num_intervals,) widths of the gaps between times on the spacing's progress; their scale means nothing.
+        depths: (num_steps,) how many blocks run.
+        tails: (num_steps,) what stands in for those that don't, as a number in the space's `tails`.
+        orders: (num_steps,) which blocks those are, as a number in the space's `orders`.
+        levers: the values of the other parameters, by their names.
+    """
+
+    gaps: tuple[float, ...]
+    depths: tuple[int, ...]
+    tails: tuple[int, ...]
+    orders: tuple[int, ...]
+    levers: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.depths)
+
+    @property
+    def positions(self) -> tuple[float, ...]:
+        """(num_intervals + 1,) the times as progress along the spacing, from 0 to 1."""
+        return tuple(position / sum(self.gaps) for position in accumulate(self.gaps, initial=0.0))
+
+
+def _solver_orders(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
+    solver = find_solver(frame.full.sampler.name)
+    free = len(solver.orders) > 1 and frame.full.sampler.name not in EVALUATES_TWICE
+    return {"solver_order": CategoricalDistribution(solver.orders)} if free else {}
+
+
+def _with_solver_order(schedule: Schedule, frame: FullSchedule, parameters: Mapping[str, Any]) -> Schedule:
+    order = parameters.get("solver_order", schedule.sampler.order)
+    return (
+        schedule
+        if order == schedule.sampler.order
+        else replace(schedule, sampler=replace(schedule.sampler, order=order))
+    )
+
+
+def _early_distributions(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
+    # Guidance does harm where there is mostly noise (Kynkäänniemi et al. 2024).
+    return {"unguided_share": FloatDistribution(0.0, 0.5, step=0.1)} if frame.guided else {}
+
+
+def _leave_early_guidance(schedule: Schedule, frame: FullSchedule, parameters: Mapping[str, Any]) -> Schedule:
+    """The schedule without the unconditional pass in a share of its steps, 0..1, counted from the noise."""
+    if not frame.guided:
+        return schedule
+    unguided = round(parameters["unguided_share"] * schedule.num_steps)
+    early = (replace(step, unconditional="skip") for step in schedule.steps[:unguided])
+    return replace(schedule, steps=(*early, *schedule.steps[unguided:]))
+
+
+# What this space chooses beside the rows of blocks: the levers of all spaces but for steps and orders, and its own.
+_LEVERS = (
+    *LEVERS[2:],
+    Lever(_solver_orders, lambda frame: {"solver_order": frame.full.sampler.order}, _with_solver_order),
+    Lever(_early_distributions, lambda _: {"unguided_share": 0.0}, _leave_early_guidance),
+)
+
+
+class Free(Space):
+    """A free time, depth, order of blocks and stand-in at every step, and the solver's order.
+
+    Attributes:
+        orders: the orders in which a depth adds blocks.
+        tails: what may stand in for blocks that don't run; what has never run is left out, or runs where it can't be.
+    """
+
+    name = "free"
+
+    def __init__(self, frame: FullSchedule) -> None:
+        super().__init__(frame)
+        self.tails = self._tails
+        self.orders: tuple[BlockOrder, ...] = tuple(frame.orders.values())
+        self._order_names = tuple(frame.orders)
+        if not frame.replaces and frame.num_blocks > 2:
+            # Both ends run and the middle is cached, as in Δ-DiT (Chen et al. 2024) and DeepCache.
+            forward = range(frame.num_blocks)
+            ends = dict.fromkeys(block for pair in zip(forward, forward[::-1], strict=True) for block in pair)
+            self.orders, self._order_names = (*self.orders, tuple(ends)), (*self._order_names, "ends")
+
+    @property
+    def shallowest(self) -> int:
+        """The smallest depth: nothing runs at some step of a U-Net, whose stages are cached."""
+        return 0 if self.frame.replaces else 1
+
+    @cached_property
+    def num_slots(self) -> int:
+        """Steps that have parameters of their own."""
+        return min(self.frame.num_steps, MOST_SLOTS)
+
+    @cached_property
+    def other_levers(self) -> dict[str, BaseDistribution]:
+        """The parameters that no step has of its own."""
+        return {name: each for lever in _LEVERS for name, each in lever.distributions(self.frame).items()}
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        depth = IntDistribution(self.shallowest, self.frame.num_blocks)
+        gap = FloatDistribution(1 / WIDEST, WIDEST, log=True)
+        found: dict[str, BaseDistribution] = {
+            "num_steps": IntDistribution(self.frame.fewest_steps, self.frame.num_steps, log=True),
+            **self.other_levers,
+        }
+        for s in range(self.num_slots):
+            found[f"depth_{s}"] = depth
+            found[f"tail_{s}"] = CategoricalDistribution(self.tails)
+            if len(self.orders) > 1:
+                found[f"keep_{s}"] = CategoricalDistribution(self._order_names)
+            if self.frame.warps:
+                found[f"gap_{s}"] = gap
+        return found
+
+    def build(self, parameters: Mapping[str, Any]) -> Schedule:
+        return self.schedule(self.point(parameters))
+
+    def schedule(self, point: Point) -> Schedule:
+        """The schedule of a point."""
+        alike = len(set(point.gaps)) == 1
+        base = self.frame.placed(point.num_steps, None if alike else point.positions)
+        levers = {**self._whole, **dict(point.levers)}
+        for lever in _LEVERS:
+            base = lever.change(base, self.frame, levers)
+        return with_rows(base, self._rows(point, [branches_at(base, s) for s in range(base.num_steps)]))
+
+    def guided_steps(self, point: Point) -> tuple[int, int]:
+        """The first step that evaluates both guidance branches, and the first after it that doesn't any more."""
+        if not self.frame.guided:
+            return 0, 0
+        levers = dict(point.levers)
+        first, last = (round(levers[name] * point.num_steps) for name in ("unguided_share", "guided_share"))
+        return min(first, last), last
+
+    def point(self, parameters: Mapping[str, Any]) -> Point:
+        """The point of parameters."""
+        count = parameters["num_steps"]
+        num_steps = self.frame.num_made(count)
+        slots = [self._slot(s, num_steps) for s in range(num_steps)]
+        intervals = self.frame.num_intervals(num_steps)
+        return Point(
+            gaps=tuple(parameters.get(f"gap_{self._slot(i, intervals)}", 1.0) for i in range(intervals)),
+            depths=tuple(parameters[f"depth_{s}"] for s in slots),
+            tails=tuple(self.tails.index(parameters[f"tail_{s}"]) for s in slots),
+            orders=tuple(self._order_names.index(parameters.get(f"keep_{s}", self._order_names[0])) for s in slots),
+            levers=tuple((name, parameters[name]) for name in self.other_levers),
+        )
+
+    def values(self, point: Point) -> Parameters:
+        """The parameters of a point, rounded to what the distributions hold; several steps of one slot become alike."""
+        found = {**self._point(), "num_steps": point.num_steps, **dict(point.levers)}
+        for s in reversed(range(point.num_steps)):
+            slot = self._slot(s, point.num_steps)
+            found[f"depth_{slot}"] = point.depths[s]
+            found[f"tail_{slot}"] = self.tails[point.tails[s]]
+            if len(self.orders) > 1:
+                found[f"keep_{slot}"] = self._order_names[point.orders[s]]
+        if self.frame.warps and len(set(point.gaps)) > 1:
+            middle = math.exp(sum(map(math.log, point.gaps)) / len(point.gaps))
+            for i in reversed(range(len(point.gaps))):
+                width = min(max(point.gaps[i] / middle, 1 / WIDEST), WIDEST)
+                found[f"gap_{self._slot(i, len(point.gaps))}"] = min(max(round(width, 3), 1 / WIDEST), WIDEST)
+        return found
+
+    def known_points(self) -> Iterator[Parameters]:
+        for count in self._step_counts():
+            yield self._point(num_steps=count)
+
+    def parameters(self, schedule: Schedule) -> Parameters | None:
+        """The inverse: for schedules on the frame's own spacing whose every step runs the first blocks of an order."""
+        found = self._by_digest.get(schedule.digest)
+        if found is not None or not self.frame.fewest_steps <= schedule.num_steps <= self.frame.num_steps:
+            return found
+        rows = [self._coded(step.blocks) for step in schedule.steps]
+        if any(row is None for row in rows):
+            return None
+        depths, tails, orders = zip(*(row for row in rows if row), strict=True)
+        gaps = (1.0,) * self.frame.num_intervals(schedule.num_steps)
+        point = self.values(Point(gaps, depths, tails, orders, tuple(self._whole.items())))
+        return point if self.build(point).digest == schedule.digest else None
+
+    def warm_starts(self) -> list[Parameters]:
+        """Few and far apart: half the steps, a curve of exits on few steps, and a cache."""
+        blocks, least = self.frame.num_blocks, self.shallowest
+        stand_in = self.tails.index("reuse")
+        found: list[Point] = []
+        if not self.frame.replaces:
+            for share, low, high, warp in ((0.25, 1 / 3, 1.0, 0.7), (0.15, 1 / 4, 2 / 3, 0.7), (0.5, 1 / 3, 1.0, 0.8)):
+                found.append(self._anchor(self._few(share), max(least, low * blocks), high * blocks, warp))
+        found.append(self._cached(self._few(0.5), max(least, blocks // 4), stand_in))
+        found.append(self._anchor(self._few(0.5), blocks, blocks, 1.0))
+        return [self.values(each) for each in found]
+
+    def _anchor(self, num_steps: int, low: float, high: float, warp: float) -> Point:
+        """Exits that rise from noise to data, at times that are nearer to each other at the data."""
+        made = self.frame.num_made(num_steps)
+        intervals = self.frame.num_intervals(made)
+        places = [(i / intervals) ** (warp if self.frame.warps else 1.0) for i in range(intervals + 1)]
+        depths = tuple(ramp(s / max(1, made - 1), low, high, 1.0) for s in range(made))
+        gaps = tuple(after - before for before, after in pairwise(places))
+        return Point(gaps if warp != 1.0 else (1.0,) * intervals, depths, (0,) * made, (0,) * made, self._levers)
+
+    def _cached(self, num_steps: int, shallow: int, tail: int) -> Point:
+        """Every second step runs whole."""
+        made = self.frame.num_made(num_steps)
+        depths = tuple(shallow if s % 2 else self.frame.num_blocks for s in range(made))
+        return Point((1.0,) * self.frame.num_intervals(made), depths, (tail,) * made, (0,) * made, self._levers)
+
+    @cached_property
+    def _whole(self) -> Parameters:
+        """The other levers' values in the full schedule."""
+        return {name: lever.whole(self.frame)[name] for lever in _LEVERS for name in lever.distributions(self.frame)}
+
+    @property
+    def _levers(self) -> tuple[tuple[str, Any], ...]:
+        return tuple(self._whole.items())
+
+    def _point(self, **changes: Any) -> Parameters:
+        found = {"num_steps": self.frame.num_steps, **self._whole}
+        for s in range(self.num_slots):
+            found |= {f"depth_{s}": self.frame.num_blocks, f"tail_{s}": self.tails[0]}
+            if len(self.orders) > 1:
+                found[f"keep_{s}"] = self._order_names[0]
+            if self.frame.warps:
+                found[f"gap_{s}"] = 1.0
+        return {**found, **changes}
+
+    def _slot(self, index: int, count: int) -> int:
+        return index if count <= self.num_slots else index * self.num_slots // count
+
+    def _rows(self, point: Point, branches: Sequence[Sequence[Branch]]) -> list[ActionRow]:
+        """What each block does: the first ones of the order run, and what can't be replaced by a value is left out.
+
+        `branches` are those that each step evaluates; a value must have been stored in each of them.
+        """
+        ran = {branch: set[int]() for step in branches for branch in step}
+        blocks, can_drop = range(self.frame.num_blocks), not self.frame.replaces
+        rows: list[ActionRow] = []
+        for s, evaluated in enumerate(branches):
+            stored = set[int](blocks).intersection(*(ran[branch] for branch in evaluated))
+            running = set(self.orders[point.orders[s]][: point.depths[s]])
+            if not can_drop:
+                running |= set(blocks) - stored
+            for branch in evaluated:
+                ran[branch] |= running
+            action = TAILS[self.tails[point.tails[s]]]
+            rows.append(tuple(RUN if b in running else action if b in stored else DROP for b in blocks))
+        return rows
+
+    def _coded(self, row: Sequence[Action]) -> tuple[int, int, int] | None:
+        """The depth, tail and order of a row; None where it has no such form. Rows of one step alone are looked at."""
+        others = [action for action in row if action != RUN and action != DROP] or [
+            action for action in row if action != RUN
+        ]
+        names = {action: name for name, action in TAILS.items()}
+        depth = sum(action == RUN for action in row)
+        tail = names.get(others[0]) if others else self.tails[0]
+        if tail not in self.tails:
+            return None
+        for number, order in enumerate(self.orders):
+            if all(row[block] == RUN for block in order[:depth]):
+                return max(depth, self.shallowest), self.tails.index(tail), number
+        return None
+
+
+def require_free(space: Space, sampler: str) -> Free:
+    """The space, which the sampler varies schedules of. Raises InputError if it is another one."""
+    if not isinstance(space, Free):
+        raise InputError(
+            f"sampler: `{sampler}` needs the space `free`, but got `{space.name}`. Use --space free or --sampler tpe."
+        )
+    return space
