@@ -18,6 +18,8 @@ from exeunt.searcher.spaces.candidates import Candidate, list_baselines
 from torch import Tensor
 
 AT_ONCE = 64
+# Of warm starts and random points: always the same, whatever the default of studies is.
+SPACE = "mixed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Images:
 
 
 def list_candidates(setup: StudySetup, count: int, most: int, seed: int = 0) -> list[Candidate]:
-    """Full schedules, then baselines, warm starts and random points of the study's space in turns, each once.
+    """Full schedules, then baselines, warm starts and random points of the space `mixed` in turns, each once.
 
     Args:
         setup: the study's.
@@ -53,7 +55,7 @@ def list_candidates(setup: StudySetup, count: int, most: int, seed: int = 0) -> 
 
 def _proposals(setup: StudySetup, count: int, seed: int) -> Iterator[Candidate]:
     """Warm starts, then random points."""
-    space = make_space(setup.config.search.space, setup.frame)
+    space = make_space(SPACE, setup.frame)
     for number, point in enumerate(space.warm_starts()):
         yield Candidate.proposed(f"warm start {number}", setup.weights, space.build(point))
     optuna.logging.set_verbosity(optuna.logging.WARNING)

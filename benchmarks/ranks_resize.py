@@ -12,15 +12,13 @@ from exeunt.searcher.measuring.metric import Answer, ReferenceMetric
 from exeunt.searcher.measuring.scale import features_of_nothing, values_of_nothing
 from ranks_images import Images
 from ranks_order import Array, agreements
-from ranks_values import DRAWS, Ground, to_real_images
+from ranks_values import Ground, to_real_images
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
-# Pixels a side, and the filter; 28 is the images' own size. The first one is the extractor's own way.
-WAYS = (
-    *((64, "bilinear"), (28, "none"), (64, "nearest"), (64, "bicubic")),
-    *((128, "nearest"), (128, "bilinear"), (128, "bicubic"), (224, "bilinear")),
-)
+# Pixels a side, and the filter; the first one is the extractor's own way. Images of 28 pixels as they are leave the
+# network's last convolutions less than their kernels, so "padded" ones stand unresized amid copies of their edges.
+WAYS = ((64, "bilinear"), (64, "padded"), (64, "nearest"), (64, "bicubic"), (128, "bilinear"), (224, "bilinear"))
 
 
 class Resized(Extractor):
@@ -28,7 +26,7 @@ class Resized(Extractor):
 
     Args:
         size: pixels a side.
-        mode: of `torch.nn.functional.interpolate`, with antialiasing where it has that; "none" leaves them.
+        mode: of `torch.nn.functional.interpolate`, with antialiasing where it has that, or "padded".
     """
 
     dim, batch_size = 1280, 64
@@ -40,7 +38,10 @@ class Resized(Extractor):
 
     def extract(self, images: Tensor) -> Tensor:
         pixels = images.float()
-        if self.mode != "none":
+        if self.mode == "padded":
+            rows, columns = (self.size - side for side in images.shape[-2:])
+            pixels = pad(pixels, (columns // 2, (columns + 1) // 2, rows // 2, (rows + 1) // 2), mode="replicate")
+        else:
             antialias = self.mode in ("bilinear", "bicubic")
             pixels = interpolate(pixels, size=(self.size, self.size), mode=self.mode, antialias=antialias).clamp(0, 255)
         pixels = pixels.sub(127).div_(128).contiguous(memory_format=torch.channels_last)
@@ -75,9 +76,8 @@ def print_sizes(ground: Ground, loaded: Iterable[Images], losses: Array, near: A
             if not number:
                 widths[name] = standard_errors(ground, metric, images)
                 print(f"{name}: {widths[name]:.0f} standard errors from full to nothing", flush=True)
-            features = metric.extractor(images.search)
-            draws = [features[start * count : (start + 1) * count] for start in range(DRAWS)]
-            values[name].append([metric.distance(draw).value for draw in draws])
+            draw = metric.extractor(images.search[:count])
+            values[name].append([metric.distance(draw).value])
     kept = {name: np.array(each).T for name, each in values.items()}
     usual = next(iter(kept))
     whole = agreements({name: each[:, 1:] for name, each in kept.items()}, losses[1:], usual)
