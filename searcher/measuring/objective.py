@@ -253,13 +253,23 @@ class Objective:
         return found
 
     def vector(self, candidate: Candidate) -> FloatArray | None:
-        """What the search learns from: see `Metric.vector`. The candidate was scored on search seeds."""
+        """What the search learns from: see `Metric.vector`. The candidate was scored on search seeds.
+
+        None as well where features are damaged or gone: nothing is sampled for it.
+        """
         metric, quality = self.study_setup.metric, self._quality
-        answer = self._answer(candidate, quality.search_seed, quality.num_images)
-        baseline = None
-        if metric.needs_baseline:
-            baseline = self._answer(self.study_setup.baseline, quality.search_seed, quality.num_images)
-        return metric.vector(answer, baseline)
+        asked = [candidate, *([self.study_setup.baseline] if metric.needs_baseline else [])]
+        answers: list[Answer] = []
+        for each in asked:
+            key = self.key(each, quality.search_seed)
+            try:
+                features = self.store.evaluations.features(key, range(quality.num_images))
+            except DamagedFeatures:
+                return None
+            if features is None:
+                return None
+            answers.append(Answer(key.digest, features))
+        return metric.vector(answers[0], answers[-1] if metric.needs_baseline else None)
 
     def _value(self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None) -> QualityRecord:
         """The metric's value, which must be a number."""

@@ -38,6 +38,7 @@ LEAST_KNOWN = 4  # trials before a surrogate is asked; until then the front is v
 POOL = 400  # variations that are screened at first, and half as many in each round after it
 ROUNDS = 2
 BEST = 15  # of a round, which are varied again
+MOST_KNOWN = 256  # of the best trials a surrogate learns: time and memory grow with their square and more
 # Values this much beyond the worst are told alike: how bad a schedule is that nobody wants is no use.
 BEYOND_WORST = 1.5
 
@@ -130,8 +131,9 @@ class FrontSampler(BaseSampler):
         values = np.array([bounds.logarithm(quality) for quality in qualities])
         reference = (-math.log(bounds.slowest), bounds.logarithm(bounds.worst))
         wanted = np.array([not self._is_unwanted(each) for each in known])
-        described = describe(self.space, points)
-        cost = CostModel.fit(described.work, 1 / speeds)
+        best = np.sort(np.argsort(values, kind="stable")[:MOST_KNOWN])
+        described = describe(self.space, [points[i] for i in best])
+        cost = CostModel.fit(described.work, 1 / speeds[best])
         times = -np.log(speeds)
         inside = wanted & (times <= reference[0] + 1e-9)
         front = _Front(times[inside], values[inside], reference)
@@ -141,7 +143,8 @@ class FrontSampler(BaseSampler):
         taken = {*points, *pending}
         if len(known) < LEAST_KNOWN:
             return self._first_new(self._vary(parents, taken, BEST, parents.pick), taken)
-        predict = self._predictor(known, described, values, reference, bounds)
+        told = [known[i] for i in best]
+        predict = self._predictor(told, described, values[best], reference, bounds, len(known))
         if pending:
             front = front.with_those(*self._expected(pending, predict, cost))
 
@@ -193,15 +196,19 @@ class FrontSampler(BaseSampler):
         values: Array,
         reference: tuple[float, float],
         bounds: Bounds,
+        count: int,
     ) -> Callable[[Descriptions], tuple[Array, Array, Array]]:
-        """Candidates -> means and deviations of the logarithm of their excess, and the chance that they are wanted."""
+        """Candidates -> means and deviations of the logarithm of their excess, and the chance that they are wanted.
+
+        `known` are the best of `count` trials; kernels are fitted anew as that number grows.
+        """
         vectors = [self._outcome(each) for each in known]
         kept = [i for i, each in enumerate(vectors) if each is not None]
         composite = len(kept) >= max(LEAST_KNOWN, len(known) // 2)  # the others are not read here yet
         used = kept if composite else range(len(known))
         iterations = 0
-        if not self._models or len(known) >= self._fitted + max(6, self._fitted // 10):
-            iterations, self._fitted = 30, len(known)
+        if not self._models or count >= self._fitted + max(6, self._fitted // 10):
+            iterations, self._fitted = 30, count
         worst = reference[1] + BEYOND_WORST
         told, about = np.minimum(values, worst)[used], described[used]
         models: list[_Direct | _Composite] = []

@@ -11,13 +11,14 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import block_evaluations, depths
 from exeunt.backends.solvers.tables import make_schedule
+from exeunt.searcher.proposals import sampler as sampler_module
 from exeunt.searcher.proposals.improvement import Bounds, hypervolume
 from exeunt.searcher.proposals.sampler import FrontSampler
 from exeunt.searcher.spaces.base import make_space
 from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.free import Free, require_free
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 STEPS = 8
 VETO = "worthless"
@@ -128,6 +129,24 @@ def test_vetoed_shapes_are_left(toy: Toy):
         return sum(depths(toy.space.build(trial.params))[0] <= 4 for trial in study.trials[20:])
 
     assert shallow(kept) < shallow(free)
+
+
+def test_of_many_trials_the_surrogate_learns_from_the_best(toy: Toy, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sampler_module, "MOST_KNOWN", 20)
+    asked: list[int] = []
+
+    def outcome(trial: FrozenTrial) -> np.ndarray:
+        asked.append(trial.number)
+        return toy.vectors[trial.number]
+
+    bounds = Bounds(toy.worst, toy.slowest)
+    sampler = FrontSampler(toy.space, seed=10, bounds=lambda: bounds, outcome=outcome)
+    study = toy.study(RandomSampler(seed=10))
+    toy.run(study, 60)
+    study.sampler = sampler
+    toy.run(study, 1)
+    best = sorted(study.trials[:60], key=lambda trial: trial.values[0])[:20]
+    assert sorted(asked) == sorted(trial.number for trial in best)
 
 
 def test_a_failed_trial_is_no_obstacle(toy: Toy):
