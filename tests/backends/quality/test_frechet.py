@@ -182,31 +182,31 @@ def test_a_reference_or_images_that_dont_vary_have_a_distance(count: int) -> Non
 def test_the_vectors_squared_length_is_the_distance_where_it_has_all_directions(dim: int) -> None:
     random = np.random.default_rng(dim)
     mixing = random.standard_normal((dim, dim))
-    moments = Statistics.of(random.standard_normal((500, dim)) @ mixing)
+    moments = distances.Statistics.of(random.standard_normal((500, dim)) @ mixing)
     features = (0.3 + 1.2 * random.standard_normal((200, dim))) @ mixing
-    root = ReferenceRoot.of(moments.mean, moments.covariance)
-    vector = frechet_vector(features, root)
-    assert float(vector @ vector) == pytest.approx(frechet_value(features, root), rel=1e-6)
+    root = distances.ReferenceRoot.of(moments.mean, moments.covariance)
+    vector = distances.frechet_vector(features, root)
+    assert float(vector @ vector) == pytest.approx(distances.frechet_value(features, root), rel=1e-6)
 
 
 def test_the_vector_has_the_directions_in_which_the_reference_varies_most() -> None:
     random = np.random.default_rng(1)
     scales = np.arange(1, 81) ** -0.8
-    moments = Statistics.of(random.standard_normal((1000, 80)) * scales)
-    root = ReferenceRoot.of(moments.mean, moments.covariance)
+    moments = distances.Statistics.of(random.standard_normal((1000, 80)) * scales)
+    root = distances.ReferenceRoot.of(moments.mean, moments.covariance)
     features = (0.2 + 1.1 * random.standard_normal((300, 80))) * scales
-    vector = frechet_vector(features, root)
-    axes = root.factor[:, -VECTOR_AXES:] / np.linalg.norm(root.factor[:, -VECTOR_AXES:], axis=0)
-    there = ReferenceRoot.of(moments.mean @ axes, axes.T @ moments.covariance @ axes)
-    assert float(vector @ vector) == pytest.approx(frechet_value(features @ axes, there), rel=1e-6)
+    vector = distances.frechet_vector(features, root)
+    axes = root.factor[:, -distances.VECTOR_AXES :] / np.linalg.norm(root.factor[:, -distances.VECTOR_AXES :], axis=0)
+    there = distances.ReferenceRoot.of(moments.mean @ axes, axes.T @ moments.covariance @ axes)
+    assert float(vector @ vector) == pytest.approx(distances.frechet_value(features @ axes, there), rel=1e-6)
 
 
 def test_the_paired_vectors_squared_length_is_near_the_paired_distance() -> None:
     random = np.random.default_rng(2)
     baseline = random.standard_normal((256, 200)).astype(np.float32)
     features = baseline + 0.3 * random.standard_normal((256, 200)).astype(np.float32)
-    vector = paired_vector(features, baseline)
-    assert float(vector @ vector) == pytest.approx(paired_distance(features, baseline).value, rel=0.15)
-    few = paired_vector(features[:, :2], baseline[:, :2])
+    vector = distances.paired_vector(features, baseline)
+    assert float(vector @ vector) == pytest.approx(distances.paired_distance(features, baseline).value, rel=0.15)
+    few = distances.paired_vector(features[:, :2], baseline[:, :2])
     assert few.shape == (512,)
-    assert not paired_vector(baseline, baseline).any()
+    assert not distances.paired_vector(baseline, baseline).any()
