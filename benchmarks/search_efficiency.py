@@ -42,7 +42,9 @@ from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import Schedule, block_evaluations
 from exeunt.backends.solvers.tables import make_schedule
-from exeunt.searcher.proposals.improvement import Bounds, hypervolume, non_dominated
+from exeunt.reports.view.pareto import Score, hypervolume
+from exeunt.reports.view.pareto import front as pareto_front
+from exeunt.searcher.proposals.improvement import Bounds
 from exeunt.searcher.proposals.sampler import FrontSampler
 from exeunt.searcher.proposals.variation import Variation, is_even
 from exeunt.searcher.spaces.base import make_space
@@ -95,8 +97,9 @@ class Bench:
 
     def curve(self) -> dict[int, float]:
         """The hypervolume after each number of evaluations that is printed."""
-        reference = (math.log(self.most) + 1e-12, math.log(self.worst))
-        return {m: hypervolume(self.points[:m], reference) for m in MARKS if m <= len(self.points)}
+        scores = [Score(value, 1 + math.log(self.most) - cost) for cost, value in self.points]
+        reference = Score(math.log(self.worst), 1.0)
+        return {m: hypervolume(scores[:m], reference) for m in MARKS if m <= len(scores)}
 
 
 def study(bench: Bench, sampler: BaseSampler, space_name: str, first: list[Schedule]) -> None:
@@ -173,7 +176,8 @@ def mutation(bench: Bench, seed: int) -> None:
         bench(space.schedule(point))
     while True:
         costs, values = np.array(bench.points).T
-        members = non_dominated(costs, values)
+        scores = [Score(value, math.exp(-cost)) for cost, value in bench.points]
+        members = pareto_front(range(len(scores)), scores.__getitem__)[::-1]
         useful = [i for i in members if values[i] < math.log(bench.worst)] or members
         times = costs[useful]
         gaps = np.diff(np.concatenate([[times[0] - 0.3], times])) + np.diff(np.append(times, times[-1] + 0.3)) + 0.05

@@ -41,16 +41,6 @@ class Bounds:
         return math.log(max(quality - self.floor, self.least, 1e-12))
 
 
-def non_dominated(costs: Array, values: Array) -> list[int]:
-    """Indices of the points that no other one dominates, by rising cost; lower is better in both."""
-    best, found = np.inf, list[int]()
-    for index in np.lexsort((values, costs)):
-        if values[index] < best:
-            best = values[index]
-            found.append(int(index))
-    return found
-
-
 def expected_improvement(
     front: Sequence[tuple[float, float]],
     reference: tuple[float, float],
@@ -83,14 +73,3 @@ def _shortfall(heights: Array, means: Array, deviations: Array) -> Array:
     """(C, K) the expected max(0, height − value) of normal values (C,) under heights (K,)."""
     z = (heights - means[:, None]) / deviations[:, None]
     return deviations[:, None] * (z * ndtr(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
-
-
-def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """The area that points (cost, value) dominate within the reference; lower is better in both."""
-    inside = [(cost, value) for cost, value in points if cost < reference[0] and value < reference[1]]
-    if not inside:
-        return 0.0
-    found = np.array(inside)
-    front = found[non_dominated(found[:, 0], found[:, 1])]
-    widths = np.diff(np.append(front[:, 0], reference[0]))
-    return float((widths * (reference[1] - front[:, 1])).sum())

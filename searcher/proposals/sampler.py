@@ -4,16 +4,12 @@ What a schedule costs is known before anything is sampled. So a proposal is not 
 members of the front are varied by the hundred, those variations are varied again that promise most, and the one is
 proposed whose expected gain in hypervolume is largest, at its own known cost.
 
-It works in any study with two objectives, quality (a distance, down) and speed (images a second, up):
-
-    space = make_space("free", frame)
-    study = optuna.create_study(directions=["minimize", "maximize"], sampler=FrontSampler(space, seed=0))
-    study.optimize(lambda trial: measure(space.build(trial_parameters(trial))), n_trials=100)
+It works in any study with two objectives, quality (a distance, down) and speed (images a second, up): docs/search.md
+has an example.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -24,11 +20,12 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
-from scipy.stats import kendalltau
 
 from ..spaces.free import Free, Point
 from .descriptions import CostModel, Descriptions, describe
-from .improvement import Bounds, expected_improvement, non_dominated
+from .improvement import Bounds, expected_improvement
+from .models import Composite, Direct, Model, Trust, completed, most_trusted
+from .parents import Front, Parents
 from .surrogate import Outcomes, Surrogate
 from .variation import Variation, is_even
 
@@ -41,21 +38,6 @@ BEST = 15  # of a round, which are varied again
 MOST_KNOWN = 256  # of the best trials a surrogate learns: time and memory grow with their square and more
 # Values this much beyond the worst are told alike: how bad a schedule is that nobody wants is no use.
 BEYOND_WORST = 1.5
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far a surrogate is to be trusted.
-
-    Attributes:
-        model: its name: "mean" or "zero" for the vectors' two models, "direct" for that of the quality itself.
-        rank_correlation: Kendall's τ between qualities and what the others foretell of each.
-        num_known: of how many trials.
-    """
-
-    model: str
-    rank_correlation: float
-    num_known: int
 
 
 class FrontSampler(BaseSampler):
@@ -71,7 +53,7 @@ class FrontSampler(BaseSampler):
         constraint: the name of a constraint that trials carry, above 0 where a trial is not wanted.
 
     Attributes:
-        trust: how well the surrogate foretells; None before there is one.
+        trust: how far its model is to be trusted; None before there is one.
     """
 
     def __init__(
@@ -136,8 +118,8 @@ class FrontSampler(BaseSampler):
         cost = CostModel.fit(described.work, 1 / speeds[best])
         times = -np.log(speeds)
         inside = wanted & (times <= reference[0] + 1e-9)
-        front = _Front(times[inside], values[inside], reference)
-        parents = _Parents(
+        front = Front(times[inside], values[inside], reference)
+        parents = Parents(
             [point for point, each in zip(points, inside, strict=True) if each] or points, front, self._random
         )
         taken = {*points, *pending}
@@ -178,7 +160,7 @@ class FrontSampler(BaseSampler):
     def _is_unwanted(self, trial: FrozenTrial) -> bool:
         return self._constraint is not None and trial.constraints.get(self._constraint, 0.0) > 0
 
-    def _vary(self, parents: "_Parents", taken: set[Point], count: int, pick: Callable[[], Point]) -> list[Point]:
+    def _vary(self, parents: Parents, taken: set[Point], count: int, pick: Callable[[], Point]) -> list[Point]:
         """So many different points that are not taken; fewer where there are few."""
         found: dict[Point, None] = {}
         for _ in range(20 * count):
@@ -211,20 +193,19 @@ class FrontSampler(BaseSampler):
             iterations, self._fitted = 30, count
         worst = reference[1] + BEYOND_WORST
         told, about = np.minimum(values, worst)[used], described[used]
-        models: list[_Direct | _Composite] = []
+        models: list[Model] = []
         if composite:
             told_vectors = np.stack([each for each in vectors if each is not None])
-            stacked, apart = _completed(told_vectors, np.array([known[i].values[0] for i in used]))
+            stacked, apart = completed(told_vectors, np.array([known[i].values[0] for i in used]))
             rest = apart - bounds.floor
             least = max(bounds.least, 1e-12)
             for name, outcomes in (("mean", Outcomes.around_mean(stacked)), ("zero", Outcomes.around_zero(stacked))):
-                models.append(_Composite(name, about, outcomes, rest, least, self._models.get(name), iterations))
+                models.append(Composite(name, about, outcomes, rest, least, self._models.get(name), iterations))
         else:
-            models.append(_Direct(about, told, worst, self._models.get("direct"), iterations))
+            models.append(Direct(about, told, worst, self._models.get("direct"), iterations))
         self._models = {each.name: each.surrogate.parameters for each in models}
         if iterations or self.trust is None or self.trust.model not in self._models:
-            found = [Trust(each.name, _rank_correlation(each.left_out(), told), len(told)) for each in models]
-            self.trust = max(found, key=lambda each: each.rank_correlation)
+            self.trust = most_trusted(models, told)
         chosen = self.trust.model
         feasible = self._feasibility(known, described, values, reference, self._models[chosen])
         predict = next(each for each in models if each.name == chosen).predict
@@ -260,115 +241,3 @@ class FrontSampler(BaseSampler):
         described = describe(self.space, pending)
         means, _, _ = predict(described)
         return np.log(cost.costs(described.work)), means
-
-
-def _completed(vectors: Array, qualities: Array) -> tuple[Array, float]:
-    """(N, D + 1) vectors whose squared lengths are the qualities (N,) but for one number, and that number.
-
-    What vectors (N, D) leave out of qualities grows with them: it becomes one coordinate more. Its smallest part, which
-    is there in all, stays apart.
-    """
-    rest = qualities - (vectors**2).sum(axis=1)
-    apart = float(rest.min())
-    return np.column_stack([vectors, np.sqrt(rest - apart)]), apart
-
-
-class _Direct:
-    """Predicts the logarithm of the excess itself."""
-
-    name = "direct"
-
-    def __init__(
-        self, known: Descriptions, values: Array, worst: float, parameters: Array | None, iterations: int
-    ) -> None:
-        outcomes = Outcomes((values - worst)[:, None], np.zeros(1), np.ones(len(values)), 1)
-        self.surrogate, self._worst = Surrogate(known, outcomes, parameters, iterations), worst
-
-    def predict(self, points: Descriptions) -> tuple[Array, Array]:
-        return self._said(*self.surrogate.coordinates(points))
-
-    def left_out(self) -> Array:
-        """(N,) each measured value, as the others foretell it."""
-        return self._said(*self.surrogate.left_out())[0]
-
-    def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
-        found, deviations = self.surrogate.single(means, variances)
-        return found + self._worst, deviations
-
-
-class _Composite:
-    """Predicts the vectors, and the logarithm of the excess from them."""
-
-    def __init__(
-        self,
-        name: str,
-        known: Descriptions,
-        outcomes: Outcomes,
-        rest: float,
-        least: float,
-        parameters: Array | None,
-        iterations: int,
-    ) -> None:
-        self.name, self._rest, self._least = name, rest, least
-        self.surrogate = Surrogate(known, outcomes, parameters, iterations)
-
-    def predict(self, points: Descriptions) -> tuple[Array, Array]:
-        return self._said(*self.surrogate.coordinates(points))
-
-    def left_out(self) -> Array:
-        """(N,) each measured value, as the others foretell it."""
-        return self._said(*self.surrogate.left_out())[0]
-
-    def _said(self, means: Array, variances: Array) -> tuple[Array, Array]:
-        lengths, spread = self.surrogate.squared_lengths(means, variances)
-        excess = np.maximum(lengths + self._rest, self._least)
-        spread = np.log1p(spread / excess**2)
-        return np.log(excess) - spread / 2, np.sqrt(spread)
-
-
-def _rank_correlation(foretold: Array, values: Array) -> float:
-    """Kendall's τ between them; 0 where all are alike."""
-    statistic: Any = kendalltau(foretold, values)
-    found = float(statistic[0])
-    return 0.0 if math.isnan(found) else found
-
-
-class _Front:
-    """The non-dominated (time, value) of what was measured, by rising time."""
-
-    def __init__(self, times: Array, values: Array, reference: tuple[float, float]) -> None:
-        self.indices = non_dominated(times, values)
-        self.times, self.values, self.reference = times, values, reference
-
-    @property
-    def members(self) -> list[tuple[float, float]]:
-        return [(float(self.times[i]), float(self.values[i])) for i in self.indices]
-
-    def with_those(self, times: Array, values: Array) -> "_Front":
-        """The front of these too."""
-        return _Front(np.append(self.times, times), np.append(self.values, values), self.reference)
-
-
-class _Parents:
-    """Whom to vary: members of the front, by the gap that they leave, and now and then one of the best."""
-
-    def __init__(self, points: Sequence[Point], front: _Front, generator: Random) -> None:
-        self._random = generator
-        last, worst = front.reference
-        members = [i for i in front.indices if front.values[i] < worst] or front.indices
-        self._members = [points[i] for i in members] or list(points)
-        times = np.array([front.times[i] for i in members])
-        if len(times):
-            before = np.append(times[0] - 0.3, times[:-1])
-            after = np.append(times[1:], min(last, times[-1] + 0.5))
-            gaps = np.maximum(after - before, 0.0) + 0.05
-        else:
-            gaps = np.ones(len(self._members))
-        self._shares = np.cumsum(gaps).tolist()
-        nearest = np.argsort(front.values)[:3] if len(front.values) else []
-        self._nearest = [points[i] for i in nearest] or self._members
-
-    def pick(self) -> Point:
-        if self._random.random() < 0.1:
-            return self._random.choice(self._nearest)
-        return self._random.choices(self._members, cum_weights=self._shares)[0]

@@ -3,7 +3,7 @@
 A distance is a poor thing to learn from: it is one number, it spans orders of magnitude, and errors of two steps may
 cancel. What it is a distance of is a vector that changes almost linearly: the statistics of the images. So each
 schedule's statistics are embedded as a vector whose squared length is the distance (see
-`backends/quality/embeddings.py`), Gaussian processes that share one kernel predict the vector, and the distance's mean
+`backends/quality/distances.py`), Gaussian processes that share one kernel predict the vector, and the distance's mean
 and spread follow from it (composite Bayesian optimization, Astudillo & Frazier 2019). Where there is no such vector,
 one process predicts the logarithm of the value.
 

@@ -106,8 +106,8 @@ def search(session: Session) -> None:
         proposals.settle()
     if trust := session.proposer.trust:
         session.watch.say(
-            f"the search foretold the ranks of {trust.num_known} schedules with Kendall's tau "
-            f"{trust.rank_correlation:.2f}, each from the others"
+            f"the search's model ranks {trust.num_known} schedules with Kendall's tau {trust.rank_correlation:.2f} "
+            "(leave-one-out)"
         )
 
 

@@ -11,8 +11,9 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.networks.registry import load_network
 from exeunt.backends.schedule import block_evaluations, depths
 from exeunt.backends.solvers.tables import make_schedule
+from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.searcher.proposals import sampler as sampler_module
-from exeunt.searcher.proposals.improvement import Bounds, hypervolume
+from exeunt.searcher.proposals.improvement import Bounds
 from exeunt.searcher.proposals.sampler import FrontSampler
 from exeunt.searcher.spaces.base import make_space
 from exeunt.searcher.spaces.frame import FullSchedule
@@ -64,8 +65,12 @@ class Toy:
             quality, speed, self.vectors[trial.number] = self.measure(trial.params)
             trial.set_constraint(VETO, violation(trial.params))
             study.tell(trial, [quality, speed])
-        found = [(-math.log(each.values[1]), math.log(each.values[0])) for each in study.trials if each.values]
-        return hypervolume(found, (-math.log(self.slowest), math.log(self.worst)))
+        found = [
+            Score(math.log(each.values[0]), 1 + math.log(each.values[1] / self.slowest))
+            for each in study.trials
+            if each.values
+        ]
+        return hypervolume(found, Score(math.log(self.worst), 1.0))
 
 
 @pytest.fixture
