@@ -39,6 +39,7 @@ from exeunt.backends.schedule import Schedule
 from exeunt.backends.solvers.spacings import SPACINGS
 from exeunt.backends.solvers.tables import make_schedule, solver_rows
 from exeunt.searcher.measuring.fitting import metric_loss
+from exeunt.searcher.measuring.metric import ReferenceMetric
 from exeunt.searcher.measuring.setup import StudySetup, load_setup
 from exeunt.searcher.spaces.candidates import list_baselines
 from exeunt.studies.config.study import CheckpointConfig, StudyConfig
@@ -63,6 +64,12 @@ class Bench:
     tries: tuple[int, int]
     started: float
 
+    @property
+    def metric(self) -> ReferenceMetric:
+        """The study's, which is a distance to real images."""
+        assert isinstance(self.setup.metric, ReferenceMetric)
+        return self.setup.metric
+
     def distance(self, schedule: Schedule, count: int) -> Distance:
         """Of the first images of the judging noises."""
         batches = sample(
@@ -74,7 +81,7 @@ class Bench:
             batch_size=64,
         )
         features = np.concatenate([self.setup.features([batch], JUDGE_SEED) for batch in batches])
-        return self.setup.metric.distance(features)  # type: ignore[attr-defined]
+        return self.metric.distance(features)
 
     def made(self, solver: str, spacing: str, num_steps: int) -> Schedule:
         network = self.setup.network
@@ -108,7 +115,7 @@ class Bench:
 
     def row(self, label: str, before: dict[str, Distance], schedule: Schedule, times: bool) -> dict[str, Any]:
         """Print a line for each schedule, and return its figures."""
-        floor = self.setup.metric.floor(self.images).value  # type: ignore[attr-defined]
+        floor = self.metric.floor(self.images).value
         base_name = min(before, key=lambda name: before[name].value)
         figures: dict[str, Any] = {}
         for name, distance in before.items():

@@ -17,7 +17,7 @@ from ...backends.quality.guards.pixels import are_pictures, image_statistics
 from ...backends.sampling.compatibility import as_scheduled
 from ...backends.sampling.conditions import Conditions
 from ...backends.sampling.fitting.refinement import TRIES, Loss, end_error, refine
-from ...backends.sampling.fitting.rows import HISTORY, RIDGE, Fit, fit
+from ...backends.sampling.fitting.rows import Fit, fit
 from ...backends.sampling.fitting.teacher import FULL_STEPS, TeacherTrajectories, full_schedule, teacher_states
 from ...backends.sampling.loop import Samples, check_schedule
 from ...backends.schedule import Provenance, Schedule
@@ -60,8 +60,6 @@ def fit_schedule(
     images: int | None = None,
     seed: int = SEED,
     full_steps: int = FULL_STEPS,
-    ridge: float = RIDGE,
-    history: int = HISTORY,
     tries: int = TRIES,
     watch: ProgressListener | None = None,
     check_interruption: Callable[[], None] = lambda: None,
@@ -75,7 +73,7 @@ def fit_schedule(
             full trajectories, and their gain), or the distance from the full trajectories.
         images: that are fitted on; 256 for the metric and 48 for trajectories if not given.
         full_steps: of the full trajectories.
-        times, ridge, history, tries: as `refine` takes them.
+        times, tries: as `refine` takes them.
         watch: who is told what goes on.
         check_interruption: raises to stop; called at each step of sampling.
 
@@ -97,8 +95,6 @@ def fit_schedule(
         teacher,
         loss=None if setup is None else loss,
         times=times,
-        ridge=ridge,
-        history=history,
         tries=tries,
         batch_size=batch_size,
         check=check_interruption,

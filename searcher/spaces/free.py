@@ -9,7 +9,7 @@ steps doesn't have keep their values of the full schedule.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
@@ -17,11 +17,10 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ...backends.errors import InputError
-from ...backends.schedule import DROP, EVALUATES_TWICE, RUN, Action, Branch, Schedule, branches_at
-from ...backends.solvers.tables import find_solver
+from ...backends.schedule import DROP, RUN, Action, Branch, Schedule, branches_at
 from .base import TAILS, Space, ramp
 from .frame import ActionRow, BlockOrder, FullSchedule, with_rows
-from .levers import LEVERS, Lever, Parameters
+from .levers import FREE_LEVERS, Parameters
 
 MOST_SLOTS = 64  # schedules with more steps share parameters between neighbours
 WIDEST = 8.0  # times as wide, or as narrow, as all gaps alike, one gap between two times may be
@@ -53,43 +52,6 @@ class Point:
     def positions(self) -> tuple[float, ...]:
         """(num_intervals + 1,) the times as progress along the spacing, from 0 to 1."""
         return tuple(position / sum(self.gaps) for position in accumulate(self.gaps, initial=0.0))
-
-
-def _solver_orders(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
-    solver = find_solver(frame.full.sampler.name)
-    free = len(solver.orders) > 1 and frame.full.sampler.name not in EVALUATES_TWICE
-    return {"solver_order": CategoricalDistribution(solver.orders)} if free else {}
-
-
-def _with_solver_order(schedule: Schedule, frame: FullSchedule, parameters: Mapping[str, Any]) -> Schedule:
-    order = parameters.get("solver_order", schedule.sampler.order)
-    return (
-        schedule
-        if order == schedule.sampler.order
-        else replace(schedule, sampler=replace(schedule.sampler, order=order))
-    )
-
-
-def _early_distributions(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
-    # Guidance does harm where there is mostly noise (Kynkäänniemi et al. 2024).
-    return {"unguided_share": FloatDistribution(0.0, 0.5, step=0.1)} if frame.guided else {}
-
-
-def _leave_early_guidance(schedule: Schedule, frame: FullSchedule, parameters: Mapping[str, Any]) -> Schedule:
-    """The schedule without the unconditional pass in a share of its steps, 0..1, counted from the noise."""
-    if not frame.guided:
-        return schedule
-    unguided = round(parameters["unguided_share"] * schedule.num_steps)
-    early = (replace(step, unconditional="skip") for step in schedule.steps[:unguided])
-    return replace(schedule, steps=(*early, *schedule.steps[unguided:]))
-
-
-# What this space chooses beside the rows of blocks: the levers of all spaces but for steps and orders, and its own.
-_LEVERS = (
-    *LEVERS[2:],
-    Lever(_solver_orders, lambda frame: {"solver_order": frame.full.sampler.order}, _with_solver_order),
-    Lever(_early_distributions, lambda _: {"unguided_share": 0.0}, _leave_early_guidance),
-)
 
 
 class Free(Space):
@@ -126,7 +88,7 @@ class Free(Space):
     @cached_property
     def other_levers(self) -> dict[str, BaseDistribution]:
         """The parameters that no step has of its own."""
-        return {name: each for lever in _LEVERS for name, each in lever.distributions(self.frame).items()}
+        return {name: each for lever in FREE_LEVERS for name, each in lever.distributions(self.frame).items()}
 
     def distributions(self) -> dict[str, BaseDistribution]:
         depth = IntDistribution(self.shallowest, self.frame.num_blocks)
@@ -152,7 +114,7 @@ class Free(Space):
         alike = len(set(point.gaps)) == 1
         base = self.frame.placed(point.num_steps, None if alike else point.positions)
         levers = {**self._whole, **dict(point.levers)}
-        for lever in _LEVERS:
+        for lever in FREE_LEVERS:
             base = lever.change(base, self.frame, levers)
         return with_rows(base, self._rows(point, [branches_at(base, s) for s in range(base.num_steps)]))
 
@@ -241,7 +203,9 @@ class Free(Space):
     @cached_property
     def _whole(self) -> Parameters:
         """The other levers' values in the full schedule."""
-        return {name: lever.whole(self.frame)[name] for lever in _LEVERS for name in lever.distributions(self.frame)}
+        return {
+            name: lever.whole(self.frame)[name] for lever in FREE_LEVERS for name in lever.distributions(self.frame)
+        }
 
     @property
     def _levers(self) -> tuple[tuple[str, Any], ...]:

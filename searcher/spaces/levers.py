@@ -10,7 +10,8 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ...backends.schedule import Schedule
+from ...backends.schedule import EVALUATES_TWICE, Schedule
+from ...backends.solvers.tables import find_solver
 from .frame import FullSchedule
 
 Parameters = dict[str, Any]
@@ -57,17 +58,53 @@ def _leave_guidance(schedule: Schedule, frame: FullSchedule, parameters: Mapping
     return replace(schedule, steps=(*schedule.steps[:guided], *unguided))
 
 
-LEVERS = (
-    # The number of steps, and where they stand.
-    Lever(
-        _step_distributions,
-        lambda frame: {"num_steps": frame.num_steps, "spacing": 1.0},
-        lambda _, frame, parameters: frame.steps(parameters["num_steps"], round(parameters.get("spacing", 1.0), 1)),
-    ),
-    # The order in which a depth adds blocks, which the rows of blocks are made with.
-    Lever(_order_distributions, lambda frame: {"keep": next(iter(frame.orders))}),
-    # The share of the steps that are guided.
-    Lever(_guidance_distributions, lambda _: {"guided_share": 1.0}, _leave_guidance),
+def _solver_orders(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
+    solver = find_solver(frame.full.sampler.name)
+    free = len(solver.orders) > 1 and frame.full.sampler.name not in EVALUATES_TWICE
+    return {"solver_order": CategoricalDistribution(solver.orders)} if free else {}
+
+
+def _with_solver_order(schedule: Schedule, frame: FullSchedule, parameters: Mapping[str, Any]) -> Schedule:
+    order = parameters.get("solver_order", schedule.sampler.order)
+    return (
+        schedule
+        if order == schedule.sampler.order
+        else replace(schedule, sampler=replace(schedule.sampler, order=order))
+    )
+
+
+def _early_distributions(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
+    # Guidance does harm where there is mostly noise (Kynkäänniemi et al. 2024).
+    return {"unguided_share": FloatDistribution(0.0, 0.5, step=0.1)} if frame.guided else {}
+
+
+def _leave_early_guidance(schedule: Schedule, frame: FullSchedule, parameters: Mapping[str, Any]) -> Schedule:
+    """The schedule without the unconditional pass in a share of its steps, 0..1, counted from the noise."""
+    if not frame.guided:
+        return schedule
+    unguided = round(parameters["unguided_share"] * schedule.num_steps)
+    early = (replace(step, unconditional="skip") for step in schedule.steps[:unguided])
+    return replace(schedule, steps=(*early, *schedule.steps[unguided:]))
+
+
+# The number of steps, and where they stand.
+STEPS = Lever(
+    _step_distributions,
+    lambda frame: {"num_steps": frame.num_steps, "spacing": 1.0},
+    lambda _, frame, parameters: frame.steps(parameters["num_steps"], round(parameters.get("spacing", 1.0), 1)),
+)
+# The order in which a depth adds blocks, which the rows of blocks are made with.
+BLOCK_ORDER = Lever(_order_distributions, lambda frame: {"keep": next(iter(frame.orders))})
+# The share of the steps that are guided.
+GUIDED_SHARE = Lever(_guidance_distributions, lambda _: {"guided_share": 1.0}, _leave_guidance)
+
+LEVERS = (STEPS, BLOCK_ORDER, GUIDED_SHARE)
+# What the space `free` chooses beside its rows: the levers of all spaces but for steps and orders, of which each step
+# has its own, and more that would change the parameters of other spaces' stored studies.
+FREE_LEVERS = (
+    *(lever for lever in LEVERS if lever not in (STEPS, BLOCK_ORDER)),
+    Lever(_solver_orders, lambda frame: {"solver_order": frame.full.sampler.order}, _with_solver_order),
+    Lever(_early_distributions, lambda _: {"unguided_share": 0.0}, _leave_early_guidance),
 )
 
 

@@ -14,7 +14,7 @@ from ...network import Network
 from ...schedule import Schedule, Step
 from ...solvers.spacings import stretch
 from ...solvers.tables import path, step_at
-from .rows import HISTORY, RIDGE, Fit, fit
+from .rows import Fit, fit
 from .teacher import BATCH_SIZE, TeacherTrajectories
 
 Loss = Callable[[Fit], float]
@@ -40,8 +40,6 @@ def refine(
     *,
     loss: Loss | None = None,
     times: bool = False,
-    ridge: float = RIDGE,
-    history: int = HISTORY,
     tries: int = TRIES,
     batch_size: int = BATCH_SIZE,
     check: Callable[[], None] = lambda: None,
@@ -50,7 +48,7 @@ def refine(
     """The fit with the lowest loss that is found.
 
     Args:
-        networks, schedule, teacher, ridge, history, batch_size, check: as `fit` takes them.
+        networks, schedule, teacher, batch_size, check: as `fit` takes them.
         loss: of a fit, lower is better, such as a metric of its latents' images; it chooses share and gain. None: the
             distance from the teacher, which wants share and gain 1, so that only times are searched.
         times: whether the times of all steps but the first are searched too. The solver's own rows go with them, so the
@@ -71,17 +69,7 @@ def refine(
     def value(at: tuple[float, ...]) -> float:
         share, gain = at[: len(knobs)] or (1.0, 1.0)
         own = schedule if moved is None else moved.put(at[len(knobs) :])
-        found = fit(
-            networks,
-            own,
-            teacher,
-            ridge=ridge,
-            history=history,
-            share=share,
-            gain=gain,
-            batch_size=batch_size,
-            check=check,
-        )
+        found = fit(networks, own, teacher, share=share, gain=gain, batch_size=batch_size, check=check)
         lost = (loss or end_error)(found)
         if not best or lost < best[0][0]:
             best[:] = [(lost, found)]

@@ -40,32 +40,6 @@ class Fit:
     latents: Tensor
 
 
-def fit_rows(
-    networks: Sequence[Network],
-    schedule: Schedule,
-    teacher: TeacherTrajectories,
-    *,
-    ridge: float = RIDGE,
-    history: int = HISTORY,
-    share: float = 1.0,
-    gain: float = 1.0,
-    batch_size: int = BATCH_SIZE,
-    check: Callable[[], None] = lambda: None,
-) -> Schedule:
-    """The schedule with fitted rows; see `fit`."""
-    return fit(
-        networks,
-        schedule,
-        teacher,
-        ridge=ridge,
-        history=history,
-        share=share,
-        gain=gain,
-        batch_size=batch_size,
-        check=check,
-    ).schedule
-
-
 @torch.inference_mode()
 def fit(
     networks: Sequence[Network],

@@ -10,7 +10,7 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.networks.closed_form import ClosedFormNetwork, Mixture
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.sampling.fitting.refinement import end_error, refine
-from exeunt.backends.sampling.fitting.rows import Fit, fit, fit_rows
+from exeunt.backends.sampling.fitting.rows import Fit, fit
 from exeunt.backends.sampling.fitting.teacher import TeacherTrajectories, full_schedule, teacher_states
 from exeunt.backends.schedule import Schedule, validate, with_exits
 from exeunt.backends.solvers.tables import make_schedule, solver_rows, with_coefficients
@@ -69,7 +69,7 @@ def test_without_a_loss_and_times_it_is_the_fit() -> None:
     teacher = teacher_of(network, schedule)
     told: list[tuple[int, float]] = []
     found = refine([network], schedule, teacher, observe=lambda tried, lowest: told.append((tried, lowest)))
-    assert found.schedule == fit_rows([network], schedule, teacher)
+    assert found.schedule == fit([network], schedule, teacher).schedule
     assert told == [(1, found.errors[-1])]
 
 
