@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from exeunt.backends.quality.intervals import Distance, estimate_distance, paired_difference
 from exeunt.backends.sampling.fitting.refinement import GAIN, refine
-from exeunt.backends.sampling.fitting.rows import fit, fit_rows, with_rows
+from exeunt.backends.sampling.fitting.rows import fit, with_rows
 from exeunt.backends.sampling.fitting.teacher import TeacherTrajectories, full_schedule, teacher_states
 from exeunt.backends.sampling.loop import sample
 from exeunt.backends.schedule import Schedule
@@ -106,7 +106,7 @@ class Bench:
         *others, last = solver_rows(schedule)
         scaled = replace(last, a=MOST_GAIN * last.a, b=tuple(MOST_GAIN * weight for weight in last.b))
         yield "gain alone", with_rows(schedule, [*others, scaled])
-        yield "trajectory", fit_rows(networks, schedule, self.teacher)
+        yield "trajectory", fit(networks, schedule, self.teacher).schedule
         loss = metric_loss(self.setup, self.teacher, fit(networks, schedule, self.teacher, share=0.0))
         yield "metric", refine(networks, schedule, self.teacher, loss=loss, tries=self.tries[0]).schedule
         if times:

@@ -8,7 +8,7 @@ from exact_outcome import exact_frechet
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.closed_form import ClosedFormNetwork, Mixture
 from exeunt.backends.sampling.conditions import uniform
-from exeunt.backends.sampling.fitting.rows import fit, fit_rows, with_rows
+from exeunt.backends.sampling.fitting.rows import fit, with_rows
 from exeunt.backends.sampling.fitting.teacher import TeacherTrajectories, full_schedule, teacher_states
 from exeunt.backends.sampling.loop import NonFiniteSamples, sample
 from exeunt.backends.schedule import REUSE, Guidance, Schedule, dumps, forecast, parse, validate, with_exits
@@ -42,7 +42,7 @@ def test_few_steps_come_closer_to_the_data(noise: str, solver: str) -> None:
     network = network_of(noise)
     for num_steps in (3, 5, 8):
         schedule = schedule_of(network, num_steps, solver=solver)
-        fitted = fit_rows([network], schedule, teacher_of(network, schedule))
+        fitted = fit([network], schedule, teacher_of(network, schedule)).schedule
         assert exact_frechet(network, fitted) <= 0.1 * exact_frechet(network, schedule)
 
 
@@ -58,7 +58,9 @@ def test_what_exits_and_reuse_leave_out_is_made_good(noise: str) -> None:
         with_exits(full, every_other, REUSE),
         with_exits(full, every_other, forecast(1)),
     ):
-        assert exact_frechet(network, fit_rows([network], schedule, teacher)) <= 0.1 * exact_frechet(network, schedule)
+        assert exact_frechet(network, fit([network], schedule, teacher).schedule) <= 0.1 * exact_frechet(
+            network, schedule
+        )
 
 
 def test_a_schedule_without_error_stays_as_it_is() -> None:
@@ -75,7 +77,7 @@ def test_much_ridge_leaves_the_rows_as_they_are() -> None:
     teacher = teacher_of(network, schedule)
     own = latents(network, schedule)
     far = [
-        (latents(network, fit_rows([network], schedule, teacher, ridge=ridge)) - own).square().mean()
+        (latents(network, fit([network], schedule, teacher, ridge=ridge).schedule) - own).square().mean()
         for ridge in (1e-6, 1e-2, 1.0)
     ]
     assert far[0] > far[1] > far[2]
@@ -84,13 +86,13 @@ def test_much_ridge_leaves_the_rows_as_they_are() -> None:
 def test_the_same_noises_give_the_same_rows_and_batches_matter_by_rounding_alone() -> None:
     network = network_of("flow")
     schedule = with_exits(schedule_of(network), [5, 5, 6, 6, 7, 8])
-    first, again = (fit_rows([network], schedule, teacher_of(network, schedule)) for _ in range(2))
+    first, again = (fit([network], schedule, teacher_of(network, schedule)).schedule for _ in range(2))
     assert first.digest == again.digest != schedule.digest
-    parts = fit_rows([network], schedule, teacher_of(network, schedule, batch_size=5), batch_size=7)
+    parts = fit([network], schedule, teacher_of(network, schedule, batch_size=5), batch_size=7).schedule
     for one, other in zip(solver_rows(first), solver_rows(parts), strict=True):
         assert one.a == pytest.approx(other.a, abs=1e-6)
         assert one.b == pytest.approx(other.b, abs=1e-6)
-    other = fit_rows([network], schedule, teacher_of(network, schedule, seed=4))
+    other = fit([network], schedule, teacher_of(network, schedule, seed=4)).schedule
     assert other.digest != first.digest
     assert exact_frechet(network, other) == pytest.approx(exact_frechet(network, first), rel=0.5)
 
@@ -103,7 +105,7 @@ def test_guided_steps_are_fitted_to_guided_trajectories() -> None:
     spared = replace(schedule, steps=tuple(steps))
     teacher, wanted = teacher_of(network, schedule, images=range(48)), latents(network, full_schedule(schedule))
     for each in (schedule, spared):
-        fitted = fit_rows([network], each, teacher)
+        fitted = fit([network], each, teacher).schedule
         before, after = ((latents(network, one) - wanted).square().mean() for one in (each, fitted))
         assert after < 0.5 * before
         assert fitted.guidance == Guidance(2.0)
@@ -113,13 +115,13 @@ def test_guided_steps_are_fitted_to_guided_trajectories() -> None:
 def test_a_fitted_schedule_is_a_schedule() -> None:
     network = network_of("linear")
     schedule = replace(with_exits(schedule_of(network, 5), [4, 5, 6, 7, 8]), name="found")
-    fitted = fit_rows([network], schedule, teacher_of(network, schedule))
+    fitted = fit([network], schedule, teacher_of(network, schedule)).schedule
     validate(fitted)
     assert parse(dumps(fitted)) == fitted
     assert fitted.name is None
     assert [(step.time, step.blocks) for step in fitted.steps] == [(step.time, step.blocks) for step in schedule.steps]
     assert [len(row.b) for row in solver_rows(fitted)] == [1, 2, 3, 3, 3]
-    again = fit_rows([network], fitted, teacher_of(network, schedule))  # carried rows are what the ridge draws to
+    again = fit([network], fitted, teacher_of(network, schedule)).schedule  # carried rows are what the ridge draws to
     assert exact_frechet(network, again) <= 0.1 * exact_frechet(network, schedule)
 
 
@@ -133,12 +135,12 @@ def test_what_can_not_be_fitted_is_refused() -> None:
         ({"batch_size": 0}, r"batch_size: must be at least 1, but got 0\."),
     ):
         with pytest.raises(InputError, match=message):
-            fit_rows([network], schedule, teacher, **options)
+            fit([network], schedule, teacher, **options).schedule
     with pytest.raises(InputError, match=r"step 0: .* add no noise, but `ddpm` has c = .* Use a deterministic solver"):
-        fit_rows([network], schedule_of(network, solver="ddpm"), teacher)
+        fit([network], schedule_of(network, solver="ddpm"), teacher).schedule
     other = network_of("flow")
     with pytest.raises(InputError, match=r"noise: schedule and full trajectories must have the same"):
-        fit_rows([other], schedule_of(other), teacher)
+        fit([other], schedule_of(other), teacher).schedule
 
 
 def test_samples_that_are_not_finite_are_refused() -> None:
@@ -149,7 +151,7 @@ def test_samples_that_are_not_finite_are_refused() -> None:
     with pytest.raises(
         NonFiniteSamples, match=r"step 0: x became NaN or infinite\. Use float32, or check the weights\."
     ):
-        fit_rows([network], broken, teacher)
+        fit([network], broken, teacher).schedule
 
 
 def test_rows_are_put_on_a_schedule_without_what_was_said_of_it() -> None:
