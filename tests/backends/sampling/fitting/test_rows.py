@@ -135,12 +135,12 @@ def test_what_can_not_be_fitted_is_refused() -> None:
         ({"batch_size": 0}, r"batch_size: must be at least 1, but got 0\."),
     ):
         with pytest.raises(InputError, match=message):
-            fit([network], schedule, teacher, **options).schedule
+            fit([network], schedule, teacher, **options)
     with pytest.raises(InputError, match=r"step 0: .* add no noise, but `ddpm` has c = .* Use a deterministic solver"):
-        fit([network], schedule_of(network, solver="ddpm"), teacher).schedule
+        fit([network], schedule_of(network, solver="ddpm"), teacher)
     other = network_of("flow")
     with pytest.raises(InputError, match=r"noise: schedule and full trajectories must have the same"):
-        fit([other], schedule_of(other), teacher).schedule
+        fit([other], schedule_of(other), teacher)
 
 
 def test_samples_that_are_not_finite_are_refused() -> None:
@@ -151,7 +151,7 @@ def test_samples_that_are_not_finite_are_refused() -> None:
     with pytest.raises(
         NonFiniteSamples, match=r"step 0: x became NaN or infinite\. Use float32, or check the weights\."
     ):
-        fit([network], broken, teacher).schedule
+        fit([network], broken, teacher)
 
 
 def test_rows_are_put_on_a_schedule_without_what_was_said_of_it() -> None:
