@@ -164,7 +164,7 @@ def draw_maps(info: MapsInfo) -> Figure:
 def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo, room: int) -> None:
     """`room` is how many letters stand side by side above the map; a name that needs more would squeeze the maps."""
     draw_matrix(axes, each.map)
-    left = max(room - len(each.note), 8)
+    left = max(room - len(each.note), len("trial 9999"))
     axes.set_title(each.name if len(each.name) <= left else f"{each.name[: left - 1]}…", fontsize=8)
     axes.set_title(each.note, loc="right", fontsize=7, fontweight="normal")
     axes.set(xlabel="", ylabel="", xlim=(-0.5, info.num_steps - 0.5), ylim=(-0.5, info.num_blocks - 0.5))
