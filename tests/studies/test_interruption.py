@@ -11,8 +11,10 @@ import pytest
 from exeunt.backends.errors import Interrupted
 from exeunt.studies.interruption import interruptible
 
+# A terminal's hang-up is ignored where the tests themselves run under `nohup`; the programs begin as from a terminal.
 PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from exeunt.backends.errors import Interrupted
 from exeunt.studies.interruption import interruptible
 with interruptible() as interruption:
