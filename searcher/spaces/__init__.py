@@ -6,5 +6,6 @@ curves      Spaces in which the depth follows a curve from noise to data, with a
 free        The space of free steps.
 frame       What all proposals of one study share, and how depths become rows of blocks.
 levers      What every space chooses beside the depths.
+nearest     The nearest point of the space `free` to a schedule from elsewhere.
 segments    Spaces of a free depth for each stretch of the steps.
 """
