@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...backends.errors import InputError
 from ..artifacts.base import artifacts_url
 from .budget import budget_text
-from .families import FAMILIES
+from .families import DEFAULT_FAMILIES
 from .rules import (
     Section,
     any_of,
@@ -199,7 +199,7 @@ class SearchConfig(Section):
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
     space: str = setting("free", name, "the space of schedules, by its registered name")
     baselines: tuple[str, ...] = setting(
-        tuple(FAMILIES),
+        DEFAULT_FAMILIES,
         many(name, at_least=1),
         "families of baselines: schedules that need no search",
     )
