@@ -7,5 +7,6 @@ curves      Spaces in which the depth follows a curve from noise to data, with a
 free        The space of free steps.
 frame       What all proposals of one study share, and how depths become rows of blocks.
 levers      What every space chooses beside the depths.
+limits      Levers of the space `free` that a user fixes or bounds.
 segments    Spaces of a free depth for each stretch of the steps.
 """

@@ -198,6 +198,9 @@ class SearchConfig(Section):
     sampler: str = setting(AUTO, one_of(*SAMPLER_NAMES), "Optuna's sampler; auto: front on space free, else tpe")
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
     space: str = setting("free", name, "the space of schedules, by its registered name")
+    levers: tuple[tuple[str, Any], ...] = setting(
+        (), options, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
+    )
     baselines: tuple[str, ...] = setting(
         DEFAULT_FAMILIES,
         many(name, at_least=1),
