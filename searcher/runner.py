@@ -152,6 +152,7 @@ def open_study(request: StudyRequest) -> Generator[Session]:
         config = keep_stored_defaults(config, stored)
     refuse_unpinned(config, request.url, request.names_code)
     study_setup = _load(config, role, settles=stored is None and not role.joins)
+    assert study_setup.space, "levers are refused before anything is sampled"
     given, points = read_proposals(request.proposals, study_setup), _warm_points(request, study_setup)
     is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
     if stored is None and not role.joins and is_here:

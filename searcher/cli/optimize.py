@@ -32,6 +32,7 @@ from .flags.study import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
     CONFIG_FLAGS,
+    FAMILY_FLAGS,
     GRANULARITY_FLAGS,
     QUALITY_FLAGS,
     SEARCH_FLAGS,
@@ -139,7 +140,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
 
 
 @click.command("optimize")
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, GRANULARITY_FLAGS, SEARCH_FLAGS, CONFIG_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, GRANULARITY_FLAGS, SEARCH_FLAGS, FAMILY_FLAGS, CONFIG_FLAGS)
 @storage_flag
 @study_flag
 @budget_flag
@@ -250,7 +251,7 @@ def resume(
 
 
 @click.command("baselines")
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, FAMILY_FLAGS, CONFIG_FLAGS)
 @json_flag
 def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """List the baselines that every search is compared with, in the order in which they are measured.
@@ -258,6 +259,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
     \b
     Examples:
       exeunt baselines
+      exeunt baselines --baselines taylorseer,delta-dit,all-solvers
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
     from ..measuring.setup import load_frames, resolve_device
@@ -292,14 +294,19 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
     study_setup = load_setup(config)
     click.echo(statement(study_setup), err=as_json)
     budget, found = config.run.budget, estimate_budget(study_setup, parse_budget(config.run.budget))
+    full, (least, most) = study_setup.baseline.stored.block_evaluations, study_setup.space.reach()
     text = (
+        f"Space: {study_setup.space.words}.\n"
+        f"It reaches from {100 * least / full:.3g} % to {100 * most / full:.3g} % of the full schedule's block "
+        "evaluations.\n"
         f"The full schedule samples {per_second(found.images_per_second)} images/s here, features included.\n"
         f"A budget of {budget} measures {found.baselines} baselines and about {found.proposals} proposals on "
         f"{config.quality.num_images} images each,\nand measures the best again on about {found.final_images} images "
         f"of final seeds, in about {found.seconds:.0f} s."
     )
     text += "" if found.proposals else f"\n{_too_little(found, config)}"
-    show({"budget": budget, **asdict(found)}, text, as_json)
+    values = {"space": study_setup.space.words, "least_block_evaluations": least, "most_block_evaluations": most}
+    show({"budget": budget, **asdict(found), **values}, text, as_json)
 
 
 def _too_little(found: BudgetEstimate, config: StudyConfig) -> str:

@@ -38,7 +38,7 @@ from ...studies.config.families import check_families
 from ...studies.config.reading import override
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
 from ..monitoring.json_lines import EVENTS, listening
-from ..spaces.base import check_space
+from ..spaces.base import Space, check_space, make_space
 from ..spaces.candidates import Candidate, first_baseline
 from ..spaces.frame import FullSchedule
 from .defaults import make_frame, resolve_defaults
@@ -78,6 +78,11 @@ class StudySetup:
     @property
     def frame(self) -> FullSchedule:
         return self.frames[self.weights]
+
+    @cached_property
+    def space(self) -> Space:
+        """What proposals are taken from. Raises InputError for levers that it doesn't have."""
+        return make_space(self.config.search.space, self.frame, dict(self.config.search.levers))
 
     @cached_property
     def baseline(self) -> Candidate:

@@ -29,13 +29,17 @@ class Variation:
 
     def __init__(self, space: Free, generator: Random) -> None:
         self._space, self._random = space, generator
-        self._times_free = space.frame.warps
+        self._times_free = space.times_free
         # Whether each time has one step, so that steps can be put in and taken out.
         count = space.frame.num_steps
         self._single = space.frame.num_times(count) == count
-        changes: list[tuple[Change, float]] = [(self._depth, 3.0), (self._count, 1.0), (self._cross, 1.0)]
-        if self._single and self._times_free:
-            changes.append((self._insert_or_remove, 1.0))
+        changes: list[tuple[Change, float]] = [(self._cross, 1.0)]
+        if len(space.depths) > 1:
+            changes.append((self._depth, 3.0))
+        if space.most_steps > space.fewest_steps:
+            changes.append((self._count, 1.0))
+            if self._single and self._times_free:
+                changes.append((self._insert_or_remove, 1.0))
         if self._times_free:
             changes += [(self._warp, 1.0), (self._move, 1.0)]
         if len(space.tails) > 1:
@@ -71,8 +75,13 @@ class Variation:
         if self._random.random() < 0.4:
             by = int(math.copysign(1, by))
         for s in stretch:
-            depths[s] = min(max(depths[s] + by, self._space.shallowest), blocks)
+            depths[s] = self._deeper(depths[s], by)
         return replace(point, depths=tuple(depths))
+
+    def _deeper(self, depth: int, by: int) -> int:
+        """A depth moved by so many blocks, and where the space has none there, to the next one that it has."""
+        beyond = [each for each in self._space.depths if (each - depth) * by > 0]
+        return min(beyond, key=lambda each: abs(each - depth - by), default=depth)
 
     def _tail(self, point: Point, _: Point) -> Point:
         return replace(point, tails=self._set(point.tails, len(self._space.tails)))
@@ -108,9 +117,9 @@ class Variation:
         """One or two steps more or fewer, with the same shape."""
         by = self._random.choice((-2, -1, 1, 2))
         frame = self._space.frame
-        wanted = min(max(point.num_steps + by, frame.fewest_steps), frame.num_steps)
+        wanted = min(max(point.num_steps + by, self._space.fewest_steps), self._space.most_steps)
         made = frame.num_made(wanted)
-        if made == point.num_steps or made < frame.fewest_steps:
+        if made == point.num_steps or made < self._space.fewest_steps:
             return None
         intervals = frame.num_intervals(made)
         sources = [min(int((s + 0.5) / made * point.num_steps), point.num_steps - 1) for s in range(made)]
@@ -126,13 +135,12 @@ class Variation:
         )
 
     def _insert_or_remove(self, point: Point, _: Point) -> Point | None:
-        frame = self._space.frame
         if self._random.random() < 0.5:
-            if point.num_steps <= max(2, frame.fewest_steps):
+            if point.num_steps <= max(2, self._space.fewest_steps):
                 return None
             s = self._random.randrange(1, point.num_steps)
             return self._without(point, s)
-        if point.num_steps >= frame.num_steps:
+        if point.num_steps >= self._space.most_steps:
             return None
         s = self._random.randrange(len(point.gaps))
         half = point.gaps[s] / 2
@@ -189,7 +197,7 @@ class Variation:
         first = sum(position < where for position in point.positions[: point.num_steps])
         second = sum(position < where for position in other.positions[: other.num_steps])
         count = first + other.num_steps - second
-        if not first or not max(2, frame.fewest_steps) <= count <= frame.num_steps:
+        if not first or not max(2, self._space.fewest_steps) <= count <= self._space.most_steps:
             return None
         positions = (*point.positions[:first], *other.positions[second:])
         if len(positions) != frame.num_intervals(count) + 1:

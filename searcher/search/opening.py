@@ -26,7 +26,6 @@ from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
 from ..monitoring.progress import ProgressListener
-from ..spaces.base import make_space
 from ..spaces.levers import Parameters
 from .budget import BudgetMeter, SharedBudget
 from .device_check import DeviceCheck
@@ -135,9 +134,10 @@ def _session(
     keeper = TrialKeeper(store, study, worker)
     peers = Peers(store, name, worker, keeper)
     peers.look(now=True)
-    space = make_space(search.space, study_setup.frame)
     salt = secrets.randbits(32) if role.is_one_of_many or peers.others else None
-    proposer = Proposer(study, storage, space, study_setup.weights, search.sampler, search.seed, keeper.own, salt)
+    proposer = Proposer(
+        study, storage, study_setup.space, study_setup.weights, search.sampler, search.seed, keeper.own, salt
+    )
 
     def spent(images: int) -> None:
         meter.images += images

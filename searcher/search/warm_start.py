@@ -19,7 +19,7 @@ from ...studies.database.errors import corrupt_rows
 from ...studies.database.urls import storage_url
 from ...studies.store.store import only_study, open_store
 from ..measuring.setup import StudySetup
-from ..spaces.base import Space, make_space
+from ..spaces.base import Space
 from ..spaces.free import Free
 from ..spaces.levers import Parameters
 from ..spaces.nearest import Nearest, nearest
@@ -49,7 +49,7 @@ def warm_points(sources: Sequence[str], study_setup: StudySetup, say: Callable[[
     """
     if not sources:
         return []
-    space = make_space(study_setup.config.search.space, study_setup.frame)
+    space = study_setup.space
     read = [_read(each) for each in sources]
     full = study_setup.frame.full.digest
     pairs: list[tuple[_Source, Nearest]] = []

@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...backends.errors import InputError, nearest
-from ...backends.schedule import DROP, REUSE, Action, Schedule, forecast
+from ...backends.schedule import DROP, REUSE, Action, Schedule, block_evaluations, forecast
 from .frame import BlockOrder, FullSchedule
 
 if TYPE_CHECKING:
@@ -65,6 +65,16 @@ class Space(ABC):
     @abstractmethod
     def warm_starts(self) -> list[Parameters]:
         """Points to try first: shapes that were good on other networks, spread over costs."""
+
+    @property
+    def words(self) -> str:
+        """What it leaves open, for people."""
+        return f"{self.name} ({', '.join(self.distributions())})"
+
+    def reach(self) -> tuple[int, int]:
+        """The fewest and the most block evaluations of its schedules: of those of its known points and warm starts."""
+        work = [block_evaluations(self.build(each)) for each in (*self.known_points(), *self.warm_starts())]
+        return min(work), max(work)
 
     def parameters(self, schedule: Schedule) -> Parameters | None:
         """A point whose schedule is this one, or None where there is no known point of it."""
@@ -113,11 +123,23 @@ SPACES = {
 }
 
 
-def make_space(name: str, frame: FullSchedule) -> Space:
-    """The space of that name for one study's frame. Raises InputError if there is no such space."""
+def make_space(name: str, frame: FullSchedule, levers: Mapping[str, Any] | None = None) -> Space:
+    """The space of that name for one study's frame.
+
+    Args:
+        levers: those of the space `free` that are fixed or bounded; see `limits.read_limits`.
+
+    Raises:
+        InputError: there is no such space, or a lever can't have such values.
+    """
     check_space(name)
     module, _, kind = SPACES[name].partition(":")
-    return getattr(importlib.import_module(f".{module}", __package__), kind)(frame)
+    made = getattr(importlib.import_module(f".{module}", __package__), kind)
+    if not levers:
+        return made(frame)
+    if name != "free":
+        raise InputError(f"levers: only those of the space `free` can be fixed, but the space is `{name}`. Omit them.")
+    return made(frame, levers)
 
 
 def check_space(name: str) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ...backends.errors import InputError
-from ...backends.schedule import DROP, RUN, Action, Branch, Schedule, branches_at
+from ...backends.schedule import DROP, RUN, Action, Branch, Schedule, block_evaluations, branches_at
 from .base import TAILS, Space, ramp
 from .frame import ActionRow, BlockOrder, FullSchedule, with_rows
 from .levers import FREE_LEVERS, Parameters
+from .limits import numbers_distribution, read_limits
 
 MOST_SLOTS = 64  # schedules with more steps share parameters between neighbours
 WIDEST = 8.0  # times as wide, or as narrow, as all gaps alike, one gap between two times may be
@@ -57,44 +58,45 @@ class Point:
 class Free(Space):
     """A free time, depth, order of blocks and stand-in at every step, and the solver's order.
 
+    Args:
+        frame: the study's full schedule.
+        levers: those that are fixed or bounded, as `read_limits` takes them.
+
     Attributes:
         orders: the orders in which a depth adds blocks.
         tails: what may stand in for blocks that don't run; what has never run is left out, or runs where it can't be.
+        depths: how many blocks may run at a step, rising.
+        fewest_steps, most_steps: the ends of the range of step counts.
+        times_free: whether steps may stand elsewhere than at the spacing's times.
+        other_levers: the parameters that no step has of its own.
     """
 
     name = "free"
 
-    def __init__(self, frame: FullSchedule) -> None:
+    def __init__(self, frame: FullSchedule, levers: Mapping[str, Any] | None = None) -> None:
         super().__init__(frame)
-        self.tails = self._tails
-        self.orders: tuple[BlockOrder, ...] = tuple(frame.orders.values())
-        self._order_names = tuple(frame.orders)
+        orders = dict(frame.orders)
         if not frame.replaces and frame.num_blocks > 2:
             # Both ends run and the middle is cached, as in Δ-DiT (Chen et al. 2024) and DeepCache.
             forward = range(frame.num_blocks)
             ends = dict.fromkeys(block for pair in zip(forward, forward[::-1], strict=True) for block in pair)
-            self.orders, self._order_names = (*self.orders, tuple(ends)), (*self._order_names, "ends")
-
-    @property
-    def shallowest(self) -> int:
-        """The smallest depth: nothing runs at some step of a U-Net, whose stages are cached."""
-        return 0 if self.frame.replaces else 1
+            orders["ends"] = tuple(ends)
+        limits = read_limits(frame, levers or {}, self._tails, tuple(orders))
+        self.tails, self._order_names, self.depths = limits.stand_ins, limits.orders, limits.depths
+        self.orders: tuple[BlockOrder, ...] = tuple(orders[name] for name in limits.orders)
+        self.fewest_steps, self.most_steps = limits.steps
+        self.times_free, self.other_levers, self._whole = limits.times, dict(limits.others), dict(limits.whole)
 
     @cached_property
     def num_slots(self) -> int:
         """Steps that have parameters of their own."""
-        return min(self.frame.num_steps, MOST_SLOTS)
-
-    @cached_property
-    def other_levers(self) -> dict[str, BaseDistribution]:
-        """The parameters that no step has of its own."""
-        return {name: each for lever in FREE_LEVERS for name, each in lever.distributions(self.frame).items()}
+        return min(self.most_steps, MOST_SLOTS)
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        depth = IntDistribution(self.shallowest, self.frame.num_blocks)
+        depth = numbers_distribution(self.depths)
         gap = FloatDistribution(1 / WIDEST, WIDEST, log=True)
         found: dict[str, BaseDistribution] = {
-            "num_steps": IntDistribution(self.frame.fewest_steps, self.frame.num_steps, log=True),
+            "num_steps": IntDistribution(self.fewest_steps, self.most_steps, log=True),
             **self.other_levers,
         }
         for s in range(self.num_slots):
@@ -102,9 +104,37 @@ class Free(Space):
             found[f"tail_{s}"] = CategoricalDistribution(self.tails)
             if len(self.orders) > 1:
                 found[f"keep_{s}"] = CategoricalDistribution(self._order_names)
-            if self.frame.warps:
+            if self.times_free:
                 found[f"gap_{s}"] = gap
         return found
+
+    @property
+    def words(self) -> str:
+        steps = "–".join(map(str, dict.fromkeys((self.fewest_steps, self.most_steps))))
+        depths = "–".join(map(str, dict.fromkeys((self.depths[0], self.depths[-1]))))
+        parts = [
+            f"{steps} steps",
+            f"{depths} of {self.frame.num_blocks} blocks at each",
+            f"stand-in {', '.join(self.tails)}",
+            f"blocks {', '.join(self._order_names)}",
+            f"times {'free' if self.times_free else 'of the spacing'}",
+            *(f"{name.replace('_', '-')} {_range_words(each)}" for name, each in self.other_levers.items()),
+        ]
+        return f"{self.name}: {'; '.join(parts)}"
+
+    def reach(self) -> tuple[int, int]:
+        work: list[int] = []
+        for steps, depth in ((self.fewest_steps, self.depths[0]), (self.most_steps, self.depths[-1])):
+            made = self.frame.num_made(steps)
+            levers = tuple((name, _end(each, depth == self.depths[-1])) for name, each in self.other_levers.items())
+            gaps = (1.0,) * self.frame.num_intervals(made)
+            point = Point(gaps, (depth,) * made, (0,) * made, (0,) * made, levers)
+            work.append(block_evaluations(self.schedule(point)))
+        return work[0], work[1]
+
+    def depth_near(self, depth: float) -> int:
+        """The depth that the space has nearest to a number."""
+        return min(self.depths, key=lambda each: abs(each - depth))
 
     def build(self, parameters: Mapping[str, Any]) -> Schedule:
         return self.schedule(self.point(parameters))
@@ -122,7 +152,7 @@ class Free(Space):
         """The first step that evaluates both guidance branches, and the first after it that doesn't any more."""
         if not self.frame.guided:
             return 0, 0
-        levers = dict(point.levers)
+        levers = {**self._whole, **dict(point.levers)}
         first, last = (round(levers[name] * point.num_steps) for name in ("unguided_share", "guided_share"))
         return min(first, last), last
 
@@ -149,7 +179,7 @@ class Free(Space):
             found[f"tail_{slot}"] = self.tails[point.tails[s]]
             if len(self.orders) > 1:
                 found[f"keep_{slot}"] = self._order_names[point.orders[s]]
-        if self.frame.warps and len(set(point.gaps)) > 1:
+        if self.times_free and len(set(point.gaps)) > 1:
             middle = math.exp(sum(map(math.log, point.gaps)) / len(point.gaps))
             for i in reversed(range(len(point.gaps))):
                 width = min(max(point.gaps[i] / middle, 1 / WIDEST), WIDEST)
@@ -157,67 +187,67 @@ class Free(Space):
         return found
 
     def known_points(self) -> Iterator[Parameters]:
-        for count in self._step_counts():
-            yield self._point(num_steps=count)
+        if self.frame.num_blocks in self.depths:
+            for count in range(self.most_steps, self.fewest_steps - 1, -1):
+                yield self._point(num_steps=count)
 
     def parameters(self, schedule: Schedule) -> Parameters | None:
         """The inverse: for schedules on the frame's own spacing whose every step runs the first blocks of an order."""
         found = self._by_digest.get(schedule.digest)
-        if found is not None or not self.frame.fewest_steps <= schedule.num_steps <= self.frame.num_steps:
+        if found is not None or not self.fewest_steps <= schedule.num_steps <= self.most_steps:
             return found
         rows = [self._coded(step.blocks) for step in schedule.steps]
         if any(row is None for row in rows):
             return None
         depths, tails, orders = zip(*(row for row in rows if row), strict=True)
         gaps = (1.0,) * self.frame.num_intervals(schedule.num_steps)
-        point = self.values(Point(gaps, depths, tails, orders, tuple(self._whole.items())))
+        point = self.values(Point(gaps, depths, tails, orders, self._levers))
         return point if self.build(point).digest == schedule.digest else None
 
     def warm_starts(self) -> list[Parameters]:
         """Few and far apart: half the steps, a curve of exits on few steps, and a cache."""
-        blocks, least = self.frame.num_blocks, self.shallowest
-        stand_in = self.tails.index("reuse")
-        found: list[Point] = []
+        blocks, found = self.frame.num_blocks, list[Point]()
         if not self.frame.replaces:
             for share, low, high, warp in ((0.25, 1 / 3, 1.0, 0.7), (0.15, 1 / 4, 2 / 3, 0.7), (0.5, 1 / 3, 1.0, 0.8)):
-                found.append(self._anchor(self._few(share), max(least, low * blocks), high * blocks, warp))
-        found.append(self._cached(self._few(0.5), max(least, blocks // 4), stand_in))
+                found.append(self._anchor(self._few(share), low * blocks, high * blocks, warp))
+        if "reuse" in self.tails:
+            found.append(self._cached(self._few(0.5), blocks // 4, self.tails.index("reuse")))
         found.append(self._anchor(self._few(0.5), blocks, blocks, 1.0))
-        return [self.values(each) for each in found]
+        return [self.values(each) for each in dict.fromkeys(found)]
+
+    def _few(self, share: float) -> int:
+        return min(max(self.fewest_steps, round(share * self.frame.num_steps)), self.most_steps)
 
     def _anchor(self, num_steps: int, low: float, high: float, warp: float) -> Point:
         """Exits that rise from noise to data, at times that are nearer to each other at the data."""
         made = self.frame.num_made(num_steps)
         intervals = self.frame.num_intervals(made)
-        places = [(i / intervals) ** (warp if self.frame.warps else 1.0) for i in range(intervals + 1)]
-        depths = tuple(ramp(s / max(1, made - 1), low, high, 1.0) for s in range(made))
+        places = [(i / intervals) ** warp for i in range(intervals + 1)]
+        low = max(self.depths[0], low)
+        depths = tuple(self.depth_near(ramp(s / max(1, made - 1), low, high, 1.0)) for s in range(made))
         gaps = tuple(after - before for before, after in pairwise(places))
-        return Point(gaps if warp != 1.0 else (1.0,) * intervals, depths, (0,) * made, (0,) * made, self._levers)
+        even = warp == 1.0 or not self.times_free
+        return Point((1.0,) * intervals if even else gaps, depths, (0,) * made, (0,) * made, self._levers)
 
     def _cached(self, num_steps: int, shallow: int, tail: int) -> Point:
         """Every second step runs whole."""
         made = self.frame.num_made(num_steps)
-        depths = tuple(shallow if s % 2 else self.frame.num_blocks for s in range(made))
+        depths = tuple(
+            self.depth_near(max(self.depths[0], shallow) if s % 2 else self.frame.num_blocks) for s in range(made)
+        )
         return Point((1.0,) * self.frame.num_intervals(made), depths, (tail,) * made, (0,) * made, self._levers)
-
-    @cached_property
-    def _whole(self) -> Parameters:
-        """The other levers' values in the full schedule."""
-        return {
-            name: lever.whole(self.frame)[name] for lever in FREE_LEVERS for name in lever.distributions(self.frame)
-        }
 
     @property
     def _levers(self) -> tuple[tuple[str, Any], ...]:
-        return tuple(self._whole.items())
+        return tuple((name, self._whole[name]) for name in self.other_levers)
 
     def _point(self, **changes: Any) -> Parameters:
-        found = {"num_steps": self.frame.num_steps, **self._whole}
+        found = {"num_steps": self.most_steps, **dict(self._levers)}
         for s in range(self.num_slots):
-            found |= {f"depth_{s}": self.frame.num_blocks, f"tail_{s}": self.tails[0]}
+            found |= {f"depth_{s}": self.depths[-1], f"tail_{s}": self.tails[0]}
             if len(self.orders) > 1:
                 found[f"keep_{s}"] = self._order_names[0]
-            if self.frame.warps:
+            if self.times_free:
                 found[f"gap_{s}"] = 1.0
         return {**found, **changes}
 
@@ -249,14 +279,29 @@ class Free(Space):
             action for action in row if action != RUN
         ]
         names = {action: name for name, action in TAILS.items()}
-        depth = sum(action == RUN for action in row)
+        depth = max(sum(action == RUN for action in row), self.depths[0])
         tail = names.get(others[0]) if others else self.tails[0]
-        if tail not in self.tails:
+        if tail not in self.tails or depth not in self.depths:
             return None
         for number, order in enumerate(self.orders):
             if all(row[block] == RUN for block in order[:depth]):
-                return max(depth, self.shallowest), self.tails.index(tail), number
+                return depth, self.tails.index(tail), number
         return None
+
+
+def _range_words(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    assert isinstance(distribution, FloatDistribution)
+    return f"{distribution.low:g}–{distribution.high:g}"
+
+
+def _end(distribution: BaseDistribution, most: bool) -> Any:
+    """The value with which most is evaluated, or least: a share of guided steps, or of steps before they begin."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution)
+    return distribution.high if most else distribution.low
 
 
 def require_free(space: Space, sampler: str) -> Free:

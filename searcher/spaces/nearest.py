@@ -14,7 +14,7 @@ from ...backends.solvers.spacings import stretch
 from .base import TAILS
 from .frame import FullSchedule
 from .free import Free, Point
-from .levers import Parameters
+from .levers import FREE_LEVERS, Parameters
 
 NARROWEST = 1e-4  # of the way from noise to data, one gap between two times may be before it is rounded
 MOVED = 0.01  # of that way: times that are nearer are the same for a user
@@ -38,14 +38,14 @@ def nearest(space: Free, schedule: Schedule) -> Nearest | None:
     if own == frame.num_blocks and (exact := space.parameters(schedule)) is not None:
         return Nearest(exact, schedule)
     changes: list[str] = []
-    made = frame.num_made(min(max(schedule.num_steps, frame.fewest_steps), frame.num_steps))
+    made = frame.num_made(min(max(schedule.num_steps, space.fewest_steps), space.most_steps))
     if own != frame.num_blocks:
         changes.append(f"depths rescaled from {own} to {frame.num_blocks} blocks")
     if made != schedule.num_steps:
         changes.append(f"{schedule.num_steps} steps resampled to {made}")
     rows = [_scaled(schedule.steps[s].blocks, frame.num_blocks) for s in _indices(schedule.num_steps, made)]
     depths, tails, orders = zip(*(_coded(space, row) for row in rows), strict=True)
-    gaps, moved = _gaps(frame, schedule, made)
+    gaps, moved = _gaps(space, schedule, made)
     point = Point(gaps, depths, tails, orders, _levers(space, schedule))
     parameters = space.values(point)
     built = space.build(parameters)
@@ -69,16 +69,18 @@ def _scaled(row: Sequence[Action], num_blocks: int) -> tuple[Action, ...]:
 
 def _coded(space: Free, row: Sequence[Action]) -> tuple[int, int, int]:
     """The depth, tail and order that are nearest to a row."""
-    depth = max(space.shallowest, sum(action == RUN for action in row))
+    depth = space.depth_near(sum(action == RUN for action in row))
     names = {action: name for name, action in TAILS.items()}
-    stored = [names[each] for each in row if each != RUN and names[each] != "drop"]
-    tail = max(stored, key=stored.count, default=space.tails[0])
+    others = [names[each] for each in row if each != RUN and names[each] in space.tails]
+    stored = [name for name in others if name != "drop"]  # what has nothing stored yet is dropped beside any tail
+    tail = max(stored or others, key=(stored or others).count, default=space.tails[0])
     agreeing = [sum(row[block] == RUN for block in order[:depth]) for order in space.orders]
     return depth, space.tails.index(tail), agreeing.index(max(agreeing))
 
 
-def _gaps(frame: FullSchedule, schedule: Schedule, made: int) -> tuple[tuple[float, ...], bool]:
+def _gaps(space: Free, schedule: Schedule, made: int) -> tuple[tuple[float, ...], bool]:
     """The gaps between the times along the frame's spacing, and whether the first had to be moved."""
+    frame = space.frame
     intervals, count = frame.num_intervals(made), frame.num_times(made)
     end = [] if intervals < count else [1.0]  # where the last step goes to, if none is spent there
     ends = _resampled([*_progress(frame, schedule), *end], intervals + 1)
@@ -86,7 +88,7 @@ def _gaps(frame: FullSchedule, schedule: Schedule, made: int) -> tuple[tuple[flo
     even = _progress(frame, frame.steps(made))
     same = 1e-6 if schedule.num_steps == made else MOVED / 2  # resampled times lie on lines between others
     if (
-        not frame.warps
+        not space.times_free
         or len(even) != count
         or all(math.isclose(*pair, abs_tol=same) for pair in zip(wanted, even, strict=True))
     ):
@@ -135,26 +137,23 @@ def _levers(space: Free, schedule: Schedule) -> tuple[tuple[str, Any], ...]:
     """The levers' values that are nearest to what a schedule does; the full schedule's where it doesn't say."""
     guided = [s for s in range(schedule.num_steps) if len(branches_at(schedule, s)) > 1]
     first, last = (guided[0], guided[-1] + 1) if guided else (0, 0)
+    whole = {name: value for lever in FREE_LEVERS for name, value in lever.whole(space.frame).items()}
     wanted = {
         "solver_order": schedule.sampler.order,
         "unguided_share": first / schedule.num_steps,
         "guided_share": last / schedule.num_steps,
     }
-    whole = space.parameters(space.frame.full) or {}
-    return tuple(
-        (name, _inside(each, wanted.get(name, whole[name]), whole[name])) for name, each in space.other_levers.items()
-    )
+    return tuple((name, _inside(each, wanted.get(name, whole[name]))) for name, each in space.other_levers.items())
 
 
-def _inside(distribution: BaseDistribution, value: Any, otherwise: Any) -> Any:
+def _inside(distribution: BaseDistribution, value: Any) -> Any:
     """The value of a distribution that is nearest to one that is wanted."""
     if isinstance(distribution, CategoricalDistribution):
-        return value if value in distribution.choices else otherwise
-    if isinstance(distribution, FloatDistribution):
-        low, high, step = distribution.low, distribution.high, distribution.step
-        value = min(max(value, low), high)
-        return value if step is None else round(low + step * round((value - low) / step), 9)
-    return otherwise
+        return value if value in distribution.choices else distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    value = min(max(value, low), high)
+    return value if step is None else round(low + step * round((value - low) / step), 9)
 
 
 def _sampler_changes(built: Schedule, schedule: Schedule) -> list[str]:

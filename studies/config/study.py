@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...backends.errors import InputError
 from ..artifacts.base import artifacts_url
 from .budget import budget_text
-from .families import FAMILIES
+from .families import DEFAULT_FAMILIES
 from .rules import (
     Section,
     any_of,
@@ -198,8 +198,11 @@ class SearchConfig(Section):
     sampler: str = setting(AUTO, one_of(*SAMPLER_NAMES), "Optuna's sampler; auto: front on space free, else tpe")
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
     space: str = setting("free", name, "the space of schedules, by its registered name")
+    levers: tuple[tuple[str, Any], ...] = setting(
+        (), options, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
+    )
     baselines: tuple[str, ...] = setting(
-        tuple(FAMILIES),
+        DEFAULT_FAMILIES,
         many(name, at_least=1),
         "families of baselines: schedules that need no search",
     )

@@ -152,8 +152,30 @@ CONFIG_FLAGS = (
 )
 SEARCH_FLAGS = (
     click.option("--space", metavar="NAME", help=f"Space of schedules: {', '.join(SPACES)}."),
+    click.option(
+        "--lever",
+        "levers",
+        metavar="NAME=VALUES",
+        multiple=True,
+        help="Fix or bound a lever of space free: steps=8..12, depth=4,8,12, stand-in=drop,reuse, times=fixed.",
+    ),
     click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Optuna sampler that proposes schedules."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
+)
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """The names in a list with commas between."""
+    return None if value is None else tuple(name.strip() for name in value.split(","))
+
+
+FAMILY_FLAGS = (
+    click.option(
+        "--baselines",
+        metavar="NAMES",
+        callback=_names,
+        help="Families of baselines, with commas between; docs/baselines.md lists them.",
+    ),
 )
 
 
@@ -163,10 +185,12 @@ def study_config(
     """The configuration that a command line describes: defaults, then the study file, then `--set`, then flags.
 
     Args:
-        given: values of flags by their names in `KEYWORDS`, and `network_args`; None where a flag was not given.
+        given: values of flags by their names in `KEYWORDS`, `network_args` and `levers`; None where none was given.
 
     Raises:
         InputError: a file, key or value is wrong, or two of them contradict each other.
     """
     config = from_toml(config_file) if config_file else StudyConfig()
+    if "levers" in given:
+        given = {**given, "levers": dict(map(parse_assignment, given["levers"])) or None}
     return described(config, given, dict(map(parse_assignment, assignments)))
