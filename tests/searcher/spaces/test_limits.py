@@ -92,7 +92,8 @@ def test_shares_of_guidance_are_bounded():
 def test_the_full_schedule_is_known_where_it_is_within_the_bounds():
     within, without = space({"depth": "4..6"}), space({"depth": "1..3"})
     assert within.parameters(frame().full) is not None
-    assert without.parameters(frame().full) is None and not list(without.known_points())
+    assert without.parameters(frame().full) is None
+    assert not list(without.known_points())
 
 
 def test_reach_is_from_the_cheapest_to_the_dearest():
