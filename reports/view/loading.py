@@ -258,10 +258,13 @@ class _Rows:
         """The record behind `quality`: with real images any reference of the study's, else the full schedule's."""
         against_images = standard_of(self.config.quality, None).kind == "reference"
         reference = self.pins.get("quality.reference") if against_images else self.questions.get(seeds)
+        count = self.config.quality.num_images if seeds == "search" else None  # not the few of a first look
         records = [
             record
             for record in self.values.get((key, seeds), [])
-            if record.metric == self.config.quality.metric and reference in (None, record.reference)
+            if record.metric == self.config.quality.metric
+            and reference in (None, record.reference)
+            and count in (None, record.num_images)
         ]
         return max(records, key=lambda record: record.num_images, default=None)
 

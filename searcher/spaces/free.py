@@ -126,7 +126,8 @@ class Free(Space):
         work: list[int] = []
         for steps, depth in ((self.fewest_steps, self.depths[0]), (self.most_steps, self.depths[-1])):
             made = self.frame.num_made(steps)
-            levers = tuple((name, _end(name, each, depth == self.depths[-1])) for name, each in self.other_levers.items())
+            most = depth == self.depths[-1]
+            levers = tuple((name, _end(name, each, most)) for name, each in self.other_levers.items())
             gaps = (1.0,) * self.frame.num_intervals(made)
             point = Point(gaps, (depth,) * made, (0,) * made, (0,) * made, levers)
             work.append(block_evaluations(self.schedule(point)))
