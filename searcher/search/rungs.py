@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from ...backends.quality.distances import VECTOR_IMAGES
+from ...backends.quality.intervals import rank_correlation
 from ..proposals.improvement import Bounds
 from .promotion import Measured
 
@@ -71,7 +71,7 @@ def chosen(
     for count in sizes:
         base = few(full, count)
         found = np.array([few(each, count) - base for each in others])
-        agreement = float(kendalltau(found, whole).statistic)  # type: ignore[attr-defined]
+        agreement = rank_correlation(found.tolist(), whole.tolist())
         if agreement >= LEAST_AGREEMENT:
             error = float(np.sqrt((((found - whole) / (np.abs(found) + least)) ** 2).mean()))
             return Rung(count, agreement, error, len(others))
