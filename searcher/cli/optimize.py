@@ -32,6 +32,7 @@ from .flags.study import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
     CONFIG_FLAGS,
+    FAMILY_FLAGS,
     GRANULARITY_FLAGS,
     QUALITY_FLAGS,
     SEARCH_FLAGS,
@@ -139,7 +140,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
 
 
 @click.command("optimize")
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, GRANULARITY_FLAGS, SEARCH_FLAGS, CONFIG_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, GRANULARITY_FLAGS, SEARCH_FLAGS, FAMILY_FLAGS, CONFIG_FLAGS)
 @storage_flag
 @study_flag
 @budget_flag
@@ -239,7 +240,7 @@ def resume(
 
 
 @click.command("baselines")
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, CONFIG_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, FAMILY_FLAGS, CONFIG_FLAGS)
 @json_flag
 def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """List the baselines that every search is compared with, in the order in which they are measured.
@@ -247,6 +248,7 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
     \b
     Examples:
       exeunt baselines
+      exeunt baselines --baselines taylorseer,delta-dit,all-solvers
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
     from ..measuring.setup import load_frames, resolve_device

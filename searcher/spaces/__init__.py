@@ -1,6 +1,7 @@
 """Search spaces: which schedules can be proposed.
 
 base        What a search space is, and the spaces by name.
+baselines   The families of baselines, each a function of the full schedule.
 candidates  What a study measures: baselines and proposals.
 curves      Spaces in which the depth follows a curve from noise to data, with and without refreshes in between.
 free        The space of free steps.

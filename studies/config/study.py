@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...backends.errors import InputError
 from ..artifacts.base import artifacts_url
 from .budget import budget_text
-from .families import FAMILIES
+from .families import DEFAULT_FAMILIES
 from .rules import (
     Section,
     any_of,
@@ -202,7 +202,7 @@ class SearchConfig(Section):
         (), options, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
     )
     baselines: tuple[str, ...] = setting(
-        tuple(FAMILIES),
+        DEFAULT_FAMILIES,
         many(name, at_least=1),
         "families of baselines: schedules that need no search",
     )

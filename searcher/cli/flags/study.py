@@ -164,6 +164,21 @@ SEARCH_FLAGS = (
 )
 
 
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """The names in a list with commas between."""
+    return None if value is None else tuple(name.strip() for name in value.split(","))
+
+
+FAMILY_FLAGS = (
+    click.option(
+        "--baselines",
+        metavar="NAMES",
+        callback=_names,
+        help="Families of baselines, with commas between; docs/baselines.md lists them.",
+    ),
+)
+
+
 def study_config(
     given: Mapping[str, Any], config_file: Path | None = None, assignments: tuple[str, ...] = ()
 ) -> StudyConfig:

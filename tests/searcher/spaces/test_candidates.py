@@ -9,7 +9,7 @@ from exeunt.backends.schedule import DROP, REUSE, RUN, NetworkSignature, Noise, 
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.spaces.candidates import Candidate, list_baselines
 from exeunt.searcher.spaces.frame import FullSchedule
-from exeunt.studies.config.families import FAMILIES
+from exeunt.studies.config.families import DEFAULT_FAMILIES
 
 NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 
@@ -32,7 +32,7 @@ def test_every_baseline_is_valid_and_told_apart():
         validate(row.schedule)
     assert len({(row.weights, row.label) for row in ROWS}) == len(ROWS)
     assert len({row.schedule.digest for row in ROWS}) == len(ROWS)
-    assert {row.family for row in ROWS} == set(FAMILIES)
+    assert {row.family for row in ROWS} == set(DEFAULT_FAMILIES)
 
 
 def test_the_full_schedules_come_first_and_the_normal_weights_lead():
@@ -46,8 +46,8 @@ def test_fewer_steps_are_there_at_every_count_on_both_weights():
 
 
 def test_early_baselines_make_an_even_ladder():
-    early = ROWS[:16]
-    assert {row.family for row in early} == set(FAMILIES)
+    early = ROWS[:26]
+    assert {row.family for row in early} == set(DEFAULT_FAMILIES)
     assert [row.schedule.num_steps for row in of(early, "fewer-steps")] == [6, 3, 12]
     assert [depths(row.schedule)[0] for row in of(early, "uniform-depth")] == [3, 1]
 
@@ -75,7 +75,7 @@ def test_coinciding_depths_of_a_shallow_network_are_one_row():
 def test_baselines_of_stages_are_caches_and_fewer_steps():
     signature = NetworkSignature("UNet2DModel", "block", (("replace", 7),), None)
     rows = list_baselines({"unet": FullSchedule(make_schedule(signature, NOISE, "epsilon", num_steps=8), "log-snr")})
-    assert {row.family for row in rows} == {"full", "fewer-steps", "interval-reuse"}
+    assert {row.family for row in rows} == {"full", "fewer-steps", "interval-reuse", "fora", "solver"}
     for row in rows:
         validate(row.schedule)
     by_label = {row.label: row.schedule for row in rows}
