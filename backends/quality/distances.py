@@ -158,15 +158,20 @@ def frechet_vector(features: NDArray[Any], root: ReferenceRoot) -> FloatArray:
     return np.append(step @ axes, (square_root / scales[:, None] - np.diag(scales)).ravel())
 
 
+VECTOR_IMAGES = 64  # a paired distance has a vector of as many images at most
+
+
 def paired_vector(features: NDArray[Any], baseline: NDArray[Any]) -> FloatArray:
-    """A vector whose squared length is near the paired distance: each image's difference, projected to a few numbers.
+    """A vector whose squared length is near the paired distance of the first images.
+
+    It holds each image's difference, projected to a few numbers.
 
     The projection is the same for all features (n, D) of one D (Johnson & Lindenstrauss 1984).
     """
-    count, dim = features.shape
+    dim, count = features.shape[1], min(len(features), VECTOR_IMAGES)
     few = min(dim, 16)
     projection = np.random.Generator(np.random.Philox(dim)).standard_normal((dim, few)) / sqrt(few)
-    away = features.astype(np.float64) - baseline.astype(np.float64)
+    away = features[:count].astype(np.float64) - baseline[:count].astype(np.float64)
     return (away @ projection / sqrt(count)).ravel()
 
 

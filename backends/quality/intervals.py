@@ -190,3 +190,9 @@ def t_quantile(level: float, degrees: float) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's τ-b of two lists of values (Kendall 1945); 0 where all of one are alike."""
+    a, b = (np.sign(np.subtract.outer(values, values)) for values in (first, second))
+    return float((a * b).sum() / sqrt(max((a * a).sum() * (b * b).sum(), 1.0)))

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import asdict
 from io import StringIO
 from typing import Any
 
@@ -132,6 +133,7 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "configuration": view.configuration,
         "reference_point": corner and {"distance": corner.quality, "images_per_second": corner.speed},
         "hypervolume": [{"images": entry.cost, "hypervolume": entry.hypervolume} for entry in view.progress],
+        "agreements": [asdict(each) for each in view.agreements],
         "failures": list(view.failures),
     }
 

@@ -56,7 +56,17 @@ def details(view: StudyView) -> list[str]:
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
-    return [*sentences, *_own_repeats(view), *_scale(view), *_vetoes(view), *_text(view)]
+    found = [*sentences, *_own_repeats(view), *_scale(view), *_vetoes(view), *_text(view)]
+    return [*found, *_agreements(view)]
+
+
+def _agreements(view: StudyView) -> list[str]:
+    """How well cheaper measurements ranked schedules as better ones do."""
+    parts = [
+        f"{each.few} rank as {each.many} do with {each.rank_correlation:.2f} ({each.num_schedules} schedules)"
+        for each in view.agreements
+    ]
+    return [f"Kendall's tau: {'; '.join(parts)}."] if parts else []
 
 
 def _own_repeats(view: StudyView) -> list[str]:

@@ -1,7 +1,7 @@
 """Reads a study's view from its database, without changing anything."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from statistics import median
@@ -11,7 +11,7 @@ import numpy as np
 from exeunt import __version__
 
 from ...backends.errors import printable
-from ...backends.quality.intervals import Distance, estimate_distance, paired_difference
+from ...backends.quality.intervals import Distance, estimate_distance, paired_difference, rank_correlation
 from ...backends.quality.names import GUARD_PAIRED, NOTHING_PREFIX, TO_BASELINE
 from ...backends.timing.samples import environment_digest
 from ...studies.config.reading import config_to_dict
@@ -34,7 +34,7 @@ from .interval import Interval
 from .operations import kept_operations
 from .pareto import Score
 from .standard import BEST_RATIO_LEVEL, Scale, Standard, scale_of, standard_of
-from .view import Key, Point, Quality, Seeds, Spent, StudyView, Throughput
+from .view import Agreement, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
 
 
 def throughputs(records: Sequence[ThroughputRecord], names: Mapping[str, str], full: Key) -> dict[Key, Throughput]:
@@ -112,6 +112,9 @@ def load_view(store: Store, study: str) -> StudyView:
         return _Rows(store, study).view()
 
 
+LEAST_SCHEDULES = 5  # fewer ranks say nothing
+
+
 class _Rows:
     """The rows that concern one study."""
 
@@ -159,6 +162,7 @@ class _Rows:
             guards=self.guards(points),
             kernel_of_nothing=self.kernel_of_nothing,
             text_seconds=self.text_seconds,
+            agreements=tuple(self.agreements(points)),
         )
 
     def seeds(self, key: EvaluationKey) -> Seeds | None:
@@ -258,10 +262,13 @@ class _Rows:
         """The record behind `quality`: with real images any reference of the study's, else the full schedule's."""
         against_images = standard_of(self.config.quality, None).kind == "reference"
         reference = self.pins.get("quality.reference") if against_images else self.questions.get(seeds)
+        count = self.config.quality.num_images if seeds == "search" else None  # not the few of a first look
         records = [
             record
             for record in self.values.get((key, seeds), [])
-            if record.metric == self.config.quality.metric and reference in (None, record.reference)
+            if record.metric == self.config.quality.metric
+            and reference in (None, record.reference)
+            and count in (None, record.num_images)
         ]
         return max(records, key=lambda record: record.num_images, default=None)
 
@@ -290,6 +297,23 @@ class _Rows:
             labels.add(point.label)
             points.append(point)
         return tuple(points)
+
+    def agreements(self, points: Sequence[Point]) -> Iterator[Agreement]:
+        """Of few images of the search with all of them, and of the search's values with the final ones."""
+        metric, most = self.config.quality.metric, self.config.quality.num_images
+        known = {point.key: point.search.distance.value for point in points if point.search}
+        by_count: dict[int, dict[Key, float]] = defaultdict(dict)
+        for (key, seeds), records in self.values.items():
+            for record in records:
+                if seeds == "search" and record.metric == metric and record.num_images < most and key in known:
+                    by_count[record.num_images][key] = record.value
+        finals = {point.key: point.final.distance.value for point in points if point.final and point.search}
+        pairs = [(f"{count} images of the search", f"{most}", by_count[count], known) for count in sorted(by_count)]
+        for few, many, cheap, good in (*pairs, ("the search's values", "final values", known, finals)):
+            shared = [key for key in cheap if key in good]
+            if len(shared) >= LEAST_SCHEDULES:
+                correlation = rank_correlation([cheap[key] for key in shared], [good[key] for key in shared])
+                yield Agreement(few, many, correlation, len(shared))
 
     def failures(self) -> list[str]:
         labels = {(m.schedule_digest, m.weights_sha256): m.label for m in self.members}

@@ -56,8 +56,7 @@ class FrontReader:
             if (seconds := batch_seconds(self._summaries[row.schedule_digest], medians))
         }
         corner = _corner(rows, found, noise)
-        count = max((row.num_images for row in rows), default=0)
-        measured = [found[row.member] for row in rows if row.num_images == count and row.member in found]
+        measured = list(found.values())
         return SearchFront(
             size=len(front(measured, lambda score: score)),
             hypervolume=hypervolume(measured, corner) if corner else None,
@@ -66,7 +65,7 @@ class FrontReader:
 
 
 def _values(store: Store, asked: Asked) -> tuple[list[Scored], float | None]:
-    """Each member's value at its largest count, and what another noise changes where that was measured."""
+    """Each member's value, and what another noise changes where that was measured."""
     quality = asked.config.quality
     with reading(store.engine) as connection:
         search = scores.full_question(connection, asked, quality.search_seed)
@@ -75,11 +74,7 @@ def _values(store: Store, asked: Asked) -> tuple[list[Scored], float | None]:
         reference = asked.pins.get("quality.reference") if against_images else search
         rows = scores.scored(connection, asked, quality.search_seed, reference)
         noise = scores.noise(connection, asked, search, final) if search and final else None
-    largest: dict[int, Scored] = {}
-    for row in rows:
-        if row.member not in largest or row.num_images > largest[row.member].num_images:
-            largest[row.member] = row
-    return list(largest.values()), noise
+    return list({row.member: row for row in rows}.values()), noise
 
 
 def _corner(rows: Sequence[Scored], found: Mapping[int, Score], noise: float | None) -> Score | None:

@@ -136,6 +136,22 @@ class Spent:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How well one measurement ranks schedules as a better one does.
+
+    Attributes:
+        few: what ranks, such as "64 images of the search"; many: what it is held against.
+        rank_correlation: Kendall's τ between the two.
+        num_schedules: how many have both.
+    """
+
+    few: str
+    many: str
+    rank_correlation: float
+    num_schedules: int
+
+
+@dataclass(frozen=True)
 class StudyView:
     """A study, read at one moment.
 
@@ -155,6 +171,7 @@ class StudyView:
         guards: what is normal for images of this study.
         kernel_of_nothing: the smallest kernel distance of images that show nothing, where it is a second opinion.
         text_seconds: what encoding one prompt takes, which no timing of a schedule includes; None without prompts.
+        agreements: of each cheaper measurement with the next better one, where enough schedules have both.
     """
 
     name: str
@@ -173,6 +190,7 @@ class StudyView:
     guards: Guards = NO_GUARDS
     kernel_of_nothing: float | None = None
     text_seconds: float | None = None
+    agreements: tuple[Agreement, ...] = ()
 
     @cached_property
     def full(self) -> Point | None:

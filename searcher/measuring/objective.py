@@ -252,8 +252,8 @@ class Objective:
             self.pace.learn_score(count, time.perf_counter() - started)
         return found
 
-    def vector(self, candidate: Candidate) -> FloatArray | None:
-        """What the search learns from: see `Metric.vector`. The candidate was scored on search seeds.
+    def vector(self, candidate: Candidate, count: int) -> FloatArray | None:
+        """What the search learns from: see `Metric.vector`. The candidate was scored on so many images of search seeds.
 
         None as well where features are damaged or gone: nothing is sampled for it.
         """
@@ -263,7 +263,7 @@ class Objective:
         for each in asked:
             key = self.key(each, quality.search_seed)
             try:
-                features = self.store.evaluations.features(key, range(quality.num_images))
+                features = self.store.evaluations.features(key, range(count))
             except DamagedFeatures:
                 return None
             if features is None:

@@ -151,8 +151,9 @@ MARGIN = 0.025
 # Sampling that is this much slower than it was timed says that other work is about; then so is the report. No more than
 # that, or a machine that is busy for a moment would give up its search.
 MOST_STRETCH = 2.0
-# At most this share of a budget is kept for the front; the rest is the search's.
-FRONT_SHARE = 0.5
+# At most this share of a budget is kept for the front, a tenth for timing and a quarter for images; the rest is the
+# search's.
+FRONT_SHARE = 0.35
 # Of the compared schedules fewer would compare too little, and more would be too thinly measured.
 LEAST_COMPARED, MOST_COMPARED = 8, 24
 # Whole trajectories run so many times at least, and latencies and warm-up come to one more.

@@ -96,14 +96,20 @@ def search(session: Session) -> None:
         evaluations += 1
         if evaluations % BASELINE_EVERY == 0 and _measure_contested(session, rungs):
             continue
-        known = len(measured)
+        known = len(measured) + len(session.results.short)
         if proposal := _next_proposal(session):
             session.budget.meter.trials += 1
             proposals.add(proposal)
-            repeats = repeats + 1 if len(measured) == known else 0
+            repeats = repeats + 1 if len(measured) + len(session.results.short) == known else 0
     while proposals.waiting:
         session.await_others()
         proposals.settle()
+    if rung := session.results.rung:
+        session.watch.say(
+            f"{len(session.results.short)} of {session.proposer.asked()} proposals fell short of the front on "
+            f"{rung.count} images and were measured no further; {rung.count} images rank {rung.num_compared} schedules "
+            f"as {session.study_setup.config.quality.num_images} do with Kendall's tau {rung.agreement:.2f}"
+        )
     if trust := session.proposer.trust:
         session.watch.say(
             f"the search's model ranks {trust.num_known} schedules with Kendall's tau {trust.rank_correlation:.2f} "

@@ -243,10 +243,17 @@ class OpenProposals:
         log: says what each trial cost.
     """
 
-    def __init__(self, proposer: Proposer, results: Results, violation: Callable[[Measured], float]) -> None:
+    def __init__(
+        self,
+        proposer: Proposer,
+        results: Results,
+        violation: Callable[[Measured], float],
+        bounds: Callable[[], "Bounds | None"],
+    ) -> None:
         self.waiting: list[Candidate] = []
         self.log = TrialLog()
         self._proposer, self._results, self._violation = proposer, results, violation
+        self._bounds = bounds
 
     def add(self, candidate: Candidate) -> None:
         """Measures one more; a schedule whose samples are not finite fails its trial."""
@@ -260,7 +267,7 @@ class OpenProposals:
     def _settled(self, candidate: Candidate) -> bool:
         assert candidate.trial is not None, "a sampler's proposal"
         try:
-            measured = self._results.measure(candidate)
+            measured = self._results.look(candidate, self._bounds())
             self._proposer.tell(candidate.trial, measured, self._violation(measured))
         except AWAITED:
             return False

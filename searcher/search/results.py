@@ -3,9 +3,13 @@
 from ...backends.quality.intervals import FloatArray
 from ...studies.store.records import QualityRecord, ScheduleSummary
 from ..measuring.objective import UNMEASURABLE, Objective
+from ..proposals.improvement import Bounds
 from ..spaces.candidates import Candidate
 from .device_check import DeviceCheck
 from .promotion import Measured
+from .rungs import Rung, chosen, counts, falls_short
+
+RUNG_EVERY = 10  # more schedules measured, before the number of images of a first look is chosen anew
 
 
 class Results:
@@ -13,6 +17,7 @@ class Results:
 
     Attributes:
         measured: by the candidates' keys, in the order in which this worker read them.
+        short: candidates that fell short of the front on few images, by their keys, with the number of these.
         left_out: the keys of candidates that can't be measured.
         given: what a user proposed.
     """
@@ -22,10 +27,14 @@ class Results:
         quality = objective.study_setup.config.quality
         self._seed, self._count = quality.search_seed, quality.num_images
         self.measured: dict[tuple[str, str], Measured] = {}
+        self.short: dict[tuple[str, str], tuple[Candidate, int]] = {}
         self.left_out: set[tuple[str, str]] = set()
         self.given: list[Candidate] = []
         self._schedules: dict[str, ScheduleSummary] = {}
         self._vectors: dict[tuple[str, str], FloatArray | None] = {}
+        self._few = counts(quality.num_images, quality.batch_size)
+        self.rung: Rung | None = None
+        self._judged = 0  # how many were measured when it was chosen
 
     @property
     def is_stated(self) -> bool:
@@ -56,6 +65,37 @@ class Results:
             self.objective.say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (already measured)'}")
         return self.measured[candidate.key]
 
+    def look(self, candidate: Candidate, bounds: Bounds | None) -> Measured:
+        """As `measure`, but where a proposal falls short of the front on few images, what it looks like on these."""
+        self._choose_rung(bounds)
+        rung, full = self.rung, self.objective.study_setup.baseline
+        if rung is None or bounds is None or candidate.key in self.measured or not self.is_stated:
+            return self.measure(candidate)
+        self.objective.check()
+        self.collect(candidate, self._seed, range(rung.count), register=True)
+        own, base = (self.objective.score(each, self._seed, rung.count) for each in (candidate, full))
+        speed, difference = self.objective.costs.images_per_second(candidate.stored), own.value - base.value
+        if not falls_short(difference, speed, self.ordered, rung, bounds):
+            return self.measure(candidate)
+        self.short[candidate.key] = candidate, rung.count
+        stated = self.measured[full.key]
+        about = f"about {self.objective.study_setup.metric.told(stated.quality + difference)}"
+        self.objective.say(f"{candidate.label}: {about} on {rung.count} images, short of the front")
+        excess = stated.excess + difference
+        return Measured(candidate, stated.quality + difference, excess, speed, excess + own.upper - own.value)
+
+    def _choose_rung(self, bounds: Bounds | None) -> None:
+        """How many images a first look takes, chosen anew now and then as more is measured."""
+        known = len(self.measured)
+        if not self._few or bounds is None or not self.is_stated or known < self._judged + RUNG_EVERY:
+            return
+        self._judged = known
+
+        def few(each: Measured, count: int) -> float:
+            return self.objective.score(each.candidate, self._seed, count).value
+
+        self.rung = chosen(self.ordered, self._few, few, max(bounds.least, 1e-12))
+
     def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
         """As `Objective.collect`; raises DeviceError as well where this worker's device can't be trusted any more."""
         try:
@@ -74,8 +114,17 @@ class Results:
     def vector(self, key: tuple[str, str]) -> FloatArray | None:
         """What the search learns from of a measured candidate; None where it has no such, or was not read here yet."""
         if key not in self._vectors and key in self.measured:
-            self._vectors[key] = self.objective.vector(self.measured[key].candidate)
+            self._vectors[key] = self.objective.vector(self.measured[key].candidate, self._count)
+        elif key not in self._vectors and key in self.short:
+            self._vectors[key] = self._vector_of_few(*self.short[key])
         return self._vectors.get(key)
+
+    def _vector_of_few(self, candidate: Candidate, count: int) -> FloatArray | None:
+        """A vector of few images, with what the full schedule's has beyond its own of as many."""
+        full = self.objective.study_setup.baseline
+        parts = [self.objective.vector(*each) for each in ((candidate, count), (full, self._count), (full, count))]
+        found = [part for part in parts if part is not None]
+        return found[0] + found[1] - found[2] if len(found) == len(parts) else None
 
     def is_done(self, candidate: Candidate) -> bool:
         """Whether a candidate was measured, or can't be."""
@@ -90,6 +139,9 @@ class Results:
             costs.refresh()
         for candidate in members:
             record = None if self.is_done(candidate) else self._scored(candidate)
+            few = [count for count in self._few if self.objective.scored(candidate, self._seed, count)]
+            if record is None and few:
+                self.short[candidate.key] = candidate, few[-1]
             if record is not None and costs.can_tell(candidate.stored):
                 try:
                     self._remember(candidate, record)
@@ -124,4 +176,6 @@ class Results:
         figures = self.objective.judged_by(record)
         found = Measured(candidate, record.value, record.value - floor, speed, record.upper - floor, figures)
         self.measured[candidate.key] = found
+        if self.short.pop(candidate.key, None):
+            self._vectors.pop(candidate.key, None)
         return found

@@ -109,7 +109,7 @@ class Session:
         self.objective = results.objective
         self.study_setup, self.store = self.objective.study_setup, self.objective.store
         self.choice: FrontChoice | None = None
-        self.open = OpenProposals(proposer, results, self.violation)
+        self.open = OpenProposals(proposer, results, self.violation, self.bounds)
         proposer.learn(results.vector, self.bounds)
         self._judged_by, self._yardstick = (-1, -1), NO_YARDSTICK
         self._alone_since: float | None = None  # found nobody on the target device, on `time.monotonic`'s clock

@@ -126,7 +126,8 @@ class Free(Space):
         work: list[int] = []
         for steps, depth in ((self.fewest_steps, self.depths[0]), (self.most_steps, self.depths[-1])):
             made = self.frame.num_made(steps)
-            levers = tuple((name, _end(each, depth == self.depths[-1])) for name, each in self.other_levers.items())
+            most = depth == self.depths[-1]
+            levers = tuple((name, _end(name, each, most)) for name, each in self.other_levers.items())
             gaps = (1.0,) * self.frame.num_intervals(made)
             point = Point(gaps, (depth,) * made, (0,) * made, (0,) * made, levers)
             work.append(block_evaluations(self.schedule(point)))
@@ -296,12 +297,12 @@ def _range_words(distribution: BaseDistribution) -> str:
     return f"{distribution.low:g}–{distribution.high:g}"
 
 
-def _end(distribution: BaseDistribution, most: bool) -> Any:
-    """The value with which most is evaluated, or least: a share of guided steps, or of steps before they begin."""
+def _end(name: str, distribution: BaseDistribution, most: bool) -> Any:
+    """The value with which most is evaluated, or least: of a share of guided steps, or of steps before these."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
     assert isinstance(distribution, FloatDistribution)
-    return distribution.high if most else distribution.low
+    return distribution.high if most != (name == "unguided_share") else distribution.low
 
 
 def require_free(space: Space, sampler: str) -> Free:

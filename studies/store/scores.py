@@ -12,7 +12,7 @@ from .evaluation_queries import is_of_member
 
 
 class Scored(NamedTuple):
-    """One value of one member, at one count of images.
+    """One value of one member.
 
     Attributes:
         member: the member's identifier; they rise in the order in which members were added.
@@ -22,7 +22,6 @@ class Scored(NamedTuple):
     member: int
     schedule_digest: str
     family: str
-    num_images: int
     value: float
     floor: float | None
 
@@ -51,19 +50,18 @@ class Asked:
 
 
 def scored(connection: Connection, asked: Asked, seed: int, reference: str | None) -> list[Scored]:
-    """The values of a study's primary metric on the noises of a seed, in the order of its members.
+    """The values of a study's primary metric on the search's count of images of a seed, in the order of its members.
 
     `reference` is what they are compared with; None: whatever it is.
     """
     quality = QUALITIES.c
     query = (
-        select(
-            MEMBERS.c.id, MEMBERS.c.schedule_digest, MEMBERS.c.family, quality.num_images, quality.value, quality.floor
-        )
+        select(MEMBERS.c.id, MEMBERS.c.schedule_digest, MEMBERS.c.family, quality.value, quality.floor)
         .select_from(MEMBERS)
         .join(EVALUATIONS, is_of_member())
         .join(QUALITIES)
         .where(MEMBERS.c.study == asked.config.name, asked.of(seed), quality.metric == asked.config.quality.metric)
+        .where(quality.num_images == asked.config.quality.num_images)
         .order_by(MEMBERS.c.id, quality.id)
     )
     rows = connection.execute(query if reference is None else query.where(quality.reference == reference))
