@@ -1,15 +1,18 @@
 """The report in a few sentences and figures: what the page says first and the command prints."""
 
 from ...backends.quality.names import NOTHING
+from ...studies.config.goal import Goal
 from ..view.guards import MOST_REPEATS
 from ..view.interval import Interval, per_second, spelled_number
 from ..view.pareto import Advantage
 from ..view.standard import BEST_RATIO_LEVEL
-from ..view.view import Point, Seeds, StudyView, known
+from ..view.view import Point, Seeds, StudyView, at_speed, known
 
 
 def headline(view: StudyView) -> str:
     """One sentence: the study's main result, or what has been measured so far."""
+    if (goal := view.standard.goal) and view.front("final"):
+        return _of_goal(view, goal)
     if point := view.recommended:
         return _result(view, point) if view.has_gain else _no_gain(view, point)
     if knee := view.knee("search"):
@@ -17,6 +20,20 @@ def headline(view: StudyView) -> str:
         factor = f"about {speed / full:.2f} × as fast as the full schedule" if speed and full else "the front's knee"
         return f"So far, on search seeds, {knee.label} is {factor}."
     return "Nothing has been measured yet."
+
+
+def _of_goal(view: StudyView, goal: Goal) -> str:
+    """What the study has for its goal."""
+    point, front = view.recommended, view.front("final")
+    if goal.speedup is not None and at_speed(view, goal.speedup) is None:
+        fastest = front[-1]
+        return (
+            f"Goal, {goal}: no point of the front is that fast. The fastest, {fastest.label}, samples "
+            f"{with_interval(known(view.speedup(fastest), fastest), ' ×')} as fast as the full schedule. {_ADVICE}"
+        )
+    if point is None or point is view.full:
+        return f"Goal, {goal}: nothing faster than the full schedule was found. {_ADVICE}"
+    return f"Goal, {goal}: {_result(view, point)}"
 
 
 def _no_gain(view: StudyView, point: Point) -> str:

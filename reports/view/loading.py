@@ -228,7 +228,9 @@ class _Rows:
         """What quality is compared with."""
         between = (self.questions.get("final"), self.config.quality.metric, self.questions.get("search"))
         found = [r for r in self.qualities if (r.evaluation, r.metric, r.reference) == between]
-        return standard_of(self.config.quality, Interval.of(found[-1]) if found else None, self.scale)
+        return standard_of(
+            self.config.quality, Interval.of(found[-1]) if found else None, self.scale, self.config.run.goal
+        )
 
     def quality(self, key: Key, seeds: Seeds) -> Quality | None:
         """The primary metric at its largest count (the search's count for search values)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...backends.errors import InputError
 from .interval import spelled_number
-from .view import Point, StudyView
+from .view import Point, StudyView, at_speed, known
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,13 @@ class Highlight:
 
 def the_recommended(view: StudyView) -> Point:
     """The point that the report recommends. Raises InputError where it recommends none."""
-    _final_front(view)
+    front, goal = _final_front(view), view.standard.goal
+    if goal and goal.speedup is not None and at_speed(view, goal.speedup) is None:
+        fastest = known(view.speedup(front[-1]), front[-1]).value
+        raise InputError(
+            f'study "{view.name}" must have a point for its goal, {goal}, but its fastest is {front[-1].label} at '
+            f"{fastest:.2f}x. Search further with `exeunt resume`, or choose a point with --min-speedup or --trial."
+        )
     if (point := view.recommended) is None or point is view.full:
         raise InputError(
             f'study "{view.name}" must have a point within {view.standard.limit_words} that is faster than the full '

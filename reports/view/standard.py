@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...backends.quality.names import NOTHING, TO_BASELINE, nothing_metric
+from ...studies.config.goal import Goal, parse_goal
 from ...studies.config.study import QualityConfig
 from ...studies.store.records import QualityRecord
 from .interval import Interval, spelled_number
@@ -24,6 +25,7 @@ BEST_RATIO_LEVEL = 0.95  # of its lower bound
 LOSS_LIMIT = 0.05
 # Beyond this loss no speed makes up for the images.
 WORST_LOSS = 0.25
+_WORST_AT_SPEED = 0.4  # where a goal names a speed, more than this is still something
 # A scale that is so many standard errors of one evaluation wide, or fewer, hardly tells the full schedule from nothing.
 NARROW = 10.0
 
@@ -112,16 +114,20 @@ class Standard:
         noise: what another noise changes, by the same measure; None against real images, and until it is measured.
         higher_is_better: the direction of scores; None for distances.
         scale: the two ends of loss; None until they are measured.
+        goal: what the user wants; None where all of the front counts.
     """
 
     kind: QualityKind = "reference"
     noise: Interval | None = None
     higher_is_better: bool | None = None
     scale: Scale | None = None
+    goal: Goal | None = None
 
     @property
     def limit(self) -> float:
         """The loss up to which `best_ratio` looks at points."""
+        if self.goal and self.goal.most_loss is not None:
+            return self.goal.most_loss
         return LOSS_LIMIT if self.scale else _LIMITS[self.kind]
 
     def relative(self, excess: float, full: float) -> float | None:
@@ -158,6 +164,8 @@ class Standard:
         """
         unit = self.unit(full if self.scale else upper)
         worst = WORST_LOSS if self.scale else _WORST[self.kind]
+        if self.goal:
+            worst = max(worst, 1.5 * (self.goal.most_loss or _WORST_AT_SPEED))
         return math.inf if unit is None else self.own(upper) + worst * unit
 
     def shown(self, value: Interval) -> Interval:
@@ -209,19 +217,23 @@ NO_LOSS = 0.0005
 TO_REFERENCE = Standard()
 
 
-def standard_of(quality: QualityConfig, noise: Interval | None, scale: Scale | None = None) -> Standard:
+def standard_of(
+    quality: QualityConfig, noise: Interval | None, scale: Scale | None = None, goal: str | None = None
+) -> Standard:
     """How a study with these settings states quality.
 
     Args:
         quality: as the study stores it, with nothing left open.
         noise: what another noise changes, if it was measured.
         scale: the two ends of loss, if they were measured.
+        goal: what the user wants, in words.
     """
+    wanted = parse_goal(goal) if goal else None
     if quality.metric.endswith(TO_BASELINE):
-        return Standard("baseline", noise, scale=scale)
+        return Standard("baseline", noise, scale=scale, goal=wanted)
     if ":" in quality.metric and quality.reference is None:
-        return Standard("score", noise, quality.higher_is_better, scale)
-    return Standard(scale=scale)
+        return Standard("score", noise, quality.higher_is_better, scale, wanted)
+    return Standard(scale=scale, goal=wanted)
 
 
 _NOISE = (
@@ -313,8 +325,10 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
         ),
         (
             "Recommended",
-            "The point that best_ratio_lower belongs to, if that is above 1. Otherwise no gain was found, and it is "
-            f"the fastest baseline of the front within {standard.limit_words}.",
+            f"What the study's goal asks for on the front: {standard.goal}."
+            if standard.goal
+            else "The point that best_ratio_lower belongs to, if that is above 1. Otherwise no gain was found, and it "
+            f"is the fastest baseline of the front within {standard.limit_words}.",
         ),
         ("Knee", "The front's point farthest from the line between its ends, in log distance and log time."),
         ("best_ratio and best_ratio_lower", best_ratio(standard)),

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from ...backends.quality.names import NOTHING
 from ...backends.schedule import Schedule
 from ...backends.timing.samples import Timing
+from ...studies.config.goal import Goal
 from ...studies.store.records import ScheduleSummary
 from .guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
@@ -21,6 +22,7 @@ from .standard import BEST_RATIO_LEVEL, LOSS_LIMIT, TO_REFERENCE, Standard
 Seeds = Literal["search", "final"]
 Key = tuple[str, str]  # schedule digest, name of the weights
 _T = TypeVar("_T")
+AT_LEAST = 0.98  # of a wanted speed-up, a measured one may be
 
 
 @dataclass(frozen=True)
@@ -375,12 +377,21 @@ class StudyView:
     def recommended(self) -> Point | None:
         """The point to take: the searched one that gains most, else the fastest baseline up to the standard's limit.
 
-        The full schedule where nothing else is within the limit; None before the front is measured.
+        The full schedule where nothing else is within the limit; None before the front is measured. Where the study
+        has a goal, what that asks for: the fastest within a loss, or the best of at least a speed.
         """
+        if (goal := self.standard.goal) and (close := self._of_goal(goal)):
+            return close
         if self.best and self.has_gain:
             return self.best.point
         baselines = [point for point in self.close if point.role == "baseline"]
         return baselines[-1] if baselines else self.full if self.measured("final") else None
+
+    def _of_goal(self, goal: Goal) -> Point | None:
+        """The point of the final front that a goal asks for, if there is one."""
+        if goal.most_loss is not None:
+            return self.close[-1] if self.close else None
+        return at_speed(self, goal.speedup or 0.0)
 
     @property
     def vetoed(self) -> list[Point]:
@@ -425,6 +436,12 @@ class StudyView:
         difference, loss = self.differences.get((a.key, b.key)), self.loss(a, "final")
         loses = loss is None or loss.lower > 0
         return difference is not None and difference.lower > 0 and loses
+
+
+def at_speed(view: StudyView, wanted: float) -> Point | None:
+    """The point of the best quality of the final front that is as fast as is wanted, or nearly; None if none is."""
+    speeds = [(known(view.speedup(point), point).value, point) for point in view.front("final")]
+    return next((point for speed, point in speeds if speed >= AT_LEAST * wanted), None)
 
 
 def _speed_ratio(a: Point, b: Point) -> Interval:

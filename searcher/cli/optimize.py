@@ -24,7 +24,7 @@ from ...studies.config.reading import override, refuse_difference
 from ...studies.config.study import StudyConfig
 from ...studies.database.urls import storage_flags
 from ...studies.interruption import interruptible
-from ...studies.store.store import only_study, stored_config
+from ...studies.store.store import only_study, open_store, stored_config
 from .flags.database import budget_flag, json_flag, show, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement
@@ -57,11 +57,19 @@ def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: Out
     if budget == stored.run.budget:
         status = read_status(request.url, stored.name)
         if status.finished:
+            if request.config.run.goal != stored.run.goal:
+                change_goal(request, stored)
             click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
             show_front(study_view(request.url, stored.name), as_json)
             return
         request = replace(request, budget=status.left(parse_budget(budget)))
     run_study(request, as_json, output, engine)
+
+
+def change_goal(request: StudyRequest, stored: StudyConfig) -> None:
+    """Stores another goal of a finished study, whose report then says what it has for that."""
+    with open_store(request.url) as store:
+        store.studies.put_config(override(stored, {"run.goal": request.config.run.goal}))
 
 
 def run_study(request: StudyRequest, as_json: bool, output: OutputOptions, engine: Engine) -> None:
@@ -136,6 +144,11 @@ artifacts_flag = click.option(
     metavar="URL|FOLDER",
     help="Where to store features and files: a folder, or s3://…. Default: EXEUNT_ARTIFACTS, or beside the database.",
 )
+goal_flag = click.option(
+    "--goal",
+    metavar="GOAL",
+    help="What to search for: 'fastest within 5% of full quality', or 'best at 2x'. Default: the whole front.",
+)
 report_flag = click.option("--report", metavar="FOLDER", help="Folder of the report, or none. Default: exeunt-report.")
 
 
@@ -144,6 +157,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
 @storage_flag
 @study_flag
 @budget_flag
+@goal_flag
 @report_flag
 @artifacts_flag
 @click.option("--final-images", type=click.IntRange(2), metavar="N", help="Images for each point of the final front.")
@@ -184,6 +198,7 @@ def optimize_command(
     Examples:
       exeunt optimize
       exeunt optimize --dry-run --budget 1h
+      exeunt optimize --goal "best at 2x"
       exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
       exeunt optimize --checkpoint DiT-new.pt --reference photos/ --warm-start old.db
       exeunt optimize --config study.toml --set search.space='"cache"'
@@ -212,6 +227,7 @@ def optimize_command(
 @storage_flag
 @study_flag
 @budget_flag
+@goal_flag
 @report_flag
 @artifacts_flag
 @json_flag
@@ -221,6 +237,7 @@ def resume(
     url: str,
     study: str | None,
     budget: str | None,
+    goal: str | None,
     report: str | None,
     artifacts: str | None,
     as_json: bool,
@@ -241,7 +258,7 @@ def resume(
     stored = stored_config(url, only_study(url, study))
     assert stored is not None
     # The database knows where its files are; what an earlier command was told may not hold here.
-    free = {"run.budget": budget, "run.report": report}
+    free = {"run.budget": budget, "run.goal": goal, "run.report": report}
     given = {key: value for key, value in free.items() if value is not None}
     request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url, named=())
     if budget is None:

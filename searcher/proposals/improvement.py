@@ -24,17 +24,24 @@ class Bounds:
         slowest: the speed below which it is.
         floor: the quality that can't be beaten, which is subtracted before logarithms are taken.
         least: the excess over the floor below which all are as good.
+        fastest: the speed above which all are as fast.
     """
 
     worst: float
     slowest: float
     floor: float = 0.0
     least: float = 0.0
+    fastest: float = math.inf
 
     @property
     def best(self) -> float:
         """The smallest logarithm that counts."""
         return math.log(self.least) if self.least > 0 else -math.inf
+
+    @property
+    def shortest(self) -> float:
+        """The smallest logarithm of a time that counts."""
+        return -math.log(self.fastest)
 
     def logarithm(self, quality: float) -> float:
         """The logarithm of what a quality has beyond the floor."""

@@ -116,7 +116,7 @@ class FrontSampler(BaseSampler):
         best = np.sort(np.argsort(values, kind="stable")[:MOST_KNOWN])
         described = describe(self.space, [points[i] for i in best])
         cost = CostModel.fit(described.work, 1 / speeds[best])
-        times = -np.log(speeds)
+        times = np.maximum(-np.log(speeds), bounds.shortest)
         inside = wanted & (times <= reference[0] + 1e-9)
         front = Front(times[inside], values[inside], reference)
         parents = Parents(
@@ -132,7 +132,7 @@ class FrontSampler(BaseSampler):
 
         def gains(candidates: Descriptions) -> Array:
             means, deviations, feasible = predict(candidates)
-            costs = np.log(np.maximum(cost.costs(candidates.work), 1e-300))
+            costs = np.maximum(np.log(np.maximum(cost.costs(candidates.work), 1e-300)), bounds.shortest)
             deviations = np.maximum(deviations, 1e-6)
             found = expected_improvement(front.members, reference, costs, means, deviations, bounds.best)
             return found * feasible

@@ -10,7 +10,7 @@ where it begins. Samplers are told what lies beyond as violations of a constrain
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from ...backends.errors import StorageError
@@ -99,6 +99,8 @@ def worst_excess(measured: Iterable[Measured], standard: Standard) -> float:
 # The sampler is after losses up to the first, and takes logarithms of losses beyond the second below none, so that
 # small ones count as much as speed. To be better than the full schedule is no gain.
 _WORST_SEARCHED, _BELOW = 0.15, 0.03
+# Where a goal names a speed, it is after schedules from the first share of it to the second, up to this loss.
+_AT_SPEED, _WORST_AT_SPEED = (0.97, 1.15), 0.4
 
 
 def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | None:
@@ -115,12 +117,16 @@ def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | 
     if unit is None:
         return None
     floor = full.quality - full.excess
-    return Bounds(
-        worst=floor + standard.own(full.excess_upper) + _WORST_SEARCHED * unit,
-        slowest=full.speed,
-        floor=floor + standard.own(full.excess) - _BELOW * unit,
-        least=_BELOW * unit,
-    )
+    own, worst = floor + standard.own(full.excess), floor + standard.own(full.excess_upper)
+    found = Bounds(worst + _WORST_SEARCHED * unit, full.speed, own - _BELOW * unit, _BELOW * unit)
+    goal = standard.goal
+    if goal and goal.most_loss is not None:  # what loses far less is as good: it can only be faster
+        least = _BELOW + goal.most_loss / 2
+        return replace(found, worst=own + SLACK * goal.most_loss * unit, least=least * unit)
+    if goal and goal.speedup is not None:
+        slowest, fastest = (share * goal.speedup * full.speed for share in _AT_SPEED)
+        return replace(found, worst=worst + _WORST_AT_SPEED * unit, slowest=slowest, fastest=fastest)
+    return found
 
 
 def violation(measured: Measured, worst: float, guards: Guards = NO_GUARDS) -> float:
@@ -143,6 +149,9 @@ def priorities(measured: Sequence[Measured], judged: Yardstick = NO_YARDSTICK) -
     baselines = _of_role(wanted, "baseline")
     trials = _of_role(front(wanted, _score), "trial")
     near = _near(trials, limit(full, judged.standard))
+    if (goal := judged.standard.goal) and goal.speedup is not None:
+        low, high = (share * goal.speedup * full.speed for share in _AT_SPEED)
+        near = [each for each in trials if low <= each.speed <= high] or near
     far = [each for each in trials if each not in near]
     ranked = sorted(near, key=lambda each: -_gain(each, baselines, full))
     knees = [knee(near, _score)] if near else []

@@ -138,7 +138,8 @@ class Session:
         nothing = self.objective.nothing
         if self._judged_by != (known := (len(nothing), len(self.results.measured))):
             noise = None if self._noise is None else Interval.of(self._noise)
-            standard = standard_of(self.study_setup.config.quality, noise, self.objective.scale)
+            config = self.study_setup.config
+            standard = standard_of(config.quality, noise, self.objective.scale, config.run.goal)
             paired = [each.value for each in nothing if each.metric.endswith(f":{GUARD_PAIRED}")]
             self._yardstick = yardstick(self.results.measured.values(), standard, min(paired, default=None))
             self._judged_by = known

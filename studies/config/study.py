@@ -11,6 +11,7 @@ from ...backends.errors import InputError
 from ..artifacts.base import artifacts_url
 from .budget import budget_text
 from .families import DEFAULT_FAMILIES
+from .goal import goal_text
 from .rules import (
     Section,
     any_of,
@@ -218,6 +219,11 @@ class RunConfig(Section):
     section: ClassVar[str] = "run"
     budget: str = setting(
         "4m", budget_text, "when the search ends: 4m, 100-trials, 20k-images, or several with a comma"
+    )
+    goal: str | None = setting(
+        None,
+        optional(goal_text),
+        "what the search is after: fastest within 5% of full quality, or best at 2x; none: the whole front",
     )
     report: str | None = setting("exeunt-report", optional(text), "the folder of the report; none: no report")
     chunk_images: int = setting(128, whole(1, 100_000), "at most this many images between two commits")

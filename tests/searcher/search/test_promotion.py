@@ -15,11 +15,13 @@ from exeunt.searcher.search.promotion import (
     limit,
     next_rival,
     priorities,
+    search_bounds,
     violation,
     worst_excess,
     yardstick,
 )
 from exeunt.searcher.spaces.candidates import Candidate
+from exeunt.studies.config.goal import parse_goal
 from exeunt.studies.store.records import summarized
 
 SIGNATURE = NetworkSignature("DiT", "block", (("residual", 4),), None)
@@ -155,3 +157,24 @@ def test_what_a_guard_objects_to_violates_and_gets_no_final_images_however_good_
 def test_fewer_steps_down_to_4_say_what_is_normal_so_no_guard_objects_to_them():
     broken = replace(baseline("4 steps", 110.0, 30.0), figures=figures(2900.0, pixels=20.0))
     assert violation(broken, WORST, Guards(paired=1500.0, pixels=3.0)) < 0
+
+
+def test_a_goal_bounds_what_the_search_is_after():
+    rows = [FULL, *LADDER]
+    free = search_bounds(rows, TO_REFERENCE)
+    at_speed = search_bounds(rows, replace(TO_REFERENCE, goal=parse_goal("best at 2x")))
+    within = search_bounds(rows, replace(TO_REFERENCE, goal=parse_goal("fastest within 5%")))
+    assert free is not None
+    assert at_speed is not None
+    assert within is not None
+    assert (free.slowest, free.fastest) == (10.0, math.inf)
+    assert 19 < at_speed.slowest < 20 < at_speed.fastest == pytest.approx(23.0)
+    assert within.worst < free.worst
+    assert within.least > free.least
+
+
+def test_what_is_near_a_wanted_speed_comes_first():
+    goal = Yardstick(replace(TO_REFERENCE, goal=parse_goal("best at 4x")))
+    rows = [FULL, *LADDER, measured("slow and good", 101.0, 30.0), measured("at 4x", 250.0, 41.0)]
+    assert [each.candidate.label for each in priorities(rows, goal)][:2] == ["full", "at 4x"]
+    assert [each.candidate.label for each in priorities(rows)][:2] == ["full", "slow and good"]
