@@ -33,6 +33,7 @@ from .search.front import measure_front
 from .search.loop import measure_baselines, measure_proposals
 from .search.opening import WorkerRole, open_session
 from .search.session import LOOK_SECONDS, Session
+from .spaces.levers import Parameters
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class StudyRequest:
     """What one command or worker does for a study.
 
     Attributes:
-        config, url, budget, proposals, watch, interruption, announce: as for `optimize`.
+        config, url, budget, proposals, warm_start, watch, interruption, announce: as for `optimize`.
         role: how this process comes to the study.
         named: the code of their own that the user names in this command; None: what `config` names.
         began: when the budget's time began, on `time.monotonic`'s clock; with this process if not given.
@@ -50,6 +51,7 @@ class StudyRequest:
     url: str
     budget: Budget | None = None
     proposals: Sequence[Path] = ()
+    warm_start: Sequence[str] = ()
     role: WorkerRole = field(default_factory=WorkerRole)
     named: Collection[str] | None = None
     began: float | None = None
@@ -75,6 +77,7 @@ def optimize(
     *,
     budget: Budget | str | None = None,
     proposals: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    warm_start: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     watch: ProgressListener | None = None,
     interruption: Interruption | None = None,
     announce: Callable[[StudySetup], object] | None = None,
@@ -89,6 +92,8 @@ def optimize(
         storage: the database, a URL or the name of an SQLite file; it is made if it is not there.
         budget: what to spend, such as "2m", or else the configuration's. Time counts from the start of this process.
         proposals: schedule files, or folders of them, to measure in place of what a sampler would propose.
+        warm_start: what the search begins with: schedule files, folders of them, or other studies' databases, with
+            #STUDY where one holds several.
         watch: who is told what goes on.
         interruption: stops the work at the next step once a signal came.
         announce: called with what will be measured with, before anything is spent.
@@ -100,18 +105,22 @@ def optimize(
         StorageError: the database is out of reach.
     """
     config = configured(config, settings)
-    several = not isinstance(proposals, str | os.PathLike)
     request = StudyRequest(
         config,
         storage_url(os.fspath(storage)),
         parse_budget(budget) if isinstance(budget, str) else budget,
-        [Path(each) for each in (proposals if several else [proposals])],
+        list(map(Path, _several(proposals))),
+        [os.fspath(each) for each in _several(warm_start)],
         watch=watch or ProgressListener(),
         interruption=interruption or Interruption(),
         announce=announce,
     )
     work(request)
     return study_view(request.url, config.name)
+
+
+def _several(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str | os.PathLike[str]]:
+    return [paths] if isinstance(paths, str | os.PathLike) else paths
 
 
 def work(request: StudyRequest, *, reports: bool = True) -> None:
@@ -144,19 +153,28 @@ def open_study(request: StudyRequest) -> Generator[Session]:
     refuse_unpinned(config, request.url, request.names_code)
     study_setup = _load(config, role, settles=stored is None and not role.joins)
     assert study_setup.space, "levers are refused before anything is sampled"
-    given = read_proposals(request.proposals, study_setup)
+    given, points = read_proposals(request.proposals, study_setup), _warm_points(request, study_setup)
     is_here = study_setup.config.throughput.device.startswith(study_setup.network.device.type)
     if stored is None and not role.joins and is_here:
         bare_engine(request.url).dispose()  # what it refuses is refused before anything is sampled
         study_setup = settle_metric(study_setup, config, request.interruption.check)
     if request.announce is not None:
         request.announce(study_setup)
-    with open_session(study_setup, request.url, meter, request.watch, request.interruption, role) as session:
+    with open_session(study_setup, request.url, meter, request.watch, request.interruption, role, points) as session:
         for candidate in given:
             session.objective.register(candidate)
         if given:
             session.results.restore()
         yield session
+
+
+def _warm_points(request: StudyRequest, study_setup: StudySetup) -> list[Parameters]:
+    """What the search begins with, from elsewhere."""
+    if not request.warm_start:
+        return []
+    from .search.warm_start import warm_points
+
+    return warm_points(request.warm_start, study_setup, request.watch.say)
 
 
 def _load(config: StudyConfig, role: WorkerRole, settles: bool) -> StudySetup:

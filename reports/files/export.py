@@ -51,18 +51,23 @@ def portable_schedule(view: StudyView, point: Point) -> Schedule:
 
     A file with coefficients has another digest than the study's schedule: they are part of its identity.
     """
+    measured = tuple(found for seeds in ("final", "search") if (found := _measurement(view, point, seeds)))
+    return of_study(view, replace(point.schedule, measured=measured), point.label, point.trial)
+
+
+def of_study(view: StudyView, schedule: Schedule, label: str, trial: int | None = None) -> Schedule:
+    """A schedule with its name in a study, and where it came from."""
     # What the network's constructor was given may change images, and no digest of weights tells.
     given = view.conditions.get("network_args")
     extras = () if given is None else ((NETWORK_ARGS, json.dumps(given)),)
     created = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
-    schedule = replace(
-        point.schedule,
-        name=f"{view.name}, {point.label}",
-        measured=tuple(found for seeds in ("final", "search") if (found := _measurement(view, point, seeds))),
-        provenance=Provenance(view.name, point.trial, __version__, created, extras),
+    named = replace(
+        schedule,
+        name=f"{view.name}, {label}",
+        provenance=Provenance(view.name, trial, __version__, created, extras),
     )
-    validate(schedule)
-    return schedule
+    validate(named)
+    return named
 
 
 def _measurement(view: StudyView, point: Point, seeds: Seeds) -> Measurement | None:

@@ -92,6 +92,16 @@ def at_least(view: StudyView, min_speedup: float) -> Point:
     )
 
 
+NEAR_SPEED = 0.02  # a measured point whose speed differs by no more than this share is taken as it is
+
+
+def near_speedup(view: StudyView, wanted: float) -> Point | None:
+    """The point of the front whose speed-up is the wanted one, within `NEAR_SPEED`; None where there is none."""
+    known = [(abs(speedup.value / wanted - 1), p) for p in _final_front(view) if (speedup := view.speedup(p))]
+    apart, point = min(known, key=lambda pair: pair[0])
+    return point if apart <= NEAR_SPEED else None
+
+
 # By the flag that takes the value.
 CHOICES: dict[str, Callable[[StudyView, Any], Point]] = {
     "--trial": by_trial,

@@ -159,6 +159,12 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
     type=click.Path(exists=True, path_type=Path),
     help="Measure only these schedule files, or those of a folder, in place of proposals.",
 )
+@click.option(
+    "--warm-start",
+    multiple=True,
+    metavar="SOURCE",
+    help="Begin with the schedules of a file, a folder, or another study's front: DATABASE or DATABASE#STUDY.",
+)
 @click.option("--dry-run", is_flag=True, help="Sample two batches, and estimate what the budget is enough for.")
 @json_flag
 @output_options
@@ -168,6 +174,7 @@ def optimize_command(
     config_file: Path | None,
     assignments: tuple[str, ...],
     proposals: tuple[Path, ...],
+    warm_start: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
     output: OutputOptions,
@@ -184,6 +191,7 @@ def optimize_command(
       exeunt optimize
       exeunt optimize --dry-run --budget 1h
       exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
+      exeunt optimize --checkpoint DiT-new.pt --reference photos/ --warm-start old.db
       exeunt optimize --config study.toml --set search.space='"cache"'
       exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --device cuda --workers 8
       exeunt optimize --checkpoint DiT-XL-2.pt --reference photos/ --engine ray --address auto
@@ -193,7 +201,10 @@ def optimize_command(
 
     config = study_config(given, config_file, assignments)
     config = resolve_device(config) if dry_run else engine.resolve(config, names_device=bool(given["device"]))
-    request, stored = StudyRequest(config, url, proposals=proposals), stored_config(url, config.name)
+    if proposals and warm_start:
+        raise InputError("warm-start: begins a search, which --proposals replaces, but got both. Omit one.")
+    request = StudyRequest(config, url, proposals=proposals, warm_start=warm_start)
+    stored = stored_config(url, config.name)
     if dry_run:
         try_out(config, as_json)
     elif stored is None:

@@ -6,6 +6,7 @@ torch and matplotlib are imported where something is sampled or drawn: most ways
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,14 @@ import click
 
 from ...backends.errors import ExeuntError, InputError, json_text, printable
 from ...backends.formats.registry import FORMATS, find_format, left_out
-from ...reports.files.export import default_path, file_stem, is_standard_output, portable_schedule, write_whole
+from ...reports.files.export import (
+    default_path,
+    file_stem,
+    is_standard_output,
+    of_study,
+    portable_schedule,
+    write_whole,
+)
 from ...reports.files.tables import report_to_json, to_csv
 from ...reports.page.headline import details, headline
 from ...reports.report import write_report
@@ -23,7 +31,7 @@ from ...studies.config.reading import override
 from ...studies.config.study import StudyConfig
 from ...studies.database.errors import corrupt_rows
 from ...studies.store.store import only_study, open_store
-from .flags.database import json_flag, storage_flag, study_flag
+from .flags.database import json_flag, show, storage_flag, study_flag
 from .flags.paths import OUTPUT, OUTPUT_FOLDER
 
 if TYPE_CHECKING:
@@ -43,6 +51,18 @@ class Percentage(click.ParamType[float]):
         if found is None:
             self.fail(f'must be a share such as 5% or 0.05, but got "{value}"', param, ctx)
         return float(found[1]) / (100 if found[2] else 1)
+
+
+class Factor(click.ParamType[float]):
+    """A speed-up that is written as `1.7x` or `1.7`."""
+
+    name = "factor"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?[x×]?", str(value).strip())
+        if found is None or float(found[1]) <= 0:
+            self.fail(f'must be a speed-up such as 1.7x, but got "{value}"', param, ctx)
+        return float(found[1])
 
 
 @click.command("report")
@@ -140,6 +160,7 @@ def _kept(view: StudyView, config: StudyConfig, url: str) -> GridInfo | None:
 @click.option(
     "--min-speedup", type=click.FloatRange(0, min_open=True), metavar="X", help="The best point at least X × as fast."
 )
+@click.option("--at", type=Factor(), metavar="X", help="A point X × as fast: measured, or else interpolated.")
 @click.option("--format", "format_name", default="exeunt", show_default=True, help=f"{', '.join(FORMATS)}, {_ONNX}.")
 @click.option("--output", "-o", type=OUTPUT, metavar="FILE", help="File to write; - is standard output.")
 @json_flag
@@ -151,28 +172,38 @@ def export_point(
     knee: bool,
     max_loss: float | None,
     min_speedup: float | None,
+    at: float | None,
     format_name: str,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Write one point of a study as a file that other runtimes can read: the recommended one, or the one of a flag.
 
-    --max-loss is in the report's units: 0% is the full schedule, 100% are images that show nothing.
+    --max-loss is in the report's units: 0% is the full schedule, 100% are images that show nothing. --at takes the
+    measured point of that speed, or writes a schedule between the two around it, which was not measured.
 
     \b
     Examples:
       exeunt export -o fast.schedule.json
       exeunt export --max-loss 5%
       exeunt export --min-speedup 1.5 --study demo
+      exeunt export --at 1.7x -o faster.schedule.json
       exeunt export --trial 17 --format ase
       exeunt export --format cache-dit -o fast.cache-dit.yaml
       exeunt export --knee --format onnx -o fast-onnx
     """
     given = dict(zip(selection.CHOICES, (trial, label, knee or None, max_loss, min_speedup), strict=True))
-    choice = _only(given)
+    choice = _only({**given, "--at": at})
     kind = None if format_name == _ONNX else find_format(format_name, others=(_ONNX,))
     view, config = _open(url, study)
-    point = _chosen(view, choice)
+    if at is not None:
+        point = selection.near_speedup(view, at)
+        if point is None:
+            export_between(view, config, at, format_name, output, as_json)
+            return
+        click.echo(f"Measured: {point.label} is within {selection.NEAR_SPEED:.0%} of {at:g}x.", err=True)
+    else:
+        point = _chosen(view, choice)
     schedule = portable_schedule(view, point)
     if kind is None:
         from ..measuring.own_code import refuse_unpinned
@@ -241,3 +272,81 @@ def _written(view: StudyView, point: Point, path: Path, format_name: str, as_jso
         "relative_excess": view.relative_excess(point, "final"),
     }
     return json_text(values)
+
+
+def export_between(
+    view: StudyView, config: StudyConfig, wanted: float, format_name: str, output: Path | None, as_json: bool
+) -> None:
+    """Writes a schedule between the two points of the front around a speed-up, and says that it was not measured."""
+    from ..measuring.setup import load_frames, resolve_device
+    from ..proposals.interpolation import interpolated
+    from ..spaces.base import make_space
+    from ..spaces.free import require_free
+
+    kind = find_format(format_name)
+    frames = load_frames(resolve_device(config))
+    weights = next(iter(frames))
+    levers = dict(config.search.levers) if config.search.space == "free" else {}
+    space = require_free(make_space("free", frames[weights], levers), "--at")
+    found = interpolated(view, space, weights, wanted)
+    label = f"interpolated at {found.speedup:.2f}x"
+    schedule = of_study(view, found.schedule, label)
+    path = output or Path(f"{view.name}-{found.speedup:.2f}x{kind.suffix}")
+    write_whole(path, kind.write(schedule).encode())
+    ends = [(p, view.speedup(p), view.loss(p, "final")) for p in (found.slower, found.faster)]
+    near = " and ".join(
+        f"{p.label} ({speed.value:.2f} ×{f', {view.standard.words(loss)}' if loss else ''})"
+        for p, speed, loss in ends
+        if speed
+    )
+    measure = shlex.join(["exeunt", "evaluate", str(path), *_settings(config)])
+    text = (
+        f"{path}: interpolated, not measured: predicted {found.speedup:.2f} × as fast as the full schedule, between "
+        f"{near}.\nMeasure it: {measure}"
+    )
+    values = {
+        "path": str(path),
+        "format": format_name,
+        "study": view.name,
+        "measured": False,
+        "weights": weights,
+        "digest": found.schedule.digest,
+        "predicted_speedup": found.speedup,
+        "between": [
+            {"point": p.label, "speedup": speed and speed.value, "loss": loss and loss.value} for p, speed, loss in ends
+        ],
+        "measure": measure,
+    }
+    show(values, text, as_json, err=is_standard_output(path))
+    if (note := left_out(format_name, schedule)) is not None:
+        click.echo(note, err=True)
+
+
+# The settings that `exeunt evaluate` needs to measure as a study does, by their flags.
+_FLAGS = {
+    "--checkpoint": "checkpoint.path",
+    "--network": "checkpoint.network",
+    "--weights-key": "checkpoint.weights_key",
+    "--vae": "checkpoint.vae",
+    "--pipeline": "checkpoint.pipeline",
+    "--dtype": "checkpoint.dtype",
+    "--conditions": "quality.conditions",
+    "--num-steps": "baseline.num_steps",
+    "--metric": "quality.metric",
+    "--reference": "quality.reference",
+    "--extractor-weights": "quality.extractor_weights",
+    "--num-images": "quality.final_images",
+    "--seed": "quality.final_seed",
+}
+
+
+def _settings(config: StudyConfig) -> list[str]:
+    """The flags with which `exeunt evaluate` measures what the study does on final seeds, where they say something."""
+    default, found = StudyConfig(), list[str]()
+    for flag, key in _FLAGS.items():
+        section, name = key.split(".")
+        value, usual = (getattr(getattr(each, section), name) for each in (config, default))
+        repeats = flag == "--checkpoint" and config.checkpoint.pipeline is not None
+        if value is not None and not repeats and (value != usual or flag == "--num-images"):
+            found += [flag, str(value)]
+    return found

@@ -11,4 +11,5 @@ proposer      Asking Optuna for schedules and telling it what they measured.
 results       What a study has measured on search seeds, as far as one worker knows.
 rungs         A first look at proposals on few images.
 session       The parts of one command's work on a study, and its other workers.
+warm_start    The first proposals of a search, from what other studies found.
 """

@@ -5,7 +5,7 @@ Then the study gets a budget, or this worker joins those that spend one already.
 
 import logging
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from ..measuring.costs import Costs
 from ..measuring.objective import Objective, Paused
 from ..measuring.setup import StudySetup
 from ..monitoring.progress import ProgressListener
+from ..spaces.levers import Parameters
 from .budget import BudgetMeter, SharedBudget
 from .device_check import DeviceCheck
 from .proposer import Proposer, optuna_study
@@ -66,8 +67,11 @@ def open_session(
     watch: ProgressListener,
     interruption: Interruption,
     role: WorkerRole | None = None,
+    points: Sequence[Parameters] = (),
 ) -> Generator[Session]:
     """A session on the study, which is made in the database if it is not there.
+
+    `points` are proposed first.
 
     Raises:
         InputError: the study is there and has other settings, or the database or its files can't be used.
@@ -81,7 +85,7 @@ def open_session(
             _agree(store, study_setup, role)
         with Worker(store, config.name, config.run.lease_seconds, study_setup.environment) as worker:
             with corrupt_rows(store.url):
-                session = _session(study_setup, store, worker, meter, watch, interruption, role)
+                session = _session(study_setup, store, worker, meter, watch, interruption, role, points)
             if role.works:
                 about = {"study": config.name, "worker": worker.owner, "device": study_setup.environment["device"]}
                 _LOG.info("working", extra={"about": {**about, "dtype": config.checkpoint.dtype}})
@@ -121,6 +125,7 @@ def _session(
     watch: ProgressListener,
     interruption: Interruption,
     role: WorkerRole,
+    points: Sequence[Parameters],
 ) -> Session:
     """Puts the parts together, and takes in what the study has."""
     name, search = study_setup.config.name, study_setup.config.search
@@ -154,12 +159,12 @@ def _session(
     results = Results(objective, DeviceCheck(objective, doubted=role.is_one_of_many))
     session = Session(results, proposer, peers, SharedBudget(meter, proposer, results), watch)
     results.restore()
-    while not _has_budget(session, role):
+    while not _has_budget(session, role, points):
         session.rest(0.1)
     return session
 
 
-def _has_budget(session: Session, role: WorkerRole) -> bool:
+def _has_budget(session: Session, role: WorkerRole, points: Sequence[Parameters]) -> bool:
     """Gives the session's budget to its study, or joins the budget that the study has.
 
     Returns False while another worker does so.
@@ -168,7 +173,7 @@ def _has_budget(session: Session, role: WorkerRole) -> bool:
     with session.exclusive("budget") as mine:
         if not mine:
             return False
-        session.proposer.warm_start()
+        session.proposer.warm_start(points)
         found, chosen = shared_state.share_and_choice(study)
         # A single worker joins the budget that others spend; workers that are started together bring their own.
         spent_by_others = role.budget_id is None and others > 0 and not shared_state.is_spent(study)

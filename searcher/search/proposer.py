@@ -13,7 +13,7 @@ keeping it.
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from ...studies.workers.trials import RETRY_OF
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.base import Space
 from ..spaces.candidates import Candidate
+from ..spaces.levers import Parameters
 from .promotion import Measured
 from .results import Results
 
@@ -150,12 +151,14 @@ class Proposer:
     def num_trials(self) -> int:
         return len(self._seen)
 
-    def warm_start(self) -> None:
-        """Puts the space's good shapes first in a new study."""
-        if not self.look():
-            for point in self.space.warm_starts():
-                self.study.enqueue_trial(point)
-            self._trials = None
+    def warm_start(self, points: Sequence[Parameters] = ()) -> None:
+        """Puts a user's points next, but for those that the study has, and in a new study the space's good shapes."""
+        is_new = not self.look()
+        for point in points:
+            self.study.enqueue_trial(point, skip_if_exists=True)
+        for point in self.space.warm_starts() if is_new else ():
+            self.study.enqueue_trial(point)
+        self._trials = None
 
     def ask(self) -> Candidate:
         """The next schedule to measure.

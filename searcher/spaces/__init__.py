@@ -8,5 +8,6 @@ free        The space of free steps.
 frame       What all proposals of one study share, and how depths become rows of blocks.
 levers      What every space chooses beside the depths.
 limits      Levers of the space `free` that a user fixes or bounds.
+nearest     The nearest point of the space `free` to a schedule from elsewhere.
 segments    Spaces of a free depth for each stretch of the steps.
 """

@@ -8,6 +8,7 @@ the first d of them. The stages of a U-Net can't be left out, only reused, and i
 a depth adds stages in another order.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -195,6 +196,11 @@ class FullSchedule:
             made = [_read_off(grid, position) for position in positions[:num_times]]
         return respaced(self.full, made)
 
+    def progress(self, time: float) -> float:
+        """The progress along the spacing of a time, the inverse of what `placed` does; the nearer end where it lies
+        outside."""
+        return _find(_grid(self.spacing, self.parameters, self.full.sampler.noise), time)
+
     def num_times(self, num_steps: int) -> int:
         """How many times of the spacing the solver makes so many steps of, or the next lower number."""
         return max(count for count, made in self._counts.items() if made <= num_steps)
@@ -227,3 +233,11 @@ def _read_off(grid: Sequence[float], progress: float) -> float:
     position = progress * (len(grid) - 1)
     low = min(int(position), len(grid) - 2)
     return grid[low] + (grid[low + 1] - grid[low]) * (position - low)
+
+
+def _find(grid: Sequence[float], time: float) -> float:
+    """The progress, 0..1, at which a falling grid has a time."""
+    high = min(max(bisect_left(grid, -time, key=lambda each: -each), 1), len(grid) - 1)
+    before, after = grid[high - 1], grid[high]
+    share = (before - time) / (before - after) if before > after else 0.0
+    return (high - 1 + min(max(share, 0.0), 1.0)) / (len(grid) - 1)

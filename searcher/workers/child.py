@@ -52,6 +52,7 @@ def main() -> NoReturn:
                     job.url,
                     parse_budget(job.budget, rest=True),
                     [Path(each) for each in job.proposals],
+                    job.warm_start,
                     WorkerRole(budget_id=job.budget_id),
                     job.named,
                     began=time.monotonic() - (time.time() - job.began),

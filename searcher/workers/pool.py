@@ -269,6 +269,7 @@ def work_together(
         budget_id=secrets.token_hex(8),
         began=time.time() - process_age(),
         proposals=tuple(map(str, request.proposals)),
+        warm_start=tuple(request.warm_start),
         named=tuple(request.names_code),
         parent=os.getpid(),
         reports=backend.writes_report,

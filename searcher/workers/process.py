@@ -30,6 +30,7 @@ class Job:
         budget_id: drawn by their parent.
         began: when the parent's command began, in seconds since 1970.
         proposals: files and folders of schedules.
+        warm_start: where the search's first proposals come from.
         named: the code of their own that the user names.
         parent: the parent's process identifier, on the machine where the process runs.
         reports: whether this process writes the report when the study is finished.
@@ -42,6 +43,7 @@ class Job:
     budget_id: str
     began: float
     proposals: tuple[str, ...]
+    warm_start: tuple[str, ...]
     named: tuple[str, ...]
     parent: int
     reports: bool = False

@@ -201,7 +201,7 @@ def test_a_worker_that_measures_something_else_is_refused(prepared: Path, words:
 def test_a_worker_that_ends_early_without_an_error_has_finished_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(process, "PROGRAM", "platform")  # which prints a line, and ends with exit code 0
     monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
-    job = Job({}, "sqlite:///none.db", "1-trials", "id", 0.0, (), (), os.getpid())
+    job = Job({}, "sqlite:///none.db", "1-trials", "id", 0.0, (), (), (), os.getpid())
     workers = pool.Workers(job, pool.processes(job.url, 1, "cpu"), ProgressListener(), lambda _: None)
     with pytest.raises(ExeuntError, match=r"lost 3 times in a row: exit code 0 before the study was finished\. Linux"):
         workers.run(Interruption())
