@@ -71,9 +71,13 @@ def show_front(view: StudyView, as_json: bool) -> None:
     click.echo()
     for sentence in (headline(view), *details(view)):
         click.echo(printable(sentence))
-    console = Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False, markup=False)
-    console.print(front_table(view))
+    print_table(front_table(view))
     click.echo(printable(next_commands(view)))
+
+
+def print_table(table: Table) -> None:
+    """Prints a table on standard output, as wide as it needs."""
+    Console(file=sys.stdout, width=max(TABLE_WIDTH, Console().width), highlight=False, markup=False).print(table)
 
 
 def front_table(view: StudyView) -> Table:
@@ -87,6 +91,33 @@ def front_table(view: StudyView) -> Table:
     for point in sorted(view.measured("final"), key=lambda each: view.speed(each, "final") or 0.0):
         mark = "●" if point in front else "✗" if view.objections(point, "final") else ""
         table.add_row(mark, *_cells(view, point))
+    return table
+
+
+def baseline_table(view: StudyView) -> Table:
+    """Every measured baseline on search seeds, family by family, fastest last."""
+    excess, *_, loss = QUALITY[view.standard.kind]
+    full = view.full and view.speed(view.full, "search")
+    count = next((each.search.num_images for each in view.points if each.search), 0)
+    title = f"Search seeds, {count} images a baseline (✗ vetoed)"
+    table = Table("", "family", "baseline", "weights", title=title, title_justify="left")
+    for name in (excess, loss, "speed-up", "steps", "mean depth"):
+        table.add_column(name, justify="right")
+    order = list(dict.fromkeys(each.family for each in view.points))
+    found = [each for each in view.measured("search") if each.role == "baseline"]
+    for point in sorted(found, key=lambda each: (order.index(each.family), view.speed(each, "search") or 0.0)):
+        speed, lost = view.speed(point, "search"), view.loss(point, "search")
+        table.add_row(
+            "✗" if view.objections(point, "search") else "",
+            point.family,
+            point.label.removesuffix(f" · {point.weights}"),
+            point.weights,
+            spelled(point.search.excess) if point.search else "–",
+            "–" if lost is None else f"{lost.value:.1%} [{lost.lower:.1%}, {lost.upper:.1%}]",
+            f"{speed / full:.2f} ×" if speed and full else "–",
+            str(point.stored.num_steps),
+            f"{point.stored.mean_depth:.1f}",
+        )
     return table
 
 

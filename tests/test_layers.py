@@ -27,7 +27,14 @@ HOUSE = {
     ],
     "studies": [["interruption"], ["database"], ["artifacts"], ["config"], ["store"], ["workers"], ["maintenance"]],
     "reports": [["view"], ["plots", "files"], ["page"], ["report"]],
-    "searcher": [["spaces", "monitoring"], ["measuring", "proposals"], ["search"], ["runner"], ["workers"], ["cli"]],
+    "searcher": [
+        ["spaces", "monitoring"],
+        ["measuring", "proposals"],
+        ["search"],
+        ["runner"],
+        ["workers", "baselines"],
+        ["cli"],
+    ],
 }
 MOST_ENTRIES = 12
 HEAVY = ["torch", "numpy", "optuna", "matplotlib", "sqlalchemy", "diffusers"]

@@ -6,8 +6,10 @@ What `exeunt optimize` and `exeunt resume` do with a study: here in one process,
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.errors import InputError, json_text
-from ...reports.report import TABLE_WIDTH, show_front, write_report
+from ...backends.schedule import SUFFIX, dumps
+from ...reports.files.export import write_whole
+from ...reports.report import TABLE_WIDTH, baseline_table, print_table, show_front, write_report
 from ...reports.view.interval import per_second
 from ...reports.view.view import StudyView
 from ...studies.config.budget import Budget, parse_budget
@@ -28,6 +32,7 @@ from ...studies.store.store import only_study, open_store, stored_config
 from .flags.database import budget_flag, json_flag, show, storage_flag, study_flag
 from .flags.engine import Engine, engine_flags
 from .flags.output import OutputOptions, output_options, print_statement
+from .flags.paths import OUTPUT_FOLDER
 from .flags.study import (
     BASELINE_FLAGS,
     CHECKPOINT_FLAGS,
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from ..search.estimate import BudgetEstimate
 
 USEFUL_PROPOSALS = 30
+EVERYTHING = Budget(trials=1_000_000)  # baselines are no trials: nothing ends their measurement
 
 
 def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: OutputOptions, engine: Engine) -> None:
@@ -268,21 +274,66 @@ def resume(
 
 
 @click.command("baselines")
-@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, GRANULARITY_FLAGS, FAMILY_FLAGS, CONFIG_FLAGS)
+@flags(CHECKPOINT_FLAGS, BASELINE_FLAGS, QUALITY_FLAGS, GRANULARITY_FLAGS, FAMILY_FLAGS, CONFIG_FLAGS)
+@click.option(
+    "--with",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="One more baseline: a schedule, or a file of SmoothCache, Learning-to-Cache, ECAD or cache-dit.",
+)
+@click.option(
+    "--calibrate", "calibrates", is_flag=True, help="Calibrate SmoothCache on 16 images, and add its schedules."
+)
+@click.option("-o", "--output", "folder", type=OUTPUT_FOLDER, metavar="FOLDER", help="Write each as a schedule file.")
+@click.option("--measure", "measures", is_flag=True, help="Measure all of them in a study, without a search.")
+@storage_flag
+@study_flag
+@budget_flag
+@report_flag
+@click.option("--final-images", type=click.IntRange(2), metavar="N", help="Images for each point of the final front.")
 @json_flag
-def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any) -> None:
+@output_options
+def baselines_command(
+    url: str,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    files: tuple[Path, ...],
+    calibrates: bool,
+    folder: Path | None,
+    measures: bool,
+    as_json: bool,
+    output: OutputOptions,
+    **given: Any,
+) -> None:
     """List the baselines that every search is compared with, in the order in which they are measured.
+
+    With --measure all of them are measured on the same noises and timed, and a report with one table and one plot is
+    written. It is a study like any other: run it again to go on, and `exeunt resume` searches in it.
 
     \b
     Examples:
       exeunt baselines
       exeunt baselines --baselines taylorseer,delta-dit,all-solvers
+      exeunt baselines --calibrate --with ecad-fast.json -o baselines/
+      exeunt baselines --measure --study field --baselines fewer-steps,fora,taylorseer,delta-dit --calibrate
       exeunt baselines --checkpoint DiT-XL-2.pt --num-steps 50 --json
     """
-    from ..measuring.setup import load_frames, resolve_device
-    from ..spaces.candidates import list_baselines
+    from ..baselines.study import load_baselines
 
-    config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
+    if measures:
+        if folder is not None:
+            raise InputError(
+                "-o: writes schedule files, but --measure writes a report. Use --report FOLDER, or omit -o."
+            )
+        config = study_config(given, config_file, assignments)
+        measure_baselines(
+            config, url, files, as_json, output, calibrates=calibrates, limited=given["budget"] is not None
+        )
+        return
+    config = study_config({**given, "reference": "none"}, config_file, assignments)
+    found = load_baselines(config, files, calibrates=calibrates)
     rows = [
         {
             "label": each.label,
@@ -292,8 +343,11 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
             "block_evaluations": each.stored.block_evaluations,
             "digest": each.stored.digest,
         }
-        for each in list_baselines(load_frames(config), config.search.baselines)
+        for each in found
     ]
+    if folder is not None:
+        for each in found:
+            write_whole(folder / f"{file_name(each.label)}{SUFFIX}", dumps(each.schedule).encode())
     if as_json:
         click.echo(json_text(rows))
         return
@@ -301,6 +355,45 @@ def baselines_command(config_file: Path | None, assignments: tuple[str, ...], as
     for row in rows:
         table.add_row(*(str(value)[:12] if name == "digest" else str(value) for name, value in row.items()))
     Console(width=TABLE_WIDTH, highlight=False).print(table)
+
+
+def file_name(label: str) -> str:
+    """A label as a file's name: what shells and file systems take amiss becomes a dash."""
+    return re.sub(r"[^\w.=+]+", "-", label).strip("-")
+
+
+def measure_baselines(
+    config: StudyConfig,
+    url: str,
+    files: tuple[Path, ...],
+    as_json: bool,
+    output: OutputOptions,
+    *,
+    calibrates: bool,
+    limited: bool,
+) -> None:
+    """Measures all baselines; without a budget, however long it takes."""
+    from ..baselines.study import measure_study
+    from ..measuring.setup import resolve_device
+    from ..runner import StudyRequest, study_view
+    from ..search.estimate import statement
+
+    config = resolve_device(config)
+    if (stored := stored_config(url, config.name)) is not None:
+        refuse_difference(stored, config)
+    with output.watch() as watch, interruptible() as interruption:
+        interruption.hint = "what was committed is kept. Go on with the same command."
+        request = StudyRequest(
+            config, url, budget=None if limited else EVERYTHING, watch=watch, interruption=interruption
+        )
+        announce = partial(print_statement, watch, err=as_json)
+        measure_study(replace(request, announce=lambda setup: announce(statement(setup))), files, calibrates=calibrates)
+    view = study_view(url, config.name)
+    if config.run.report is not None:
+        click.echo(f"Report: {Path(config.run.report) / 'index.html'}", err=as_json)
+    if not as_json:
+        print_table(baseline_table(view))
+    show_front(view, as_json)
 
 
 def try_out(config: StudyConfig, as_json: bool) -> None:

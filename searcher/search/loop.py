@@ -184,6 +184,17 @@ def _measure_given(session: Session) -> None:
             session.await_others()
 
 
+def measure_all(session: Session, candidates: Sequence[Candidate]) -> None:
+    """Measures what no sampler proposed, as far as the budget goes."""
+    while left := [each for each in candidates if not session.results.is_done(each)]:
+        session.refresh()
+        if not has_room(session, left[0]):
+            return
+        # Those that another worker measures right now come last.
+        if not any(_measure_known(session, each) for each in left):
+            session.await_others()
+
+
 def has_room(session: Session, candidate: Candidate | None = None) -> bool:
     """Whether another evaluation fits into the budget, with what the front's measurement needs set aside.
 
