@@ -123,7 +123,7 @@ def test_export_by_trial_names_the_file_after_it(recorded: str, folder: Path) ->
     [
         (
             ["--knee", "--trial", "3"],
-            "give at most one of --trial, --label, --knee, --max-loss, --min-speedup, but got",
+            "give at most one of --trial, --label, --knee, --max-loss, --min-speedup, --at, but got",
         ),
         (["--trial", "999"], "no trial 999"),
         (["--min-speedup", "99"], "the nearest is"),

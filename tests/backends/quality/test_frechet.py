@@ -208,5 +208,5 @@ def test_the_paired_vectors_squared_length_is_near_the_paired_distance() -> None
     vector = distances.paired_vector(features, baseline)
     assert float(vector @ vector) == pytest.approx(distances.paired_distance(features, baseline).value, rel=0.15)
     few = distances.paired_vector(features[:, :2], baseline[:, :2])
-    assert few.shape == (512,)
+    assert few.shape == (2 * distances.VECTOR_IMAGES,)
     assert not distances.paired_vector(baseline, baseline).any()
