@@ -63,6 +63,8 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, Tab
         "relative_excess": view.relative_excess(point, seeds),
         "to_baseline": quality and quality.to_baseline,
         **_interval_cells("kernel", quality and quality.kernel),
+        "front_probability": view.probability(point, seeds),
+        "ties": "; ".join(each.label for each in view.ties(point, seeds)) or None,
     }
     return {f"{seeds}_{name}": cell for name, cell in cells.items()}
 
