@@ -106,6 +106,7 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "study": view.name,
         "storage": view.storage,
         "state": view.state,
+        "ended": view.ended or None,
         "missing": list(view.missing),
         "best_ratio": best.ratio if best else None,
         "best_ratio_lower": best.lower if best else None,

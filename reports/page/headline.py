@@ -75,6 +75,7 @@ def details(view: StudyView) -> list[str]:
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
+    sentences += [f"The search ended before its budget: {view.ended}."] if view.ended else []
     found = [*sentences, *_own_repeats(view), *_scale(view), *_vetoes(view), *_text(view)]
     return [*found, *_certainty(view, seeds), *_agreements(view)]
 

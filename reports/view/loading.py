@@ -30,6 +30,7 @@ from ...studies.store.records import (
     kind_key,
 )
 from ...studies.store.store import Store
+from ...studies.workers.shared_state import CHOICE, GRANT, STATE, end_reason
 from .guards import GuardFigures, Guards, is_normal
 from .interval import Interval
 from .operations import kept_operations
@@ -144,7 +145,10 @@ class _Rows:
     def view(self) -> StudyView:
         config, points = self.config, self.points()
         # Optuna's study may not be there yet.
-        states = read(self.store.engine, lambda connection: study_attributes(connection, "state", self.name))
+        states, grants, choices = (
+            read(self.store.engine, lambda connection, key=key: study_attributes(connection, key, self.name))
+            for key in (STATE, GRANT, CHOICE)
+        )
         shown = conditions(config, self.environment, self.text_seconds)
         return StudyView(
             name=self.name,
@@ -165,6 +169,7 @@ class _Rows:
             kernel_of_nothing=self.kernel_of_nothing,
             text_seconds=self.text_seconds,
             agreements=tuple(self.agreements(points)),
+            ended=printable(end_reason(grants.get(self.name), choices.get(self.name))),
         )
 
     def seeds(self, key: EvaluationKey) -> Seeds | None:

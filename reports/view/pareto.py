@@ -164,7 +164,7 @@ def front_probabilities(members: Sequence[int], quality: Uncertain, speed: Uncer
         near[i] = False
         worse, slower = qualities[:, near] - qualities[:, [i]], speeds[:, [i]] - speeds[:, near]
         dominates = (worse <= 0) & (slower <= 0) & ((worse < 0) | (slower < 0))
-        found.append(1.0 - float(dominates.any(axis=1).mean()))
+        found.append(float((~dominates.any(axis=1)).mean()))
     return found
 
 

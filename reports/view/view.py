@@ -191,6 +191,7 @@ class StudyView:
         kernel_of_nothing: the smallest kernel distance of images that show nothing, where it is a second opinion.
         text_seconds: what encoding one prompt takes, which no timing of a schedule includes; None without prompts.
         agreements: of each cheaper measurement with the next better one, where enough schedules have both.
+        ended: why the last search ended before its budget was spent; empty where it did not.
     """
 
     name: str
@@ -210,6 +211,7 @@ class StudyView:
     kernel_of_nothing: float | None = None
     text_seconds: float | None = None
     agreements: tuple[Agreement, ...] = ()
+    ended: str = ""
     search_differences: Mapping[tuple[Key, Key], Interval] = field(default_factory=dict[tuple[Key, Key], Interval])
 
     @cached_property

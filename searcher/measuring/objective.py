@@ -19,7 +19,7 @@ import numpy as np
 
 from ...backends.errors import DeviceError, ExeuntError
 from ...backends.quality.extractors import FeatureArray
-from ...backends.quality.intervals import FloatArray
+from ...backends.quality.intervals import Distance, FloatArray, estimate_distance, paired_difference
 from ...backends.quality.names import GUARD_PREFIX, NOTHING_PREFIX, TO_BASELINE
 from ...backends.sampling.loop import NonFiniteSamples
 from ...reports.view.guards import GuardFigures
@@ -100,6 +100,7 @@ class Objective:
         self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
         self._newest = -math.inf
+        self._errors: dict[tuple[str, str], float] = {}  # beside the full schedule, by the candidates' keys
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
         self._guarded: dict[tuple[str, int], dict[str, QualityRecord]] = defaultdict(dict)
         self._nothing: dict[tuple[str, str], QualityRecord] = {}
@@ -270,6 +271,23 @@ class Objective:
                 return None
             answers.append(Answer(key.digest, features))
         return metric.vector(answers[0], answers[-1] if metric.needs_baseline else None)
+
+    def error_beside_full(self, candidate: Candidate) -> float:
+        """The standard error of what a candidate that was scored on search seeds has beyond the full schedule there.
+
+        Noises are the same, so it is far smaller than that of the value alone.
+        """
+        if candidate.key not in self._errors:
+            mine, full = (self._distance(each) for each in (candidate, self.study_setup.baseline))
+            self._errors[candidate.key] = estimate_distance(paired_difference(mine, full)).standard_error
+        return self._errors[candidate.key]
+
+    def _distance(self, candidate: Candidate) -> Distance:
+        """A candidate's on search seeds, with what its images do to it."""
+        metric, seed, count = self.study_setup.metric, self._quality.search_seed, self._quality.num_images
+        answer, full = (self._answer(each, seed, count) for each in (candidate, self.study_setup.baseline))
+        found = metric.score(answer, full, keep_influence=True)
+        return Distance.unpack(found.value, np.reshape(np.asarray(found.influence, np.float32), (-1, count)))
 
     def _value(self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None) -> QualityRecord:
         """The metric's value, which must be a number."""

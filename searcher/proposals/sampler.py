@@ -54,6 +54,7 @@ class FrontSampler(BaseSampler):
 
     Attributes:
         trust: how far its model is to be trusted; None before there is one.
+        expected_gain: in hypervolume, of the last proposal; None where that was not chosen by a model.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class FrontSampler(BaseSampler):
         self._models: dict[str, Array] = {}  # the parameters of each surrogate's kernel, by its name
         self._fitted = 0
         self.trust: Trust | None = None
+        self.expected_gain: float | None = None
 
     def reseed_rng(self) -> None:
         self._random = Random()
@@ -123,6 +125,7 @@ class FrontSampler(BaseSampler):
             [point for point, each in zip(points, inside, strict=True) if each] or points, front, self._random
         )
         taken = {*points, *pending}
+        self.expected_gain = None
         if len(known) < LEAST_KNOWN:
             return self._first_new(self._vary(parents, taken, BEST, parents.pick), taken)
         told = [known[i] for i in best]
@@ -144,6 +147,7 @@ class FrontSampler(BaseSampler):
             more = self._vary(parents, {*taken, *best}, POOL // 2, lambda best=best: self._random.choice(best))
             candidates = [*best, *more]
             scores = gains(describe(self.space, candidates))
+        self.expected_gain = float(scores.max())
         return self._first_new([candidates[i] for i in np.argsort(-scores)], taken)
 
     def _first_new(self, candidates: Sequence[Point], taken: set[Point]) -> Point:

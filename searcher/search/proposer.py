@@ -138,6 +138,12 @@ class Proposer:
         """How far the sampler's surrogate is to be trusted; None where it has none."""
         return getattr(self.study.sampler, "trust", None)
 
+    @property
+    def expected_gain(self) -> float | None:
+        """In hypervolume, of the proposal that was asked for last; None where no model chose it."""
+        waits = any(each.state == TrialState.WAITING for each in self._seen)
+        return None if waits else getattr(self.study.sampler, "expected_gain", None)
+
     def look(self) -> list[FrozenTrial]:
         """The study's trials as they are now. The counts below are of them until this proposer changes one."""
         self._trials = self.study.get_trials(deepcopy=False)
