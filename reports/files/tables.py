@@ -30,6 +30,8 @@ def point_row(view: StudyView, point: Point) -> dict[str, TableValue]:
         "mean_depth": point.stored.mean_depth,
         "block_evaluations": point.stored.block_evaluations,
         "flops": point.flops,
+        "weight_bytes": point.memory and point.memory.weights,
+        "stored_bytes": point.memory and point.memory.stored,
         **_quality_cells(view, point, "search"),
         **_quality_cells(view, point, "final"),
         **_interval_cells("speedup", speedup),

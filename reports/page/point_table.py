@@ -61,6 +61,7 @@ OTHER_COLUMNS = (
     Column("GFLOP", "an image"),
     Column("latency", "ms, one image"),
     Column("memory", "MiB, peak"),
+    Column("stored values", "MiB, most"),
 )
 TEXT_COLUMN = Column("images/s", "with text")
 
@@ -126,6 +127,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         _number(point.flops / 1e9 if point.flops else None, 2),
         _number(latency * 1000 if latency else None, 1),
         _number(memory / 2**20 if memory else None, 0),
+        _number(point.memory.stored / 2**20 if point.memory else None, 1),
         *([] if view.text_seconds is None else [_speed(view.with_text(speed))]),
     ]
 

@@ -33,7 +33,7 @@ from ...studies.store.store import Store
 from ...studies.workers.shared_state import CHOICE, GRANT, STATE, end_reason
 from .guards import GuardFigures, Guards, is_normal
 from .interval import Interval
-from .operations import kept_operations
+from .operations import counted_on, kept_operations
 from .pareto import Score, front
 from .standard import BEST_RATIO_LEVEL, Scale, Standard, scale_of, standard_of
 from .view import Agreement, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
@@ -91,6 +91,7 @@ def conditions(
         "executor": throughput.executor,
         "batch_size": throughput.batch_size,
         "text_encoding": None if text_seconds is None else f"{1000 * text_seconds:.3g} ms a prompt, not in images/s",
+        "max_memory": config.search.max_memory and f"{config.search.max_memory}, weights and stored values",
         "timing_repeats": f"{throughput.repeats} rounds, interleaved with the full schedule",
         **{name: environment.get(name) for name in ENVIRONMENT},
         "search": f"{config.search.sampler} in the space {config.search.space}, seed {config.search.seed}",
@@ -289,7 +290,7 @@ class _Rows:
         speeds, labels, points = throughputs(timed, self.names, full), set[str](), list[Point]()
         for member in self.members:
             key = member.schedule_digest, member.weights_name
-            stored, operations = self.schedules[member.schedule_digest], self.operations.get(member.weights_name)
+            stored = self.schedules[member.schedule_digest]
             point = Point(
                 label=member.label if member.label not in labels else f"{member.label} · {member.weights_name}",
                 role=cast(Literal["baseline", "trial"], member.role),
@@ -301,8 +302,8 @@ class _Rows:
                 final=self.quality(key, "final"),
                 predicted_seconds=batch_seconds(stored, self.medians),
                 throughput=speeds.get(key),
-                flops=operations.of(stored) if operations else None,
             )
+            point = counted_on(point, self.operations.get(member.weights_name), self.config.throughput.batch_size)
             labels.add(point.label)
             points.append(point)
         return tuple(points)

@@ -97,6 +97,14 @@ class Throughput(Timing):
         return self.seconds, self.neighbours
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a schedule needs: of its network's tensors, and of the values that it stores, at the most."""
+
+    weights: int
+    stored: int
+
+
 @dataclass(frozen=True, eq=False)  # a point is itself: comparing whole schedules would cost more than the report
 class Point:
     """One schedule of a study on one set of weights.
@@ -109,6 +117,7 @@ class Point:
         predicted_seconds: of a batch, summed from timed kinds of steps (the search's objective); None until they are
             timed.
         flops: of one image, decoding included; None until its network counted them.
+        memory: at the batch size of the timings; None until it is measured on final seeds and its network counted it.
     """
 
     label: str
@@ -122,6 +131,7 @@ class Point:
     predicted_seconds: float | None = None
     throughput: Throughput | None = None
     flops: int | None = None
+    memory: Memory | None = None
 
     @property
     def schedule(self) -> Schedule:

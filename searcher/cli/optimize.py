@@ -47,6 +47,7 @@ from .flags.study import (
 from .report import sampled
 
 if TYPE_CHECKING:
+    from ..measuring.setup import StudySetup
     from ..runner import StudyRequest
     from ..search.estimate import BudgetEstimate
 
@@ -213,6 +214,7 @@ def optimize_command(
       exeunt optimize --dry-run --budget 1h
       exeunt optimize --goal "best at 2x"
       exeunt optimize --until-stalled --budget 8h
+      exeunt optimize --max-memory 8GB
       exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
       exeunt optimize --checkpoint DiT-new.pt --reference photos/ --warm-start old.db
       exeunt optimize --config study.toml --set search.space='"cache"'
@@ -427,9 +429,24 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
         f"of final seeds, in about {found.seconds:.0f} s."
     )
     text += "" if found.proposals else f"\n{_too_little(found, config)}"
+    text += f"\n{_memory(study_setup)}" if config.search.max_memory else ""
     text += "\nIt ends earlier once the search has stalled." if config.run.until_stalled else ""
     values = {"space": study_setup.space.words, "least_block_evaluations": least, "most_block_evaluations": most}
-    show({"budget": budget, **asdict(found), **values}, text, as_json)
+    needed = {name: each.base for name, each in study_setup.footprints.items()}
+    memory = {"max_memory": config.search.max_memory, "memory_bytes_full": needed} if needed else {}
+    show({"budget": budget, **asdict(found), **values, **memory}, text, as_json)
+
+
+def _memory(study_setup: StudySetup) -> str:
+    """What the limit on memory leaves for stored values."""
+    from ...backends.timing.memory import megabytes
+
+    known, size = study_setup.footprints.values(), study_setup.config.throughput.batch_size
+    base, one = max(each.base for each in known), size * max(max(each.stored) for each in known)
+    return (
+        f"The full schedule needs {megabytes(base)} at a batch of {size}, and a stored value up to {megabytes(one)}; "
+        f"schedules that need more than {study_setup.config.search.max_memory} are not measured."
+    )
 
 
 def _too_little(found: BudgetEstimate, config: StudyConfig) -> str:

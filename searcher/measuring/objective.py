@@ -57,8 +57,14 @@ class DivergedDistance(ExeuntError):
     identifier = "diverged-distance"
 
 
+class TooLarge(ExeuntError):
+    """A schedule needs more memory than the study allows."""
+
+    identifier = "too-large"
+
+
 # A schedule on given noises can't be measured, now or ever: the store keeps the reason, and the study goes on without.
-UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation, OutOfMemory, DivergedDistance)
+UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation, OutOfMemory, DivergedDistance, TooLarge)
 # It can be measured later, by this worker or another one, which goes on from the last committed chunk.
 AWAITED = (ClaimedElsewhere, StaleClaim, Untimed, Paused)
 # Values that lie this much longer ago than the newest one were committed before it was read.
@@ -140,6 +146,11 @@ class Objective:
             weights_name=candidate.weights,
             trial_number=candidate.trial,
         )
+
+    def refuse_too_large(self, candidate: Candidate) -> None:
+        """Raises TooLarge: the candidate needs more memory than the study allows."""
+        if reason := self.study_setup.too_large(candidate.weights, candidate.schedule):
+            raise TooLarge(f"{candidate.label}: {reason}. Give another study a larger --max-memory.")
 
     def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
         """Samples what is missing of a candidate's images and commits their features; returns how many that was.

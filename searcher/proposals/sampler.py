@@ -9,7 +9,8 @@ has an example.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -21,6 +22,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
+from ...backends.schedule import Schedule
 from ..spaces.free import Free, Point
 from .descriptions import CostModel, Descriptions, describe
 from .improvement import Bounds, expected_improvement
@@ -51,6 +53,7 @@ class FrontSampler(BaseSampler):
         outcome: the vector of a finished trial whose squared length is its quality, or None where there is none;
             see `surrogate`. All have one, or the quality itself is modelled.
         constraint: the name of a constraint that trials carry, above 0 where a trial is not wanted.
+        fits: whether a schedule may be proposed at all.
 
     Attributes:
         trust: how far its model is to be trusted; None before there is one.
@@ -65,12 +68,14 @@ class FrontSampler(BaseSampler):
         bounds: Callable[[], Bounds | None] = lambda: None,
         outcome: Callable[[FrozenTrial], Array | None] = lambda _: None,
         constraint: str | None = None,
+        fits: Callable[[Schedule], bool] | None = None,
     ) -> None:
         self.space = space
         self._random = Random(seed)
         self._independent = RandomSampler(seed=seed)
         self._variation = Variation(space, self._random)
         self._bounds, self._outcome, self._constraint = bounds, outcome, constraint
+        self._fits = fits
         self._points: dict[int, Point] = {}
         self._models: dict[str, Array] = {}  # the parameters of each surrogate's kernel, by its name
         self._fitted = 0
@@ -143,7 +148,7 @@ class FrontSampler(BaseSampler):
         candidates = self._vary(parents, taken, POOL, parents.pick)
         scores = gains(describe(self.space, candidates))
         for _ in range(ROUNDS):
-            best = [candidates[i] for i in np.argsort(-scores)[:BEST]]
+            best = self._fitting((candidates[i] for i in np.argsort(-scores)), BEST) or candidates[:1]
             more = self._vary(parents, {*taken, *best}, POOL // 2, lambda best=best: self._random.choice(best))
             candidates = [*best, *more]
             scores = gains(describe(self.space, candidates))
@@ -152,9 +157,16 @@ class FrontSampler(BaseSampler):
 
     def _first_new(self, candidates: Sequence[Point], taken: set[Point]) -> Point:
         """The first candidate that is none of those taken after its gaps are rounded as parameters are."""
-        return next(
-            (each for each in candidates if self.space.point(self.space.values(each)) not in taken), candidates[0]
-        )
+        new = (each for each in candidates if self.space.point(self.space.values(each)) not in taken)
+        return next(iter(self._fitting(new, 1)), candidates[0])
+
+    def _fitting(self, candidates: Iterable[Point], count: int) -> list[Point]:
+        """The first so many that may be proposed."""
+        fitting = (each for each in candidates if self._fits is None or self._fits(self._schedule(each)))
+        return list(islice(fitting, count))
+
+    def _schedule(self, point: Point) -> Schedule:
+        return self.space.build(self.space.values(point))
 
     def _point(self, trial: FrozenTrial) -> Point:
         if trial.number not in self._points:

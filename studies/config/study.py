@@ -17,6 +17,7 @@ from .rules import (
     any_of,
     decimal,
     many,
+    memory,
     name,
     one_of,
     optional,
@@ -201,6 +202,12 @@ class SearchConfig(Section):
     space: str = setting("free", name, "the space of schedules, by its registered name")
     levers: tuple[tuple[str, Any], ...] = setting(
         (), options, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
+    )
+    max_memory: str | None = setting(
+        None,
+        optional(memory),
+        "the memory that a schedule may need at throughput.batch_size, such as 8GB: weights and stored values; on CUDA "
+        "also what the full schedule works with; none: no limit",
     )
     baselines: tuple[str, ...] = setting(
         DEFAULT_FAMILIES,
