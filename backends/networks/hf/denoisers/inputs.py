@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .arguments import INPUTS
 from .example import PROMPT, SIDE, WIDTH, Example, Maker
-from .particular import INPUTS
 
 _POOLED = ("pooled_projection_dim", "text_emb_dim", "in_text_dim2", "global_cond_dim")
 # Arguments that are given wherever a forward has one of that name.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..optional import TransformerBlockRegistry
-from .particular import STATES
+from .configs import STATES
 
 STAGES = ("down_blocks", "mid_block", "up_blocks")  # of a U-Net, in execution order
 _BLOCK = re.compile(r"Block|(?<!Final)(?<!Norm)Layer$")
@@ -247,8 +247,9 @@ def _parts(call: _Called, port: Port) -> tuple[Port, ...]:
     """The parts of a block with one stream, if it is its own input where they all make zeros."""
     parts = [_port(part) for part in call.parts]
     shaped = all(len(part.streams) == 1 and part.width is None for part in parts)
-    if len(port.streams) > 1 or port.width is not None or not shaped or len({part.name for part in parts}) < 2:
+    if len(port.streams) != 1 or port.width is not None or not shaped or len({part.name for part in parts}) < 2:
         return ()
+    (stream,) = port.streams
     handles = [part.module.register_forward_hook(lambda *given: torch.zeros_like(given[2])) for part in call.parts]
     try:
         with torch.inference_mode():
@@ -256,4 +257,4 @@ def _parts(call: _Called, port: Port) -> tuple[Port, ...]:
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(parts) if torch.equal(left, call.arguments[port.streams[0].name]) else ()
+    return tuple(parts) if torch.equal(left, call.arguments[stream.name]) else ()

@@ -2,9 +2,9 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from .inputs import example
 from .observation import Port, Stream, is_staged, observe, stages_of
 from .tiny import make_small
 
+Taking: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
 
 
@@ -24,8 +25,13 @@ def sockets_of(model: Any, granularity: str) -> list[Socket]:
     Raises:
         InputError: nothing can be said of its blocks, or it has none of that granularity.
     """
+    return sockets_at(model, ports_of(model), granularity)
+
+
+def sockets_at(model: nn.Module, ports: Sequence[Port], granularity: str) -> list[Socket]:
+    """The sockets of these blocks; of those that were taken out of the model, none. Raises InputError as above."""
     modules = dict(model.named_modules())
-    ports = [port for port in ports_of(model) if port.name in modules]
+    ports = [port for port in ports if port.name in modules]
     if granularity == "block":
         return [_socket(port, modules[port.name], port.kind) for port in ports]
     if not all(port.parts for port in ports):
@@ -60,16 +66,22 @@ def _seen(kind: type[nn.Module], config: str) -> tuple[Port, ...]:
 
 def _socket(port: Port, module: nn.Module, kind: str) -> Socket:
     if port.width is None:
-        take = _taking(port.streams[0]) if port.streams else _first
-        return Socket(module, kind, take, read=lambda output, h: output, give=lambda value: value)
-    takes, places, width = [_taking(stream) for stream in port.streams], [each.index for each in port.streams], port.width
+        taking: Taking = _taking(port.streams[0]) if port.streams else _first
+        return Socket(module, kind, taking, read=lambda output, h: output, give=lambda value: value)
+    takes, places, width = (
+        [_taking(stream) for stream in port.streams],
+        [each.index for each in port.streams],
+        port.width,
+    )
 
     def take(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
         return tuple(_present(each(args, kwargs)) for each in takes)
 
     def read(output: Any, h: State) -> State:
         # A last block may return None for a stream that nothing reads any more.
-        return tuple(before if output[place] is None else output[place] for place, before in zip(places, h, strict=True))
+        return tuple(
+            before if output[place] is None else output[place] for place, before in zip(places, h, strict=True)
+        )
 
     def give(value: State) -> Any:
         found: list[Any] = [None] * width
@@ -80,7 +92,7 @@ def _socket(port: Port, module: nn.Module, kind: str) -> Socket:
     return Socket(module, kind, take, read, give)
 
 
-def _taking(stream: Stream) -> Callable[[tuple[Any, ...], Mapping[str, Any]], Any]:
+def _taking(stream: Stream) -> Taking:
     name, place = stream.name, stream.place
     return lambda args, kwargs: args[place] if place < len(args) else kwargs.get(name)
 

@@ -1,4 +1,4 @@
-"""Small copies of diffusers' denoisers: the widths of any configuration shrunk by the names that diffusers gives them."""
+"""Small copies of diffusers' denoisers: the widths of any configuration, shrunk by the names that they have there."""
 
 import inspect
 import re
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .configs import CONFIGS
 from .example import GRID, HEAD, HEADS, WIDTH
-from .particular import CONFIGS
 
 _LAYERS = re.compile(r"(^|_)n?(layers|depth|blocks)$")
 _STRUCTURE = re.compile(
@@ -18,7 +18,7 @@ _STRUCTURE = re.compile(
 _AXES = re.compile(r"axes_dims?(_rope)?$|rope_axes_dim$|rope_dim(_list)?$")
 # What becomes which number; the first that fits.
 _SIZES = (
-    (re.compile(r"kernel|patch|window|^(in|out|latent|io)_channels$"), None),
+    (re.compile(r"kernel|patch|window|^(audio_|vace_)?(in|out|latent|io)_channels$"), None),
     (re.compile(r"heads$"), HEADS),
     (re.compile(r"(^|_)(head_dim|dim_head)$"), HEAD),
     (re.compile(r"^(sample_(size|height|width)|max_resolution|image_size)$"), GRID),
@@ -68,7 +68,9 @@ def small_config(kind: type, config: Mapping[str, Any], *, layers: int | None = 
 
 def _small(name: str, value: Any, layers: int | None) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(axes(len(value), HEAD) if _AXES.search(name) else [_small(name, each, None) for each in value])
+        return type(value)(
+            axes(len(value), HEAD) if _AXES.search(name) else [_small(name, each, None) for each in value]
+        )
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         return value
     if _LAYERS.search(name):
