@@ -132,10 +132,14 @@ def can_be_guided(network: Network) -> bool:
     return True
 
 
-def planned_outputs(network: Network, given: Probe) -> Iterator[Outputs]:
-    """Each step's outputs by the schedule's compiled plan; nothing of a step is done before it is asked for."""
+def planned_outputs(network: Network, given: Probe, slots: Slots | None = None) -> Iterator[Outputs]:
+    """Each step's outputs by the schedule's compiled plan; nothing of a step is done before it is asked for.
+
+    Stored values go to `slots`, which the plan's number of them is added to.
+    """
     plan = compile_plan(given.schedule)
-    slots: Slots = [None] * plan.num_slots
+    slots = [] if slots is None else slots
+    slots.extend([None] * plan.num_slots)
     for s, step in enumerate(plan.steps):
         yield {branch: output for call in step.calls for branch, output in _call(network, given, s, call, slots)}
 

@@ -159,6 +159,11 @@ SEARCH_FLAGS = (
         multiple=True,
         help="Fix or bound a lever of space free: steps=8..12, depth=4,8,12, stand-in=drop,reuse, times=fixed.",
     ),
+    click.option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Measure no schedule that needs more memory, such as 8GB: weights, and values that stand in for blocks.",
+    ),
     click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Optuna sampler that proposes schedules."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
 )

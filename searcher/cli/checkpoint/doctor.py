@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from exeunt import __version__
 
-from ...backends.checkpoints.files import readable_bytes
-from ...backends.errors import InputError, json_text, printable
-from ...studies.config.reading import parse_assignment
-from .flags.database import json_flag
-from .flags.study import NETWORK_FLAGS, flags
+from ....backends.checkpoints.files import readable_bytes
+from ....backends.errors import InputError, json_text, printable
+from ....studies.config.reading import parse_assignment
+from ..flags.database import json_flag
+from ..flags.study import NETWORK_FLAGS, flags
 
 if TYPE_CHECKING:
-    from ...backends.checkpoints.inspect import Contents, Entry, Group
-    from ...backends.network import Network
-    from ...backends.networks.conformance.checks import Check, Outcome
+    from ....backends.checkpoints.inspect import Contents, Entry, Group
+    from ....backends.network import Network
+    from ....backends.networks.conformance.checks import Check, Outcome
 
 PACKAGE = "exeunt"
 FOR_DEVELOPERS = ("dev", "test")
@@ -116,7 +116,7 @@ def doctor(device: str, networks: bool, as_json: bool, **given: Any) -> None:
 
 def _maker(given: Mapping[str, Any]) -> Any:
     """A function that loads the network that the flags describe, by device and type."""
-    from ...backends.networks.registry import BUNDLED, load_network
+    from ....backends.networks.registry import BUNDLED, load_network
 
     options = dict(map(parse_assignment, given["network_args"]))
     options |= {key: given[key] for key in ("weights_key", "vae") if given.get(key) is not None}
@@ -130,9 +130,9 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
     """Runs the suite and prints it, a line as soon as it is known; the exit code."""
     import torch
 
-    from ...backends.networks.conformance.checks import NetworkUnderTest
-    from ...backends.networks.conformance.suite import suite
-    from ...backends.timing.device import check_device
+    from ....backends.networks.conformance.checks import NetworkUnderTest
+    from ....backends.networks.conformance.suite import suite
+    from ....backends.timing.device import check_device
 
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     network = make(check_device(wanted), torch.float32)
@@ -151,7 +151,7 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
 
 
 def _title(network: Network) -> str:
-    from ...backends.timing.device import device_name
+    from ....backends.timing.device import device_name
 
     signature = network.signature
     kinds = ", ".join(f"{count} {kind}" for kind, count in signature.kinds)
@@ -219,8 +219,8 @@ def _survey(as_json: bool) -> None:
 
 def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
     """Prints what is in a checkpoint; the exit code."""
-    from ...backends.checkpoints.inspect import inspect
-    from ...backends.networks.registry import BUNDLED, NETWORKS
+    from ....backends.checkpoints.inspect import inspect
+    from ....backends.networks.registry import BUNDLED, NETWORKS
 
     path = BUNDLED[checkpoint][1] if checkpoint in BUNDLED else Path(checkpoint)
     if checkpoint in NETWORKS and not path.exists():
@@ -310,7 +310,7 @@ def _show_installation(as_json: bool) -> None:
 def _devices() -> dict[str, str]:
     import torch
 
-    from ...backends.timing.device import device_name
+    from ....backends.timing.device import device_name
 
     found = {"cpu": device_name("cpu")}
     for index in range(torch.cuda.device_count()):
