@@ -1,6 +1,6 @@
 """Schedules on denoisers of which no more is known than what can be seen: alone, and in their own pipelines."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -9,7 +9,7 @@ import diffusers
 import exeunt
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, QwenImagePipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.hf.denoisers.inputs import example
 from exeunt.backends.networks.hf.denoisers.sockets import sockets_of
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 pytestmark = pytest.mark.cpu
 
+LIBRARY: Any = diffusers  # which exports its classes lazily
 SIGMAS = [1.0, 0.75, 0.5, 0.25]
 ROWS = (RUN, REUSE, RUN, DROP)  # what the second half of the blocks does at each step
 
@@ -39,7 +40,7 @@ def schedule_for(model: nn.Module, guidance: float | None = None) -> Schedule:
     return replace(full, steps=tuple(steps))
 
 
-def without_hooks(model: nn.Module, calls: list[Mapping[str, Any]], name: str) -> Iterator[Any]:
+def without_hooks(model: nn.Module, calls: Sequence[Mapping[str, Any]], name: str) -> Iterator[Any]:
     """The model's outputs in a row of calls with that half of its blocks replaced by hand, at steps 1 and 3."""
     blocks = [socket.module for socket in sockets_of(model, "block")]
     half, kept = blocks[len(blocks) // 2 :], dict[nn.Module, Tensor]()
@@ -74,7 +75,7 @@ CLOCKS: Mapping[str, tuple[str, str, Callable[[float], float]]] = {
 @pytest.mark.parametrize("name", CLOCKS)
 def test_a_loop_around_the_model_follows_a_schedule(name: str) -> None:
     """Whatever clock the loop hands on, and with the tensor of conditions under whatever name."""
-    model = make_small(getattr(diffusers, name), {}, layers=4)
+    model = make_small(getattr(LIBRARY, name), {}, layers=4)
     hidden, time_name, clock = CLOCKS[name]
     schedule, given = schedule_for(model), example(model)
     times = [{**given, time_name: torch.full((2,), clock(time))} for time in network_times(schedule)]
@@ -89,14 +90,14 @@ def test_a_loop_around_the_model_follows_a_schedule(name: str) -> None:
 
 PIPELINES: Mapping[str, tuple[Callable[[Any], Any], type[nn.Module], dict[str, Any]]] = {
     "qwen": (
-        lambda model: QwenImagePipeline(FlowMatchEulerDiscreteScheduler(), None, None, None, model),
-        diffusers.QwenImageTransformer2DModel,
+        lambda model: LIBRARY.QwenImagePipeline(FlowMatchEulerDiscreteScheduler(), None, None, None, model),
+        LIBRARY.QwenImageTransformer2DModel,
         {"prompt_embeds_mask": torch.ones(1, 6, dtype=torch.long), "true_cfg_scale": 3.0,
          "negative_prompt_embeds_mask": torch.ones(1, 6, dtype=torch.long)},
     ),
     "lumina2": (
-        lambda model: Lumina2Pipeline(model, FlowMatchEulerDiscreteScheduler(), None, None, None),
-        diffusers.Lumina2Transformer2DModel,
+        lambda model: LIBRARY.Lumina2Pipeline(model, FlowMatchEulerDiscreteScheduler(), None, None, None),
+        LIBRARY.Lumina2Transformer2DModel,
         {"prompt_attention_mask": torch.ones(1, 6, dtype=torch.bool), "guidance_scale": 3.0,
          "negative_prompt_attention_mask": torch.ones(1, 6, dtype=torch.bool)},
     ),
@@ -135,7 +136,7 @@ def test_a_pipeline_of_its_own_follows_a_schedule(kind: str) -> None:
 
 
 def test_what_is_not_known_is_refused() -> None:
-    model = make_small(diffusers.QwenImageTransformer2DModel, {}, layers=2)
+    model = make_small(LIBRARY.QwenImageTransformer2DModel, {}, layers=2)
     schedule = schedule_for(model, guidance=3.0)
     skipping = replace(schedule, steps=tuple(replace(step, unconditional="skip") for step in schedule.steps))
     with pytest.raises(InputError, match=r"hand over the unconditional branch is not known.*guides all steps alike"):
