@@ -3,6 +3,7 @@
 import time
 from contextlib import AbstractContextManager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ...backends.errors import Interrupted
 from ...backends.quality.names import GUARD_PAIRED
@@ -32,6 +33,9 @@ from .promotion import (
 )
 from .proposer import OpenProposals, Proposer
 from .results import Results
+
+if TYPE_CHECKING:
+    from ..measuring.fitting import RowFitter
 
 LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
@@ -100,6 +104,7 @@ class Session:
         watch: who is told what goes on.
         choice: what all workers compare in the end, once one of them has chosen.
         open: the proposals of this worker that wait for their values.
+        fitted: the keys of the trials whose rows this worker has fitted.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class Session:
         self.objective = results.objective
         self.study_setup, self.store = self.objective.study_setup, self.objective.store
         self.choice: FrontChoice | None = None
+        self.fitted: set[tuple[str, str]] = set()
         self.open = OpenProposals(proposer, results, self.violation, self.bounds)
         proposer.learn(results.vector, self.bounds)
         self._judged_by, self._yardstick = (-1, -1), NO_YARDSTICK
@@ -131,6 +137,13 @@ class Session:
                 return self.objective.noise()
             except AWAITED:
                 self.wait()
+
+    @cached_property
+    def fitter(self) -> "RowFitter":
+        """Fits rows of the study's schedules; its full trajectories are sampled at the first fit."""
+        from ..measuring.fitting import RowFitter
+
+        return RowFitter(self.study_setup, self.objective.check)
 
     @property
     def yardstick(self) -> Yardstick:

@@ -159,6 +159,12 @@ SEARCH_FLAGS = (
         multiple=True,
         help="Fix or bound a lever of space free: steps=8..12, depth=4,8,12, stand-in=drop,reuse, times=fixed.",
     ),
+    click.option(
+        "--fit",
+        is_flag=True,
+        default=None,
+        help="Fit the solver's rows of promising proposals to full trajectories; kept where they are better.",
+    ),
     click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Optuna sampler that proposes schedules."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
 )
