@@ -31,7 +31,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -136,13 +136,15 @@ def study(bench: Bench, sampler: BaseSampler, space_name: str, first: list[Sched
         made.tell(trial, [distance, 1 / cost])
 
 
-def front(bench: Bench, seed: int, *, composite: bool = True) -> None:
+def front(bench: Bench, seed: int, *, composite: bool = True, first: Sequence[Schedule] = ()) -> None:
+    """The sampler `front`, perhaps with a few schedules of others measured first."""
+
     def outcome(trial: FrozenTrial) -> np.ndarray | None:
         return bench.vectors.get(trial.user_attrs["schedule"]) if composite else None
 
     bounds = Bounds(bench.worst, 1 / bench.most)
     sampler = FrontSampler(bench.free, seed=seed, bounds=lambda: bounds, outcome=outcome)
-    study(bench, sampler, "free", [bench.full])
+    study(bench, sampler, "free", [bench.full, *first])
 
 
 def mixed_tpe(bench: Bench, seed: int) -> None:

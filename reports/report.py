@@ -54,7 +54,7 @@ def write_report(view: StudyView, folder: Path, grid: GridInfo | str) -> list[Pa
     return [folder / name for name in contents]
 
 
-TABLE_WIDTH = 152
+TABLE_WIDTH = 170
 # The columns of quality, by how the study states it.
 QUALITY: dict[QualityKind, tuple[str, ...]] = {
     "reference": ("excess distance", "loss"),
@@ -83,13 +83,17 @@ def print_table(table: Table) -> None:
 def front_table(view: StudyView) -> Table:
     """The final front with the baselines that it was measured beside, slowest first."""
     vetoed = ", ✗ vetoed" if view.vetoed else ""
-    title = f"Final seeds, {len(view.front('final'))} points on the front (●{vetoed})"
+    title = (
+        f"Final seeds, {len(view.front('final'))} points on the front (●, with the probability that no other dominates "
+        f"it; ≈ a tie{vetoed})"
+    )
     table = Table("", "schedule", "weights", title=title, title_justify="left")
-    for name in (*QUALITY[view.standard.kind], "speed-up", "images/s", "steps", "mean depth"):
+    for name in ("on front", *QUALITY[view.standard.kind], "in search", "speed-up", "images/s", "steps", "mean depth"):
         table.add_column(name, justify="right")
     front = set(view.front("final"))
     for point in sorted(view.measured("final"), key=lambda each: view.speed(each, "final") or 0.0):
         mark = "●" if point in front else "✗" if view.objections(point, "final") else ""
+        mark += "≈" if view.ties(point, "final") else ""
         table.add_row(mark, *_cells(view, point))
     return table
 
@@ -124,14 +128,17 @@ def baseline_table(view: StudyView) -> Table:
 def _cells(view: StudyView, point: Point) -> list[str]:
     speedup, speed = view.speedup(point), view.speed(point, "final")
     quality, loss, standard = point.final, view.loss(point, "final"), view.standard
+    chance, searched = view.probability(point, "final"), view.loss(point, "search")
     # The score, if the study has one, the excess, and the loss.
     score = [] if standard.kind != "score" else [spelled(standard.shown(quality.distance)) if quality else "–"]
     return [
         point.label,
         point.weights,
+        "" if chance is None else f"{chance:.0%}",
         *score,
         spelled(quality.excess) if quality else "–",
         "–" if loss is None else f"{loss.value:.1%} [{loss.lower:.1%}, {loss.upper:.1%}]",
+        "–" if searched is None else f"{searched.value:.1%}",
         with_interval(speedup, " ×") if speedup else "–",
         per_second(speed) if speed else "–",
         str(point.stored.num_steps),

@@ -1,12 +1,15 @@
-"""What a trajectory's time is made of, each piece alone and ready to run again and again.
+"""What a trajectory's time and memory are made of, each piece of time alone and ready to run again and again.
 
 The pieces are the distinct kinds of network calls in some schedules' plans, the solver's arithmetic of a step, and the
-decoder. Their inputs are noise: what the numbers are does not change how long they take.
+decoder. Their inputs are noise: what the numbers are does not change how long they take. Of memory they are the
+network's tensors, and what each block stores.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from types import FunctionType, ModuleType
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -117,8 +120,10 @@ class StoredValues:
 
     @torch.inference_mode()
     def _value(self, op: Add, branches: tuple[Branch, ...], moment: float) -> State:
-        """What a block of the span stores in a call of these branches; residuals are all of one shape."""
-        first = 0 if self.network.signature.block_kinds[op.start] == "residual" else op.start
+        """What a block of the span stores in a call of these branches; neighbouring residuals are all of one shape."""
+        first, kinds = op.start, self.network.signature.block_kinds
+        while first and kinds[first - 1] == kinds[first] == "residual":
+            first -= 1
         key = (first, len(branches))
         if key not in self._made:
             store: Slots = [None]
@@ -160,3 +165,49 @@ def _still(network: Network) -> Network:
     still = copy(network)
     vars(still)["evaluate"] = evaluate
     return still
+
+
+def tensor_bytes(network: Network) -> int:
+    """Bytes of the tensors that a network holds on its device, each storage once: weights, decoder, embeddings."""
+    storages = {each.data_ptr(): each.untyped_storage() for each in _tensors(network) if each.device == network.device}
+    return sum({each.data_ptr(): each.nbytes() for each in storages.values()}.values())
+
+
+def _tensors(root: object) -> Iterator[Tensor]:
+    """All tensors that can be reached over attributes, lists and tables."""
+    seen, left = set[int](), [root]
+    while left:
+        found = left.pop()
+        if id(found) in seen or isinstance(found, (type, ModuleType, FunctionType, str, bytes)):
+            continue
+        seen.add(id(found))
+        if isinstance(found, Tensor):
+            yield found
+        elif isinstance(found, Mapping):
+            left.extend(cast(Mapping[Any, object], found).values())
+        elif isinstance(found, (list, tuple, set, frozenset)):
+            left.extend(cast(Iterable[object], found))
+        else:
+            left.extend(getattr(found, "__dict__", {}).values())
+
+
+@torch.inference_mode()
+def stored_bytes(network: Network, full: Schedule) -> tuple[int, ...]:
+    """Bytes of what each block stores for one image in one guidance branch, from one call that stores all of it."""
+    slots: Slots = [None] * network.num_blocks
+    ops = tuple(Run(index, index + 1, store=index) for index in range(network.num_blocks))
+    prepare_call(network, Call(("conditional",), ops, ()), slots, network_times(full)[0], batch_size=1)()
+    return tuple(state_bytes(value) for value in slots)
+
+
+def state_bytes(value: State | None) -> int:
+    """Bytes of a stored value's tensors, each storage once."""
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _parts(value)}
+    return sum(storages.values())
+
+
+def _parts(value: State | None) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    for part in value or () if isinstance(value, tuple) else ():
+        yield from _parts(part)

@@ -30,6 +30,8 @@ def point_row(view: StudyView, point: Point) -> dict[str, TableValue]:
         "mean_depth": point.stored.mean_depth,
         "block_evaluations": point.stored.block_evaluations,
         "flops": point.flops,
+        "weight_bytes": point.memory and point.memory.weights,
+        "stored_bytes": point.memory and point.memory.stored,
         **_quality_cells(view, point, "search"),
         **_quality_cells(view, point, "final"),
         **_interval_cells("speedup", speedup),
@@ -63,6 +65,8 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> dict[str, Tab
         "relative_excess": view.relative_excess(point, seeds),
         "to_baseline": quality and quality.to_baseline,
         **_interval_cells("kernel", quality and quality.kernel),
+        "front_probability": view.probability(point, seeds),
+        "ties": "; ".join(each.label for each in view.ties(point, seeds)) or None,
     }
     return {f"{seeds}_{name}": cell for name, cell in cells.items()}
 
@@ -104,6 +108,7 @@ def report_to_dict(view: StudyView) -> dict[str, Any]:
         "study": view.name,
         "storage": view.storage,
         "state": view.state,
+        "ended": view.ended or None,
         "missing": list(view.missing),
         "best_ratio": best.ratio if best else None,
         "best_ratio_lower": best.lower if best else None,

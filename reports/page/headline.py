@@ -8,6 +8,8 @@ from ..view.pareto import Advantage
 from ..view.standard import BEST_RATIO_LEVEL
 from ..view.view import Point, Seeds, StudyView, at_speed, known
 
+MOST_TIES = 6  # are told in a sentence
+
 
 def headline(view: StudyView) -> str:
     """One sentence: the study's main result, or what has been measured so far."""
@@ -73,8 +75,30 @@ def details(view: StudyView) -> list[str]:
             f"Quality is {quality.metric} on {spelled_number(quality.num_images)} images of {noises}, as "
             f"{view.standard.excess_name}; intervals are {view.level:.0%}."
         )
+    sentences += [f"The search ended before its budget: {view.ended}."] if view.ended else []
     found = [*sentences, *_own_repeats(view), *_scale(view), *_vetoes(view), *_text(view)]
-    return [*found, *_agreements(view)]
+    return [*found, *_certainty(view, seeds), *_agreements(view)]
+
+
+def _certainty(view: StudyView, seeds: Seeds) -> list[str]:
+    """How sure the front is, and what can't be told apart."""
+    chances = [(view.probability(point, seeds), point) for point in view.front(seeds)]
+    known_ones = [(chance, point) for chance, point in chances if chance is not None]
+    if len(known_ones) < 2:
+        return []
+    least, point = min(known_ones, key=lambda pair: pair[0])
+    surely = sum(chance >= BEST_RATIO_LEVEL for chance, _ in known_ones)
+    text = (
+        f"{surely} of the front's {len(known_ones)} points are dominated by no other with a probability of at least "
+        f"{BEST_RATIO_LEVEL:.0%}; the least sure is {point.label}, with {least:.0%}."
+    )
+    pairs = {
+        frozenset((point, other)): f"{point.label} = {other.label}"
+        for _, point in chances
+        for other in view.ties(point, seeds)
+    }
+    shown = [*list(pairs.values())[:MOST_TIES], *(["…"] if len(pairs) > MOST_TIES else [])]
+    return [text, *([f"Ties, which neither quality nor speed tells apart: {', '.join(shown)}."] if pairs else [])]
 
 
 def _agreements(view: StudyView) -> list[str]:

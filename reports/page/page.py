@@ -51,6 +51,7 @@ def front_section(view: StudyView, drawn: Drawn) -> dict[str, Any]:
     return {
         "wide": _explained(wide, info, texts),
         "narrow": narrow and _explained(narrow, info, texts),
+        "columns": columns(view, seeds),
         "rows": table_rows(view, points, seeds, f"{seeds}-row", MOST_ROWS),
         "note": NOTES[seeds].format(level=f"{view.level:.0%}"),
         "caption": f"{info.metric}, {count}. The front's {len(front)} of {len(points)} come first, others are grey."
@@ -69,6 +70,12 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
         f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
         f"{costs.num_steps} steps, mean depth {costs.mean_depth:.1f} of {costs.num_blocks}",
         f"weights {point.weights}",
+        *(
+            []
+            if (chance := view.probability(point, seeds)) is None
+            else [f"on the front with probability {chance:.0%}"]
+        ),
+        *(f"tied with {each.label}" for each in view.ties(point, seeds)),
         *(f"vetoed: {objection}" for objection in view.objections(point, seeds)),
     ]
     return "\n".join(lines)
@@ -121,7 +128,6 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) ->
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         version=__version__,
         sections={name: title for name, title in _SECTIONS.items() if name in shown},
-        columns=columns(view),
         resume=resume_command(view),
         export_command=export_command,
         headline=headline(view),

@@ -61,15 +61,24 @@ OTHER_COLUMNS = (
     Column("GFLOP", "an image"),
     Column("latency", "ms, one image"),
     Column("memory", "MiB, peak"),
+    Column("stored values", "MiB, most"),
 )
 TEXT_COLUMN = Column("images/s", "with text")
 
 
-def columns(view: StudyView) -> tuple[Column, ...]:
-    """The headings of a study's tables."""
+OTHER_SEEDS: dict[Seeds, Seeds] = {"final": "search", "search": "final"}
+
+
+def columns(view: StudyView, seeds: Seeds) -> tuple[Column, ...]:
+    """The headings of a study's table of values on these seeds; the loss on the others stands beside them."""
     text = () if view.text_seconds is None else (TEXT_COLUMN,)
     names = (Column("schedule", text=True), Column("weights", text=True))
-    return (*names, *QUALITY_COLUMNS[view.standard.kind], *OTHER_COLUMNS, *text)
+    certainty = (
+        Column("loss", f"%, {OTHER_SEEDS[seeds]}"),
+        Column("on the front", "probability"),
+        Column("tied with", text=True),
+    )
+    return (*names, *QUALITY_COLUMNS[view.standard.kind], *certainty, *OTHER_COLUMNS, *text)
 
 
 def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: str, most: int) -> list[TableRow]:
@@ -94,6 +103,7 @@ def _badges(view: StudyView, point: Point, seeds: Seeds) -> tuple[str, ...]:
         "knee": point is view.knee(seeds),
         "best ratio": seeds == "final" and view.best is not None and point is view.best.point,
         "vetoed": bool(view.objections(point, seeds)),
+        "tie": bool(view.ties(point, seeds)),
     }
     return tuple(name for name, holds in badges.items() if holds)
 
@@ -107,6 +117,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         Cell(point.label.removesuffix(f" · {point.weights}"), point.label, is_text=True),
         Cell(point.weights, point.weights, is_text=True),
         *_quality_cells(view, point, seeds),
+        *_certainty_cells(view, point, seeds),
         _interval(speedup, digits=2, unit=" ×"),
         _speed(speed),
         _number(100 * (1 - 1 / speedup.value) if speedup else None, 0, " %"),
@@ -116,6 +127,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         _number(point.flops / 1e9 if point.flops else None, 2),
         _number(latency * 1000 if latency else None, 1),
         _number(memory / 2**20 if memory else None, 0),
+        _number(point.memory.stored / 2**20 if point.memory else None, 1),
         *([] if view.text_seconds is None else [_speed(view.with_text(speed))]),
     ]
 
@@ -136,6 +148,19 @@ def _quality_cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         values.insert(0, quality and view.standard.shown(quality.distance))
     cells = [_interval(value, digits=places(value)) for value in values]
     return [*cells, lost]
+
+
+def _certainty_cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
+    """The loss on the other seeds, the probability of being on the front on both, and ties."""
+    loss = view.loss(point, OTHER_SEEDS[seeds])
+    own, other = view.probability(point, seeds), view.probability(point, OTHER_SEEDS[seeds])
+    ties = ", ".join(each.label for each in view.ties(point, seeds))
+    note = "" if other is None else f"{OTHER_SEEDS[seeds]} {other:.0%}"
+    return [
+        _number(100 * loss.value if loss else None, 1),
+        Cell("–" if own is None else f"{own:.0%}", "" if own is None else repr(own), note),
+        Cell(ties, ties, is_text=True),
+    ]
 
 
 def _predicted_speedup(view: StudyView, point: Point) -> Interval | None:

@@ -23,6 +23,7 @@ def spelled_number(value: float) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace(",", " ").replace("-", "−")
 
 
+_WIDEST = 2.0
 Timed = tuple[Sequence[float], Sequence[float]]  # seconds, and the full schedule's measured beside each
 
 
@@ -46,6 +47,16 @@ class Interval:
     def ends(self) -> tuple[float, float]:
         """Both bounds."""
         return self.lower, self.upper
+
+    @property
+    def width(self) -> float:
+        return self.upper - self.lower
+
+    @property
+    def log_width(self) -> float:
+        """That of the logarithm; 2 at most, which a single timing has, whose interval is unbounded."""
+        bounded = self.lower > 0 and self.upper < math.inf
+        return min(math.log(self.upper / self.lower), _WIDEST) if bounded else _WIDEST
 
     def minus(self, offset: float) -> Interval:
         """The same interval with a constant taken off."""

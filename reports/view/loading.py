@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import combinations
 from statistics import median
 from typing import Any, Literal, cast
 
@@ -29,10 +30,11 @@ from ...studies.store.records import (
     kind_key,
 )
 from ...studies.store.store import Store
+from ...studies.workers.shared_state import CHOICE, GRANT, STATE, end_reason
 from .guards import GuardFigures, Guards, is_normal
 from .interval import Interval
-from .operations import kept_operations
-from .pareto import Score
+from .operations import counted_on, kept_operations
+from .pareto import Score, front
 from .standard import BEST_RATIO_LEVEL, Scale, Standard, scale_of, standard_of
 from .view import Agreement, Key, Point, Quality, Seeds, Spent, StudyView, Throughput
 
@@ -89,6 +91,7 @@ def conditions(
         "executor": throughput.executor,
         "batch_size": throughput.batch_size,
         "text_encoding": None if text_seconds is None else f"{1000 * text_seconds:.3g} ms a prompt, not in images/s",
+        "max_memory": config.search.max_memory and f"{config.search.max_memory}, weights and stored values",
         "timing_repeats": f"{throughput.repeats} rounds, interleaved with the full schedule",
         **{name: environment.get(name) for name in ENVIRONMENT},
         "search": f"{config.search.sampler} in the space {config.search.space}, seed {config.search.seed}",
@@ -143,7 +146,10 @@ class _Rows:
     def view(self) -> StudyView:
         config, points = self.config, self.points()
         # Optuna's study may not be there yet.
-        states = read(self.store.engine, lambda connection: study_attributes(connection, "state", self.name))
+        states, grants, choices = (
+            read(self.store.engine, lambda connection, key=key: study_attributes(connection, key, self.name))
+            for key in (STATE, GRANT, CHOICE)
+        )
         shown = conditions(config, self.environment, self.text_seconds)
         return StudyView(
             name=self.name,
@@ -155,7 +161,8 @@ class _Rows:
             configuration=config_to_dict(config),
             conditions={name: printable(text) for name, text in shown.items()},
             points=points,
-            differences=self.differences(points),
+            differences=self.differences(points, "final"),
+            search_differences=self.differences(_rough_front(points), "search"),
             spent=self.spent(points),
             failures=tuple(map(printable, self.failures())),
             standard=self.standard,
@@ -163,6 +170,7 @@ class _Rows:
             kernel_of_nothing=self.kernel_of_nothing,
             text_seconds=self.text_seconds,
             agreements=tuple(self.agreements(points)),
+            ended=printable(end_reason(grants.get(self.name), choices.get(self.name))),
         )
 
     def seeds(self, key: EvaluationKey) -> Seeds | None:
@@ -258,7 +266,7 @@ class _Rows:
         full = self.full and self.primary((self.full.schedule_digest, self.full.weights_name), seeds)
         if full is None or full.num_images != record.num_images or not (full.influence and record.influence):
             return None
-        return _difference(record, full, self.config.quality.level)
+        return _difference(_distance(record), _distance(full), self.config.quality.level)
 
     def primary(self, key: Key, seeds: Seeds) -> QualityRecord | None:
         """The record behind `quality`: with real images any reference of the study's, else the full schedule's."""
@@ -282,7 +290,7 @@ class _Rows:
         speeds, labels, points = throughputs(timed, self.names, full), set[str](), list[Point]()
         for member in self.members:
             key = member.schedule_digest, member.weights_name
-            stored, operations = self.schedules[member.schedule_digest], self.operations.get(member.weights_name)
+            stored = self.schedules[member.schedule_digest]
             point = Point(
                 label=member.label if member.label not in labels else f"{member.label} · {member.weights_name}",
                 role=cast(Literal["baseline", "trial"], member.role),
@@ -294,8 +302,8 @@ class _Rows:
                 final=self.quality(key, "final"),
                 predicted_seconds=batch_seconds(stored, self.medians),
                 throughput=speeds.get(key),
-                flops=operations.of(stored) if operations else None,
             )
+            point = counted_on(point, self.operations.get(member.weights_name), self.config.throughput.batch_size)
             labels.add(point.label)
             points.append(point)
         return tuple(points)
@@ -325,16 +333,16 @@ class _Rows:
             for reason in record.failures
         ]
 
-    def differences(self, points: Sequence[Point]) -> dict[tuple[Key, Key], Interval]:
-        """Of each baseline and each trial at the same count: distance(baseline) − distance(trial)."""
-        records = [(point, self.primary(point.key, "final")) for point in points]
-        kept = [(point, record) for point, record in records if record and record.influence]
-        return {
-            (baseline.key, trial.key): _difference(a, b, BEST_RATIO_LEVEL)
-            for baseline, a in kept
-            for trial, b in kept
-            if (baseline.role, trial.role) == ("baseline", "trial") and a.num_images == b.num_images
-        }
+    def differences(self, points: Sequence[Point], seeds: Seeds) -> dict[tuple[Key, Key], Interval]:
+        """Of each two points whose influences were kept at the same count: distance(a) − distance(b)."""
+        records = [(point.key, self.primary(point.key, seeds)) for point in points]
+        kept = [(key, _distance(record)) for key, record in records if record and record.influence]
+        found: dict[tuple[Key, Key], Interval] = {}
+        for (a, first), (b, second) in combinations(kept, 2):
+            if first.num_images == second.num_images:
+                between = _difference(first, second, BEST_RATIO_LEVEL)
+                found |= {(a, b): between, (b, a): Interval(-between.value, -between.upper, -between.lower)}
+        return found
 
     def spent(self, points: Sequence[Point]) -> tuple[Spent, ...]:
         """What the study paid for on search seeds, evaluation by evaluation, in the order in which they began."""
@@ -357,6 +365,14 @@ class _Rows:
         )
 
 
+def _rough_front(points: Sequence[Point]) -> list[Point]:
+    """The front on search seeds, vetoed points included."""
+    scores = {
+        p: Score(p.search.distance.value, 1 / p.predicted_seconds) for p in points if p.search and p.predicted_seconds
+    }
+    return front(scores, scores.__getitem__)
+
+
 def timed_kinds(
     store: Store, config: StudyConfig, environment: Mapping[str, Any], pins: Mapping[str, str]
 ) -> dict[str, tuple[float, ...]]:
@@ -374,9 +390,9 @@ def timed_kinds(
     return store.measurements.call_timings(key)
 
 
-def _difference(a: QualityRecord, b: QualityRecord, level: float) -> Interval:
+def _difference(a: Distance, b: Distance, level: float) -> Interval:
     """The paired interval of a − b: image i of both came from the same noise."""
-    return Interval.of(estimate_distance(paired_difference(_distance(a), _distance(b)), level))
+    return Interval.of(estimate_distance(paired_difference(a, b), level))
 
 
 def _distance(record: QualityRecord) -> Distance:

@@ -6,15 +6,17 @@ compiled and a study keeps little.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from ...backends.plan import compile_plan, peak_stored
+from ...backends.schedule import Schedule
 from ...studies.database.optuna.tables import system_attribute
 from ...studies.database.transactions import read
 from ...studies.store.records import ScheduleSummary, kind_key
 from ...studies.store.store import Store
-from .view import Point, StudyView
+from .view import Memory, Point, StudyView
 
 if TYPE_CHECKING:
     from ...backends.network import Network
@@ -30,10 +32,14 @@ class Operations:
     Attributes:
         decoding: to make an image of a sample.
         calls: of one call of each kind, by `kind_key`.
+        weights: bytes of its tensors; 0 where an earlier version counted.
+        stored: bytes of what each block stores for one image in one guidance branch.
     """
 
     decoding: int
     calls: Mapping[str, int]
+    weights: int = 0
+    stored: Sequence[int] = ()
 
     def of(self, stored: ScheduleSummary) -> int | None:
         """A schedule's, decoding included, as `throughput.flops` has them; None where a kind of call is unknown.
@@ -49,21 +55,36 @@ class Operations:
             raise ValueError(f"{total:g} operations")
         return total
 
+    def memory(self, schedule: Schedule, batch_size: int) -> Memory | None:
+        """What a schedule keeps at a batch size; None where that was not counted."""
+        if not self.stored or len(schedule.networks) > 1:
+            return None
+        found = Memory(int(self.weights), int(batch_size * peak_stored(compile_plan(schedule), self.stored)))
+        if not (0 <= found.weights < _LARGEST and 0 <= found.stored < _LARGEST):
+            raise ValueError(f"{found.weights:g} and {found.stored:g} bytes")
+        return found
+
 
 def counted(points: Iterable[Point], networks: Mapping[str, Network]) -> dict[str, Operations]:
     """What each network needs for the points on it, by the name of its weights."""
-    from ...backends.plan import compile_plan
+    from ...backends.timing.pieces import stored_bytes, tensor_bytes
     from ...backends.timing.throughput import call_flops  # with torch, which reading what was counted does not need
 
     known: dict[str, dict[str, int]] = {name: {} for name in networks}
+    stored: dict[str, tuple[int, ...]] = {}
     for point in points:
+        if point.weights in known and point.weights not in stored:
+            stored[point.weights] = stored_bytes(networks[point.weights], point.schedule)
         calls = known.get(point.weights)
         if calls is None or _calls(point.stored).keys() <= calls.keys():
             continue
         for call in (call for step in compile_plan(point.schedule).steps for call in step.calls):
             if (key := kind_key(call.kind)) not in calls:
                 calls[key] = call_flops(networks[point.weights], call)
-    return {name: Operations(network.decode_flops(), known[name]) for name, network in networks.items()}
+    return {
+        name: Operations(network.decode_flops(), known[name], tensor_bytes(network), stored.get(name, ()))
+        for name, network in networks.items()
+    }
 
 
 def _calls(stored: ScheduleSummary) -> Mapping[str, int]:
@@ -75,8 +96,15 @@ def _calls(stored: ScheduleSummary) -> Mapping[str, int]:
 def with_flops(view: StudyView, networks: Mapping[str, Network]) -> StudyView:
     """The view with the operations of each point whose network is at hand, by the name of its weights."""
     found = counted(view.points, networks)
-    points = (replace(p, flops=found[p.weights].of(p.stored)) if p.weights in found else p for p in view.points)
-    return replace(view, points=tuple(points))
+    return replace(view, points=tuple(counted_on(p, found.get(p.weights), view.batch_size) for p in view.points))
+
+
+def counted_on(point: Point, operations: Operations | None, batch_size: int) -> Point:
+    """A point with what its network needs for it; its memory only where it was measured again on final seeds."""
+    if operations is None:
+        return point
+    memory = operations.memory(point.schedule, batch_size) if point.final else None
+    return replace(point, flops=operations.of(point.stored), memory=memory)
 
 
 def keep_operations(store: Store, view: StudyView, networks: Mapping[str, Network]) -> None:
@@ -91,4 +119,7 @@ def keep_operations(store: Store, view: StudyView, networks: Mapping[str, Networ
 def kept_operations(store: Store, study: str) -> dict[str, Operations]:
     """What a study kept, by the names of its weights; nothing until its first front is measured."""
     kept = read(store.engine, lambda connection: system_attribute(connection, KEPT, study)) or {}
-    return {name: Operations(each["decoding"], each["calls"]) for name, each in kept.items()}
+    return {
+        name: Operations(each["decoding"], each["calls"], each.get("weights", 0), each.get("stored", ()))
+        for name, each in kept.items()
+    }

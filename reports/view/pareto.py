@@ -1,6 +1,7 @@
 """Pareto fronts of two objectives: quality (a distance, lower is better) and speed (higher is better).
 
-The advantage of a searched schedule: how much faster it is than the best simple one of its quality.
+The advantage of a searched schedule: how much faster it is than the best simple one of its quality. How sure a front
+is: the probability of each member, and what cannot be told apart.
 
 Pure functions over values: no torch, no database. Items of any type come with a `score` function, as `sorted` takes a
 `key`.
@@ -8,9 +9,12 @@ Pure functions over values: no torch, no database. Items of any type come with a
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .interval import Interval
 
@@ -102,6 +106,66 @@ def hypervolume_over_cost(spent: Iterable[tuple[float, Score | None]], reference
                 area = hypervolume(kept, reference)
         progress.append(FrontProgress(total, area))
     return progress
+
+
+Array = NDArray[np.float64]
+DRAWS = 1000  # a probability is sure to 1.6 %
+_OUT_OF_REACH = 4.0  # standard errors
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertain:
+    """One objective of several items, normal.
+
+    Attributes:
+        values: (N,).
+        errors: (N,) standard errors; 0 for what counts as known.
+        apart: those of value i − value j, where both were measured side by side, by (i, j).
+    """
+
+    values: Array
+    errors: Array
+    apart: Mapping[tuple[int, int], float]
+
+    def draws(self, random: np.random.Generator) -> Array:
+        """(DRAWS, N), or (1, N) where all is known. What a difference varies by says how two values go together."""
+        if not self.errors.any():
+            return self.values[None]
+        normal = random.standard_normal((DRAWS, len(self.values)))
+        found = self.values + self.errors * normal
+        paired = sorted({i for pair in self.apart for i in pair})
+        place = {i: row for row, i in enumerate(paired)}
+        covariance = np.diag(self.errors[paired] ** 2)
+        for (i, j), error in self.apart.items():
+            together, most = (self.errors[i] ** 2 + self.errors[j] ** 2 - error**2) / 2, self.errors[i] * self.errors[j]
+            at = [place[i], place[j]], [place[j], place[i]]
+            covariance[at] = np.clip(together, -most, most)
+        sizes, axes = np.linalg.eigh(covariance)
+        found[:, paired] = self.values[paired] + normal[:, paired] @ (axes * np.sqrt(np.maximum(sizes, 0.0))).T
+        return found
+
+    def same(self, i: int, errors: float) -> NDArray[np.bool_]:
+        """(N,) whether each value differs from value i by no more than so many standard errors of the difference."""
+        between = np.hypot(self.errors, self.errors[i])
+        for j in range(len(self.values)):
+            between[j] = self.apart.get((i, j), self.apart.get((j, i), between[j]))
+        return np.abs(self.values - self.values[i]) <= errors * between
+
+
+def front_probabilities(members: Sequence[int], quality: Uncertain, speed: Uncertain) -> list[float]:
+    """The probability that each member is dominated by no other item: the share of draws, which are always the same."""
+    random = np.random.default_rng(0)
+    qualities, speeds = quality.draws(random), speed.draws(random)
+    reach = _OUT_OF_REACH * quality.errors, _OUT_OF_REACH * speed.errors
+    found: list[float] = []
+    for i in members:
+        good = quality.values - reach[0] <= quality.values[i] + reach[0][i]
+        near = good & (speed.values + reach[1] >= speed.values[i] - reach[1][i])
+        near[i] = False
+        worse, slower = qualities[:, near] - qualities[:, [i]], speeds[:, [i]] - speeds[:, near]
+        dominates = (worse <= 0) & (slower <= 0) & ((worse < 0) | (slower < 0))
+        found.append(float((~dominates.any(axis=1)).mean()))
+    return found
 
 
 @dataclass(frozen=True)

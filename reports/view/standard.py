@@ -330,6 +330,14 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
             else "The point that best_ratio_lower belongs to, if that is above 1. Otherwise no gain was found, and it "
             f"is the fastest baseline of the front within {standard.limit_words}.",
         ),
+        (
+            "On the front, and ties",
+            "The probability that no other measured point is at least as good and at least as fast as a point of the "
+            "front: the share of 1,000 draws of all qualities and speeds, normal, with the errors of each and of each "
+            "paired difference (the same noises; rounds of timing that are neighbours). Predicted speeds, beside "
+            "search values, count as known. Two points are tied if neither their qualities nor their speeds differ by "
+            f"more than the {BEST_RATIO_LEVEL:.0%} interval of the difference.",
+        ),
         ("Knee", "The front's point farthest from the line between its ends, in log distance and log time."),
         ("best_ratio and best_ratio_lower", best_ratio(standard)),
     ]

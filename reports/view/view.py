@@ -4,10 +4,14 @@
 fields everywhere, because the selection saw the noises of the first and never those of the second.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
+from statistics import NormalDist
 from typing import Literal, TypeVar
+
+import numpy as np
 
 from ...backends.quality.names import NOTHING
 from ...backends.schedule import Schedule
@@ -16,12 +20,24 @@ from ...studies.config.goal import Goal
 from ...studies.store.records import ScheduleSummary
 from .guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
 from .interval import Interval, Timed, ratio_of_speeds, relative_speed
-from .pareto import Advantage, FrontProgress, Score, advantage, best, front, hypervolume_over_cost, knee
+from .pareto import (
+    Advantage,
+    FrontProgress,
+    Score,
+    Uncertain,
+    advantage,
+    best,
+    front,
+    front_probabilities,
+    hypervolume_over_cost,
+    knee,
+)
 from .standard import BEST_RATIO_LEVEL, LOSS_LIMIT, TO_REFERENCE, Standard
 
 Seeds = Literal["search", "final"]
 Key = tuple[str, str]  # schedule digest, name of the weights
 _T = TypeVar("_T")
+_Z = NormalDist().inv_cdf((1 + BEST_RATIO_LEVEL) / 2)
 AT_LEAST = 0.98  # of a wanted speed-up, a measured one may be
 
 
@@ -81,6 +97,14 @@ class Throughput(Timing):
         return self.seconds, self.neighbours
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a schedule needs: of its network's tensors, and of the values that it stores, at the most."""
+
+    weights: int
+    stored: int
+
+
 @dataclass(frozen=True, eq=False)  # a point is itself: comparing whole schedules would cost more than the report
 class Point:
     """One schedule of a study on one set of weights.
@@ -93,6 +117,7 @@ class Point:
         predicted_seconds: of a batch, summed from timed kinds of steps (the search's objective); None until they are
             timed.
         flops: of one image, decoding included; None until its network counted them.
+        memory: at the batch size of the timings; None until it is measured on final seeds and its network counted it.
     """
 
     label: str
@@ -106,6 +131,7 @@ class Point:
     predicted_seconds: float | None = None
     throughput: Throughput | None = None
     flops: int | None = None
+    memory: Memory | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -167,6 +193,7 @@ class StudyView:
         conditions: what the figures hold for: device, dtype, batch size, executor, versions, reference, extractor,
             seeds.
         differences: 95 % paired intervals of distance(a) − distance(b) on final seeds, by the two points' keys.
+        search_differences: the same on search seeds, of the points on the front, where the study kept influences.
         spent: the search's evaluations in the order they finished.
         failures: what failed and why, newest last.
         standard: what quality is compared with.
@@ -174,6 +201,7 @@ class StudyView:
         kernel_of_nothing: the smallest kernel distance of images that show nothing, where it is a second opinion.
         text_seconds: what encoding one prompt takes, which no timing of a schedule includes; None without prompts.
         agreements: of each cheaper measurement with the next better one, where enough schedules have both.
+        ended: why the last search ended before its budget was spent; empty where it did not.
     """
 
     name: str
@@ -193,6 +221,8 @@ class StudyView:
     kernel_of_nothing: float | None = None
     text_seconds: float | None = None
     agreements: tuple[Agreement, ...] = ()
+    ended: str = ""
+    search_differences: Mapping[tuple[Key, Key], Interval] = field(default_factory=dict[tuple[Key, Key], Interval])
 
     @cached_property
     def full(self) -> Point | None:
@@ -257,6 +287,62 @@ class StudyView:
         points = [point for point, quality in pairs if quality.num_images == count and self.speed(point, seeds)]
         best = front((point for point in points if not self.objections(point, seeds)), score)
         return points, best, knee(best, score) if best else None
+
+    def probability(self, point: Point, seeds: Seeds) -> float | None:
+        """That a point of the front is dominated by no other; None for other points."""
+        return self._certainty[seeds][0].get(point)
+
+    def ties(self, point: Point, seeds: Seeds) -> list[Point]:
+        """What a point can't be told apart from, one of the two being on the front: neither their qualities nor their
+        speeds differ beyond the 95 % interval of the difference."""
+        return self._certainty[seeds][1].get(point, [])
+
+    @cached_property
+    def _certainty(self) -> dict[Seeds, tuple[dict[Point, float], dict[Point, list[Point]]]]:
+        return {"search": self._certainty_of("search"), "final": self._certainty_of("final")}
+
+    def _certainty_of(self, seeds: Seeds) -> tuple[dict[Point, float], dict[Point, list[Point]]]:
+        """The probability of each point of the front, and the ties."""
+        points = [point for point in self.measured(seeds) if not self.objections(point, seeds)]
+        place = {point: index for index, point in enumerate(points)}
+        members = [place[point] for point in self.front(seeds)]
+        quality, speed = self._qualities(points, seeds), self._speeds(points, seeds)
+        chances = front_probabilities(members, quality, speed)
+        ties: dict[Point, list[Point]] = {}
+        for i in members:
+            for j in np.flatnonzero(quality.same(i, _Z) & speed.same(i, _Z)):
+                if i != j:
+                    ties.setdefault(points[i], []).append(points[j])
+                    if j not in members:
+                        ties.setdefault(points[j], []).append(points[i])
+        return dict(zip(self.front(seeds), chances, strict=True)), ties
+
+    def _qualities(self, points: Sequence[Point], seeds: Seeds) -> Uncertain:
+        found = [known(point.quality(seeds), point).distance for point in points]
+        half = NormalDist().inv_cdf((1 + self.level) / 2)
+        differences = self.differences if seeds == "final" else self.search_differences
+        place = {point.key: index for index, point in enumerate(points)}
+        apart = {
+            (place[a], place[b]): each.width / 2 / _Z
+            for (a, b), each in differences.items()
+            if a in place and b in place
+        }
+        return Uncertain(
+            np.array([each.value for each in found]), np.array([each.width / 2 / half for each in found]), apart
+        )
+
+    def _speeds(self, points: Sequence[Point], seeds: Seeds) -> Uncertain:
+        """Logarithms; predicted speeds count as known."""
+        values = np.log([known(self.speed(point, seeds), point) for point in points])
+        if seeds == "search":
+            return Uncertain(values, np.zeros(len(points)), {})
+        timed = [known(point.throughput, point).timed for point in points]
+        alone = [relative_speed(each, BEST_RATIO_LEVEL).log_width / 2 / _Z for each in timed]
+        apart = {
+            (i, j): _speed_ratio(points[i], points[j]).log_width / 2 / _Z
+            for i, j in combinations(range(len(points)), 2)
+        }
+        return Uncertain(values, np.array(alone), apart)
 
     def score(self, seeds: Seeds) -> Callable[[Point], Score]:
         """What fronts of measured points are drawn by."""

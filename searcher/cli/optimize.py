@@ -47,6 +47,7 @@ from .flags.study import (
 from .report import sampled
 
 if TYPE_CHECKING:
+    from ..measuring.setup import StudySetup
     from ..runner import StudyRequest
     from ..search.estimate import BudgetEstimate
 
@@ -65,7 +66,8 @@ def go_on(request: StudyRequest, stored: StudyConfig, as_json: bool, output: Out
         if status.finished:
             if request.config.run.goal != stored.run.goal:
                 change_goal(request, stored)
-            click.echo(f"Study `{stored.name}` is finished: its budget of {budget} is spent.", err=as_json)
+            ended = status.ended or f"its budget of {budget} is spent"
+            click.echo(f"Study `{stored.name}` is finished: {ended}.", err=as_json)
             show_front(study_view(request.url, stored.name), as_json)
             return
         request = replace(request, budget=status.left(parse_budget(budget)))
@@ -155,6 +157,11 @@ goal_flag = click.option(
     metavar="GOAL",
     help="What to search for: 'fastest within 5% of full quality', or 'best at 2x'. Default: the whole front.",
 )
+stalled_flag = click.option(
+    "--until-stalled/--no-until-stalled",
+    default=None,
+    help="Also end the search once its proposals are expected to gain less than the noise of the front.",
+)
 report_flag = click.option("--report", metavar="FOLDER", help="Folder of the report, or none. Default: exeunt-report.")
 
 
@@ -164,6 +171,7 @@ report_flag = click.option("--report", metavar="FOLDER", help="Folder of the rep
 @study_flag
 @budget_flag
 @goal_flag
+@stalled_flag
 @report_flag
 @artifacts_flag
 @click.option("--final-images", type=click.IntRange(2), metavar="N", help="Images for each point of the final front.")
@@ -205,6 +213,8 @@ def optimize_command(
       exeunt optimize
       exeunt optimize --dry-run --budget 1h
       exeunt optimize --goal "best at 2x"
+      exeunt optimize --until-stalled --budget 8h
+      exeunt optimize --max-memory 8GB
       exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
       exeunt optimize --checkpoint DiT-new.pt --reference photos/ --warm-start old.db
       exeunt optimize --config study.toml --set search.space='"cache"'
@@ -218,6 +228,8 @@ def optimize_command(
     config = resolve_device(config) if dry_run else engine.resolve(config, names_device=bool(given["device"]))
     if proposals and warm_start:
         raise InputError("warm-start: begins a search, which --proposals replaces, but got both. Omit one.")
+    if proposals and config.run.until_stalled:
+        raise InputError("until-stalled: ends a search, which --proposals replaces, but got both. Omit one.")
     request = StudyRequest(config, url, proposals=proposals, warm_start=warm_start)
     stored = stored_config(url, config.name)
     if dry_run:
@@ -234,6 +246,7 @@ def optimize_command(
 @study_flag
 @budget_flag
 @goal_flag
+@stalled_flag
 @report_flag
 @artifacts_flag
 @json_flag
@@ -244,6 +257,7 @@ def resume(
     study: str | None,
     budget: str | None,
     goal: str | None,
+    until_stalled: bool | None,
     report: str | None,
     artifacts: str | None,
     as_json: bool,
@@ -264,7 +278,7 @@ def resume(
     stored = stored_config(url, only_study(url, study))
     assert stored is not None
     # The database knows where its files are; what an earlier command was told may not hold here.
-    free = {"run.budget": budget, "run.goal": goal, "run.report": report}
+    free = {"run.budget": budget, "run.goal": goal, "run.until_stalled": until_stalled, "run.report": report}
     given = {key: value for key, value in free.items() if value is not None}
     request = StudyRequest(override(stored, {"run.artifacts": artifacts, **given}), url, named=())
     if budget is None:
@@ -415,8 +429,24 @@ def try_out(config: StudyConfig, as_json: bool) -> None:
         f"of final seeds, in about {found.seconds:.0f} s."
     )
     text += "" if found.proposals else f"\n{_too_little(found, config)}"
+    text += f"\n{_memory(study_setup)}" if config.search.max_memory else ""
+    text += "\nIt ends earlier once the search has stalled." if config.run.until_stalled else ""
     values = {"space": study_setup.space.words, "least_block_evaluations": least, "most_block_evaluations": most}
-    show({"budget": budget, **asdict(found), **values}, text, as_json)
+    needed = {name: each.base for name, each in study_setup.footprints.items()}
+    memory = {"max_memory": config.search.max_memory, "memory_bytes_full": needed} if needed else {}
+    show({"budget": budget, **asdict(found), **values, **memory}, text, as_json)
+
+
+def _memory(study_setup: StudySetup) -> str:
+    """What the limit on memory leaves for stored values."""
+    from ...backends.timing.memory import megabytes
+
+    known, size = study_setup.footprints.values(), study_setup.config.throughput.batch_size
+    base, one = max(each.base for each in known), size * max(max(each.stored) for each in known)
+    return (
+        f"The full schedule needs {megabytes(base)} at a batch of {size}, and a stored value up to {megabytes(one)}; "
+        f"schedules that need more than {study_setup.config.search.max_memory} are not measured."
+    )
 
 
 def _too_little(found: BudgetEstimate, config: StudyConfig) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...backends.errors import DeviceError, ExeuntError
 from ...backends.quality.extractors import FeatureArray
-from ...backends.quality.intervals import FloatArray
+from ...backends.quality.intervals import Distance, FloatArray, estimate_distance, paired_difference
 from ...backends.quality.names import GUARD_PREFIX, NOTHING_PREFIX, TO_BASELINE
 from ...backends.sampling.loop import NonFiniteSamples
 from ...reports.view.guards import GuardFigures
@@ -57,8 +57,14 @@ class DivergedDistance(ExeuntError):
     identifier = "diverged-distance"
 
 
+class TooLarge(ExeuntError):
+    """A schedule needs more memory than the study allows."""
+
+    identifier = "too-large"
+
+
 # A schedule on given noises can't be measured, now or ever: the store keeps the reason, and the study goes on without.
-UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation, OutOfMemory, DivergedDistance)
+UNMEASURABLE = (NonFiniteSamples, UnusableFeatures, FailedEvaluation, OutOfMemory, DivergedDistance, TooLarge)
 # It can be measured later, by this worker or another one, which goes on from the last committed chunk.
 AWAITED = (ClaimedElsewhere, StaleClaim, Untimed, Paused)
 # Values that lie this much longer ago than the newest one were committed before it was read.
@@ -100,6 +106,7 @@ class Objective:
         self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
         self._newest = -math.inf
+        self._errors: dict[tuple[str, str], float] = {}  # beside the full schedule, by the candidates' keys
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
         self._guarded: dict[tuple[str, int], dict[str, QualityRecord]] = defaultdict(dict)
         self._nothing: dict[tuple[str, str], QualityRecord] = {}
@@ -139,6 +146,11 @@ class Objective:
             weights_name=candidate.weights,
             trial_number=candidate.trial,
         )
+
+    def refuse_too_large(self, candidate: Candidate) -> None:
+        """Raises TooLarge: the candidate needs more memory than the study allows."""
+        if reason := self.study_setup.too_large(candidate.weights, candidate.schedule):
+            raise TooLarge(f"{candidate.label}: {reason}. Give another study a larger --max-memory.")
 
     def collect(self, candidate: Candidate, seed: int, images: range, *, register: bool = False) -> int:
         """Samples what is missing of a candidate's images and commits their features; returns how many that was.
@@ -270,6 +282,23 @@ class Objective:
                 return None
             answers.append(Answer(key.digest, features))
         return metric.vector(answers[0], answers[-1] if metric.needs_baseline else None)
+
+    def error_beside_full(self, candidate: Candidate) -> float:
+        """The standard error of what a candidate that was scored on search seeds has beyond the full schedule there.
+
+        Noises are the same, so it is far smaller than that of the value alone.
+        """
+        if candidate.key not in self._errors:
+            mine, full = (self._distance(each) for each in (candidate, self.study_setup.baseline))
+            self._errors[candidate.key] = estimate_distance(paired_difference(mine, full)).standard_error
+        return self._errors[candidate.key]
+
+    def _distance(self, candidate: Candidate) -> Distance:
+        """A candidate's on search seeds, with what its images do to it."""
+        metric, seed, count = self.study_setup.metric, self._quality.search_seed, self._quality.num_images
+        answer, full = (self._answer(each, seed, count) for each in (candidate, self.study_setup.baseline))
+        found = metric.score(answer, full, keep_influence=True)
+        return Distance.unpack(found.value, np.reshape(np.asarray(found.influence, np.float32), (-1, count)))
 
     def _value(self, candidate: Candidate, seed: int, answer: Answer, baseline: Answer | None) -> QualityRecord:
         """The metric's value, which must be a number."""

@@ -29,13 +29,15 @@ from ...backends.sampling import conditions as condition_lists
 from ...backends.sampling.compatibility import check_decoding
 from ...backends.sampling.conditions import Conditions, shown_condition
 from ...backends.sampling.loop import Samples, check_schedule
-from ...backends.schedule import SUFFIX
+from ...backends.schedule import SUFFIX, Schedule
 from ...backends.schedule import load as load_schedule
 from ...backends.solvers.tables import find_solver
 from ...backends.timing.device import check_device, device_id, environment, keep_freed_memory
 from ...backends.timing.device_lock import DeviceLock
+from ...backends.timing.memory import Footprint, footprint, megabytes
 from ...studies.config.families import check_families
 from ...studies.config.reading import override
+from ...studies.config.rules import parse_memory
 from ...studies.config.study import AUTO, CheckpointConfig, StudyConfig
 from ..monitoring.json_lines import EVENTS, listening
 from ..spaces.base import Space, check_space, make_space
@@ -83,6 +85,26 @@ class StudySetup:
     def space(self) -> Space:
         """What proposals are taken from. Raises InputError for levers that it doesn't have."""
         return make_space(self.config.search.space, self.frame, dict(self.config.search.levers))
+
+    @cached_property
+    def footprints(self) -> dict[str, Footprint]:
+        """What schedules need of the device's memory, by the name of their weights; empty where nothing limits that."""
+        if self.config.search.max_memory is None:
+            return {}
+        size = self.config.throughput.batch_size
+        return {name: footprint(each, self.frames[name].full, size) for name, each in self.networks.items()}
+
+    def too_large(self, weights: str, schedule: Schedule) -> str | None:
+        """Why a schedule is beyond the study's memory; None where it isn't."""
+        if (limit := self.config.search.max_memory) is None:
+            return None
+        known = self.footprints[weights]
+        if (needed := known.needed(schedule)) <= parse_memory(limit):
+            return None
+        return (
+            f"it needs {megabytes(needed)} at a batch of {known.batch_size}, {megabytes(needed - known.base)} of that "
+            f"for stored values, and at most {limit} may be used"
+        )
 
     @cached_property
     def baseline(self) -> Candidate:
@@ -170,7 +192,14 @@ def load_setup(
     config = override(config, {"quality.higher_is_better": metric.higher_is_better})
     conditions = make_conditions(config, list(networks.values()), metric)
     frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
-    return StudySetup(config, networks, frames, conditions, metric)
+    made = StudySetup(config, networks, frames, conditions, metric)
+    for name, frame in frames.items():
+        if reason := made.too_large(name, frame.full):
+            raise InputError(
+                f"search.max_memory: must hold the full schedule on {name}, but {reason}. Give a larger --max-memory, "
+                "or a smaller --batch-size."
+            )
+    return made
 
 
 def _settle(config: StudyConfig, network: Network) -> StudyConfig:

@@ -75,6 +75,7 @@ def snapshot_values(study: StudySnapshot) -> dict[str, Any]:
         "best_ratio": study.finals.best_ratio,
         "best_ratio_lower": study.finals.best_ratio_lower,
         "left": None if rest is None else {"seconds": rest.seconds, "trials": rest.trials, "images": rest.images},
+        "ended": status.ended or None,
         "evaluations_failed": progress.evaluations_failed,
         "last_errors": [{"at": round(each.at, 3), "of": each.who, "reason": each.reason} for each in activity.mishaps],
     }
@@ -118,7 +119,9 @@ def snapshot_rows(study: StudySnapshot) -> Iterator[tuple[str, str]]:
         yield "hypervolume", f"{front.hypervolume:.4g}, reference point {quality:.4g} at {speed:.3g} images/s"
     if finals.best_ratio is not None:
         yield "best ratio", f"{finals.best_ratio:.2f} (at least {finals.best_ratio_lower:.2f})"
-    yield "left", "nothing" if study.status.finished else left(study.status.rest)
+    yield "left", "nothing" if study.status.finished and not study.status.ended else left(study.status.rest)
+    if study.status.ended:
+        yield "ended", study.status.ended
     yield from (("error", _error(each, activity.now)) for each in activity.mishaps)
 
 

@@ -76,6 +76,24 @@ def expected_improvement(
     return (widths * np.maximum(gains, 0.0)).sum(axis=1)
 
 
+def hypervolume_error(
+    front: Sequence[tuple[float, float]], reference: tuple[float, float], errors: Sequence[float]
+) -> float:
+    """The standard error of the hypervolume that a front dominates, its values' errors taken as independent.
+
+    Args:
+        front, reference: as for `expected_improvement`.
+        errors: of the front's values.
+    """
+    last, worst = reference
+    stretches = [
+        max(0.0, min(end, last) - cost) * error
+        for (cost, value), (end, _), error in zip(front, [*front[1:], reference], errors, strict=False)
+        if value < worst
+    ]
+    return math.hypot(*stretches)
+
+
 def _shortfall(heights: Array, means: Array, deviations: Array) -> Array:
     """(C, K) the expected max(0, height − value) of normal values (C,) under heights (K,)."""
     z = (heights - means[:, None]) / deviations[:, None]

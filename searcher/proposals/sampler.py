@@ -9,7 +9,8 @@ has an example.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -21,6 +22,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
+from ...backends.schedule import Schedule
 from ..spaces.free import Free, Point
 from .descriptions import CostModel, Descriptions, describe
 from .improvement import Bounds, expected_improvement
@@ -51,9 +53,11 @@ class FrontSampler(BaseSampler):
         outcome: the vector of a finished trial whose squared length is its quality, or None where there is none;
             see `surrogate`. All have one, or the quality itself is modelled.
         constraint: the name of a constraint that trials carry, above 0 where a trial is not wanted.
+        fits: whether a schedule may be proposed at all.
 
     Attributes:
         trust: how far its model is to be trusted; None before there is one.
+        expected_gain: in hypervolume, of the last proposal; None where that was not chosen by a model.
     """
 
     def __init__(
@@ -64,16 +68,19 @@ class FrontSampler(BaseSampler):
         bounds: Callable[[], Bounds | None] = lambda: None,
         outcome: Callable[[FrozenTrial], Array | None] = lambda _: None,
         constraint: str | None = None,
+        fits: Callable[[Schedule], bool] | None = None,
     ) -> None:
         self.space = space
         self._random = Random(seed)
         self._independent = RandomSampler(seed=seed)
         self._variation = Variation(space, self._random)
         self._bounds, self._outcome, self._constraint = bounds, outcome, constraint
+        self._fits = fits
         self._points: dict[int, Point] = {}
         self._models: dict[str, Array] = {}  # the parameters of each surrogate's kernel, by its name
         self._fitted = 0
         self.trust: Trust | None = None
+        self.expected_gain: float | None = None
 
     def reseed_rng(self) -> None:
         self._random = Random()
@@ -123,6 +130,7 @@ class FrontSampler(BaseSampler):
             [point for point, each in zip(points, inside, strict=True) if each] or points, front, self._random
         )
         taken = {*points, *pending}
+        self.expected_gain = None
         if len(known) < LEAST_KNOWN:
             return self._first_new(self._vary(parents, taken, BEST, parents.pick), taken)
         told = [known[i] for i in best]
@@ -140,17 +148,25 @@ class FrontSampler(BaseSampler):
         candidates = self._vary(parents, taken, POOL, parents.pick)
         scores = gains(describe(self.space, candidates))
         for _ in range(ROUNDS):
-            best = [candidates[i] for i in np.argsort(-scores)[:BEST]]
+            best = self._fitting((candidates[i] for i in np.argsort(-scores)), BEST) or candidates[:1]
             more = self._vary(parents, {*taken, *best}, POOL // 2, lambda best=best: self._random.choice(best))
             candidates = [*best, *more]
             scores = gains(describe(self.space, candidates))
+        self.expected_gain = float(scores.max())
         return self._first_new([candidates[i] for i in np.argsort(-scores)], taken)
 
     def _first_new(self, candidates: Sequence[Point], taken: set[Point]) -> Point:
         """The first candidate that is none of those taken after its gaps are rounded as parameters are."""
-        return next(
-            (each for each in candidates if self.space.point(self.space.values(each)) not in taken), candidates[0]
-        )
+        new = (each for each in candidates if self.space.point(self.space.values(each)) not in taken)
+        return next(iter(self._fitting(new, 1)), candidates[0])
+
+    def _fitting(self, candidates: Iterable[Point], count: int) -> list[Point]:
+        """The first so many that may be proposed."""
+        fitting = (each for each in candidates if self._fits is None or self._fits(self._schedule(each)))
+        return list(islice(fitting, count))
+
+    def _schedule(self, point: Point) -> Schedule:
+        return self.space.build(self.space.values(point))
 
     def _point(self, trial: FrozenTrial) -> Point:
         if trial.number not in self._points:

@@ -52,7 +52,7 @@ def choose_front(session: Session) -> FrontChoice:
 
 def _choose(session: Session) -> FrontChoice:
     compared = affordable(session.forecast, session.promoted())
-    choice = FrontChoice(session.budget.share.id, tuple(each.key for each in compared))
+    choice = FrontChoice(session.budget.share.id, tuple(each.key for each in compared), ended=session.ended)
     shared_state.publish_choice(session.proposer.study, choice)
     labels = ", ".join(each.label for each in compared)
     session.watch.say(f"comparing {len(compared)} schedules on final seeds: {labels}")

@@ -17,6 +17,7 @@ FIT_EVERY = 8  # with `--fit`, one of this many evaluations of the search may be
 FIT_FROM = 0.4  # the share of the budget after which rows are fitted: before, there is no front worth it
 BASELINE_EVERY = 6  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
+STALLED = 5  # so many proposals in a row that are expected to gain less than the front's noise end a search
 MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 
 
@@ -85,9 +86,9 @@ def measure_proposals(session: Session) -> None:
 
 def search(session: Session) -> None:
     """Measures a sampler's proposals until the rest of the budget is needed for the front, or the space is used up."""
-    rungs, repeats, evaluations, proposals = _rungs(session), 0, 0, session.open
+    rungs, repeats, evaluations, proposals, poor = _rungs(session), 0, 0, session.open, 0
     measured = session.results.measured
-    while repeats < MOST_REPEATS and session.choice is None:
+    while repeats < MOST_REPEATS and session.choice is None and not session.ended:
         session.refresh()
         proposals.settle()
         if len(proposals.waiting) >= MOST_OPEN or not has_room(session):
@@ -104,11 +105,15 @@ def search(session: Session) -> None:
         known = len(measured) + len(session.results.short)
         if proposal := _next_proposal(session):
             session.budget.meter.trials += 1
+            poor = poor + 1 if _gains_little(session) else 0
+            session.ended = _stalled(session) if poor == STALLED else ""
             proposals.add(proposal)
             repeats = repeats + 1 if len(measured) + len(session.results.short) == known else 0
     while proposals.waiting:
         session.await_others()
         proposals.settle()
+    if session.ended:
+        session.watch.say(f"the search ends here: {session.ended}")
     if rung := session.results.rung:
         session.watch.say(
             f"{len(session.results.short)} of {session.proposer.asked()} proposals fell short of the front on "
@@ -120,6 +125,20 @@ def search(session: Session) -> None:
             f"the search's model ranks {trust.num_known} schedules with Kendall's tau {trust.rank_correlation:.2f} "
             "(leave-one-out)"
         )
+
+
+def _gains_little(session: Session) -> bool:
+    """Whether the last proposal is expected to gain less than the front's noise, and the study ends by that."""
+    gain = session.proposer.expected_gain if session.study_setup.config.run.until_stalled else None
+    noise = None if gain is None else session.front_noise()
+    return gain is not None and noise is not None and gain <= noise
+
+
+def _stalled(session: Session) -> str:
+    return (
+        f"it has stalled, since {STALLED} proposals in a row were expected to gain less than the noise of the front "
+        f"(the last one {session.proposer.expected_gain:.2g}, the noise {session.front_noise():.2g} of hypervolume)"
+    )
 
 
 def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:

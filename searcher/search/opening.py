@@ -135,9 +135,9 @@ def _session(
     peers = Peers(store, name, worker, keeper)
     peers.look(now=True)
     salt = secrets.randbits(32) if role.is_one_of_many or peers.others else None
-    proposer = Proposer(
-        study, storage, study_setup.space, study_setup.weights, search.sampler, search.seed, keeper.own, salt
-    )
+    weights = study_setup.weights
+    fits = None if search.max_memory is None else lambda schedule: study_setup.too_large(weights, schedule) is None
+    proposer = Proposer(study, storage, study_setup.space, weights, search.sampler, search.seed, keeper.own, salt, fits)
 
     def spent(images: int) -> None:
         meter.images += images

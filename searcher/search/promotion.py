@@ -9,7 +9,7 @@ where it begins. Samplers are told what lies beyond as violations of a constrain
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -17,7 +17,7 @@ from ...backends.errors import StorageError
 from ...reports.view.guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
 from ...reports.view.pareto import Score, front, knee
 from ...reports.view.standard import TO_REFERENCE, Standard
-from ..proposals.improvement import Bounds
+from ..proposals.improvement import Bounds, hypervolume_error
 from ..spaces.candidates import Candidate
 
 # A search value a little beyond the limit may well be within it on other noises.
@@ -127,6 +127,22 @@ def search_bounds(measured: Iterable[Measured], standard: Standard) -> Bounds | 
         slowest, fastest = (share * goal.speedup * full.speed for share in _AT_SPEED)
         return replace(found, worst=worst + _WORST_AT_SPEED * unit, slowest=slowest, fastest=fastest)
     return found
+
+
+def front_error(measured: Iterable[Measured], bounds: Bounds, error: Callable[[Candidate], float]) -> float:
+    """The standard error of the hypervolume that the sampler `front` is after.
+
+    Args:
+        measured: what is wanted, as far as it was measured.
+        bounds: of the hypervolume.
+        error: the standard error of a candidate's quality.
+    """
+    fast = [each for each in measured if each.speed >= bounds.slowest]
+    members = front(fast, lambda each: Score(each.quality, min(each.speed, bounds.fastest)))[::-1]
+    values = [(-math.log(min(each.speed, bounds.fastest)), bounds.logarithm(each.quality)) for each in members]
+    sizes = [max(each.quality - bounds.floor, bounds.least, 1e-12) for each in members]
+    own = [error(each.candidate) / size for each, size in zip(members, sizes, strict=True)]
+    return hypervolume_error(values, (-math.log(bounds.slowest), bounds.logarithm(bounds.worst)), own)
 
 
 def violation(measured: Measured, worst: float, guards: Guards = NO_GUARDS) -> float:

@@ -24,6 +24,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ...backends.quality.intervals import FloatArray
+from ...backends.schedule import Schedule
 from ...studies.database.errors import corrupt_values
 from ...studies.database.optuna.storage import StudyStorage
 from ...studies.database.transactions import seconds_spent
@@ -79,6 +80,7 @@ class Proposer:
         own: notes which worker a new trial belongs to, so that it can be set to FAIL if that worker dies.
         salt: drawn for this process where others propose beside it, since equal seeds propose equal schedules; None
             where it is alone.
+        fits: whether a schedule may be proposed at all; None where all may.
     """
 
     def __init__(
@@ -91,9 +93,10 @@ class Proposer:
         seed: int,
         own: Callable[[Trial], None],
         salt: int | None = None,
+        fits: Callable[[Schedule], bool] | None = None,
     ) -> None:
         self.study, self.space = study, space
-        self._storage, self._weights, self._own = storage, weights, own
+        self._storage, self._weights, self._own, self._fits = storage, weights, own, fits
         self._asked: dict[int, Trial] = {}
         self._trials: list[FrozenTrial] | None = None
         # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
@@ -119,6 +122,7 @@ class Proposer:
             bounds=lambda: self._bounds(),
             outcome=lambda trial: self._vector((trial.user_attrs.get("schedule", ""), self._weights)),
             constraint=WORTHLESS,
+            fits=self._fits,
         )
 
     def learn(
@@ -137,6 +141,12 @@ class Proposer:
     def trust(self) -> "Trust | None":
         """How far the sampler's surrogate is to be trusted; None where it has none."""
         return getattr(self.study.sampler, "trust", None)
+
+    @property
+    def expected_gain(self) -> float | None:
+        """In hypervolume, of the proposal that was asked for last; None where no model chose it."""
+        waits = any(each.state == TrialState.WAITING for each in self._seen)
+        return None if waits else getattr(self.study.sampler, "expected_gain", None)
 
     def look(self) -> list[FrozenTrial]:
         """The study's trials as they are now. The counts below are of them until this proposer changes one."""

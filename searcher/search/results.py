@@ -56,6 +56,7 @@ class Results:
             Interrupted: the command is to stop; committed chunks are kept.
         """
         self.objective.check()
+        self.objective.refuse_too_large(candidate)
         if candidate.key not in self.measured:
             seed, count = self._seed, self._count
             sampled = self.collect(candidate, seed, range(count), register=True)
@@ -72,6 +73,7 @@ class Results:
         if rung is None or bounds is None or candidate.key in self.measured or not self.is_stated:
             return self.measure(candidate)
         self.objective.check()
+        self.objective.refuse_too_large(candidate)
         self.collect(candidate, self._seed, range(rung.count), register=True)
         own, base = (self.objective.score(each, self._seed, rung.count) for each in (candidate, full))
         speed, difference = self.objective.costs.images_per_second(candidate.stored), own.value - base.value

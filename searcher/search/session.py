@@ -25,6 +25,7 @@ from .promotion import (
     NO_YARDSTICK,
     Measured,
     Yardstick,
+    front_error,
     priorities,
     search_bounds,
     violation,
@@ -105,6 +106,7 @@ class Session:
         choice: what all workers compare in the end, once one of them has chosen.
         open: the proposals of this worker that wait for their values.
         fitted: the keys of the trials whose rows this worker has fitted.
+        ended: why the search ends before its budget, as a sentence's end; empty while it doesn't.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Session:
         self.study_setup, self.store = self.objective.study_setup, self.objective.store
         self.choice: FrontChoice | None = None
         self.fitted: set[tuple[str, str]] = set()
+        self.ended = ""
         self.open = OpenProposals(proposer, results, self.violation, self.bounds)
         proposer.learn(results.vector, self.bounds)
         self._judged_by, self._yardstick = (-1, -1), NO_YARDSTICK
@@ -162,6 +165,13 @@ class Session:
         """What bounds the hypervolume that the sampler is after."""
         return search_bounds(self.results.ordered, self.yardstick.standard)
 
+    def front_noise(self) -> float | None:
+        """The standard error of the hypervolume that the sampler is after, in pairs; None before there is one."""
+        if (bounds := self.bounds()) is None:
+            return None
+        wanted = [each for each in self.results.ordered if self.violation(each) <= 0]
+        return front_error(wanted, bounds, self.objective.error_beside_full)
+
     def violation(self, measured: Measured) -> float:
         """How far a schedule is in the worthless end of the front, or vetoed; 0 or less where it is neither."""
         judged = self.yardstick
@@ -186,6 +196,7 @@ class Session:
             found, self.choice = shared_state.share_and_choice(self.proposer.study)
             if found is not None and found.id != self.budget.share.id:
                 self.budget.spend(found)
+                self.ended = ""
             self.results.restore()
         if self.peers.others:
             self.budget.count()

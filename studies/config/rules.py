@@ -174,6 +174,28 @@ def options(key: str, value: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(table.items()))
 
 
+BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def memory(key: str, value: Any) -> str:
+    """An amount of memory such as 8GB or 512MiB, as it was written."""
+    parse_memory(value, key)
+    return "".join(value.split())
+
+
+def parse_memory(value: Any, key: str = "max_memory") -> int:
+    """The bytes that `memory` took: 1 GB are 10⁹, 1 GiB 2³⁰."""
+    found = (
+        re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,6})?)\s*([KMGT]i?B)\s*", value, re.IGNORECASE)
+        if isinstance(value, str)
+        else None
+    )
+    size = 0 if found is None else round(float(found[1]) * BYTES[found[2].upper()])
+    if size <= 0:
+        raise _refuse(key, "memory above 0 with its unit, such as 8GB or 512MiB", value, f'Write {key} = "8GB".')
+    return size
+
+
 def pipeline_executor(key: str, value: Any) -> str:
     """What a study calls a live pipeline that runs its network: by the digest of the code that makes it."""
     if not isinstance(value, str) or not re.fullmatch("pipeline-[0-9a-f]{12}", value):

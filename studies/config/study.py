@@ -17,6 +17,7 @@ from .rules import (
     any_of,
     decimal,
     many,
+    memory,
     name,
     one_of,
     optional,
@@ -207,6 +208,12 @@ class SearchConfig(Section):
         one_of(True, False),
         "whether the solver's rows of the most promising proposals are fitted to full trajectories, as one more lever",
     )
+    max_memory: str | None = setting(
+        None,
+        optional(memory),
+        "the memory that a schedule may need at throughput.batch_size, such as 8GB: weights and stored values; on CUDA "
+        "also what the full schedule works with; none: no limit",
+    )
     baselines: tuple[str, ...] = setting(
         DEFAULT_FAMILIES,
         many(name, at_least=1),
@@ -229,6 +236,11 @@ class RunConfig(Section):
         None,
         optional(goal_text),
         "what the search is after: fastest within 5% of full quality, or best at 2x; none: the whole front",
+    )
+    until_stalled: bool = setting(
+        False,
+        one_of(True, False),
+        "whether the search ends early, once its proposals are expected to gain less than the noise of the front",
     )
     report: str | None = setting("exeunt-report", optional(text), "the folder of the report; none: no report")
     chunk_images: int = setting(128, whole(1, 100_000), "at most this many images between two commits")
@@ -265,6 +277,12 @@ class StudyConfig:
             raise InputError(
                 f"quality.final_seed must differ from quality.search_seed, but both are {seed}. "
                 f"Write final_seed = {(seed + 1) % MAX_SEED}."
+            )
+        sampler, space = self.search.sampler, self.search.space
+        if self.run.until_stalled and (sampler not in (AUTO, "front") or space != "free"):
+            raise InputError(
+                "run.until_stalled needs the sampler front on the space free, which says what it expects to gain, but "
+                f"got {sampler} on {space}. Omit it, or --sampler and --space."
             )
 
 

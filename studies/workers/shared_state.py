@@ -56,12 +56,13 @@ NOTHING = BudgetShare("", "", 0.0, 0, 0)
 class FrontChoice:
     """The schedules that are measured again at the end of a grant: digests and names of weights, the baseline first.
 
-    `measured` says that the end is reached.
+    `measured` says that the end is reached, `ended` why the search ended before its budget was spent.
     """
 
     grant: str
     compared: tuple[tuple[str, str], ...]
     measured: bool = False
+    ended: str = ""
 
 
 def share_and_choice(study: optuna.Study) -> tuple[BudgetShare | None, FrontChoice | None]:
@@ -73,7 +74,12 @@ def share_and_choice(study: optuna.Study) -> tuple[BudgetShare | None, FrontChoi
     if found is None or found["grant"] != share.id:
         return share, None
     compared = tuple((digest, weights) for digest, weights in found["compared"])
-    return share, FrontChoice(found["grant"], compared, found["measured"])
+    return share, FrontChoice(found["grant"], compared, found["measured"], found.get("ended", ""))
+
+
+def end_reason(grant: Mapping[str, Any] | None, choice: Mapping[str, Any] | None) -> str:
+    """Why a study's last search ended before its budget was spent, of its attributes; empty where it did not."""
+    return choice.get("ended", "") if grant and choice and choice["grant"] == grant["id"] else ""
 
 
 def give(study: optuna.Study, grant: BudgetShare) -> None:

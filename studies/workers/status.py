@@ -8,7 +8,7 @@ from ..database.optuna.tables import marked_trials, study_attributes, trial_coun
 from ..database.transactions import reading
 from ..store.records import Progress
 from ..store.store import Store, open_store
-from .shared_state import FINISHED, GRANT, STATE, BudgetShare, seconds_at_work
+from .shared_state import CHOICE, FINISHED, GRANT, STATE, BudgetShare, end_reason, seconds_at_work
 from .trials import RETRY_OF
 
 # An interrupted study gets at least this share of its time and images again, or it could not measure its front.
@@ -24,12 +24,14 @@ class StudyStatus:
         trials: Optuna's trials by state.
         progress: what is committed.
         rest: what is left of the budget that the study was given last; None where no worker took one.
+        ended: why its last search ended before its budget was spent; empty where it did not.
     """
 
     state: str
     trials: dict[str, int]
     progress: Progress
     rest: Budget | None = None
+    ended: str = ""
 
     @property
     def finished(self) -> bool:
@@ -56,12 +58,13 @@ def standing(store: Store, study: str) -> StudyStatus:
     """How a study of an open database stands."""
     with reading(store.engine) as connection:
         trials, states = trial_counts(connection, study), study_attributes(connection, STATE, study)
-        grants = study_attributes(connection, GRANT, study)
+        grants, choices = (study_attributes(connection, each, study) for each in (GRANT, CHOICE))
         others = marked_trials(connection, "label", study) + marked_trials(connection, RETRY_OF, study)
     counts, progress = trials.get(study, {}), store.studies.progress(study)
     asked = sum(counts.values()) - counts.get("waiting", 0) - others
     rest = _rest(store, study, BudgetShare(**grants[study]), asked, progress.images) if study in grants else None
-    return StudyStatus(str(states.get(study, "not started")), counts, progress, rest)
+    ended = end_reason(grants.get(study), choices.get(study))
+    return StudyStatus(str(states.get(study, "not started")), counts, progress, rest, ended)
 
 
 def _rest(store: Store, study: str, grant: BudgetShare, asked: int, images: int) -> Budget:

@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from ...errors import InputError
 from ...network import Chain, ChainNetwork, Network, Slots, State, add
-from ...plan import Add, Call, Op, Read, Run, Skip, compile_plan
+from ...plan import Add, Call, Op, Read, Run, Skip, compile_plan, peak_stored
 from ...schedule import DROP, GRANULARITIES, REUSE, RUN, forecast
+from ...timing.pieces import state_bytes, stored_bytes
 from .checks import Check, Failed, NetworkUnderTest, NotApplicable, Outcome, Passed, relative_difference, within, worst
 from .probe import (
     Outputs,
@@ -211,6 +213,32 @@ def slots_released(subject: NetworkUnderTest) -> Outcome:
     return Passed({"slots": len(slots)}) if not left else Failed(reason, {"left": left})
 
 
+class _Counted(list[State | None]):
+    """Slots that know the most bytes that their values took at a time."""
+
+    most = 0
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(index, value)
+        self.most = max(self.most, state_bytes(tuple(each for each in self if each is not None)))
+
+
+def memory_known(subject: NetworkUnderTest) -> Outcome:
+    """What a limit on memory relies on: the size of what each block stores for one image, as one call shows it."""
+    network, figures = subject.network, dict[str, float]()
+    for guided in (False, *([True] if can_be_guided(network) else [])):
+        for seed in SEEDS:
+            schedule = random_schedule(network, seed, guided=guided)
+            given, slots = probe(network, schedule), _Counted()
+            for _ in planned_outputs(network, given, slots):
+                pass
+            foretold = len(given.xs[0]) * peak_stored(compile_plan(schedule), stored_bytes(network, schedule))
+            figures = {"bytes": slots.most, "foretold": foretold}
+            if slots.most != foretold:
+                return Failed("stored values take other memory than one call that stores all of them shows", figures)
+    return Passed(figures)
+
+
 ACTION_CHECKS = (
     Check("whole plan", "a plan in which every block runs equals no plan, bit for bit", plan_of_everything),
     Check("blocks count", "dropping every block changes the output", blocks_count),
@@ -225,4 +253,5 @@ ACTION_CHECKS = (
     Check("granularities", "every granularity gives the same output at full depth", granularities),
     Check("no state", "interleaved, aborted and differently sized requests are as each alone", requests_apart),
     Check("slots", "stored values are freed after their last use", slots_released),
+    Check("memory", "stored values take the memory that is known before", memory_known),
 )

@@ -165,6 +165,11 @@ SEARCH_FLAGS = (
         default=None,
         help="Fit the solver's rows of promising proposals to full trajectories; kept where they are better.",
     ),
+    click.option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Measure no schedule that needs more memory, such as 8GB: weights, and values that stand in for blocks.",
+    ),
     click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Optuna sampler that proposes schedules."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="The sampler's seed."),
 )

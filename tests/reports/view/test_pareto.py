@@ -5,6 +5,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import optuna
@@ -13,9 +14,11 @@ from exeunt.reports.view.interval import Interval
 from exeunt.reports.view.pareto import (
     Advantage,
     Score,
+    Uncertain,
     advantage,
     best,
     front,
+    front_probabilities,
     hypervolume,
     hypervolume_over_cost,
     knee,
@@ -187,3 +190,18 @@ def test_the_best_has_the_largest_bound_not_the_largest_ratio() -> None:
     entries = [Advantage(POINT, POINT, ratio, POINT, lower) for ratio, lower in ((1.2, 1.15), (1.4, 0.9), (1.3, 1.2))]
     assert best(entries) == entries[2]
     assert best([]) is None
+
+
+@pytest.mark.parametrize("apart", [None, 0.5])
+def test_the_probability_of_a_front_point_is_that_of_the_difference_to_its_rival(apart: float | None) -> None:
+    """Item 0 is faster, item 1 a little better: 1 is dominated where the difference turns, 2 is far off, 3 is safe."""
+    quality = Uncertain(
+        np.array([1.0, 0.6, 9.0, 5.0]), np.array([0.8, 0.6, 1.0, 0.1]), {} if apart is None else {(0, 1): apart}
+    )
+    speed = Uncertain(np.array([2.0, 1.9, 1.0, 3.0]), np.zeros(4), {})
+    better, slower, safe = front_probabilities([1, 0, 3], quality, speed)
+    exact = NormalDist().cdf(0.4 / (apart or 1.0))
+    assert better == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 1000))
+    assert (slower, safe) == (1.0, 1.0)
+    assert front_probabilities([1], quality, speed) == [better]
+    assert list(quality.same(1, 0.6)) == [apart is None, True, False, False]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from exeunt.backends.errors import InputError
 from exeunt.reports.files.tables import report_to_dict
+from exeunt.reports.page.headline import details
 from exeunt.reports.view.interval import Interval
 from exeunt.reports.view.loading import load_view
 from exeunt.reports.view.pareto import Score, hypervolume
@@ -191,6 +192,32 @@ def test_to_be_better_than_the_full_schedule_is_no_gain_over_a_baseline_that_los
     )
     for entry in same.advantages:
         assert entry.lower <= (same.speed(entry.point, "final") or 0.0) / (same.speed(fastest, "final") or 1.0)
+
+
+def test_ties_and_probabilities_stand_in_every_table(view: StudyView) -> None:
+    """A copy of a front point that is a hair worse is dominated, but not surely: they share the front."""
+    point = view.front("final")[3]
+    assert point.final is not None
+    twin = replace(
+        point,
+        label="twin",
+        trial=999,
+        weights="twin",
+        final=replace(point.final, distance=point.final.distance.minus(-0.1)),
+    )
+    near = {(twin.key, point.key): Interval(0.1, -0.5, 0.7), (point.key, twin.key): Interval(-0.1, -0.7, 0.5)}
+    both = replace(view, points=(*view.points, twin), differences={**view.differences, **near})
+    assert twin not in both.front("final")
+    assert both.ties(twin, "final") == [point]
+    assert twin in both.ties(point, "final")
+    chance, before = both.probability(point, "final"), view.probability(point, "final")
+    assert chance is not None
+    assert before is not None
+    assert 0.4 * before < chance < 0.95 * before
+    rows = {row["label"]: row for row in report_to_dict(both)["front"]}
+    assert rows[point.label]["final_front_probability"] == chance
+    assert "twin" in rows[point.label]["final_ties"]
+    assert "twin" in " ".join(details(both))
 
 
 def test_a_slow_spell_of_the_machine_moves_no_point(view: StudyView) -> None:

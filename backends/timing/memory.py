@@ -1,0 +1,60 @@
+"""What a network and a schedule's stored values need of a device's memory, known before anything is sampled.
+
+Stored values are exact: their sizes are read from one call that stores them all, and a plan says which are held when.
+Beside them there are the weights and, on CUDA, what torch's allocator counts while the full schedule runs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..network import Network
+from ..plan import compile_plan, peak_stored
+from ..schedule import Schedule
+from .device import peak_memory
+from .pieces import call_pieces, decode_piece, stored_bytes, tensor_bytes
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What schedules on one network need.
+
+    Attributes:
+        base: bytes without stored values.
+        stored: bytes of what each block stores, for one image in one guidance branch.
+        batch_size: images a call.
+    """
+
+    base: int
+    stored: tuple[int, ...]
+    batch_size: int
+
+    def needed(self, schedule: Schedule) -> int:
+        """The most bytes that a schedule needs at a time."""
+        return self.base + self.batch_size * peak_stored(compile_plan(schedule), self.stored)
+
+
+def megabytes(size: int) -> str:
+    """`1,234 MB`."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.3g} MB"
+
+
+def footprint(network: Network, full: Schedule, batch_size: int) -> Footprint:
+    """The footprint of a network, whose full schedule stores nothing."""
+    base = tensor_bytes(network) + working_bytes(network, full, batch_size)
+    return Footprint(base, stored_bytes(network, full), batch_size)
+
+
+def working_bytes(network: Network, full: Schedule, batch_size: int) -> int:
+    """What torch's allocator counts beyond what is there while calls of the full schedule run, and the decoder.
+
+    0 on a CPU, where only whole processes are measured.
+    """
+    if network.device.type != "cuda":
+        return 0
+    kinds = {call.kind for step in compile_plan(full).steps for call in step.calls}
+    before, most = torch.cuda.memory_allocated(network.device), 0
+    with torch.inference_mode():
+        for piece in (*call_pieces(network, 0, [full], kinds, batch_size), decode_piece(network, batch_size)):
+            most = max(most, peak_memory(piece.run, network.device).num_bytes)
+    return max(0, most - before)
