@@ -82,13 +82,15 @@ GROUPS_SHOWN = 40
 @click.command()
 @flags(NETWORK_FLAGS)
 @click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available.")
+@click.option("--networks", is_flag=True, help="Put every denoiser class of the installed diffusers to the test.")
 @json_flag
-def doctor(device: str, as_json: bool, **given: Any) -> None:
+def doctor(device: str, networks: bool, as_json: bool, **given: Any) -> None:
     """Show what is installed, what a checkpoint holds, or whether a network passes its checks.
 
     With --checkpoint it lists what the file holds and which network it is recognised as; it reads only names and
-    shapes. With --network it loads the network and runs the conformance suite on it. The exit code is 1 if a check
-    fails, and 2 if a checkpoint can't be loaded.
+    shapes. With --network it loads the network and runs the conformance suite on it. With --networks it makes a small
+    random copy of each class of denoisers in diffusers, and prints a table of what works on it, and why the others
+    don't. The exit code is 1 if a check fails, and 2 if a checkpoint can't be loaded.
 
     \b
     Examples:
@@ -96,7 +98,11 @@ def doctor(device: str, as_json: bool, **given: Any) -> None:
       exeunt doctor --checkpoint 0400000.pt
       exeunt doctor --checkpoint 0400000.pt --network DiT
       exeunt doctor --checkpoint mine.pt --network mine.py:Mine --network-arg num_classes=37
+      exeunt doctor --networks
     """
+    if networks:
+        _survey(as_json)
+        return
     checkpoint, network = given["checkpoint"], given["network"]
     if network is not None:
         raise SystemExit(_examine(_maker(given), device, as_json))
@@ -183,6 +189,29 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
     ]
     described = {"network": network.name, "architecture": network.signature.architecture, "blocks": network.num_blocks}
     return json_text({**described, "device": str(network.device), "checks": checks})
+
+
+# ---- all networks of diffusers ---------------------------------------------------------------------------------------
+
+
+def _survey(as_json: bool) -> None:
+    """Prints a table of all classes, a row as soon as it is known."""
+    from ...backends.networks.hf.denoisers.survey import HEADER, denoiser_classes, examine, table_row
+
+    if not as_json:
+        click.echo(HEADER)
+    verdicts: list[Any] = []
+    for kind in denoiser_classes():
+        verdicts.append(examine(kind))
+        if not as_json:
+            click.echo(printable(table_row(verdicts[-1])))
+    if as_json:
+        click.echo(json_text([asdict(verdict) for verdict in verdicts]))
+        return
+    denoisers = [verdict for verdict in verdicts if verdict.is_denoiser]
+    working = sum(not verdict.reason for verdict in denoisers)
+    version = metadata.version("diffusers")
+    click.echo(f"\n{working} of {len(denoisers)} denoisers of diffusers {version} work.")
 
 
 # ---- a checkpoint ----------------------------------------------------------------------------------------------------

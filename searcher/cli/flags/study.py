@@ -160,6 +160,12 @@ SEARCH_FLAGS = (
         help="Fix or bound a lever of space free: steps=8..12, depth=4,8,12, stand-in=drop,reuse, times=fixed.",
     ),
     click.option(
+        "--fit",
+        is_flag=True,
+        default=None,
+        help="Fit the solver's rows of promising proposals to full trajectories; kept where they are better.",
+    ),
+    click.option(
         "--max-memory",
         metavar="SIZE",
         help="Measure no schedule that needs more memory, such as 8GB: weights, and values that stand in for blocks.",
