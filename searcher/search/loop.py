@@ -14,7 +14,7 @@ from .session import Session
 
 BASELINE_EVERY = 6  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
-STALLED = 5  # so many proposals in a row that are expected to gain less than the front's noise end a search
+STALLED = 10  # so many proposals in a row that are expected to gain less than the front's noise end a search
 MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 
 

@@ -12,6 +12,7 @@ from exeunt.reports.page.headline import details
 from exeunt.searcher import runner
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.proposals.improvement import hypervolume_error
+from exeunt.searcher.search.loop import STALLED
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.workers.status import read_status
@@ -24,7 +25,7 @@ def test_a_stalled_search_ends_says_so_and_goes_on_when_asked(small: StudyConfig
     config = override(small, {"run.until_stalled": True, "run.budget": f"{TRIALS}-trials"})
     view = runner.optimize(config, url)
     assert 8 <= sum(point.role == "trial" for point in view.points) < TRIALS
-    assert view.ended.startswith("it has stalled, since 5 proposals in a row")
+    assert view.ended.startswith(f"it has stalled, since {STALLED} proposals in a row")
     assert f"The search ended before its budget: {view.ended}." in details(view)
     assert report_to_dict(view)["ended"] == view.ended
     assert view.front("final")
