@@ -31,7 +31,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from exeunt.reports.view.pareto import front as pareto_front
 from exeunt.searcher.proposals.improvement import Bounds
 from exeunt.searcher.proposals.sampler import FrontSampler
 from exeunt.searcher.proposals.variation import Variation, is_even
-from exeunt.searcher.spaces.base import make_space
+from exeunt.searcher.spaces.base import Space, make_space
 from exeunt.searcher.spaces.candidates import list_baselines
 from exeunt.searcher.spaces.frame import FullSchedule, exit_rows, with_rows
 from exeunt.searcher.spaces.free import Point, require_free
@@ -81,6 +81,10 @@ class Bench:
         self.worst = 4 * self._exact(self.full)
         self.most = block_evaluations(self.full)
 
+    def space(self, name: str) -> Space:
+        """What a method of Optuna searches."""
+        return make_space(name, self.frame)
+
     def _exact(self, schedule: Schedule) -> float:
         vector = exact_vector(self.network, schedule)
         self.vectors[schedule.digest] = vector
@@ -104,7 +108,7 @@ class Bench:
 
 def study(bench: Bench, sampler: BaseSampler, space_name: str, first: list[Schedule]) -> None:
     """An Optuna study on a space, with the first schedules told to it where the space holds them."""
-    space = make_space(space_name, bench.frame)
+    space = bench.space(space_name)
     made = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
     distributions = space.distributions()
     for schedule in first:
@@ -132,13 +136,15 @@ def study(bench: Bench, sampler: BaseSampler, space_name: str, first: list[Sched
         made.tell(trial, [distance, 1 / cost])
 
 
-def front(bench: Bench, seed: int, *, composite: bool = True) -> None:
+def front(bench: Bench, seed: int, *, composite: bool = True, first: Sequence[Schedule] = ()) -> None:
+    """The sampler `front`, perhaps with a few schedules of others measured first."""
+
     def outcome(trial: FrozenTrial) -> np.ndarray | None:
         return bench.vectors.get(trial.user_attrs["schedule"]) if composite else None
 
     bounds = Bounds(bench.worst, 1 / bench.most)
     sampler = FrontSampler(bench.free, seed=seed, bounds=lambda: bounds, outcome=outcome)
-    study(bench, sampler, "free", [bench.full])
+    study(bench, sampler, "free", [bench.full, *first])
 
 
 def mixed_tpe(bench: Bench, seed: int) -> None:
@@ -158,7 +164,7 @@ def on_depths(bench: Bench, sampler: BaseSampler) -> None:
     """Optuna's sampler on the number of steps and the depth of each."""
     frame = bench.frame
     genes = {f"depth_{s}": IntDistribution(1, frame.num_blocks) for s in range(frame.num_steps)}
-    genes["num_steps"] = IntDistribution(frame.fewest_steps, frame.num_steps, log=True)
+    genes["num_steps"] = IntDistribution(bench.free.fewest_steps, frame.num_steps, log=True)
     made = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     while True:
         trial = made.ask(genes)
@@ -199,7 +205,7 @@ def evolution(bench: Bench, seed: int) -> None:
     def within(budget: float) -> Point:
         """A random point of at most that cost."""
         while True:
-            count = generator.randint(2, bench.frame.num_steps)
+            count = generator.randint(bench.free.fewest_steps, bench.frame.num_steps)
             depths = tuple(generator.randint(1, bench.frame.num_blocks) for _ in range(count))
             if 0.5 * budget <= sum(depths) <= budget:
                 return Point((1.0,) * count, depths, (0,) * count, (0,) * count, full.levers)

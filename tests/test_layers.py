@@ -32,7 +32,7 @@ HOUSE = {
         ["measuring", "proposals"],
         ["search"],
         ["runner"],
-        ["workers", "baselines"],
+        ["workers", "baselines", "sensitivity"],
         ["cli"],
     ],
 }

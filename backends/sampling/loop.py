@@ -78,6 +78,21 @@ Observer = Callable[[int, StepValues], None]
 
 
 @dataclass(frozen=True)
+class Waypoint:
+    """A batch before one step of a schedule, from which other trajectories may go on.
+
+    Attributes:
+        step: the next one.
+        x: (B, C, H, W) before it.
+        history: of m, newest first.
+    """
+
+    step: int
+    x: Tensor
+    history: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class _Step:
     """One step with all that it needs on the device.
 
@@ -137,10 +152,11 @@ def sample_batch(
 class Trajectory:
     """One batch on its way: for each step, `predict` evaluates the network and `advance` takes a row to the next x.
 
-    The arguments are those of `sample_batch`. All of it stands under `torch.inference_mode`.
+    The arguments are those of `sample_batch`, and perhaps a waypoint to start from, before which nothing may have been
+    stored that a later step reads. All of it stands under `torch.inference_mode`.
 
     Attributes:
-        rows: the schedule's own, one a step.
+        rows: the schedule's own, one a step that is still to come.
         x: (B, C, H, W) before the next step.
         history: of m, newest first, as far back as any of the rows looks.
         slots: stored values of B or 2B rows, or None.
@@ -153,15 +169,20 @@ class Trajectory:
         noise: Tensor,
         step_noise: Iterable[Tensor],
         conditions: Tensor | None,
+        start: Waypoint | None = None,
     ) -> None:
-        plan, self.rows = _compiled(schedule)
+        plan, rows = _compiled(schedule)
+        first = 0 if start is None else start.step
+        self.rows = rows[first:]
         self._networks = networks
         self._clip, self._channels = schedule.sampler.clip, _guided_channels(schedule)
         x = noise.to(networks[0].device, torch.promote_types(networks[0].dtype, torch.float32))
-        self.x = x * schedule.sampler.initial_scale
-        self._draws = iter([draw.to(x.device, x.dtype) for draw in step_noise])
-        self._steps = iter(_prepare(networks, schedule, self.x, conditions))
-        self.history: deque[Tensor] = deque(maxlen=max(len(row.b) for row in self.rows))
+        self.x = x * schedule.sampler.initial_scale if start is None else start.x
+        drawn = list(step_noise)[sum(map(_is_random, rows[:first])) :]
+        self._draws = iter([draw.to(x.device, x.dtype) for draw in drawn])
+        self._steps = iter(_prepare(networks, schedule, self.x, conditions)[first:])
+        before = () if start is None else start.history
+        self.history: deque[Tensor] = deque(before, maxlen=max(len(row.b) for row in rows))
         self.slots: Slots = [None] * plan.num_slots
         self._unconditional: dict[int, Tensor] = {}  # each network's last unconditional output
 

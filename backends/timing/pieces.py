@@ -120,8 +120,10 @@ class StoredValues:
 
     @torch.inference_mode()
     def _value(self, op: Add, branches: tuple[Branch, ...], moment: float) -> State:
-        """What a block of the span stores in a call of these branches; residuals are all of one shape."""
-        first = 0 if self.network.signature.block_kinds[op.start] == "residual" else op.start
+        """What a block of the span stores in a call of these branches; neighbouring residuals are all of one shape."""
+        first, kinds = op.start, self.network.signature.block_kinds
+        while first and kinds[first - 1] == kinds[first] == "residual":
+            first -= 1
         key = (first, len(branches))
         if key not in self._made:
             store: Slots = [None]

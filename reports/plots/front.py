@@ -109,7 +109,7 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
 
 def _mark(view: StudyView, point: Point, seeds: Seeds) -> Mark:
     return Mark(
-        name=f"#{point.trial}" if point.role == "trial" else point.label.removesuffix(f" · {point.weights}"),
+        name=f"#{point.trial}" if point.trial is not None else point.label.removesuffix(f" · {point.weights}"),
         family=point.family,
         speed=known(view.speed_interval(point, seeds), point),
         excess=known(point.quality(seeds), point).excess,

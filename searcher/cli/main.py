@@ -32,6 +32,10 @@ COMMANDS = {
     "export": ("report:export_point", "Write one point of a study as a schedule file."),
     "evaluate": ("evaluate:evaluate_command", "Measure one schedule: quality with its interval, and throughput."),
     "sample": ("evaluate:sample_command", "Sample images with one schedule into a grid or an archive."),
+    "calibrate": (
+        "checkpoint.calibrate:calibrate_command",
+        "Measure what each step can do without, and make a front of it.",
+    ),
     "dashboard": ("dashboard:dashboard", "Show a database's searches in optuna-dashboard, on this machine only."),
     "baselines": (
         "optimize:baselines_command",
@@ -41,7 +45,7 @@ COMMANDS = {
     "study": ("study:study", "List, copy, delete, back up, pause or stop studies, and remove unused data."),
     "db": ("db:db", "Check a database, or upgrade an older one."),
     "doctor": (
-        "doctor:doctor",
+        "checkpoint.doctor:doctor",
         "Show what is installed, what a checkpoint holds, or whether a network passes its checks.",
     ),
 }

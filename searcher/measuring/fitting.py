@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from exeunt import __version__
 from numpy.typing import NDArray
 
+from ...backends.errors import InputError
 from ...backends.network import Network
 from ...backends.quality.guards.checks import PixelRange, pixel_deviation, strays
 from ...backends.quality.guards.pixels import are_pictures, image_statistics
@@ -19,7 +21,7 @@ from ...backends.sampling.conditions import Conditions
 from ...backends.sampling.fitting.refinement import TRIES, Loss, end_error, refine
 from ...backends.sampling.fitting.rows import Fit, fit
 from ...backends.sampling.fitting.teacher import FULL_STEPS, TeacherTrajectories, full_schedule, teacher_states
-from ...backends.sampling.loop import Samples, check_schedule
+from ...backends.sampling.loop import NonFiniteSamples, Samples, check_schedule
 from ...backends.schedule import Provenance, Schedule
 from ...reports.view.guards import MOST_STRAYS, SLACK
 from ...studies.config.study import StudyConfig
@@ -30,6 +32,8 @@ from .setup import StudySetup, load_one, load_setup, make_conditions, resolve_de
 Objective = Literal["metric", "trajectory"]
 IMAGES: dict[Objective, int] = {"metric": 256, "trajectory": 48}
 DISTANCE = "distance from the full trajectories"
+FEW, FEW_STEPS = 64, 50  # images and steps of the full trajectories that a search fits rows to
+SHARES = (0.25, 0.5, 0.75)  # of the way from a schedule's own rows to the fitted ones, which a search tries
 SEED = 2  # noises of neither the search (0) nor the final values (1)
 
 
@@ -106,6 +110,38 @@ def fit_schedule(
     made = replace(best.schedule, provenance=Provenance(exeunt=__version__, extras=(("x-fit", json.dumps(said)),)))
     name = DISTANCE if setup is None else setup.config.quality.metric
     return FittedSchedule(made, name, before, min(before, after), count)
+
+
+class RowFitter:
+    """Fits the rows of a study's schedules while it searches: on few images, by the study's metric.
+
+    Args:
+        setup: the study's.
+        check: raises to stop; called at each step of sampling.
+    """
+
+    def __init__(self, setup: StudySetup, check: Callable[[], None]) -> None:
+        self._setup, self._check = setup, check
+
+    @cached_property
+    def _teacher(self) -> TeacherTrajectories:
+        setup, full = self._setup, full_schedule(self._setup.frame.full, FEW_STEPS)
+        return teacher_states(
+            [setup.network], full, seed=SEED, images=range(FEW), conditions=setup.conditions, check=self._check
+        )
+
+    def fitted(self, schedule: Schedule) -> Schedule | None:
+        """The schedule with fitted rows; None where its own are as good on the fit's noises, or it can't be fitted."""
+        networks = [self._setup.network]
+        try:
+            own, *found = (
+                fit(networks, schedule, self._teacher, share=share, check=self._check) for share in (0.0, *SHARES)
+            )
+        except (InputError, NonFiniteSamples):
+            return None
+        loss = metric_loss(self._setup, self._teacher, own)
+        best = min(found, key=loss)
+        return best.schedule if loss(best) < loss(own) else None
 
 
 def _load(

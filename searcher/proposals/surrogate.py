@@ -31,6 +31,9 @@ _START = np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0, -1.0, -1.0, -8.0])
 _PRIOR = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 4.0])  # standard deviations around the start
 _BOUNDS = [(-3.0, 4.0)] * _LENGTHS + [(-6.0, 4.0)] * len(_POWERS) + [(-14.0, 0.0)]
 
+# Of long vectors, in parts of a good one's. Without a bound what was bad is forgotten, and proposed again and again.
+MOST_NOISE = 5.0
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -57,7 +60,7 @@ class Outcomes:
     def around_zero(cls, vectors: Array) -> Self:
         """Long vectors count less: best where qualities span orders of magnitude, of which the good ones matter."""
         sizes = (vectors**2).sum(axis=1)
-        noise = np.maximum(sizes / max(float(np.quantile(sizes, 0.25)), 1e-300), 0.05)
+        noise = np.clip(sizes / max(float(np.quantile(sizes, 0.25)), 1e-300), 0.05, MOST_NOISE)
         return cls(vectors, np.zeros(vectors.shape[1]), noise, 4)
 
 

@@ -16,6 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from ..spaces.free import WIDEST, Free, Point
 
+FINEST = 0.03  # the smallest moves of times in parts of the largest
+
 Change = Callable[[Point, Point], Point | None]
 
 
@@ -164,9 +166,13 @@ class Variation:
             point.levers,
         )
 
+    def _scale(self) -> float:
+        """How far times move: often a little and sometimes far, since near the end only small moves gain."""
+        return FINEST ** self._random.random()
+
     def _warp(self, point: Point, _: Point) -> Point:
         """Times nearer to noise or to data: progress u becomes u^w."""
-        power = math.exp(self._random.gauss(0.0, 0.2))
+        power = math.exp(self._random.gauss(0.0, 0.3 * self._scale()))
         return replace(point, gaps=tuple(np.diff(np.array(point.positions) ** power).tolist()))
 
     def _move(self, point: Point, _: Point) -> Point | None:
@@ -176,7 +182,7 @@ class Variation:
         gaps = list(point.gaps)
         i = self._random.randrange(1, len(gaps))
         both = gaps[i - 1] + gaps[i]
-        share = min(max(gaps[i - 1] / both + self._random.gauss(0.0, 0.15), 0.05), 0.95)
+        share = min(max(gaps[i - 1] / both + self._random.gauss(0.0, 0.25 * self._scale()), 0.05), 0.95)
         gaps[i - 1 : i + 1] = [share * both, (1 - share) * both]
         return replace(point, gaps=tuple(gaps))
 

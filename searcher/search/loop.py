@@ -7,11 +7,14 @@ to do.
 
 from collections.abc import Sequence
 
+from ...studies.store.records import summarized
 from ..measuring.objective import AWAITED, UNMEASURABLE
-from ..spaces.candidates import Candidate, first_baselines, list_baselines
+from ..spaces.candidates import FITTED, Candidate, first_baselines, list_baselines
 from .promotion import next_rival
 from .session import Session
 
+FIT_EVERY = 8  # with `--fit`, one of this many evaluations of the search may be a trial with fitted rows
+FIT_FROM = 0.4  # the share of the budget after which rows are fitted: before, there is no front worth it
 BASELINE_EVERY = 6  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
 STALLED = 10  # so many proposals in a row that are expected to gain less than the front's noise end a search
@@ -97,6 +100,8 @@ def search(session: Session) -> None:
         evaluations += 1
         if evaluations % BASELINE_EVERY == 0 and _measure_contested(session, rungs):
             continue
+        if evaluations % FIT_EVERY == 0 and _measure_fitted(session):
+            continue
         known = len(measured) + len(session.results.short)
         if proposal := _next_proposal(session):
             session.budget.meter.trials += 1
@@ -156,6 +161,29 @@ def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:
         if _measure_known(session, candidate):
             return True
         busy.add(candidate.key)
+    return False
+
+
+def _measure_fitted(session: Session) -> bool:
+    """Fits the rows of the most promising trial that has none, on noises of their own, and measures that schedule.
+
+    Returns False where nothing was measured: it is too early, no trial is left, or its own rows are better.
+    """
+    if not session.study_setup.config.search.fit or session.budget.meter.share_spent < FIT_FROM:
+        return False
+    fitted = {each.candidate.label for each in session.results.ordered if each.candidate.family == FITTED}
+    with session.exclusive("fit") as mine:
+        for trial in session.promoted() if mine else ():
+            label = f"{trial.label}, fitted"
+            if trial.trial is None or trial.key in session.fitted or label in fitted:
+                continue
+            session.fitted.add(trial.key)
+            schedule = session.fitter.fitted(trial.schedule)
+            if schedule is None:
+                session.watch.say(f"{trial.label}: fitted rows are no better")
+                return False
+            stored = summarized(schedule)
+            return _measure_known(session, Candidate(label, "trial", FITTED, trial.weights, stored))
     return False
 
 

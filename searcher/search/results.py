@@ -5,7 +5,7 @@ from ...reports.view.interval import SpeedUnit
 from ...studies.store.records import QualityRecord, ScheduleSummary
 from ..measuring.objective import UNMEASURABLE, Objective
 from ..proposals.improvement import Bounds
-from ..spaces.candidates import Candidate
+from ..spaces.candidates import FITTED, Candidate
 from .device_check import DeviceCheck
 from .promotion import Measured
 from .rungs import Rung, chosen, counts, falls_short
@@ -143,7 +143,7 @@ class Results:
     def restore(self) -> None:
         """Reads what this study has measured on search seeds, in earlier sessions or by other workers."""
         members, costs = self.members(), self.objective.costs
-        self.given = [each for each in members if each.role == "trial" and each.trial is None]
+        self.given = [each for each in members if each.role == "trial" and each.trial is None and each.family != FITTED]
         self.objective.refresh()
         if not costs.can_time:
             costs.refresh()

@@ -3,6 +3,7 @@
 import time
 from contextlib import AbstractContextManager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ...backends.errors import Interrupted
 from ...backends.quality.names import GUARD_PAIRED
@@ -33,6 +34,9 @@ from .promotion import (
 )
 from .proposer import OpenProposals, Proposer
 from .results import Results
+
+if TYPE_CHECKING:
+    from ..measuring.fitting import RowFitter
 
 LOOK_SECONDS = 1.0  # between two looks: a look takes some milliseconds
 
@@ -101,6 +105,7 @@ class Session:
         watch: who is told what goes on.
         choice: what all workers compare in the end, once one of them has chosen.
         open: the proposals of this worker that wait for their values.
+        fitted: the keys of the trials whose rows this worker has fitted.
         ended: why the search ends before its budget, as a sentence's end; empty while it doesn't.
     """
 
@@ -111,6 +116,7 @@ class Session:
         self.objective = results.objective
         self.study_setup, self.store = self.objective.study_setup, self.objective.store
         self.choice: FrontChoice | None = None
+        self.fitted: set[tuple[str, str]] = set()
         self.ended = ""
         self.open = OpenProposals(proposer, results, self.violation, self.bounds)
         proposer.learn(results.vector, self.bounds)
@@ -134,6 +140,13 @@ class Session:
                 return self.objective.noise()
             except AWAITED:
                 self.wait()
+
+    @cached_property
+    def fitter(self) -> "RowFitter":
+        """Fits rows of the study's schedules; its full trajectories are sampled at the first fit."""
+        from ..measuring.fitting import RowFitter
+
+        return RowFitter(self.study_setup, self.objective.check)
 
     @property
     def yardstick(self) -> Yardstick:

@@ -25,7 +25,7 @@ class Candidate:
     Attributes:
         label: unique in the study, such as "full", "12 steps · fashion-dit" or "trial 17".
         role: "baseline" for what needs no search, "trial" for what was proposed.
-        family: a baseline's family; empty for proposals.
+        family: a baseline's family; `FITTED` for a proposal's schedule with fitted rows, else empty for proposals.
         weights: the name of the weights that it runs on.
         stored: what it does.
         trial: its number in Optuna's study, if it has one.
@@ -53,6 +53,8 @@ class Candidate:
         """What tells candidates apart: two proposals of one schedule are one candidate."""
         return self.stored.digest, self.weights
 
+
+FITTED = "fitted"
 
 _T = TypeVar("_T")
 

@@ -209,6 +209,11 @@ class SearchConfig(Section):
     levers: tuple[tuple[str, Any], ...] = setting(
         (), options, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
     )
+    fit: bool = setting(
+        False,
+        one_of(True, False),
+        "whether the solver's rows of the most promising proposals are fitted to full trajectories, as one more lever",
+    )
     max_memory: str | None = setting(
         None,
         optional(memory),
@@ -293,7 +298,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 # Settings that may change when a study is resumed, because no stored number depends on them.
-FREE_SETTINGS = frozenset({*(f"run.{each.name}" for each in fields(RunConfig)), "search.max_trials"})
+FREE_SETTINGS = frozenset({*(f"run.{each.name}" for each in fields(RunConfig)), "search.max_trials", "search.fit"})
 # Settings that a study stores as the loaded network resolves them, as it does whatever is `auto`: before that, none
 # says nothing about them.
 RESOLVED_SETTINGS = frozenset(

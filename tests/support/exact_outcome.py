@@ -58,6 +58,18 @@ def exact_vector(network: ClosedFormNetwork, schedule: Schedule) -> Array:
     return np.concatenate([mean - network.mixture.means[0], spread])
 
 
+def exact_images(network: ClosedFormNetwork, schedule: Schedule) -> Array:
+    """(D (1 + num_draws),) what images are made of: the constant, and the weight of each noise.
+
+    The squared distance of two schedules' is the mean squared distance of their images of the same noise.
+
+    Raises:
+        InputError: as `exact_moments` does.
+    """
+    mean, weights = _outcome(network, schedule)
+    return np.concatenate([mean, weights.ravel()])
+
+
 def moments(mixture: Mixture) -> tuple[Array, Array]:
     """Mean (D,) and covariance (D, D) of the data."""
     between = np.cov(mixture.means, rowvar=False, bias=True).reshape(mixture.variances.size, -1)

@@ -69,10 +69,19 @@ def random_schedule(network: Network, seed: int, *, guided: bool) -> Schedule:
     full = full_schedule(network, 6, guided=guided)
     steps: list[Step] = []
     for s, step in enumerate(full.steps):
-        column = [RUN if s < 2 else _action(kind, random) for kind in network.signature.block_kinds]
+        column = _random_column(network.signature.block_kinds, s, random)
         skips = guided and s > 0 and random.random() < 0.3
         steps.append(replace(step, blocks=tuple(column), unconditional="skip" if skips else "run"))
     return replace(full, steps=tuple(steps))
+
+
+def random_columns(kinds: Sequence[str], num_steps: int, random: np.random.Generator) -> list[list[Action]]:
+    """Random actions for each step and block of these kinds; at the first two steps every block runs."""
+    return [_random_column(kinds, s, random) for s in range(num_steps)]
+
+
+def _random_column(kinds: Sequence[str], s: int, random: np.random.Generator) -> list[Action]:
+    return [RUN if s < 2 else _action(kind, random) for kind in kinds]
 
 
 def _action(kind: str, random: np.random.Generator) -> Action:

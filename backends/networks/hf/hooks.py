@@ -48,26 +48,24 @@ class Socket:
 
     Attributes:
         module: the block, or the part of a block, whose forward is one block of the schedule.
-        kind: "residual", "branch" or "replace", as in the network's signature.
+        kind: "residual", "merge", "branch" or "replace", as in the network's signature. A merge block here is a
+            residual one before which the model does something with the state: it joins streams, or turns axes.
         take: (args, kwargs) of that forward -> the state before the block.
-        read: (what the forward returned, the state before) -> the state after a residual block; for the other kinds
-            the value that is stored. Such a state or value is what the forward would return for it.
+        read: (what the forward returned, the state before) -> the state after a residual or merge block; for the other
+            kinds the value that is stored.
+        give: such a state or value -> what the forward would return for it.
     """
 
     module: nn.Module
     kind: str
     take: Callable[[tuple[Any, ...], Mapping[str, Any]], State]
     read: Callable[[Any, State], State]
+    give: Callable[[State], Any]
 
-
-def tensor_socket(module: nn.Module, kind: str) -> Socket:
-    """The socket of a module that makes one tensor of its argument `hidden_states`, which is its first."""
-    return Socket(
-        module,
-        kind,
-        take=lambda args, kwargs: args[0] if args else kwargs["hidden_states"],
-        read=lambda output, h: output,
-    )
+    @property
+    def adds(self) -> bool:
+        """Whether what is stored is the difference that the block makes to its state."""
+        return self.kind in ("residual", "merge")
 
 
 class _Thread(threading.local):
@@ -204,7 +202,7 @@ class _Running:
         assert isinstance(op, Run)
         assert op.store is not None
         h = socket.take(args, kwargs)
-        if socket.kind != "residual":
+        if not socket.adds:
             self.slots[op.store] = socket.read(output, h)
             return
         if index == op.start:
@@ -219,12 +217,12 @@ class _Running:
         socket, op = self.hooks.sockets[index], self.ops[index]
         h = socket.take(args, kwargs)
         if isinstance(op, Add) and index == op.start:
-            return self._with_stored(socket, h, op.reads)
-        return _zeros(h) if socket.kind == "branch" else h
+            return socket.give(self._with_stored(socket, h, op.reads))
+        return socket.give(_zeros(h) if socket.kind == "branch" else h)
 
     def _with_stored(self, socket: Socket, h: State, reads: Sequence[Read]) -> State:
         """The state or value with stored values in place of a block's own, or of the span that it begins."""
-        if socket.kind != "residual":
+        if not socket.adds:
             return combined(self.slots, reads)
         if not self.hooks.fusible:
             return add(h, combined(self.slots, reads))

@@ -4,6 +4,7 @@ from ...errors import InputError
 
 try:
     import diffusers
+    from diffusers.hooks._helpers import TransformerBlockRegistry
     from diffusers.hooks.hooks import HookRegistry, ModelHook
 except ImportError as error:
     raise InputError(
@@ -11,7 +12,7 @@ except ImportError as error:
         "Run: pip install 'exeunt[diffusers]'"
     ) from error
 
-__all__ = ["HookRegistry", "ModelHook", "diffusers", "is_pipeline"]
+__all__ = ["HookRegistry", "ModelHook", "TransformerBlockRegistry", "diffusers", "is_pipeline"]
 
 
 def is_pipeline(value: object) -> bool:

@@ -165,6 +165,12 @@ SEARCH_FLAGS = (
         help="What speed means: images a second, or the time of one image (or of one batch, with --batch-size).",
     ),
     click.option(
+        "--fit",
+        is_flag=True,
+        default=None,
+        help="Fit the solver's rows of promising proposals to full trajectories; kept where they are better.",
+    ),
+    click.option(
         "--max-memory",
         metavar="SIZE",
         help="Measure no schedule that needs more memory, such as 8GB: weights, and values that stand in for blocks.",

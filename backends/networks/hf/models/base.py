@@ -6,7 +6,6 @@ model does the rest: nothing of a forward is written again here.
 
 import importlib
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from ....errors import InputError
 from ....network import NetworkInput
 from ....schedule import Noise
+from ..denoisers.sockets import sockets_of
 from ..hooks import Socket
 
 # Each class of diffusers with the module and class here that know it.
@@ -74,7 +74,7 @@ def call_default(pipeline: Any, name: str) -> Any:
     return inspect.signature(type(pipeline).__call__).parameters[name].default
 
 
-class Architecture(ABC):
+class Architecture:
     """One of diffusers' denoisers.
 
     Attributes:
@@ -138,9 +138,9 @@ class Architecture(ABC):
         config = self.model.config
         return (config.in_channels, *latent_grid(size, config.sample_size, config.patch_size))
 
-    @abstractmethod
     def sockets(self, granularity: str) -> list[Socket]:
         """The blocks in execution order. Raises InputError for a granularity that this architecture does not have."""
+        return sockets_of(self.model, granularity)
 
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the model's forward takes.
@@ -200,9 +200,3 @@ def architecture_class(name: str) -> type[Architecture]:
         )
     module, _, attribute = _ARCHITECTURES[name].partition(":")
     return getattr(importlib.import_module(f".{module}", __package__), attribute)
-
-
-def only_blocks(name: str, granularity: str) -> None:
-    """Refuse branch granularity for an architecture that has none."""
-    if granularity != "block":
-        raise InputError(f"granularity: {name} has only block, but got `{granularity}`. Use block.")

@@ -4,27 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ....errors import InputError
 from ....network import NetworkInput
-from ..hooks import Socket, tensor_socket
 from .base import Architecture, Layout, Size, call_default
-
-
-def block_sockets(blocks: Sequence[Any], granularity: str) -> list[Socket]:
-    """The blocks of a `ModuleList` of `BasicTransformerBlock`, or their attention, cross-attention and MLP."""
-    if granularity == "block":
-        return [tensor_socket(block, "residual") for block in blocks]
-    parts: list[nn.Module] = []
-    for block in blocks:
-        if block._chunk_size is not None:
-            raise InputError(
-                "granularity: branches of a network with feed-forward chunking can't be stored. "
-                "Call `disable_forward_chunking()`, or use block."
-            )
-        parts += [part for part in (block.attn1, block.attn2, block.ff) if part is not None]
-    return [tensor_socket(part, "branch") for part in parts]
 
 
 class _BasicTransformer(Architecture):
@@ -33,9 +17,6 @@ class _BasicTransformer(Architecture):
     @property
     def learned_range(self) -> bool:
         return self.model.out_channels == 2 * self.model.config.in_channels
-
-    def sockets(self, granularity: str) -> list[Socket]:
-        return block_sockets(self.model.transformer_blocks, granularity)
 
 
 class DiTTransformer(_BasicTransformer):

@@ -4,29 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ....network import NetworkInput, State
+from ....network import NetworkInput
 from ....schedule import Noise
-from ..hooks import Socket
-from .base import FLOW, Architecture, Layout, Size, call_default, latent_grid, only_blocks
-
-
-def joint_socket(block: nn.Module) -> Socket:
-    """The socket of a block that takes and returns both streams; its state is (prompt's tokens, image's tokens)."""
-    return Socket(block, "residual", take=_streams, read=_after)
-
-
-def _streams(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> State:
-    names = ("hidden_states", "encoder_hidden_states")
-    image, text = (args[place] if place < len(args) else kwargs[name] for place, name in enumerate(names))
-    return text, image
-
-
-def _after(output: Any, h: State) -> State:
-    """The state after the block. SD3's last block returns None for the prompt's tokens, which nothing reads."""
-    text, image = output
-    return (h[0] if text is None else text), image
+from .base import FLOW, Architecture, Layout, Size, call_default, latent_grid
 
 
 class _TwoStreams(Architecture):
@@ -51,10 +33,6 @@ class SD3(_TwoStreams):
         "skip_layers": "skip-layer guidance",
         "block_controlnet_hidden_states": "a ControlNet",
     }
-
-    def sockets(self, granularity: str) -> list[Socket]:
-        only_blocks("SD3Transformer2DModel", granularity)
-        return [joint_socket(block) for block in self.model.transformer_blocks]
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, _, pooled, _ = pipeline.encode_prompt(
@@ -93,10 +71,6 @@ class Flux(_TwoStreams):
 
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         return (self.model.config.in_channels // 4, *latent_grid(size, self.native, 2))
-
-    def sockets(self, granularity: str) -> list[Socket]:
-        only_blocks("FluxTransformer2DModel", granularity)
-        return [joint_socket(b) for b in (*self.model.transformer_blocks, *self.model.single_transformer_blocks)]
 
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         x, tokens = inputs.x, given["encoder_hidden_states"].shape[1]

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ....errors import InputError
 from ....network import NetworkInput
-from ..hooks import Socket, tensor_socket
-from .base import Architecture, Size, latent_grid, only_blocks
+from .base import Architecture, Size, latent_grid
 
 TIME_IDS = 6  # SDXL is told original size, crop and target size, two numbers each
 _OWN = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
@@ -32,17 +31,7 @@ def _grid(size: Size, native: int | Sequence[int] | None, multiple: int) -> tupl
     return latent_grid(size, rows or 0, multiple)[0], latent_grid(size, columns or 0, multiple)[1]
 
 
-class _UNet(Architecture):
-    """A chain of stages."""
-
-    def sockets(self, granularity: str) -> list[Socket]:
-        only_blocks(type(self.model).__name__, granularity)
-        middle = [] if self.model.mid_block is None else [self.model.mid_block]
-        stages = (*self.model.down_blocks, *middle, *self.model.up_blocks)
-        return [tensor_socket(stage, "replace") for stage in stages]
-
-
-class UNet2D(_UNet):
+class UNet2D(Architecture):
     """`UNet2DModel`: DDPM's network, with class labels or without conditions."""
 
     factor: ClassVar[int] = 1
@@ -85,7 +74,7 @@ class UNet2D(_UNet):
         return {"sample": inputs.x, "timestep": inputs.time, "class_labels": given.get("labels")}
 
 
-class UNet2DCondition(_UNet):
+class UNet2DCondition(Architecture):
     """`UNet2DConditionModel`: Stable Diffusion 1 and 2, and XL, whose model is told the image's size too."""
 
     num_tokens: ClassVar[int] = 77

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ....errors import InputError
 from ....schedule import Noise
-from ..hooks import Socket, tensor_socket
 from .base import FLOW, Architecture, Layout, Size, call_default, latent_grid
 
 
@@ -37,12 +36,6 @@ class Wan(Architecture):
         multiple = max(self.model.config.patch_size[1:])
         latent_frames = (frames - 1) // size.frames_factor + 1
         return (self.model.config.in_channels, latent_frames, *latent_grid(asked, 0, multiple))
-
-    def sockets(self, granularity: str) -> list[Socket]:
-        if granularity == "block":
-            return [tensor_socket(block, "residual") for block in self.model.blocks]
-        parts = [part for block in self.model.blocks for part in (block.attn1, block.attn2, block.ffn)]
-        return [tensor_socket(part, "branch") for part in parts]
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeddings, _ = pipeline.encode_prompt(

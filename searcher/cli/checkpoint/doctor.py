@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from exeunt import __version__
 
-from ...backends.checkpoints.files import readable_bytes
-from ...backends.errors import InputError, json_text, printable
-from ...studies.config.reading import parse_assignment
-from .flags.database import json_flag
-from .flags.study import NETWORK_FLAGS, flags
+from ....backends.checkpoints.files import readable_bytes
+from ....backends.errors import InputError, json_text, printable
+from ....studies.config.reading import parse_assignment
+from ..flags.database import json_flag
+from ..flags.study import NETWORK_FLAGS, flags
 
 if TYPE_CHECKING:
-    from ...backends.checkpoints.inspect import Contents, Entry, Group
-    from ...backends.network import Network
-    from ...backends.networks.conformance.checks import Check, Outcome
+    from ....backends.checkpoints.inspect import Contents, Entry, Group
+    from ....backends.network import Network
+    from ....backends.networks.conformance.checks import Check, Outcome
 
 PACKAGE = "exeunt"
 FOR_DEVELOPERS = ("dev", "test")
@@ -82,13 +82,15 @@ GROUPS_SHOWN = 40
 @click.command()
 @flags(NETWORK_FLAGS)
 @click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N, or auto: CUDA if it is available.")
+@click.option("--networks", is_flag=True, help="Put every denoiser class of the installed diffusers to the test.")
 @json_flag
-def doctor(device: str, as_json: bool, **given: Any) -> None:
+def doctor(device: str, networks: bool, as_json: bool, **given: Any) -> None:
     """Show what is installed, what a checkpoint holds, or whether a network passes its checks.
 
     With --checkpoint it lists what the file holds and which network it is recognised as; it reads only names and
-    shapes. With --network it loads the network and runs the conformance suite on it. The exit code is 1 if a check
-    fails, and 2 if a checkpoint can't be loaded.
+    shapes. With --network it loads the network and runs the conformance suite on it. With --networks it makes a small
+    random copy of each class of denoisers in diffusers, and prints a table of what works on it, and why the others
+    don't. The exit code is 1 if a check fails, and 2 if a checkpoint can't be loaded.
 
     \b
     Examples:
@@ -96,7 +98,11 @@ def doctor(device: str, as_json: bool, **given: Any) -> None:
       exeunt doctor --checkpoint 0400000.pt
       exeunt doctor --checkpoint 0400000.pt --network DiT
       exeunt doctor --checkpoint mine.pt --network mine.py:Mine --network-arg num_classes=37
+      exeunt doctor --networks
     """
+    if networks:
+        _survey(as_json)
+        return
     checkpoint, network = given["checkpoint"], given["network"]
     if network is not None:
         raise SystemExit(_examine(_maker(given), device, as_json))
@@ -110,7 +116,7 @@ def doctor(device: str, as_json: bool, **given: Any) -> None:
 
 def _maker(given: Mapping[str, Any]) -> Any:
     """A function that loads the network that the flags describe, by device and type."""
-    from ...backends.networks.registry import BUNDLED, load_network
+    from ....backends.networks.registry import BUNDLED, load_network
 
     options = dict(map(parse_assignment, given["network_args"]))
     options |= {key: given[key] for key in ("weights_key", "vae") if given.get(key) is not None}
@@ -124,9 +130,9 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
     """Runs the suite and prints it, a line as soon as it is known; the exit code."""
     import torch
 
-    from ...backends.networks.conformance.checks import NetworkUnderTest
-    from ...backends.networks.conformance.suite import suite
-    from ...backends.timing.device import check_device
+    from ....backends.networks.conformance.checks import NetworkUnderTest
+    from ....backends.networks.conformance.suite import suite
+    from ....backends.timing.device import check_device
 
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     network = make(check_device(wanted), torch.float32)
@@ -145,7 +151,7 @@ def _examine(make: Any, device: str, as_json: bool) -> int:
 
 
 def _title(network: Network) -> str:
-    from ...backends.timing.device import device_name
+    from ....backends.timing.device import device_name
 
     signature = network.signature
     kinds = ", ".join(f"{count} {kind}" for kind, count in signature.kinds)
@@ -185,13 +191,36 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
     return json_text({**described, "device": str(network.device), "checks": checks})
 
 
+# ---- all networks of diffusers ---------------------------------------------------------------------------------------
+
+
+def _survey(as_json: bool) -> None:
+    """Prints a table of all classes, a row as soon as it is known."""
+    from ...backends.networks.hf.denoisers.survey import HEADER, denoiser_classes, examine, table_row
+
+    if not as_json:
+        click.echo(HEADER)
+    verdicts: list[Any] = []
+    for kind in denoiser_classes():
+        verdicts.append(examine(kind))
+        if not as_json:
+            click.echo(printable(table_row(verdicts[-1])))
+    if as_json:
+        click.echo(json_text([asdict(verdict) for verdict in verdicts]))
+        return
+    denoisers = [verdict for verdict in verdicts if verdict.is_denoiser]
+    working = sum(not verdict.reason for verdict in denoisers)
+    version = metadata.version("diffusers")
+    click.echo(f"\n{working} of {len(denoisers)} denoisers of diffusers {version} work.")
+
+
 # ---- a checkpoint ----------------------------------------------------------------------------------------------------
 
 
 def _list(checkpoint: str, weights_key: str | None, as_json: bool) -> int:
     """Prints what is in a checkpoint; the exit code."""
-    from ...backends.checkpoints.inspect import inspect
-    from ...backends.networks.registry import BUNDLED, NETWORKS
+    from ....backends.checkpoints.inspect import inspect
+    from ....backends.networks.registry import BUNDLED, NETWORKS
 
     path = BUNDLED[checkpoint][1] if checkpoint in BUNDLED else Path(checkpoint)
     if checkpoint in NETWORKS and not path.exists():
@@ -281,7 +310,7 @@ def _show_installation(as_json: bool) -> None:
 def _devices() -> dict[str, str]:
     import torch
 
-    from ...backends.timing.device import device_name
+    from ....backends.timing.device import device_name
 
     found = {"cpu": device_name("cpu")}
     for index in range(torch.cuda.device_count()):
