@@ -5,8 +5,9 @@
 
 Target: at most 1.01 × the untouched pipeline's time, and the same images bit for bit.
 
-Two pipelines with random weights, from noise to images: a DiT-S/2 for 256 pixels, and an SD3 of the same width and
-depth with two streams, whose prompts are embedded beforehand. The autoencoder is a small one, so that decoding hides
+Three pipelines with random weights, from noise to images: a DiT-S/2 for 256 pixels, an SD3 of the same width and
+depth with two streams, and a FLUX.1 of half as many blocks with two streams as with one. Prompts are embedded
+beforehand. The autoencoder is a small one, so that decoding hides
 nothing. In every round each takes untouched, under, under, untouched (the two swapped every second round): a steady
 drift cancels within a round. A round's ratio is of sums; the figure is the median over rounds, with its interval.
 """
@@ -29,11 +30,13 @@ from diffusers import (
     DiTPipeline,
     DiTTransformer2DModel,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
 from exeunt.backends.networks.hf.network import DiffusersNetwork
-from exeunt.backends.schedule import Schedule
+from exeunt.backends.schedule import Embedded, Schedule
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.backends.timing.device import environment, keep_freed_memory
 from exeunt.backends.timing.samples import paired_ratio
@@ -108,6 +111,31 @@ def sd3(options: argparse.Namespace) -> Case:
     return Case("sd3", pipe, schedule, run)
 
 
+def flux(options: argparse.Namespace) -> Case:
+    """FluxPipeline on prompts that are embedded already; its model takes guidance as an input."""
+    model = FluxTransformer2DModel(
+        in_channels=16, num_layers=DEPTH // 3, num_single_layers=DEPTH - DEPTH // 3, attention_head_dim=WIDTH // HEADS,
+        num_attention_heads=HEADS, joint_attention_dim=TEXT, pooled_projection_dim=TEXT, guidance_embeds=True,
+        axes_dims_rope=(16, 24, 24),
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    pipe = placed(FluxPipeline(scheduler, autoencoder(), None, None, None, None, model), options)
+    network = DiffusersNetwork.from_pipeline(pipe, height=8 * SIDE, width=8 * SIDE)
+    sigmas = [1 - i / options.num_steps for i in range(options.num_steps)]  # of the pipeline, before the shift
+    shifted = [3 * sigma / (1 + 2 * sigma) for sigma in sigmas]
+    schedule = full(network, options.num_steps, spacing=shifted, guidance=Embedded(GUIDANCE))
+    given = {
+        "prompt_embeds": torch.randn(options.batch_size, TOKENS, TEXT).to(pipe.device, pipe.dtype),
+        "pooled_prompt_embeds": torch.randn(options.batch_size, TEXT).to(pipe.device, pipe.dtype),
+    }
+
+    def run() -> Tensor:
+        size = {"height": 8 * SIDE, "width": 8 * SIDE, "generator": torch.Generator().manual_seed(0)}
+        return pipe(output_type="pt", **size, **given, **arguments(schedule)).images
+
+    return Case("flux", pipe, schedule, run)
+
+
 def placed(pipe: Any, options: argparse.Namespace) -> Any:
     """The pipeline ready to run; its networks were made here, so nobody has taken them out of training yet."""
     pipe.set_progress_bar_config(disable=True)
@@ -122,9 +150,8 @@ def placed(pipe: Any, options: argparse.Namespace) -> Any:
 
 def full(network: DiffusersNetwork, num_steps: int, **options: Any) -> Schedule:
     """Every block at every step, at the times that the pipeline's scheduler goes to unasked."""
-    return make_schedule(
-        network.signature, network.noise, network.prediction, num_steps=num_steps, guidance=GUIDANCE, **options
-    )
+    options = {"guidance": GUIDANCE, **options}
+    return make_schedule(network.signature, network.noise, network.prediction, num_steps=num_steps, **options)
 
 
 def arguments(schedule: Schedule) -> dict[str, Any]:
@@ -134,7 +161,8 @@ def arguments(schedule: Schedule) -> dict[str, Any]:
 
 def untouched(case: Case) -> None:
     exeunt.remove(case.pipe)
-    hooked = [name for name, module in case.pipe.transformer.named_modules() if "_diffusers_hook" in vars(module)]
+    registries = [getattr(module, "_diffusers_hook", None) for module in case.pipe.transformer.modules()]
+    hooked = [each for each in registries if each is not None and each.hooks]  # FluxPipeline itself makes an empty one
     assert not hooked, "the untouched pipeline has no hooks"
 
 
@@ -188,7 +216,7 @@ def main() -> None:
     torch.manual_seed(0)
     device, figures = torch.device(options.device), dict[str, float | bool]()
     with device_alone(device):
-        cases = [dit(options), sd3(options)]
+        cases = [dit(options), sd3(options), flux(options)]
         equal = {case.name: equal_images(case) for case in cases}
         found = measure(cases, device, options)
     for name, rounds in found.items():

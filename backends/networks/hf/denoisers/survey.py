@@ -188,16 +188,16 @@ def _check_emptied(model: nn.Module, ports: Sequence[Port], arguments: Mapping[s
         dropped = _output(model, arguments)
     detach(hooks)
     lists = {name: model.get_submodule(name) for name in {port.name.rpartition(".")[0] for port in ports}}
-    kept = {name: blocks._modules for name, blocks in lists.items()}
+    kept = {name: vars(blocks)["_modules"] for name, blocks in lists.items()}
     for blocks in lists.values():
-        blocks._modules = {}
+        vars(blocks)["_modules"] = {}
     try:
         emptied = _output(model, arguments)
     except IndexError:  # it looks for something in its first block
         return
     finally:
         for name, blocks in lists.items():
-            blocks._modules = kept[name]
+            vars(blocks)["_modules"] = kept[name]
     if not _equal(dropped, emptied):
         raise _Broken("dropping every block is not the model without blocks: they hand on something else")
 

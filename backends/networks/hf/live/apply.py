@@ -41,7 +41,7 @@ from ..models.base import Architecture, architecture_of
 from ..optional import HookRegistry, is_pipeline
 from .guidance import call_guidance, corrections, is_uniform
 from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestPart, Source, Stream
-from .schedulers import Fit, fit_scheduler, solver_difference
+from .schedulers import Fit, fit_scheduler, solver_difference, unproven_fit
 from .tracking import Requests
 
 _NAME = "exeunt.apply"
@@ -65,10 +65,15 @@ class AppliedSchedule:
         sockets = architecture.sockets(schedule.networks[0].granularity)
         guidance = call_guidance(architecture, schedule)
         self._uniform = is_uniform(schedule, _num_channels(architecture))
+        if not self._uniform and architecture.layout is None:
+            raise InputError(
+                f"guidance: the schedule guides its steps differently, but how pipelines of "
+                f"{type(architecture.model).__name__} hand over the unconditional branch is not known. Use a schedule "
+                "that guides all steps alike."
+            )
         self._plan, self._scales = self._compiled(), _scales(schedule)
         self.hooks: Hooks = attach(f"exeunt.{schedule.networks[0].granularity}", sockets)
         self.requests = Requests(architecture, network_times(schedule), guidance, self._begin)
-        self.parameters = tuple(inspect.signature(type(architecture.model).forward).parameters)[1:]
 
     def _compiled(self) -> Any:
         """The plan: of both branches where they are told apart, else of one, which both follow."""
@@ -95,7 +100,7 @@ class AppliedSchedule:
 
     def begin_call(self, args: tuple[Any, ...], kwargs: CallArguments) -> tuple[Request, list[RequestPart]]:
         """The request that a call of the model belongs to, and what the model has to be called with for it."""
-        arguments = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
+        arguments = {**dict(zip(self.architecture.parameters, args, strict=False)), **kwargs}
         for name, what in self.architecture.refused.items():
             if arguments.get(name) is not None:
                 raise InputError(
@@ -286,13 +291,15 @@ def _check_perturbed(pipeline: Any, architecture: Architecture, schedule: Schedu
 
 
 def _num_channels(architecture: Architecture) -> int:
-    return int(architecture.model.config.in_channels)
+    return int(architecture.model.config.get("in_channels", 0))
 
 
 def _fitting(
     pipeline: Any, architecture: Architecture, schedule: Schedule, height: int | None, width: int | None
 ) -> Fit:
     """How to call the pipeline, for images of a size."""
+    if architecture.layout is None:
+        return unproven_fit(pipeline, schedule)
     tokens = 0
     if pipeline.scheduler.config.get("use_dynamic_shifting"):
         vae = getattr(pipeline, "vae", None)

@@ -64,7 +64,7 @@ class Requests:
             self.forget(request)
 
     def _find(self, arguments: CallArguments) -> Request:
-        condition = arguments.get(self._architecture.condition or "")
+        condition = self._architecture.condition_of(arguments)
         mine = [request for request in list(self._open) if request.thread == threading.get_ident()]
         scheduler = _calling_scheduler() if condition is None else None
         known = next((request for request in mine if request.is_known_by(condition, scheduler)), None)
@@ -87,7 +87,7 @@ class Requests:
 
     def _is_turn(self, request: Request, arguments: CallArguments) -> bool:
         """Whether a call is at the time of the request's next step."""
-        timestep = arguments["timestep"]
+        timestep = self._architecture.time_of(arguments)
         if request.source is not None and isinstance(timestep, Tensor) and timestep.device.type != "cpu":
             return True  # the scheduler's list was compared when it began, and reading this would wait for the device
         return self._is_at(request.step, arguments)
@@ -115,10 +115,11 @@ class Requests:
 
     def _is_at(self, step: int, arguments: CallArguments) -> bool:
         """Whether a call is at a step's time, as far as the type of its time tells."""
-        timestep = self._architecture.train_time(arguments["timestep"])
+        timestep = self._architecture.time_of(arguments)
         single = isinstance(timestep, Tensor) and timestep.is_floating_point()
-        precision = torch.finfo(timestep.dtype).eps if single else 0.0
-        return abs(_first(timestep) - self._times[step]) <= ROUNDED + 2 * precision * self._times[step]
+        precision, first = torch.finfo(timestep.dtype).eps if single else 0.0, _first(timestep)
+        limit = ROUNDED + 2 * precision * self._times[step]
+        return any(abs(clock(first) - self._times[step]) <= limit for clock in self._architecture.clocks)
 
     def _check_rows(self, mine: list[Request], arguments: CallArguments) -> None:
         """Raise InputError where a pipeline goes on with a run in batches of another size."""
@@ -136,7 +137,7 @@ class Requests:
         """Raise InputError unless a call is at the schedule's first time."""
         if not self._is_at(0, arguments):
             due = f"{self._times[0]:g}" if known is None else f"{self._times[known.step]:g}, of its step {known.step}"
-            time = _first(self._architecture.train_time(arguments["timestep"]))
+            time = self._architecture.clocks[0](_first(self._architecture.time_of(arguments)))
             calling = calling_pipeline()
             way_out = (calling and _partial_run(calling[1])) or WAY_OUT
             raise InputError(

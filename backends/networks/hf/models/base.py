@@ -6,9 +6,10 @@ model does the rest: nothing of a forward is written again here.
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -29,6 +30,9 @@ _ARCHITECTURES = {
     "UNet2DModel": "unet:UNet2D",
     "UNet2DConditionModel": "unet:UNet2DCondition",
 }
+
+_OTHER = "other:OtherDenoiser"
+_DENOISERS = ("diffusers.models.transformers.", "diffusers.models.unets.")
 
 _LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
 FLOW = Noise("flow")
@@ -80,7 +84,9 @@ class Architecture:
     Attributes:
         model: the denoiser.
         layout: how diffusers' pipelines of this denoiser evaluate the guidance branches: in one batch, in this order,
-            or in two calls, the conditional one first.
+            or in two calls, the conditional one first; None where that is not known.
+        clocks: from the time that a call is at to the `network_time` that it stands for; where there are several, one
+            of them is right.
         takes_guidance: whether guidance is an input of the model.
         prediction, noise: what it is trained on where no scheduler says otherwise.
         factor: pixels a latent along height and width, where no autoencoder says otherwise.
@@ -91,7 +97,8 @@ class Architecture:
             what they are.
     """
 
-    layout: ClassVar[Layout] = "unconditional-first"
+    layout: ClassVar[Layout | None] = "unconditional-first"
+    clocks: ClassVar[tuple[Callable[[Any], Any], ...]] = (lambda time: time,)
     prediction: ClassVar[str] = "epsilon"
     noise: ClassVar[Noise] = _LINEAR
     factor: ClassVar[int] = 8
@@ -151,9 +158,18 @@ class Architecture:
         """
         return {"hidden_states": inputs.x, "timestep": inputs.time, **given}
 
-    def train_time(self, timestep: Any) -> Any:
-        """The `network_time` that a `timestep` argument stands for."""
-        return timestep
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its forward's arguments, in their order."""
+        return tuple(inspect.signature(type(self.model).forward).parameters)[1:]
+
+    def time_of(self, arguments: Mapping[str, Any]) -> Any:
+        """The time that a call of its forward is at, by one of its `clocks`."""
+        return arguments["timestep"]
+
+    def condition_of(self, arguments: Mapping[str, Any]) -> Tensor | None:
+        """The tensor by which the request is known that a call belongs to; None where it has none."""
+        return arguments.get(self.condition or "")
 
     def usual_sigmas(self, num_steps: int) -> list[float] | None:
         """The sigmas that its pipelines give their scheduler by default; None where the scheduler makes its own."""
@@ -181,12 +197,15 @@ class Architecture:
 
 
 def architecture_of(model: nn.Module) -> Architecture:
-    """The architecture of a model.
+    """The architecture of a live model of diffusers; for a class that is not known by name, what can be seen of it.
 
     Raises:
-        InputError: no architecture here fits its class.
+        InputError: it is no denoiser of diffusers.
     """
-    return architecture_class(type(model).__name__)(model)
+    name = type(model).__name__
+    if name not in _ARCHITECTURES and type(model).__module__.startswith(_DENOISERS):
+        return _class_of(_OTHER)(model)
+    return architecture_class(name)(model)
 
 
 def architecture_class(name: str) -> type[Architecture]:
@@ -198,5 +217,9 @@ def architecture_class(name: str) -> type[Architecture]:
             f"network: must be one of {', '.join(_ARCHITECTURES)}, but got {name}. {hint}"
             "Describe yours in a file, with `--network FILE.py:Class` (docs/own-network.md)."
         )
-    module, _, attribute = _ARCHITECTURES[name].partition(":")
+    return _class_of(_ARCHITECTURES[name])
+
+
+def _class_of(place: str) -> type[Architecture]:
+    module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(f".{module}", __package__), attribute)

@@ -22,7 +22,7 @@ class _BasicTransformer(Architecture):
 class DiTTransformer(_BasicTransformer):
     """`DiTTransformer2DModel`, class-conditional (Peebles & Xie 2023)."""
 
-    layout: ClassVar[Layout] = "conditional-first"
+    layout: ClassVar[Layout | None] = "conditional-first"
     condition: ClassVar[str | None] = "class_labels"
 
     @property

@@ -1,6 +1,6 @@
 """SD3 and FLUX in diffusers: chains of blocks with two streams, the prompt's tokens and the image's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -52,13 +52,14 @@ class Flux(_TwoStreams):
     into a token on the way in.
     """
 
-    layout: ClassVar[Layout] = "two-calls"
+    layout: ClassVar[Layout | None] = "two-calls"
     num_tokens: ClassVar[int] = 512
     refused: ClassVar[Mapping[str, str]] = {
         "controlnet_block_samples": "a ControlNet",
         "controlnet_single_block_samples": "a ControlNet",
     }
     unbatched: ClassVar[frozenset[str]] = frozenset({"img_ids", "txt_ids"})
+    clocks: ClassVar[tuple[Callable[[Any], Any], ...]] = (lambda time: time * 1000,)
     native: ClassVar[int] = 128  # latents a side that diffusers' pipeline takes where none are asked for
 
     @property
@@ -82,9 +83,6 @@ class Flux(_TwoStreams):
             "img_ids": self._image_ids(x),
             **given,
         }
-
-    def train_time(self, timestep: Any) -> Any:
-        return timestep * 1000
 
     def usual_sigmas(self, num_steps: int) -> list[float]:
         return [1 + (1 / num_steps - 1) * i / max(num_steps - 1, 1) for i in range(num_steps)]

@@ -1,6 +1,7 @@
 """Every denoiser of diffusers on a small copy: held to the table in the documentation, and to what is known of some."""
 
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -17,6 +18,7 @@ from exeunt.backends.networks.hf.denoisers.tiny import make_small
 
 pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
+LIBRARY: Any = diffusers  # which exports its classes lazily
 PAGE = (Path(__file__).parents[5] / "docs" / "networks-diffusers.md").read_text()
 TABLE = PAGE[PAGE.index(HEADER) :]
 ROWS = {row.split("`")[1]: row for row in TABLE[: TABLE.index("\n\n")].splitlines()[2:]}
@@ -87,7 +89,7 @@ class TestChains:
 def test_a_whole_configuration_is_seen_on_a_narrow_copy() -> None:
     """FLUX.1's own 19 + 38 blocks, and neither memory nor random numbers are taken for it."""
     with torch.device("meta"):
-        model = diffusers.FluxTransformer2DModel()
+        model = LIBRARY.FluxTransformer2DModel()
     torch.manual_seed(3)
     ports = ports_of(model)
     assert [port.name for port in ports[18:20]] == ["transformer_blocks.18", "single_transformer_blocks.0"]
@@ -101,20 +103,20 @@ class TestExamination:
     def test_a_wrong_stream(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Cosmos without its line: a position embedding has the shape of the hidden states, and is larger."""
         monkeypatch.setattr(observation, "STATES", {})
-        assert "not the model without blocks" in examine(diffusers.CosmosTransformer3DModel).reason
+        assert "not the model without blocks" in examine(LIBRARY.CosmosTransformer3DModel).reason
 
     def test_wrong_arithmetic(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hooks, "add", lambda h, value, weight=1.0: network.add(h, value, 1.01 * weight))
-        assert "random actions differ by" in examine(diffusers.MochiTransformer3DModel).reason
+        assert "random actions differ by" in examine(LIBRARY.MochiTransformer3DModel).reason
 
     def test_hooks_that_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(survey, "detach", lambda hooks: None)
-        assert "not as it was once the hooks are gone" in examine(diffusers.MochiTransformer3DModel).reason
+        assert "not as it was once the hooks are gone" in examine(LIBRARY.MochiTransformer3DModel).reason
 
 
 def test_a_model_without_a_chain_is_refused_with_what_was_seen() -> None:
     repeated = {"down_blocks_repeat_mappers": (2, 1), "up_blocks_repeat_mappers": (1, 1)}
     with torch.device("meta"):
-        model = diffusers.StableCascadeUNet(**repeated)
+        model = LIBRARY.StableCascadeUNet(**repeated)
     with pytest.raises(InputError, match=r"`down_blocks.0.0` is called more than once.*--network FILE.py:Class"):
         sockets_of(model, "block")
