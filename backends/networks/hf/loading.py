@@ -195,6 +195,12 @@ def load_whole(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
     """
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline  # seconds to import, and models alone need none
 
+    named, listed = read_json(folder.denoiser / MODEL).get("_class_name"), folder.index[folder.part][1]
+    if named != listed:
+        raise InputError(
+            f"checkpoint: `{folder.denoiser / MODEL}` names {named}, but {PIPELINE} names {listed}. Download the whole "
+            "folder again."
+        )
     kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), DiffusionPipeline)
     _refuse_enormous(folder)
     try:
