@@ -197,12 +197,12 @@ def _words(found: Calibration, metric: str, cost: Price) -> str:
     if not found.members:
         return "No schedule that costs less is predicted to be any good. Give more --depths, or fewer --step-counts."
     lines = [f"{'steps':>5}  {'blocks':>6}  {'cost':>5}  {'predicted':>9}  {'measured':>9}  {metric}"]
-    unit = found.another if found.request.objective == "full" else 1.0
-    form = ".2%" if found.request.objective == "full" else ".1f"
+    unit, sign = (found.another / 100, "%") if found.request.objective == "full" else (1.0, "")
     for each in found.members:
-        losses = f"{each.predicted['path'] / unit:>9{form}}  {each.measured / unit:>9{form}}"
+        losses = [f"{loss / unit:.3g}{sign}" for loss in (each.predicted["path"], each.measured)]
         share = each.cost / cost.full_work
-        lines.append(f"{each.schedule.num_steps:>5}  {each.cost:>6}  {share:>5.0%}  {losses}  {each.quality:.1f}")
+        columns = f"{losses[0]:>9}  {losses[1]:>9}  {each.quality:.5g}"
+        lines.append(f"{each.schedule.num_steps:>5}  {each.cost:>6}  {share:>5.0%}  {columns}")
     of = (
         "Distances from the full schedule's images, of the distance to another image"
         if found.request.objective == "full"
@@ -212,7 +212,7 @@ def _words(found: Calibration, metric: str, cost: Price) -> str:
     return "\n".join(
         [
             *lines,
-            f"{of}; {metric} of the full schedule: {found.quality:.1f}.",
+            f"{of}; {metric} of the full schedule: {found.quality:.5g}.",
             f"Kendall's τ of predicted and measured: {tau['path']:.2f}; without interactions of neighbouring steps "
             f"{tau['vector']:.2f}, with additive sensitivities {tau['additive']:.2f}.",
         ]

@@ -130,7 +130,7 @@ class RecordedPipeline(OtherDenoiser):
 
 
 class RecordedDecoder(Decoder):
-    """The end of a pipeline's call: it runs one step that changes nothing, and decodes the latents that it was given."""
+    """The end of a pipeline's call, after one step that changes nothing: it decodes the latents that it was given."""
 
     def __init__(
         self, pipeline: Any, model: Any, seen: Seen, sizes: Mapping[str, int], shape: tuple[int, ...], name: str

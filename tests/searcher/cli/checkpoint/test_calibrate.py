@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from exeunt.backends.errors import Interrupted
-from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.schedule import block_evaluations, load
 from exeunt.searcher.cli.main import cli
+from exeunt.searcher.measuring.setup import load_setup
+from exeunt.searcher.search.warm_start import warm_points
 from exeunt.searcher.sensitivity.trajectories import FullTrajectories
+from exeunt.studies.config.study import StudyConfig
 
 
 def calibrate(*arguments: str) -> Result:
@@ -26,7 +28,7 @@ def flags(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     return [*network, "--num-steps", "8", "--num-images", "16", "--depths", "2,5", "--pairs-up-to", "4"]
 
 
-def test_a_front_is_made_and_searched_on(flags: list[str]) -> None:
+def test_a_front_is_made_and_searched_on(flags: list[str], small: StudyConfig) -> None:
     found = calibrate(*flags)
     assert found.exit_code == 0, found.output
     assert "changes of 16 trajectories" in found.stderr
@@ -43,10 +45,10 @@ def test_a_front_is_made_and_searched_on(flags: list[str]) -> None:
         assert Path(f"exeunt-calibration/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert Path(f"exeunt-calibration/{name}.pdf").read_bytes().startswith(b"%PDF")
     command = shlex.split(found.stdout.splitlines()[-1].partition(": ")[2])
-    few = ["--budget", "2-trials", "--num-images", "16", "--final-images", "16", "--set", "throughput.repeats=2"]
-    searched = CliRunner().invoke(cli, [*command[1:], *few])
-    assert searched.exit_code == 0, searched.output
-    assert "warm start: 12 of " in searched.stderr
+    assert command == ["exeunt", "optimize", *flags[:10], "--warm-start", "exeunt-calibration/front"]
+    said: list[str] = []
+    assert len(warm_points([command[-1]], load_setup(small), said.append)) == 12
+    assert said[0].startswith("warm start: 12 of ")
 
 
 def test_the_metric_itself_may_be_the_objective(flags: list[str]) -> None:
@@ -76,10 +78,6 @@ def test_an_interrupted_one_goes_on(flags: list[str], monkeypatch: pytest.Monkey
     assert again.stdout.replace("parts/", "whole/") == whole.stdout.replace("parts/", "whole/")
     chains = int(whole.stderr.split(": ")[1].split()[0])
     assert len(left) - 40 < chains - 25
-    evaluate, calls = ClosedFormNetwork.begin, list[int]()
-    monkeypatch.setattr(ClosedFormNetwork, "begin", lambda *given: (calls.append(1), evaluate(*given))[1])
-    assert calibrate(*flags, "-o", "parts").stdout == again.stdout
-    assert len(calls) == 12  # the full trajectories of 8 and 4 steps
 
 
 def test_a_folder_holds_one_calibration(flags: list[str]) -> None:
