@@ -40,7 +40,7 @@ def grid(toy: StudyView, network: Network) -> GridInfo:
     return sample_grid(
         toy,
         chosen,
-        dict.fromkeys((each.point.weights for each in chosen), [network]),
+        {each.point.weights: [network] for each in chosen},
         uniform(3),
         seed=1,
         images=range(5),

@@ -97,7 +97,8 @@ def test_a_search_finds_schedules_of_both_networks_that_are_sampled_as_by_hand(
     point = found[0]
     exported = run("export", "--trial", str(point.trial), "-o", "two.schedule.json")
     assert exported.exit_code == 0, exported.output
-    sampled = run("sample", "two.schedule.json", "--checkpoint", "closed-form", *FLAGS, "--num-images", str(BATCH), "-o", "a.npz")  # fmt: skip
+    given = ("two.schedule.json", "--checkpoint", "closed-form", *FLAGS)
+    sampled = run("sample", *given, "--num-images", str(BATCH), "-o", "a.npz")
     assert sampled.exit_code == 0, sampled.output
     assert "Note:" not in sampled.output
     schedule = load(Path("two.schedule.json"))
@@ -112,9 +113,10 @@ def test_a_search_finds_schedules_of_both_networks_that_are_sampled_as_by_hand(
     lone = run("sample", "two.schedule.json", "--checkpoint", "closed-form")
     assert lone.exit_code == 2
     assert "names 2, but got 1. Give one for each; on the command line `--network small=FILE`" in lone.output
-    other = run("sample", "two.schedule.json", "--checkpoint", "closed-form", *FLAGS[:-1], "--network-arg=small.seed=2")
+    other = run("sample", *given[:-1], "--network-arg=small.seed=2")
     assert "give those weights with --network small=FILE" in other.output
-    measured = run("evaluate", "two.schedule.json", "--checkpoint", "closed-form", *FLAGS, "--reference", str(two.quality.reference), "--metric", "fd-pixels", "--num-images", "16", "--repeats", "2", "--json")  # fmt: skip
+    metric = ("--metric", "fd-pixels", "--reference", str(two.quality.reference), "--num-images", "16")
+    measured = run("evaluate", *given, *metric, "--repeats", "2", "--json")
     assert measured.exit_code == 0, measured.output
 
 
