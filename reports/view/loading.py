@@ -90,6 +90,7 @@ def conditions(
         "device": environment.get("device", throughput.device),
         "dtype": config.checkpoint.dtype,
         "executor": throughput.executor,
+        "objective": f"latency of a batch of {throughput.batch_size}" if throughput.objective == "latency" else None,
         "batch_size": throughput.batch_size,
         "text_encoding": None if text_seconds is None else f"{1000 * text_seconds:.3g} ms a prompt, not in images/s",
         "max_memory": config.search.max_memory and f"{config.search.max_memory}, weights and stored values",
@@ -172,6 +173,7 @@ class _Rows:
             kernel_of_nothing=self.kernel_of_nothing,
             text_seconds=self.text_seconds,
             agreements=tuple(self.agreements(points)),
+            objective=config.throughput.objective,
             ended=printable(end_reason(grants.get(self.name), choices.get(self.name))),
         )
 

@@ -215,6 +215,7 @@ def optimize_command(
       exeunt optimize --goal "best at 2x"
       exeunt optimize --until-stalled --budget 8h
       exeunt optimize --max-memory 8GB
+      exeunt optimize --objective latency
       exeunt optimize --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --reference photos/ --guidance 1.5 --budget 8h
       exeunt optimize --checkpoint DiT-new.pt --reference photos/ --warm-start old.db
       exeunt optimize --config study.toml --set search.space='"cache"'

@@ -204,7 +204,11 @@ def time_end_to_end(
         max_seconds=seconds if is_limited else None,
         observe=lambda _key, _seconds: check(),
     )
-    latencies = time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * seconds)
+    latencies = (
+        timings
+        if config.batch_size == 1
+        else time_schedules(subjects, baseline.key, batch_size=1, repeats=config.repeats, max_seconds=0.2 * seconds)
+    )
     for each in compared:
         subject, timing, latency = subjects[each.key], timings[each.key], latencies[each.key]
         memory = peak_memory(trajectory(subject.networks, each.schedule, config.batch_size), study_setup.network.device)

@@ -42,6 +42,9 @@ def statement(study_setup: StudySetup) -> str:
     is_usual = network.usual_guidance is not None and network.usual_guidance == config.baseline.guidance
     usual = ", its pipeline's default" if is_usual else ""
     _, height, width = network.image_shape
+    timed = config.throughput
+    latency = f"latency of a batch of {timed.batch_size}, sampled in batches of {config.quality.batch_size}"
+    batch = latency if timed.objective == "latency" else f"batch {timed.batch_size}"
     against = config.quality.reference or "the full schedule's images of the same noises"
     return (
         f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
@@ -49,7 +52,7 @@ def statement(study_setup: StudySetup) -> str:
         f"{_guidance(schedule)}{usual}.\n"
         f"Weights:  {weights} ({network.signature.architecture}){_small(study_setup)}, {height} × {width} images.\n"
         f"{_prompts(study_setup)}"
-        f"Measured: {study_setup.metric.name} against {against}; batch {config.throughput.batch_size}, "
+        f"Measured: {study_setup.metric.name} against {against}; {batch}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {study_setup.environment['device']}."
     )
 

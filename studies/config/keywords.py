@@ -8,7 +8,7 @@ from typing import Any
 
 from ...backends.errors import InputError, nearest
 from .reading import from_toml, override, parse_assignment
-from .study import SECTIONS, StudyConfig
+from .study import LATENCY, SECTIONS, StudyConfig
 
 # Each with the settings that it sets: those of its name, in all sections that have one.
 KEYWORDS: dict[str, list[str]] = {"study": ["name"], "checkpoint": ["checkpoint.path"]}
@@ -38,6 +38,8 @@ def described(config: StudyConfig, given: Mapping[str, Any], values: Mapping[str
     small = {key.removeprefix(_OF_SMALL): arguments.pop(key) for key in list(arguments) if key.startswith(_OF_SMALL)}
     named = {"checkpoint.options": arguments, "checkpoint.small_options": small}
     values |= {key: options for key, options in named.items() if options}
+    if values.get("throughput.objective") == LATENCY != config.throughput.objective:
+        values.setdefault("throughput.batch_size", 1)
     return override(config, _for_checkpoint(config, values))
 
 

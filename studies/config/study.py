@@ -31,6 +31,7 @@ from .rules import options as table
 MAX_SEED = 2**63 - 1
 # What a setting is where the network decides. A study stores what it came to.
 AUTO = "auto"
+LATENCY = "latency"  # the objective that times one image alone, unless a batch size is given
 # The names of the samplers, which are made in `searcher/search/proposer.py`.
 SAMPLER_NAMES = ("auto", "front", "tpe", "gp", "nsga2", "random")
 # The names of the search spaces, which `searcher/spaces/base.py` has with their classes.
@@ -192,6 +193,11 @@ class ThroughputConfig(Section):
     """How schedules are timed."""
 
     section: ClassVar[str] = "throughput"
+    objective: str = setting(
+        "throughput",
+        one_of("throughput", LATENCY),
+        "what speed means: images a second, or the time of one batch; for latency batch_size is 1 where it isn't given",
+    )
     device: str = setting("auto", name, "cpu, cuda or cuda:N; auto: cuda where there is one")
     batch_size: int = setting(64, whole(1, 100_000), "images timed at a time")
     repeats: int = setting(5, whole(2, 1000), "how often each schedule is timed; all timings are stored")

@@ -166,6 +166,11 @@ SEARCH_FLAGS = (
         help="Fix or bound a lever of space free: steps=8..12, depth=4,8,12, stand-in=drop,reuse, times=fixed.",
     ),
     click.option(
+        "--objective",
+        type=click.Choice(["throughput", "latency"]),
+        help="What speed means: images a second, or the time of one image (or of one batch, with --batch-size).",
+    ),
+    click.option(
         "--fit",
         is_flag=True,
         default=None,
