@@ -20,7 +20,7 @@ from ..studies.database.urls import storage_flags
 from .files.export import write_whole
 from .files.tables import report_to_json, to_csv
 from .page.headline import details, headline, with_interval
-from .view.interval import per_second, spelled
+from .view.interval import spelled
 from .view.standard import QualityKind
 from .view.view import Point, StudyView
 
@@ -88,7 +88,15 @@ def front_table(view: StudyView) -> Table:
         f"it; ≈ a tie{vetoed})"
     )
     table = Table("", "schedule", "weights", title=title, title_justify="left")
-    for name in ("on front", *QUALITY[view.standard.kind], "in search", "speed-up", "images/s", "steps", "mean depth"):
+    for name in (
+        "on front",
+        *QUALITY[view.standard.kind],
+        "in search",
+        "speed-up",
+        view.unit.short,
+        "steps",
+        "mean depth",
+    ):
         table.add_column(name, justify="right")
     front = set(view.front("final"))
     for point in sorted(view.measured("final"), key=lambda each: view.speed(each, "final") or 0.0):
@@ -140,7 +148,7 @@ def _cells(view: StudyView, point: Point) -> list[str]:
         "–" if loss is None else f"{loss.value:.1%} [{loss.lower:.1%}, {loss.upper:.1%}]",
         "–" if searched is None else f"{searched.value:.1%}",
         with_interval(speedup, " ×") if speedup else "–",
-        per_second(speed) if speed else "–",
+        view.unit.number(speed) if speed else "–",
         str(point.stored.num_steps),
         f"{point.stored.mean_depth:.1f}",
     ]

@@ -14,7 +14,7 @@ PIPELINE, MODEL = "model_index.json", "config.json"
 NO_DENOISER = re.compile(
     r"Autoencoder|VQ|VAE|ControlNet|Adapter|Scheduler|Pipeline|Encoder|Decoder|Projection|SafetyChecker|Vocoder|^Prior"
 )
-# Denoisers whose blocks can be scheduled; `Transformer2DModel` is what old folders call DiT's and PixArt's.
+# Denoisers that are known without their pipelines; `Transformer2DModel` is what old folders call DiT's and PixArt's.
 KNOWN_DENOISERS = (
     "DiTTransformer2DModel",
     "PixArtTransformer2DModel",
@@ -57,7 +57,7 @@ def recognise_folder(path: Path) -> Recognition:
     if not any(component in classes for component in DENOISERS):
         return Recognition(None, f"{_a(name)} without {', '.join(DENOISERS)}", seen, GIVE_DENOISER)
     for component in DENOISERS:
-        if classes.get(component, KNOWN_DENOISERS[0]) not in KNOWN_DENOISERS:
+        if component in classes and NO_DENOISER.search(classes[component]):
             return _unknown(classes[component], seen)
     for component in classes:
         if not is_folder(path / component):
@@ -88,8 +88,11 @@ def _recognise_model(path: Path) -> Recognition:
 
 
 def _unknown(name: str, seen: tuple[str, ...]) -> Recognition:
-    """A denoiser of diffusers of which nothing is known here."""
-    fix = f"Supported networks of diffusers are {', '.join(KNOWN_DENOISERS[:-1])}. {DESCRIBE}"
+    """A denoiser of diffusers of which nothing is known without its pipeline."""
+    fix = (
+        f"Without their pipelines, supported networks of diffusers are {', '.join(KNOWN_DENOISERS[:-1])}. Give the "
+        f"folder of the whole pipeline. {DESCRIBE}"
+    )
     return Recognition(None, f"{_a(name)} of diffusers", seen, fix)
 
 

@@ -156,6 +156,8 @@ def _text(view: StudyView) -> list[str]:
     whole = view.with_text(speed)
     if speed is None or whole is None or view.text_seconds is None:
         return []
+    if view.unit.is_latency:
+        return [f"Text encoding takes {1000 * view.text_seconds:.3g} ms a prompt, which these times don't include."]
     return [
         f"Text encoding takes {1000 * view.text_seconds:.3g} ms a prompt, which these speeds don't include: the full "
         f"schedule samples {per_second(whole)} images/s with it, {per_second(speed)} without."

@@ -24,7 +24,7 @@ from ..plots.figures import Drawn
 from ..plots.front import MARKS, FrontInfo, draw_front
 from ..plots.samples import GridInfo, ImageRow, strip
 from ..plots.style import inline_svg, png_of_pixels
-from ..view.interval import per_second, spelled, spelled_number
+from ..view.interval import spelled, spelled_number
 from ..view.standard import definitions
 from ..view.view import Point, Seeds, StudyView, known
 from .headline import details, headline, tiles
@@ -67,7 +67,7 @@ def _tooltip(view: StudyView, point: Point, seeds: Seeds) -> str:
         point.label,
         f"{view.standard.excess_name}: {spelled(quality.excess)}"
         + (f", {view.standard.brief(loss.value)}" if loss is not None else ""),
-        f"{per_second(speed)} images/s" + (f", {ratio.value:.2f} × as fast" if ratio else ""),
+        view.unit.text(speed) + (f", {ratio.value:.2f} × as fast" if ratio else ""),
         f"{costs.num_steps} steps, mean depth {costs.mean_depth:.1f} of {costs.num_blocks}",
         f"weights {point.weights}",
         *(
@@ -138,7 +138,7 @@ def render(view: StudyView, grid: GridInfo | str, drawn: Mapping[str, Drawn]) ->
         inline_svg=inline_svg,
         thumbnails=_thumbnails,
         configuration=json.dumps(view.configuration, indent=2, ensure_ascii=False),
-        definitions=definitions(view.standard, view.reference_point),
+        definitions=definitions(view.standard, view.reference_point, view.unit),
     )
     return printable(page)
 

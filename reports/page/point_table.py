@@ -52,8 +52,6 @@ QUALITY_COLUMNS: dict[QualityKind, tuple[Column, ...]] = {
     "score": (Column("score", "mean, interval"), Column("lost", "paired interval"), Column("loss", "%, interval")),
 }
 OTHER_COLUMNS = (
-    Column("speed-up", "interval"),
-    Column("images/s"),
     Column("1 − t/t₀"),
     Column("steps"),
     Column("mean depth", "blocks"),
@@ -78,7 +76,9 @@ def columns(view: StudyView, seeds: Seeds) -> tuple[Column, ...]:
         Column("on the front", "probability"),
         Column("tied with", text=True),
     )
-    return (*names, *QUALITY_COLUMNS[view.standard.kind], *certainty, *OTHER_COLUMNS, *text)
+    unit = view.unit
+    speed = (Column("speed-up", "interval"), Column(unit.short, f"per {unit.per}" if unit.is_latency else ""))
+    return (*names, *QUALITY_COLUMNS[view.standard.kind], *certainty, *speed, *OTHER_COLUMNS, *text)
 
 
 def table_rows(view: StudyView, points: Sequence[Point], seeds: Seeds, prefix: str, most: int) -> list[TableRow]:
@@ -119,7 +119,7 @@ def _cells(view: StudyView, point: Point, seeds: Seeds) -> list[Cell]:
         *_quality_cells(view, point, seeds),
         *_certainty_cells(view, point, seeds),
         _interval(speedup, digits=2, unit=" ×"),
-        _speed(speed),
+        _speed(view.unit.of(speed) if speed else None),
         _number(100 * (1 - 1 / speedup.value) if speedup else None, 0, " %"),
         _number(point.stored.num_steps, 0),
         _number(point.stored.mean_depth, 1),

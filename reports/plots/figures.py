@@ -98,7 +98,8 @@ def progress_info(view: StudyView) -> ProgressInfo | None:
     if reference is None or not view.progress:
         return None
     baselines = [view.score("search")(point) for point in view.measured("search") if point.role == "baseline"]
-    text = f"distance {spelled_number(reference.quality)} at {spelled_number(reference.speed)} images/s"
+    at = f"{spelled_number(view.unit.of(reference.speed))} {view.unit.short}"
+    text = f"distance {spelled_number(reference.quality)} at {at}"
     return ProgressInfo(tuple(view.progress), hypervolume(baselines, reference), text)
 
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ...studies.config.families import FAMILIES
-from ..view.interval import Interval, spelled_number
+from ..view.interval import Interval, SpeedUnit, spelled_number
 from ..view.standard import Standard
 from ..view.view import Point, Seeds, StudyView, known
 from . import style
@@ -60,6 +60,7 @@ class FrontInfo:
         full_speed: the full schedule's images a second, where the speed-up is 1; None until it is measured.
         limit: the excess up to which people want a schedule; None where there is nothing to state it in.
         standard: what quality is compared with.
+        unit: how speed is stated on the axis; to the right is faster in any.
     """
 
     seeds: Seeds
@@ -70,6 +71,7 @@ class FrontInfo:
     limit: float | None
     gap: Gap | None
     standard: Standard
+    unit: SpeedUnit
 
     @property
     def groups(self) -> list[list[int]]:
@@ -101,6 +103,7 @@ def front_info(view: StudyView, seeds: Seeds) -> FrontInfo | None:
         limit=view.standard.limit_excess(full_quality.excess.value) if full_quality else None,
         gap=_gap(view) if seeds == "final" else None,
         standard=view.standard,
+        unit=view.unit,
     )
 
 
@@ -218,7 +221,10 @@ def draw_front(info: FrontInfo, width: float = 8.0, height: float = 5.0) -> Figu
 def _scale(axes: Axes, info: FrontInfo) -> None:
     speeds = [mark.speed.value for mark in info.marks]
     style.logarithmic(axes, "x", *style.padded(speeds))
-    axes.set_xlabel("images per second" + (", predicted" if info.seeds == "search" else ""))
+    axes.set_xlabel(info.unit.axis + (", predicted" if info.seeds == "search" else ""))
+    low, high = sorted(map(info.unit.of, axes.get_xlim()))
+    axes.xaxis.set_major_locator(FixedLocator([info.unit.of(tick) for tick in style.round_ticks(low, high)]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda speed, _: spelled_number(info.unit.of(speed))))
     heights = [mark.excess.value for mark in info.marks] + ([info.limit] if info.limit else [])
     if info.logarithmic:
         style.logarithmic(axes, "y", *style.padded(heights, 0.09))

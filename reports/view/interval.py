@@ -86,6 +86,41 @@ def per_second(speed: float) -> str:
     return f"{speed:.1f}" if speed >= 10 else f"{speed:.3g}"
 
 
+@dataclass(frozen=True)
+class SpeedUnit:
+    """How a study states speed: images a second, or for latency the milliseconds of one batch.
+
+    Inside, a speed is always images a second, so that more is better and ratios are speed-ups.
+    """
+
+    batch_size: int = 1
+    is_latency: bool = False
+
+    @property
+    def short(self) -> str:
+        return "ms" if self.is_latency else "images/s"
+
+    @property
+    def per(self) -> str:
+        """What a time is of."""
+        return "image" if self.batch_size == 1 else f"batch of {self.batch_size}"
+
+    @property
+    def axis(self) -> str:
+        """What an axis is called."""
+        return f"ms per {self.per} (lower is better)" if self.is_latency else "images per second"
+
+    def of(self, speed: float) -> float:
+        """Images a second in this unit, and back."""
+        return 1000 * self.batch_size / speed if self.is_latency else speed
+
+    def number(self, speed: float) -> str:
+        return per_second(self.of(speed))
+
+    def text(self, speed: float) -> str:
+        return f"{self.number(speed)} {self.short}"
+
+
 def relative_speed(timed: Timed, level: float) -> Interval:
     """The speed-up over the full schedule: the median ratio of neighbours in time, as `paired_ratio` bounds it."""
     seconds, neighbours = timed

@@ -16,7 +16,7 @@ from ...backends.quality.names import NOTHING, TO_BASELINE, nothing_metric
 from ...studies.config.goal import Goal, parse_goal
 from ...studies.config.study import QualityConfig
 from ...studies.store.records import QualityRecord
-from .interval import Interval, spelled_number
+from .interval import Interval, SpeedUnit, spelled_number
 from .pareto import Score
 
 BEST_RATIO_LEVEL = 0.95  # of its lower bound
@@ -306,8 +306,13 @@ def best_ratio(standard: Standard) -> str:
     )
 
 
-def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, str]]:
+def definitions(standard: Standard, reference: Score | None, unit: SpeedUnit) -> list[tuple[str, str]]:
     """(word, meaning) pairs. `reference` is the hypervolume's reference point, None while there is none."""
+    stated = (
+        f"Milliseconds are of one {unit.per}: the full schedule's median ÷ the speed-up."
+        if unit.is_latency
+        else "Images per second are the speed-up times the full schedule's median."
+    )
     found = [
         _QUALITIES[standard.kind],
         ("Loss", loss_definition(standard)),
@@ -316,7 +321,7 @@ def definitions(standard: Standard, reference: Score | None) -> list[tuple[str, 
             "Speed-up and acceleration",
             "t₀ / t and 1 − t/t₀, where t₀ is the full schedule's time for the same batch. Both are end to end "
             "(network, solver, decoder), and the speed-up is the median ratio of repeats that were measured side by "
-            "side. Images per second are the speed-up times the full schedule's median.",
+            f"side. {stated}",
         ),
         (
             "Search and final values",

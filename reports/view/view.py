@@ -19,7 +19,7 @@ from ...backends.timing.samples import Timing
 from ...studies.config.goal import Goal
 from ...studies.store.records import ScheduleSummary
 from .guards import NO_FIGURES, NO_GUARDS, GuardFigures, Guards, is_normal
-from .interval import Interval, Timed, ratio_of_speeds, relative_speed
+from .interval import Interval, SpeedUnit, Timed, ratio_of_speeds, relative_speed
 from .pareto import (
     Advantage,
     FrontProgress,
@@ -202,6 +202,7 @@ class StudyView:
         text_seconds: what encoding one prompt takes, which no timing of a schedule includes; None without prompts.
         agreements: of each cheaper measurement with the next better one, where enough schedules have both.
         ended: why the last search ended before its budget was spent; empty where it did not.
+        objective: of speed, "throughput" or "latency"; it decides how speed is stated.
     """
 
     name: str
@@ -222,7 +223,13 @@ class StudyView:
     text_seconds: float | None = None
     agreements: tuple[Agreement, ...] = ()
     ended: str = ""
+    objective: str = "throughput"
     search_differences: Mapping[tuple[Key, Key], Interval] = field(default_factory=dict[tuple[Key, Key], Interval])
+
+    @property
+    def unit(self) -> SpeedUnit:
+        """How speed is stated."""
+        return SpeedUnit(self.batch_size, self.objective == "latency")
 
     @cached_property
     def full(self) -> Point | None:

@@ -106,7 +106,7 @@ class Objective:
         self._sampler = ChunkSampler(study_setup, check, say)
         self._spent = spent
         self._newest = -math.inf
-        self._errors: dict[tuple[str, str], float] = {}  # beside the full schedule, by the candidates' keys
+        self._errors: dict[tuple[tuple[str, str], tuple[str, str]], float] = {}  # of differences, by two keys
         self._qualities: dict[tuple[str, str, str, int], QualityRecord] = {}
         self._guarded: dict[tuple[str, int], dict[str, QualityRecord]] = defaultdict(dict)
         self._nothing: dict[tuple[str, str], QualityRecord] = {}
@@ -283,15 +283,15 @@ class Objective:
             answers.append(Answer(key.digest, features))
         return metric.vector(answers[0], answers[-1] if metric.needs_baseline else None)
 
-    def error_beside_full(self, candidate: Candidate) -> float:
-        """The standard error of what a candidate that was scored on search seeds has beyond the full schedule there.
+    def error_beside(self, candidate: Candidate, other: Candidate) -> float:
+        """The standard error of what a candidate has beyond another one, both of them scored on search seeds.
 
         Noises are the same, so it is far smaller than that of the value alone.
         """
-        if candidate.key not in self._errors:
-            mine, full = (self._distance(each) for each in (candidate, self.study_setup.baseline))
-            self._errors[candidate.key] = estimate_distance(paired_difference(mine, full)).standard_error
-        return self._errors[candidate.key]
+        if (pair := (candidate.key, other.key)) not in self._errors:
+            difference = paired_difference(self._distance(candidate), self._distance(other))
+            self._errors[pair] = estimate_distance(difference).standard_error
+        return self._errors[pair]
 
     def _distance(self, candidate: Candidate) -> Distance:
         """A candidate's on search seeds, with what its images do to it."""

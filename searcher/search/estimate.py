@@ -42,14 +42,17 @@ def statement(study_setup: StudySetup) -> str:
     is_usual = network.usual_guidance is not None and network.usual_guidance == config.baseline.guidance
     usual = ", its pipeline's default" if is_usual else ""
     _, height, width = network.image_shape
+    timed = config.throughput
+    latency = f"latency of a batch of {timed.batch_size}, sampled in batches of {config.quality.batch_size}"
+    batch = latency if timed.objective == "latency" else f"batch {timed.batch_size}"
     against = config.quality.reference or "the full schedule's images of the same noises"
     return (
         f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
         f"{schedule.sampler.name} (order {schedule.sampler.order}, {config.baseline.spacing_words} spacing), "
         f"{_guidance(schedule)}{usual}.\n"
-        f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
+        f"Weights:  {weights} ({network.signature.architecture}){_small(study_setup)}, {height} × {width} images.\n"
         f"{_prompts(study_setup)}"
-        f"Measured: {study_setup.metric.name} against {against}; batch {config.throughput.batch_size}, "
+        f"Measured: {study_setup.metric.name} against {against}; {batch}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {study_setup.environment['device']}."
     )
 
@@ -64,6 +67,15 @@ def _guidance(schedule: Schedule) -> str:
             return f"guidance {scale:g}"
         case Guidance(scale, channels):
             return f"guidance {scale:g} on {channels} channels"
+
+
+def _small(study_setup: StudySetup) -> str:
+    """The network that may take the first steps; nothing without one."""
+    small = study_setup.small
+    if small is None:
+        return ""
+    kind = small.signature.architecture
+    return f", and {small.name} ({kind}, {small.num_blocks} blocks) that may take the first steps"
 
 
 def _prompts(study_setup: StudySetup) -> str:

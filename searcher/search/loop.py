@@ -5,6 +5,7 @@ Several workers may take part. Each takes what no other has claimed, and waits f
 to do.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 from ...studies.store.records import summarized
@@ -17,7 +18,7 @@ FIT_EVERY = 8  # with `--fit`, one of this many evaluations of the search may be
 FIT_FROM = 0.4  # the share of the budget after which rows are fitted: before, there is no front worth it
 BASELINE_EVERY = 6  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
-STALLED = 5  # so many proposals in a row that are expected to gain less than the front's noise end a search
+STALLED = 10  # so many proposals that together are expected to gain less than the front's noise end a search
 MOST_OPEN = 4  # so many proposals at a time may wait for other workers
 
 
@@ -86,7 +87,7 @@ def measure_proposals(session: Session) -> None:
 
 def search(session: Session) -> None:
     """Measures a sampler's proposals until the rest of the budget is needed for the front, or the space is used up."""
-    rungs, repeats, evaluations, proposals, poor = _rungs(session), 0, 0, session.open, 0
+    rungs, repeats, evaluations, proposals, gains = _rungs(session), 0, 0, session.open, deque[float](maxlen=STALLED)
     measured = session.results.measured
     while repeats < MOST_REPEATS and session.choice is None and not session.ended:
         session.refresh()
@@ -105,8 +106,8 @@ def search(session: Session) -> None:
         known = len(measured) + len(session.results.short)
         if proposal := _next_proposal(session):
             session.budget.meter.trials += 1
-            poor = poor + 1 if _gains_little(session) else 0
-            session.ended = _stalled(session) if poor == STALLED else ""
+            if session.study_setup.config.run.until_stalled:
+                session.ended = _stalled(session, gains)
             proposals.add(proposal)
             repeats = repeats + 1 if len(measured) + len(session.results.short) == known else 0
     while proposals.waiting:
@@ -127,17 +128,26 @@ def search(session: Session) -> None:
         )
 
 
-def _gains_little(session: Session) -> bool:
-    """Whether the last proposal is expected to gain less than the front's noise, and the study ends by that."""
-    gain = session.proposer.expected_gain if session.study_setup.config.run.until_stalled else None
-    noise = None if gain is None else session.front_noise()
-    return gain is not None and noise is not None and gain <= noise
+def _stalled(session: Session, gains: deque[float]) -> str:
+    """Why the search ends: the last proposals together are expected to gain less than the noise of the front.
 
+    Each by itself soon is, and yet many of them gain: on the closed-form network (20 steps, 128 images, seeds 0 to 2)
+    ten such in a row came after 48, 35 and 64 proposals, with 89, 82 and 89 % of the hypervolume that 160 have; ten
+    that together gain so little came after 65, not at all, and after 74, with 91 and 98 %.
 
-def _stalled(session: Session) -> str:
+    Args:
+        gains: of the proposals before the last one, which is added.
+    """
+    if (gain := session.proposer.expected_gain) is None:
+        gains.clear()
+        return ""
+    gains.append(gain)
+    noise = session.front_noise() if len(gains) == STALLED else None
+    if noise is None or sum(gains) > noise:
+        return ""
     return (
-        f"it has stalled, since {STALLED} proposals in a row were expected to gain less than the noise of the front "
-        f"(the last one {session.proposer.expected_gain:.2g}, the noise {session.front_noise():.2g} of hypervolume)"
+        f"it has stalled, since {STALLED} proposals in a row were together expected to gain less than the noise of the "
+        f"front ({sum(gains):.2g} against {noise:.2g} of hypervolume)"
     )
 
 

@@ -1,6 +1,7 @@
 """What a study has measured on search seeds, as far as one worker knows."""
 
 from ...backends.quality.intervals import FloatArray
+from ...reports.view.interval import SpeedUnit
 from ...studies.store.records import QualityRecord, ScheduleSummary
 from ..measuring.objective import UNMEASURABLE, Objective
 from ..proposals.improvement import Bounds
@@ -61,10 +62,17 @@ class Results:
             seed, count = self._seed, self._count
             sampled = self.collect(candidate, seed, range(count), register=True)
             found = self._remember(candidate, self.objective.score(candidate, seed, count))
-            speed = f"{found.speed:.0f}" if found.speed >= 10 else f"{found.speed:.2g}"
             told = self.objective.study_setup.metric.told(found.quality)
-            self.objective.say(f"{candidate.label}: {told}, {speed} images/s{'' if sampled else ' (already measured)'}")
+            known = "" if sampled else " (already measured)"
+            self.objective.say(f"{candidate.label}: {told}, {self._told(found.speed)}{known}")
         return self.measured[candidate.key]
+
+    def _told(self, speed: float) -> str:
+        """A speed in words."""
+        timed = self.objective.study_setup.config.throughput
+        unit = SpeedUnit(timed.batch_size, timed.objective == "latency")
+        stated = unit.of(speed)
+        return f"{stated:.0f} {unit.short}" if stated >= 10 else f"{stated:.2g} {unit.short}"
 
     def look(self, candidate: Candidate, bounds: Bounds | None) -> Measured:
         """As `measure`, but where a proposal falls short of the front on few images, what it looks like on these."""

@@ -170,7 +170,13 @@ class Session:
         if (bounds := self.bounds()) is None:
             return None
         wanted = [each for each in self.results.ordered if self.violation(each) <= 0]
-        return front_error(wanted, bounds, self.objective.error_beside_full)
+        full = {each.candidate.weights: each.candidate for each in wanted if each.candidate.family == "full"}
+        baseline = self.study_setup.baseline
+
+        def error(candidate: Candidate) -> float:
+            return self.objective.error_beside(candidate, full.get(candidate.weights, baseline))
+
+        return front_error(wanted, bounds, error)
 
     def violation(self, measured: Measured) -> float:
         """How far a schedule is in the worthless end of the front, or vetoed; 0 or less where it is neither."""

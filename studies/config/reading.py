@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from ...backends.errors import InputError, nearest
 from .families import check_families
 from .rules import from_table, json_value, nearest_setting, shown_setting
-from .study import AUTO, FREE_SETTINGS, RESOLVED_SETTINGS, SECTIONS, SPACE_NAMES, StudyConfig
+from .study import AUTO, FREE_SETTINGS, LATENCY, RESOLVED_SETTINGS, SECTIONS, SPACE_NAMES, StudyConfig
 
 MAX_FILE_BYTES = 1_000_000
 MOST_DOTS = 200
@@ -70,6 +70,9 @@ def config_from_dict(tables: Mapping[str, Any]) -> StudyConfig:
     for key in tables:
         if key not in known:
             raise InputError(f"`{key}` is not a table of a study file. {_where(key, known)}")
+    timed = tables.get("throughput")
+    if isinstance(timed, Mapping) and timed.get("objective") == LATENCY:
+        tables = {**tables, "throughput": {"batch_size": 1, **timed}}
     made = {key: from_table(SECTIONS[key], table) for key, table in tables.items() if key != "name"}
     return StudyConfig(name=tables.get("name", StudyConfig.name), **cast(dict[str, Any], made))
 

@@ -21,16 +21,17 @@ from .rules import (
     name,
     one_of,
     optional,
-    options,
     pipeline_executor,
     setting,
     text,
     whole,
 )
+from .rules import options as table
 
 MAX_SEED = 2**63 - 1
 # What a setting is where the network decides. A study stores what it came to.
 AUTO = "auto"
+LATENCY = "latency"  # the objective that times one image alone, unless a batch size is given
 # The names of the samplers, which are made in `searcher/search/proposer.py`.
 SAMPLER_NAMES = ("auto", "front", "tpe", "gp", "nsga2", "random")
 # The names of the search spaces, which `searcher/spaces/base.py` has with their classes.
@@ -47,7 +48,7 @@ class CheckpointConfig(Section):
         None, optional(text), "the kind of network, by its name, or FILE.py:Class; none: recognised from the checkpoint"
     )
     options: tuple[tuple[str, Any], ...] = setting(
-        (), options, "a table of further arguments of the network's constructor"
+        (), table, "a table of further arguments of the network's constructor"
     )
     weights_key: str | None = setting(
         None, optional(text), "which set of weights of a .pt file, such as ema; none: the file's own"
@@ -68,6 +69,14 @@ class CheckpointConfig(Section):
     )
     baseline_weights: tuple[str, ...] = setting(
         ("fashion-dit",), many(text), "other checkpoints of the same network, whose full schedules are baselines"
+    )
+    small: str | None = setting(
+        None,
+        optional(text),
+        "a file or folder of weights of a smaller network for the same samples, which may take the first steps",
+    )
+    small_options: tuple[tuple[str, Any], ...] = setting(
+        (), table, "a table of further arguments of the smaller network's constructor"
     )
 
     @property
@@ -97,7 +106,7 @@ class BaselineConfig(Section):
         "the spacing of the times, by its registered name; none: the default for the network's noise",
     )
     spacing_options: tuple[tuple[str, Any], ...] = setting(
-        (), options, "a table of the spacing's parameters, such as rho, or shift for flow matching"
+        (), table, "a table of the spacing's parameters, such as rho, or shift for flow matching"
     )
     include_zero: bool | None = setting(
         None,
@@ -184,6 +193,11 @@ class ThroughputConfig(Section):
     """How schedules are timed."""
 
     section: ClassVar[str] = "throughput"
+    objective: str = setting(
+        "throughput",
+        one_of("throughput", LATENCY),
+        "what speed means: images a second, or the time of one batch; for latency batch_size is 1 where it isn't given",
+    )
     device: str = setting("auto", name, "cpu, cuda or cuda:N; auto: cuda where there is one")
     batch_size: int = setting(64, whole(1, 100_000), "images timed at a time")
     repeats: int = setting(5, whole(2, 1000), "how often each schedule is timed; all timings are stored")
@@ -201,7 +215,7 @@ class SearchConfig(Section):
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
     space: str = setting("free", name, "the space of schedules, by its registered name")
     levers: tuple[tuple[str, Any], ...] = setting(
-        (), options, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
+        (), table, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
     )
     fit: bool = setting(
         False,

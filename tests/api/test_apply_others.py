@@ -141,6 +141,5 @@ def test_what_is_not_known_is_refused() -> None:
     skipping = replace(schedule, steps=tuple(replace(step, unconditional="skip") for step in schedule.steps))
     with pytest.raises(InputError, match=r"hand over the unconditional branch is not known.*guides all steps alike"):
         exeunt.apply(model, skipping)
-    pipe = PIPELINES["qwen"][0](model)
-    with pytest.raises(InputError, match=r"`exeunt.apply\(model, schedule\)`.*own-network"):
-        DiffusersNetwork.from_pipeline(pipe)
+    with pytest.raises(InputError, match=r"QwenImagePipeline can't be called on a prompt alone"):
+        DiffusersNetwork.from_pipeline(PIPELINES["qwen"][0](model))  # it has no text encoder

@@ -40,7 +40,7 @@ def sized(
     if autoencoder is None:
         return Size(height, width, num_frames, architecture.factor)
     if "scale_factor_spatial" in autoencoder:
-        factors = autoencoder["scale_factor_spatial"], autoencoder["scale_factor_temporal"]
+        factors = autoencoder["scale_factor_spatial"], autoencoder.get("scale_factor_temporal", 4)
         return Size(height, width, num_frames, *factors)
     stages = autoencoder.get("block_out_channels")
     return Size(height, width, num_frames, 2 ** (len(stages) - 1) if stages else architecture.factor)

@@ -16,7 +16,7 @@ from ...checkpoints.containers import open_container, shards
 from ...checkpoints.folders import DENOISERS, MODEL, PIPELINE, components, read_json
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError, first_line
-from .models.base import Architecture, architecture_class
+from .models.base import Architecture, architecture_class, is_known
 from .optional import diffusers
 from .text_encoders import refuse_enormous_encoders
 
@@ -58,15 +58,25 @@ class Folder:
         """model_index.json; empty for a model alone."""
         return read_json(self.path / PIPELINE) if self.part else {}
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the denoiser's class is known by its name; where it is not, the whole pipeline is needed."""
+        return not self.part or is_known(self._named)
+
     @cached_property
     def class_name(self) -> str:
-        """The denoiser's class. Old folders have one name for DiT and PixArt."""
+        """The denoiser's class."""
+        architecture_class(self._named)
+        return self._named
+
+    @cached_property
+    def _named(self) -> str:
+        """The class that the folder names. Old folders have one name for DiT and PixArt."""
         config = read_json(self.denoiser / MODEL)
         name = str(config.get("_class_name"))
         if name == "Transformer2DModel":
             kinds = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
             name = kinds.get(str(config.get("norm_type")), name)
-        architecture_class(name)
         return name
 
     def config_of(self, part: str, file: str) -> dict[str, Any] | None:
@@ -175,6 +185,39 @@ def _files(folder: Folder) -> list[Path]:
     other = next((file.name.split(".")[1] for file in sorted(folder.denoiser.glob(f"{STEM}.*.safetensors"))), None)
     fix = f"Add `--network-arg variant={other}`" if other else "Download the whole folder again"
     raise InputError(f"checkpoint: `{folder.denoiser}` holds no {STEM}.safetensors. {fix}.")
+
+
+def load_whole(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
+    """The pipeline of a folder with all its parts.
+
+    Raises:
+        InputError: a part can't be loaded.
+    """
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline  # seconds to import, and models alone need none
+
+    named, listed = read_json(folder.denoiser / MODEL).get("_class_name"), folder.index[folder.part][1]
+    if named != listed:
+        raise InputError(
+            f"checkpoint: `{folder.denoiser / MODEL}` names {named}, but {PIPELINE} names {listed}. Download the whole "
+            "folder again."
+        )
+    kind: Any = getattr(diffusers, str(folder.index.get("_class_name")), DiffusionPipeline)
+    _refuse_enormous(folder)
+    try:
+        refuse_enormous_encoders(folder.path, folder.index)
+        with _without_bars():
+            pipeline = kind.from_pretrained(folder.path, dtype=dtype, variant=folder.variant, local_files_only=True)
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(
+            f"checkpoint: `{folder.path}` can't be loaded ({first_line(error)}). Download the whole folder again, and "
+            "install what its parts need: pip install 'exeunt[diffusers]'"
+        ) from error
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    return pipeline.to(device)
 
 
 def load_text(folder: Folder, model: Any, device: torch.device, dtype: torch.dtype) -> Any:

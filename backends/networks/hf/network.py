@@ -8,6 +8,7 @@ import copy
 import time as clock
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,6 +27,7 @@ from ..decoders import DecodedNetwork, Decoder
 from .decoding import autoencoder_folder, decoder_from, live_decoder, sized
 from .hooks import attach, detach
 from .loading import (
+    Folder,
     bare,
     default_guidance,
     denoiser_digest,
@@ -33,11 +35,12 @@ from .loading import (
     free_text,
     load_denoiser,
     load_text,
+    load_whole,
     open_folder,
     scheduler_config,
     with_text,
 )
-from .models.base import Architecture, architecture_class, architecture_of
+from .models.base import Architecture, architecture_class, architecture_in
 from .optional import diffusers
 from .scheduler_config import TrainedProcess, process, usual_sampler
 from .text_encoders import gathered, refusing
@@ -67,7 +70,7 @@ def count_flops(
         inputs = NetworkInput(torch.empty(1, *sample_shape), torch.empty(1), guidance=guidance)
     if architecture.condition_kind == "labels":
         given = {"labels": torch.empty(1, dtype=torch.long, device="meta")}
-    other = type(architecture)(model)
+    other = architecture.on(model)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**other.arguments(inputs, given), return_dict=False)
     counts = counter.get_flop_counts()
@@ -79,9 +82,6 @@ def count_flops(
 
 def _total(counts: Mapping[str, Mapping[Any, int]], name: str) -> int:
     return sum(counts.get(name, {}).values())
-
-
-PROMPTS_AT_ONCE = 16
 
 
 class Embeddings:
@@ -180,6 +180,8 @@ class DiffusersNetwork(DecodedNetwork):
             InputError: a class that is not known here, or a file that is missing, damaged or does not fit.
         """
         folder = open_folder(path, variant)
+        if not folder.is_known:
+            return cls._from_unknown(folder, device, dtype, name, height, width, num_frames, vae, scheduler)
         model = load_denoiser(folder, dtype).to(device)
         architecture = architecture_class(folder.class_name)(model)
         config = scheduler_config(folder, Path(scheduler) if scheduler else None)
@@ -202,6 +204,31 @@ class DiffusersNetwork(DecodedNetwork):
         )
 
     @classmethod
+    def _from_unknown(
+        cls,
+        folder: Folder,
+        device: torch.device,
+        dtype: torch.dtype,
+        name: str,
+        height: int | None,
+        width: int | None,
+        num_frames: int | None,
+        vae: str | None,
+        scheduler: str | None,
+    ) -> Self:
+        """The network in a folder whose denoiser is not known by its name: what the whole pipeline's call shows."""
+        for argument, given in (("vae", vae), ("scheduler", scheduler)):
+            if given is not None:
+                raise InputError(
+                    f"{argument}: the pipeline in `{folder.path}` is taken as it is, so that there is no other. Omit "
+                    f"{argument}, or put the other into a copy of the folder."
+                )
+        pipeline = load_whole(folder, device, dtype)
+        found = cls.from_pipeline(pipeline, name=name, height=height, width=width, num_frames=num_frames)
+        found.signature = replace(found.signature, weights_sha256=denoiser_digest(folder))
+        return found
+
+    @classmethod
     def from_pipeline(
         cls,
         pipeline: Any,
@@ -220,7 +247,8 @@ class DiffusersNetwork(DecodedNetwork):
             InputError: its denoiser's class or its scheduler is not known here.
         """
         denoiser = denoiser_of(pipeline)
-        architecture = architecture_of(bare(denoiser).eval())
+        asked = {"height": height, "width": width, "num_frames": num_frames}
+        architecture = architecture_in(pipeline, bare(denoiser).eval(), asked)
         model, autoencoder = architecture.model, getattr(pipeline, "vae", None)
         config = None if autoencoder is None else dict(autoencoder.config)
         schedules = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
@@ -228,7 +256,7 @@ class DiffusersNetwork(DecodedNetwork):
         return cls(
             architecture,
             process=process(schedules),
-            decoder=live_decoder(autoencoder, shape, name),
+            decoder=architecture.decoder(name) or live_decoder(autoencoder, shape, name),
             sample_shape=shape,
             weights_sha256=weights_sha256(model.state_dict()),
             name=name,
@@ -288,11 +316,11 @@ class DiffusersNetwork(DecodedNetwork):
             super().embed(prompts)
             return
         pipeline, everything = self._text(), [*prompts, ""]
-        start = clock.perf_counter()
+        start, at_once = clock.perf_counter(), self.architecture.prompts_at_once
         with refusing(self.name), gathered() as said:
             parts = [
-                self.architecture.encode(pipeline, everything[first : first + PROMPTS_AT_ONCE])
-                for first in range(0, len(everything), PROMPTS_AT_ONCE)
+                self.architecture.encode(pipeline, everything[first : first + at_once])
+                for first in range(0, len(everything), at_once)
             ]
         self.notes = (*self.notes, *(f"prompts: {each}" for each in said))
         self._embeddings.rows = {name: self._table([part[name] for part in parts]) for name in parts[0]}
@@ -301,7 +329,7 @@ class DiffusersNetwork(DecodedNetwork):
 
     def _table(self, parts: Sequence[Tensor]) -> Tensor:
         rows = torch.cat([part.to(self.device) for part in parts])
-        return rows.to(self.dtype) if rows.is_floating_point() else rows
+        return rows.to(self.dtype) if rows.is_floating_point() and not self.architecture.exact_rows else rows
 
     def at(self, granularity: str) -> Network:
         if granularity == self.signature.granularity:

@@ -6,13 +6,16 @@ them, so they are what its network is searched with by default.
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ...errors import InputError
 from ...network import UsualSampler
 from ...schedule import Noise, noise_of
+from ...solvers.noise_schedules import log_alpha_bars
 
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample", "flow_prediction": "flow"}
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
@@ -77,7 +80,16 @@ def _betas(config: Mapping[str, Any]) -> Noise:
     if kind == "cosine":
         return noise_of({"kind": kind, "num_train_timesteps": length}, "scheduler")
     ends = {"beta_start": float(config["beta_start"]), "beta_end": float(config["beta_end"])}
-    return noise_of({"kind": kind, **ends, "num_train_timesteps": length}, "scheduler")
+    found = noise_of({"kind": kind, **ends, "num_train_timesteps": length}, "scheduler")
+    shift = float(config.get("snr_shift_scale") or 1.0)
+    return found if shift == 1 else Noise("betas", betas=_shifted_betas(found, shift))
+
+
+def _shifted_betas(noise: Noise, shift: float) -> tuple[float, ...]:
+    """The betas whose signal-to-noise ratio ᾱ/(1 − ᾱ) is that of a noise over `shift`, as CogVideoX has them."""
+    plain = [math.exp(value) for value in log_alpha_bars(noise)]
+    bars = [1.0, *(bar / (shift + (1 - shift) * bar) for bar in plain)]
+    return tuple(1 - after / before for before, after in pairwise(bars))
 
 
 STRIDES = ("leading", "trailing")  # of DDIM and DDPM in diffusers: equal ones, whatever the times are

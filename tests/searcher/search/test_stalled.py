@@ -12,6 +12,7 @@ from exeunt.reports.page.headline import details
 from exeunt.searcher import runner
 from exeunt.searcher.cli.main import cli
 from exeunt.searcher.proposals.improvement import hypervolume_error
+from exeunt.searcher.search import loop
 from exeunt.studies.config.reading import override
 from exeunt.studies.config.study import StudyConfig
 from exeunt.studies.workers.status import read_status
@@ -19,12 +20,15 @@ from exeunt.studies.workers.status import read_status
 TRIALS = 200
 
 
-def test_a_stalled_search_ends_says_so_and_goes_on_when_asked(small: StudyConfig, tmp_path: Path):
+def test_a_stalled_search_ends_says_so_and_goes_on_when_asked(
+    small: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "STALLED", 2)  # sooner, so that the test takes seconds
     url = f"sqlite:///{tmp_path / 'study.db'}"
     config = override(small, {"run.until_stalled": True, "run.budget": f"{TRIALS}-trials"})
     view = runner.optimize(config, url)
     assert 8 <= sum(point.role == "trial" for point in view.points) < TRIALS
-    assert view.ended.startswith("it has stalled, since 5 proposals in a row")
+    assert view.ended.startswith("it has stalled, since 2 proposals in a row")
     assert f"The search ended before its budget: {view.ended}." in details(view)
     assert report_to_dict(view)["ended"] == view.ended
     assert view.front("final")
@@ -33,7 +37,7 @@ def test_a_stalled_search_ends_says_so_and_goes_on_when_asked(small: StudyConfig
     finished = CliRunner().invoke(cli, ["resume", "--storage", url])
     assert "is finished: it has stalled" in finished.output
     assert "ended" in CliRunner().invoke(cli, ["status", "--storage", url]).output
-    more = runner.optimize(override(config, {"run.budget": "2-trials"}), url)
+    more = runner.optimize(override(config, {"run.budget": "1-trials"}), url)
     assert len(more.points) > len(view.points)
     assert more.ended == ""
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -56,8 +57,10 @@ def ports_of(model: Any) -> tuple[Port, ...]:
 @lru_cache(maxsize=64)
 def _seen(kind: type[nn.Module], config: str) -> tuple[Port, ...]:
     try:
-        small = make_small(kind, json.loads(config))
-        return observe(small, [example(small, seed=seed) for seed in range(2)])
+        with warnings.catch_warnings():  # what a class warns of was said when the model itself was made
+            warnings.simplefilter("ignore")
+            small = make_small(kind, json.loads(config))
+            return observe(small, [example(small, seed=seed) for seed in range(2)])
     except Exception as error:  # whatever a class's own code raises on a copy that is none of its own sizes
         raise InputError(
             f"network: {kind.__name__} is none whose blocks are known: on a small copy, {first_line(error)}. {OWN}"

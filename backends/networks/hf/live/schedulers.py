@@ -28,6 +28,7 @@ _SPACINGS: tuple[tuple[Any, ...], ...] = (
 SHIFTS = (1.0, 3.0, 5.0, 6.0, 7.0, 8.0, 12.0)
 _SOLVERS = {
     "DDIMScheduler": "ddim",
+    "CogVideoXDDIMScheduler": "ddim",
     "DDPMScheduler": "ddpm",
     "DPMSolverMultistepScheduler": "dpmsolver++",
     "UniPCMultistepScheduler": "unipc",

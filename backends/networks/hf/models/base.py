@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ....errors import InputError
 from ....network import NetworkInput
 from ....schedule import Noise
+from ...decoders import Decoder
 from ..denoisers.sockets import sockets_of
 from ..hooks import Socket
 
@@ -32,6 +33,7 @@ _ARCHITECTURES = {
 }
 
 _OTHER = "other:OtherDenoiser"
+_RECORDED = "recorded:RecordedPipeline"
 _DENOISERS = ("diffusers.models.transformers.", "diffusers.models.unets.")
 
 _LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
@@ -93,18 +95,22 @@ class Architecture:
         num_tokens: of a prompt, by default.
         unbatched: arguments of its forward whose first dimension is not the batch.
         condition: the argument of its forward by whose tensor a request is known; None where it takes none.
+        exact_rows: whether embeddings keep their own types, whatever the model's is.
+        prompts_at_once: how many prompts are embedded in one call.
         refused: arguments of its forward that change what blocks do, so that no stored value stands in for them, with
             what they are.
     """
 
     layout: ClassVar[Layout | None] = "unconditional-first"
-    clocks: ClassVar[tuple[Callable[[Any], Any], ...]] = (lambda time: time,)
+    clocks: tuple[Callable[[Any], Any], ...] = (lambda time: time,)
     prediction: ClassVar[str] = "epsilon"
     noise: ClassVar[Noise] = _LINEAR
     factor: ClassVar[int] = 8
     num_tokens: ClassVar[int] = 300
     unbatched: ClassVar[frozenset[str]] = frozenset()
     condition: ClassVar[str | None] = "encoder_hidden_states"
+    exact_rows: ClassVar[bool] = False
+    prompts_at_once: ClassVar[int] = 16
     refused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, model: nn.Module) -> None:
@@ -191,6 +197,14 @@ class Architecture:
         """
         raise InputError(f"conditions: {type(self.model).__name__} takes no prompts. Omit `--conditions`.")
 
+    def on(self, model: nn.Module) -> "Architecture":
+        """What is known, of another model of the same configuration."""
+        return type(self)(model)
+
+    def decoder(self, name: str) -> Decoder | None:
+        """How its samples become images, where its pipeline alone knows; None else."""
+        return None
+
     def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
         """The shapes of one row of what `encode` makes, for prompts of `num_tokens` tokens."""
         return {}
@@ -206,6 +220,27 @@ def architecture_of(model: nn.Module) -> Architecture:
     if name not in _ARCHITECTURES and type(model).__module__.startswith(_DENOISERS):
         return _class_of(_OTHER)(model)
     return architecture_class(name)(model)
+
+
+def architecture_in(pipeline: Any, model: nn.Module, sizes: Mapping[str, int | None]) -> Architecture:
+    """The architecture of a model in its pipeline; for a class that is not known by name, as one call of it shows.
+
+    Args:
+        sizes: height, width and num_frames that are asked for.
+
+    Raises:
+        InputError: as `architecture_of`, or what the call does can't be replayed.
+    """
+    found = architecture_of(model)
+    if found.layout is not None:
+        return found
+    kind: Any = _class_of(_RECORDED)
+    return kind(model, pipeline, {name: value for name, value in sizes.items() if value is not None})
+
+
+def is_known(name: str) -> bool:
+    """Whether a class is known by its name, with what its pipelines hand it."""
+    return name in _ARCHITECTURES
 
 
 def architecture_class(name: str) -> type[Architecture]:

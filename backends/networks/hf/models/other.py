@@ -10,13 +10,13 @@ from torch import Tensor
 from ....errors import InputError
 from ....schedule import Noise
 from .base import FLOW, Architecture, Layout, Size
+from .recording import TIMES, TRAIN_TIMES
 
 # Arguments by whose tensor a request is known, the first that a call has.
 _CONDITIONS = (
     "encoder_hidden_states", "cap_feats", "text_bth", "encoder_hidden_states_t5", "proj_embedding", "clip_text_pooled",
     "class_labels",
 )  # fmt: skip
-_TIMES = ("timestep", "timesteps", "t", "timestep_ratio", "decoder_noise_time")
 # Of networks whose pipelines mean embedded guidance by `guidance_scale`, and guide by a second pass beside it.
 _TWO_SCALES = ("HunyuanVideoTransformer3DModel", "QwenImageTransformer2DModel", "QwenImage21Transformer2DModel")
 _REFUSED = {"controlnet": "a ControlNet", "additional_residual": "a ControlNet", "kv_cache": "a cache of its own"}
@@ -28,13 +28,7 @@ class OtherDenoiser(Architecture):
     layout: ClassVar[Layout | None] = None
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
-    # Pipelines hand on the time as it is, in parts of 1, or counted from the other end; a run's own times tell which.
-    clocks: ClassVar[tuple[Callable[[Any], Any], ...]] = (
-        lambda time: time,
-        lambda time: time * 1000,
-        lambda time: 1000 - time * 1000,
-        lambda time: 1000 - time,
-    )
+    clocks: tuple[Callable[[Any], Any], ...] = TRAIN_TIMES  # a run's own times tell which
 
     @property
     def takes_guidance(self) -> bool:
@@ -49,7 +43,7 @@ class OtherDenoiser(Architecture):
         return {name: what for name in self.parameters for part, what in _REFUSED.items() if part in name}
 
     def time_of(self, arguments: Mapping[str, Any]) -> Any:
-        return next(arguments[name] for name in _TIMES if name in arguments)
+        return next(arguments[name] for name in TIMES if name in arguments)
 
     def condition_of(self, arguments: Mapping[str, Any]) -> Tensor | None:
         given = next((arguments[name] for name in _CONDITIONS if arguments.get(name) is not None), None)

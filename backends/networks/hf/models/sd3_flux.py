@@ -59,7 +59,7 @@ class Flux(_TwoStreams):
         "controlnet_single_block_samples": "a ControlNet",
     }
     unbatched: ClassVar[frozenset[str]] = frozenset({"img_ids", "txt_ids"})
-    clocks: ClassVar[tuple[Callable[[Any], Any], ...]] = (lambda time: time * 1000,)
+    clocks: tuple[Callable[[Any], Any], ...] = (lambda time: time * 1000,)
     native: ClassVar[int] = 128  # latents a side that diffusers' pipeline takes where none are asked for
 
     @property

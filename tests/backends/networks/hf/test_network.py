@@ -378,9 +378,9 @@ REFUSED: Mapping[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = 
             folder / "transformer" / f"{STEM}.fp16.safetensors"
         ), {}, r"Add `--network-arg variant=fp16`",
     ),
-    "class unknown": (
+    "class of another": (
         "dit", lambda folder: edit(folder / "transformer" / "config.json", _class_name="HunyuanDiT2DModel"), {},
-        "got HunyuanDiT2DModel.*own-network",
+        r"names HunyuanDiT2DModel, but model_index.json names DiTTransformer2DModel",
     ),
     "beta schedule unknown": (
         "dit", lambda folder: edit(folder / "scheduler" / "scheduler_config.json", beta_schedule="sigmoid"), {},

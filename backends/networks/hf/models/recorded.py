@@ -1,0 +1,229 @@
+"""Any denoiser in its pipeline: what it receives is what one real call of the pipeline handed it."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ....errors import InputError, first_line
+from ....network import NetworkInput
+from ...decoders import Decoder, to_uint8
+from .base import Size
+from .other import OtherDenoiser
+from .recording import (
+    CLOCKS,
+    SAMPLES,
+    TIMES,
+    TRAIN_TIMES,
+    Seen,
+    acting_pipeline,
+    call_with,
+    record,
+)
+
+_ROWS = 3  # prompts of the first call: no other dimension of an argument has so few, so that rows are known by it
+
+
+class RecordedPipeline(OtherDenoiser):
+    """A denoiser of which no more is known than its blocks, with the pipeline that it is called by.
+
+    Args:
+        model: the denoiser.
+        pipeline: its own, with text encoders.
+        sizes: `height`, `width`, `num_frames` of its call; what is not given is its own.
+
+    Raises:
+        InputError: the call does with samples, times or outputs what can't be replayed; the message says what.
+    """
+
+    exact_rows: ClassVar[bool] = True
+    prompts_at_once: ClassVar[int] = 1 << 20  # the pipeline pads prompts that it is given together
+
+    def __init__(self, model: nn.Module, pipeline: Any, sizes: Mapping[str, int]) -> None:
+        super().__init__(model)
+        self._sizes, self._pipeline = dict(sizes), pipeline
+        seen = self._seen = record(pipeline, model, [""] * _ROWS, self._sizes)
+        if len(seen.arguments) != len(seen.stepped):
+            raise self._refusal(f"calls it {len(seen.arguments)} times in {len(seen.stepped)} steps")
+        last = seen.arguments[-1]
+        self._sample = next(name for name in SAMPLES if name in last)
+        self._time = next(name for name in TIMES if name in last)
+        self._template = {name: value for name, value in last.items() if name not in (self._sample, "return_dict")}
+        self._batched = [path for path, value in _leaves(self._template) if _has_rows(value)]
+        self._batched = [path for path in self._batched if path not in ((self._time,), ("guidance",))]
+        self.clock, self.clocks = self._read_clock(seen)
+        self._sign, self._shape = self._read_sample(seen)
+
+    def _refusal(self, what: str) -> InputError:
+        return InputError(
+            f"network: {type(self._pipeline).__name__} {what}, which is not known here. Describe it in a file of your "
+            "own and give `--network FILE.py:Class` (docs/own-network.md)."
+        )
+
+    def _read_clock(self, seen: Seen) -> tuple[Callable[[Any], Any], tuple[Callable[[Any], Any], ...]]:
+        """How the network's time comes from the scheduler's, and back."""
+        pairs = [
+            (_first(arguments[self._time]), _first(time))
+            for arguments, (_, time, _) in zip(seen.arguments, seen.stepped, strict=True)
+        ]
+        for clock, back in zip(CLOCKS, TRAIN_TIMES, strict=True):
+            if all(abs(clock(time) - given) <= 4e-3 * max(abs(given), 1e-3) for given, time in pairs):
+                return clock, (back,)
+        raise self._refusal(f"hands on the times {[time for _, time in pairs]} as {[given for given, _ in pairs]}")
+
+    def _read_sample(self, seen: Seen) -> tuple[float, tuple[int, ...]]:
+        """The sign with which the scheduler gets the output, and the shape of one sample."""
+        output, _, sample = seen.stepped[-1]
+        given, returned = seen.arguments[-1][self._sample], _tensor(seen.outputs[-1])
+        if not isinstance(given, Tensor) or given.shape != sample.shape or not torch.equal(given, sample.to(given)):
+            raise self._refusal("does not hand on its latents as they are")
+        same = returned[:, : output.shape[1]] if returned.shape != output.shape else returned
+        signs = [
+            sign for sign in (1.0, -1.0) if same.shape == output.shape and torch.equal(sign * same, output.to(same))
+        ]
+        if not signs:
+            raise self._refusal("does something with the output before its scheduler gets it")
+        return signs[0], tuple(sample.shape[1:])
+
+    def sample_shape(self, size: Size) -> tuple[int, ...]:
+        """Tokens are samples of one channel, (1, tokens, width)."""
+        return (1, *self._shape) if len(self._shape) == 2 else self._shape
+
+    def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
+        rows, x = inputs.x.shape[0], inputs.x.reshape(-1, *self._shape)
+        found = _with_rows(self._template, (), self._batched, given, rows)
+        time = self._template[self._time]
+        dtype = time.dtype if isinstance(time, Tensor) and time.is_floating_point() else torch.float32
+        shape = tuple(time.shape[1:]) if isinstance(time, Tensor) else ()
+        value = self.clock(inputs.time).to(dtype)
+        found[self._time] = value.view(-1, *[1] * len(shape)).expand(rows, *shape)
+        if inputs.guidance is not None:
+            found["guidance"] = inputs.guidance.to(self._template["guidance"].dtype)
+        return {self._sample: x, **found}
+
+    def output(self, output: Tensor, x: Tensor) -> Tensor:
+        found = output[:, : self._shape[0]].reshape(x.shape)
+        return -found if self._sign < 0 else found
+
+    def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
+        arguments = record(pipeline, self.model, prompts, self._sizes).arguments[-1]
+        leaves = dict(_leaves(arguments))
+        return {"/".join(path): leaves[path] for path in self._batched if isinstance(leaves[path], Tensor)}
+
+    def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
+        leaves = dict(_leaves(self._template))
+        return {
+            "/".join(path): tuple(leaves[path].shape[1:]) for path in self._batched if isinstance(leaves[path], Tensor)
+        }
+
+    def on(self, model: nn.Module) -> "RecordedPipeline":
+        other = copy.copy(self)
+        other.model = model
+        other._template = _moved(self._template, torch.device("meta"))
+        return other
+
+    def decoder(self, name: str) -> Decoder:
+        """The pipeline's own way from latents to images."""
+        return RecordedDecoder(self._pipeline, self.model, self._seen, self._sizes, self._shape, name)
+
+
+class RecordedDecoder(Decoder):
+    """The end of a pipeline's call, after one step that changes nothing: it decodes the latents that it was given."""
+
+    def __init__(
+        self, pipeline: Any, model: Any, seen: Seen, sizes: Mapping[str, int], shape: tuple[int, ...], name: str
+    ) -> None:
+        self._pipeline, self._model, self._seen, self._sizes = pipeline, model, seen, dict(sizes)
+        self._shape, self._name = shape, name
+        first = self.decode(torch.zeros(1, *shape, device=pipeline.device, dtype=model.dtype))
+        self.image_shape = (3, first.shape[2], first.shape[3])
+
+    def decode(self, x: Tensor) -> Tensor:
+        return torch.cat([self._decode(each) for each in x.reshape(-1, *self._shape).split(1)])
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> Tensor:
+        """One sample as uint8 (1, 3, H, W); a video's frames stand side by side."""
+        first, output = _first_row(self._seen.encoded), _first_row(self._seen.outputs[-1])
+        stage = acting_pipeline(
+            self._pipeline,
+            self._model,
+            forward=lambda *args, **kwargs: output,
+            step=lambda *args, **kwargs: (latents,),
+            encode_prompt=lambda *args, **kwargs: first,
+        )
+        given = call_with(self._pipeline, self._model, [""], 1)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                images = stage(**given, **self._sizes, latents=latents, output_type="pt")[0]
+        except Exception as error:  # whatever a pipeline's own code raises
+            raise InputError(
+                f"vae: {type(self._pipeline).__name__} can't decode `{self._name}`'s latents ({first_line(error)})."
+            ) from error
+        images = to_uint8(2 * images.float() - 1)
+        return images if images.ndim == 4 else images.permute(0, 2, 3, 1, 4).flatten(3)  # (1, T, 3, H, W)
+
+    def flops(self) -> int:
+        return 0
+
+
+# ---- values inside what was recorded ---------------------------------------------------------------------------------
+
+Path = tuple[str, ...]
+
+
+def _leaves(value: Mapping[str, Any], path: Path = ()) -> list[tuple[Path, Any]]:
+    found: list[tuple[Path, Any]] = []
+    for name, each in value.items():
+        found += _leaves(each, (*path, name)) if isinstance(each, Mapping) else [((*path, name), each)]
+    return found
+
+
+def _has_rows(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim > 0 and value.shape[0] == _ROWS
+    return isinstance(value, list) and len(value) == _ROWS
+
+
+def _with_rows(
+    value: Mapping[str, Any], path: Path, batched: Sequence[Path], given: Mapping[str, Tensor], rows: int
+) -> dict[str, Any]:
+    """What was recorded, with the given rows in place of its own; lists are of equal elements."""
+    found: dict[str, Any] = {}
+    for name, each in value.items():
+        own = (*path, name)
+        if isinstance(each, Mapping):
+            found[name] = _with_rows(each, own, batched, given, rows)
+        elif own in batched:
+            found[name] = given["/".join(own)] if isinstance(each, Tensor) else each[:1] * rows
+        else:
+            found[name] = each
+    return found
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {name: _moved(each, device) for name, each in value.items()}
+    return type(value)(_moved(each, device) for each in value) if isinstance(value, list | tuple) else value
+
+
+def _first_row(value: Any) -> Any:
+    """What was returned for several prompts, for one of them."""
+    if _has_rows(value):
+        return value[:1]
+    if isinstance(value, Mapping):  # diffusers' outputs too
+        return type(value)(**{name: _first_row(each) for name, each in value.items()})
+    return type(value)(map(_first_row, value)) if isinstance(value, list | tuple) else value
+
+
+def _first(time: Any) -> float:
+    return float(time.flatten()[0] if isinstance(time, Tensor) else time)
+
+
+def _tensor(output: Any) -> Tensor:
+    """The prediction in what a model returned."""
+    return output[0] if isinstance(output, tuple) else output.sample

@@ -1,0 +1,140 @@
+"""What a pipeline hands its denoiser and what it makes of the output, seen in one real call of its own.
+
+A copy of the pipeline, with the same parts, runs two steps. In place of the denoiser stands one that notes what it is
+called with and passes it on, in place of the scheduler one that notes what it is to step with; then the call is broken
+off. Nothing of the pipeline itself is touched.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ....errors import InputError, first_line
+
+STEPS = 2
+SAMPLES = ("hidden_states", "sample", "x")
+TIMES = ("timestep", "timesteps", "t", "timestep_ratio", "decoder_noise_time")
+# A pipeline hands on the scheduler's time as it is, in parts of 1, or counted from the other end.
+CLOCKS: tuple[Callable[[Any], Any], ...] = (
+    lambda time: time,
+    lambda time: time / 1000,
+    lambda time: 1 - time / 1000,
+    lambda time: 1000 - time,
+)
+# The other way round, in the same order.
+TRAIN_TIMES: tuple[Callable[[Any], Any], ...] = (
+    lambda time: time,
+    lambda time: time * 1000,
+    lambda time: 1000 - time * 1000,
+    lambda time: 1000 - time,
+)
+
+
+class _Enough(Exception):
+    """What was to be seen was seen."""
+
+
+@dataclass
+class Seen:
+    """What was seen of a call.
+
+    Attributes:
+        arguments: of each call of the denoiser, by name.
+        outputs: what it returned.
+        stepped: (model output, time, sample) that the scheduler was given at each step.
+        encoded: what `encode_prompt` returned.
+    """
+
+    arguments: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    outputs: list[Any] = field(default_factory=list[Any])
+    stepped: list[tuple[Tensor, Any, Tensor]] = field(default_factory=list[tuple[Tensor, Any, Tensor]])
+    encoded: Any = None
+
+
+def record(pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mapping[str, int]) -> Seen:
+    """Call a pipeline on prompts, without a second guidance branch, and break it off after two steps.
+
+    Raises:
+        InputError: it can't be called so.
+    """
+    seen = Seen()
+    encode = getattr(pipeline, "encode_prompt", None)
+    if not callable(encode):
+        raise InputError(f"conditions: {type(pipeline).__name__} must have `encode_prompt`, but has none.")
+
+    def encoding(*args: Any, **kwargs: Any) -> Any:
+        seen.encoded = encode(*args, **kwargs)
+        return seen.encoded
+
+    def stepping(own: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.stepped.append((model_output, timestep, sample))
+        if len(seen.stepped) == STEPS:
+            raise _Enough
+        return type(pipeline.scheduler).step(own, model_output, timestep, sample, *args, **kwargs)
+
+    names = tuple(inspect.signature(type(model).forward).parameters)[1:]
+
+    def calling(_: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.arguments.append({**dict(zip(names, args, strict=False)), **kwargs})
+        seen.outputs.append(model(*args, **kwargs))
+        return seen.outputs[-1]
+
+    stage = acting_pipeline(pipeline, model, forward=calling, step=stepping, encode_prompt=encoding)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            stage(**call_with(pipeline, model, prompts, STEPS), **sizes, output_type="latent")
+    except _Enough:
+        return seen
+    except InputError:
+        raise
+    except Exception as error:  # whatever a pipeline's own code raises
+        raise InputError(
+            f"pipeline: {type(pipeline).__name__} can't be called on a prompt alone ({first_line(error)}), and nothing "
+            "else is known of it."
+        ) from error
+    raise InputError(f"pipeline: {type(pipeline).__name__} made no {STEPS} steps with its scheduler.")
+
+
+def call_with(pipeline: Any, model: Any, prompts: Sequence[str], num_steps: int) -> dict[str, Any]:
+    """The arguments of a pipeline's call on prompts, with one guidance branch."""
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    given: dict[str, Any] = {"prompt": list(prompts), "num_inference_steps": num_steps}
+    if "generator" in takes:
+        given["generator"] = torch.Generator().manual_seed(0)
+    if "true_cfg_scale" in takes:
+        given["true_cfg_scale"] = 1.0
+    elif "guidance_scale" in takes and not model.config.get("guidance_embeds"):
+        given["guidance_scale"] = 1.0
+    return given
+
+
+def acting_pipeline(
+    pipeline: Any, model: nn.Module, *, forward: Callable[..., Any], step: Callable[..., Any], encode_prompt: Any
+) -> Any:
+    """A pipeline with the same parts, but for a denoiser and a scheduler that do other things in these methods.
+
+    The pipeline itself, its model and its scheduler stay as they are.
+    """
+    stage = copy.copy(pipeline)
+    place = next(name for name, part in pipeline.components.items() if part is not None and _is(part, model))
+    parts = {"scheduler": _acting(pipeline.scheduler, step=step), place: _acting(model, forward=forward)}
+    vars(stage).update(**parts, encode_prompt=encode_prompt, _progress_bar_config={"disable": True})
+    return stage
+
+
+def _is(part: Any, model: nn.Module) -> bool:
+    return part is model or getattr(part, "_orig_mod", None) is model
+
+
+def _acting(part: Any, **methods: Callable[..., Any]) -> Any:
+    """A shallow copy whose class has other methods."""
+    other = copy.copy(part)
+    other.__class__ = type(type(part).__name__, (type(part),), methods)
+    for name in ("forward", "_diffusers_hook"):  # what hooks have put on the model itself
+        vars(other).pop(name, None)
+    return other
