@@ -147,15 +147,16 @@ def _taylor(k: int, gaps: tuple[int, ...]) -> tuple[Fraction, ...]:
     return tuple(weights)
 
 
-def peak_stored(plan: Plan, sizes: Sequence[int]) -> int:
+def peak_stored(plan: Plan, sizes: Sequence[Sequence[int]]) -> int:
     """The most that a plan's stored values take at a time, for one image.
 
-    `sizes` has what each block stores in one guidance branch; of residual blocks that are stored as one, the first's.
+    `sizes` has what each block of each network stores in one guidance branch; of residual blocks that are stored as
+    one, the first's.
     """
     held, most = dict[int, int](), 0
-    for call in (call for step in plan.steps for call in step.calls):
+    for own, call in ((sizes[step.network], call) for step in plan.steps for call in step.calls):
         stores = ((op.store, op.start) for op in call.ops if isinstance(op, Run) and op.store is not None)
-        held |= {slot: len(call.branches) * sizes[start] for slot, start in stores}
+        held |= {slot: len(call.branches) * own[start] for slot, start in stores}
         most = max(most, sum(held.values()))
         for slot in call.release:
             del held[slot]

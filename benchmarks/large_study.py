@@ -149,7 +149,7 @@ def grow(store: Store, trials: int) -> None:
     quality, key = neighbour(store, member.weights_sha256)
     with writing(store.engine) as connection:
         write(connection, Like(member, quality, key), space.distributions(), grown)
-    keep_operations(store, load_view(store, STUDY), study_setup.networks)
+    keep_operations(store, load_view(store, STUDY), study_setup.all_networks)
 
 
 def draw(distribution: Any, chance: random.Random) -> Any:

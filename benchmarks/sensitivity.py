@@ -9,7 +9,7 @@ members of a front, 24 at most, are re-scored with their exact distance. Fronts 
 * what they are to be near: `full`, the full schedule's images, or `metric`, the data, of which a vector whose squared
   length is the Fréchet distance says it;
 * how losses are predicted: additive, vector or path (searcher/sensitivity/paths.py);
-* what errors are measured on: exactly, or on so many sampled images.
+* what errors are measured on: exactly, or on so many sampled images, the mean over calibrations on other noises.
 
 The cost of a calibration is counted in evaluations of a search, of the full schedule on 256 images each; the members
 are evaluations too. Prints tables and one line of JSON.
@@ -20,7 +20,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from exeunt.backends.quality.distances import ReferenceRoot, frechet_vector, pai
 from exeunt.backends.sampling.conditions import uniform
 from exeunt.backends.schedule import Schedule, block_evaluations
 from exeunt.searcher.search.warm_start import MOST_WARM, spread
-from exeunt.searcher.sensitivity.calibration import evenly
+from exeunt.searcher.sensitivity.calibration import evenly, noise_in
 from exeunt.searcher.sensitivity.grid import Choices, Grid, make_grids
 from exeunt.searcher.sensitivity.paths import MODES, ErrorTable, Mode, Vector, best_paths, lowest
 from exeunt.searcher.sensitivity.results import price
@@ -63,32 +63,38 @@ def exact_tables(network: ClosedFormNetwork, grids: Sequence[Grid], objective: s
 
 
 def sampled_tables(
-    network: ClosedFormNetwork, grids: Sequence[Grid], objective: str, num_images: int
-) -> list[ErrorTable]:
-    """The errors of a few images, as `exeunt calibrate` measures them."""
+    network: ClosedFormNetwork, grids: Sequence[Grid], num_images: int, seed: int
+) -> dict[str, list[ErrorTable]]:
+    """The errors of a few images, as `exeunt calibrate` measures them, by objective."""
     root = ReferenceRoot.of(*moments(network.mixture))
-    tables: list[ErrorTable] = []
+    tables: dict[str, list[ErrorTable]] = {"full": [], "metric": []}
     base: np.ndarray | None = None
     for grid in grids:
         full = FullTrajectories(
             network,
             grid,
-            seed=SEED,
+            seed=seed,
             images=range(num_images),
             conditions=uniform(network.num_classes),
             batch_size=num_images,
             extract=lambda batches: np.concatenate([batch.latents.flatten(1).numpy() for batch in batches]),
             check=lambda: None,
         )
-        base = full.features() if base is None else base
-
-        def vector(features: np.ndarray, base: np.ndarray = base) -> Vector:
-            return frechet_vector(features, root) if objective == "metric" else paired_vector(features, base)
-
-        own = vector(full.features())
+        own = full.features()
+        base = own if base is None else base
+        noise = noise_in(lambda features: frechet_vector(features, root), base)
         chains = [(s, chain) for s in range(grid.num_steps) for chain in grid.chains(s)]
-        errors = {key: vector(full.leave(*key).features) - own for key in chains}
-        tables.append(ErrorTable(grid, own, errors))
+        left = {key: full.leave(*key).features for key in chains}
+
+        def near(features: np.ndarray, base: np.ndarray = base) -> Vector:
+            return paired_vector(features, base)
+
+        def good(features: np.ndarray, noise: Vector = noise) -> Vector:
+            return frechet_vector(features, root) - noise
+
+        for objective, vector in (("full", near), ("metric", good)):
+            errors = {key: vector(features) - vector(own) for key, features in left.items()}
+            tables[objective].append(ErrorTable(grid, vector(own), errors))
     return tables
 
 
@@ -123,7 +129,8 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=5, metavar="N", help="searches to compare with, of 100 evaluations"
     )
-    parser.add_argument("--num-images", default="32,256", help="counts of sampled images, with commas between")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="calibrations of each count of images")
+    parser.add_argument("--num-images", default="32,128", help="counts of sampled images, with commas between")
     options = parser.parse_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -139,23 +146,25 @@ def main() -> None:
         for label, stand_ins in STAND_INS.items():
             grids = make_grids(frame, Choices(stand_ins=stand_ins))
             cost = price(grids)
-            for images in (None, *counts):
-                spent = cost.work * (images or 0) / cost.full_work / SEARCH_IMAGES
-                for objective in ("full", "metric"):
-                    make = exact_tables if images is None else partial(sampled_tables, num_images=images)
-                    tables = make(network, grids, objective)
-                    name = f"{label}; near {objective}; {f'{images} images' if images else 'exact'}"
-                    found = {mode: scored(network, regime, tables, mode) for mode in MODES}
-                    told = "   ".join(f"{mode} {value:5.2f} (τ {tau:.2f})" for mode, (value, tau) in found.items())
-                    print(f"{name:40} {told}   cost {spent:.1f} + {MEMBERS}", flush=True)
-                    rows[name] = {mode: [round(figure, 4) for figure in pair] for mode, pair in found.items()}
-                    if (label, images, objective) == ("exits, reuse", counts[0], "full"):
-                        first = spread([each for each, _ in members_of(tables, "path")], block_evaluations, MOST_WARM)
-                        warm = searched(network, regime, options.seeds, first)
-                        print(f"`front` begun with {len(first)} of these has {_told(warm)}", flush=True)
-                        rows[f"{name}; begun with"] = warm
+            made = [(0, {each: exact_tables(network, grids, each) for each in ("full", "metric")})]
+            made += [(n, sampled_tables(network, grids, n, SEED + i)) for n in counts for i in range(options.repeats)]
+            for objective, images in product(("full", "metric"), (0, *counts)):
+                same = [tables[objective] for count, tables in made if count == images]
+                scores = {mode: [scored(network, regime, each, mode) for each in same] for mode in MODES}
+                found = {mode: np.mean(pairs, axis=0) for mode, pairs in scores.items()}
+                name = f"{label}; near {objective}; {f'{images} images' if images else 'exact'}"
+                told = "   ".join(f"{mode} {value:5.2f} (τ {tau:.2f})" for mode, (value, tau) in found.items())
+                spent = cost.work * images / cost.full_work / SEARCH_IMAGES
+                print(f"{name:40} {told}   cost {spent:.1f} + {MEMBERS}", flush=True)
+                rows[name] = {mode: np.round(pair, 4).tolist() for mode, pair in found.items()}
+            if label == next(reversed(STAND_INS)):
+                members = [each for each, _ in members_of(made[1][1]["full"], "path")]
+                first = spread(members, block_evaluations, MOST_WARM)
+                warm = searched(network, regime, options.seeds, first)
+                print(f"`front` begun with {len(first)} of {label}, near full, {counts[0]} images: {_told(warm)}")
+                rows["begun"] = warm
         figures[regime] = rows
-    conditions = {"members": MEMBERS, "search_images": SEARCH_IMAGES, "seeds": options.seeds, "regimes": REGIMES}
+    conditions = {"members": MEMBERS, "search_images": SEARCH_IMAGES, "regimes": REGIMES, **vars(options)}
     print(json.dumps({"benchmark": "sensitivity", "figures": figures, "conditions": conditions}))
 
 

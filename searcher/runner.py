@@ -210,5 +210,5 @@ def report_study(session: Session) -> list[Path]:
         return []
     view = load_view(session.store, session.name)
     seed = study_setup.config.quality.final_seed
-    view, grid = fresh_samples(view, study_setup.networks, study_setup.conditions, seed)
+    view, grid = fresh_samples(view, study_setup.all_networks, study_setup.conditions, seed)
     return write_report(view, Path(folder), grid)

@@ -12,24 +12,27 @@ from ..schedule import Embedded, Guidance, NetworkSignature, Schedule, branches_
 from .conditions import Conditions
 
 
-def as_scheduled(network: Network, schedule: Schedule) -> Network:
-    """The network with its blocks counted as the schedule's first network counts them: by blocks or by branches.
+def as_scheduled(networks: Sequence[Network], schedule: Schedule) -> list[Network]:
+    """Of these networks, those that the schedule names, each with its blocks counted as the schedule counts them: by
+    blocks or by branches.
 
-    A network of another architecture is left as it is, for `check_schedule` to name.
+    A network of another architecture is left as it is, for `check_schedule` to name; so are networks that lack.
 
     Raises:
-        InputError: the network does not know that granularity.
+        InputError: a network does not know that granularity.
     """
-    wanted = schedule.networks[0]
-    same = network.signature.architecture == wanted.architecture
-    return network.at(wanted.granularity) if same else network
+    return [
+        network.at(wanted.granularity) if network.signature.architecture == wanted.architecture else network
+        for network, wanted in zip(networks, schedule.networks, strict=False)
+    ]
 
 
 def check_schedule(networks: Sequence[Network], schedule: Schedule) -> None:
     """Raise InputError unless these networks can run this schedule; their weights may be other ones."""
     if len(networks) != len(schedule.networks):
         raise InputError(
-            f"networks: the schedule names {len(schedule.networks)}, but got {len(networks)}. Give one for each."
+            f"networks: the schedule names {len(schedule.networks)}, but got {len(networks)}. Give one for each; "
+            "on the command line `--network small=FILE` gives the second."
         )
     for index, (network, wanted) in enumerate(zip(networks, schedule.networks, strict=True)):
         have = network.signature

@@ -4,6 +4,7 @@ Stored values are exact: their sizes are read from one call that stores them all
 Beside them there are the weights and, on CUDA, what torch's allocator counts while the full schedule runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,21 +18,27 @@ from .pieces import call_pieces, decode_piece, stored_bytes, tensor_bytes
 
 @dataclass(frozen=True)
 class Footprint:
-    """What schedules on one network need.
+    """What schedules on one network need, or on two in turn.
 
     Attributes:
-        base: bytes without stored values.
-        stored: bytes of what each block stores, for one image in one guidance branch.
+        base: bytes of the first network without stored values.
+        stored: bytes of what each block of each network stores, for one image in one guidance branch.
         batch_size: images a call.
+        second: bytes that a second network takes beside the first.
     """
 
     base: int
-    stored: tuple[int, ...]
+    stored: tuple[tuple[int, ...], ...]
     batch_size: int
+    second: int = 0
 
     def needed(self, schedule: Schedule) -> int:
         """The most bytes that a schedule needs at a time."""
-        return self.base + self.batch_size * peak_stored(compile_plan(schedule), self.stored)
+        return self.without_stored(schedule) + self.batch_size * peak_stored(compile_plan(schedule), self.stored)
+
+    def without_stored(self, schedule: Schedule) -> int:
+        """What of that is there whatever is stored."""
+        return self.base + (self.second if len(schedule.networks) > 1 else 0)
 
 
 def megabytes(size: int) -> str:
@@ -39,10 +46,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.3g} MB"
 
 
-def footprint(network: Network, full: Schedule, batch_size: int) -> Footprint:
-    """The footprint of a network, whose full schedule stores nothing."""
-    base = tensor_bytes(network) + working_bytes(network, full, batch_size)
-    return Footprint(base, stored_bytes(network, full), batch_size)
+def footprint(networks: Sequence[Network], full: Schedule, batch_size: int) -> Footprint:
+    """The footprint of one network or two, from the full schedule of the first, which stores nothing."""
+    own = tensor_bytes(networks[0])
+    base, second = own + working_bytes(networks[0], full, batch_size), tensor_bytes(*networks) - own
+    return Footprint(base, tuple(stored_bytes(each, full) for each in networks), batch_size, second)
 
 
 def working_bytes(network: Network, full: Schedule, batch_size: int) -> int:

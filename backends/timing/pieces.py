@@ -167,9 +167,10 @@ def _still(network: Network) -> Network:
     return still
 
 
-def tensor_bytes(network: Network) -> int:
-    """Bytes of the tensors that a network holds on its device, each storage once: weights, decoder, embeddings."""
-    storages = {each.data_ptr(): each.untyped_storage() for each in _tensors(network) if each.device == network.device}
+def tensor_bytes(*networks: Network) -> int:
+    """Bytes of the tensors that networks hold on their device, each storage once: weights, decoder, embeddings."""
+    device = networks[0].device
+    storages = {each.data_ptr(): each.untyped_storage() for each in _tensors(networks) if each.device == device}
     return sum({each.data_ptr(): each.nbytes() for each in storages.values()}.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -15,14 +15,13 @@ from PIL import Image
 from ...studies.artifacts.base import DamagedArtifact
 from ...studies.store.files import StudyFile
 from ...studies.store.store import Store
-from ..view.operations import with_flops
+from ..view.operations import Networks, with_flops
 from ..view.selection import Highlight, pictured
 from ..view.view import StudyView
 from .figures import ReportFigure
 from .style import MUTED, drawing
 
 if TYPE_CHECKING:
-    from ...backends.network import Network
     from ...backends.sampling.conditions import Conditions
 
 
@@ -47,7 +46,7 @@ class GridInfo:
 def sample_grid(
     view: StudyView,
     highlights: Sequence[Highlight],
-    networks: Callable[[str], Sequence[Network]],
+    networks: Networks,
     conditions: Conditions,
     *,
     seed: int,
@@ -55,7 +54,7 @@ def sample_grid(
 ) -> GridInfo:
     """Samples the first images of the final seed afresh with each chosen schedule, as `exeunt sample` would.
 
-    `networks` gives the networks of a set of weights by its name. Raises what `loop.sample` does.
+    Raises what `loop.sample` does.
     """
     from ...backends.sampling.loop import sample  # with torch, which a report without fresh samples does not need
 
@@ -63,7 +62,7 @@ def sample_grid(
     for highlight in highlights:
         point = highlight.point
         batches = sample(
-            networks(point.weights),
+            networks[point.weights][: len(point.schedule.networks)],
             point.schedule,
             seed=seed,
             images=images,
@@ -75,12 +74,10 @@ def sample_grid(
     return GridInfo(tuple(rows), seed, images.start)
 
 
-def fresh_samples(
-    view: StudyView, networks: Mapping[str, Network], conditions: Conditions, seed: int
-) -> tuple[StudyView, GridInfo]:
+def fresh_samples(view: StudyView, networks: Networks, conditions: Conditions, seed: int) -> tuple[StudyView, GridInfo]:
     """The operations of every point, and images of the points to look at that are sampled now."""
     view = with_flops(view, networks)
-    return view, sample_grid(view, pictured(view), lambda weights: [networks[weights]], conditions, seed=seed)
+    return view, sample_grid(view, pictured(view), networks, conditions, seed=seed)
 
 
 def row_of(view: StudyView, highlight: Highlight, images: NDArray[np.uint8]) -> ImageRow:

@@ -28,7 +28,7 @@ PALETTE = {
     "ink": "#1b1b1f", "muted": "#6b6b76", "hairline": "#dcdce2", "paper": "#ffffff", "accent": "#d55e00",
     "blue": "#0072b2", "green": "#009e73", "orange": "#e69f00", "purple": "#cc79a7", "sky": "#56b4e9",
     "teal": "#117a8b", "brown": "#8c510a", "olive": "#808000", "navy": "#332288", "red": "#aa3333", "slate": "#5f7a99",
-    "pink": "#d14b8f", "lime": "#6aa01c",
+    "pink": "#d14b8f", "lime": "#6aa01c", "wine": "#882255",
 }  # fmt: skip
 INK, MUTED, HAIRLINE, PAPER, ACCENT, BLUE, *_ = PALETTE.values()
 # The page has a variable for each colour, so that a plot follows its light or dark theme.

@@ -80,6 +80,7 @@ def conditions(
     known: dict[str, object] = {
         "checkpoint": config.checkpoint.path,
         "network_args": config.checkpoint.option_words or None,
+        "small_network": config.checkpoint.small,
         "full_schedule": sampler,
         "conditions": quality.conditions,
         "metric": quality.metric,
@@ -103,6 +104,7 @@ def conditions(
 
 # The pins that tell a study's own weights apart: what its timings and its own members are kept under, joined with +.
 OWN_WEIGHTS = ("checkpoint.path", "checkpoint.vae", "checkpoint.network")
+SMALL_WEIGHTS = "checkpoint.small"  # those of the small network, where there is one
 
 
 def load_view(store: Store, study: str) -> StudyView:
@@ -141,8 +143,8 @@ class _Rows:
         self.schedules = store.evaluations.stored_schedules(study)
         self.operations = kept_operations(store, study)
         timed = timed_kinds(store, self.config, self.environment, self.pins)
-        self.medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
-        self.text_seconds = median(timed[TEXT_ENCODING]) if TEXT_ENCODING in timed else None
+        self.medians = [{kind_key(kind): median(raw) for kind, raw in each.items()} for each in timed]
+        self.text_seconds = median(timed[0][TEXT_ENCODING]) if TEXT_ENCODING in timed[0] else None
 
     def view(self) -> StudyView:
         config, points = self.config, self.points()
@@ -377,10 +379,11 @@ def _rough_front(points: Sequence[Point]) -> list[Point]:
 
 def timed_kinds(
     store: Store, config: StudyConfig, environment: Mapping[str, Any], pins: Mapping[str, str]
-) -> dict[str, tuple[float, ...]]:
-    """The raw seconds of each kind of call that the search timed; none before its first worker."""
+) -> list[dict[str, tuple[float, ...]]]:
+    """The raw seconds of each kind of call that the search timed, for each network that its schedules may name; none
+    before its first worker."""
     if not environment:
-        return {}
+        return [{}]
     key = TimingKey(
         device=environment["device"],
         batch_size=config.throughput.batch_size,
@@ -389,7 +392,8 @@ def timed_kinds(
         weights_sha256="+".join(pin for name in OWN_WEIGHTS if (pin := pins.get(name))),
         versions=environment_digest(dict(environment)),
     )
-    return store.measurements.call_timings(key)
+    small = [replace(key, weights_sha256=pin)] if (pin := pins.get(SMALL_WEIGHTS)) else []
+    return [store.measurements.call_timings(each) for each in (key, *small)]
 
 
 def _difference(a: Distance, b: Distance, level: float) -> Interval:

@@ -46,7 +46,7 @@ class FrontReader:
         config, pins = store.studies.config(self._study), store.studies.pins(self._study)
         rows, noise = _values(store, Asked(config, pins))
         timed = timed_kinds(store, config, store.studies.environment(self._study), pins)
-        medians = {kind_key(kind): median(raw) for kind, raw in timed.items()}
+        medians = [{kind_key(kind): median(raw) for kind, raw in each.items()} for each in timed]
         unknown = {row.schedule_digest for row in rows} - self._summaries.keys()
         if unknown:
             self._summaries |= store.evaluations.held(unknown)

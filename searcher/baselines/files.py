@@ -14,17 +14,17 @@ from ...backends.schedule import MAX_BYTES, Schedule, ScheduleError
 from ..spaces.baselines import Row
 
 
-def read_files(paths: Sequence[Path], network: Network, full: Schedule) -> list[Row]:
+def read_files(paths: Sequence[Path], networks: Sequence[Network], full: Schedule) -> list[Row]:
     """The schedules in files, each under its file's name.
 
     Raises:
-        InputError, ScheduleError: a file can't be read, or the network can't run what it holds; the message names it.
+        InputError, ScheduleError: a file can't be read, or the networks can't run what it holds; the message names it.
     """
     found: list[Row] = []
     for path in paths:
         try:
             schedule = _read(path, full)
-            check_schedule([network], schedule)
+            check_schedule(networks[: len(schedule.networks)], schedule)
         except ScheduleError as error:
             raise ScheduleError(error.identifier, f"{path}: {error}") from None
         except InputError as error:

@@ -24,7 +24,7 @@ from .smoothcache import smoothcache
 
 def gather(
     config: StudyConfig,
-    networks: Mapping[str, Network],
+    networks: Mapping[str, Sequence[Network]],
     frames: Mapping[str, FullSchedule],
     conditions: Conditions | None,
     files: Sequence[Path] = (),
@@ -33,7 +33,7 @@ def gather(
     """The families of a configuration, then SmoothCache's of a calibration, then those of files.
 
     Args:
-        networks, frames: by the names of the weights; the study's own come first.
+        networks, frames: by the names of the weights; the study's own come first. A small network stands beside each.
         conditions: what images of the calibration show; None for no calibration.
         files: of schedules for the study's own weights.
         check: raises to stop.
@@ -44,7 +44,7 @@ def gather(
     own = next(iter(networks))
     found = list_baselines(frames, config.search.baselines)
     if conditions is not None:
-        for name, network in networks.items():
+        for name, (network, *_) in networks.items():
             for label, schedule in smoothcache(network, frames[name], conditions, check):
                 label = label if name == own else f"{label} · {name}"
                 found.append(Candidate(label, "baseline", "smoothcache", name, summarized(schedule)))
@@ -59,9 +59,10 @@ def load_baselines(
     """What `gather` finds on networks that are loaded for it. Raises what `load_networks` and `gather` do."""
     config = resolve_device(config)
     networks = load_networks(config)
-    resolved = resolve_defaults(config, next(iter(networks.values())))
-    frames = {name: make_frame(network, resolved.baseline) for name, network in networks.items()}
-    conditions = make_conditions(resolved, list(networks.values())) if calibrates else None
+    own = next(iter(networks.values()))
+    resolved = resolve_defaults(config, own[0])
+    frames = {name: make_frame(each, resolved.baseline) for name, each in networks.items()}
+    conditions = make_conditions(resolved, [each[0] for each in networks.values()]) if calibrates else None
     return gather(config, networks, frames, conditions, files, check)
 
 
@@ -74,7 +75,7 @@ def measure_study(request: StudyRequest, files: Sequence[Path], *, calibrates: b
         setup = session.study_setup
         conditions = setup.conditions if calibrates else None
         check = request.interruption.check
-        wanted = gather(setup.config, setup.networks, setup.frames, conditions, files, check)
+        wanted = gather(setup.config, setup.all_networks, setup.frames, conditions, files, check)
         session.enter(BASELINES)
         measure_baselines(session)
         session.enter(SEARCHING)

@@ -74,6 +74,7 @@ def sample_command(
     Examples:
       exeunt sample fast.schedule.json -o grid.png
       exeunt sample fast.schedule.json --checkpoint DiT-XL-2.pt --vae sd-vae-ft-ema --num-images 50000 -o images.npz
+      exeunt sample two.schedule.json --network small=small.safetensors
     """
     import numpy as np
 
@@ -81,24 +82,24 @@ def sample_command(
     from ...backends.sampling.loop import labels
     from ...backends.sampling.loop import sample as sample_batches
     from ..measuring.evaluate import remarks
-    from ..measuring.setup import load_one, make_conditions, resolve_device
+    from ..measuring.setup import load_named, make_conditions, resolve_device
 
     config = resolve_device(study_config({**given, "reference": "none"}))
     check_output(output)
     plan = load(schedule)
-    network = as_scheduled(load_one(config), plan)
-    check_schedule([network], plan)
-    network.check_decodes()
-    check_decoding(network)
-    conditions = make_conditions(config, [network])
+    networks = as_scheduled(load_named(config, plan), plan)
+    check_schedule(networks, plan)
+    networks[0].check_decodes()
+    check_decoding(networks[0])
+    conditions = make_conditions(config, networks)
     images = range(first_image, first_image + num_images)
     with watching(quiet=as_json) as watch, interruptible() as interruption:
         interruption.hint = NOTHING_KEPT
-        for note in remarks(plan, network, config.checkpoint.option_words):
+        for note in remarks(plan, networks, config.checkpoint.option_words):
             watch.say(note)
         watch.phase("sampling", num_images)
         batches = sample_batches(
-            [network],
+            networks,
             plan,
             seed=seed,
             images=images,
@@ -109,8 +110,9 @@ def sample_command(
         pixels = np.concatenate(list(_pixels(batches, watch)))
     drawn = labels(conditions, images, seed)
     write_images(output, pixels, None if drawn is None else drawn.numpy())
-    found = {"output": str(output), "digest": plan.digest, "weights": network.name}
-    text = f"{num_images} images of {schedule} on {network.name} (seed {seed}): {output}"
+    found = {"output": str(output), "digest": plan.digest, "weights": networks[0].name}
+    names = " and ".join(each.name for each in networks)
+    text = f"{num_images} images of {schedule} on {names} (seed {seed}): {output}"
     values = {**found, "first_image": first_image, "num_images": num_images, "seed": seed}
     show(values, text, as_json, err=is_standard_output(output))
 
@@ -262,12 +264,12 @@ def write_onnx(schedule: Schedule, config: StudyConfig, folder: Path) -> Path:
     """
     from ...backends.formats.onnx.export import export_onnx
     from ...backends.sampling.compatibility import as_scheduled
-    from ..measuring.setup import load_one, make_conditions
+    from ..measuring.setup import load_named, make_conditions
 
     if folder == STANDARD_OUTPUT:
         raise InputError("output: an ONNX export is a folder, but got standard output. Give -o FOLDER.")
     config = override(config, {"throughput.device": "cpu"})
-    network = as_scheduled(load_one(config), schedule)
-    make_conditions(config, [network])  # a network of prompts carries what it has embedded into its graphs
+    networks = as_scheduled(load_named(config, schedule), schedule)
+    make_conditions(config, networks)  # a network of prompts carries what it has embedded into its graphs
     with watching() as watch:
-        return export_onnx([network], schedule, folder, observe=lambda file: watch.say(f"{folder}/{file}"))
+        return export_onnx(networks, schedule, folder, observe=lambda file: watch.say(f"{folder}/{file}"))

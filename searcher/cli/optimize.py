@@ -443,7 +443,7 @@ def _memory(study_setup: StudySetup) -> str:
     from ...backends.timing.memory import megabytes
 
     known, size = study_setup.footprints.values(), study_setup.config.throughput.batch_size
-    base, one = max(each.base for each in known), size * max(max(each.stored) for each in known)
+    base, one = max(each.base for each in known), size * max(max(own) for each in known for own in each.stored)
     return (
         f"The full schedule needs {megabytes(base)} at a batch of {size}, and a stored value up to {megabytes(one)}; "
         f"schedules that need more than {study_setup.config.search.max_memory} are not measured."

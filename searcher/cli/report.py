@@ -130,7 +130,7 @@ def sampled(view: StudyView, config: StudyConfig, url: str) -> tuple[StudyView, 
         refuse_unpinned(config, url, scores=False)
         config = resolve_device(config)
         networks = load_networks(config)
-        conditions = make_conditions(config, list(networks.values()))
+        conditions = make_conditions(config, [each for own in networks.values() for each in own])
         return fresh_samples(view, networks, conditions, config.quality.final_seed)
     except ExeuntError as error:
         return view, kept or f"There are no samples, because the network could not run here. {error}"
@@ -349,4 +349,6 @@ def _settings(config: StudyConfig) -> list[str]:
         repeats = flag == "--checkpoint" and config.checkpoint.pipeline is not None
         if value is not None and not repeats and (value != usual or flag == "--num-images"):
             found += [flag, str(value)]
+    if config.checkpoint.small is not None:
+        found += ["--network", f"small={config.checkpoint.small}"]
     return found

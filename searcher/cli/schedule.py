@@ -287,7 +287,7 @@ def full(config_file: Path | None, assignments: tuple[str, ...], output: Path | 
     from ..measuring.setup import load_one, resolve_device
 
     config = resolve_device(study_config({**given, "reference": "none"}, config_file, assignments))
-    made = make_frame(load_one(config), config.baseline).full
+    made = make_frame([load_one(config)], config.baseline).full
     if output is None:
         click.echo(schedules.dumps(made), nl=False)
         return

@@ -103,7 +103,7 @@ class ChunkSampler:
 
     def _batches(self, candidate: Candidate, seed: int, images: range) -> Iterator[Samples]:
         return sample(
-            [self._setup.networks[candidate.weights]],
+            self._setup.networks_of(candidate.weights, candidate.schedule),
             candidate.schedule,
             seed=seed,
             images=images,

@@ -8,6 +8,7 @@ that is learnt from those that were sampled.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...backends.errors import ExeuntError
@@ -54,14 +55,16 @@ class Costs:
         self.can_time = environment_digest(self.target) == environment_digest(study_setup.environment)
         self.study_setup, self.store = study_setup, store
         self.full = summarized(study_setup.frame.full)
-        # Other weights of the network take the same time.
-        self._key = timing_key(study_setup, study_setup.weights, self.target)
-        self._timings: dict[str, Timing] = {}
-        self._medians: dict[str, float] = {}
+        # Other weights of the network take the same time. Those of a small network have a key of their own.
+        self._keys = [timing_key(study_setup, study_setup.weights, self.target)]
+        if study_setup.small is not None:
+            self._keys.append(replace(self._keys[0], weights_sha256=study_setup.small_digest))
+        self._timings: list[dict[str, Timing]] = []
+        self._medians: list[dict[str, float]] = []
         if self.can_time and study_setup.network.text_seconds is not None:
             # Kept beside them: no schedule's time includes it.
             encoding = {TEXT_ENCODING: [study_setup.network.text_seconds]}
-            store.measurements.put_call_timings(self._key, encoding)
+            store.measurements.put_call_timings(self._keys[0], encoding)
         self.refresh()
 
     @property
@@ -71,9 +74,9 @@ class Costs:
 
     def refresh(self) -> None:
         """Reads what has been timed."""
-        known = self.store.measurements.call_timings(self._key)
-        self._timings = {kind: Timing(tuple(raw), self.batch_size) for kind, raw in known.items()}
-        self._medians = {kind_key(kind): timing.median for kind, timing in self._timings.items()}
+        known = [self.store.measurements.call_timings(key) for key in self._keys]
+        self._timings = [{kind: Timing(tuple(raw), self.batch_size) for kind, raw in each.items()} for each in known]
+        self._medians = [{kind_key(kind): each.median for kind, each in timed.items()} for timed in self._timings]
 
     def images_per_second(self, stored: ScheduleSummary) -> float:
         """The search's second objective: predicted from timed kinds of calls. Raises as `predicted_seconds` does."""
@@ -126,18 +129,18 @@ class Costs:
             self._time(schedules)
 
     def _lacks(self, schedules: Sequence[Schedule]) -> bool:
-        wanted = missing_kinds(schedules, [self._timings])
-        return any(wanted) or not {DECODE, SOLVER_STEP} <= self._timings.keys()
+        wanted = missing_kinds(schedules, self._timings)
+        return any(wanted) or not {DECODE, SOLVER_STEP} <= self._timings[0].keys()
 
     def _time(self, schedules: Sequence[Schedule]) -> None:
         try:
             found = time_calls(
-                [self.study_setup.network],
+                self.study_setup.networks_of(self.study_setup.weights),
                 schedules,
                 batch_size=self.batch_size,
-                known=[self._timings],
+                known=self._timings,
                 repeats=self.study_setup.config.throughput.repeats,
-            )[0]
+            )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -145,10 +148,11 @@ class Costs:
                 f"throughput.batch_size: {self.batch_size} images don't fit into memory to be timed ({error}). "
                 "Start another study with a smaller --batch-size."
             ) from error
-        if found:
-            self.store.measurements.put_call_timings(self._key, {kind: each.seconds for kind, each in found.items()})
-            # Another machine of the same kind may have been first; what is stored holds for all.
-            self.refresh()
+        for key, timed in zip(self._keys, found, strict=False):
+            if timed:
+                self.store.measurements.put_call_timings(key, {kind: each.seconds for kind, each in timed.items()})
+        # Another machine of the same kind may have been first; what is stored holds for all.
+        self.refresh()
 
 
 def timing_key(study_setup: StudySetup, weights: str, target: Mapping[str, Any]) -> TimingKey:
@@ -189,8 +193,9 @@ def time_end_to_end(
     `check` raises to stop.
     """
     study_setup, baseline = costs.study_setup, compared[0]
-    config, networks = study_setup.config.throughput, study_setup.networks
-    subjects = {each.key: TimedSchedule((networks[each.weights],), each.schedule) for each in compared}
+    config = study_setup.config.throughput
+    networks = {each.key: tuple(study_setup.networks_of(each.weights, each.schedule)) for each in compared}
+    subjects = {each.key: TimedSchedule(networks[each.key], each.schedule) for each in compared}
     timings = time_schedules(
         subjects,
         baseline.key,

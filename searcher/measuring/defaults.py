@@ -3,6 +3,7 @@
 A study stores these values and keeps them when it is resumed, so that a later version's defaults change no number.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from ...backends.solvers.tables import default_solver, find_solver, make_schedul
 from ...backends.user_code import own_source
 from ...studies.config.reading import override, says_nothing, settings
 from ...studies.config.study import AUTO, SECTIONS, BaselineConfig, StudyConfig
-from ..spaces.frame import FullSchedule
+from ..spaces.frame import FullSchedule, stitched
 
 DEFAULT_METRIC = "fd-efficientnet-lite0"
 DEFAULT_PAIRED = "efficientnet-lite0-to-baseline"
@@ -99,11 +100,12 @@ def _compared(config: StudyConfig, network: Network) -> tuple[str, str | None]:
     )
 
 
-def make_frame(network: Network, baseline: BaselineConfig) -> FullSchedule:
-    """The full schedule of a network as the configuration wants it.
+def make_frame(networks: Sequence[Network], baseline: BaselineConfig) -> FullSchedule:
+    """The full schedule of the first network as the configuration wants it; a second one may take some of its steps.
 
     Raises InputError: an unknown solver or spacing, or values that do not go together.
     """
+    network, *others = networks
     settled = resolve_baseline(network, baseline)
     if settled.guidance is not None and network.condition_kind == "none":
         raise InputError(
@@ -113,7 +115,10 @@ def make_frame(network: Network, baseline: BaselineConfig) -> FullSchedule:
     check_schedule([network], full)
     assert settled.spacing is not None
     warps = _own_sampler(network, settled) is None
-    return FullSchedule(full, settled.spacing, settled.spacing_options, baseline.include_zero, warps)
+    small = others[0].signature if others else None
+    if small is not None:
+        check_schedule(networks, stitched(full, small, full.num_steps))
+    return FullSchedule(full, settled.spacing, settled.spacing_options, baseline.include_zero, warps, small)
 
 
 def resolve_baseline(network: Network, baseline: BaselineConfig) -> BaselineConfig:

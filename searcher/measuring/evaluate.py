@@ -5,7 +5,7 @@ It also warns when a schedule runs on another network than it was made for, whic
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from ...backends.networks.registry import BUNDLED, load_network
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.compatibility import as_scheduled
 from ...backends.sampling.loop import check_schedule, sample
-from ...backends.schedule import Schedule, as_schedule, block_evaluations
+from ...backends.schedule import NetworkSignature, Schedule, as_schedule, block_evaluations
 from ...backends.timing.device import peak_memory
 from ...backends.timing.pieces import trajectory
 from ...backends.timing.throughput import TimedSchedule, flops, speedup, time_schedules
@@ -32,17 +32,19 @@ from .metric import Answer
 from .setup import StudySetup, load_setup
 
 
-def remarks(schedule: Schedule, network: Network, arguments: str = "") -> list[str]:
-    """Warnings for running this schedule on this network; none if it was made for it.
+def remarks(schedule: Schedule, networks: Sequence[Network], arguments: str = "") -> list[str]:
+    """Warnings for running this schedule on these networks; none if it was made for them.
 
-    `arguments` are what the network's constructor was given besides, as `CheckpointConfig.option_words` says it.
+    `arguments` are what the first one's constructor was given besides, as `CheckpointConfig.option_words` says it.
     """
-    return [note for note in (_on_weights(schedule, network), _on_arguments(schedule, arguments)) if note]
+    flags = ("--checkpoint", "--network small=FILE")
+    notes = [_on_weights(*each) for each in zip(schedule.networks, networks, flags, strict=False)]
+    return [note for note in (*notes, _on_arguments(schedule, arguments)) if note]
 
 
-def _on_weights(schedule: Schedule, network: Network) -> str | None:
+def _on_weights(made_for: NetworkSignature, network: Network, flag: str) -> str | None:
     """A schedule for weights with trained exits drops blocks that other weights of the network can't do without."""
-    wanted, have = schedule.networks[0].weights_sha256, network.signature.weights_sha256
+    wanted, have = made_for.weights_sha256, network.signature.weights_sha256
     if wanted is None or have is None or wanted == have:
         return None
     own = BUNDLED if network.name in BUNDLED else ()
@@ -50,7 +52,7 @@ def _on_weights(schedule: Schedule, network: Network) -> str | None:
     fix = (
         f"Did you mean --checkpoint {bundled[0]}?"
         if bundled
-        else "If this is a mistake, give those weights with --checkpoint."
+        else f"If this is a mistake, give those weights with {flag}."
     )
     return f"Note: the schedule was made for other weights ({wanted[:12]}…) than `{network.name}` has. {fix}"
 
@@ -143,18 +145,19 @@ def evaluate(
         NonFiniteSamples: the schedule's samples are not finite.
     """
     schedule, config = as_schedule(schedule), configured(config, settings)
-    study_setup = load_setup(config, lambda network: check_schedule([as_scheduled(network, schedule)], schedule))
-    network, watch = as_scheduled(study_setup.network, schedule), watch or ProgressListener()
-    for note in remarks(schedule, network, study_setup.config.checkpoint.option_words):
+    study_setup = load_setup(config, lambda networks: check_schedule(as_scheduled(networks, schedule), schedule))
+    watch = watch or ProgressListener()
+    networks = as_scheduled(study_setup.networks_of(study_setup.weights), schedule)
+    for note in remarks(schedule, networks, study_setup.config.checkpoint.option_words):
         watch.say(note)
     seed = study_setup.config.quality.final_seed if seed is None else seed
-    quality, standard = _Sampler(study_setup, watch, check_interruption).quality(network, schedule, seed)
+    quality, standard = _Sampler(study_setup, watch, check_interruption).quality(networks, schedule, seed)
     return Evaluation(
         schedule_digest=schedule.digest,
         weights=study_setup.weights,
         quality=quality,
         standard=standard,
-        speed=_speed(study_setup, network, schedule, repeats, watch),
+        speed=_speed(study_setup, networks, schedule, repeats, watch),
         full_steps=study_setup.frame.num_steps,
         device=study_setup.environment["device"],
         dtype=study_setup.config.checkpoint.dtype,
@@ -171,13 +174,13 @@ class _Sampler:
     watch: ProgressListener
     check_interruption: Callable[[], None]
 
-    def answer(self, network: Network, schedule: Schedule, seed: int, label: str) -> Answer:
+    def answer(self, networks: Sequence[Network], schedule: Schedule, seed: int, label: str) -> Answer:
         """The features of a schedule's first images."""
         quality, found = self.study_setup.config.quality, list[FeatureArray]()
         self.watch.phase(f"sampling {label}", quality.num_images)
         with self.study_setup.lock.shared():
             for batch in sample(
-                [network],
+                networks,
                 schedule,
                 seed=seed,
                 images=range(quality.num_images),
@@ -189,13 +192,13 @@ class _Sampler:
                 self.watch.advance(batch.first + len(batch.images), len(batch.images))
         return Answer(label, np.concatenate(found))
 
-    def quality(self, network: Network, schedule: Schedule, seed: int) -> tuple[QualityRecord, Standard]:
+    def quality(self, networks: Sequence[Network], schedule: Schedule, seed: int) -> tuple[QualityRecord, Standard]:
         """The value, and what it is compared with: the full schedule's images where there are no real ones."""
         setup, quality = self.study_setup, self.study_setup.config.quality
-        answer = self.answer(network, schedule, seed, "the schedule")
+        answer = self.answer(networks, schedule, seed, "the schedule")
         if not setup.metric.needs_baseline:
             return setup.metric.score(answer, None), standard_of(quality, None)
-        full, own = setup.baseline.schedule, setup.networks[setup.baseline.weights]
+        full, own = setup.baseline.schedule, [setup.networks[setup.baseline.weights]]
         baseline = self.answer(own, full, seed, "the full schedule")
         other = quality.search_seed if seed != quality.search_seed else quality.final_seed
         noise = setup.metric.noise(self.answer(own, full, other, "the full schedule on other noises"), baseline)
@@ -205,16 +208,16 @@ class _Sampler:
 
 
 def _speed(
-    study_setup: StudySetup, network: Network, schedule: Schedule, repeats: int, watch: ProgressListener
+    study_setup: StudySetup, networks: Sequence[Network], schedule: Schedule, repeats: int, watch: ProgressListener
 ) -> Speed:
     batch_size = study_setup.config.throughput.batch_size
     watch.phase("timing", 1.0)
     full = TimedSchedule((study_setup.network,), study_setup.frame.full)
-    subjects = {"own": TimedSchedule((network,), schedule), "full": full}
+    subjects = {"own": TimedSchedule(tuple(networks), schedule), "full": full}
     timing = time_schedules(subjects, "full", batch_size=batch_size, repeats=repeats)["own"]
     latency = time_schedules(subjects, "full", batch_size=1, repeats=repeats)["own"]
     with study_setup.lock.exclusive():
-        memory = peak_memory(trajectory([network], schedule, batch_size), network.device)
+        memory = peak_memory(trajectory(networks, schedule, batch_size), networks[0].device)
     ratio = speedup(timing)
     return Speed(
         images_per_second=timing.images_per_second,
@@ -223,7 +226,7 @@ def _speed(
         speedup_interval=(ratio.lower, ratio.upper),
         latency_seconds=latency.median,
         block_evaluations=block_evaluations(schedule),
-        flops=flops([network], schedule),
+        flops=flops(networks, schedule),
         peak_memory_bytes=memory.num_bytes,
         peak_memory_counts=memory.counted,
         seconds=timing.seconds,

@@ -27,7 +27,7 @@ from ...reports.view.guards import MOST_STRAYS, SLACK
 from ...studies.config.study import StudyConfig
 from ..monitoring.progress import ProgressListener
 from .metric import Answer
-from .setup import StudySetup, load_one, load_setup, make_conditions, resolve_device
+from .setup import StudySetup, load_named, load_setup, make_conditions, resolve_device
 
 Objective = Literal["metric", "trajectory"]
 IMAGES: dict[Objective, int] = {"metric": 256, "trajectory": 48}
@@ -86,15 +86,15 @@ def fit_schedule(
         NonFiniteSamples: the schedule's samples are not finite.
     """
     watch = watch or ProgressListener()
-    network, conditions, setup = _load(schedule, config, objective)
+    networks, conditions, setup = _load(schedule, config, objective)
     count, batch_size = images or IMAGES[objective], config.quality.batch_size
-    full = full_schedule(schedule, full_steps)
-    teacher = _teacher(network, full, seed, range(count), conditions, batch_size, watch, check_interruption)
+    full = full_schedule(replace(schedule, networks=schedule.networks[:1]), full_steps)
+    teacher = _teacher(networks[0], full, seed, range(count), conditions, batch_size, watch, check_interruption)
     watch.phase("fitting", tries)
-    own = fit([network], schedule, teacher, share=0.0, batch_size=batch_size, check=check_interruption)
+    own = fit(networks, schedule, teacher, share=0.0, batch_size=batch_size, check=check_interruption)
     loss = end_error if setup is None else metric_loss(setup, teacher, own)
     found = refine(
-        [network],
+        networks,
         schedule,
         teacher,
         loss=None if setup is None else loss,
@@ -132,7 +132,7 @@ class RowFitter:
 
     def fitted(self, schedule: Schedule) -> Schedule | None:
         """The schedule with fitted rows; None where its own are as good on the fit's noises, or it can't be fitted."""
-        networks = [self._setup.network]
+        networks = self._setup.networks_of(self._setup.weights, schedule)
         try:
             own, *found = (
                 fit(networks, schedule, self._teacher, share=share, check=self._check) for share in (0.0, *SHARES)
@@ -146,15 +146,15 @@ class RowFitter:
 
 def _load(
     schedule: Schedule, config: StudyConfig, objective: Objective
-) -> tuple[Network, Conditions, StudySetup | None]:
-    """Network and conditions, and all that a study measures with where a metric is asked for."""
+) -> tuple[list[Network], Conditions, StudySetup | None]:
+    """Networks and conditions, and all that a study measures with where a metric is asked for."""
     if objective == "metric":
-        setup = load_setup(config, lambda network: check_schedule([as_scheduled(network, schedule)], schedule))
-        return as_scheduled(setup.network, schedule), setup.conditions, setup
+        setup = load_setup(config, lambda networks: check_schedule(as_scheduled(networks, schedule), schedule))
+        return as_scheduled(setup.networks_of(setup.weights), schedule), setup.conditions, setup
     config = resolve_device(config)
-    network = as_scheduled(load_one(config), schedule)
-    check_schedule([network], schedule)
-    return network, make_conditions(config, [network]), None
+    networks = as_scheduled(load_named(config, schedule), schedule)
+    check_schedule(networks, schedule)
+    return networks, make_conditions(config, networks), None
 
 
 def _teacher(

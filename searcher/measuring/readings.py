@@ -26,6 +26,7 @@ def settle_reading(
     network: Network,
     load: Callable[[dict[str, Any]], Network],
     tell: Callable[[str], None],
+    prefix: str = "",
 ) -> dict[str, Any]:
     """The arguments of the network that denoise real images best, where they differ from those that were taken.
 
@@ -34,6 +35,7 @@ def settle_reading(
         network: as it was taken.
         load: the same weights under other arguments.
         tell: is told what was decided.
+        prefix: of the options on the command line.
 
     Raises:
         InputError: several readings denoise the reference equally well, and the user has to say which is right.
@@ -54,7 +56,7 @@ def settle_reading(
         )
         return {}
     if not found.is_clear:
-        raise InputError(_question(network.name, found))
+        raise InputError(_question(network.name, found, prefix))
     best, loss = found.losses[0]
     tell(
         f"reading: {_words(best)} has the least loss in denoising {len(samples)} images of the reference, {loss:.3g}; "
@@ -72,9 +74,9 @@ def _words(reading: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in reading.items())
 
 
-def _question(name: str, found: Decision) -> str:
+def _question(name: str, found: Decision, prefix: str) -> str:
     listed = "; ".join(f"{_words(reading)}: {loss:.4g}" for reading, loss in found.losses[:MOST_LISTED])
-    flags = " ".join(f"--network-arg {key}={value}" for key, value in found.losses[0][0].items())
+    flags = " ".join(f"--network-arg {prefix}{key}={value}" for key, value in found.losses[0][0].items())
     return (
         f"checkpoint: `{name}` doesn't say how it was trained, and the losses in denoising the reference are too "
         f"close to decide it: {listed}. Add what it was trained with, such as `{flags}`."

@@ -20,6 +20,7 @@ import torch
 from ...backends.checkpoints.files import is_folder
 from ...backends.errors import InputError, printable
 from ...backends.network import Network
+from ...backends.networks.decoders import DecodedNetwork
 from ...backends.networks.hf.load_pipeline import load_pipeline
 from ...backends.networks.registry import load_network
 from ...backends.quality.distances import MIN_IMAGES
@@ -60,6 +61,7 @@ class StudySetup:
         networks: by the name of their weights; the study's own come first.
         frames: the full schedule of each of them.
         conditions: the labels or prompts of the images.
+        small: the network that may take the first steps in place of any of these; None without one.
     """
 
     config: StudyConfig
@@ -67,6 +69,7 @@ class StudySetup:
     frames: Mapping[str, FullSchedule]
     conditions: Conditions
     metric: Metric
+    small: Network | None = None
 
     @property
     def weights(self) -> str:
@@ -76,6 +79,15 @@ class StudySetup:
     @property
     def network(self) -> Network:
         return self.networks[self.weights]
+
+    @property
+    def all_networks(self) -> dict[str, list[Network]]:
+        """By the name of the weights: the network with these, and the small one where there is one."""
+        return {name: _beside(network, self.small) for name, network in self.networks.items()}
+
+    def networks_of(self, weights: str, schedule: Schedule | None = None) -> list[Network]:
+        """The networks with these weights; only those that a schedule names, if one is given."""
+        return self.all_networks[weights][: None if schedule is None else len(schedule.networks)]
 
     @property
     def frame(self) -> FullSchedule:
@@ -92,7 +104,7 @@ class StudySetup:
         if self.config.search.max_memory is None:
             return {}
         size = self.config.throughput.batch_size
-        return {name: footprint(each, self.frames[name].full, size) for name, each in self.networks.items()}
+        return {name: footprint(each, self.frames[name].full, size) for name, each in self.all_networks.items()}
 
     def too_large(self, weights: str, schedule: Schedule) -> str | None:
         """Why a schedule is beyond the study's memory; None where it isn't."""
@@ -101,9 +113,10 @@ class StudySetup:
         known = self.footprints[weights]
         if (needed := known.needed(schedule)) <= parse_memory(limit):
             return None
+        stored, size = needed - known.without_stored(schedule), known.batch_size
         return (
-            f"it needs {megabytes(needed)} at a batch of {known.batch_size}, {megabytes(needed - known.base)} of that "
-            f"for stored values, and at most {limit} may be used"
+            f"it needs {megabytes(needed)} at a batch of {size}, {megabytes(stored)} of that for stored values, and at "
+            f"most {limit} may be used"
         )
 
     @cached_property
@@ -123,6 +136,14 @@ class StudySetup:
         network = self.networks[name]
         own = network.signature.weights_sha256 or network.name
         return "+".join(part for part in (own, network.decoder_sha256, network.code_sha256) if part is not None)
+
+    @property
+    def small_digest(self) -> str:
+        """The same of the small network, whose decoder is not used; empty without one."""
+        if self.small is None:
+            return ""
+        own = self.small.signature.weights_sha256 or self.small.name
+        return "+".join(part for part in (own, self.small.code_sha256) if part is not None)
 
     @cached_property
     def lock(self) -> DeviceLock:
@@ -152,18 +173,20 @@ class StudySetup:
             "quality.reference": self.metric.reference,
             "quality.metric": self.metric.extractor_digest,
             "checkpoint.reading": self.network.reading,
+            "checkpoint.small": self.small_digest,
+            "checkpoint.small_reading": "" if self.small is None else self.small.reading,
             **code_pins(self.config),
         }
 
 
 def load_setup(
-    config: StudyConfig, accept: Callable[[Network], None] = lambda network: None, *, settles: bool = True
+    config: StudyConfig, accept: Callable[[Sequence[Network]], None] = lambda networks: None, *, settles: bool = True
 ) -> StudySetup:
     """Loads and checks everything that a study measures with.
 
     Args:
         config: settings that are `auto` are taken from the network.
-        accept: raises if this is the wrong network; called before anything else is read.
+        accept: raises if these are the wrong networks; called before anything else is read.
         settles: whether real images decide how a checkpoint is read that doesn't say it; a stored study has decided.
 
     Raises:
@@ -173,14 +196,16 @@ def load_setup(
     keep_freed_memory()
     config = resolve_device(config)
     _check_names(config)
-    networks = load_networks(config)
+    networks = _load_weights(config)
     network = next(iter(networks.values()))
     if settles and network.open_readings:
         network.check_decodes()
         config, unsettled = _settle(config, network), config
-        networks = networks if config == unsettled else load_networks(config)
+        networks = networks if config == unsettled else _load_weights(config)
         network = next(iter(networks.values()))
-    accept(network)
+    config = _settle_small(config, network) if settles else config
+    small = load_small(config, network)
+    accept(_beside(network, small))
     network.check_decodes()
     for each in networks.values():
         check_decoding(each)
@@ -190,9 +215,9 @@ def load_setup(
         metric = load_metric(config.quality, (height, width), config.throughput.device, network.condition_kind)
     _check_enough(config, metric)
     config = override(config, {"quality.higher_is_better": metric.higher_is_better})
-    conditions = make_conditions(config, list(networks.values()), metric)
-    frames = {name: make_frame(network, config.baseline) for name, network in networks.items()}
-    made = StudySetup(config, networks, frames, conditions, metric)
+    conditions = make_conditions(config, [*networks.values(), *([] if small is None else [small])], metric)
+    frames = {name: make_frame(_beside(each, small), config.baseline) for name, each in networks.items()}
+    made = StudySetup(config, networks, frames, conditions, metric, small)
     for name, frame in frames.items():
         if reason := made.too_large(name, frame.full):
             raise InputError(
@@ -211,6 +236,20 @@ def _settle(config: StudyConfig, network: Network) -> StudyConfig:
 
     changed = settle_reading(resolve_defaults(config, network).quality, network, load, lambda note: tell_notes([note]))
     return replace(config, checkpoint=with_options(checkpoint, changed))
+
+
+def _settle_small(config: StudyConfig, own: Network) -> StudyConfig:
+    """The same of its small network."""
+    checkpoint = config.checkpoint
+    if checkpoint.small is None or not (small := _open_small(checkpoint, own)).open_readings:
+        return config
+
+    def told(reading: dict[str, Any]) -> CheckpointConfig:
+        return replace(checkpoint, small_options=tuple(sorted((dict(checkpoint.small_options) | reading).items())))
+
+    quality = resolve_defaults(config, own).quality
+    found = settle_reading(quality, small, lambda r: _open_small(told(r), own), lambda note: tell_notes([note]), _SMALL)
+    return replace(config, checkpoint=told(found))
 
 
 def _telling_of_references() -> AbstractContextManager[None]:
@@ -280,13 +319,61 @@ def resolve_device(config: StudyConfig) -> StudyConfig:
     return override(config, {"throughput.device": device})
 
 
-def load_networks(config: StudyConfig) -> dict[str, Network]:
-    """The study's network, then those of `checkpoint.baseline_weights`, by the name of their weights.
+def load_networks(config: StudyConfig) -> dict[str, list[Network]]:
+    """The study's network, then those of `checkpoint.baseline_weights`, by the name of their weights; beside each the
+    small network, where there is one.
 
     Raises:
         InputError: a checkpoint can't be loaded, or is no checkpoint of the same network.
         DeviceError: the device is not there.
     """
+    networks = _load_weights(config)
+    small = load_small(config, next(iter(networks.values())))
+    return {name: _beside(network, small) for name, network in networks.items()}
+
+
+def load_named(config: StudyConfig, schedule: Schedule) -> list[Network]:
+    """The networks that a schedule names: the study's own, then the small one. Raises as `load_networks` does."""
+    own = load_one(config)
+    return [own] if len(schedule.networks) == 1 else _beside(own, load_small(config, own))
+
+
+def load_small(config: StudyConfig, own: Network) -> Network | None:
+    """The network of `checkpoint.small`, on the device and in the type of the study's own; None without one.
+
+    It gets the same kind of network and the same decoder. Raises as `load_networks` does.
+    """
+    checkpoint = config.checkpoint
+    if checkpoint.small is None:
+        return None
+    small = _ready(_open_small(checkpoint, own), checkpoint, _SMALL)
+    for name in (*_ALIKE, "takes_guidance", "decoder_sha256"):
+        if (have := getattr(small, name)) != (wanted := getattr(own, name)):
+            raise InputError(
+                f"checkpoint.small: `{checkpoint.small}` must be a network for the same samples as `{own.name}`, but "
+                f"its {name.replace('_', ' ')} is {have}, not {wanted}. Give another one, or say how it was trained "
+                f"with --network-arg {_SMALL}KEY=VALUE."
+            )
+    if isinstance(own, DecodedNetwork) and isinstance(small, DecodedNetwork):
+        small.set_decoder(own.decoder)  # once in memory
+    return small
+
+
+_SMALL = "small."  # before the names of its options on the command line
+
+
+def _open_small(checkpoint: CheckpointConfig, own: Network) -> Network:
+    assert checkpoint.small is not None
+    options = ({} if checkpoint.vae is None else {"vae": checkpoint.vae}) | dict(checkpoint.small_options)
+    return load_network(checkpoint.small, own.device, own.dtype, network=checkpoint.network, **options)
+
+
+def _beside(network: Network, small: Network | None) -> list[Network]:
+    return [network] if small is None else [network, small]
+
+
+def _load_weights(config: StudyConfig) -> dict[str, Network]:
+    """The study's network and those of `checkpoint.baseline_weights`. Raises as `load_networks` does."""
     paths = [config.checkpoint.path, *config.checkpoint.baseline_weights]
     own = load_one(config)
     loaded = [own, *(_load(path, config.checkpoint, str(own.device)) for path in paths[1:])]
@@ -319,9 +406,10 @@ def _open(path: str, checkpoint: CheckpointConfig, device: str) -> Network:
     return load_network(path, device, dtype, network=checkpoint.network, **options)
 
 
-def _ready(network: Network, checkpoint: CheckpointConfig) -> Network:
+def _ready(network: Network, checkpoint: CheckpointConfig, prefix: str = "") -> Network:
     """The network, after telling what was chosen of its checkpoint, with its blocks counted as wanted."""
-    tell_notes([*network.notes, *network.assumptions])
+    assumptions = (each.replace("--network-arg ", f"--network-arg {prefix}") for each in network.assumptions)
+    tell_notes([*network.notes, *assumptions])
     return network.at(checkpoint.granularity)
 
 
@@ -331,10 +419,8 @@ def tell_notes(notes: Iterable[str]) -> None:
         click.echo(printable(f"Note: {note}."), err=True)
 
 
-_SAME = (
-    *("signature.architecture", "signature.granularity", "signature.block_kinds"),
-    *("prediction", "noise", "sample_shape", "condition_kind", "num_classes"),
-)
+_ALIKE = ("prediction", "noise", "sample_shape", "condition_kind", "num_classes")
+_SAME = ("signature.architecture", "signature.granularity", "signature.block_kinds", *_ALIKE)
 
 
 def _check_same_network(first: Network, other: Network, path: str) -> None:
@@ -350,8 +436,8 @@ def _check_same_network(first: Network, other: Network, path: str) -> None:
 def load_frames(config: StudyConfig) -> dict[str, FullSchedule]:
     """The full schedule on each of the study's weights, the study's own first. Raises as `load_setup` does."""
     networks = load_networks(config)
-    baseline = resolve_defaults(config, next(iter(networks.values()))).baseline
-    return {name: make_frame(network, baseline) for name, network in networks.items()}
+    baseline = resolve_defaults(config, next(iter(networks.values()))[0]).baseline
+    return {name: make_frame(each, baseline) for name, each in networks.items()}
 
 
 def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candidate]:
@@ -359,7 +445,7 @@ def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candi
 
     Raises:
         ScheduleError: a file is no schedule.
-        InputError: there is none, or the study's network can't run one.
+        InputError: there is none, or the study's networks can't run one.
     """
     files = [file for path in paths for file in (sorted(path.glob(f"*{SUFFIX}")) if is_folder(path) else [path])]
     if paths and not files:
@@ -368,7 +454,7 @@ def read_proposals(paths: Sequence[Path], study_setup: StudySetup) -> list[Candi
     for file in files:
         schedule = load_schedule(file)
         try:
-            check_schedule([study_setup.network], schedule)
+            check_schedule(study_setup.networks_of(study_setup.weights, schedule), schedule)
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
         label = file.name.removesuffix(SUFFIX)

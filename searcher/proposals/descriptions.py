@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 BINS = 12  # of the way from noise to data
 PARTS = 4  # of the network, whose blocks count together
+_OF_SMALL = 0.5
 _CENTRES = (np.arange(BINS) + 0.5) / BINS
 
 
@@ -30,7 +31,7 @@ class Descriptions:
         local: (C, BINS, F) what they do along the way: see `LOCAL`.
         whole: (C, G) the levers that no step has of its own, each from 0 to 1.
         work: (C, 4) what costs time: 1, evaluations of the network, blocks that run, and blocks that are replaced by
-            stored values. Each guidance branch counts.
+            stored values; (C, 5) with a small network, whose blocks count apart. Each guidance branch counts.
     """
 
     local: Array
@@ -46,7 +47,8 @@ class Descriptions:
 
 # Columns of `Descriptions.local` that have one length scale: width of the step (log); share of blocks that run; shares
 # in each part of the network, beyond those of the first blocks of the usual order; shares of blocks that are replaced
-# by stored values (reuse, forecast 1 and 2); and the age of those values.
+# by stored values (reuse, forecast 1 and 2); and the age of those values. A step of the small network has all blocks,
+# and `_OF_SMALL` in each part: as far from a whole step as one without blocks.
 LOCAL = ((0, 1), (1, 2), (2, 2 + PARTS), (2 + PARTS, 5 + PARTS), (5 + PARTS, 6 + PARTS))
 
 
@@ -58,6 +60,7 @@ def describe(space: Free, points: Sequence[Point]) -> Descriptions:
     edges = np.ones((count, most + 1))
     codes = np.zeros((3, count, most), dtype=np.int64)
     branches = np.ones((count, most))
+    small = np.array([space.small_steps(point) for point in points])
     for i, point in enumerate(points):
         edges[i, : point.num_steps + 1] = _edges(point)
         codes[:, i, : point.num_steps] = point.depths, point.tails, point.orders
@@ -77,21 +80,26 @@ def describe(space: Free, points: Sequence[Point]) -> Descriptions:
         running = running_by[orders[:, s], depths[:, s]]
         if space.frame.replaces:
             running = running | np.isnan(newest)
-        stored = ~running & ~np.isnan(newest) & (kinds[tails[:, s]] >= 0)[:, None]
+        on_small = s < small
+        running = running & ~on_small[:, None]
+        stored = ~running & ~on_small[:, None] & ~np.isnan(newest) & (kinds[tails[:, s]] >= 0)[:, None]
         ran[:, s], replaced[:, s] = running.sum(axis=1), stored.sum(axis=1)
-        values[:, s, 1] = ran[:, s] / blocks
+        values[:, s, 1] = np.where(on_small, 1.0, ran[:, s] / blocks)
         usual = running_by[0, ran[:, s].astype(np.int64)]
         for part, members in enumerate(parts):
             values[:, s, 2 + part] = running[:, members].mean(axis=1) - usual[:, members].mean(axis=1)
+            values[on_small, s, 2 + part] = _OF_SMALL
         for kind in range(3):
             values[:, s, 2 + PARTS + kind] = (stored & (kinds[tails[:, s]] == kind)[:, None]).mean(axis=1)
         age = np.where(stored, edges[:, s, None] - np.nan_to_num(newest), 0.0)
         values[:, s, 5 + PARTS] = 3 * age.mean(axis=1)
         newest = np.where(running & alive[:, s, None], edges[:, s, None], newest)
-    weight = branches * alive
-    work = np.stack(
-        [np.ones(count), weight.sum(axis=1), (ran * weight).sum(axis=1), (replaced * weight).sum(axis=1)], axis=1
-    )
+    weight, of_small = branches * alive, np.arange(most) < small[:, None]
+    columns = [np.ones(count), (weight * ~of_small).sum(axis=1), (ran * weight).sum(axis=1)]
+    columns.append((replaced * weight).sum(axis=1))
+    if space.frame.small is not None:
+        columns.append((weight * of_small).sum(axis=1) * space.frame.small.num_blocks)
+    work = np.stack(columns, axis=1)
     return Descriptions(_on_grid(values, edges, steps), _whole(space, points), work)
 
 
@@ -149,24 +157,27 @@ class CostModel:
     """Seconds (or any other cost) of points, as a weighted sum of their work.
 
     Attributes:
-        weights: (4,) of the columns of `Descriptions.work`.
+        weights: (4,) or (5,) of the columns of `Descriptions.work`.
     """
 
     weights: Array
 
     @classmethod
     def fit(cls, work: Array, costs: Array) -> "CostModel":
-        """Nonnegative least squares in relative errors, with what is not known yet drawn towards blocks alone.
+        """Nonnegative least squares in relative errors, with what is not known yet drawn towards blocks alone; those of
+        a small network towards the others.
 
         Args:
-            work: (N, 4) of measured points.
+            work: (N, 4) or (N, 5) of measured points.
             costs: (N,) what they took, above 0.
         """
-        a_block = float(np.median(costs / work[:, 2]))
-        scale = np.array([work[:, 2].mean(), work[:, 2].mean() / max(1.0, work[:, 1].mean()), 1.0, 1.0]) * a_block
-        drawn = np.diag([0.1, 0.1, 0.01, 0.1])
+        with_small = work.shape[1] > 4
+        blocks = work[:, 2] + work[:, 4] if with_small else work[:, 2]
+        a_block, mean = float(np.median(costs / blocks)), blocks.mean()
+        scale = np.array([mean, mean / max(1.0, work[:, 1].mean()), 1.0, 1.0, *[1.0] * with_small]) * a_block
+        drawn = np.diag([0.1, 0.1, 0.01, 0.1, *[0.01] * with_small])
         rows = np.vstack([work * scale / costs[:, None], drawn])
-        wanted = np.concatenate([np.ones(len(costs)), [0.0, 0.0, 0.01, 0.0]])
+        wanted = np.concatenate([np.ones(len(costs)), [0.0, 0.0, 0.01, 0.0, *[0.01] * with_small]])
         return cls(nnls(rows, wanted)[0] * scale)
 
     def costs(self, work: Array) -> Array:

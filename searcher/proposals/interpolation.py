@@ -87,17 +87,20 @@ def between(space: Free, slower: Point, faster: Point, share: float, too_slow: C
     best, sign = point(depths), too_slow(point(depths))
     while sign * (now := too_slow(point(depths))) > 0:
         best = min(best, point(depths), key=lambda each: abs(too_slow(each)))
-        step = _next_step(space, depths, real, deeper=now < 0)
+        step = _next_step(space, depths, real, space.small_steps(best), deeper=now < 0)
         if step is None:
             break
         depths[step[0]] = step[1]
     return min(best, point(depths), key=lambda each: abs(too_slow(each)))
 
 
-def _next_step(space: Free, depths: Sequence[int], real: Sequence[float], *, deeper: bool) -> tuple[int, int] | None:
-    """The step whose depth is to change next, and its new depth: the one that leaves the blend least."""
+def _next_step(
+    space: Free, depths: Sequence[int], real: Sequence[float], first: int, *, deeper: bool
+) -> tuple[int, int] | None:
+    """The step whose depth is to change next, from the first on that has one, and its new depth: the one that leaves
+    the blend least."""
     found: list[tuple[float, int, int]] = []
-    for s, depth in enumerate(depths):
+    for s, depth in list(enumerate(depths))[first:]:
         more = [each for each in space.depths if each > depth] if deeper else []
         fewer = [each for each in space.depths if each < depth] if not deeper else []
         if more or fewer:

@@ -15,6 +15,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ..spaces.free import WIDEST, Free, Point
+from ..spaces.levers import SMALL
 
 FINEST = 0.03  # the smallest moves of times in parts of the largest
 
@@ -50,6 +51,8 @@ class Variation:
             changes.append((self._order, 0.1))
         if space.other_levers:
             changes.append((self._lever, 0.15))
+        if SMALL in space.other_levers:
+            changes.append((self._hand_over, 0.7))
         self._changes = [change for change, _ in changes]
         self._shares = list(accumulate(weight for _, weight in changes))
 
@@ -104,6 +107,11 @@ class Variation:
         name = list(levers)[self._random.randrange(len(levers))]
         levers[name] = self._drawn(self._space.other_levers[name])
         return replace(point, levers=tuple(levers.items()))
+
+    def _hand_over(self, point: Point, _: Point) -> Point:
+        """Another number of steps for the small network."""
+        share = self._drawn(self._space.other_levers[SMALL])
+        return replace(point, levers=tuple((dict(point.levers) | {SMALL: share}).items()))
 
     def _drawn(self, distribution: Any) -> Any:
         if isinstance(distribution, CategoricalDistribution):

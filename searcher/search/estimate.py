@@ -50,7 +50,7 @@ def statement(study_setup: StudySetup) -> str:
         f"Baseline: every one of {network.num_blocks} {counted} at each of {schedule.num_steps} steps of "
         f"{schedule.sampler.name} (order {schedule.sampler.order}, {config.baseline.spacing_words} spacing), "
         f"{_guidance(schedule)}{usual}.\n"
-        f"Weights:  {weights} ({network.signature.architecture}), {height} × {width} images.\n"
+        f"Weights:  {weights} ({network.signature.architecture}){_small(study_setup)}, {height} × {width} images.\n"
         f"{_prompts(study_setup)}"
         f"Measured: {study_setup.metric.name} against {against}; {batch}, "
         f"{config.checkpoint.dtype}, {config.throughput.executor}, on {study_setup.environment['device']}."
@@ -67,6 +67,15 @@ def _guidance(schedule: Schedule) -> str:
             return f"guidance {scale:g}"
         case Guidance(scale, channels):
             return f"guidance {scale:g} on {channels} channels"
+
+
+def _small(study_setup: StudySetup) -> str:
+    """The network that may take the first steps; nothing without one."""
+    small = study_setup.small
+    if small is None:
+        return ""
+    kind = small.signature.architecture
+    return f", and {small.name} ({kind}, {small.num_blocks} blocks) that may take the first steps"
 
 
 def _prompts(study_setup: StudySetup) -> str:

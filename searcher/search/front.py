@@ -196,7 +196,7 @@ def keep_front(session: Session) -> None:
 
     store, name, keep = session.store, session.name, session.study_setup.config.run.keep
     view = load_view(store, name)
-    keep_operations(store, view, session.study_setup.networks)
+    keep_operations(store, view, session.study_setup.all_networks)
     if keep == "none":
         return
     weights = {(each.schedule_digest, each.weights_name): each.weights_sha256 for each in store.studies.members(name)}

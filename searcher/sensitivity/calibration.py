@@ -31,6 +31,7 @@ from .trajectories import FullTrajectories
 PARTS, FRONT, RESULT = "parts", "front", "calibration.json"
 WORST_PAIRED = 0.5  # of the distance to another image: what is as far from the full schedule's is no approximation
 WORST_METRIC = 4.0  # times the full schedule's own
+GROUPS = 8  # of images, one of which is left out at a time
 
 
 def check_request(setup: StudySetup, request: Request) -> list[Grid]:
@@ -38,9 +39,11 @@ def check_request(setup: StudySetup, request: Request) -> list[Grid]:
 
     Raises InputError: as `make_grids` does, too few images, or a metric without features.
     """
-    if request.num_images < MIN_IMAGES:
+    fewest = MIN_IMAGES if request.objective == "full" else 2 * MIN_IMAGES  # of which one group may be left out
+    if request.num_images < fewest:
         raise InputError(
-            f"num-images: must be at least {MIN_IMAGES}, but got {request.num_images}. Use --num-images 32."
+            f"num-images: must be at least {fewest} for --objective {request.objective}, but got "
+            f"{request.num_images}. Use --num-images 32."
         )
     if not setup.metric.has_features:
         raise InputError(
@@ -71,6 +74,7 @@ class Calibrator:
     ) -> None:
         self.grids = check_request(setup, request)
         self._setup, self._request, self._folder, self._watch, self._check = setup, request, folder, watch, check
+        self._noise: Vector = np.zeros(1)
         self._key = sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()
 
     def _identity(self) -> dict[str, Any]:
@@ -113,6 +117,8 @@ class Calibrator:
         self._watch.phase("full trajectories", 1.0)
         top = self._trajectories(self.grids[0])
         base = top.features()
+        if self._request.objective == "metric":
+            self._noise = noise_in(lambda features: self._metric_vector(features, base), base)
         return base, tuple(self._levels(base, top)), paired_distance(np.roll(base, 1, axis=0), base).value
 
     def _extract(self, batches: list[Samples]) -> FeatureArray:
@@ -137,7 +143,10 @@ class Calibrator:
         if self._request.objective == "full":
             return paired_vector(features, base)
         if not np.isfinite(features).all():
-            return np.full_like(self._vector(base, base), np.nan)
+            return np.full_like(self._noise, np.nan)
+        return self._metric_vector(features, base) - self._noise
+
+    def _metric_vector(self, features: FeatureArray, base: FeatureArray) -> Vector:
         vector = self._setup.metric.vector(Answer("chain", features), Answer("full", base))
         if vector is None:
             raise InputError(
@@ -206,8 +215,8 @@ class Calibrator:
     def _front(self, levels: Sequence[Level], another: float) -> list[tuple[Level, Found]]:
         """The members of the front, the cheapest first, without what is no good by its own prediction."""
         self._watch.phase("front", len(levels))
-        own, full = float(levels[0].own @ levels[0].own), self.grids[0].full_work
-        worst = WORST_PAIRED * another if self._request.objective == "full" else WORST_METRIC * own
+        own, full = levels[0].own + self._noise, self.grids[0].full_work
+        worst = WORST_PAIRED * another if self._request.objective == "full" else WORST_METRIC * float(own @ own)
         paths: list[Found] = []
         homes: dict[int, Level] = {}
         for done, level in enumerate(levels, start=1):
@@ -284,6 +293,18 @@ class Calibrator:
         )
         write_whole(self._folder / name, dumps(named).encode())
         return name
+
+
+def noise_in(vector_of: Callable[[FeatureArray], Vector], features: FeatureArray) -> Vector:
+    """What of a vector of features (N, D) is likely to be noise of so few images, in all schedules alike.
+
+    Of each coordinate it is the share that its variance is of its square, at most all of it, as positive-part James and
+    Stein shrink; the variance is a jackknife's over `GROUPS` groups. A front would be made of what cancels it.
+    """
+    whole, count = vector_of(features), len(features)
+    parts = np.array([vector_of(np.delete(features, np.arange(g, count, GROUPS), axis=0)) for g in range(GROUPS)])
+    variance = (GROUPS - 1) * parts.var(axis=0)
+    return whole * np.minimum(1.0, variance / np.maximum(whole**2, np.finfo(np.float64).tiny))
 
 
 def _distance(features: FeatureArray, others: FeatureArray) -> float:

@@ -23,7 +23,7 @@ from ...backends.schedule import (
 from ...backends.solvers.noise_schedules import marginal_at
 from ...backends.solvers.spacings import SPACINGS
 from ...backends.solvers.tables import SIGMA_DATA, SOLVER_TABLE, make_schedule
-from .frame import FullSchedule, exit_row, exit_rows, with_rows
+from .frame import FullSchedule, exit_row, exit_rows, stitched, with_rows
 
 Row = tuple[str, Schedule]  # a label, what it does
 
@@ -139,6 +139,15 @@ def _at_intervals(
         frame.full,
         [whole if s < first or (s - last) % interval == 0 else tuple(between(s)) for s in range(frame.num_steps)],
     )
+
+
+def stitch(frame: FullSchedule) -> list[Row]:
+    """The small network for the first quarter, half, three quarters and all of the steps (T-Stitch, Pan et al. 2024,
+    arXiv 2402.14167); nothing where there is none."""
+    if frame.small is None:
+        return []
+    counts = dict.fromkeys(round(share * frame.num_steps) for share in (0.25, 0.5, 0.75, 1.0))
+    return [(f"T-Stitch, {n} of {frame.num_steps} steps", stitched(frame.full, frame.small, n)) for n in counts]
 
 
 # ---- guidance --------------------------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ _MADE: Mapping[str, Callable[[FullSchedule], list[baselines.Row]]] = {
     "taylorseer": baselines.taylorseer,
     "delta-dit": baselines.delta_dit,
     "guidance-interval": baselines.guidance_interval,
+    "stitch": baselines.stitch,
 }
 _NEED_EXITS = frozenset({"staircase", "uniform-depth"})
 

@@ -16,7 +16,7 @@ from itertools import count as count_from
 from operator import itemgetter
 
 from ...backends.errors import InputError
-from ...backends.schedule import DROP, RUN, Action, Noise, Schedule, guidance_at
+from ...backends.schedule import DROP, RUN, Action, NetworkSignature, Noise, Schedule, guidance_at
 from ...backends.solvers.spacings import most_steps, times
 from ...backends.solvers.tables import find_solver, num_evaluations, respaced
 
@@ -50,6 +50,16 @@ def with_rows(schedule: Schedule, rows: Sequence[ActionRow]) -> Schedule:
     assert len(rows) == schedule.num_steps
     steps = tuple(replace(step, blocks=row) for step, row in zip(schedule.steps, rows, strict=True))
     return replace(schedule, steps=steps, name=None)
+
+
+def stitched(schedule: Schedule, small: NetworkSignature, count: int) -> Schedule:
+    """The schedule with its first so many steps on a second network, whose blocks all run."""
+    if not count:
+        return schedule
+    row = (RUN,) * small.num_blocks
+    first = (replace(step, network=1, blocks=row) for step in schedule.steps[:count])
+    networks = (schedule.networks[0], small)
+    return replace(schedule, networks=networks, steps=(*first, *schedule.steps[count:]), name=None)
 
 
 @lru_cache(maxsize=4096)
@@ -107,6 +117,7 @@ class FullSchedule:
         parameters: what the spacing takes besides.
         include_zero: whether a step is spent at the spacing's end; the solver's default if None.
         warps: whether proposals may put steps elsewhere than at the spacing's times, which some pipelines can't visit.
+        small: the network that may take the first steps; None where there is none.
     """
 
     full: Schedule
@@ -114,6 +125,7 @@ class FullSchedule:
     parameters: tuple[tuple[str, float], ...] = ()
     include_zero: bool | None = None
     warps: bool = True
+    small: NetworkSignature | None = None
 
     def __post_init__(self) -> None:
         if self.full.steps[0].coefficients is not None:

@@ -9,7 +9,7 @@ steps doesn't have keep their values of the full schedule.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ...backends.errors import InputError
-from ...backends.schedule import DROP, RUN, Action, Branch, Schedule, block_evaluations, branches_at
+from ...backends.schedule import DROP, RUN, Action, Schedule, block_evaluations, branches_at
 from .base import TAILS, Space, ramp
 from .frame import ActionRow, BlockOrder, FullSchedule, with_rows
-from .levers import FREE_LEVERS, Parameters
+from .levers import FREE_LEVERS, SMALL, Parameters, small_steps
 from .limits import numbers_distribution, read_limits
 
 MOST_SLOTS = 64  # schedules with more steps share parameters between neighbours
@@ -127,11 +127,13 @@ class Free(Space):
         for steps, depth in ((self.fewest_steps, self.depths[0]), (self.most_steps, self.depths[-1])):
             made = self.frame.num_made(steps)
             most = depth == self.depths[-1]
-            levers = tuple((name, _end(name, each, most)) for name, each in self.other_levers.items())
+            levers = {name: _end(name, each, most) for name, each in self.other_levers.items()}
             gaps = (1.0,) * self.frame.num_intervals(made)
-            point = Point(gaps, (depth,) * made, (0,) * made, (0,) * made, levers)
-            work.append(block_evaluations(self.schedule(point)))
-        return work[0], work[1]
+            for other in (most, not most):  # the small network may have more blocks than a depth, or fewer
+                levers |= {name: _end(name, each, other) for name, each in self.other_levers.items() if name == SMALL}
+                point = Point(gaps, (depth,) * made, (0,) * made, (0,) * made, tuple(levers.items()))
+                work.append(block_evaluations(self.schedule(point)))
+        return min(work), max(work)
 
     def depth_near(self, depth: float) -> int:
         """The depth that the space has nearest to a number."""
@@ -147,7 +149,11 @@ class Free(Space):
         levers = {**self._whole, **dict(point.levers)}
         for lever in FREE_LEVERS:
             base = lever.change(base, self.frame, levers)
-        return with_rows(base, self._rows(point, [branches_at(base, s) for s in range(base.num_steps)]))
+        return with_rows(base, self._rows(point, base))
+
+    def small_steps(self, point: Point) -> int:
+        """How many of the first steps the small network takes."""
+        return small_steps(point.num_steps, {**self._whole, **dict(point.levers)})
 
     def guided_steps(self, point: Point) -> tuple[int, int]:
         """The first step that evaluates both guidance branches, and the first after it that doesn't any more."""
@@ -195,7 +201,8 @@ class Free(Space):
     def parameters(self, schedule: Schedule) -> Parameters | None:
         """The inverse: for schedules on the frame's own spacing whose every step runs the first blocks of an order."""
         found = self._by_digest.get(schedule.digest)
-        if found is not None or not self.fewest_steps <= schedule.num_steps <= self.most_steps:
+        fits = len(schedule.networks) == 1 and self.fewest_steps <= schedule.num_steps <= self.most_steps
+        if found is not None or not fits:
             return found
         rows = [self._coded(step.blocks) for step in schedule.steps]
         if any(row is None for row in rows):
@@ -213,7 +220,11 @@ class Free(Space):
                 found.append(self._anchor(self._few(share), low * blocks, high * blocks, warp))
         if "reuse" in self.tails:
             found.append(self._cached(self._few(0.5), blocks // 4, self.tails.index("reuse")))
-        found.append(self._anchor(self._few(0.5), blocks, blocks, 1.0))
+        found.append(whole := self._anchor(self._few(0.5), blocks, blocks, 1.0))
+        if (share := self.other_levers.get(SMALL)) is not None:
+            assert isinstance(share, FloatDistribution)
+            levers = dict(whole.levers) | {SMALL: min(max(0.4, share.low), share.high)}
+            found.append(replace(whole, levers=tuple(levers.items())))
         return [self.values(each) for each in dict.fromkeys(found)]
 
     def _few(self, share: float) -> int:
@@ -255,15 +266,20 @@ class Free(Space):
     def _slot(self, index: int, count: int) -> int:
         return index if count <= self.num_slots else index * self.num_slots // count
 
-    def _rows(self, point: Point, branches: Sequence[Sequence[Branch]]) -> list[ActionRow]:
+    def _rows(self, point: Point, base: Schedule) -> list[ActionRow]:
         """What each block does: the first ones of the order run, and what can't be replaced by a value is left out.
 
-        `branches` are those that each step evaluates; a value must have been stored in each of them.
+        A value must have been stored in each guidance branch that a step of `base` evaluates. The small network's steps
+        keep their rows.
         """
+        branches = [branches_at(base, s) for s in range(base.num_steps)]
         ran = {branch: set[int]() for step in branches for branch in step}
         blocks, can_drop = range(self.frame.num_blocks), not self.frame.replaces
         rows: list[ActionRow] = []
         for s, evaluated in enumerate(branches):
+            if base.steps[s].network:
+                rows.append(tuple(base.steps[s].blocks))
+                continue
             stored = set[int](blocks).intersection(*(ran[branch] for branch in evaluated))
             running = set(self.orders[point.orders[s]][: point.depths[s]])
             if not can_drop:

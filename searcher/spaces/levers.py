@@ -12,9 +12,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ...backends.schedule import EVALUATES_TWICE, Schedule
 from ...backends.solvers.tables import find_solver
-from .frame import FullSchedule
+from .frame import FullSchedule, stitched
 
 Parameters = dict[str, Any]
+SMALL = "small_share"  # the parameter of the small network's steps
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,25 @@ def _leave_early_guidance(schedule: Schedule, frame: FullSchedule, parameters: M
     return replace(schedule, steps=(*early, *schedule.steps[unguided:]))
 
 
+def _small_distributions(frame: FullSchedule) -> Mapping[str, BaseDistribution]:
+    # A small network does as well where there is mostly noise (T-Stitch, Pan et al. 2024).
+    return {} if frame.small is None else {SMALL: FloatDistribution(0.0, 1.0, step=0.05)}
+
+
+def _begin_small(schedule: Schedule, frame: FullSchedule, parameters: Mapping[str, Any]) -> Schedule:
+    """The schedule with a share of its steps, 0..1, counted from the noise, on the small network."""
+    return (
+        schedule
+        if frame.small is None
+        else stitched(schedule, frame.small, small_steps(schedule.num_steps, parameters))
+    )
+
+
+def small_steps(steps: int, parameters: Mapping[str, Any]) -> int:
+    """How many of so many steps the small network takes."""
+    return round(parameters.get(SMALL, 0.0) * steps)
+
+
 # The number of steps, and where they stand.
 STEPS = Lever(
     _step_distributions,
@@ -105,6 +125,7 @@ FREE_LEVERS = (
     *(lever for lever in LEVERS if lever not in (STEPS, BLOCK_ORDER)),
     Lever(_solver_orders, lambda frame: {"solver_order": frame.full.sampler.order}, _with_solver_order),
     Lever(_early_distributions, lambda _: {"unguided_share": 0.0}, _leave_early_guidance),
+    Lever(_small_distributions, lambda _: {SMALL: 0.0}, _begin_small),
 )
 
 

@@ -14,7 +14,7 @@ from ...backends.solvers.spacings import stretch
 from .base import TAILS
 from .frame import FullSchedule
 from .free import Free, Point
-from .levers import FREE_LEVERS, Parameters
+from .levers import FREE_LEVERS, SMALL, Parameters
 
 NARROWEST = 1e-4  # of the way from noise to data, one gap between two times may be before it is rounded
 MOVED = 0.01  # of that way: times that are nearer are the same for a user
@@ -52,7 +52,11 @@ def nearest(space: Free, schedule: Schedule) -> Nearest | None:
     if moved or _moved(frame, built, schedule, made):
         changes.append("times moved")
     changes += _sampler_changes(built, schedule)
-    if own == frame.num_blocks and any(step.blocks != row for step, row in zip(built.steps, rows, strict=True)):
+    if made == schedule.num_steps and _networks(built) != _networks(schedule):
+        changes.append("steps moved between the networks")
+    if own == frame.num_blocks and any(
+        step.blocks != row for step, row in zip(built.steps, rows, strict=True) if not step.network
+    ):
         changes.append("blocks in an order of the space")
     return Nearest(parameters, built, tuple(changes))
 
@@ -142,6 +146,8 @@ def _levers(space: Free, schedule: Schedule) -> tuple[tuple[str, Any], ...]:
         "solver_order": schedule.sampler.order,
         "unguided_share": first / schedule.num_steps,
         "guided_share": last / schedule.num_steps,
+        SMALL: next((s for s, step in enumerate(schedule.steps) if not step.network), schedule.num_steps)
+        / schedule.num_steps,
     }
     return tuple((name, _inside(each, wanted.get(name, whole[name]))) for name, each in space.other_levers.items())
 
@@ -171,6 +177,10 @@ def _sampler_changes(built: Schedule, schedule: Schedule) -> list[str]:
     if schedule.steps[0].coefficients is not None and built.steps[0].coefficients is None:
         changes.append("the solver's own coefficients")
     return changes
+
+
+def _networks(schedule: Schedule) -> list[int]:
+    return [step.network for step in schedule.steps]
 
 
 def _guided(schedule: Schedule) -> list[int]:

@@ -36,11 +36,12 @@ FAMILIES = {
     "taylorseer": Family("TaylorSeer", "teal", "X", 6.0),
     "delta-dit": Family("Δ-DiT", "brown", "d", 6.0),
     "guidance-interval": Family("guidance interval", "olive", "h", 6.0),
+    "stitch": Family("small network first, T-Stitch", "wine", "$T$", 6.0),
     "smoothcache": Family("SmoothCache, calibrated", "pink", "H", 6.0),
     "file": Family("from a file", "slate", "8", 6.0),
 }
 # What a study measures where nothing else is asked for, each member only once it is contested.
-DEFAULT_FAMILIES = ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse", "fora", "solver")
+DEFAULT_FAMILIES = ("full", "fewer-steps", "uniform-depth", "staircase", "interval-reuse", "fora", "solver", "stitch")
 # What comes from a calibration or from files, which no configuration can name.
 GIVEN_FAMILIES = ("smoothcache", "file")
 

@@ -15,7 +15,7 @@ KEYWORDS: dict[str, list[str]] = {"study": ["name"], "checkpoint": ["checkpoint.
 for section, kind in SECTIONS.items():
     for each in fields(kind):
         KEYWORDS.setdefault(each.name, []).append(f"{section}.{each.name}")
-_ARGUMENTS = "network_args"
+_ARGUMENTS, _OF_SMALL = "network_args", "small."
 
 
 def described(config: StudyConfig, given: Mapping[str, Any], values: Mapping[str, Any]) -> StudyConfig:
@@ -23,7 +23,8 @@ def described(config: StudyConfig, given: Mapping[str, Any], values: Mapping[str
 
     Args:
         config: what holds where nothing is given.
-        given: values by their names in `KEYWORDS`, and `network_args`, KEY=VALUE each; None where there is none.
+        given: values by their names in `KEYWORDS`, and `network_args`, KEY=VALUE each, small.KEY for the small
+            network's; None where there is none.
         values: settings by their dotted keys, over which `given` goes.
 
     Raises:
@@ -33,8 +34,10 @@ def described(config: StudyConfig, given: Mapping[str, Any], values: Mapping[str
     for keyword, keys in KEYWORDS.items():
         if given.get(keyword) is not None:
             values |= dict.fromkeys(keys, given[keyword])
-    if given.get(_ARGUMENTS):
-        values["checkpoint.options"] = dict(map(parse_assignment, given[_ARGUMENTS]))
+    arguments = dict(map(parse_assignment, given.get(_ARGUMENTS) or ()))
+    small = {key.removeprefix(_OF_SMALL): arguments.pop(key) for key in list(arguments) if key.startswith(_OF_SMALL)}
+    named = {"checkpoint.options": arguments, "checkpoint.small_options": small}
+    values |= {key: options for key, options in named.items() if options}
     if values.get("throughput.objective") == LATENCY != config.throughput.objective:
         values.setdefault("throughput.batch_size", 1)
     return override(config, _for_checkpoint(config, values))

@@ -21,12 +21,12 @@ from .rules import (
     name,
     one_of,
     optional,
-    options,
     pipeline_executor,
     setting,
     text,
     whole,
 )
+from .rules import options as table
 
 MAX_SEED = 2**63 - 1
 # What a setting is where the network decides. A study stores what it came to.
@@ -48,7 +48,7 @@ class CheckpointConfig(Section):
         None, optional(text), "the kind of network, by its name, or FILE.py:Class; none: recognised from the checkpoint"
     )
     options: tuple[tuple[str, Any], ...] = setting(
-        (), options, "a table of further arguments of the network's constructor"
+        (), table, "a table of further arguments of the network's constructor"
     )
     weights_key: str | None = setting(
         None, optional(text), "which set of weights of a .pt file, such as ema; none: the file's own"
@@ -69,6 +69,14 @@ class CheckpointConfig(Section):
     )
     baseline_weights: tuple[str, ...] = setting(
         ("fashion-dit",), many(text), "other checkpoints of the same network, whose full schedules are baselines"
+    )
+    small: str | None = setting(
+        None,
+        optional(text),
+        "a file or folder of weights of a smaller network for the same samples, which may take the first steps",
+    )
+    small_options: tuple[tuple[str, Any], ...] = setting(
+        (), table, "a table of further arguments of the smaller network's constructor"
     )
 
     @property
@@ -98,7 +106,7 @@ class BaselineConfig(Section):
         "the spacing of the times, by its registered name; none: the default for the network's noise",
     )
     spacing_options: tuple[tuple[str, Any], ...] = setting(
-        (), options, "a table of the spacing's parameters, such as rho, or shift for flow matching"
+        (), table, "a table of the spacing's parameters, such as rho, or shift for flow matching"
     )
     include_zero: bool | None = setting(
         None,
@@ -207,7 +215,7 @@ class SearchConfig(Section):
     seed: int = setting(0, whole(0, 2**32 - 1), "the sampler's seed")
     space: str = setting("free", name, "the space of schedules, by its registered name")
     levers: tuple[tuple[str, Any], ...] = setting(
-        (), options, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
+        (), table, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
     )
     calibrate: bool = setting(
         True,

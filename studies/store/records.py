@@ -6,7 +6,7 @@ A schedule has its costs stored beside it: thousands are listed, and few are loo
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from statistics import median
@@ -260,17 +260,20 @@ def summarized(schedule: Schedule) -> ScheduleSummary:
     )
 
 
-def batch_seconds(found: ScheduleSummary, medians: Mapping[str, float]) -> float | None:
-    """Seconds per batch: the calls of a schedule on one network, the solver's arithmetic, and the decoder, added up.
+def batch_seconds(found: ScheduleSummary, medians: Sequence[Mapping[str, float]]) -> float | None:
+    """Seconds per batch: a schedule's calls of its networks, the solver's arithmetic, and the decoder, added up.
 
-    `medians` has the seconds of each timed kind of call by `kind_key`. None where a kind isn't timed.
+    `medians` has, for each network, the seconds of each timed kind of call by `kind_key`; those of the first have the
+    other two. None where a kind isn't timed.
     """
-    fixed = (kind_key(SOLVER_STEP), kind_key(DECODE))
-    calls = found.calls[0]
-    if len(found.calls) > 1 or not calls or not {*calls, *fixed} <= medians.keys():
+    step, decode = kind_key(SOLVER_STEP), kind_key(DECODE)
+    if len(found.calls) > len(medians) or not any(found.calls) or not {step, decode} <= medians[0].keys():
         return None
-    called = sum(count * medians[key] for key, count in sorted(calls.items()))
-    return called + found.num_steps * medians[fixed[0]] + medians[fixed[1]]
+    pairs = list(zip(found.calls, medians, strict=False))
+    if not all(calls.keys() <= known.keys() for calls, known in pairs):
+        return None
+    called = sum(count * known[key] for calls, known in pairs for key, count in sorted(calls.items()))
+    return called + found.num_steps * medians[0][step] + medians[0][decode]
 
 
 def summary_to_json(found: ScheduleSummary) -> dict[str, Any]:

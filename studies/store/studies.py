@@ -20,7 +20,8 @@ from .records import Member, Progress
 # Beside the digests of what settings name: the environment that a study times in, as JSON; see `shared_state.py`.
 TARGET = "throughput.target"
 # The values of what a checkpoint leaves open, as text.
-READING = "checkpoint.reading"
+# How weights are read, by what their pin is.
+READINGS = {"checkpoint.reading": "checkpoint.path", "checkpoint.small_reading": "checkpoint.small"}
 
 
 @final
@@ -128,7 +129,7 @@ def _refuse_change(stored: Any, config: StudyConfig, pins: Mapping[str, str], fr
     """Refuses settings, and digests of what they name, by which a number of a stored study would change."""
     for key, pin in pins.items():
         if (old := stored.pins.get(key, pin)) != pin:
-            if key == READING:
+            if key in READINGS:
                 raise InputError(
                     f"study `{config.name}` reads its checkpoint with {old}, but it is now read with {pin}; results "
                     f"would not be comparable. Continue as stored with `exeunt resume --study {config.name}`, or start "
@@ -145,13 +146,15 @@ def _refuse_change(stored: Any, config: StudyConfig, pins: Mapping[str, str], fr
 def _refuse_other_reading(connection: Connection, study: str, pins: Mapping[str, str]) -> None:
     """Studies share the images of equal weights, which are other images where the weights are read otherwise."""
     others = connection.execute(select(STUDIES.c.name, STUDIES.c.pins).where(STUDIES.c.name != study))
-    for other in others if pins.get(READING) else ():
-        have = other.pins.get(READING, pins[READING])
-        if other.pins.get("checkpoint.path") == pins.get("checkpoint.path") and have != pins[READING]:
-            raise InputError(
-                f"study `{study}` reads its checkpoint with {pins[READING]}, but study `{other.name}` of this database "
-                f"reads the same weights with {have}, and both would share their images. Give another --storage."
-            )
+    for other in others:
+        for pin, weights in READINGS.items():
+            own = pins.get(pin)
+            have = other.pins.get(pin, own)
+            if own and have != own and other.pins.get(weights) == pins.get(weights):
+                raise InputError(
+                    f"study `{study}` reads its checkpoint with {own}, but study `{other.name}` of this database reads "
+                    f"the same weights with {have}, and both would share their images. Give another --storage."
+                )
 
 
 def _sampled(connection: Connection, study: str) -> dict[str, Any]:

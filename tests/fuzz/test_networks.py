@@ -56,7 +56,7 @@ def write(folder: Path, described: Any) -> Path:
 def read(path: Path) -> None:
     """Loads a network, and makes its full schedule."""
     network = load_network(str(path))
-    make_frame(network, resolve_defaults(CONFIG, network).baseline)
+    make_frame([network], resolve_defaults(CONFIG, network).baseline)
     network.check_decodes()
 
 

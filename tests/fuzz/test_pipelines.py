@@ -45,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 def read(folder: Path) -> Network:
     """Loads a network, and makes its full schedule."""
     network = load_network(str(folder), **SIZES.get(folder.name, {}))
-    make_frame(network, resolve_defaults(CONFIG, network).baseline)
+    make_frame([network], resolve_defaults(CONFIG, network).baseline)
     network.check_decodes()
     return network
 

@@ -12,7 +12,9 @@ from exeunt.searcher.spaces.frame import FullSchedule
 from exeunt.searcher.spaces.free import Free, Point, require_free
 
 LINEAR = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
-# Exits; guidance; stages of a U-Net; a solver that visits the end; one that evaluates twice; times that can't move.
+SMALL = NetworkSignature("DiT", "block", (("residual", 3),), "a" * 64)
+# Exits; guidance; stages of a U-Net; a solver that visits the end; one that evaluates twice; times that can't move; a
+# small network for the first steps.
 FRAMES: dict[str, Callable[[], FullSchedule]] = {
     "exits": lambda: made(LINEAR),
     "guided": lambda: made(LINEAR, guidance=4.0),
@@ -20,15 +22,24 @@ FRAMES: dict[str, Callable[[], FullSchedule]] = {
     "ends": lambda: made(Noise("flow"), prediction="flow"),
     "twice": lambda: made(LINEAR, solver="heun", num_steps=11),
     "fixed": lambda: made(LINEAR, warps=False),
+    "small": lambda: made(LINEAR, guidance=4.0, small=SMALL),
+    "small stages": lambda: made(LINEAR, kind="replace", blocks=9, small=SMALL),
 }
 
 
 def made(
-    noise: Noise, *, kind: str = "residual", blocks: int = 6, prediction: str = "epsilon", warps: bool = True, **options
+    noise: Noise,
+    *,
+    kind: str = "residual",
+    blocks: int = 6,
+    prediction: str = "epsilon",
+    warps: bool = True,
+    small: NetworkSignature | None = None,
+    **options,
 ) -> FullSchedule:
     signature = NetworkSignature("DiT", "block", ((kind, blocks),), None)
     full = make_schedule(signature, noise, prediction, **{"num_steps": 12, **options})
-    return FullSchedule(full, default_spacing(noise), warps=warps)
+    return FullSchedule(full, default_spacing(noise), warps=warps, small=small)
 
 
 def free_space(name: str) -> Free:

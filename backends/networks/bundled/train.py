@@ -4,6 +4,7 @@
     normal        a class-conditional DiT with 12 blocks, trained as usual
     exits         the same weights fine-tuned with a random exit depth for each image, so that tails can be dropped
     export        half-precision safetensors, and the card's figures
+    small         a smaller DiT on the latents of the bundled checkpoint, to take steps in turn with it; by itself
 
 Every stage saves its state every minute, continues from it when started again, and runs on a CPU or a GPU unchanged.
 The data are Fashion-MNIST's gzipped IDX files (MIT licence). The last 5,000 training images and the test images are
@@ -12,12 +13,15 @@ left out: the reference statistics come from them.
 
 import json
 import math
-from dataclasses import asdict
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -47,7 +51,10 @@ RECIPES = {
     "autoencoder": Recipe(num_steps=4_000, batch_size=128, learning_rate=2e-3, warmup=100, ema_decay=0.998, seed=1),
     "normal": Recipe(num_steps=5_000, batch_size=128, learning_rate=1e-3, warmup=400, ema_decay=0.999, seed=2),
     "exits": Recipe(num_steps=3_000, batch_size=128, learning_rate=5e-4, warmup=200, ema_decay=0.999, seed=3),
+    "small": Recipe(num_steps=4_000, batch_size=128, learning_rate=2e-3, warmup=200, ema_decay=0.998, seed=4),
 }
+SMALL = {"depth": 4, "width": 64, "num_heads": 2}
+AUTOENCODER = "autoencoder.safetensors"
 
 
 def alpha_sigma(device: torch.device) -> tuple[Tensor, Tensor]:
@@ -123,19 +130,31 @@ def train_autoencoder(
 
 
 def train_dit(
-    stage: str, data: Path, out: Path, device: torch.device, recipe: Recipe, max_seconds: float, compiled: bool
+    stage: str,
+    data: Path,
+    out: Path,
+    device: torch.device,
+    recipe: Recipe,
+    max_seconds: float,
+    compiled: bool,
+    sizes: Mapping[str, Any] = DIT,
+    assets: Path | None = None,
 ) -> None:
-    """Stages 2 and 3. Writes normal.fp32.safetensors or exits.fp32.safetensors: the moving average."""
+    """Stages 2 and 3, and the small one. Writes STAGE.fp32.safetensors: the moving average.
+
+    `assets` has the checkpoint whose latents it is trained on; those of the autoencoder in `out` if None.
+    """
     torch.manual_seed(recipe.seed)
-    model = DiT(**DIT).to(device)
-    if stage == "normal":
-        model.initialize()
-    else:
+    model = DiT(**sizes).to(device)
+    if stage == "exits":
         model.load_state_dict(load_file(out / "normal.fp32.safetensors"))
         model.t_embedder.requires_grad_(False)  # as ASE does
+    else:
+        model.initialize()
     trainer = Trainer(model, recipe, out / f"{stage}.state.pt")
-    draw = LatentBatches(data, out, device, recipe, trainer.step)
-    objective = normal_loss if stage == "normal" else exits_loss
+    latents = Latents.make(data, load_autoencoder(out).to(device)) if assets is None else Latents.bundled(data, assets)
+    draw = LatentBatches(latents, data, device, recipe, trainer.step)
+    objective = exits_loss if stage == "exits" else normal_loss
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     loss = torch.compile(objective, mode=mode) if compiled else objective
 
@@ -147,19 +166,57 @@ def train_dit(
     _write_log(out, stage, trainer)
 
 
+def train_small(
+    data: Path, out: Path, assets: Path, device: torch.device, recipe: Recipe, sizes: Mapping[str, int], **how: Any
+) -> None:
+    """Train a smaller DiT, and write small.safetensors with the autoencoder beside it that its metadata names."""
+    train_dit("small", data, out, device, recipe, sizes=DIT | dict(sizes), assets=assets, **how)
+    shutil.copyfile(assets / AUTOENCODER, out / AUTOENCODER)
+    metadata = bundled_metadata(assets) | {"num_heads": sizes["num_heads"]}
+    _save_half(load_file(out / "small.fp32.safetensors"), out / "small.safetensors", metadata)
+
+
+def bundled_metadata(assets: Path) -> dict[str, Any]:
+    """What the bundled weights say beside their tensors."""
+    with safe_open(assets / "normal.safetensors", "pt") as file:
+        return json.loads(file.metadata()[ENTRY_METADATA])
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Mean and deviation of every training image's latents (N, C, 8, 8), and each channel's shift and scale."""
+
+    mean: Tensor
+    deviation: Tensor
+    statistics: Mapping[str, list[float]]
+
+    @classmethod
+    def make(cls, data: Path, autoencoder: Autoencoder) -> Self:
+        """Those of an autoencoder, on its device."""
+        device = next(autoencoder.parameters()).device
+        return cls(*encode_all(autoencoder, training_images(data)[0].to(device)))
+
+    @classmethod
+    def bundled(cls, data: Path, assets: Path) -> Self:
+        """Those that the bundled weights were trained on, by their own shift and scale."""
+        autoencoder = Autoencoder()
+        autoencoder.load_state_dict(load_file(assets / AUTOENCODER))
+        made = cls.make(data, autoencoder.eval().requires_grad_(False))
+        return cls(made.mean, made.deviation, bundled_metadata(assets)["latent"])
+
+
 class LatentBatches:
     """Draws training batches: noisy latents, time, labels (some null), target, weight and exit depth of each row."""
 
-    def __init__(self, data: Path, out: Path, device: torch.device, recipe: Recipe, step: int) -> None:
-        images, labels = training_images(data)
-        self.mean, self.deviation, statistics = encode_all(load_autoencoder(out).to(device), images.to(device))
+    def __init__(self, latents: Latents, data: Path, device: torch.device, recipe: Recipe, step: int) -> None:
+        self.mean, self.deviation = latents.mean.to(device), latents.deviation.to(device)
         self.shift, self.scale = (
-            torch.tensor(statistics[key], device=device).view(1, -1, 1, 1) for key in ("shift", "scale")
+            torch.tensor(latents.statistics[key], device=device).view(1, -1, 1, 1) for key in ("shift", "scale")
         )
-        self.labels, self.device, self.size = labels.to(device), device, recipe.batch_size
+        self.labels, self.device, self.size = training_images(data)[1].to(device), device, recipe.batch_size
         self.alpha, self.sigma = alpha_sigma(device)
         generator = torch.Generator(device).manual_seed(recipe.seed + step)
-        self.rows = index_batches(len(images), recipe.batch_size, generator, device)
+        self.rows = index_batches(len(self.mean), recipe.batch_size, generator, device)
 
     def __call__(self) -> tuple[Tensor, ...]:
         rows, n, device = next(self.rows), self.size, self.device
@@ -210,7 +267,7 @@ def export_weights(data: Path, out: Path, assets: Path) -> None:
     assets.mkdir(parents=True, exist_ok=True)
     autoencoder = load_autoencoder(out)
     _, _, statistics = encode_all(autoencoder, training_images(data)[0][:10_000])
-    _save_half(autoencoder.state_dict(), assets / "autoencoder.safetensors", {"width": 64, "latent_channels": 4})
+    _save_half(autoencoder.state_dict(), assets / AUTOENCODER, {"width": 64, "latent_channels": 4})
     for stage in ("normal", "exits"):
         if not (out / f"{stage}.fp32.safetensors").exists():
             continue
@@ -220,7 +277,7 @@ def export_weights(data: Path, out: Path, assets: Path) -> None:
             "num_classes": _NUM_CLASSES,
             "prediction": "v",
             "noise": _NOISE,
-            "latent": {"autoencoder": "autoencoder.safetensors", **statistics},
+            "latent": {"autoencoder": AUTOENCODER, **statistics},
         }
         _save_half(load_file(out / f"{stage}.fp32.safetensors"), assets / f"{stage}.safetensors", metadata)
 
@@ -239,17 +296,21 @@ DATA_OPTION = click.option(
 
 
 @click.command(
-    epilog="Example: python -m exeunt.backends.networks.bundled.train normal --out runs/fashion --device cuda"
+    epilog="Examples: python -m exeunt.backends.networks.bundled.train normal --out runs/fashion --device cuda, and "
+    "python -m exeunt.backends.networks.bundled.train small --depth 4 --width 64"
 )
-@click.argument("stage", type=click.Choice(["autoencoder", "normal", "exits", "export"]))
+@click.argument("stage", type=click.Choice([*RECIPES, "export"]))
 @DATA_OPTION
 @click.option("--out", type=FOLDER, default=RUNS, show_default=True, help="States and results.")
-@click.option("--assets", type=FOLDER, default=ASSETS / "fashion-dit", help="Where `export_weights` writes.")
+@click.option("--assets", type=FOLDER, default=ASSETS / "fashion-dit", help="Where export writes and small reads.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--num-steps", type=int, help="Other than the recipe's number of steps.")
 @click.option("--batch-size", type=int, help="Other than the recipe's batch size.")
 @click.option("--max-seconds", type=float, default=math.inf, help="Stop after so long; started again, it goes on.")
 @click.option("--compile/--no-compile", "compiled", default=True, show_default=True, help="Compile the loss.")
+@click.option("--depth", type=int, default=SMALL["depth"], show_default=True, help="Blocks of the small DiT.")
+@click.option("--width", type=int, default=SMALL["width"], show_default=True, help="Channels of the small DiT.")
+@click.option("--num-heads", type=int, default=SMALL["num_heads"], show_default=True, help="Heads of the small DiT.")
 def main(
     stage: str,
     data: Path,
@@ -260,6 +321,7 @@ def main(
     batch_size: int | None,
     max_seconds: float,
     compiled: bool,
+    **sizes: int,
 ) -> None:
     """Train one STAGE of the bundled Fashion-MNIST checkpoint, or export the trained weights."""
     if stage == "export":
@@ -272,6 +334,8 @@ def main(
     torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
         return train_autoencoder(data, out, target, recipe, max_seconds, compiled)
+    if stage == "small":
+        return train_small(data, out, assets, target, recipe, sizes, max_seconds=max_seconds, compiled=compiled)
     return train_dit(stage, data, out, target, recipe, max_seconds, compiled)
 
 

@@ -232,7 +232,7 @@ def memory_known(subject: NetworkUnderTest) -> Outcome:
             given, slots = probe(network, schedule), _Counted()
             for _ in planned_outputs(network, given, slots):
                 pass
-            foretold = len(given.xs[0]) * peak_stored(compile_plan(schedule), stored_bytes(network, schedule))
+            foretold = len(given.xs[0]) * peak_stored(compile_plan(schedule), [stored_bytes(network, schedule)])
             figures = {"bytes": slots.most, "foretold": foretold}
             if slots.most != foretold:
                 return Failed("stored values take other memory than one call that stores all of them shows", figures)

@@ -65,18 +65,27 @@ def count_flops(
     """
     with torch.device("meta"):
         model = type(architecture.model).from_config(architecture.model.config).eval()
-        given = {name: torch.empty(1, *shape) for name, shape in rows.items()}
-        guidance = torch.empty(1) if architecture.takes_guidance else None
-        inputs = NetworkInput(torch.empty(1, *sample_shape), torch.empty(1), guidance=guidance)
-    if architecture.condition_kind == "labels":
-        given = {"labels": torch.empty(1, dtype=torch.long, device="meta")}
-    other = architecture.on(model)
+    try:
+        return _counted(architecture.on(model), granularity, sample_shape, rows)
+    except (NotImplementedError, RuntimeError):  # its forward looks at values, such as a mask's: it runs as it is
+        return _counted(architecture, granularity, sample_shape, rows)
+
+
+def _counted(
+    architecture: Architecture, granularity: str, sample_shape: Sequence[int], rows: Mapping[str, tuple[int, ...]]
+) -> tuple[tuple[int, ...], int]:
+    """What `count_flops` returns, by one run of the architecture's model."""
+    model = architecture.model
+    with torch.device(model.device):
+        given = architecture.one_row(rows)
+        guidance = torch.ones(1) if architecture.takes_guidance else None
+        inputs = NetworkInput(torch.zeros(1, *sample_shape).to(model.dtype), torch.ones(1), guidance=guidance)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(**other.arguments(inputs, given), return_dict=False)
+        model(**architecture.arguments(inputs, given), return_dict=False)
     counts = counter.get_flop_counts()
     names = {module: name for name, module in model.named_modules()}
     title = type(model).__name__
-    blocks = tuple(_total(counts, f"{title}.{names[socket.module]}") for socket in other.sockets(granularity))
+    blocks = tuple(_total(counts, f"{title}.{names[socket.module]}") for socket in architecture.sockets(granularity))
     return blocks, _total(counts, "Global") - sum(blocks)
 
 
@@ -138,7 +147,7 @@ class DiffusersNetwork(DecodedNetwork):
         self.sample_shape = sample_shape
         self.learned_range, self.num_classes = architecture.learned_range, architecture.num_classes
         self.takes_guidance, self.usual_guidance, self.name = architecture.takes_guidance, usual_guidance, name
-        self._embeddings, self.usual_sampler = Embeddings(), sampler
+        self._embeddings, self.usual_sampler, self.notes = Embeddings(), sampler, architecture.notes
         self._see("block", weights_sha256)
 
     def _see(self, granularity: str, weights_sha256: str | None) -> None:

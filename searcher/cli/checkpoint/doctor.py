@@ -23,7 +23,7 @@ from ....backends.checkpoints.files import readable_bytes
 from ....backends.errors import InputError, json_text, printable
 from ....studies.config.reading import parse_assignment
 from ..flags.database import json_flag
-from ..flags.study import NETWORK_FLAGS, flags
+from ..flags.study import NETWORK_FLAGS, flags, read_networks
 
 if TYPE_CHECKING:
     from ....backends.checkpoints.inspect import Contents, Entry, Group
@@ -103,6 +103,9 @@ def doctor(device: str, networks: bool, as_json: bool, **given: Any) -> None:
     if networks:
         _survey(as_json)
         return
+    given |= read_networks(given["network"])
+    if given["small"] is not None:
+        raise InputError("network: one network is examined, but got `small=` too. Give that one with --checkpoint.")
     checkpoint, network = given["checkpoint"], given["network"]
     if network is not None:
         raise SystemExit(_examine(_maker(given), device, as_json))

@@ -1,6 +1,6 @@
 """The flags that describe a study or a network, and how groups of flags are added to a command."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ....backends.errors import InputError
 from ....backends.solvers.spacings import SPACINGS
 from ....backends.solvers.tables import SOLVER_TABLE
 from ....studies.config.keywords import described
@@ -17,19 +18,24 @@ from ...spaces.base import SPACES
 
 NetworkDecorated = TypeVar("NetworkDecorated", bound=Callable[..., Any])
 
+_SMALL = "small="
 NETWORK_FLAGS = (
     click.option(
         "--checkpoint", metavar="FILE|NAME", help="File or folder of weights, or a bundled name: fashion-dit-exits."
     ),
     click.option(
-        "--network", metavar="NAME", help="Kind of network, or FILE.py:Class. Default: recognised from the checkpoint."
+        "--network",
+        metavar="NAME|small=FILE",
+        multiple=True,
+        help="Kind of network, or FILE.py:Class; recognised from the checkpoint by default. small=FILE: weights of a "
+        "smaller network for the same samples, which may take the first steps.",
     ),
     click.option(
         "--network-arg",
         "network_args",
         metavar="KEY=VALUE",
         multiple=True,
-        help="An argument of the network's constructor.",
+        help="An argument of the network's constructor; small.KEY=VALUE is one of the small network's.",
     ),
     click.option("--weights-key", metavar="KEY", help="Which set of weights of a .pt file to use, such as ema."),
     click.option("--vae", metavar="FOLDER", help="A diffusers autoencoder that decodes the network's latents."),
@@ -195,18 +201,33 @@ FAMILY_FLAGS = (
 )
 
 
+def read_networks(words: Sequence[str]) -> dict[str, str | None]:
+    """The kind of network and the weights of the small one, of `--network NAME` and `--network small=FILE`.
+
+    Raises InputError: one of them was given twice.
+    """
+    small = [word.removeprefix(_SMALL) for word in words if word.startswith(_SMALL)]
+    kinds = [word for word in words if not word.startswith(_SMALL)]
+    for found in (small, kinds):
+        if len(found) > 1:
+            raise InputError(f"network: give it once, and beside it `{_SMALL}FILE`, but got {' and '.join(found)}.")
+    return {"network": next(iter(kinds), None), "small": next(iter(small), None)}
+
+
 def study_config(
     given: Mapping[str, Any], config_file: Path | None = None, assignments: tuple[str, ...] = ()
 ) -> StudyConfig:
     """The configuration that a command line describes: defaults, then the study file, then `--set`, then flags.
 
     Args:
-        given: values of flags by their names in `KEYWORDS`, `network_args` and `levers`; None where none was given.
+        given: values of flags by their names in `KEYWORDS`, `network_args` and `levers`; None where none was given, and
+            of `network` all that were.
 
     Raises:
         InputError: a file, key or value is wrong, or two of them contradict each other.
     """
     config = from_toml(config_file) if config_file else StudyConfig()
+    given = {**given, **read_networks(given.get("network") or ())}
     if "levers" in given:
         given = {**given, "levers": dict(map(parse_assignment, given["levers"])) or None}
     return described(config, given, dict(map(parse_assignment, assignments)))

@@ -62,7 +62,7 @@ def schedules(network: DiTNetwork, guidance: float | None) -> tuple[Schedule, Sc
 def test_what_schedules_store_is_worked_out_from_their_plans(guidance: float | None) -> None:
     network, rows = dit("cpu"), 8 if guidance is None else 16
     full, reused, extrapolated = schedules(network, guidance)
-    found = footprint(network, full, batch_size=8)
+    found = footprint([network], full, batch_size=8)
     weights = sum(each.nbytes for each in (*network.module.parameters(), *network.module.buffers()))
     assert found.base == weights == tensor_bytes(network) == found.needed(full)
     hidden = 4 * 4 * 16 * 4  # tokens, width, bytes of one image's state
@@ -75,7 +75,7 @@ def test_what_schedules_store_is_worked_out_from_their_plans(guidance: float | N
 def test_on_cuda_the_allocator_counts_what_was_foretold() -> None:
     network = dit("cuda", width=256, tokens=16)
     full, *others = schedules(network, 2.0)
-    found = footprint(network, full, batch_size=64)
+    found = footprint([network], full, batch_size=64)
     for schedule in (full, *others):
         before = torch.cuda.memory_allocated() - tensor_bytes(network)
         peak = peak_memory(trajectory((network,), schedule, 64), network.device).num_bytes - before

@@ -37,7 +37,14 @@ def toy(view: StudyView, network: Network) -> StudyView:
 @pytest.fixture(scope="module")
 def grid(toy: StudyView, network: Network) -> GridInfo:
     chosen = [Highlight("first", toy.points[0]), Highlight("second", toy.points[1])]
-    return sample_grid(toy, chosen, lambda _: [network], uniform(3), seed=1, images=range(5))
+    return sample_grid(
+        toy,
+        chosen,
+        {each.point.weights: [network] for each in chosen},
+        uniform(3),
+        seed=1,
+        images=range(5),
+    )
 
 
 def test_a_grid_holds_what_the_sampler_gives(toy: StudyView, network: Network, grid: GridInfo) -> None:

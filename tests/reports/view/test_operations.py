@@ -35,7 +35,7 @@ def store(recorded: str, tmp_path: Path) -> Iterator[Store]:
 
 
 def test_every_point_has_the_operations_of_its_schedule(view: StudyView, network: Network) -> None:
-    counted = with_flops(view, {NAME: network})
+    counted = with_flops(view, {NAME: [network]})
     assert {point.weights for point in counted.points} == {"fashion-dit", NAME}
     for point, before in zip(counted.points, view.points, strict=True):
         known = point.weights == NAME
@@ -45,16 +45,16 @@ def test_every_point_has_the_operations_of_its_schedule(view: StudyView, network
 def test_what_a_study_kept_is_there_without_its_network(store: Store, network: Network) -> None:
     before = load_view(store, "fashion")
     assert {point.flops for point in before.points} == {None}
-    keep_operations(store, before, {NAME: network})
+    keep_operations(store, before, {NAME: [network]})
     after = load_view(store, "fashion")
-    assert [point.flops for point in after.points] == [p.flops for p in with_flops(before, {NAME: network}).points]
+    assert [point.flops for point in after.points] == [p.flops for p in with_flops(before, {NAME: [network]}).points]
     assert {point.flops is None for point in after.points if point.weights == NAME} == {False}
 
 
 def test_points_with_calls_that_nobody_counted_have_no_operations(store: Store, network: Network) -> None:
     view = load_view(store, "fashion")
     first = next(point for point in view.points if point.weights == NAME)
-    keep_operations(store, replace(view, points=(first,)), {NAME: network})
+    keep_operations(store, replace(view, points=(first,)), {NAME: [network]})
     found = load_view(store, "fashion").points
     assert {point.flops for point in found if point.key == first.key} == {flops([network], first.schedule)}
     assert None in {point.flops for point in found if point.weights == NAME}
@@ -62,7 +62,7 @@ def test_points_with_calls_that_nobody_counted_have_no_operations(store: Store, 
 
 @pytest.mark.parametrize("decoding", ["many", 1e999, 2**63, -(2**63), None])
 def test_operations_that_are_none_are_refused(store: Store, network: Network, decoding: Any) -> None:
-    keep_operations(store, load_view(store, "fashion"), {NAME: network})
+    keep_operations(store, load_view(store, "fashion"), {NAME: [network]})
     storage = optuna_storage(store.engine)
     study = storage.get_study_id_from_name("fashion")
     kept = storage.get_study_system_attrs(study)[KEPT]

@@ -18,7 +18,7 @@ def test_files_stand_under_their_names_on_the_full_schedules_times(tmp_path: Pat
     router.write_text(json.dumps({"attn": [1, 0, 1, 1], "mlp": [1, 1, 0, 1]}))
     own = tmp_path / "own.schedule.json"
     own.write_text(dumps(full))
-    found = dict(read_files([router, own], network, full))
+    found = dict(read_files([router, own], [network], full))
     assert list(found) == ["4-l2c", "own"]
     assert depths(found["4-l2c"]) == [24, 12, 12, 24]
     assert found["own"].digest == full.digest
@@ -30,6 +30,6 @@ def test_errors_name_the_file(tmp_path: Path):
     for name, data in {"a.json": b"\xff\xfe", "b.json": b"{}", "c.schedule.json": b"{}"}.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ExeuntError, match=name):
-            read_files([tmp_path / name], network, full)
+            read_files([tmp_path / name], [network], full)
     with pytest.raises(InputError, match="UTF-8"):
-        read_files([tmp_path / "a.json"], network, full)
+        read_files([tmp_path / "a.json"], [network], full)

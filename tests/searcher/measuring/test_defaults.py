@@ -83,19 +83,19 @@ def test_a_pipeline_that_takes_no_times_gives_its_solver_and_times(monkeypatch: 
     found = resolve_defaults(given, network)
     own = found.baseline
     assert (own.solver, own.spacing, own.spacing_options, own.clip) == ("ddim", "leading", (("offset", 1),), 1.0)
-    assert not make_frame(network, own).warps
+    assert not make_frame([network], own).warps
     assert resolve_defaults(found, network) == found
     refuse_difference(found, given)
     assert keep_stored_defaults(given, found) == found
     other = resolve_defaults(override(given, {"baseline.solver": "dpmsolver++"}), network).baseline
     assert (other.spacing, other.clip) == ("log-snr", None)
-    assert make_frame(network, other).warps
+    assert make_frame([network], other).warps
     slow = UsualSampler("ddpm", "trailing", variance="fixed-large", by_default=False)
     monkeypatch.setattr(network, "usual_sampler", slow)
     assert resolve_defaults(given, network).baseline.solver == "dpmsolver++"
     asked = resolve_defaults(override(given, {"baseline.solver": "ddpm"}), network).baseline
     assert (asked.spacing, asked.variance) == ("trailing", "fixed-large")
-    assert not make_frame(network, asked).warps
+    assert not make_frame([network], asked).warps
 
 
 def test_a_study_that_was_stored_before_settings_could_be_open_keeps_its_values(labels: Network) -> None:

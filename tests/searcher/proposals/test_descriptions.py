@@ -14,8 +14,11 @@ def test_work_is_what_the_schedules_run(space: Free):
     for point, row in zip(points, work, strict=True):
         schedule = space.schedule(point)
         branches = [len(branches_at(schedule, s)) for s in range(schedule.num_steps)]
+        small = [sum(branches[s] * len(step.blocks) for s, step in enumerate(schedule.steps) if step.network)]
+        branches = [0 if step.network else count for step, count in zip(schedule.steps, branches, strict=True)]
         run = [sum(action == RUN for action in step.blocks) for step in schedule.steps]
         stored = [sum(action.kind in ("reuse", "forecast") for action in step.blocks) for step in schedule.steps]
+        assert row[4:].tolist() == (small if space.frame.small else [])
         assert row[1] == sum(branches)
         assert row[2] == sum(a * b for a, b in zip(branches, run, strict=True))
         if not space.frame.guided:  # a value may be missing in one branch alone

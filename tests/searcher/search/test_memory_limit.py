@@ -28,7 +28,7 @@ class Said(ProgressListener):
 def test_what_needs_more_memory_is_neither_proposed_nor_sampled(small: StudyConfig, tmp_path: Path):
     roomy = load_setup(override(small, {"search.max_memory": "1GB"}))
     known = roomy.footprints[roomy.weights]
-    limit = (known.base + known.batch_size * max(known.stored) / 2) / 1000  # no stored value fits
+    limit = (known.base + known.batch_size * max(known.stored[0]) / 2) / 1000  # no stored value fits
     config = override(small, {"search.max_memory": f"{limit:.3f}KB", "run.budget": "25-trials"})
     said, url = Said(), f"sqlite:///{tmp_path / 'study.db'}"
     view = runner.optimize(config, url, watch=said)

@@ -22,6 +22,7 @@ def frame(
     kind: str = "residual",
     noise: Noise = NOISE,
     warps: bool = True,
+    small: NetworkSignature | None = None,
     **options,
 ) -> FullSchedule:
     signature = NetworkSignature("DiT", "block", ((kind, num_blocks),), None)
@@ -29,7 +30,7 @@ def frame(
     full = make_schedule(signature, noise, prediction, num_steps=num_steps, **options)
     parameters = tuple(options.get("spacing_parameters", {}).items())
     return FullSchedule(
-        full, options.get("spacing", default_spacing(noise)), parameters, options.get("include_zero"), warps
+        full, options.get("spacing", default_spacing(noise)), parameters, options.get("include_zero"), warps, small
     )
 
 
@@ -44,10 +45,11 @@ FRAMES = [
     frame(noise=Noise("edm")),
     frame(noise=Noise("vp", beta_min=0.1, beta_max=20.0), solver="heun", num_steps=20),
     frame(solver="pndm", variant="prk", spacing="leading"),
+    frame(9, 20, guidance=1.5, small=NetworkSignature("DiT", "block", (("residual", 3),))),
 ]
 
 
-@pytest.fixture(params=[(name, number) for name in SPACES for number in (0, 3, 4, 6, 7, 9)], ids=str)
+@pytest.fixture(params=[(name, number) for name in SPACES for number in (0, 3, 4, 6, 7, 9, 10)], ids=str)
 def space(request) -> Space:
     name, number = request.param
     return make_space(name, FRAMES[number])

@@ -24,11 +24,15 @@ BY_NAME = [name for name in FAMILIES if name not in GIVEN_FAMILIES]
 
 
 def frame(
-    signature: NetworkSignature = DIT, noise: Noise = NOISE, guidance: float | None = None, num_steps: int = 10
+    signature: NetworkSignature = DIT,
+    noise: Noise = NOISE,
+    guidance: float | None = None,
+    num_steps: int = 10,
+    small: NetworkSignature | None = None,
 ) -> FullSchedule:
     prediction, spacing = {"flow": ("flow", "flow"), "edm": ("edm", "karras")}.get(noise.kind, ("epsilon", "log-snr"))
     full = make_schedule(signature, noise, prediction, num_steps=num_steps, spacing=spacing, guidance=guidance)
-    return FullSchedule(full, spacing)
+    return FullSchedule(full, spacing, small=small)
 
 
 def rows(family: str, made: FullSchedule) -> dict[str, Schedule]:
@@ -42,6 +46,14 @@ def test_fora_computes_everything_at_every_nth_step():
     found = rows("fora", frame())
     assert depths(found["FORA N=3"]) == [8, 0, 0, 8, 0, 0, 8, 0, 0, 8]
     assert found["FORA N=3"].steps[1].blocks == (REUSE,) * 8
+
+
+def test_a_small_network_takes_the_first_steps():
+    small = NetworkSignature("DiT", "block", (("residual", 3),), "a" * 64)
+    assert not rows("stitch", frame())
+    found = rows("stitch", frame(small=small))
+    assert [depths(each) for each in found.values()] == [[3] * n + [8] * (10 - n) for n in (2, 5, 8, 10)]
+    assert all(each.networks == (DIT, small) for each in found.values())
 
 
 def test_taylorseer_forecasts_after_two_whole_steps():
@@ -93,7 +105,7 @@ def test_other_solvers_are_there_at_every_count():
 )
 def test_a_network_gets_what_it_can_have(made: FullSchedule, absent: set[str]):
     found = {name for name in BY_NAME if rows(name, made)}
-    assert found >= set(BY_NAME) - absent - {"guidance-interval"}
+    assert found >= set(BY_NAME) - absent - {"guidance-interval", "stitch"}
     assert not found & absent
 
 

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ....errors import InputError
@@ -95,6 +96,7 @@ class Architecture:
         num_tokens: of a prompt, by default.
         unbatched: arguments of its forward whose first dimension is not the batch.
         condition: the argument of its forward by whose tensor a request is known; None where it takes none.
+        notes: what people should know of it.
         exact_rows: whether embeddings keep their own types, whatever the model's is.
         prompts_at_once: how many prompts are embedded in one call.
         refused: arguments of its forward that change what blocks do, so that no stored value stands in for them, with
@@ -109,6 +111,7 @@ class Architecture:
     num_tokens: ClassVar[int] = 300
     unbatched: ClassVar[frozenset[str]] = frozenset()
     condition: ClassVar[str | None] = "encoder_hidden_states"
+    notes: tuple[str, ...] = ()
     exact_rows: ClassVar[bool] = False
     prompts_at_once: ClassVar[int] = 16
     refused: ClassVar[Mapping[str, str]] = {}
@@ -204,6 +207,12 @@ class Architecture:
     def decoder(self, name: str) -> Decoder | None:
         """How its samples become images, where its pipeline alone knows; None else."""
         return None
+
+    def one_row(self, rows: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """Conditions of one image, on the default device: a label, or embeddings of these shapes."""
+        if self.condition_kind == "labels":
+            return {"labels": torch.zeros(1, dtype=torch.long)}
+        return {name: torch.empty(1, *shape) for name, shape in rows.items()}
 
     def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
         """The shapes of one row of what `encode` makes, for prompts of `num_tokens` tokens."""

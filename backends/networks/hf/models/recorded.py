@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from ....errors import InputError, first_line
 from ....network import NetworkInput
 from ...decoders import Decoder, to_uint8
-from .base import Size
+from .base import Size, call_default
 from .other import OtherDenoiser
 from .recording import (
     CLOCKS,
     SAMPLES,
+    STEPS,
     TIMES,
     TRAIN_TIMES,
     Seen,
@@ -24,6 +25,10 @@ from .recording import (
 )
 
 _ROWS = 3  # prompts of the first call: no other dimension of an argument has so few, so that rows are known by it
+_OTHER_GUIDANCE = (
+    "guidance: its pipeline does more with guided outputs than to add their difference, such as to keep their norm. "
+    "Guided samples are made without that, and differ from the pipeline's"
+)
 
 
 class RecordedPipeline(OtherDenoiser):
@@ -55,6 +60,8 @@ class RecordedPipeline(OtherDenoiser):
         self._batched = [path for path in self._batched if path not in ((self._time,), ("guidance",))]
         self.clock, self.clocks = self._read_clock(seen)
         self._sign, self._shape = self._read_sample(seen)
+        self._guidance_unit = self._read_guidance_unit()
+        self.notes = () if self.takes_guidance or self._guides_plainly() else (_OTHER_GUIDANCE,)
 
     def _refusal(self, what: str) -> InputError:
         return InputError(
@@ -68,10 +75,37 @@ class RecordedPipeline(OtherDenoiser):
             (_first(arguments[self._time]), _first(time))
             for arguments, (_, time, _) in zip(seen.arguments, seen.stepped, strict=True)
         ]
+        is_flow = "FlowMatch" in type(self._pipeline.scheduler).__name__
+        if is_flow and any(
+            abs(1000 * float(sigma) - float(time)) > 1 for sigma, time in zip(seen.sigmas, seen.times, strict=False)
+        ):
+            raise self._refusal("tells its denoiser other times than those that its scheduler steps from")
         for clock, back in zip(CLOCKS, TRAIN_TIMES, strict=True):
             if all(abs(clock(time) - given) <= 4e-3 * max(abs(given), 1e-3) for given, time in pairs):
                 return clock, (back,)
         raise self._refusal(f"hands on the times {[time for _, time in pairs]} as {[given for given, _ in pairs]}")
+
+    def _read_guidance_unit(self) -> float:
+        """What embedded guidance is multiplied with before the denoiser gets it."""
+        if not self.takes_guidance:
+            return 1.0
+        given, usual = self._template.get("guidance"), call_default(self._pipeline, "guidance_scale")
+        if not isinstance(given, Tensor):
+            raise self._refusal("hands on no guidance, which its denoiser takes as an input")
+        return _first(given) / float(usual)
+
+    def _guides_plainly(self) -> bool:
+        """Whether the scheduler gets u + G · (c − u) of the outputs for a prompt and for none."""
+        scale, prompts = 3.0, [f"{index} dogs" for index in range(_ROWS)]
+        seen = record(self._pipeline, self.model, prompts, self._sizes, scale)
+        calls = len(seen.outputs) // len(seen.stepped)
+        branches = torch.cat([_tensor(output) for output in seen.outputs[-calls:]]).chunk(2)
+        output = self._sign * seen.stepped[-1][0]
+        one, other = (each[:, : output.shape[1]].to(output) for each in branches)
+        limit = 1e-2 * float(output.abs().max())
+        return any(
+            bool(torch.all((u + scale * (c - u) - output).abs() <= limit)) for c, u in ((one, other), (other, one))
+        )
 
     def _read_sample(self, seen: Seen) -> tuple[float, tuple[int, ...]]:
         """The sign with which the scheduler gets the output, and the shape of one sample."""
@@ -100,7 +134,7 @@ class RecordedPipeline(OtherDenoiser):
         value = self.clock(inputs.time).to(dtype)
         found[self._time] = value.view(-1, *[1] * len(shape)).expand(rows, *shape)
         if inputs.guidance is not None:
-            found["guidance"] = inputs.guidance.to(self._template["guidance"].dtype)
+            found["guidance"] = (inputs.guidance * self._guidance_unit).to(self._template["guidance"].dtype)
         return {self._sample: x, **found}
 
     def output(self, output: Tensor, x: Tensor) -> Tensor:
@@ -118,6 +152,10 @@ class RecordedPipeline(OtherDenoiser):
             "/".join(path): tuple(leaves[path].shape[1:]) for path in self._batched if isinstance(leaves[path], Tensor)
         }
 
+    def one_row(self, rows: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        leaves = dict(_leaves(self._template))
+        return {"/".join(path): leaves[path][:1] for path in self._batched if isinstance(leaves[path], Tensor)}
+
     def on(self, model: nn.Module) -> "RecordedPipeline":
         other = copy.copy(self)
         other.model = model
@@ -130,7 +168,7 @@ class RecordedPipeline(OtherDenoiser):
 
 
 class RecordedDecoder(Decoder):
-    """The end of a pipeline's call, after one step that changes nothing: it decodes the latents that it was given."""
+    """The end of a pipeline's call, after steps that change nothing: it decodes the latents that it was given."""
 
     def __init__(
         self, pipeline: Any, model: Any, seen: Seen, sizes: Mapping[str, int], shape: tuple[int, ...], name: str
@@ -154,10 +192,10 @@ class RecordedDecoder(Decoder):
             step=lambda *args, **kwargs: (latents,),
             encode_prompt=lambda *args, **kwargs: first,
         )
-        given = call_with(self._pipeline, self._model, [""], 1)
+        given = call_with(self._pipeline, self._model, [""], STEPS)
         try:
             with torch.random.fork_rng(devices=[]):
-                images = stage(**given, **self._sizes, latents=latents, output_type="pt")[0]
+                images = stage(**given, **self._sizes, output_type="pt")[0]
         except Exception as error:  # whatever a pipeline's own code raises
             raise InputError(
                 f"vae: {type(self._pipeline).__name__} can't decode `{self._name}`'s latents ({first_line(error)})."

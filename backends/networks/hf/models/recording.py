@@ -1,6 +1,6 @@
 """What a pipeline hands its denoiser and what it makes of the output, seen in one real call of its own.
 
-A copy of the pipeline, with the same parts, runs two steps. In place of the denoiser stands one that notes what it is
+A copy of the pipeline, with the same parts, runs three steps. In place of the denoiser stands one that notes what it is
 called with and passes it on, in place of the scheduler one that notes what it is to step with; then the call is broken
 off. Nothing of the pipeline itself is touched.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ....errors import InputError, first_line
 
-STEPS = 2
+STEPS = 3
 SAMPLES = ("hidden_states", "sample", "x")
 TIMES = ("timestep", "timesteps", "t", "timestep_ratio", "decoder_noise_time")
 # A pipeline hands on the scheduler's time as it is, in parts of 1, or counted from the other end.
@@ -47,17 +47,25 @@ class Seen:
         arguments: of each call of the denoiser, by name.
         outputs: what it returned.
         stepped: (model output, time, sample) that the scheduler was given at each step.
+        sigmas, times: the scheduler's lists; sigmas are None where it has none.
         encoded: what `encode_prompt` returned.
     """
 
     arguments: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     outputs: list[Any] = field(default_factory=list[Any])
     stepped: list[tuple[Tensor, Any, Tensor]] = field(default_factory=list[tuple[Tensor, Any, Tensor]])
+    sigmas: Any = None
+    times: Any = None
     encoded: Any = None
 
 
-def record(pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mapping[str, int]) -> Seen:
-    """Call a pipeline on prompts, without a second guidance branch, and break it off after two steps.
+def record(
+    pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mapping[str, int], scale: float = 1.0
+) -> Seen:
+    """Call a pipeline on prompts, and break it off after a few steps.
+
+    Args:
+        scale: of guidance by a second branch, on empty prompts; 1 for none.
 
     Raises:
         InputError: it can't be called so.
@@ -73,6 +81,7 @@ def record(pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mappi
 
     def stepping(own: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
         seen.stepped.append((model_output, timestep, sample))
+        seen.sigmas, seen.times = getattr(own, "sigmas", None), own.timesteps
         if len(seen.stepped) == STEPS:
             raise _Enough
         return type(pipeline.scheduler).step(own, model_output, timestep, sample, *args, **kwargs)
@@ -87,7 +96,7 @@ def record(pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mappi
     stage = acting_pipeline(pipeline, model, forward=calling, step=stepping, encode_prompt=encoding)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            stage(**call_with(pipeline, model, prompts, STEPS), **sizes, output_type="latent")
+            stage(**call_with(pipeline, model, prompts, STEPS, scale), **sizes, output_type="latent")
     except _Enough:
         return seen
     except InputError:
@@ -100,16 +109,20 @@ def record(pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mappi
     raise InputError(f"pipeline: {type(pipeline).__name__} made no {STEPS} steps with its scheduler.")
 
 
-def call_with(pipeline: Any, model: Any, prompts: Sequence[str], num_steps: int) -> dict[str, Any]:
-    """The arguments of a pipeline's call on prompts, with one guidance branch."""
+def call_with(pipeline: Any, model: Any, prompts: Sequence[str], num_steps: int, scale: float = 1.0) -> dict[str, Any]:
+    """The arguments of a pipeline's call on prompts, with one guidance branch, or with two at a scale above 1."""
     takes = inspect.signature(type(pipeline).__call__).parameters
     given: dict[str, Any] = {"prompt": list(prompts), "num_inference_steps": num_steps}
     if "generator" in takes:
         given["generator"] = torch.Generator().manual_seed(0)
+    if "use_resolution_binning" in takes:
+        given["use_resolution_binning"] = False
     if "true_cfg_scale" in takes:
-        given["true_cfg_scale"] = 1.0
+        given["true_cfg_scale"] = scale
     elif "guidance_scale" in takes and not model.config.get("guidance_embeds"):
-        given["guidance_scale"] = 1.0
+        given["guidance_scale"] = scale
+    if scale > 1 and "negative_prompt" in takes:
+        given["negative_prompt"] = [""] * len(prompts)
     return given
 
 

@@ -104,7 +104,7 @@ def test_dry_run_states_the_cost_and_measures_nothing(flags: list[str]) -> None:
     [
         (["--depths", "2,x"], "--depths: must be whole numbers with commas between, but got `2,x`"),
         (["--stand-ins", "drop,reus"], "stand-ins: `reus` is not known. Did you mean `reuse`"),
-        (["--num-images", "4"], "num-images: must be at least 8, but got 4"),
+        (["--num-images", "4"], "num-images: must be at least 8 for --objective full, but got 4"),
         (["--step-counts", "30"], "step-counts: must be from 2 to the full schedule's 8, but got 30"),
         (
             ["--objective", "metric", "--metric", "kid-pixels"],

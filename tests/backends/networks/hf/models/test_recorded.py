@@ -15,7 +15,7 @@ from exeunt.backends.errors import InputError
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.sampling.loop import sample_batch
-from exeunt.backends.schedule import Schedule
+from exeunt.backends.schedule import Embedded, Schedule
 from exeunt.backends.solvers.tables import make_schedule
 from other_pipelines import OTHERS, SIZES, other
 from pipeline_runs import PROMPTS, difference, with_actions
@@ -36,17 +36,29 @@ def network_of(kind: str) -> DiffusersNetwork:
     return network
 
 
-def times_of(pipe: Any, kind: str) -> list[float]:
+def call_for(kind: str, guidance: float) -> dict[str, Any]:
+    """What a pipeline is called with; a scale of 1 is no second branch, or little embedded guidance."""
+    if kind == "qwen-image":
+        return {"true_cfg_scale": guidance, **({"negative_prompt": ["", ""]} if guidance > 1 else {})}
+    if guidance == 1 or network_of(kind).takes_guidance:
+        return {"guidance_scale": guidance}
+    return {"guidance_scale": guidance, "negative_prompt": ["", ""]}
+
+
+@functools.cache
+def times_of(kind: str) -> list[float]:
     """Those that the pipeline goes to when it is asked for a number of steps."""
-    pipe(list(PROMPTS), num_inference_steps=STEPS, guidance_scale=1.0, output_type="latent", **SIZES[kind])
+    pipe = other(kind)
+    piped(pipe, kind, "latent", num_inference_steps=STEPS, **call_for(kind, 1.0))
     return pipe.scheduler.timesteps.tolist()
 
 
-def schedule_for(kind: str, guidance: float | None) -> Schedule:
-    network, times = network_of(kind), times_of(other(kind), kind)
-    is_flow = network.noise.kind == "flow"
+def schedule_for(kind: str, guidance: float) -> Schedule:
+    network, times = network_of(kind), times_of(kind)
+    is_flow, scale = network.noise.kind == "flow", None if guidance == 1 else guidance
     return make_schedule(
-        network.signature, network.noise, network.prediction, num_steps=STEPS, guidance=guidance,
+        network.signature, network.noise, network.prediction, num_steps=STEPS,
+        guidance=Embedded(guidance) if network.takes_guidance else scale,
         spacing=[time / 1000 for time in times] if is_flow else times, solver="flow-euler" if is_flow else "ddim",
     )  # fmt: skip
 
@@ -56,29 +68,30 @@ def noise(kind: str) -> Tensor:
 
 
 def piped(pipe: Any, kind: str, output: str, **arguments: Any) -> Tensor:
-    x = noise(kind)
-    latents = x[:, 0] if len(x.shape) == 4 and x.shape[1] == 1 else x  # tokens are one channel here
-    return pipe(list(PROMPTS), latents=latents, output_type=output, **SIZES[kind], **arguments)[0]
+    latents = noise(kind)
+    if network_of(kind).sample_shape[0] == 1:  # tokens are one channel here
+        latents = latents[:, 0]
+    if kind == "flux2":  # which packs what it is given
+        latents = latents.mT.reshape(2, 16, 16, 16)
+    if kind == "sana":
+        arguments["use_resolution_binning"] = False
+    return pipe(prompt=list(PROMPTS), latents=latents, output_type=output, **SIZES[kind], **arguments)[0]
 
 
 def sampled(kind: str, schedule: Schedule) -> Tensor:
     return sample_batch([network_of(kind)], schedule, noise(kind), [], torch.arange(2))
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-@pytest.mark.parametrize("guidance", [None, 2.5])
-def test_samples_and_pixels_are_the_pipeline_s(kind: str, guidance: float | None) -> None:
-    """Tokens and latents, images and videos, time in parts of 1 and as it is, noise with a shifted ratio."""
-    arguments: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": guidance or 1.0}
-    if guidance:
-        arguments["negative_prompt"] = ["", ""]
+@pytest.mark.parametrize(
+    ("kind", "guidance"),
+    [(kind, scale) for kind in OTHERS for scale in (1.0, 2.5) if (kind, scale) != ("qwen-image", 2.5)],
+)
+def test_samples_and_pixels_are_the_pipeline_s(kind: str, guidance: float) -> None:
+    """Tokens and latents, images and videos, time in parts of 1 and as it is, embedded guidance in thousands."""
+    arguments = {"num_inference_steps": STEPS, **call_for(kind, guidance)}
     found, pipe = sampled(kind, schedule_for(kind, guidance)), other(kind)
-    assert (
-        difference(
-            found.reshape(piped(pipe, kind, "latent", **arguments).shape), piped(pipe, kind, "latent", **arguments)
-        )
-        < 1e-5
-    )
+    latents = piped(pipe, kind, "latent", **arguments)
+    assert difference(found.reshape(latents.shape), latents) < 1e-5
     frames = piped(pipe, kind, "pt", **arguments)  # (N, 3, H, W), or (N, T, 3, H, W)
     wanted = frames if frames.ndim == 4 else torch.cat(list(frames.unbind(1)), dim=-1)
     pixels = network_of(kind).decode(found)
@@ -88,11 +101,17 @@ def test_samples_and_pixels_are_the_pipeline_s(kind: str, guidance: float | None
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_schedule_s_images_are_the_same_through_apply(kind: str) -> None:
-    schedule, pipe = with_actions(schedule_for(kind, 2.5)), other(kind)
+    guidance = 1.0 if kind == "qwen-image" else 2.5
+    schedule, pipe = with_actions(schedule_for(kind, guidance)), other(kind)
     exeunt.apply(pipe, schedule)
-    arguments = {"negative_prompt": ["", ""], **exeunt.call_arguments(schedule)}
-    found = piped(pipe, kind, "latent", **arguments)
+    found = piped(pipe, kind, "latent", **{**call_for(kind, guidance), **exeunt.call_arguments(schedule)})
     assert difference(found, sampled(kind, schedule).reshape(found.shape)) < 1e-4
+
+
+def test_guidance_of_another_kind_is_said() -> None:
+    assert "to keep their norm" in network_of("qwen-image").notes[0]
+    assert network_of("qwen-image").usual_guidance == 4.0
+    assert network_of("sana").notes == network_of("chroma").notes == network_of("flux2").notes == ()
 
 
 def test_a_folder_is_the_same_network(tmp_path: Path) -> None:
