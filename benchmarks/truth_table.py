@@ -34,7 +34,7 @@ from exeunt.backends.network import ChainNetwork, NetworkInput
 from exeunt.backends.quality.distances import frechet_value, frechet_vector
 from exeunt.backends.sampling.conditions import labels, noises
 from exeunt.backends.sampling.loop import Samples, Trajectory, sample
-from exeunt.backends.schedule import Schedule, block_evaluations, network_times
+from exeunt.backends.schedule import RUN, Schedule, block_evaluations, network_times
 from exeunt.reports.view.pareto import Score, hypervolume
 from exeunt.searcher.measuring.metric import ReferenceMetric
 from exeunt.searcher.measuring.setup import StudySetup, load_setup
@@ -193,7 +193,7 @@ class TableBench(Bench):
     def _exact(self, schedule: Schedule) -> float:
         index = 0
         for step in schedule.steps:
-            index = 12 * index + sum(action.kind == "run" for action in step.actions) - 1
+            index = 12 * index + step.blocks.count(RUN) - 1
         self.vectors[schedule.digest] = self.table_vectors[index].astype(np.float64)
         return float(self.values[index])
 
