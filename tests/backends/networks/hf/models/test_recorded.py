@@ -13,6 +13,8 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks import registry
+from exeunt.backends.networks.conformance.checks import Failed, NetworkUnderTest, Passed
+from exeunt.backends.networks.conformance.suite import suite
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.schedule import Embedded, Schedule
@@ -106,6 +108,16 @@ def test_a_schedule_s_images_are_the_same_through_apply(kind: str) -> None:
     exeunt.apply(pipe, schedule)
     found = piped(pipe, kind, "latent", **{**call_for(kind, guidance), **exeunt.call_arguments(schedule)})
     assert difference(found, sampled(kind, schedule).reshape(found.shape)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["sana", "flux2"])
+def test_they_keep_every_network_s_promises(kind: str) -> None:
+    """Residual blocks in attention and MLP, and a merge of two streams into one."""
+    found = {check.name: result for check, result in suite(NetworkUnderTest(network_of(kind)))}
+    assert not {name: result for name, result in found.items() if isinstance(result, Failed)}
+    assert {"actions", "kinds", "rows", "operations", "memory"} <= {
+        name for name, result in found.items() if isinstance(result, Passed)
+    }
 
 
 def test_guidance_of_another_kind_is_said() -> None:
