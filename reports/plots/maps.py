@@ -175,11 +175,12 @@ def _draw_map(axes: Axes, each: FrontMap, info: MapsInfo, room: int) -> None:
 
 @dataclass(frozen=True)
 class DepthProfile:
-    """One schedule's depth at each step."""
+    """One schedule's depth at each step, and the network that takes it."""
 
     name: str
     color: str
     depths: tuple[int, ...]
+    networks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,13 @@ def depth_info(view: StudyView) -> DepthInfo | None:
     if len(points) < 2:
         return None
     profiles = tuple(
-        DepthProfile(p.label, PALETTE[family_look(p.family).color], tuple(depths(p.schedule))) for p in points
+        DepthProfile(
+            p.label,
+            PALETTE[family_look(p.family).color],
+            tuple(depths(p.schedule)),
+            tuple(step.network for step in p.schedule.steps),
+        )
+        for p in points
     )
     num_blocks = max(network.num_blocks for point in points for network in point.schedule.networks)
     return DepthInfo(profiles, num_blocks, max(point.schedule.num_steps for point in points))
@@ -208,7 +215,9 @@ def draw_depth(info: DepthInfo) -> Figure:
     columns = 3
     with drawing(WIDTH, 0.45 + 1.35 * math.ceil(len(info.profiles) / columns)) as figure:
         for axes, profile in zip(panels(figure, len(info.profiles), columns), info.profiles, strict=True):
-            axes.bar(range(len(profile.depths)), profile.depths, width=0.82, color=profile.color)
+            bars = axes.bar(range(len(profile.depths)), profile.depths, width=0.82, color=profile.color)
+            for bar, network in zip(bars, profile.networks, strict=True):
+                bar.set_alpha(0.4 if network else 1.0)
             axes.set_title(profile.name, fontsize=8)
             axes.set(xlim=(-0.6, info.num_steps - 0.4), ylim=(0, info.num_blocks * 1.06))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -236,7 +245,11 @@ FIGURES = (
         info=depth_info,
         draw=draw_depth,
         section="schedules",
-        note=lambda _: "Blocks that run at each step.",
+        note=lambda info: (
+            "Blocks that run at each step; pale ones are a second network's."
+            if any(map(any, (each.networks for each in info.profiles)))
+            else "Blocks that run at each step."
+        ),
         wide=True,
     ),
 )

@@ -1,5 +1,7 @@
 """Studies in which a small network may take the first steps: closed-form networks of other mixtures and sizes."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +120,21 @@ def test_a_search_finds_schedules_of_both_networks_that_are_sampled_as_by_hand(
     metric = ("--metric", "fd-pixels", "--reference", str(two.quality.reference), "--num-images", "16")
     measured = run("evaluate", *given, *metric, "--repeats", "2", "--json")
     assert measured.exit_code == 0, measured.output
+
+
+@pytest.mark.slow
+def test_a_point_of_both_networks_runs_without_pytorch(
+    two: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (point, *_) = in_turn(runner.optimize(override(two, {"run.budget": "8-trials"}), "exeunt.db"))
+    exported = run("export", "--label", point.label, "--format", "onnx", "-o", "graphs")
+    assert exported.exit_code == 0, exported.output
+    program = [sys.executable, "graphs/sample.py", "--images", str(BATCH), "--seed", "1", "-o", "images.npy"]
+    subprocess.run(program, check=True, timeout=120)
+    networks = load_network("closed-form"), load_network("closed-form", **SMALL)
+    ours = by_hand(*networks, load(Path("graphs/schedule.schedule.json")))
+    assert np.abs(np.moveaxis(np.load("images.npy").astype(int), 1, 3) - ours).max() <= 1
 
 
 def test_a_study_goes_on_with_the_same_small_network_alone(two: StudyConfig, tmp_path: Path) -> None:

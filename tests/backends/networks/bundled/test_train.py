@@ -113,3 +113,12 @@ def test_the_exit_loss_is_the_loss_of_what_an_exit_gives() -> None:
         outputs = [whole.evaluate(NetworkInput(x, time, labels), how, []) for how in (None, call)]
         errors = [(output - target).square().mean(dim=(1, 2, 3)) for output in outputs]
     torch.testing.assert_close(loss, sum((weight * error).mean() for error in errors))
+
+
+def test_a_small_network_takes_steps_in_turn_with_the_bundled_one(data: Path, tmp_path: Path) -> None:
+    sizes = ["--depth", 2, "--width", 16, "--num-heads", 2]
+    run("small", "--data", data, "--out", tmp_path, "--batch-size", 16, "--no-compile", "--num-steps", 2, *sizes)
+    large, small = (registry.load_network(each) for each in ("fashion-dit", tmp_path / "small.safetensors"))
+    assert (large.num_blocks, small.num_blocks) == (12, 2)
+    for name in ("noise", "prediction", "sample_shape", "num_classes", "decoder_sha256"):
+        assert getattr(small, name) == getattr(large, name)
