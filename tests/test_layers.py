@@ -30,9 +30,10 @@ HOUSE = {
     "searcher": [
         ["spaces", "monitoring"],
         ["measuring", "proposals"],
+        ["sensitivity"],
         ["search"],
         ["runner"],
-        ["workers", "baselines", "sensitivity"],
+        ["workers", "baselines"],
         ["cli"],
     ],
 }

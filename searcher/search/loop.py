@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ...studies.store.records import summarized
+from ...studies.workers.shared_state import SEARCHING
 from ..measuring.objective import AWAITED, UNMEASURABLE
 from ..spaces.candidates import FITTED, Candidate, first_baselines, list_baselines
 from .promotion import next_rival
@@ -16,6 +17,7 @@ from .session import Session
 
 FIT_EVERY = 8  # with `--fit`, one of this many evaluations of the search may be a trial with fitted rows
 FIT_FROM = 0.4  # the share of the budget after which rows are fitted: before, there is no front worth it
+CALIBRATED_SHARE = 0.08  # of a budget a quick calibration may cost
 BASELINE_EVERY = 6  # one of this many evaluations of the search may be a baseline that the best trial must beat
 MOST_REPEATS = 200  # so many proposals in a row that were all measured before say that the space holds nothing new
 STALLED = 10  # so many proposals that together are expected to gain less than the front's noise end a search
@@ -89,6 +91,7 @@ def search(session: Session) -> None:
     """Measures a sampler's proposals until the rest of the budget is needed for the front, or the space is used up."""
     rungs, repeats, evaluations, proposals, gains = _rungs(session), 0, 0, session.open, deque[float](maxlen=STALLED)
     measured = session.results.measured
+    _calibrate(session)
     while repeats < MOST_REPEATS and session.choice is None and not session.ended:
         session.refresh()
         proposals.settle()
@@ -149,6 +152,33 @@ def _stalled(session: Session, gains: deque[float]) -> str:
         f"it has stalled, since {STALLED} proposals in a row were together expected to gain less than the noise of the "
         f"front ({sum(gains):.2g} against {noise:.2g} of hypervolume)"
     )
+
+
+def _calibrate(session: Session) -> None:
+    """Puts the front of a quick calibration next, in a new study that begins with nothing else and can afford it."""
+    setup, meter, space = session.study_setup, session.budget.meter, session.study_setup.space
+    if not setup.config.search.calibrate or space.name != "free" or not setup.metric.has_features:
+        return
+    if session.proposer.asked() or session.proposer.is_warm or meter.budget.images is not None:
+        return
+    from ..sensitivity.quick import quick_cost, quick_front
+    from ..spaces.free import require_free
+    from ..spaces.nearest import nearest
+
+    cost, config = quick_cost(setup), setup.config
+    seconds = cost * session.objective.seconds(session.objective.costs.full, config.quality.num_images)
+    if seconds > CALIBRATED_SHARE * meter.seconds_left or cost > CALIBRATED_SHARE * meter.trials_left:
+        return
+    with session.exclusive("calibration") as mine:
+        if not mine:
+            return
+        found = quick_front(setup, session.watch, session.objective.check)
+        points = [near.parameters for each in found if (near := nearest(require_free(space, "front"), each))]
+        session.proposer.warm_start(points)
+        session.watch.say(
+            f"calibrated: {len(points)} schedules to begin with, for {cost:.1f} evaluations of the full one"
+        )
+    session.watch.phase(SEARCHING, 1.0)
 
 
 def _measure_contested(session: Session, rungs: Sequence[Candidate]) -> bool:

@@ -98,6 +98,7 @@ class Proposer:
         self.study, self.space = study, space
         self._storage, self._weights, self._own, self._fits = storage, weights, own, fits
         self._asked: dict[int, Trial] = {}
+        self.is_warm = False
         self._trials: list[FrozenTrial] | None = None
         # A study of an earlier version goes on as it began: finished trials can't be changed, and GP takes no mixture.
         told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -163,7 +164,7 @@ class Proposer:
 
     def warm_start(self, points: Sequence[Parameters] = ()) -> None:
         """Puts a user's points next, but for those that the study has, and in a new study the space's good shapes."""
-        is_new = not self.look()
+        is_new, self.is_warm = not self.look(), bool(points)
         for point in points:
             self.study.enqueue_trial(point, skip_if_exists=True)
         for point in self.space.warm_starts() if is_new else ():

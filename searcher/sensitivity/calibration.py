@@ -23,7 +23,7 @@ from ...reports.files.export import write_whole
 from ..measuring.metric import Answer
 from ..measuring.setup import StudySetup
 from ..monitoring.progress import ProgressListener
-from .grid import Chain, Grid, make_grids
+from .grid import Chain, Grid, make_grids, measured_grids
 from .paths import MODES, Found, Mode, Vector, best_paths, lowest, predicted
 from .results import Calibration, Cell, Level, Member, Request, as_values, price
 from .trajectories import FullTrajectories
@@ -99,23 +99,27 @@ class Calibrator:
             Interrupted: `check` did; what was measured stays.
         """
         request, setup = self._request, self._setup
-        self._watch.phase("full trajectories", 1.0)
-        top = self._trajectories(self.grids[0])
-        base = top.features()
-        if request.objective == "metric":
-            self._noise = noise_in(lambda features: self._metric_vector(features, base), base)
-        levels = tuple(self._levels(base, top))
-        found = Calibration(
-            request,
-            paired_distance(np.roll(base, 1, axis=0), base).value,
-            setup.metric.score(Answer("full", base), Answer("full", base)).value,
-            levels,
-            (),
-        )
+        base, levels, another = self._measured()
+        quality = setup.metric.score(Answer("full", base), Answer("full", base)).value
+        found = Calibration(request, another, quality, levels, ())
         front = self._front(levels, found.another)
         found = replace(found, members=tuple(self._members(front, base)))
         self._write(found)
         return found
+
+    def schedules(self) -> list[Schedule]:
+        """The front as it is predicted, the cheapest schedule first; none of them is sampled. Raises as `run` does."""
+        _, levels, another = self._measured()
+        return [level.grid.path_schedule(found.path) for level, found in self._front(levels, another)]
+
+    def _measured(self) -> tuple[FeatureArray, tuple[Level, ...], float]:
+        """The features of the full schedule's images, all levels, and the distance to another image."""
+        self._watch.phase("full trajectories", 1.0)
+        top = self._trajectories(self.grids[0])
+        base = top.features()
+        if self._request.objective == "metric":
+            self._noise = noise_in(lambda features: self._metric_vector(features, base), base)
+        return base, tuple(self._levels(base, top)), paired_distance(np.roll(base, 1, axis=0), base).value
 
     def _extract(self, batches: list[Samples]) -> FeatureArray:
         return self._setup.features(batches, self._request.seed)
@@ -152,9 +156,10 @@ class Calibrator:
         return vector
 
     def _levels(self, base: FeatureArray, top: FullTrajectories) -> Iterator[Level]:
-        self._watch.phase("chains", price(self.grids).work)
+        grids = measured_grids(self.grids, self._request.choices)
+        self._watch.phase("chains", price(grids).work)
         done = 0
-        for grid in self.grids:
+        for grid in grids:
             trajectories = top if grid is self.grids[0] else self._trajectories(grid)
             own = trajectories.features()
             done += grid.full_work

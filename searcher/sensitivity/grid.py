@@ -111,6 +111,7 @@ class Choices:
         cached_depths: how many of the depths, from the lowest on by twos, are combined with what reads stored values.
         oldest: how often in a row stored values may be read.
         pairs_up_to: exits at neighbouring steps are measured together where there are no more steps than this.
+        omits_full: whether nothing is measured at the full schedule's own number of steps, which costs most.
     """
 
     step_counts: tuple[int, ...] = ()
@@ -119,6 +120,7 @@ class Choices:
     cached_depths: int = 2
     oldest: int = 2
     pairs_up_to: int = 10
+    omits_full: bool = False
 
 
 def make_grids(frame: FullSchedule, choices: Choices) -> list[Grid]:
@@ -153,6 +155,11 @@ def make_grids(frame: FullSchedule, choices: Choices) -> list[Grid]:
         Grid(full, order, tuple(options), choices.oldest, full.num_steps <= choices.pairs_up_to)
         for full in made.values()
     ]
+
+
+def measured_grids(grids: Sequence[Grid], choices: Choices) -> Sequence[Grid]:
+    """The grids whose chains are measured; the first one is there in any case, for the full schedule's images."""
+    return grids[1:] if choices.omits_full and len(grids) > 1 else grids
 
 
 def _halved(frame: FullSchedule) -> tuple[int, ...]:

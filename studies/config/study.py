@@ -217,6 +217,12 @@ class SearchConfig(Section):
     levers: tuple[tuple[str, Any], ...] = setting(
         (), table, 'a table of levers of the space free that are fixed or bounded, such as steps = "8..12"'
     )
+    calibrate: bool = setting(
+        True,
+        one_of(True, False),
+        "whether a search on the space free begins with the front of a quick calibration, where 8 % of the budget is "
+        "enough for it",
+    )
     fit: bool = setting(
         False,
         one_of(True, False),
@@ -306,7 +312,9 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 # Settings that may change when a study is resumed, because no stored number depends on them.
-FREE_SETTINGS = frozenset({*(f"run.{each.name}" for each in fields(RunConfig)), "search.max_trials", "search.fit"})
+FREE_SETTINGS = frozenset(
+    {*(f"run.{each.name}" for each in fields(RunConfig)), "search.max_trials", "search.calibrate", "search.fit"}
+)
 # Settings that a study stores as the loaded network resolves them, as it does whatever is `auto`: before that, none
 # says nothing about them.
 RESOLVED_SETTINGS = frozenset(
