@@ -318,7 +318,7 @@ def default_guidance(architecture: Architecture, pipeline: Any) -> float | None:
     """What the pipeline's call guides with by default; None where it has no guidance."""
     if pipeline is None or not (architecture.has_null or architecture.takes_guidance):
         return None
-    own_scale = architecture.layout is None and architecture.embeds_scale and not architecture.takes_guidance
+    own_scale = architecture.is_seen and architecture.embeds_scale and not architecture.takes_guidance
     name = "true_cfg_scale" if own_scale else "guidance_scale"
     parameter = inspect.signature(pipeline.__call__).parameters.get(name)
     return None if parameter is None or not isinstance(parameter.default, int | float) else float(parameter.default)

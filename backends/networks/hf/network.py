@@ -65,6 +65,7 @@ def count_flops(
     """
     with torch.device("meta"):
         model = type(architecture.model).from_config(architecture.model.config).eval()
+    model.requires_grad_(False)  # torch's counter follows gradients of parameters that are handed to a module
     try:
         return _counted(architecture.on(model), granularity, sample_shape, rows)
     except (NotImplementedError, RuntimeError):  # its forward looks at values, such as a mask's: it runs as it is

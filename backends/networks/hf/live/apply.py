@@ -37,7 +37,7 @@ from ..hooks import (
     unregister,
 )
 from ..loading import bare, denoiser_of
-from ..models.base import Architecture, architecture_of
+from ..models.base import Architecture, architecture_in, architecture_of
 from ..optional import HookRegistry, is_pipeline
 from .guidance import call_guidance, corrections, is_uniform
 from .requests import CallArguments, GuidedBatch, GuidedCalls, Request, RequestPart, Source, Stream
@@ -164,6 +164,8 @@ def apply(pipe_or_model: Any, schedule: Schedule | str | os.PathLike[str]) -> No
     pipeline, model = _parts(pipe_or_model)
     architecture, schedule = architecture_of(model), as_schedule(schedule)
     _check_network(architecture, schedule)
+    if pipeline is not None and architecture.is_seen and not is_uniform(schedule, _num_channels(architecture)):
+        architecture = architecture_in(pipeline, model, {})  # a call of the pipeline shows where its branches are
     _check_compiled([pipe_or_model if pipeline is None else denoiser_of(pipeline), model], architecture, schedule)
     if pipeline is not None:
         _check_perturbed(pipeline, architecture, schedule)
@@ -298,7 +300,7 @@ def _fitting(
     pipeline: Any, architecture: Architecture, schedule: Schedule, height: int | None, width: int | None
 ) -> Fit:
     """How to call the pipeline, for images of a size."""
-    if architecture.layout is None:
+    if architecture.is_seen:
         return unproven_fit(pipeline, schedule)
     tokens = 0
     if pipeline.scheduler.config.get("use_dynamic_shifting"):

@@ -96,6 +96,7 @@ class Architecture:
         num_tokens: of a prompt, by default.
         unbatched: arguments of its forward whose first dimension is not the batch.
         condition: the argument of its forward by whose tensor a request is known; None where it takes none.
+        is_seen: whether no more is known of its pipelines than what can be seen of them.
         notes: what people should know of it.
         exact_rows: whether embeddings keep their own types, whatever the model's is.
         prompts_at_once: how many prompts are embedded in one call.
@@ -103,14 +104,15 @@ class Architecture:
             what they are.
     """
 
-    layout: ClassVar[Layout | None] = "unconditional-first"
+    layout: Layout | None = "unconditional-first"
     clocks: tuple[Callable[[Any], Any], ...] = (lambda time: time,)
     prediction: ClassVar[str] = "epsilon"
     noise: ClassVar[Noise] = _LINEAR
     factor: ClassVar[int] = 8
     num_tokens: ClassVar[int] = 300
-    unbatched: ClassVar[frozenset[str]] = frozenset()
+    unbatched: frozenset[str] = frozenset()
     condition: ClassVar[str | None] = "encoder_hidden_states"
+    is_seen: ClassVar[bool] = False
     notes: tuple[str, ...] = ()
     exact_rows: ClassVar[bool] = False
     prompts_at_once: ClassVar[int] = 16
@@ -241,7 +243,7 @@ def architecture_in(pipeline: Any, model: nn.Module, sizes: Mapping[str, int | N
         InputError: as `architecture_of`, or what the call does can't be replayed.
     """
     found = architecture_of(model)
-    if found.layout is not None:
+    if not found.is_seen:
         return found
     kind: Any = _class_of(_RECORDED)
     return kind(model, pipeline, {name: value for name, value in sizes.items() if value is not None})

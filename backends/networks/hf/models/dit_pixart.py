@@ -22,7 +22,7 @@ class _BasicTransformer(Architecture):
 class DiTTransformer(_BasicTransformer):
     """`DiTTransformer2DModel`, class-conditional (Peebles & Xie 2023)."""
 
-    layout: ClassVar[Layout | None] = "conditional-first"
+    layout: Layout | None = "conditional-first"
     condition: ClassVar[str | None] = "class_labels"
 
     @property

@@ -25,7 +25,8 @@ _REFUSED = {"controlnet": "a ControlNet", "additional_residual": "a ControlNet",
 class OtherDenoiser(Architecture):
     """A class of which no more is known than its blocks and the names of its arguments."""
 
-    layout: ClassVar[Layout | None] = None
+    is_seen: ClassVar[bool] = True
+    layout: Layout | None = None
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
     clocks: tuple[Callable[[Any], Any], ...] = TRAIN_TIMES  # a run's own times tell which

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ....errors import InputError, first_line
 from ....network import NetworkInput
 from ...decoders import Decoder, to_uint8
-from .base import Size, call_default
+from .base import Layout, Size, call_default
 from .other import OtherDenoiser
 from .recording import (
     CLOCKS,
@@ -61,7 +61,10 @@ class RecordedPipeline(OtherDenoiser):
         self.clock, self.clocks = self._read_clock(seen)
         self._sign, self._shape = self._read_sample(seen)
         self._guidance_unit = self._read_guidance_unit()
-        self.notes = () if self.takes_guidance or self._guides_plainly() else (_OTHER_GUIDANCE,)
+        self.unbatched = frozenset(self._template) - {path[0] for path in self._batched} - {self._time, "guidance"}
+        if not self.takes_guidance:
+            self.layout = self._read_layout()
+            self.notes = () if self.layout else (_OTHER_GUIDANCE,)
 
     def _refusal(self, what: str) -> InputError:
         return InputError(
@@ -94,18 +97,22 @@ class RecordedPipeline(OtherDenoiser):
             raise self._refusal("hands on no guidance, which its denoiser takes as an input")
         return _first(given) / float(usual)
 
-    def _guides_plainly(self) -> bool:
-        """Whether the scheduler gets u + G · (c − u) of the outputs for a prompt and for none."""
+    def _read_layout(self) -> Layout | None:
+        """Where the guidance branches are; None where the scheduler does not get u + G · (c − u) of their outputs."""
         scale, prompts = 3.0, [f"{index} dogs" for index in range(_ROWS)]
         seen = record(self._pipeline, self.model, prompts, self._sizes, scale)
-        calls = len(seen.outputs) // len(seen.stepped)
-        branches = torch.cat([_tensor(output) for output in seen.outputs[-calls:]]).chunk(2)
-        output = self._sign * seen.stepped[-1][0]
-        one, other = (each[:, : output.shape[1]].to(output) for each in branches)
-        limit = 1e-2 * float(output.abs().max())
-        return any(
-            bool(torch.all((u + scale * (c - u) - output).abs() <= limit)) for c, u in ((one, other), (other, one))
-        )
+        calls, output = len(seen.outputs) // len(seen.stepped), self._sign * seen.stepped[-1][0]
+        branches = torch.cat([_tensor(each) for each in seen.outputs[-calls:]])[:, : output.shape[1]].to(output)
+        one, other = branches.chunk(2)
+        precision = 1e-4 if self.model.dtype == torch.float32 else 2e-2
+        limit = precision * float(output.abs().max())
+
+        def guides(c: Tensor, u: Tensor) -> bool:
+            return bool(torch.all((u + scale * (c - u) - output).abs() <= limit))
+
+        if calls == 2:
+            return "two-calls" if guides(one, other) else None
+        return "conditional-first" if guides(one, other) else "unconditional-first" if guides(other, one) else None
 
     def _read_sample(self, seen: Seen) -> tuple[float, tuple[int, ...]]:
         """The sign with which the scheduler gets the output, and the shape of one sample."""

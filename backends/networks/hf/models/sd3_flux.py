@@ -52,13 +52,13 @@ class Flux(_TwoStreams):
     into a token on the way in.
     """
 
-    layout: ClassVar[Layout | None] = "two-calls"
+    layout: Layout | None = "two-calls"
     num_tokens: ClassVar[int] = 512
     refused: ClassVar[Mapping[str, str]] = {
         "controlnet_block_samples": "a ControlNet",
         "controlnet_single_block_samples": "a ControlNet",
     }
-    unbatched: ClassVar[frozenset[str]] = frozenset({"img_ids", "txt_ids"})
+    unbatched: frozenset[str] = frozenset({"img_ids", "txt_ids"})
     clocks: tuple[Callable[[Any], Any], ...] = (lambda time: time * 1000,)
     native: ClassVar[int] = 128  # latents a side that diffusers' pipeline takes where none are asked for
 

@@ -13,7 +13,7 @@ from .base import FLOW, Architecture, Layout, Size, call_default, latent_grid
 class Wan(Architecture):
     """`WanTransformer3DModel`, text to video. A sample is (C, T, H, W)."""
 
-    layout: ClassVar[Layout | None] = "two-calls"
+    layout: Layout | None = "two-calls"
     prediction: ClassVar[str] = "flow"
     noise: ClassVar[Noise] = FLOW
     num_tokens: ClassVar[int] = 512

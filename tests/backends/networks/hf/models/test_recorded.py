@@ -13,6 +13,8 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks import registry
+from exeunt.backends.networks.conformance.checks import Failed, NetworkUnderTest, Passed
+from exeunt.backends.networks.conformance.suite import suite
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.schedule import Embedded, Schedule
@@ -108,6 +110,16 @@ def test_a_schedule_s_images_are_the_same_through_apply(kind: str) -> None:
     assert difference(found, sampled(kind, schedule).reshape(found.shape)) < 1e-4
 
 
+@pytest.mark.parametrize("kind", [pytest.param("sana", marks=pytest.mark.slow), "flux2"])
+def test_they_keep_every_network_s_promises(kind: str) -> None:
+    """Residual blocks in attention and MLP, and a merge of two streams into one."""
+    found = {check.name: result for check, result in suite(NetworkUnderTest(network_of(kind)))}
+    assert not {name: result for name, result in found.items() if isinstance(result, Failed)}
+    assert {"actions", "kinds", "rows", "operations", "memory"} <= {
+        name for name, result in found.items() if isinstance(result, Passed)
+    }
+
+
 def test_guidance_of_another_kind_is_said() -> None:
     assert "to keep their norm" in network_of("qwen-image").notes[0]
     assert network_of("qwen-image").usual_guidance == 4.0
@@ -159,8 +171,21 @@ def test_what_can_t_be_replayed_is_refused_with_what_was_seen(case: str) -> None
         DiffusersNetwork.from_pipeline(pipe, **SIZES["cogview3"])
 
 
-def test_guidance_that_differs_from_step_to_step_is_refused_in_the_pipeline() -> None:
-    schedule = schedule_for("chroma", 2.5)
+@pytest.mark.parametrize(("kind", "layout"), [("chroma", "two-calls"), ("cogview3", "unconditional-first")])
+def test_guidance_that_differs_from_step_to_step_goes_through_apply(kind: str, layout: str) -> None:
+    """Where the branches are is seen in a guided call."""
+    schedule, pipe = with_actions(schedule_for(kind, 2.5)), other(kind)
+    whether = ["run", "run", "skip", "run", "skip"]
+    steps = [replace(step, unconditional=word) for step, word in zip(schedule.steps, whether, strict=True)]
+    schedule = replace(schedule, steps=tuple(steps))
+    exeunt.apply(pipe, schedule)
+    found = piped(pipe, kind, "latent", **{**call_for(kind, 2.5), **exeunt.call_arguments(schedule)})
+    assert network_of(kind).architecture.layout == layout
+    assert difference(found, sampled(kind, schedule).reshape(found.shape)) < 1e-4
+
+
+def test_guidance_that_differs_from_step_to_step_is_refused_where_it_is_more_than_a_difference() -> None:
+    schedule = schedule_for("qwen-image", 2.5)
     steps = tuple(replace(step, unconditional="skip" if s else "run") for s, step in enumerate(schedule.steps))
     with pytest.raises(InputError, match="hand over the unconditional branch is not known"):
-        exeunt.apply(other("chroma"), replace(schedule, steps=steps))
+        exeunt.apply(other("qwen-image"), replace(schedule, steps=steps))
