@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from textwrap import fill, shorten
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ...backends.schedule import depths
@@ -24,6 +25,8 @@ from .schedule_map import LOOKS, ScheduleMap, schedule_map
 from .style import INK, MUTED, PALETTE, PAPER, drawing, family_look, panels
 
 CONDITIONAL, UNCONDITIONAL = "#3d3d47", "#9d9daa"  # greys, as the matrix has the colours
+_OF_SECOND: dict[str, Any] = {"hatch": "////", "edgecolor": PAPER}  # how cells of a second network look
+_SECOND = Patch(facecolor=MUTED, label="second network", linewidth=0, **_OF_SECOND)
 MOST_TICKS = 12
 LETTER_CELLS = (34, 30)  # letters are drawn while there are no more steps and blocks than these
 
@@ -39,6 +42,8 @@ def draw(info: ScheduleMap) -> Figure:
         figure.suptitle(shorten(info.title, round(14 * width)), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         above.set_title(fill(info.words, round(15 * width)), fontsize=8, fontweight="normal", color=MUTED)
         handles = [Patch(facecolor=look.color, label=f"{look.name} ({look.letter})") for look in info.looks]
+        if any(step.network for step in info.schedule.steps):
+            handles.append(_SECOND)
         if 2 in info.branches:
             handles.append(Patch(facecolor=CONDITIONAL, label="conditional pass"))
             handles.append(Patch(facecolor=UNCONDITIONAL, label="unconditional pass"))
@@ -47,14 +52,17 @@ def draw(info: ScheduleMap) -> Figure:
 
 
 def draw_matrix(axes: Axes, info: ScheduleMap, *, letters: bool = False) -> None:
-    """One cell a (step, block), coloured by its action. Cells that a smaller network does not have stay empty."""
+    """One cell a (step, block), coloured by its action. Those of a second network are hatched, and cells that a smaller
+    network does not have stay empty."""
     steps, num_steps, num_blocks = info.schedule.steps, info.schedule.num_steps, info.num_blocks
     pixels = np.tile(np.array(to_rgb(PAPER)), (num_blocks, num_steps, 1))  # (blocks, steps, 3) colours
     colors = {look.letter: to_rgb(look.color) for look in LOOKS.values()}
     for s, looks in enumerate(info.steps):
         pixels[: len(looks), s] = [colors[look.letter] for look in looks]
         for j, look in enumerate(looks if letters else ()):
-            axes.text(s, j, look.letter, color=look.ink, fontsize=6, ha="center", va="center_baseline")
+            on_hatches = {"facecolor": look.color, "linewidth": 0, "pad": 0.8} if steps[s].network else None
+            letter = axes.text(s, j, look.letter, color=look.ink, fontsize=6, ha="center", va="center_baseline")
+            letter.set_bbox(on_hatches)
     extent = (-0.5, num_steps - 0.5, -0.5, num_blocks - 0.5)
     axes.imshow(pixels, aspect="auto", origin="lower", interpolation="none", extent=extent)
     if num_steps * num_blocks <= 2_000:  # hairlines of paper between cells
@@ -63,6 +71,9 @@ def draw_matrix(axes: Axes, info: ScheduleMap, *, letters: bool = False) -> None
     for s in range(1, num_steps):
         if steps[s].network != steps[s - 1].network:
             axes.axvline(s - 0.5, color=INK, linewidth=1.4)
+    for s, looks in enumerate(info.steps):
+        if steps[s].network:
+            axes.add_patch(Rectangle((s - 0.5, -0.5), 1, len(looks), fill=False, linewidth=0, **_OF_SECOND))
     axes.set(ylabel="block, in execution order", xlabel="step and its time, noise → data")
     axes.set_xticks(_ticks(num_steps), [f"{s}\n{steps[s].time:.4g}" for s in _ticks(num_steps)])
     axes.set_yticks(_ticks(num_blocks))
@@ -154,6 +165,8 @@ def draw_maps(info: MapsInfo) -> Figure:
             axes.tick_params(labelbottom=index + columns >= len(info.maps))
         used = {look.letter for each in info.maps for look in each.map.looks}
         handles = [Patch(facecolor=look.color, label=look.name) for look in LOOKS.values() if look.letter in used]
+        if any(step.network for each in info.maps for step in each.map.schedule.steps):
+            handles.append(_SECOND)
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.2)
         corner = made[(rows - 1) * columns]
         corner.set_xlabel("step, noise → data", fontsize=8)
@@ -217,7 +230,7 @@ def draw_depth(info: DepthInfo) -> Figure:
         for axes, profile in zip(panels(figure, len(info.profiles), columns), info.profiles, strict=True):
             bars = axes.bar(range(len(profile.depths)), profile.depths, width=0.82, color=profile.color)
             for bar, network in zip(bars, profile.networks, strict=True):
-                bar.set_alpha(0.4 if network else 1.0)
+                bar.set(**(_OF_SECOND if network else {}))
             axes.set_title(profile.name, fontsize=8)
             axes.set(xlim=(-0.6, info.num_steps - 0.4), ylim=(0, info.num_blocks * 1.06))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -246,7 +259,7 @@ FIGURES = (
         draw=draw_depth,
         section="schedules",
         note=lambda info: (
-            "Blocks that run at each step; pale ones are a second network's."
+            "Blocks that run at each step; hatched ones are a second network's."
             if any(map(any, (each.networks for each in info.profiles)))
             else "Blocks that run at each step."
         ),

@@ -81,6 +81,22 @@ def test_the_reading_that_denoises_best_is_taken_and_said(files: Path, capsys: p
     assert found.pins["checkpoint.reading"] == "num_heads=2, noise=cosine, prediction=v"
 
 
+def test_a_small_network_is_read_in_the_same_way(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = config(files, "trained", num_heads=HEADS, noise="cosine", prediction="v")
+    beside = {"checkpoint.small": large.checkpoint.path, "checkpoint.small_options": {"num_heads": HEADS}}
+    found = load_setup(override(large, beside))
+    assert dict(found.config.checkpoint.small_options) == {"num_heads": HEADS, "noise": "cosine", "prediction": "v"}
+    assert found.small is not None
+    assert (found.small.prediction, found.small.noise.kind) == ("v", "cosine")
+    assert found.pins["checkpoint.small_reading"] == "num_heads=2, noise=cosine, prediction=v"
+    given = {**beside["checkpoint.small_options"], "noise": "linear", "prediction": "epsilon"}
+    with pytest.raises(InputError, match=r"its prediction is epsilon, not v\. .* --network-arg small\.KEY=VALUE"):
+        load_setup(override(large, {**beside, "checkpoint.small_options": given}))
+    monkeypatch.setattr("exeunt.backends.networks.readings.CLEAR", 1e6)
+    with pytest.raises(InputError, match=r"`--network-arg small\.noise=cosine --network-arg small\.prediction=v`"):
+        load_setup(override(large, beside))
+
+
 def test_what_the_user_gives_is_taken_as_it_is(files: Path) -> None:
     given = config(files, "trained", num_heads=HEADS, noise="linear", prediction="epsilon")
     assert load_setup(given).config.checkpoint.options == given.checkpoint.options
