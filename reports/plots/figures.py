@@ -147,7 +147,7 @@ def draw_prediction(info: PredictionInfo) -> Figure:
         for family, predicted, measured in info.pairs:
             look = style.family_look(family)
             color, size = style.PALETTE[look.color], look.size * 0.7
-            axes.plot(measured, predicted, look.marker, color=color, markersize=size, alpha=0.85)
+            axes.plot(measured, predicted, linestyle="", marker=look.marker, color=color, markersize=size, alpha=0.85)
         axes.set(xlabel=f"measured, seconds a batch of {info.batch_size}", ylabel="predicted, seconds")
         note = f"median error {info.median_error:.1%}\nband: ± 5 %"
         axes.annotate(note, (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8)

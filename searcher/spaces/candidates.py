@@ -85,7 +85,7 @@ def list_baselines(frames: Mapping[str, FullSchedule], families: Iterable[str] =
 
     Args:
         frames: by the names of the weights; the study's own come first and get everything. Other weights of the same
-            network, such as the ones before fine-tuning, get what needs no trained exits.
+            network, such as the ones before fine-tuning, get what needs no trained exits, and uses them at all.
         families: which are wanted. The full schedules are there in any case, since every speed-up is stated against
             them.
 
@@ -97,7 +97,7 @@ def list_baselines(frames: Mapping[str, FullSchedule], families: Iterable[str] =
     own, *others = frames
     places = [*others, own]
     turns = [
-        [(name, family, row) for row in made(frames[name])]
+        [(name, family, row) for row in made(frames[name]) if name == own or not all(s.network for s in row[1].steps)]
         for name in places
         for family, made in _MADE.items()
         if family in wanted - {"full"} and not (family in _NEED_EXITS and name != own)

@@ -36,7 +36,7 @@ FAMILIES = {
     "taylorseer": Family("TaylorSeer", "teal", "X", 6.0),
     "delta-dit": Family("Δ-DiT", "brown", "d", 6.0),
     "guidance-interval": Family("guidance interval", "olive", "h", 6.0),
-    "stitch": Family("small network first, T-Stitch", "wine", "$T$", 6.0),
+    "stitch": Family("small network first, T-Stitch", "wine", "1", 9.0),
     "smoothcache": Family("SmoothCache, calibrated", "pink", "H", 6.0),
     "file": Family("from a file", "slate", "8", 6.0),
 }

@@ -151,6 +151,14 @@ def test_every_family_has_a_colour_of_the_palette_and_a_look_of_its_own() -> Non
         assert len({getattr(each, told_apart) for each in looks}) == len(looks)
 
 
+def test_points_of_every_family_can_be_drawn(view: StudyView) -> None:
+    first = next(point for point in view.points if point.role == "baseline" and point.family != "full" and point.final)
+    more = [replace(first, label=family, family=family) for family in FAMILIES if family != "full"]
+    found = figures(replace(view, points=(*view.points, *more)), "")
+    for name in ("front", "search", "timing"):
+        assert png(found[name].drawing).startswith(b"\x89PNG")
+
+
 def test_a_plot_on_a_page_has_the_themes_colours_and_ids_of_its_own(drawn: Mapping[str, Drawn]) -> None:
     text = inline_svg(drawn["front"].drawing, "here", "A <title>")
     assert not [color for color in THEME if color in text]

@@ -1,7 +1,7 @@
 """One adapter for all of diffusers' denoisers: their blocks, seen on small copies.
 
 arguments    What is particular about the arguments of a class's forward.
-configs      What is particular about the configuration of a class, or about its blocks.
+configs      What is particular about the configuration of a class.
 example      What the arguments of a small denoiser's forward are made for.
 inputs       Arguments for the forward of a small denoiser, made by their names.
 observation  What a denoiser's forward is seen to do with its blocks.

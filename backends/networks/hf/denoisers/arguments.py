@@ -64,7 +64,10 @@ INPUTS: Mapping[str, Mapping[str, Maker]] = {
     },
     "BriaFiboTransformer2DModel": {"text_encoder_layers": lambda given: [given.prompt()] * _depth(given)},
     "BriaFibo2Transformer2DModel": {"encoder_hidden_states": lambda given: given.prompt(3, PROMPT)},
-    "CogVideoXTransformer3DModel": {"hidden_states": _frames_first},
+    "CogVideoXTransformer3DModel": {
+        "hidden_states": _frames_first,
+        "ofs": lambda given: given.full(2.0) if given.get("ofs_embed_dim") else None,
+    },
     "ConsisIDTransformer3DModel": {
         "hidden_states": _frames_first,
         "id_cond": lambda given: given.fixed(WIDTH),

@@ -1,6 +1,6 @@
-"""What is particular about the configuration of a class of diffusers, or about its blocks.
+"""What is particular about the configuration of a class of diffusers.
 
-A class that is not here is made small by the rules of `tiny`, and its blocks are seen as they are. An entry has what
+A class that is not here is made small by the rules of `tiny`. An entry has what
 these rules can't see: values that must fit each other, or a structure where the class's own default is none.
 """
 
@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from .example import FRAMES, GRID, HEAD, PROMPT, WIDTH
-
-# What goes on in the outputs of a block, in their order, where neither diffusers' registry nor a look can tell.
-STATES: Mapping[str, tuple[str, ...]] = {"CosmosTransformerBlock": ("hidden_states",)}
 
 _UNET = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4}
 _VIDEO_UNET = _UNET | {
@@ -76,6 +73,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "LuminaNextDiT2DModel": {"num_kv_heads": 2},
     "MiniMaxH3Transformer3DModel": {"rope_freq_dim": 2},
     "MiniMaxMusic3Transformer1DModel": {"rotary_dim": 8},
+    "PixArtTransformer2DModel": {"use_additional_conditions": False},
     "PRXTransformer2DModel": {"axes_dim": [8, 8]},
     "OmniGenTransformer2DModel": {"rope_scaling": {"long_factor": [1] * 8, "short_factor": [1] * 8}, "pad_token_id": 0},
     "StableCascadeUNet": {

@@ -3,12 +3,13 @@
 Nothing is known of a class beforehand but where diffusers keeps blocks: in lists of modules. A small copy with random
 weights runs once on each of two samples. What differs between the two depends on the sample; of that, a block's state
 is what it takes and hands on in the same shape. Where several arguments have the shape of an output, diffusers'
-`TransformerBlockRegistry` says which one goes on in it, and else it is the one that the output is nearest to in
-direction, since a block adds to its state.
+`TransformerBlockRegistry` says which one goes on in it; else the one that most blocks of the class got from the block
+before; else the one that the output is nearest to in direction, since a block adds to its state.
 """
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ..optional import TransformerBlockRegistry
-from .configs import STATES
 
 STAGES = ("down_blocks", "mid_block", "up_blocks")  # of a U-Net, in execution order
 _BLOCK = re.compile(r"Block|(?<!Final)(?<!Norm)Layer$")
@@ -96,9 +96,10 @@ def observe(model: nn.Module, inputs: Sequence[Mapping[str, Any]]) -> tuple[Port
         raise ValueError(f"`{twice}` is called more than once in one evaluation")
     if is_staged(model):
         return tuple(Port(name, "replace", (), None) for name in names)
+    usual = _usual(calls)
     ports: list[Port] = []
     for index, call in enumerate(calls):
-        port = _port(call)
+        port = _port(call, usual[type(call.module)])
         if not port.streams:
             title = type(call.module).__name__
             raise ValueError(f"`{call.name}` ({title}) hands on nothing in the shape of what it takes")
@@ -192,22 +193,49 @@ def _same(one: Any, other: Any) -> bool:
 # ---- what was seen ---------------------------------------------------------------------------------------------------
 
 
-def _port(call: _Called) -> Port:
-    """What one call took and handed on in the same shape."""
+def _usual(calls: Sequence[_Called]) -> dict[type[nn.Module], dict[int, str]]:
+    """The arguments that go on in the outputs of each class of blocks, by the outputs' places: what most blocks of the
+    class show, where what was handed on to a block by the one before it says the most."""
+    found: dict[type[nn.Module], Counter[tuple[tuple[int, str], ...]]] = {}
+    for before, call in zip([None, *calls], calls, strict=False):
+        port = _port(call, _handed_on(before, call))
+        names = tuple((stream.index, stream.name) for stream in port.streams)
+        found.setdefault(type(call.module), Counter())[names] += 1
+    return {kind: dict(counted.most_common(1)[0][0]) for kind, counted in found.items()}
+
+
+def _handed_on(before: _Called | None, call: _Called) -> dict[int, str]:
+    """The arguments of a call that are outputs of the block before it, by their places there."""
+    outputs: tuple[Any, ...] = () if before is None or type(before.module) is not type(call.module) else before.outputs
+    tensors = {name: value for name, value in call.arguments.items() if isinstance(value, Tensor)}
+    return {
+        index: name
+        for index, output in enumerate(outputs)
+        for name, value in tensors.items()
+        if isinstance(output, Tensor) and _same(output, value)
+    }
+
+
+def _port(call: _Called, usual: Mapping[int, str]) -> Port:
+    """What one call took and handed on in the same shape.
+
+    Args:
+        usual: the arguments that go on in its outputs where several have the shape.
+    """
     places = list(inspect.signature(call.module.forward).parameters)
     free = {name: value for name, value in call.arguments.items() if isinstance(value, Tensor) and value.ndim > 1}
     streams: list[Stream] = []
     for index, output in enumerate(call.outputs):
-        name = _source(call, index, output, free)
+        name = _source(call, index, output, free, usual)
         if name is not None:
             del free[name]
             streams.append(Stream(name, places.index(name), index))
     return Port(call.name, "branch", tuple(streams), len(call.outputs) if isinstance(call.output, tuple) else None)
 
 
-def _source(call: _Called, index: int, output: Any, free: Mapping[str, Tensor]) -> str | None:
+def _source(call: _Called, index: int, output: Any, free: Mapping[str, Tensor], usual: Mapping[int, str]) -> str | None:
     """The argument that goes on in an output."""
-    stated = _stated(type(call.module)).get(index)
+    stated = _stated(type(call.module)).get(index, usual.get(index))
     if not isinstance(output, Tensor):
         return stated if output is None and stated in free else None
     alike = [name for name, value in free.items() if value.shape == output.shape and value.dtype == output.dtype]
@@ -217,9 +245,7 @@ def _source(call: _Called, index: int, output: Any, free: Mapping[str, Tensor]) 
 
 
 def _stated(kind: type[nn.Module]) -> dict[int | None, str]:
-    """The arguments that go on in a block's outputs, by the outputs' places, as diffusers or our table states them."""
-    if kind.__name__ in STATES:
-        return dict(enumerate(STATES[kind.__name__]))
+    """The arguments that go on in a block's outputs, by the outputs' places, as diffusers' registry states them."""
     try:
         found: Any = TransformerBlockRegistry.get(kind)
     except ValueError:
@@ -245,7 +271,7 @@ def _handed(call: _Called, stream: Stream) -> Any:
 
 def _parts(call: _Called, port: Port) -> tuple[Port, ...]:
     """The parts of a block with one stream, if it is its own input where they all make zeros."""
-    parts = [_port(part) for part in call.parts]
+    parts = [_port(part, {}) for part in call.parts]
     shaped = all(len(part.streams) == 1 and part.width is None for part in parts)
     if len(port.streams) != 1 or port.width is not None or not shaped or len({part.name for part in parts}) < 2:
         return ()

@@ -8,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import click
+import diffusers
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from exeunt.backends.networks.conformance.suite import CHECKS
 from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.hf.denoisers import survey
 from exeunt.searcher.cli.main import cli
 from safetensors.torch import save_file
 
@@ -151,6 +153,20 @@ class TestNetwork:
 
     def test_one_without_a_file_needs_no_checkpoint(self) -> None:
         assert doctor("--network", "closed-form", "--network-arg", "num_blocks=3", "--device", "cpu").exit_code == 0
+
+
+def test_networks_are_a_table_with_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of diffusers' classes; tests/backends/networks/hf/denoisers/ holds the whole table to the documentation."""
+    names = ("DiTTransformer2DModel", "RFD4ProteinaTransformer", "MotionAdapter")
+    classes = [getattr(diffusers, name) for name in names]
+    monkeypatch.setattr(survey, "denoiser_classes", lambda: iter(classes))
+    found = doctor("--networks")
+    assert found.exit_code == 0, found.output
+    assert "| `DiTTransformer2DModel` | `transformer_blocks` | a tensor | residual | yes |" in found.output
+    assert "| `RFD4ProteinaTransformer` | makes protein structures" in found.output
+    assert f"1 of 2 denoisers of diffusers {version('diffusers')} work." in found.output
+    verdicts = json.loads(doctor("--networks", "--json").output)
+    assert [verdict["is_denoiser"] for verdict in verdicts] == [True, True, False]
 
 
 def test_help_shows_examples() -> None:

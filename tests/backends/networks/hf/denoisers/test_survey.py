@@ -1,5 +1,7 @@
 """Every denoiser of diffusers on a small copy: held to the table in the documentation, and to what is known of some."""
 
+import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from exeunt.backends import network
 from exeunt.backends.errors import InputError
 from exeunt.backends.networks.hf import hooks
-from exeunt.backends.networks.hf.denoisers import observation, survey
+from exeunt.backends.networks.hf.denoisers import survey
 from exeunt.backends.networks.hf.denoisers.inputs import example
 from exeunt.backends.networks.hf.denoisers.observation import Port, observe
 from exeunt.backends.networks.hf.denoisers.sockets import ports_of, sockets_of
@@ -74,8 +76,12 @@ class TestChains:
         assert all(name.startswith("layers.") for name, *_ in shown("ZImageTransformer2DModel"))
         assert all(name.startswith("visual_") for name, *_ in shown("Kandinsky5Transformer3DModel"))
 
-    def test_a_name_decides_between_arguments_of_one_shape(self) -> None:
-        assert {streams for *_, streams in shown("CosmosTransformer3DModel")} == {("hidden_states",)}
+    @pytest.mark.parametrize("name", ["CosmosTransformer3DModel", "HunyuanDiT2DModel"])
+    def test_what_was_handed_on_decides_between_arguments_of_one_shape(self, name: str) -> None:
+        """Cosmos adds a position embedding in each block; HunyuanDiT takes the output of an earlier block too."""
+        model = make_small(getattr(LIBRARY, name), {}, layers=8)
+        ports = observe(model, [example(model, seed=seed) for seed in range(2)])
+        assert {(port.kind, port.streams[0].name) for port in ports} == {("residual", "hidden_states")}
 
     @pytest.mark.parametrize(("name", "parts"), [
         ("LTXVideoTransformer3DModel", ["attn1", "attn2", "ff"]),
@@ -84,6 +90,24 @@ class TestChains:
     ])  # fmt: skip
     def test_parts_are_all_that_a_block_adds(self, name: str, parts: list[str]) -> None:
         assert all([part.name.rpartition(".")[2] for part in port.parts] == parts for port in seen(name))
+
+
+PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
+    ("SD3Transformer2DModel", {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536,
+     "pos_embed_max_size": 384, "dual_attention_layers": tuple(range(13)), "qk_norm": "rms_norm"}, 24),
+    ("PixArtTransformer2DModel", {"caption_channels": 4096, "use_additional_conditions": True}, 28),
+    ("WanTransformer3DModel", {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}, 40),
+    ("CogVideoXTransformer3DModel", {"use_rotary_positional_embeddings": True, "patch_size_t": 2, "num_layers": 42,
+     "num_attention_heads": 48, "patch_bias": False, "ofs_embed_dim": 512, "in_channels": 32}, 42),
+    ("HunyuanDiT2DModel", {"in_channels": 4, "patch_size": 2, "num_layers": 40, "hidden_size": 1408}, 40),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "config", "blocks"), PUBLISHED, ids=[name for name, *_ in PUBLISHED])
+def test_published_configurations_are_seen(name: str, config: dict[str, Any], blocks: int) -> None:
+    with torch.device("meta"):
+        model = getattr(LIBRARY, name)(**config)
+    assert [port.kind for port in ports_of(model)] == ["residual"] * blocks
 
 
 def test_a_whole_configuration_is_seen_on_a_narrow_copy() -> None:
@@ -101,8 +125,15 @@ class TestExamination:
     """It finds what it is there to find."""
 
     def test_a_wrong_stream(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Cosmos without its line: a position embedding has the shape of the hidden states, and is larger."""
-        monkeypatch.setattr(observation, "STATES", {})
+        """Cosmos: a position embedding that blocks add has the shape of the hidden states."""
+
+        def wrongly(model: Any, inputs: Any) -> tuple[Port, ...]:
+            first, *others = observe(model, inputs)
+            names = list(inspect.signature(model.transformer_blocks[0].forward).parameters)
+            wrong = replace(first.streams[0], name="extra_pos_emb", place=names.index("extra_pos_emb"))
+            return replace(first, streams=(wrong,)), *others
+
+        monkeypatch.setattr(survey, "observe", wrongly)
         assert "not the model without blocks" in examine(LIBRARY.CosmosTransformer3DModel).reason
 
     def test_wrong_arithmetic(self, monkeypatch: pytest.MonkeyPatch) -> None:
