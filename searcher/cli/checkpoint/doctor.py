@@ -199,7 +199,7 @@ def _as_json(network: Network, found: list[tuple[Check, Outcome]]) -> str:
 
 def _survey(as_json: bool) -> None:
     """Prints a table of all classes, a row as soon as it is known."""
-    from ...backends.networks.hf.denoisers.survey import HEADER, denoiser_classes, examine, table_row
+    from ....backends.networks.hf.denoisers.survey import HEADER, denoiser_classes, examine, table_row
 
     if not as_json:
         click.echo(HEADER)
