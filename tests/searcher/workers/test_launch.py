@@ -216,11 +216,11 @@ def test_a_worker_on_another_device_measures_quality_alone(both: tuple[Session, 
     assert "measures only quality" in third.watch.said[0]
     assert "device is another device here" in third.watch.said[0]
     timed = first.store.measurements.call_timings
-    known = set(timed(first.objective.costs._key))
+    known = set(timed(first.objective.costs._keys[0]))
     for _ in range(20):
         third.open.add(third.proposer.ask())
     assert third.open.waiting, "some kind of call was never timed"
-    assert set(timed(first.objective.costs._key)) == known
+    assert set(timed(first.objective.costs._keys[0])) == known
     first.refresh(now=True)
     third.refresh(now=True)
     third.open.settle()
