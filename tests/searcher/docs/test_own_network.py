@@ -58,7 +58,7 @@ def test_the_commands_go_through(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert listed.exit_code == 2  # the file alone does not say what it is
     assert "57 tensors of no supported network" in listed.output
     assert examined.exit_code == 0, examined.output
-    assert "18 checks passed, 0 failed" in examined.output
+    assert "19 checks passed, 0 failed" in examined.output
     assert searched.exit_code == 0, searched.output
     assert "every one of 6 blocks" in searched.output
     assert "(ShapesConvNet)" in searched.output
