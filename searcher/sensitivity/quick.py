@@ -19,9 +19,9 @@ QUICK = Request(Choices(cached_depths=1, oldest=1, pairs_up_to=5, omits_full=Tru
 
 def quick_cost(setup: StudySetup) -> float:
     """What it costs, in evaluations of the full schedule as a search makes them."""
-    found = price(measured_grids(make_grids(setup.frame, QUICK.choices), QUICK.choices))
-    images, work = setup.config.quality.num_images, make_grids(setup.frame, QUICK.choices)[0].full_work
-    return (found.work + work) * QUICK.num_images / (work * images)
+    grids, images = make_grids(setup.frame, QUICK.choices), setup.config.quality.num_images
+    work, full = price(measured_grids(grids, QUICK.choices)).work, grids[0].full_work
+    return (work + full) * QUICK.num_images / (full * images)
 
 
 def quick_front(setup: StudySetup, watch: ProgressListener, check: Callable[[], None]) -> list[Schedule]:
