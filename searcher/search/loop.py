@@ -161,6 +161,8 @@ def _calibrate(session: Session) -> None:
         return
     if session.proposer.asked() or session.proposer.is_warm or meter.budget.images is not None:
         return
+    if setup.frame.num_blocks < 2:  # no step can run fewer
+        return
     from ..sensitivity.quick import quick_cost, quick_front
     from ..spaces.free import require_free
     from ..spaces.nearest import nearest

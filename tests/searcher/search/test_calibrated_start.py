@@ -55,7 +55,10 @@ def test_its_first_proposals_are_the_calibrations(
     assert again.calibrations == 0
 
 
-@pytest.mark.parametrize("changes", [{"search.calibrate": False}, {"run.budget": "640-images"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"search.calibrate": False}, {"run.budget": "640-images"}, {"checkpoint.options": (("num_blocks", 1),)}],
+)
 def test_there_is_none_where_it_is_not_wanted_or_images_are_counted(
     config: StudyConfig, url: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
 ) -> None:
