@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
-from torch import Tensor
 
-from .descriptions import LOCAL, Descriptions
+from .descriptions import BINS, LOCAL, Descriptions
 
 Array = NDArray[np.float64]
 
@@ -77,29 +76,27 @@ class Surrogate:
         self.parameters = _START if parameters is None else parameters
         shares = 1 / np.sqrt(np.maximum(outcomes.noise, 1.0))[:, None]
         away = outcomes.vectors - outcomes.centre
-        _, _, axes = np.linalg.svd(away * shares, full_matrices=False)
-        self._components = axes[: outcomes.components]
+        self._components = _axes(away * shares, outcomes.components)
         coordinates = away @ self._components.T
         self._scales = np.sqrt(((coordinates * shares) ** 2).mean(axis=0)) + 1e-12
         self._coordinates = coordinates / self._scales
         self._centre = self._components @ outcomes.centre
         self._rest = max(0.0, float(outcomes.centre @ outcomes.centre - self._centre @ self._centre))
-        self._distances = _distances(known, known)
         if iterations:
             self._search(iterations)
         self._solve()
 
     def coordinates(self, points: Descriptions) -> tuple[Array, Array]:
         """(C, R) means and (C, R) variances of the vectors' coordinates along their principal components."""
-        kernel = _kernel(_distances(points, self._known), torch.from_numpy(self.parameters)).numpy()
-        half = torch.linalg.solve_triangular(self._factor, torch.from_numpy(kernel.T.copy()), upper=False).numpy()
+        kernel = _kernel(points, self._known, self.parameters)
+        half = solve_triangular(self._factor, kernel.T, lower=True)
         left = np.maximum(np.exp(self.parameters[_LENGTHS:-1]).sum() - (half**2).sum(axis=0), 1e-10)
         return kernel @ self._weights * self._scales + self._centre, left[:, None] * self._scales**2
 
     def left_out(self) -> tuple[Array, Array]:
         """The same for each measured point as the others predict it, its error included."""
-        precision = torch.cholesky_inverse(self._factor).numpy()
-        variances = 1 / np.diag(precision)[:, None]
+        half = solve_triangular(self._factor, np.eye(len(self._factor)), lower=True)
+        variances = 1 / (half**2).sum(axis=0)[:, None]
         means = self._coordinates - self._weights * variances
         return means * self._scales + self._centre, variances * self._scales**2
 
@@ -115,23 +112,10 @@ class Surrogate:
         return means[:, 0] * self._components[0, 0], np.sqrt(variances[:, 0])
 
     def _search(self, iterations: int) -> None:
-        targets = torch.from_numpy(self._coordinates)
-        noise = torch.from_numpy(self._noise)
+        pairs = _Pairs(self._known)
 
         def loss(parameters: Array) -> tuple[float, Array]:
-            free = torch.from_numpy(parameters).requires_grad_()
-            with torch.enable_grad():
-                matrix = _kernel(self._distances, free) + torch.diag(noise * free[-1].exp() + 1e-9)
-                factor, failed = torch.linalg.cholesky_ex(matrix)
-                if failed:
-                    return 1e10, np.zeros_like(parameters)
-                fit = 0.5 * (targets * torch.cholesky_solve(targets, factor)).sum()
-                size = targets.shape[1] * factor.diagonal().log().sum()
-                away = (((free - torch.from_numpy(_START)) / torch.from_numpy(_PRIOR)) ** 2).sum()
-                total = fit + size + 0.5 * away
-                total.backward()
-            assert free.grad is not None
-            return float(total.detach()), free.grad.numpy()
+            return pairs.loss(parameters, self._coordinates, self._noise)
 
         found = minimize(
             loss, self.parameters, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options={"maxiter": iterations}
@@ -139,30 +123,86 @@ class Surrogate:
         self.parameters = found.x
 
     def _solve(self) -> None:
-        noise = torch.from_numpy(self._noise * np.exp(self.parameters[-1]) + 1e-9)
-        matrix = _kernel(self._distances, torch.from_numpy(self.parameters)) + torch.diag(noise)
-        self._factor = torch.linalg.cholesky(matrix)
-        self._weights = torch.cholesky_solve(torch.from_numpy(self._coordinates), self._factor).numpy()
+        matrix = _kernel(self._known, self._known, self.parameters)
+        matrix[np.diag_indices_from(matrix)] += self._noise * np.exp(self.parameters[-1]) + 1e-9
+        self._factor = np.linalg.cholesky(matrix)
+        self._weights = cho_solve((self._factor, True), self._coordinates)
 
 
-def _distances(points: Descriptions, others: Descriptions) -> list[Tensor]:
-    """Squared differences: (C, N, BINS) for each of LOCAL, and (C, N) for the levers."""
-    found = [_squares(points.local[..., a:b], others.local[..., a:b]) for a, b in LOCAL]
-    whole = _squares(points.whole[:, None], others.whole[:, None])[..., 0]
-    return [torch.from_numpy(each) for each in (*found, whole)]
+class _Pairs:
+    """The measured points two by two, for the kernel's likelihood and its gradient.
+
+    Args:
+        known: N measured points, with M = N (N - 1) / 2 pairs.
+    """
+
+    def __init__(self, known: Descriptions) -> None:
+        self._num_points, self._pairs = len(known), np.triu_indices(len(known), 1)
+        upper = (np.s_[:], *self._pairs)
+        by_bin = known.local.transpose(1, 0, 2)
+        local = [_squares(by_bin[..., a:b], by_bin[..., a:b])[upper] for a, b in LOCAL]
+        self._local = np.stack(local).reshape(len(LOCAL), -1)  # (F, BINS * M)
+        self._whole = _squares(known.whole[None], known.whole[None])[upper][0]  # (M,)
+
+    def loss(self, parameters: Array, targets: Array, noise: Array) -> tuple[float, Array]:
+        """The negative logarithm of the posterior of parameters, but for a constant, and its gradient.
+
+        Args:
+            targets: (N, R) the coordinates to explain.
+            noise: (N,) relative variances of their errors.
+        """
+        rates, amplitudes = np.exp(2 * parameters[:_LENGTHS]), np.exp(parameters[_LENGTHS:-1])
+        each = np.exp(-0.5 * (rates[:-1] @ self._local)).reshape(BINS, -1)
+        of_whole = np.exp(-0.5 * self._whole * rates[-1])
+        alike = each.mean(axis=0) * of_whole
+        powers = np.stack([alike**power for power in _POWERS])
+        matrix = np.zeros((self._num_points, self._num_points))
+        matrix[self._pairs] = amplitudes @ powers
+        matrix += matrix.T
+        matrix[np.diag_indices_from(matrix)] = amplitudes.sum() + noise * np.exp(parameters[-1]) + 1e-9
+        try:
+            factor = np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            return 1e10, np.zeros_like(parameters)
+        weights = cho_solve((factor, True), targets)
+        away = (parameters - _START) / _PRIOR
+        count = targets.shape[1]
+        total = 0.5 * (targets * weights).sum() + count * np.log(factor.diagonal()).sum() + 0.5 * away @ away
+        slope = 0.5 * (count * cho_solve((factor, True), np.eye(self._num_points)) - weights @ weights.T)
+        by_pair = 2 * slope[self._pairs]
+        by_alike = by_pair * ((amplitudes * _POWERS) @ powers / np.maximum(alike, 1e-300))
+        gradient = away / _PRIOR
+        gradient[: _LENGTHS - 1] -= rates[:-1] / BINS * (self._local @ (by_alike * of_whole * each).ravel())
+        gradient[_LENGTHS - 1] -= rates[-1] * (by_alike * alike) @ self._whole
+        gradient[_LENGTHS:-1] += amplitudes * (powers @ by_pair + np.trace(slope))
+        gradient[-1] += np.exp(parameters[-1]) * slope.diagonal() @ noise
+        return float(total), gradient
+
+
+def _kernel(points: Descriptions, others: Descriptions, parameters: Array) -> Array:
+    """(C, N) the kernel of points (C) and others (N)."""
+    scales, amplitudes = np.exp(parameters[:_LENGTHS]), np.exp(parameters[_LENGTHS:-1])
+    of_column = np.repeat(scales[:-1], [b - a for a, b in LOCAL])
+    apart = _squares(*(each.local.transpose(1, 0, 2) * of_column for each in (points, others)))
+    alike = np.exp(-0.5 * apart).mean(axis=0)
+    alike *= np.exp(-0.5 * _squares(points.whole[None] * scales[-1], others.whole[None] * scales[-1])[0])
+    found = np.zeros_like(alike)
+    for amplitude, power in zip(amplitudes, _POWERS, strict=True):
+        found += amplitude * alike**power
+    return found
 
 
 def _squares(points: Array, others: Array) -> Array:
-    """(C, N, B) squared distances of points (C, B, F) from others (N, B, F)."""
-    a, b = points.transpose(1, 0, 2), others.transpose(1, 0, 2)
-    found = (a**2).sum(-1)[:, :, None] + (b**2).sum(-1)[:, None, :] - 2 * a @ b.transpose(0, 2, 1)
-    return np.maximum(found.transpose(1, 2, 0), 0.0)
+    """(B, C, N) squared distances of points (B, C, F) from others (B, N, F)."""
+    found = -2 * points @ others.transpose(0, 2, 1)
+    found += (points**2).sum(-1)[:, :, None]
+    found += (others**2).sum(-1)[:, None, :]
+    return np.maximum(found, 0.0, out=found)
 
 
-def _kernel(distances: list[Tensor], parameters: Tensor) -> Tensor:
-    rates = (2 * parameters[:_LENGTHS]).exp()
-    *local, whole = distances
-    apart = torch.stack([each * rate for each, rate in zip(local, rates[:-1], strict=True)]).sum(dim=0)
-    alike = torch.exp(-0.5 * apart).mean(dim=-1) * torch.exp(-0.5 * whole * rates[-1])
-    amplitudes = parameters[_LENGTHS:-1].exp()
-    return torch.stack([amplitude * alike**power for amplitude, power in zip(amplitudes, _POWERS, strict=True)]).sum(0)
+def _axes(vectors: Array, count: int) -> Array:
+    """(count, D) or fewer: the directions in which vectors (N, D) have the largest squares; 0 beyond their rank."""
+    sides = np.linalg.eigh(vectors @ vectors.T)[1][:, ::-1][:, :count]
+    found = sides.T @ vectors
+    sizes = np.linalg.norm(found, axis=1, keepdims=True)
+    return np.divide(found, sizes, out=np.zeros_like(found), where=sizes > 1e-7 * sizes.max())
