@@ -239,6 +239,8 @@ class Network(ABC):
         num_classes: number of class labels; None without labels.
         takes_guidance: whether guidance is an input of the network (distilled guidance, as in FLUX).
         name: how the network is called in reports: a bundled name or a file name.
+        keeps_norm: whether guided outputs are scaled to the norm of the conditional ones, each row of the last axis to
+            its own, as the network's pipeline does.
         guidance_channels: how many leading channels the network's own code guides; "all" where it knows no such limit.
         decoder_sha256: of a decoder that is no part of the checkpoint, since other images come of another one.
         notes: what was chosen and removed when the weights were read, for people to read.
@@ -262,6 +264,7 @@ class Network(ABC):
     num_classes: int | None
     name: str
     takes_guidance: bool = False
+    keeps_norm: bool = False
     guidance_channels: int | Literal["all"] = "all"
     decoder_sha256: str | None = None
     notes: tuple[str, ...] = ()

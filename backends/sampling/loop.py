@@ -192,7 +192,10 @@ class Trajectory:
         network = self._networks[step.network]
         self._conditional = _evaluate(network, step, self.x, self.slots, self._unconditional)
         unconditional = self._unconditional.get(step.network)
-        output = _guide(self._conditional, unconditional, step.scale, self._channels)[:, : self.x.shape[1]]
+        output = _guide(self._conditional, unconditional, step.scale, self._channels)
+        if network.keeps_norm and step.scale is not None:
+            output = _with_norm_of(self._conditional, output)
+        output = output[:, : self.x.shape[1]]
         self.history.appendleft(_predict(step.row, self.x, output, self._clip))
         return output
 
@@ -275,6 +278,12 @@ def _guide(conditional: Tensor, unconditional: Tensor | None, scale: float | Non
         return torch.lerp(unconditional, conditional, scale)
     guided = torch.lerp(unconditional[:, :channels], conditional[:, :channels], scale)
     return torch.cat([guided, conditional[:, channels:]], dim=1)
+
+
+def _with_norm_of(conditional: Tensor, guided: Tensor) -> Tensor:
+    """Guided outputs, each row of the last axis with the length of the conditional one, as Qwen-Image has them."""
+    lengths = [torch.linalg.vector_norm(each, dim=-1, keepdim=True) for each in (conditional, guided)]
+    return guided * (lengths[0] / lengths[1])
 
 
 def _predict(row: Coefficients, x: Tensor, output: Tensor, clip: float | None) -> Tensor:

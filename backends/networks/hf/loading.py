@@ -265,6 +265,18 @@ def _without_bars() -> Generator[None]:
             each.enable_progress_bar()
 
 
+def load_picture(path: str) -> Any:
+    """The image in a file, for a pipeline's call. Raises InputError where it can't be read."""
+    from PIL import Image
+
+    try:
+        return Image.open(path).convert("RGB")
+    except Exception as error:  # whatever a damaged file makes the library raise
+        raise InputError(
+            f"image: `{path}` can't be read as an image ({first_line(error)}). Give a PNG or JPEG file."
+        ) from error
+
+
 def free_text(pipeline: Any) -> None:
     """Take the text encoders out of a pipeline, so that their memory is free."""
     names = [name for name, part in pipeline.components.items() if name.startswith("text_encoder") and part is not None]
@@ -321,4 +333,4 @@ def default_guidance(architecture: Architecture, pipeline: Any) -> float | None:
     own_scale = architecture.is_seen and architecture.embeds_scale and not architecture.takes_guidance
     name = "true_cfg_scale" if own_scale else "guidance_scale"
     parameter = inspect.signature(pipeline.__call__).parameters.get(name)
-    return None if parameter is None or not isinstance(parameter.default, int | float) else float(parameter.default)
+    return None if parameter is None or not isinstance(parameter.default, int | float) else architecture.scale_offset + float(parameter.default)

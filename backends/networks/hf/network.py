@@ -5,6 +5,7 @@ in the pipeline, with its LoRA, quantisation or compiled blocks, is what is meas
 """
 
 import copy
+import hashlib
 import time as clock
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ from .loading import (
     denoiser_of,
     free_text,
     load_denoiser,
+    load_picture,
     load_text,
     load_whole,
     open_folder,
@@ -148,6 +150,7 @@ class DiffusersNetwork(DecodedNetwork):
         self.sample_shape = sample_shape
         self.learned_range, self.num_classes = architecture.learned_range, architecture.num_classes
         self.takes_guidance, self.usual_guidance, self.name = architecture.takes_guidance, usual_guidance, name
+        self.keeps_norm = architecture.keeps_norm
         self._embeddings, self.usual_sampler, self.notes = Embeddings(), sampler, architecture.notes
         self._see("block", weights_sha256)
 
@@ -175,6 +178,7 @@ class DiffusersNetwork(DecodedNetwork):
         vae: str | None = None,
         scheduler: str | None = None,
         variant: str | None = None,
+        image: str | None = None,
     ) -> Self:
         """Load a diffusers folder; text encoders are not loaded before `embed`.
 
@@ -185,13 +189,14 @@ class DiffusersNetwork(DecodedNetwork):
             scheduler: a folder with a scheduler_config.json, which says what the model was trained on, in place of the
                 pipeline's; for a model alone by default its architecture's usual process.
             variant: of the files of weights, such as "fp16".
+            image: a file with the image that its pipeline edits or moves; all prompts are for this one.
 
         Raises:
             InputError: a class that is not known here, or a file that is missing, damaged or does not fit.
         """
         folder = open_folder(path, variant)
-        if not folder.is_known:
-            return cls._from_unknown(folder, device, dtype, name, height, width, num_frames, vae, scheduler)
+        if not folder.is_known or image is not None:
+            return cls._from_unknown(folder, device, dtype, name, height, width, num_frames, vae, scheduler, image)
         model = load_denoiser(folder, dtype).to(device)
         architecture = architecture_class(folder.class_name)(model)
         config = scheduler_config(folder, Path(scheduler) if scheduler else None)
@@ -225,8 +230,9 @@ class DiffusersNetwork(DecodedNetwork):
         num_frames: int | None,
         vae: str | None,
         scheduler: str | None,
+        image: str | None,
     ) -> Self:
-        """The network in a folder whose denoiser is not known by its name: what the whole pipeline's call shows."""
+        """The network in a folder of which no more is known than the whole pipeline's call shows."""
         for argument, given in (("vae", vae), ("scheduler", scheduler)):
             if given is not None:
                 raise InputError(
@@ -234,7 +240,9 @@ class DiffusersNetwork(DecodedNetwork):
                     f"{argument}, or put the other into a copy of the folder."
                 )
         pipeline = load_whole(folder, device, dtype)
-        found = cls.from_pipeline(pipeline, name=name, height=height, width=width, num_frames=num_frames)
+        found = cls.from_pipeline(
+            pipeline, name=name, height=height, width=width, num_frames=num_frames, image=image
+        )
         found.signature = replace(found.signature, weights_sha256=denoiser_digest(folder))
         return found
 
@@ -247,6 +255,7 @@ class DiffusersNetwork(DecodedNetwork):
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
+        image: str | None = None,
     ) -> Self:
         """The network of a live pipeline as it is: its weights, type, device and compiled parts.
 
@@ -257,13 +266,15 @@ class DiffusersNetwork(DecodedNetwork):
             InputError: its denoiser's class or its scheduler is not known here.
         """
         denoiser = denoiser_of(pipeline)
-        asked = {"height": height, "width": width, "num_frames": num_frames}
+        asked: dict[str, Any] = {"height": height, "width": width, "num_frames": num_frames}
+        if image is not None:
+            asked["image"] = load_picture(image)
         architecture = architecture_in(pipeline, bare(denoiser).eval(), asked)
         model, autoencoder = architecture.model, getattr(pipeline, "vae", None)
         config = None if autoencoder is None else dict(autoencoder.config)
         schedules = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
         shape = architecture.sample_shape(sized(architecture, config, height, width, num_frames))
-        return cls(
+        found = cls(
             architecture,
             process=process(schedules),
             decoder=architecture.decoder(name) or live_decoder(autoencoder, shape, name),
@@ -275,6 +286,9 @@ class DiffusersNetwork(DecodedNetwork):
             usual_guidance=default_guidance(architecture, type(pipeline)),
             sampler=usual_sampler(type(pipeline), schedules),
         )
+        if image is not None:
+            found.decoder_sha256 = hashlib.sha256(Path(image).read_bytes()).hexdigest()
+        return found
 
     @property
     def condition_kind(self) -> Literal["none", "labels", "prompts"]:

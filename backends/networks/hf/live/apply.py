@@ -301,7 +301,10 @@ def _fitting(
 ) -> Fit:
     """How to call the pipeline, for images of a size."""
     if architecture.is_seen:
-        return unproven_fit(pipeline, schedule)
+        sizes = {"height": height, "width": width}
+        return unproven_fit(
+            pipeline, architecture, schedule, {name: value for name, value in sizes.items() if value is not None}
+        )
     tokens = 0
     if pipeline.scheduler.config.get("use_dynamic_shifting"):
         vae = getattr(pipeline, "vae", None)

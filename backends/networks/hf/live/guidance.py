@@ -79,7 +79,7 @@ def call_guidance(architecture: Architecture, schedule: Schedule) -> dict[str, A
         return {"guidance_scale": guidance.scale}
     by_calls = architecture.embeds_scale
     if guidance is None:
-        return {} if by_calls else {"guidance_scale": 1.0}
+        return {} if by_calls else {"guidance_scale": 1.0 - architecture.scale_offset}
     if guidance.scale <= 1:
         raise InputError(
             f"guidance: diffusers' pipelines guide only with scales above 1, but the schedule's is {guidance.scale}. "
@@ -87,7 +87,8 @@ def call_guidance(architecture: Architecture, schedule: Schedule) -> dict[str, A
         )
     if guidance.channels != "all" and by_calls:
         raise InputError(f"guidance: {title} has its channels in tokens, so all are guided. Use channels `all`.")
-    return {"true_cfg_scale": guidance.scale, "negative_prompt": ""} if by_calls else {"guidance_scale": guidance.scale}
+    scale = guidance.scale - architecture.scale_offset
+    return {"true_cfg_scale": guidance.scale, "negative_prompt": ""} if by_calls else {"guidance_scale": scale}
 
 
 def check_called(wanted: Mapping[str, Any], called: Mapping[str, Any], pipeline: Any) -> None:
@@ -119,6 +120,8 @@ def part_of(arguments: Mapping[str, Any], rows: int, half: slice, unbatched: fro
     def cut(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value[half] if value.ndim and value.shape[0] == rows else value
+        if isinstance(value, list) and len(value) == rows:
+            return value[half]
         return {key: cut(each) for key, each in value.items()} if isinstance(value, dict) else value
 
     return {name: value if name in unbatched else cut(value) for name, value in arguments.items()}

@@ -13,6 +13,7 @@ from typing import Any
 from ....errors import InputError
 from ....schedule import Schedule, network_times
 from ..models.base import Architecture
+from ..models.recording import shift_of
 from ..optional import diffusers
 from ..scheduler_config import process
 
@@ -81,13 +82,20 @@ def fit_scheduler(pipeline: Any, architecture: Architecture, schedule: Schedule,
     return found
 
 
-def unproven_fit(pipeline: Any, schedule: Schedule) -> Fit:
+def unproven_fit(pipeline: Any, architecture: Architecture, schedule: Schedule, sizes: Mapping[str, int]) -> Fit:
     """A way to call a pipeline of which not all is known that makes its times: a run is held to them as it begins."""
     wanted, scheduler = network_times(schedule), pipeline.scheduler
     if not scheduler.config.get("use_dynamic_shifting"):
         listed = [way for way in _ways(pipeline, scheduler, wanted, {}) if "num_inference_steps" not in way]
         if listed:
             return Fit(listed[0], 0.0)
+    elif "sigmas" in inspect.signature(type(pipeline).__call__).parameters:
+        mu = shift_of(pipeline, architecture.model, len(wanted), sizes)
+        shift = {} if mu is None else {"mu": mu}
+        sigmas = [_unshifted(scheduler, time / scheduler.config.num_train_timesteps, shift) for time in wanted if shift]
+        made = _times(scheduler, architecture, {"sigmas": sigmas}, shift) if shift else None
+        if made is not None and distance(made, wanted) < math.inf:
+            return Fit({"num_inference_steps": len(wanted), "sigmas": sigmas}, 0.0)
     return Fit({"num_inference_steps": len(wanted)}, 0.0)
 
 

@@ -98,6 +98,8 @@ class Architecture:
         condition: the argument of its forward by whose tensor a request is known; None where it takes none.
         is_seen: whether no more is known of its pipelines than what can be seen of them.
         notes: what people should know of it.
+        keeps_norm: whether its pipeline scales guided outputs to the norm of the conditional ones.
+        scale_offset: what its pipelines' `guidance_scale` is below the scale of u + G · (c − u).
         exact_rows: whether embeddings keep their own types, whatever the model's is.
         prompts_at_once: how many prompts are embedded in one call.
         refused: arguments of its forward that change what blocks do, so that no stored value stands in for them, with
@@ -114,6 +116,8 @@ class Architecture:
     condition: ClassVar[str | None] = "encoder_hidden_states"
     is_seen: ClassVar[bool] = False
     notes: tuple[str, ...] = ()
+    keeps_norm: bool = False
+    scale_offset: float = 0.0
     exact_rows: ClassVar[bool] = False
     prompts_at_once: ClassVar[int] = 16
     refused: ClassVar[Mapping[str, str]] = {}
@@ -233,17 +237,17 @@ def architecture_of(model: nn.Module) -> Architecture:
     return architecture_class(name)(model)
 
 
-def architecture_in(pipeline: Any, model: nn.Module, sizes: Mapping[str, int | None]) -> Architecture:
+def architecture_in(pipeline: Any, model: nn.Module, sizes: Mapping[str, Any]) -> Architecture:
     """The architecture of a model in its pipeline; for a class that is not known by name, as one call of it shows.
 
     Args:
-        sizes: height, width and num_frames that are asked for.
+        sizes: height, width and num_frames that are asked for, and the image of a pipeline that takes one.
 
     Raises:
         InputError: as `architecture_of`, or what the call does can't be replayed.
     """
     found = architecture_of(model)
-    if not found.is_seen:
+    if not found.is_seen and sizes.get("image") is None:
         return found
     kind: Any = _class_of(_RECORDED)
     return kind(model, pipeline, {name: value for name, value in sizes.items() if value is not None})

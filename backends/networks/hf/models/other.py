@@ -10,7 +10,7 @@ from torch import Tensor
 from ....errors import InputError
 from ....schedule import Noise
 from .base import FLOW, Architecture, Layout, Size
-from .recording import TIMES, TRAIN_TIMES
+from .recording import TIMES, TRAIN_TIMES, scale_offset
 
 # Arguments by whose tensor a request is known, the first that a call has.
 _CONDITIONS = (
@@ -38,6 +38,10 @@ class OtherDenoiser(Architecture):
     @property
     def embeds_scale(self) -> bool:
         return type(self.model).__name__ in _TWO_SCALES
+
+    @property
+    def scale_offset(self) -> float:  # type: ignore[override]
+        return scale_offset(self.model)
 
     @cached_property
     def refused(self) -> Mapping[str, str]:  # type: ignore[override]

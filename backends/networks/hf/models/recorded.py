@@ -1,11 +1,13 @@
 """Any denoiser in its pipeline: what it receives is what one real call of the pipeline handed it."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ....errors import InputError, first_line
 from ....network import NetworkInput
@@ -22,9 +24,14 @@ from .recording import (
     acting_pipeline,
     call_with,
     record,
+    sizes_for,
 )
 
+Path = tuple[str, ...]  # of a value inside what was recorded
+_LENGTHS = " lengths"
 _ROWS = 3  # prompts of the first call: no other dimension of an argument has so few, so that rows are known by it
+# Of unequal lengths: some pipelines hand on a mask only where it hides something.
+_UNEQUAL = ("", "a dog", "two dogs on a beach")
 _OTHER_GUIDANCE = (
     "guidance: its pipeline does more with guided outputs than to add their difference, such as to keep their norm. "
     "Guided samples are made without that, and differ from the pipeline's"
@@ -46,10 +53,10 @@ class RecordedPipeline(OtherDenoiser):
     exact_rows: ClassVar[bool] = True
     prompts_at_once: ClassVar[int] = 1 << 20  # the pipeline pads prompts that it is given together
 
-    def __init__(self, model: nn.Module, pipeline: Any, sizes: Mapping[str, int]) -> None:
+    def __init__(self, model: nn.Module, pipeline: Any, sizes: Mapping[str, Any]) -> None:
         super().__init__(model)
         self._sizes, self._pipeline = dict(sizes), pipeline
-        seen = self._seen = record(pipeline, model, [""] * _ROWS, self._sizes)
+        seen = self._seen = record(pipeline, model, _UNEQUAL, self._sizes)
         if len(seen.arguments) != len(seen.stepped):
             raise self._refusal(f"calls it {len(seen.arguments)} times in {len(seen.stepped)} steps")
         last = seen.arguments[-1]
@@ -57,14 +64,15 @@ class RecordedPipeline(OtherDenoiser):
         self._time = next(name for name in TIMES if name in last)
         self._template = {name: value for name, value in last.items() if name not in (self._sample, "return_dict")}
         self._batched = [path for path, value in _leaves(self._template) if _has_rows(value)]
+        self._lists = {path for path, value in _leaves(self._template) if _has_rows(value) and _is_ragged(value)}
         self._batched = [path for path in self._batched if path not in ((self._time,), ("guidance",))]
         self.clock, self.clocks = self._read_clock(seen)
         self._sign, self._shape = self._read_sample(seen)
         self._guidance_unit = self._read_guidance_unit()
         self.unbatched = frozenset(self._template) - {path[0] for path in self._batched} - {self._time, "guidance"}
         if not self.takes_guidance:
-            self.layout = self._read_layout()
-            self.notes = () if self.layout else (_OTHER_GUIDANCE,)
+            self.layout, self.keeps_norm = self._read_layout()
+            self.notes = () if self.layout or self.keeps_norm else (_OTHER_GUIDANCE,)
 
     def _refusal(self, what: str) -> InputError:
         return InputError(
@@ -97,43 +105,80 @@ class RecordedPipeline(OtherDenoiser):
             raise self._refusal("hands on no guidance, which its denoiser takes as an input")
         return _first(given) / float(usual)
 
-    def _read_layout(self) -> Layout | None:
-        """Where the guidance branches are; None where the scheduler does not get u + G · (c − u) of their outputs."""
+    def _read_layout(self) -> tuple[Layout | None, bool]:
+        """Where the guidance branches are, None where the scheduler does not get u + G · (c − u) of their outputs; and
+        whether it gets that with the norms of c."""
         scale, prompts = 3.0, [f"{index} dogs" for index in range(_ROWS)]
         seen = record(self._pipeline, self.model, prompts, self._sizes, scale)
         calls, output = len(seen.outputs) // len(seen.stepped), self._sign * seen.stepped[-1][0]
-        branches = torch.cat([_tensor(each) for each in seen.outputs[-calls:]])[:, : output.shape[1]].to(output)
-        one, other = branches.chunk(2)
+        branches = torch.cat([self._returned(each) for each in seen.outputs[-calls:]])
+        if len(branches) != 2 * len(output):
+            return None, False
+        one, other = branches.to(output).chunk(2)
         precision = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         limit = precision * float(output.abs().max())
 
         def guides(c: Tensor, u: Tensor) -> bool:
             return bool(torch.all((u + scale * (c - u) - output).abs() <= limit))
 
+        def keeps_norm(c: Tensor, u: Tensor) -> bool:
+            guided = u + scale * (c - u)
+            guided = guided * (torch.linalg.vector_norm(c, dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+            return bool(torch.all((guided - output).abs() <= limit))
+
         if calls == 2:
-            return "two-calls" if guides(one, other) else None
-        return "conditional-first" if guides(one, other) else "unconditional-first" if guides(other, one) else None
+            return ("two-calls" if guides(one, other) else None), keeps_norm(one, other)
+        first: Layout | None = "unconditional-first" if guides(other, one) else None
+        return ("conditional-first" if guides(one, other) else first), False
+
+    def _returned(self, output: Any) -> Tensor:
+        """The prediction in what the model returned, in the shape of the scheduler's samples."""
+        found = _tensor(output)
+        if self._joined is not None:
+            axis, size = self._joined
+            found = found.narrow(axis, 0, min(size, found.shape[axis]))
+        if found[0].numel() == math.prod(self._shape):
+            return found.reshape(-1, *self._shape)
+        return found[:, : self._shape[0]]
 
     def _read_sample(self, seen: Seen) -> tuple[float, tuple[int, ...]]:
         """The sign with which the scheduler gets the output, and the shape of one sample."""
         output, _, sample = seen.stepped[-1]
-        given, returned = seen.arguments[-1][self._sample], _tensor(seen.outputs[-1])
-        if not isinstance(given, Tensor) or given.shape != sample.shape or not torch.equal(given, sample.to(given)):
-            raise self._refusal("does not hand on its latents as they are")
-        same = returned[:, : output.shape[1]] if returned.shape != output.shape else returned
+        given = seen.arguments[-1][self._sample]
+        self._as_list, self._shape = isinstance(given, list), tuple(sample.shape[1:])
+        rows: Tensor = torch.stack(given) if isinstance(given, list) else given
+        self._joined = self._read_joined(rows, sample)
+        self._given_shape = self._shape if self._joined else tuple(rows.shape[1:])
+        same = self._returned(seen.outputs[-1])
         signs = [
             sign for sign in (1.0, -1.0) if same.shape == output.shape and torch.equal(sign * same, output.to(same))
         ]
         if not signs:
             raise self._refusal("does something with the output before its scheduler gets it")
-        return signs[0], tuple(sample.shape[1:])
+        return signs[0], self._shape
+
+    def _read_joined(self, given: Tensor, sample: Tensor) -> tuple[int, int] | None:
+        """The axis along which other latents follow the sample's own, such as those of an image, and how many of its
+        places are the sample's; None where nothing follows."""
+        if given.numel() == sample.numel() and torch.equal(given.reshape(sample.shape), sample.to(given)):
+            return None
+        if given.ndim == sample.ndim:
+            for axis in range(1, given.ndim):
+                size = sample.shape[axis]
+                head = given.narrow(axis, 0, min(size, given.shape[axis]))
+                if head.shape == sample.shape and torch.equal(head, sample.to(head)):
+                    self._rest = given.narrow(axis, size, given.shape[axis] - size)
+                    return axis, size
+        raise self._refusal("does not hand on its latents as they are")
 
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         """Tokens are samples of one channel, (1, tokens, width)."""
         return (1, *self._shape) if len(self._shape) == 2 else self._shape
 
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
-        rows, x = inputs.x.shape[0], inputs.x.reshape(-1, *self._shape)
+        rows, x = inputs.x.shape[0], inputs.x.reshape(-1, *self._given_shape)
+        if self._joined is not None:
+            x = torch.cat([x, self._rest[:1].to(x.device).expand(rows, *self._rest.shape[1:])], dim=self._joined[0])
         found = _with_rows(self._template, (), self._batched, given, rows)
         time = self._template[self._time]
         dtype = time.dtype if isinstance(time, Tensor) and time.is_floating_point() else torch.float32
@@ -142,26 +187,34 @@ class RecordedPipeline(OtherDenoiser):
         found[self._time] = value.view(-1, *[1] * len(shape)).expand(rows, *shape)
         if inputs.guidance is not None:
             found["guidance"] = (inputs.guidance * self._guidance_unit).to(self._template["guidance"].dtype)
-        return {self._sample: x, **found}
+        return {self._sample: list(x) if self._as_list else x, **found}
 
     def output(self, output: Tensor, x: Tensor) -> Tensor:
-        found = output[:, : self._shape[0]].reshape(x.shape)
+        found = self._returned((output,)).reshape(x.shape)
         return -found if self._sign < 0 else found
 
     def encode(self, pipeline: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
         arguments = record(pipeline, self.model, prompts, self._sizes).arguments[-1]
         leaves = dict(_leaves(arguments))
-        return {"/".join(path): leaves[path] for path in self._batched if isinstance(leaves[path], Tensor)}
+        return self._tables(leaves)
+
+    def _tables(self, leaves: Mapping[Path, Any]) -> dict[str, Tensor]:
+        """The values of each argument with rows; those of unequal lengths are padded, with their lengths beside them."""
+        found: dict[str, Tensor] = {}
+        for path in self._batched:
+            value, name = leaves.get(path), "/".join(path)
+            if value is not None and path in self._lists:
+                found[name] = pad_sequence(value, batch_first=True)
+                found[name + _LENGTHS] = torch.tensor([len(each) for each in value])
+            elif isinstance(value, Tensor):
+                found[name] = value
+        return found
 
     def blank(self, num_tokens: int) -> dict[str, tuple[int, ...]]:
-        leaves = dict(_leaves(self._template))
-        return {
-            "/".join(path): tuple(leaves[path].shape[1:]) for path in self._batched if isinstance(leaves[path], Tensor)
-        }
+        return {name: tuple(each.shape[1:]) for name, each in self._tables(dict(_leaves(self._template))).items()}
 
     def one_row(self, rows: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        leaves = dict(_leaves(self._template))
-        return {"/".join(path): leaves[path][:1] for path in self._batched if isinstance(leaves[path], Tensor)}
+        return {name: each[:1] for name, each in self._tables(dict(_leaves(self._template))).items()}
 
     def on(self, model: nn.Module) -> "RecordedPipeline":
         other = copy.copy(self)
@@ -178,7 +231,7 @@ class RecordedDecoder(Decoder):
     """The end of a pipeline's call, after steps that change nothing: it decodes the latents that it was given."""
 
     def __init__(
-        self, pipeline: Any, model: Any, seen: Seen, sizes: Mapping[str, int], shape: tuple[int, ...], name: str
+        self, pipeline: Any, model: Any, seen: Seen, sizes: Mapping[str, Any], shape: tuple[int, ...], name: str
     ) -> None:
         self._pipeline, self._model, self._seen, self._sizes = pipeline, model, seen, dict(sizes)
         self._shape, self._name = shape, name
@@ -202,7 +255,7 @@ class RecordedDecoder(Decoder):
         given = call_with(self._pipeline, self._model, [""], STEPS)
         try:
             with torch.random.fork_rng(devices=[]):
-                images = stage(**given, **self._sizes, output_type="pt")[0]
+                images = stage(**given, **sizes_for(self._pipeline, self._sizes), output_type="pt")[0]
         except Exception as error:  # whatever a pipeline's own code raises
             raise InputError(
                 f"vae: {type(self._pipeline).__name__} can't decode `{self._name}`'s latents ({first_line(error)})."
@@ -215,9 +268,6 @@ class RecordedDecoder(Decoder):
 
 
 # ---- values inside what was recorded ---------------------------------------------------------------------------------
-
-Path = tuple[str, ...]
-
 
 def _leaves(value: Mapping[str, Any], path: Path = ()) -> list[tuple[Path, Any]]:
     found: list[tuple[Path, Any]] = []
@@ -242,10 +292,24 @@ def _with_rows(
         if isinstance(each, Mapping):
             found[name] = _with_rows(each, own, batched, given, rows)
         elif own in batched:
-            found[name] = given["/".join(own)] if isinstance(each, Tensor) else each[:1] * rows
+            found[name] = _rows_of(given, "/".join(own), each, rows)
         else:
             found[name] = each
     return found
+
+
+def _rows_of(given: Mapping[str, Tensor], name: str, recorded: Any, rows: int) -> Any:
+    if isinstance(recorded, Tensor):
+        return given.get(name)  # a mask that hides nothing is none
+    if not _is_ragged(recorded):
+        return recorded[:1] * rows
+    lengths = given[name + _LENGTHS].tolist()  # of rows that the model takes one by one
+    return [each[:length] for each, length in zip(given[name], lengths, strict=True)]
+
+
+def _is_ragged(value: Any) -> bool:
+    """Whether it is a list with a tensor for each row."""
+    return isinstance(value, list) and all(isinstance(each, Tensor) for each in value)
 
 
 def _moved(value: Any, device: torch.device) -> Any:
@@ -271,4 +335,5 @@ def _first(time: Any) -> float:
 
 def _tensor(output: Any) -> Tensor:
     """The prediction in what a model returned."""
-    return output[0] if isinstance(output, tuple) else output.sample
+    found = output[0] if isinstance(output, tuple) else output.sample
+    return torch.stack(found) if isinstance(found, list) else found

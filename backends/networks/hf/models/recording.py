@@ -26,6 +26,8 @@ CLOCKS: tuple[Callable[[Any], Any], ...] = (
     lambda time: 1 - time / 1000,
     lambda time: 1000 - time,
 )
+# Of networks whose pipelines guide by c + G · (c − u), so that none is a scale of 0.
+_ABOVE_ONE = ("ZImageTransformer2DModel",)
 # The other way round, in the same order.
 TRAIN_TIMES: tuple[Callable[[Any], Any], ...] = (
     lambda time: time,
@@ -33,6 +35,11 @@ TRAIN_TIMES: tuple[Callable[[Any], Any], ...] = (
     lambda time: 1000 - time * 1000,
     lambda time: 1000 - time,
 )
+
+
+def scale_offset(model: Any) -> float:
+    """What a pipeline's `guidance_scale` is below the scale G of u + G · (c − u)."""
+    return 1.0 if type(model).__name__ in _ABOVE_ONE else 0.0
 
 
 class _Enough(Exception):
@@ -60,7 +67,7 @@ class Seen:
 
 
 def record(
-    pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mapping[str, int], scale: float = 1.0
+    pipeline: Any, model: nn.Module, prompts: Sequence[str], sizes: Mapping[str, Any], scale: float = 1.0
 ) -> Seen:
     """Call a pipeline on prompts, and break it off after a few steps.
 
@@ -96,7 +103,8 @@ def record(
     stage = acting_pipeline(pipeline, model, forward=calling, step=stepping, encode_prompt=encoding)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            stage(**call_with(pipeline, model, prompts, STEPS, scale), **sizes, output_type="latent")
+            given = call_with(pipeline, model, prompts, STEPS, scale) | sizes_for(pipeline, sizes)
+            stage(**given, output_type="latent")
     except _Enough:
         return seen
     except InputError:
@@ -107,6 +115,28 @@ def record(
             "else is known of it."
         ) from error
     raise InputError(f"pipeline: {type(pipeline).__name__} made no {STEPS} steps with its scheduler.")
+
+
+def shift_of(pipeline: Any, model: nn.Module, num_steps: int, sizes: Mapping[str, Any]) -> float | None:
+    """The `mu` that a pipeline shifts its scheduler's times by for images of these sizes; None where it can't be seen."""
+    seen: list[float] = []
+
+    def setting(own: Any, *args: Any, mu: float | None = None, **kwargs: Any) -> None:
+        seen.extend([] if mu is None else [mu])
+        raise _Enough
+
+    stage = copy.copy(pipeline)
+    scheduler = _acting(pipeline.scheduler, set_timesteps=setting)
+    vars(stage).update(scheduler=scheduler, _progress_bar_config={"disable": True})
+    given = call_with(pipeline, model, [""], num_steps) | sizes_for(pipeline, sizes)
+    # Pipelines look at the signature to see whether times can be given.
+    vars(setting)["__signature__"] = inspect.signature(type(pipeline.scheduler).set_timesteps)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            stage(**given, output_type="latent")
+    except Exception:  # whatever a pipeline's own code raises, beside what ends the call
+        pass
+    return seen[0] if seen else None
 
 
 def call_with(pipeline: Any, model: Any, prompts: Sequence[str], num_steps: int, scale: float = 1.0) -> dict[str, Any]:
@@ -120,10 +150,17 @@ def call_with(pipeline: Any, model: Any, prompts: Sequence[str], num_steps: int,
     if "true_cfg_scale" in takes:
         given["true_cfg_scale"] = scale
     elif "guidance_scale" in takes and not model.config.get("guidance_embeds"):
-        given["guidance_scale"] = scale
+        given["guidance_scale"] = scale - scale_offset(model)
     if scale > 1 and "negative_prompt" in takes:
         given["negative_prompt"] = [""] * len(prompts)
     return given
+
+
+def sizes_for(pipeline: Any, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes by the names that the pipeline's call has for them."""
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    number = next((name for name in ("num_frames", "frames", "video_length") if name in takes), "num_frames")
+    return {number if name == "num_frames" else name: value for name, value in sizes.items()}
 
 
 def acting_pipeline(
