@@ -11,12 +11,13 @@ stores for later steps has such a form too. A chain of blocks lives for one call
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import InputError
 from .plan import Add, Call, Read, Run, Skip, fuses
@@ -216,6 +217,24 @@ class NetworkInput:
     guidance: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What of a network is trained, and how a file of it says what the tensors don't.
+
+    Attributes:
+        module: whose parameters they are; `evaluate` computes with them.
+        fixed: beginnings of the names of parameters that are left alone: constants, and the time's embedder, as ASE
+            does (Moon et al. 2024, arXiv 2408.05927).
+        metadata: what a safetensors file says beside its tensors, so that it is loaded as this network is.
+        files: which the metadata names, and which stand beside it.
+    """
+
+    module: nn.Module
+    fixed: tuple[str, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: tuple[Path, ...] = ()
+
+
 class Network(ABC):
     """A diffusion network that can leave early.
 
@@ -347,6 +366,17 @@ class Network(ABC):
         raise InputError(
             f"granularity: `{self.name}` has only {self.signature.granularity}, but got `{granularity}`. "
             f"Use {self.signature.granularity}."
+        )
+
+    def weights(self) -> Weights:
+        """What is trained where this network is fine-tuned.
+
+        Raises:
+            InputError: this network can't be.
+        """
+        raise InputError(
+            f"finetune: `{self.name}` is a {type(self).__name__}, which can't be fine-tuned here. Give a checkpoint of "
+            "a DiT or of one of its relatives."
         )
 
     def embed(self, prompts: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ HOUSE = {
         ["network", "solvers", "checkpoints"],
         ["sampling", "user_code"],
         ["timing", "quality"],
+        ["training"],
         ["networks", "formats"],
     ],
     "studies": [["interruption"], ["database"], ["artifacts"], ["config"], ["store"], ["workers"], ["maintenance"]],
@@ -30,7 +31,7 @@ HOUSE = {
     "searcher": [
         ["spaces", "monitoring"],
         ["measuring", "proposals"],
-        ["sensitivity"],
+        ["sensitivity", "finetuning"],
         ["search"],
         ["runner"],
         ["workers", "baselines"],

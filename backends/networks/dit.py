@@ -7,7 +7,7 @@ argument of `forward`: dropped blocks cost nothing, their adaLN modulation inclu
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path, PurePath
 from typing import Any, Literal, NoReturn, Self, cast
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..checkpoints.weights import Checkpoint, checked_shape, load_strictly, read_checkpoint, weights_sha256
 from ..errors import InputError, nearest
-from ..network import Chain, ChainNetwork, Pass, ResidualChain, State
+from ..network import Chain, ChainNetwork, Pass, ResidualChain, State, Weights
 from ..schedule import PREDICTIONS, NetworkSignature, Noise, noise_of
 from .decoders import BundledDecoder, DecodedNetwork, Decoder, KLDecoder, PixelDecoder
 from .readings import heads_for, readings
@@ -384,6 +384,7 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         self.sample_shape = module.sample_shape
         self.set_decoder(decoder or PixelDecoder(module.sample_shape, name))
         self._counts_from_noise = counts_from_noise  # as SiT does
+        self._latent, self._folder = dict[str, Any](), Path()  # of a file that has its autoencoder beside it
         # Flow matching has no variance to learn: SiT's second half is never read.
         self.learned_range = module.out_channels == 2 * module.sample_shape[0] and noise.kind != "flow"
         self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
@@ -440,12 +441,14 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
             prediction=taken.prediction,
             noise=taken.noise,
             decoder=_decoder(found, module, vae, name),
-            guidance_channels=3 if module.sample_shape[0] == 4 and not found.metadata else "all",
+            guidance_channels=_guided(found, module.sample_shape[0]),
             notes=(*found.notes, *([_SIT_NOTE] if taken.noise_name == "sit" else [])),
             counts_from_noise=taken.noise_name == "sit",
         )
         made.assumptions, made.open_readings = taken.assumptions, taken.open_readings
         made.reading = f"num_heads={heads}, noise={taken.noise_name}, prediction={taken.prediction}"
+        made._latent = {key: value for key, value in found.metadata.items() if key == "latent"}
+        made._folder = found.path.parent
         return made
 
     @property
@@ -482,6 +485,19 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         count = len(self.module.blocks) * parts
         other.signature = NetworkSignature("DiT", granularity, ((kind, count),), self.signature.weights_sha256)
         return other
+
+    def weights(self) -> Weights:
+        noise = {name: value for name, value in asdict(self.noise).items() if value is not None and name != "extras"}
+        metadata = {
+            "architecture": "DiT",
+            "num_heads": cast(DiTBlock, self.module.blocks[0]).attn.num_heads,
+            "num_classes": self.num_classes,
+            "prediction": self.prediction,
+            "noise": "sit" if self._counts_from_noise else noise,
+            "guidance_channels": self.guidance_channels,
+        }
+        files = tuple(self._folder / str(latent["autoencoder"]) for latent in self._latent.values())
+        return Weights(self.module, ("t_embedder.", "pos_embed"), metadata | self._latent, files)
 
     def null_conditions(self, num_images: int) -> Tensor:
         assert self.num_classes is not None
@@ -598,7 +614,7 @@ def _said(found: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
             f"checkpoint: `{found.path}` must predict one of {known}, but says {said['prediction']}. Fix it."
         )
     if "noise" in found.metadata:
-        said["noise"] = "file"
+        said["noise"] = "sit" if found.metadata["noise"] == "sit" else "file"
     if found.metadata:  # a file of ours says what differs from the public code
         return {"noise": "linear", "prediction": "epsilon"} | said
     model = str(found.arguments.get("model", ""))
@@ -620,6 +636,12 @@ def _said_by_sit(found: Checkpoint) -> dict[str, Any]:
             "Describe it in a file of your own and give `--network FILE.py:Class`."
         )
     return {"noise": "sit", "prediction": "flow"}
+
+
+def _guided(found: Checkpoint, channels: int) -> int | Literal["all"]:
+    """How many channels are guided: as the file says, or three of four latent ones where it is none of ours."""
+    said = found.metadata.get("guidance_channels", "all" if found.metadata or channels != 4 else 3)
+    return said if type(said) is int and 0 < said <= channels else "all"
 
 
 def _classes(found: Checkpoint, rows: int, given: int | None) -> tuple[int, bool]:
