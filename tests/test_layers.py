@@ -23,7 +23,6 @@ HOUSE = {
         ["network", "solvers", "checkpoints"],
         ["sampling", "user_code"],
         ["timing", "quality"],
-        ["training"],
         ["networks", "formats"],
     ],
     "studies": [["interruption"], ["database"], ["artifacts"], ["config"], ["store"], ["workers"], ["maintenance"]],

@@ -17,14 +17,14 @@ from ...backends.checkpoints.weights import weights_sha256
 from ...backends.errors import InputError
 from ...backends.network import Network, Weights
 from ...backends.networks.decoders import DecodedNetwork, PixelDecoder
+from ...backends.networks.training.batches import Draws, Samples
+from ...backends.networks.training.data import ImageSource, encoded, open_data
+from ...backends.networks.training.exits import Choice, RandomExits, ScheduledExits
+from ...backends.networks.training.loop import Listener, Recipe, Trainer
+from ...backends.networks.training.losses import ExitLoss
+from ...backends.networks.training.process import Process
+from ...backends.networks.training.state import save_weights, write_whole
 from ...backends.schedule import Schedule
-from ...backends.training.batches import Draws, Samples
-from ...backends.training.data import ImageSource, encoded, open_data
-from ...backends.training.exits import Choice, RandomExits, ScheduledExits
-from ...backends.training.loop import Listener, Recipe, Trainer
-from ...backends.training.losses import ExitLoss
-from ...backends.training.process import Process
-from ...backends.training.state import save_weights, write_whole
 from ..monitoring.progress import ProgressListener
 from .card import card_json, card_page
 

@@ -16,7 +16,7 @@ from ..flags.database import json_flag, show
 from ..flags.paths import OUTPUT_FOLDER
 from ..flags.study import NETWORK_FLAGS, flags, study_config
 
-# The names of `backends/training/process.py` and `loop.py`, which import torch.
+# The names of `backends/networks/training/process.py` and `loop.py`, which import torch.
 WEIGHTINGS = ("constant", "min-snr", "towards-data", "towards-noise")
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -158,7 +158,7 @@ def finetune_command(
     if (schedule_file is None) == (exits is None):
         got = "neither" if exits is None else "both"
         raise InputError(f"exits: give either --schedule FILE or --exits all, but got {got}.")
-    from ....backends.training.loop import make_accelerator
+    from ....backends.networks.training.loop import make_accelerator
     from ...finetuning.run import Request, finetune
     from ...measuring.setup import load_one
 
@@ -203,7 +203,7 @@ def _recipe(
     save_every: float,
     log_every: int,
 ) -> Any:
-    from ....backends.training.loop import Recipe
+    from ....backends.networks.training.loop import Recipe
 
     return Recipe(
         num_steps=num_steps,

@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..checkpoints.files import is_file, is_folder
-from ..errors import InputError, first_line
-from ..quality.reference_cache import cache_folder
-from ..quality.reference_images import Preparation, batches_of_array, batches_of_files, image_files
-from ..quality.references import images_of, read_npz
+from ...checkpoints.files import is_file, is_folder
+from ...errors import InputError, first_line
+from ...quality.reference_cache import cache_folder
+from ...quality.reference_images import Preparation, batches_of_array, batches_of_files, image_files
+from ...quality.references import images_of, read_npz
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # by the third byte of an IDX file
 _IDX = "*-images-idx3-ubyte*"

@@ -1,16 +1,17 @@
 """Which call each sample is trained on: the one that a schedule has for its time, or an exit at a random depth."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..network import Network
-from ..plan import Call, Run, Skip, compile_plan
-from ..schedule import Schedule, network_times
+from ...errors import InputError
+from ...network import Network
+from ...plan import Call, Run, Skip, compile_plan
+from ...schedule import Schedule, network_times
 from .process import Process
 
 
@@ -31,7 +32,8 @@ def depth_of(call: Call) -> int | None:
             return None
 
 
-class Choice(Protocol):
+@dataclass(frozen=True)
+class Choice(ABC):
     """The calls that are trained, and which of them a sample is for.
 
     Attributes:
@@ -39,26 +41,23 @@ class Choice(Protocol):
         with_full: whether every sample is trained at full depth too.
     """
 
-    calls: Sequence[Call]
+    calls: tuple[Call, ...]
     with_full: bool
 
-    def __call__(self, index: Tensor, drawn: torch.Generator) -> Tensor:
-        """(N,) numbers of calls for times (N,)."""
-        ...
+    @abstractmethod
+    def __call__(self, times: Tensor, drawn: torch.Generator) -> Tensor:
+        """(N,) numbers of calls for indices (N,) of times."""
 
 
 @dataclass(frozen=True)
-class ScheduledExits:
+class ScheduledExits(Choice):
     """ASE (Moon et al. 2024, arXiv 2408.05927): at each time, what the schedule does at its step nearest in time.
 
     Attributes:
-        calls: see `Choice`.
         by_time: (T,) numbers of calls.
     """
 
-    calls: tuple[Call, ...]
     by_time: Tensor
-    with_full: bool = False
 
     @classmethod
     def of(cls, schedule: Schedule, network: Network, process: Process) -> Self:
@@ -80,10 +79,10 @@ class ScheduledExits:
         times = torch.tensor(network_times(schedule), dtype=torch.float64)
         nearest = (process.time.double().cpu()[:, None] - times[None]).abs().argmin(dim=1)
         numbers = torch.tensor([calls.index(_unstored(call)) for call in steps])
-        return cls(calls, numbers[nearest])
+        return cls(calls, False, numbers[nearest])
 
-    def __call__(self, index: Tensor, drawn: torch.Generator) -> Tensor:
-        return self.by_time[index]
+    def __call__(self, times: Tensor, drawn: torch.Generator) -> Tensor:
+        return self.by_time[times]
 
 
 def _unstored(call: Call) -> Call:
@@ -114,15 +113,12 @@ def refuse_other_network(schedule: Schedule, network: Network) -> None:
 
 
 @dataclass(frozen=True)
-class RandomExits:
+class RandomExits(Choice):
     """Full depth for every sample, and an exit at a random depth beside it; the shallowest is in every batch.
 
     The sandwich rule is Yu & Huang's (2019, arXiv 1903.05134): with the extremes trained at every step, what lies
     between them is too.
     """
-
-    calls: tuple[Call, ...]
-    with_full: bool = True
 
     @classmethod
     def of(cls, depths: Sequence[int], num_blocks: int) -> Self:
@@ -139,9 +135,9 @@ class RandomExits:
                 f"exits: depths must be from 1 to {num_blocks - 1}, below the full {num_blocks}, but got {got}. Give "
                 "such as --exits 4,8, or --exits all."
             )
-        return cls(tuple(exit_call(depth, num_blocks) for depth in wanted))
+        return cls(tuple(exit_call(depth, num_blocks) for depth in wanted), True)
 
-    def __call__(self, index: Tensor, drawn: torch.Generator) -> Tensor:
-        numbers = torch.randint(len(self.calls), index.shape, generator=drawn)
+    def __call__(self, times: Tensor, drawn: torch.Generator) -> Tensor:
+        numbers = torch.randint(len(self.calls), times.shape, generator=drawn)
         numbers[:: 2 * len(self.calls)] = 0  # the shallowest is in every batch, however small
         return numbers

@@ -7,8 +7,8 @@ import pytest
 import tiny_dit
 import torch
 from exeunt.backends.errors import InputError
-from exeunt.backends.training.batches import Draws, RowOrder, Samples
-from exeunt.backends.training.data import encoded, open_data, read_idx
+from exeunt.backends.networks.training.batches import Draws, RowOrder, Samples
+from exeunt.backends.networks.training.data import encoded, open_data, read_idx
 from PIL import Image
 from torch import Tensor
 
@@ -108,7 +108,7 @@ def test_a_step_draws_the_same_whatever_came_before_and_however_many_share_it() 
     for step in range(7):
         whole = one(step, 0, 1, cpu)
     halves = [draws()(6, part, 2, cpu) for part in range(2)]
-    for name in ("data", "noise", "index", "conditions"):
+    for name in ("data", "noise", "times", "conditions"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(half, name) for half in halves]))
     assert list(whole.calls) == [*halves[0].calls, *halves[1].calls]
     assert 0 < (whole.conditions == 99).sum() < 8

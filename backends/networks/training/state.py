@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import InputError, first_line
-from ..schedule import ExeuntError
+from ...errors import InputError, first_line
+from ...schedule import ExeuntError
 
 
 class TrainingError(ExeuntError):

@@ -8,10 +8,10 @@ import torch
 from exeunt.backends.errors import InputError
 from exeunt.backends.network import NetworkInput, Weights
 from exeunt.backends.networks.registry import load_network
+from exeunt.backends.networks.training.exits import RandomExits, ScheduledExits, exit_call
+from exeunt.backends.networks.training.losses import ExitLoss, by_call, full_and_early, leaving
+from exeunt.backends.networks.training.process import Process
 from exeunt.backends.schedule import REUSE, Noise, with_exits
-from exeunt.backends.training.exits import RandomExits, ScheduledExits, exit_call
-from exeunt.backends.training.losses import ExitLoss, by_call, full_and_early, leaving
-from exeunt.backends.training.process import Process
 
 COUNT = 7
 

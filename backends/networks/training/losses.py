@@ -10,8 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..network import ChainNetwork, Network, NetworkInput
-from ..plan import Call
+from ...network import ChainNetwork, Network, NetworkInput
+from ...plan import Call
 from .exits import depth_of
 from .process import Process
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from exeunt.backends.training.batches import generator
-from exeunt.backends.training.loop import Listener, Recipe, Trainer, make_accelerator
-from exeunt.backends.training.state import TrainingError
+from exeunt.backends.networks.training.batches import generator
+from exeunt.backends.networks.training.loop import Listener, Recipe, Trainer, make_accelerator
+from exeunt.backends.networks.training.state import TrainingError
 from torch import Tensor, nn
 
 RECIPE = Recipe(num_steps=12, batch_size=4, learning_rate=1e-2, warmup=3, ema_decay=0.9, seed=0, window=5)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ...errors import InputError
 
 
 def generator(seed: int, *words: object) -> torch.Generator:
@@ -70,14 +70,14 @@ class Batch(NamedTuple):
 
     Attributes:
         data, noise: (n, *sample_shape).
-        index: (n,) of the time in the tables of a `Process`.
+        times: (n,) indices of the times in the tables of a `Process`.
         conditions: (n,), some of them null; None for an unconditional network.
         calls: which of the calls that are trained each sample is for.
     """
 
     data: Tensor
     noise: Tensor
-    index: Tensor
+    times: Tensor
     conditions: Tensor | None
     calls: Sequence[int]
 
