@@ -216,6 +216,19 @@ class NetworkInput:
     guidance: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Successor:
+    """The network that takes over from another one in the course of sampling, as Wan 2.2's low-noise expert does.
+
+    Attributes:
+        network: for the same samples and conditions, of as many blocks of the same kinds.
+        below: the `network_time` under which its steps are; at it, the other network's still.
+    """
+
+    network: "Network"
+    below: float
+
+
 class Network(ABC):
     """A diffusion network that can leave early.
 
@@ -250,6 +263,7 @@ class Network(ABC):
         usual_guidance: the scale of guidance that it is sampled with by default; None for no guidance.
         usual_shift: the default shift of its times, for flow matching; None for none.
         usual_sampler: solver and times of the pipeline that serves it, where that takes no others; None elsewhere.
+        successor: the network that takes its pipeline's later steps; None where it takes them all.
         text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
     """
 
@@ -272,6 +286,7 @@ class Network(ABC):
     usual_guidance: float | None = None
     usual_shift: float | None = None
     usual_sampler: UsualSampler | None = None
+    successor: Successor | None = None
     text_seconds: float | None = None
 
     @property

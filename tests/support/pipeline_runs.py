@@ -23,6 +23,7 @@ PROMPTS = ("a red bicycle", "two dogs on a beach")
 SIZES: Mapping[str, dict[str, int]] = {
     "flux": {"height": 32, "width": 32},
     "wan": {"height": 32, "width": 32, "num_frames": 5},
+    "wan-2.2": {"height": 32, "width": 32, "num_frames": 5},
 }
 # How to make the times that the pipeline's scheduler goes to unasked.
 USUAL: Mapping[str, dict[str, Any]] = {
