@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .plan import Add, Call, Read, Run, Skip, fuses
-from .schedule import NetworkSignature, Noise
+from .schedule import NetworkSignature, Noise, Schedule
 
 State: TypeAlias = Tensor | tuple["State", ...]
 Slots: TypeAlias = list[State | None]
@@ -374,6 +374,12 @@ class Network(ABC):
             InputError: this network takes no prompts.
         """
         raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or omit `--conditions`.")
+
+
+def in_turns(network: Network, schedule: Schedule) -> list[Network]:
+    """A network and the one that takes over from it, as far as a schedule names them."""
+    both = [network] if network.successor is None else [network, network.successor.network]
+    return both[: len(schedule.networks)]
 
 
 class Pass(NamedTuple):
