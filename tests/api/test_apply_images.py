@@ -146,12 +146,11 @@ class TestTwoNetworksInTurn:
     def test_full_depth_is_bit_equal_and_removed_from_both(self, bench: Bench) -> None:
         schedule, models = bench.schedule(), (bench.pipe.transformer, bench.pipe.transformer_2)
         bare = bench.piped(num_inference_steps=6, guidance_scale=2.5)
-        before = [hooked(model) for model in models]
         exeunt.apply(bench.pipe, schedule)
-        assert all(hooked(model) != alone for model, alone in zip(models, before, strict=True))
+        assert all(len(hooked(model)) > 3 for model in models)
         assert torch.equal(bench.piped(**bench.arguments(schedule)), bare)
         exeunt.remove(bench.pipe)
-        assert [hooked(model) for model in models] == before
+        assert [hooked(model) for model in models] == [[], []]
         assert torch.equal(bench.piped(num_inference_steps=6, guidance_scale=2.5), bare)
 
     @each("wan-2.2")
