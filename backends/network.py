@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .plan import Add, Call, Read, Run, Skip, fuses
-from .schedule import NetworkSignature, Noise
+from .schedule import NetworkSignature, Noise, Schedule
 
 State: TypeAlias = Tensor | tuple["State", ...]
 Slots: TypeAlias = list[State | None]
@@ -235,6 +235,19 @@ class Weights:
     files: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class Successor:
+    """The network that takes over from another one in the course of sampling, as Wan 2.2's low-noise expert does.
+
+    Attributes:
+        network: for the same samples and conditions, of as many blocks of the same kinds.
+        below: the `network_time` under which its steps are; at it, the other network's still.
+    """
+
+    network: "Network"
+    below: float
+
+
 class Network(ABC):
     """A diffusion network that can leave early.
 
@@ -269,6 +282,7 @@ class Network(ABC):
         usual_guidance: the scale of guidance that it is sampled with by default; None for no guidance.
         usual_shift: the default shift of its times, for flow matching; None for none.
         usual_sampler: solver and times of the pipeline that serves it, where that takes no others; None elsewhere.
+        successor: the network that takes its pipeline's later steps; None where it takes them all.
         text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
     """
 
@@ -291,6 +305,7 @@ class Network(ABC):
     usual_guidance: float | None = None
     usual_shift: float | None = None
     usual_sampler: UsualSampler | None = None
+    successor: Successor | None = None
     text_seconds: float | None = None
 
     @property
@@ -389,6 +404,12 @@ class Network(ABC):
             InputError: this network takes no prompts.
         """
         raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or omit `--conditions`.")
+
+
+def in_turns(network: Network, schedule: Schedule) -> list[Network]:
+    """A network and the one that takes over from it, as far as a schedule names them."""
+    both = [network] if network.successor is None else [network, network.successor.network]
+    return both[: len(schedule.networks)]
 
 
 class Pass(NamedTuple):

@@ -43,6 +43,19 @@ CONVERT = "Convert it with diffusers (`from_single_file`, then `save_pretrained`
 DESCRIBE = "Describe it in a file of your own and give `--network FILE.py:Class` (docs/own-network.md)."
 GIVE_DENOISER = "Give the weights of the diffusion network itself."
 
+# Networks that have all names of one of ours and others beside, as below.
+_NEARLY = (
+    (
+        r"(^|\.)en_inblocks\.0\.attn\.rel_pos_bias\.",
+        "an MDTv2 (no DiT: its blocks take long skips, and its attention has biases of relative positions)",
+        DESCRIBE,
+    ),
+    (
+        r"(^|\.)decoder_layer\.linear\.weight$",
+        "a MaskDiT with its decoder (no DiT: blocks of another width follow, under EDM's preconditioning)",
+        DESCRIBE,
+    ),
+)
 # Weights that are no network of ours: a name that gives them away, what they are, what to do.
 _FOREIGN = (
     (r"\.lora_(A|B|up|down)\b|\.lora\.(up|down)\.", "a LoRA", "Merge it into its network, and give that."),
@@ -82,15 +95,23 @@ class Recognition:
 
 def recognise(tensors: Mapping[str, Tensor]) -> Recognition:
     """What a set of tensors is taken for, by their names."""
+    if nearly := _foreign(_NEARLY, tensors):
+        return nearly
     for network, telling in TELLING.items():
         if all(name in tensors for name in telling):
             return Recognition(network, f"a {network}", telling)
-    for pattern, what, fix in _FOREIGN:
+    if foreign := _foreign(_FOREIGN, tensors):
+        return foreign
+    first = tuple(f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
+    return Recognition(None, f"{len(tensors)} tensors of no supported network", first, DESCRIBE)
+
+
+def _foreign(known: Iterable[tuple[str, str, str]], tensors: Mapping[str, Tensor]) -> Recognition | None:
+    for pattern, what, fix in known:
         found = tuple(name for name in tensors if re.search(pattern, name))
         if found:
             return Recognition(None, what, found[:3], fix)
-    first = tuple(f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
-    return Recognition(None, f"{len(tensors)} tensors of no supported network", first, DESCRIBE)
+    return None
 
 
 def known_prefixes(names: Iterable[str]) -> list[str]:

@@ -147,6 +147,8 @@ EMA = re.compile(rf"(?<![a-z])ema(?![a-z])|\.{SHADOW}$", re.IGNORECASE)
 WRAPPERS = re.compile(r"(?:(?<=^)|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 PARALLEL = "module."  # (Distributed)DataParallel, and AveragedModel: before every name
 DEPTH, MOST_TABLES = 64, 100_000  # tables in tables
+ARGUMENTS = ("args", "config", "hyper_parameters")  # under which programs keep their arguments as tables
+MOST_DEEP = 4  # such tables in tables
 COUNTERS = {"n_averaged"}  # what AveragedModel keeps beside the weights
 
 
@@ -340,8 +342,27 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def arguments(content: Any) -> dict[str, Any]:
-    """The training program's arguments: those of every `argparse.Namespace` at the top of a file, in one table."""
+    """The training program's arguments, in one table: those of every `argparse.Namespace` at the top of a file, and of
+    tables that are named as arguments are, with the tables in them."""
     if not isinstance(content, Mapping):
         return {}
-    values = cast(Mapping[Any, Any], content).values()
-    return {name: value for each in values if isinstance(each, InertNamespace) for name, value in vars(each).items()}
+    found: dict[str, Any] = {}
+    for key, value in cast(Mapping[Any, Any], content).items():
+        if isinstance(value, InertNamespace):
+            found |= vars(value)
+        elif key in ARGUMENTS:
+            found |= _flat(value)
+    return found
+
+
+def _flat(value: Any, depth: int = 0) -> dict[str, Any]:
+    """The plain values of a table and of the tables in it, by their own names."""
+    if not isinstance(value, Mapping) or depth > MOST_DEEP:
+        return {}
+    found: dict[str, Any] = {}
+    for name, inner in cast(Mapping[Any, Any], value).items():
+        if isinstance(inner, Mapping):
+            found = _flat(inner, depth + 1) | found
+        elif isinstance(name, str) and isinstance(inner, str | int | float | bool | None):
+            found[name] = inner
+    return found

@@ -1,47 +1,32 @@
 """The Diffusion Transformer with adaLN-Zero (Peebles & Xie 2023, arXiv 2212.09748), as a network that can leave early.
 
-The state dict has the names and shapes of the paper's public code, so its checkpoints load. The step plan is an
-argument of `forward`: dropped blocks cost nothing, their adaLN modulation included.
+The state dict has the names and shapes of the paper's public code, so its checkpoints load, and those of SiT, REPA and
+LightningDiT, which kept them. The step plan is an argument of `forward`: dropped blocks cost nothing, their adaLN
+modulation included.
 """
 
 import copy
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
+from dataclasses import asdict
 from pathlib import Path, PurePath
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checkpoints.weights import Checkpoint, checked_shape, load_strictly, read_checkpoint, weights_sha256
-from ..errors import InputError, nearest
+from ..errors import InputError
 from ..network import Chain, ChainNetwork, Pass, ResidualChain, State, Weights
-from ..schedule import PREDICTIONS, NetworkSignature, Noise, noise_of
+from ..schedule import NetworkSignature, Noise
 from .decoders import BundledDecoder, DecodedNetwork, Decoder, KLDecoder, PixelDecoder
-from .readings import heads_for, readings
+from .dit_reading import FlowConvention, Seen, read
 
-# Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
-DIT_SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
+QkNorm: TypeAlias = Literal["none", "layer", "rms"]
+PROJECTORS = "projectors."  # what REPA aligns hidden states by in training
 _KINDS = {"block": ("residual", 1), "branch": ("branch", 2)}  # by granularity: the kind, and how many of it a block has
-PUBLIC_NOISE = Noise("linear", beta_start=1e-4, beta_end=0.02, num_train_timesteps=1000)
-FLOW_NOISES = ("flow", "sit")
-_SIT_NOTE = "prediction: read as SiT's velocity on its linear path, in which time 1 is the data"
-# The noise schedules that a DiT may be told to have. SiT's (Ma et al. 2024, arXiv 2401.08740) is flow matching counted
-# the other way: its time is 1 at the data, and its output is data - noise.
-DIT_NOISES = {
-    "linear": PUBLIC_NOISE,
-    "scaled-linear": Noise("scaled-linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000),
-    "cosine": Noise("cosine", num_train_timesteps=1000),
-    "flow": Noise("flow"),
-    "sit": Noise("flow"),
-}
-DIT_READINGS = (
-    *product(("linear", "scaled-linear", "cosine"), ("epsilon", "v", "sample")),
-    *((noise, "flow") for noise in FLOW_NOISES),
-)
 # Tensors that tell a DiT's sizes, with their dimensions.
 _TELLING = {
     "x_embedder.proj.weight": 4,
@@ -49,11 +34,15 @@ _TELLING = {
     "y_embedder.embedding_table.weight": 2,
     "final_layer.linear.weight": 2,
 }
+_LATER = r"^decoder_blocks\.(\d+)\."
+_ROTARY = "feat_rope.freqs_cos"
 FREQUENCIES = 256  # width of the sinusoidal timestep embedding
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulate(x: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
     """x (N, T, D), shift and scale (N, D) -> x · (1 + scale) + shift."""
+    if shift is None:
+        return x * (1 + scale.unsqueeze(1))
     return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
 
 
@@ -123,20 +112,62 @@ class LabelEmbedder(nn.Module):
         return self.embedding_table(labels)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention over tokens."""
+class RMSNorm(nn.Module):
+    """x · weight over the root mean square of its last axis, which is taken in float32."""
 
-    def __init__(self, width: int, num_heads: int, qkv_bias: bool = True) -> None:
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), x.shape[-1:], eps=1e-6).type_as(x) * self.weight
+
+
+def token_norm(width: int, rms: bool) -> nn.Module:
+    """The normalisation before a modulation."""
+    return RMSNorm(width) if rms else nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+
+
+class Rotary(nn.Module):
+    """Rotary embedding of queries and keys in two dimensions (Su et al. 2021; EVA-02's layout): half of a head's
+    channels turn with the row, half with the column, neighbouring channels in pairs."""
+
+    def __init__(self, head_width: int, side: int) -> None:
+        super().__init__()
+        half, cpu = head_width // 2, torch.device("cpu")
+        frequencies = 10000.0 ** -(torch.arange(0, half, 2, device=cpu)[: half // 2] / half)
+        angles = torch.outer(torch.arange(side, device=cpu).float(), frequencies).repeat_interleave(2, dim=1)
+        rows, columns = angles.repeat_interleave(side, dim=0), angles.repeat(side, 1)
+        turned = torch.cat([rows, columns], dim=1)  # (T, head_width)
+        self.register_buffer("freqs_cos", turned.cos())
+        self.register_buffer("freqs_sin", turned.sin())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, heads, T, D/heads) -> the same, turned."""
+        first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+        crossed = torch.stack([-second, first], dim=-1).flatten(-2)
+        return x * cast(Tensor, self.freqs_cos) + crossed * cast(Tensor, self.freqs_sin)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over tokens, whose queries and keys may be normalised and turned."""
+
+    def __init__(self, width: int, num_heads: int, qkv_bias: bool = True, qk_norm: QkNorm = "none") -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
+        kinds = {"none": lambda _: nn.Identity(), "layer": nn.LayerNorm, "rms": RMSNorm}
+        self.q_norm, self.k_norm = (kinds[qk_norm](width // num_heads) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary | None = None) -> Tensor:
         n, t, d = x.shape
         q, k, v = (
             self.qkv(x).view(n, t, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
         )  # (N, heads, T, D/heads)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotary is not None:
+            q, k = rotary(q), rotary(k)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d))
 
 
@@ -152,46 +183,91 @@ class GeluMlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x), approximate=self._approximate))
 
 
-class DiTBlock(nn.Module):
-    """A transformer block whose normalisations and gates are functions of the condition (adaLN-Zero)."""
+class SwiGluMlp(nn.Module):
+    """Two linear layers with a gate between (Shazeer 2020): w3(silu(a) · b) of a and b, the halves of w12(x)."""
 
-    def __init__(self, width: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.attn = Attention(width, num_heads)
-        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = GeluMlp(width, round(width * mlp_ratio), "tanh")
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.w12, self.w3 = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        parts = self.modulation(c)
-        x = gated(x, parts[2], self.branch(0, x, parts))
-        return gated(x, parts[5], self.branch(1, x, parts))
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(first) * second)
 
-    def modulation(self, c: Tensor) -> tuple[Tensor, ...]:
-        """Shift, scale and gate of the attention, then of the MLP, (N, D) each."""
-        return self.adaLN_modulation(c).chunk(6, dim=1)
 
-    def branch(self, branch: int, x: Tensor, parts: Sequence[Tensor]) -> Tensor:
+class Modulation(NamedTuple):
+    """What a block takes from the condition for its attention or its MLP, (N, D) each."""
+
+    shift: Tensor | None
+    scale: Tensor
+    gate: Tensor
+
+
+class DiTBlock(nn.Module):
+    """A transformer block whose normalisations and gates are functions of the condition (adaLN-Zero).
+
+    Args: see `DiT`; `hidden` is the width inside the MLP.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        hidden: int,
+        *,
+        swiglu: bool = False,
+        rms_norm: bool = False,
+        qk_norm: QkNorm = "none",
+        shifts: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm1 = token_norm(width, rms_norm)
+        self.attn = Attention(width, num_heads, qk_norm=qk_norm)
+        self.norm2 = token_norm(width, rms_norm)
+        self.mlp = SwiGluMlp(width, hidden) if swiglu else GeluMlp(width, hidden, "tanh")
+        self._parts = 3 if shifts else 2  # of a modulation
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * self._parts * width))
+
+    def forward(self, x: Tensor, c: Tensor, rotary: Rotary | None = None) -> Tensor:
+        for branch, part in enumerate(self.modulations(c)):
+            x = gated(x, part.gate, self.branch(branch, x, part, rotary))
+        return x
+
+    def modulations(self, c: Tensor) -> tuple[Modulation, Modulation]:
+        """Shift, scale and gate of the attention, then of the MLP."""
+        parts = self.adaLN_modulation(c).chunk(2 * self._parts, dim=1)
+        halves = parts[: self._parts], parts[self._parts :]
+        first, second = (Modulation(*half) if self._parts == 3 else Modulation(None, *half) for half in halves)
+        return first, second
+
+    def branch(self, branch: int, x: Tensor, part: Modulation, rotary: Rotary | None = None) -> Tensor:
         """What the attention (0) or the MLP (1) makes of x (N, T, D), before its gate."""
         if branch == 0:
-            return self.attn(modulate(self.norm1(x), parts[0], parts[1]))
-        return self.mlp(modulate(self.norm2(x), parts[3], parts[4]))
+            return self.attn(modulate(self.norm1(x), part.shift, part.scale), rotary)
+        return self.mlp(modulate(self.norm2(x), part.shift, part.scale))
 
     def gate(self, branch: int, c: Tensor) -> Tensor:
         """The gate (N, D) alone, a sixth of the modulation's arithmetic."""
         linear = cast(nn.Linear, self.adaLN_modulation[1])
-        width = linear.in_features
-        rows = slice((2 + 3 * branch) * width, (3 + 3 * branch) * width)
+        width, last = linear.in_features, self._parts * (branch + 1)
+        rows = slice((last - 1) * width, last * width)
         return F.linear(F.silu(c), linear.weight[rows], linear.bias[rows])
+
+    def multiplications(self, tokens: int) -> tuple[int, int]:
+        """Of one image's attention and of its MLP, each with its half of the modulation."""
+        width = self.attn.proj.in_features
+        modulation = self._parts * width * width
+        attention = 4 * tokens * width * width + 2 * tokens * tokens * width
+        weights = [each.weight.numel() for each in self.mlp.modules() if isinstance(each, nn.Linear)]
+        return attention + modulation, tokens * sum(weights) + modulation
 
 
 class FinalLayer(nn.Module):
     """The output head: (N, T, D) -> (N, T, patch² · C)."""
 
-    def __init__(self, width: int, patch_size: int, channels: int) -> None:
+    def __init__(self, width: int, patch_size: int, channels: int, rms_norm: bool = False) -> None:
         super().__init__()
-        self.norm_final = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.norm_final = token_norm(width, rms_norm)
         self.linear = nn.Linear(width, patch_size * patch_size * channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
@@ -214,6 +290,11 @@ class DiT(nn.Module):
         learned_range: whether the output has 2 · C channels.
         has_null: whether there is a null label (the network was trained for classifier-free guidance).
         mlp_ratio: width inside the MLPs over D.
+        swiglu: whether the MLPs have a gate, as most of LightningDiT's.
+        rms_norm: whether tokens are normalised by their root mean square, under a weight.
+        rotary: whether queries and keys are turned by their position, beside the fixed embedding.
+        qk_norm: how queries and keys are normalised, head by head.
+        shifts: whether the condition shifts, beside scaling.
     """
 
     def __init__(
@@ -229,6 +310,11 @@ class DiT(nn.Module):
         learned_range: bool = False,
         has_null: bool = True,
         mlp_ratio: float = 4.0,
+        swiglu: bool = False,
+        rms_norm: bool = False,
+        rotary: bool = False,
+        qk_norm: QkNorm = "none",
+        shifts: bool = True,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -239,14 +325,17 @@ class DiT(nn.Module):
         self.t_embedder = TimestepEmbedder(width)
         self.y_embedder = LabelEmbedder(num_classes, width, has_null)
         self.pos_embed = nn.Parameter(sincos_positions(width, self.side), requires_grad=False)
-        self.blocks = nn.ModuleList(DiTBlock(width, num_heads, mlp_ratio) for _ in range(depth))
-        self.final_layer = FinalLayer(width, patch_size, self.out_channels)
+        self.feat_rope = Rotary(width // num_heads, self.side) if rotary else None
+        style: dict[str, Any] = {"swiglu": swiglu, "rms_norm": rms_norm, "qk_norm": qk_norm, "shifts": shifts}
+        hidden = round(width * mlp_ratio)
+        self.blocks = nn.ModuleList(DiTBlock(width, num_heads, hidden, **style) for _ in range(depth))
+        self.final_layer = FinalLayer(width, patch_size, self.out_channels, rms_norm)
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor) -> Tensor:
         """x (N, C, H, W), time (N,), labels (N,) -> (N, C or 2C, H, W), every block run."""
         h, c = self.embed(x, time, labels)
         for block in self.blocks:
-            h = block(h, c)
+            h = block(h, c, self.feat_rope)
         return self.head(h, c)
 
     def embed(self, x: Tensor, time: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -289,10 +378,10 @@ class BranchChain(Chain):
     A block's modulation is worked out once a call, and only its gate where nothing of the block runs.
     """
 
-    def __init__(self, blocks: nn.ModuleList, c: Tensor) -> None:
+    def __init__(self, blocks: nn.ModuleList, c: Tensor, rotary: Rotary | None = None) -> None:
         self.kinds = ("branch",) * (2 * len(blocks))
-        self._blocks, self._c = blocks, c
-        self._modulations: dict[int, tuple[Tensor, ...]] = {}
+        self._blocks, self._c, self._rotary = blocks, c, rotary
+        self._modulations: dict[int, tuple[Modulation, Modulation]] = {}
 
     def run(self, index: int, h: State) -> State:
         return self.apply(index, h, self.compute(index, h))
@@ -302,8 +391,8 @@ class BranchChain(Chain):
         number, branch = divmod(index, 2)
         block = cast(DiTBlock, self._blocks[number])
         if number not in self._modulations:
-            self._modulations[number] = block.modulation(self._c)
-        return block.branch(branch, h, self._modulations[number])
+            self._modulations[number] = block.modulations(self._c)
+        return block.branch(branch, h, self._modulations[number][branch], self._rotary)
 
     def apply(self, index: int, h: State, value: State) -> State:
         assert isinstance(h, Tensor)
@@ -312,7 +401,7 @@ class BranchChain(Chain):
 
     def _gate(self, number: int, branch: int) -> Tensor:
         if number in self._modulations:
-            return self._modulations[number][2 + 3 * branch]
+            return self._modulations[number][branch].gate
         return cast(DiTBlock, self._blocks[number]).gate(branch, self._c)
 
 
@@ -332,33 +421,55 @@ def dit_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             f"one has {tensors['pos_embed'].shape[1]} tokens and {out_channels} channels. "
             "Describe it in a file of your own and give `--network FILE.py:Class`."
         )
-    first = "blocks.0.mlp.fc1.weight"
     return {
         "input_size": side * patch,
         "patch_size": patch,
         "channels": channels,
         "width": width,
-        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
-        # The paper's width inside the MLPs where there are no blocks.
-        "mlp_ratio": tensors[first].shape[0] / width if first in tensors else 4,
+        "depth": num_blocks(tensors),
+        **_style(tensors, width),
         "learned_range": out_channels == 2 * channels,
         "num_rows": rows[0],
     }
 
 
-def heads_of(width: int, given: Any) -> int:
-    """The number of attention heads, which shapes don't tell; if not given, as in the paper, else 64 channels each.
+def num_blocks(tensors: Mapping[str, Tensor]) -> int:
+    """How many different blocks the names speak of."""
+    return len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
 
-    Raises:
-        InputError: it is no whole number that divides the width.
-    """
-    paper = {wide: heads for _, wide, heads in DIT_SIZES.values()}
-    heads = paper.get(width, max(1, width // 64)) if given is None else given
-    if type(heads) is not int or heads < 1 or width % heads:
-        raise InputError(
-            f"num_heads: must divide the width {width}, but got {heads}. Give `--network-arg num_heads=N`."
-        )
-    return heads
+
+def _style(tensors: Mapping[str, Tensor], width: int) -> dict[str, Any]:
+    """How the blocks are made, from the first one's tensors; as in the paper where there are none."""
+    first = "blocks.0."
+    modulation, w3 = tensors.get(f"{first}adaLN_modulation.1.weight"), tensors.get(f"{first}mlp.w3.weight")
+    hidden = tensors.get(f"{first}mlp.fc1.weight") if w3 is None else w3.T
+    qk_norm = "none"
+    if f"{first}attn.q_norm.weight" in tensors:
+        qk_norm = "layer" if f"{first}attn.q_norm.bias" in tensors else "rms"
+    return {
+        "mlp_ratio": 4 if hidden is None else hidden.shape[0] / width,
+        "swiglu": w3 is not None,
+        "rms_norm": f"{first}norm1.weight" in tensors,
+        "rotary": _ROTARY in tensors,
+        "qk_norm": qk_norm,
+        "shifts": modulation is None or modulation.shape[0] != 4 * width,
+    }
+
+
+def _seen(tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> Seen:
+    """What tensors show of how they must be read; those with one value a channel of a head tell the heads."""
+    width = arguments["width"]
+    telling = [tensors[name].shape[-1] for name in (_ROTARY, "blocks.0.attn.q_norm.weight") if name in tensors]
+    own = arguments["swiglu"] or arguments["rms_norm"] or arguments["rotary"] or not arguments["shifts"]
+    return Seen(
+        width,
+        arguments["depth"],
+        arguments["channels"],
+        arguments["learned_range"],
+        num_heads=width // telling[0] if telling and telling[0] and width % telling[0] == 0 else None,
+        is_lightning=own,
+        is_repa=any(name.startswith(PROJECTORS) for name in tensors),
+    )
 
 
 class DiTNetwork(DecodedNetwork, ChainNetwork):
@@ -376,15 +487,15 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         decoder: Decoder | None = None,
         guidance_channels: int | Literal["all"] = "all",
         notes: tuple[str, ...] = (),
-        counts_from_noise: bool = False,
+        flow: FlowConvention | None = None,
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         self.name, self.num_classes, self.prediction, self.noise = name, num_classes, prediction, noise
         self.guidance_channels, self.notes = guidance_channels, notes
         self.sample_shape = module.sample_shape
         self.set_decoder(decoder or PixelDecoder(module.sample_shape, name))
-        self._counts_from_noise = counts_from_noise  # as SiT does
-        self._latent, self._folder = dict[str, Any](), Path()  # of a file that has its autoencoder beside it
+        self._flow = flow  # None where time and output are as the rest of Exeunt has them
+        self._noise_name, self._folder, self._latent = "file", Path(), dict[str, Any]()  # of a checkpoint's metadata
         # Flow matching has no variance to learn: SiT's second half is never read.
         self.learned_range = module.out_channels == 2 * module.sample_shape[0] and noise.kind != "flow"
         self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
@@ -425,30 +536,31 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
             InputError: tensors are missing, are too many or have other shapes; or an argument does not fit.
         """
         found = read_checkpoint(path, weights_key)
-        arguments = dit_arguments(found.tensors)
+        tensors, changes = _for_sampling(found.tensors)
+        arguments = dit_arguments(tensors)
         classes, has_null = _classes(found, arguments.pop("num_rows"), num_classes)
-        taken = _reading(found, arguments, {"num_heads": num_heads, "noise": noise, "prediction": prediction})
-        heads = taken.num_heads
+        given = {"num_heads": num_heads, "noise": noise, "prediction": prediction}
+        taken = read(found, _seen(found.tensors, arguments), given)
         with torch.device("meta"):
-            module = DiT(**arguments, num_heads=heads, num_classes=classes, has_null=has_null)
-        load_strictly(module, found.tensors, path)
+            module = DiT(**arguments, num_heads=taken.num_heads, num_classes=classes, has_null=has_null)
+        load_strictly(module, tensors, path)
         module.to(device=device, dtype=dtype)
         made = cls(
             module,
             name=name,
-            weights_sha256=weights_sha256(found.tensors),
+            weights_sha256=weights_sha256(tensors),
             num_classes=classes,
             prediction=taken.prediction,
             noise=taken.noise,
             decoder=_decoder(found, module, vae, name),
-            guidance_channels=_guided(found, module.sample_shape[0]),
-            notes=(*found.notes, *([_SIT_NOTE] if taken.noise_name == "sit" else [])),
-            counts_from_noise=taken.noise_name == "sit",
+            guidance_channels=taken.guidance_channels,
+            notes=(*found.notes, *changes, *taken.notes),
+            flow=taken.flow,
         )
         made.assumptions, made.open_readings = taken.assumptions, taken.open_readings
-        made.reading = f"num_heads={heads}, noise={taken.noise_name}, prediction={taken.prediction}"
+        made.reading = f"num_heads={taken.num_heads}, noise={taken.noise_name}, prediction={taken.prediction}"
+        made._noise_name, made._folder = taken.noise_name, found.path.parent
         made._latent = {key: value for key, value in found.metadata.items() if key == "latent"}
-        made._folder = found.path.parent
         return made
 
     @property
@@ -461,19 +573,21 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
 
     def begin(self, x: Tensor, time: Tensor, conditions: Tensor | None, guidance: Tensor | None = None) -> Pass:
         assert conditions is not None, "a DiT is class-conditional"
-        blocks = self.module.blocks
-        h, c = self.module.embed(x, 1 - time / 1000 if self._counts_from_noise else time, conditions)
+        blocks, rotary, flow = self.module.blocks, self.module.feat_rope, self._flow
+        x, own_time = (x, time) if flow is None else flow.inputs(x, time)
+        h, c = self.module.embed(x, own_time, conditions)
         if self.signature.granularity == "branch":
-            chain: Chain = BranchChain(blocks, c)
+            chain: Chain = BranchChain(blocks, c, rotary)
         else:
-            chain = ResidualChain(len(blocks), lambda index, value: blocks[index](value, c))
-        return Pass(h, chain, lambda value: self._meaning(self.module.head(value, c)))
+            chain = ResidualChain(len(blocks), lambda index, value: blocks[index](value, c, rotary))
 
-    def _meaning(self, out: Tensor) -> Tensor:
-        """The output as `prediction` says it."""
-        if self.noise.kind == "flow":
-            out = out[:, : self.sample_shape[0]]
-        return -out if self._counts_from_noise else out
+        def finish(value: Tensor) -> Tensor:
+            out = self.module.head(value, c)
+            if self.noise.kind == "flow":
+                out = out[:, : self.sample_shape[0]]
+            return out if flow is None else flow.velocity(out, x, time)
+
+        return Pass(h, chain, finish)
 
     def at(self, granularity: str) -> "DiTNetwork":
         if granularity not in _KINDS:
@@ -493,7 +607,7 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
             "num_heads": cast(DiTBlock, self.module.blocks[0]).attn.num_heads,
             "num_classes": self.num_classes,
             "prediction": self.prediction,
-            "noise": "sit" if self._counts_from_noise else noise,
+            "noise": noise if self._flow is None else self._noise_name,
             "guidance_channels": self.guidance_channels,
         }
         files = tuple(self._folder / str(latent["autoencoder"]) for latent in self._latent.values())
@@ -520,128 +634,21 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         return 2 * (run + head + embed)
 
     def _branch_multiplications(self) -> tuple[int, int]:
-        """Multiplications of one attention and of one MLP, each with its half of the modulation."""
-        module = self.module
-        tokens, width = module.pos_embed.shape[1], module.pos_embed.shape[2]
-        hidden = cast(DiTBlock, module.blocks[0]).mlp.fc1.out_features if len(module.blocks) else 0
-        attention = 4 * tokens * width * width + 2 * tokens * tokens * width
-        return attention + 3 * width * width, 2 * tokens * width * hidden + 3 * width * width
+        """Multiplications of one attention and of one MLP; all blocks are alike."""
+        blocks = self.module.blocks
+        return cast(DiTBlock, blocks[0]).multiplications(self.module.pos_embed.shape[1]) if len(blocks) else (0, 0)
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """The settings of a DiT that the shapes don't show, given or assumed.
-
-    Attributes:
-        noise_name: in `DIT_NOISES`; "file" where the file's metadata describes the noise.
-        assumptions, open_readings: see `Network`.
-    """
-
-    num_heads: int
-    noise_name: str
-    noise: Noise
-    prediction: str
-    assumptions: tuple[str, ...]
-    open_readings: tuple[dict[str, Any], ...]
-
-
-def _reading(found: Checkpoint, sizes: Mapping[str, Any], given: Mapping[str, Any]) -> _Reading:
-    """What the user gives, then what the file says, then what the public code does; the last is open.
-
-    Raises:
-        InputError: a value is not known, two contradict each other, or the file says what is not known here.
-    """
-    said = _said(found, sizes) | {name: value for name, value in given.items() if value is not None}
-    width, depth = sizes["width"], sizes["depth"]
-    heads = heads_of(width, said.get("num_heads"))
-    pairs = [
-        (noise, prediction)
-        for noise, prediction in DIT_READINGS
-        if said.get("noise", noise) in (noise, "file") and said.get("prediction", prediction) == prediction
-    ]
-    if said.get("noise") == "file":
-        pairs = [("file", said.get("prediction", "epsilon"))]
-    if not pairs:
-        pairs = [_contradiction(said)]
-    noise, prediction = pairs[0]
-    in_paper = (depth, width, heads) in DIT_SIZES.values()
-    open_heads = {} if "num_heads" in said or in_paper else {"num_heads": heads_for(width, heads)}
-    why = "as in the paper" if in_paper else f"{width // heads} channels a head"
-    assumptions = [] if "num_heads" in said else [assumed("num_heads", heads, why)]
-    for name, value in (("noise", noise), ("prediction", prediction)):
-        if name not in said:
-            assumptions.append(
-                assumed(name, value, "as in the public code" if len(pairs) > 1 else "to match the other setting")
-            )
-    if assumptions:
-        assumptions.append("patches: the pixels are assumed in the order of the public code (row, column, channel)")
-        if sizes["learned_range"] and prediction != "flow":
-            assumptions.append(
-                "learned sigma: the second half of the outputs is assumed to be the variance, as in the public code"
-            )
-    described = noise_of(found.metadata["noise"], str(found.path)) if noise == "file" else DIT_NOISES[noise]
-    return _Reading(heads, noise, described, prediction, tuple(assumptions), readings(open_heads, pairs))
-
-
-def assumed(name: str, value: object, why: str) -> str:
-    return (
-        f"{name}: {value} is assumed, {why}, since the file doesn't state it; `--network-arg {name}=VALUE` changes it"
-    )
-
-
-def _contradiction(said: Mapping[str, Any]) -> NoReturn:
-    """Names the value that no DiT has, or the two that no network has both."""
-    known = {"noise": list(DIT_NOISES), "prediction": list(PREDICTIONS[:4])}
-    for name, values in known.items():
-        if name in said and said[name] not in values:
-            raise InputError(f"{name}: `{said[name]}` is not known of a DiT. {nearest(str(said[name]), values)}")
-    raise InputError(
-        f"prediction: a DiT with noise {said['noise']} can't predict {said['prediction']}. Flow matching ("
-        f"{' or '.join(FLOW_NOISES)}) goes with prediction flow, and no other noise does."
-    )
-
-
-def _said(found: Checkpoint, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file says itself, in its metadata or in the arguments of its training program.
-
-    Raises:
-        InputError: it says what is not known here.
-    """
-    said = {name: found.metadata[name] for name in ("num_heads", "prediction") if name in found.metadata}
-    if "prediction" in said and said["prediction"] not in PREDICTIONS:
-        known = ", ".join(PREDICTIONS)
-        raise InputError(
-            f"checkpoint: `{found.path}` must predict one of {known}, but says {said['prediction']}. Fix it."
-        )
-    if "noise" in found.metadata:
-        said["noise"] = "sit" if found.metadata["noise"] == "sit" else "file"
-    if found.metadata:  # a file of ours says what differs from the public code
-        return {"noise": "linear", "prediction": "epsilon"} | said
-    model = str(found.arguments.get("model", ""))
-    size = DIT_SIZES.get(model.partition("/")[0].replace("SiT", "DiT"))
-    if size is not None and size[:2] == (sizes["depth"], sizes["width"]):
-        said["num_heads"] = size[2]
-    if model.startswith("SiT") or "path_type" in found.arguments:
-        return said | _said_by_sit(found)
-    return said | ({"noise": "linear", "prediction": "epsilon"} if model.startswith("DiT-") else {})
-
-
-def _said_by_sit(found: Checkpoint) -> dict[str, Any]:
-    """SiT's reading, from its training program's own arguments. Raises InputError for its other paths and outputs."""
-    path, prediction = found.arguments.get("path_type", "Linear"), found.arguments.get("prediction", "velocity")
-    if (path, prediction) != ("Linear", "velocity"):
-        raise InputError(
-            f"checkpoint: `{found.path}` is a SiT with path {path} that predicts {prediction}, by its training "
-            "program's arguments; known here is the linear path with velocity. "
-            "Describe it in a file of your own and give `--network FILE.py:Class`."
-        )
-    return {"noise": "sit", "prediction": "flow"}
-
-
-def _guided(found: Checkpoint, channels: int) -> int | Literal["all"]:
-    """How many channels are guided: as the file says, or three of four latent ones where it is none of ours."""
-    said = found.metadata.get("guidance_channels", "all" if found.metadata or channels != 4 else 3)
-    return said if type(said) is int and 0 < said <= channels else "all"
+def _for_sampling(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors that sampling needs, under DiT's names, with notes on what REPA's files have beside or instead."""
+    needed = {name: value for name, value in tensors.items() if not name.startswith(PROJECTORS)}
+    count = len(tensors) - len(needed)
+    notes = [f"weights: {count} tensors of `{PROJECTORS}` left out, which only REPA's training uses"] if count else []
+    first = num_blocks(needed)
+    named = {re.sub(_LATER, lambda found: f"blocks.{first + int(found[1])}.", name): needed[name] for name in needed}
+    if named.keys() != needed.keys():
+        notes.append(f"weights: the blocks of `decoder_blocks.` counted from {first} on, as REPA's older code had them")
+    return named, tuple(notes)
 
 
 def _classes(found: Checkpoint, rows: int, given: int | None) -> tuple[int, bool]:

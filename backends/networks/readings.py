@@ -22,7 +22,7 @@ NUM_IMAGES = 32
 LOG_SNRS = (1.5, 0.5, -0.5, -1.5)  # ln(alpha / sigma) at which images are denoised
 CLEAR = 3.0  # standard errors by which the least loss must be below every other
 DENOISES = 0.9  # of the loss of the best linear guess, above which a network denoises nothing
-MOST_ROUNDS = 4  # noises of each image at each level
+ROUNDS = (2, 6, 24)  # noises of each image at each level, in each look at the readings that are left
 MOST_OPERATIONS = 2e13  # beyond which each image is denoised at one level, not at all
 MOST_HEADS, LEAST_HEAD_WIDTH = 32, 4
 
@@ -68,34 +68,61 @@ class Decision:
 
 
 def decide(load: Callable[[dict[str, Any]], Network], open_readings: Sequence[dict[str, Any]], x: Tensor) -> Decision:
-    """Compare readings by the loss of denoising.
+    """Compare readings by the loss of denoising: all of them on a few noises, then what is left on more and more.
 
     Args:
         load: the network under a reading.
-        open_readings: see `Network`.
+        open_readings: see `Network`, at least one.
         x: (N, C, H, W) real samples, on the CPU.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for reading in open_readings:
-        key = tuple(value for name, value in reading.items() if name != "prediction")
-        groups.setdefault(key, []).append(reading)
-    errors: list[Tensor] = []
-    listed: list[dict[str, Any]] = []
-    levels: Sequence[Tensor] | None = None
-    for alike in groups.values():
-        network = load(alike[0])
-        levels = levels or _levels(network, len(x), len(groups))
-        found = _errors(network, x, levels, [reading["prediction"] for reading in alike])
-        errors += found
-        listed += alike
-    assert levels is not None
-    order = sorted(range(len(listed)), key=lambda i: float(errors[i].mean()))
-    best = errors[order[0]]
-    return Decision(
-        tuple((listed[i], float(errors[i].mean())) for i in order),
-        float(torch.cat([_guess(x, level) for level in levels]).mean()),
-        all(_is_above(errors[i] - best) for i in order[1:]),
-    )
+    every = list(range(len(open_readings)))
+    levels, means = _look(load, open_readings, every, x, ROUNDS[0], 0)
+    guess = float(torch.cat([_guess(x, level) for level in levels]).mean())
+    count, left = len(levels), _not_above(means, every)
+    for seed, rounds in enumerate(ROUNDS[1:], start=1):
+        if len(left) == 1 or count < len(LOG_SNRS):  # a second look would take too long where the first was short
+            break
+        levels, more = _look(load, open_readings, left, x, rounds, seed)
+        total = count + len(levels)
+        means |= {index: (means[index] * count + more[index] * len(levels)) / total for index in left}
+        count, left = total, _not_above(means, left)
+    order = sorted(every, key=lambda index: (index not in left, float(means[index].mean())))
+    return Decision(tuple((open_readings[i], float(means[i].mean())) for i in order), guess, len(left) == 1)
+
+
+def _not_above(means: Mapping[int, Tensor], indices: Sequence[int]) -> list[int]:
+    """Those whose loss is not above the least one by more than chance."""
+    best = min(indices, key=lambda index: float(means[index].mean()))
+    return [index for index in indices if index == best or not _is_above(means[index] - means[best])]
+
+
+def _look(
+    load: Callable[[dict[str, Any]], Network],
+    open_readings: Sequence[dict[str, Any]],
+    indices: Sequence[int],
+    x: Tensor,
+    rounds: int,
+    seed: int,
+) -> tuple[list[Tensor], dict[int, Tensor]]:
+    """The levels of noise, and of some readings the mean error (N,) of each image over them."""
+    means: dict[int, Tensor] = {}
+    levels: list[Tensor] = []
+    groups = _alike(open_readings, indices)
+    for group in groups:
+        network = load(open_readings[group[0]])
+        levels = levels or _levels(network, len(x), len(groups), rounds)
+        found = _errors(network, x, levels, [open_readings[index]["prediction"] for index in group], seed)
+        means |= dict(zip(group, found, strict=True))
+    return levels, means
+
+
+def _alike(open_readings: Sequence[dict[str, Any]], indices: Sequence[int]) -> list[list[int]]:
+    """The readings whose networks give the same output, of which each means something else."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index in indices:
+        key = tuple(value for name, value in open_readings[index].items() if name != "prediction")
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
 
 
 def _is_above(difference: Tensor) -> bool:
@@ -104,10 +131,10 @@ def _is_above(difference: Tensor) -> bool:
     return float(difference.mean()) > CLEAR * error
 
 
-def _levels(network: Network, num_images: int, num_groups: int) -> list[Tensor]:
+def _levels(network: Network, num_images: int, num_groups: int, rounds: int) -> list[Tensor]:
     """Tensors (N,) of ln(alpha / sigma): each image at every level, or at one of them where that takes too long."""
     operations = network.flops(range(network.num_blocks)) * num_images * num_groups
-    rounds = min(MOST_ROUNDS, int(MOST_OPERATIONS // (operations * len(LOG_SNRS))))
+    rounds = min(rounds, int(MOST_OPERATIONS // (operations * len(LOG_SNRS))))
     if rounds:
         return [torch.full((num_images,), level) for level in LOG_SNRS * rounds]
     return [torch.tensor([LOG_SNRS[i % len(LOG_SNRS)] for i in range(num_images)])]
@@ -128,10 +155,12 @@ def _guess(x: Tensor, level: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _errors(network: Network, x: Tensor, levels: Sequence[Tensor], predictions: Sequence[str]) -> list[Tensor]:
+def _errors(
+    network: Network, x: Tensor, levels: Sequence[Tensor], predictions: Sequence[str], seed: int
+) -> list[Tensor]:
     """(N,) mean squared errors of the velocity for each prediction that the output may mean."""
     sums = [torch.zeros(len(x)) for _ in predictions]
-    generator = torch.Generator().manual_seed(0)  # the same noises for all readings
+    generator = torch.Generator().manual_seed(seed)  # the same noises for all readings
     for level in levels:
         noise = torch.randn(x.shape, generator=generator)
         alpha, sigma = _scales(level)

@@ -22,7 +22,8 @@ from ..errors import InputError, nearest
 from ..network import Chain, ChainNetwork, Pass, State
 from ..schedule import NetworkSignature, Noise
 from .decoders import DecodedNetwork, Decoder, KLDecoder, PixelDecoder
-from .dit import Attention, GeluMlp, PatchEmbed, assumed, embedding, heads_of, timestep_embedding
+from .dit import Attention, GeluMlp, PatchEmbed, embedding, timestep_embedding
+from .dit_reading import assumed, heads_of
 from .readings import heads_for, readings
 
 BranchKind: TypeAlias = Literal["attention", "mlp"]

@@ -352,6 +352,8 @@ class TestShards:
     [
         (DIT, "a DiT"),
         (UVIT, "a U-ViT"),
+        (DIT | {"en_inblocks.0.attn.rel_pos_bias.relative_position_bias_table": (9, 4)}, "an MDTv2 (no DiT"),
+        (DIT | {"decoder_layer.linear.weight": (4, 4)}, "a MaskDiT with its decoder (no DiT"),
         ({"model.embed_tokens.weight": (9, 4), "model.layers.0.mlp.up_proj.weight": (4, 4)}, "a language model"),
         ({"decoder.conv_in.weight": (4, 4, 3, 3)}, "an autoencoder"),
         ({"model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3)}, "a U-Net in the layout"),

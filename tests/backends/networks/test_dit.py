@@ -17,7 +17,8 @@ from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.conformance.checks import Check, NetworkUnderTest, NotApplicable, Passed, outcome
 from exeunt.backends.networks.conformance.suite import CHECKS
-from exeunt.backends.networks.dit import DIT_SIZES, DiT, DiTNetwork, heads_of, sincos_positions
+from exeunt.backends.networks.dit import DiT, DiTNetwork, sincos_positions
+from exeunt.backends.networks.dit_reading import DIT_SIZES, heads_of
 from exeunt.backends.networks.readings import heads_for
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.sampling.conditions import noises
@@ -39,7 +40,7 @@ def fill(module: torch.nn.Module) -> None:
     """Weights by formula, the same on every machine and in the run of the original that made the golden numbers."""
     with torch.no_grad():
         for k, (name, value) in enumerate(sorted(module.state_dict().items())):
-            if name != "pos_embed":
+            if name != "pos_embed" and not name.startswith("feat_rope."):
                 i = torch.arange(value.numel(), dtype=torch.float64)
                 value.copy_((torch.sin(i * 0.7311 + k * 1.37) * 0.08).reshape(value.shape).float())
 
@@ -119,6 +120,40 @@ def test_golden_numbers_of_the_public_code() -> None:
     wide = {"patch_size": 4, "depth": 3, "width": 32, "num_heads": 2, "num_classes": 5}
     golden = [-0.043744, -0.155134, -0.007949, -0.161488, 0.103922, 0.026609, 0.042465, 0.038532]
     assert outputs({**SMALL, **wide}) == pytest.approx(golden, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("style", "golden"),
+    [
+        (
+            {"swiglu": True, "rms_norm": True, "rotary": True, "qk_norm": "rms", "shifts": False},
+            [-0.041278, -0.236376, -0.199991, 0.206124, 0.244377, 0.024206, 0.029356, -0.013178],
+        ),
+        (
+            {"swiglu": True, "rotary": True, "qk_norm": "layer"},
+            [-0.731993, -0.903929, -0.416492, 0.82881, 0.179515, 0.310626, 0.254508, -0.018555],
+        ),
+        ({"qk_norm": "layer"}, [0.269189, 0.108459, -0.256291, 0.210406, 0.26578, -0.242899, -0.252769, 0.504966]),
+    ],
+)
+def test_golden_numbers_of_its_relatives_public_code(
+    style: dict[str, Any], golden: list[float], tmp_path: Path
+) -> None:
+    """Outputs of hustvl/LightningDiT, twice, and of sihyun-yu/REPA with the weights of `fill`, run once on a CPU;
+    a file of the same weights is read as the same network."""
+    hidden = 128 if style.get("swiglu") else 192
+    module = DiT(**{**SMALL, "depth": 4, "num_heads": 4, "mlp_ratio": hidden / 48}, **style)
+    fill(module)
+    time, labels = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0, 3, 7])
+    with torch.inference_mode():
+        output = module(wave(0), time, labels)
+    assert output.flatten()[::97].tolist() == pytest.approx(golden, abs=1e-5)
+    torch.save(module.state_dict(), tmp_path / "relative.pt")
+    loaded = registry.load_network(tmp_path / "relative.pt", noise="repa")
+    assert loaded.reading == "num_heads=4, noise=repa, prediction=flow"
+    for granularity in GRANULARITIES:
+        found = loaded.at(granularity).evaluate(NetworkInput(wave(0), 1000 * time, labels), None, [])
+        torch.testing.assert_close(found, output)
 
 
 def test_guided_samples_of_the_public_code() -> None:
@@ -510,9 +545,44 @@ class TestSiT:
         out = network.evaluate(NetworkInput(x, 1000 * t, labels), None, [])
         torch.testing.assert_close(out, -module(x, 1 - t, labels)[:, :4])
 
+    def test_a_path_on_the_circle_becomes_the_straight_one(self, module: DiT, tmp_path: Path) -> None:
+        """SiT's GVP: x = sin(πs/2) · data + cos(πs/2) · noise, and the output is that path's derivative in s."""
+        x, s, labels = torch.randn(3, 4, 8, 8), torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0, 3, 5])
+        alpha, sigma = (f(s * math.pi / 2).view(-1, 1, 1, 1) for f in (torch.sin, torch.cos))
+        out = module(x, s, labels)[:, :4]
+        # Both x and the output are combinations of data and noise: [x, out] = M [data, noise].
+        determinant = -(alpha * alpha + sigma * sigma) * math.pi / 2
+        data = (-alpha * math.pi / 2 * x - sigma * out) / determinant
+        noise = (alpha * out - sigma * math.pi / 2 * x) / determinant
+        network = registry.load_network(self.saved(module, tmp_path, path_type="GVP"), num_heads=2)
+        straight, time = (alpha * data + sigma * noise) / (alpha + sigma), (sigma / (alpha + sigma)).view(-1)
+        found = network.evaluate(NetworkInput(straight, 1000 * time, labels), None, [])
+        torch.testing.assert_close(found, noise - data, atol=1e-5, rtol=1e-5)
+        assert network.notes[-1] == "reading: sit-gvp is SiT's velocity on its GVP path, time 1 at the data"
+
+    def test_repa_without_its_projectors(self, module: DiT, tmp_path: Path) -> None:
+        """Its time is 1 at the noise, where its output points; older files count the later blocks for themselves."""
+        state = module.state_dict()
+        added = {"projectors.0.0.weight": torch.zeros(8, 32), "projectors.0.0.bias": torch.zeros(8)}
+        older = {name.replace("blocks.1.", "decoder_blocks.0."): value for name, value in state.items()}
+        x, t, labels = torch.randn(3, 4, 8, 8), torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0, 3, 5])
+        for weights in (state, older):
+            torch.save(weights | added, tmp_path / "repa.pt")
+            network = registry.load_network(tmp_path / "repa.pt", num_heads=2)
+            assert network.guidance_channels == "all"
+            assert [reading["noise"] for reading in network.open_readings] == ["repa", "repa-cosine"]
+            out = network.evaluate(NetworkInput(x, 1000 * t, labels), None, [])
+            torch.testing.assert_close(out, module(x, t, labels)[:, :4])
+        assert "2 tensors of `projectors.` left out" in network.notes[0]
+        assert "counted from 1 on" in network.notes[1]
+        said = argparse.Namespace(model="SiT-S/2", path_type="cosine", prediction="v")
+        torch.save({"ema": state | added, "args": said}, tmp_path / "repa.pt")
+        network = registry.load_network(tmp_path / "repa.pt", num_heads=2)
+        assert network.reading == "num_heads=2, noise=repa-cosine, prediction=flow"
+
     def test_other_paths_and_outputs_are_refused_by_name(self, module: DiT, tmp_path: Path) -> None:
-        for said in ({"path_type": "GVP"}, {"prediction": "score"}):
-            with pytest.raises(InputError, match=rf"SiT.*{next(iter(said.values()))}"):
+        for said in ({"path_type": "VP"}, {"prediction": "score"}):
+            with pytest.raises(InputError, match=rf"{next(iter(said.values()))}.*known are SiT's"):
                 registry.load_network(self.saved(module, tmp_path, **said))
 
 
@@ -544,6 +614,38 @@ class TestReadings:
         trained = self.load(tmp_path, argparse.Namespace(model="DiT-S/2"), num_heads=4)
         assert (trained.assumptions, trained.open_readings) == ((), ())
         assert {reading["prediction"] for reading in self.load(tmp_path, prediction="flow").open_readings} == {"flow"}
+
+    def test_a_training_programs_words_are_read_and_said(self, tmp_path: Path) -> None:
+        words = argparse.Namespace(num_heads=8, prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2")
+        network = self.load(tmp_path, words)
+        assert network.reading == "num_heads=8, noise=cosine, prediction=v"
+        assert (network.assumptions, network.open_readings) == ((), ())
+        assert "arguments say (prediction_type=v_prediction, beta_schedule=squaredcos_cap_v2, num_heads=8)" in str(
+            network.notes
+        )
+        assert self.load(tmp_path, argparse.Namespace(predict_xstart=True)).prediction == "sample"
+        assert self.load(tmp_path, argparse.Namespace(model="DiT-S/2", objective="flow")).noise.kind == "flow"
+
+    def test_lightnings_table_of_settings_is_read(self, tmp_path: Path) -> None:
+        """Its training code keeps a table of tables, and its rotary tables tell the number of heads."""
+        sizes = {"input_size": 8, "patch_size": 1, "channels": 16, "width": 64, "depth": 2, "num_classes": 5}
+        module = DiT(**sizes, num_heads=4, swiglu=True, rms_norm=True, rotary=True)
+        settings = {
+            "model": {"model_type": "LightningDiT-XL/1", "use_rope": True},
+            "transport": {"path_type": "Linear", "prediction": "velocity"},
+            "data": {"num_classes": 5},
+        }
+        torch.save({"ema": module.state_dict(), "config": settings}, tmp_path / "lightning.pt")
+        network = registry.load_network(tmp_path / "lightning.pt")
+        assert network.reading == "num_heads=4, noise=sit, prediction=flow"
+        assert (network.open_readings, network.guidance_channels, network.num_classes) == ((), 3, 5)
+        torch.save(module.state_dict(), tmp_path / "lightning.pt")
+        bare = registry.load_network(tmp_path / "lightning.pt")
+        assert bare.reading == network.reading
+        assert {"noise": "sit-gvp", "prediction": "flow"} in bare.open_readings
+        assert any("noise: sit is assumed" in said for said in bare.assumptions)
+        with pytest.raises(InputError, match="have 4 heads, but got 2"):
+            registry.load_network(tmp_path / "lightning.pt", num_heads=2)
 
     def test_values_that_are_unknown_or_contradict_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="Did you mean `cosine`"):
