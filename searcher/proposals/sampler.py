@@ -37,7 +37,7 @@ LEAST_KNOWN = 4  # trials before a surrogate is asked; until then the front is v
 POOL = 400  # variations that are screened at first, and half as many in each round after it
 ROUNDS = 2
 BEST = 15  # of a round, which are varied again
-DIRECT_UP_TO = 20  # trials up to which only qualities are modelled
+DIRECT_UP_TO = 15  # trials up to which only qualities are modelled
 MOST_KNOWN = 256  # of the best trials a surrogate learns: time and memory grow with their square and more
 # Values this much beyond the worst are told alike: how bad a schedule is that nobody wants is no use.
 BEYOND_WORST = 1.5
@@ -228,7 +228,7 @@ class FrontSampler(BaseSampler):
             if iterations or self._of_vectors is None:
                 self._of_vectors = most_trusted(models[1:], told).model
         self._models = {each.name: each.surrogate.parameters for each in models}
-        by_turns = stacked is not None and count >= DIRECT_UP_TO and (count + num_pending) % 2 == 1
+        by_turns = stacked is not None and count >= DIRECT_UP_TO and (count + num_pending) % 3 != 0
         model = next((each for each in models[1:] if by_turns and each.name == self._of_vectors), direct)
         self.trust = trust(model, told)
         feasible = self._feasibility(known, described, values, reference, model.surrogate.parameters)
