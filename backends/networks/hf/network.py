@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...checkpoints.folders import MODEL, read_json
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError
-from ...network import Network, NetworkInput, Slots, UsualSampler
+from ...network import Network, NetworkInput, Slots, Successor, UsualSampler
 from ...plan import Call
 from ...schedule import NetworkSignature
 from ..decoders import DecodedNetwork, Decoder
@@ -38,6 +38,7 @@ from .loading import (
     load_whole,
     open_folder,
     scheduler_config,
+    second_of,
     with_text,
 )
 from .models.base import Architecture, architecture_class, architecture_in
@@ -201,7 +202,7 @@ class DiffusersNetwork(DecodedNetwork):
             sized(architecture, autoencoder and read_json(autoencoder / MODEL), height, width, num_frames)
         )
         kind = getattr(diffusers, str(folder.index.get("_class_name")), None)
-        return cls(
+        made = cls(
             architecture,
             process=given,
             decoder=decoder_from(autoencoder, shape, device, dtype, name),
@@ -212,6 +213,30 @@ class DiffusersNetwork(DecodedNetwork):
             usual_guidance=default_guidance(architecture, kind),
             sampler=usual_sampler(kind, config),
         )
+        if folder.boundary is not None:
+            low = architecture_class(folder.second.class_name)(load_denoiser(folder.second, dtype).to(device))
+            length = 1000 if config is None else config.get("num_train_timesteps", 1000)
+            made._take_turns(low, folder.boundary * length, denoiser_digest(folder.second))
+        return made
+
+    def _take_turns(self, low: Architecture, below: float, digest: str, denoiser: Any = None) -> None:
+        """Let a second model of the pipeline take the steps below a time.
+
+        Raises:
+            InputError: it has other blocks, or other inputs.
+        """
+        second = copy.copy(self)
+        second.architecture, second._denoiser = low, low.model if denoiser is None else denoiser
+        second._see("block", digest)  # the table of embeddings stays the same one
+        second.name = f"{self.name}, second transformer"
+        mine, other = ((each.signature.architecture, each.num_blocks) for each in (self, second))
+        if mine != other:
+            raise InputError(
+                f"checkpoint: the transformers of `{self.name}` take turns, so they must have the same blocks, but the "
+                f"first is {mine[0]} with {mine[1]}, and the second {other[0]} with {other[1]}. Give a pipeline with "
+                "one."
+            )
+        self.successor = Successor(second, below)
 
     @classmethod
     def _from_unknown(
@@ -263,7 +288,7 @@ class DiffusersNetwork(DecodedNetwork):
         config = None if autoencoder is None else dict(autoencoder.config)
         schedules = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
         shape = architecture.sample_shape(sized(architecture, config, height, width, num_frames))
-        return cls(
+        made = cls(
             architecture,
             process=process(schedules),
             decoder=architecture.decoder(name) or live_decoder(autoencoder, shape, name),
@@ -275,6 +300,10 @@ class DiffusersNetwork(DecodedNetwork):
             usual_guidance=default_guidance(architecture, type(pipeline)),
             sampler=usual_sampler(type(pipeline), schedules),
         )
+        if (turn := second_of(pipeline)) is not None:
+            low = architecture_in(pipeline, bare(turn[0]).eval(), asked)
+            made._take_turns(low, turn[1], weights_sha256(low.model.state_dict()), turn[0])
+        return made
 
     @property
     def condition_kind(self) -> Literal["none", "labels", "prompts"]:
@@ -346,6 +375,8 @@ class DiffusersNetwork(DecodedNetwork):
             return self
         other = copy.copy(self)
         other._see(granularity, self.signature.weights_sha256)
+        if self.successor is not None:
+            other.successor = Successor(self.successor.network.at(granularity), self.successor.below)
         return other
 
     def flops(self, blocks: Sequence[int]) -> int:
