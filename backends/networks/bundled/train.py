@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -321,8 +321,7 @@ def main(
         return export_weights(data, out, assets)
     out.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[stage]
-    changes = {"num_steps": num_steps or recipe.num_steps, "batch_size": batch_size or recipe.batch_size}
-    recipe = Recipe(**{**asdict(recipe), **changes})
+    recipe = replace(recipe, num_steps=num_steps or recipe.num_steps, batch_size=batch_size or recipe.batch_size)
     target = torch.device(device)
     torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":
