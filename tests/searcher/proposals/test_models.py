@@ -21,7 +21,7 @@ def test_of_what_is_not_known_the_cheap_is_worse():
     model = direct(works, 8 - 2 * np.log(works))
     means, deviations = model.predict(points(np.array([20.0, 40.0, 80.0]), 1))
     slopes = np.diff(means) / np.log(2)
-    assert np.all((-2 < slopes) & (slopes < -1.8))  # drawn to 0 by a little
+    assert np.all((slopes > -2) & (slopes < -1.8))  # drawn to 0 by a little
     assert np.all(means > 8 - 2 * np.log([20, 40, 80]) + DOUBT / 2)
     assert np.all(deviations > 0)
 
