@@ -11,16 +11,17 @@ stores for later steps has such a form too. A chain of blocks lives for one call
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import InputError
 from .plan import Add, Call, Read, Run, Skip, fuses
-from .schedule import NetworkSignature, Noise
+from .schedule import NetworkSignature, Noise, Schedule
 
 State: TypeAlias = Tensor | tuple["State", ...]
 Slots: TypeAlias = list[State | None]
@@ -216,6 +217,37 @@ class NetworkInput:
     guidance: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What of a network is trained, and how a file of it says what the tensors don't.
+
+    Attributes:
+        module: whose parameters they are; `evaluate` computes with them.
+        fixed: beginnings of the names of parameters that are left alone: constants, and the time's embedder, as ASE
+            does (Moon et al. 2024, arXiv 2408.05927).
+        metadata: what a safetensors file says beside its tensors, so that it is loaded as this network is.
+        files: which the metadata names, and which stand beside it.
+    """
+
+    module: nn.Module
+    fixed: tuple[str, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Successor:
+    """The network that takes over from another one in the course of sampling, as Wan 2.2's low-noise expert does.
+
+    Attributes:
+        network: for the same samples and conditions, of as many blocks of the same kinds.
+        below: the `network_time` under which its steps are; at it, the other network's still.
+    """
+
+    network: "Network"
+    below: float
+
+
 class Network(ABC):
     """A diffusion network that can leave early.
 
@@ -252,6 +284,7 @@ class Network(ABC):
         usual_guidance: the scale of guidance that it is sampled with by default; None for no guidance.
         usual_shift: the default shift of its times, for flow matching; None for none.
         usual_sampler: solver and times of the pipeline that serves it, where that takes no others; None elsewhere.
+        successor: the network that takes its pipeline's later steps; None where it takes them all.
         text_seconds: what encoding one prompt took when `embed` made the table; None before, and without prompts.
     """
 
@@ -275,6 +308,7 @@ class Network(ABC):
     usual_guidance: float | None = None
     usual_shift: float | None = None
     usual_sampler: UsualSampler | None = None
+    successor: Successor | None = None
     text_seconds: float | None = None
 
     @property
@@ -352,6 +386,17 @@ class Network(ABC):
             f"Use {self.signature.granularity}."
         )
 
+    def weights(self) -> Weights:
+        """What is trained where this network is fine-tuned.
+
+        Raises:
+            InputError: this network can't be.
+        """
+        raise InputError(
+            f"finetune: `{self.name}` is a {type(self).__name__}, which can't be fine-tuned here. Give a checkpoint of "
+            "a DiT or of one of its relatives."
+        )
+
     def embed(self, prompts: Sequence[str]) -> None:
         """Make the table of embeddings whose rows `conditions` are indices of, and free the text encoders.
 
@@ -362,6 +407,12 @@ class Network(ABC):
             InputError: this network takes no prompts.
         """
         raise InputError(f"conditions: `{self.name}` takes no prompts. Give labels, or omit `--conditions`.")
+
+
+def in_turns(network: Network, schedule: Schedule) -> list[Network]:
+    """A network and the one that takes over from it, as far as a schedule names them."""
+    both = [network] if network.successor is None else [network, network.successor.network]
+    return both[: len(schedule.networks)]
 
 
 class Pass(NamedTuple):

@@ -30,7 +30,7 @@ HOUSE = {
     "searcher": [
         ["spaces", "monitoring"],
         ["measuring", "proposals"],
-        ["sensitivity"],
+        ["sensitivity", "finetuning"],
         ["search"],
         ["runner"],
         ["workers", "baselines"],

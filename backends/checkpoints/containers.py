@@ -27,6 +27,7 @@ from .files import is_file, is_folder, read_object
 
 GIVE_WEIGHTS = "Give a .safetensors or .pt file of a diffusion network's weights."
 ENTRY_METADATA = "exeunt"
+OWN_WEIGHTS = "model.safetensors"  # in a folder that `exeunt finetune` wrote
 INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 MAX_INDEX_BYTES = 64_000_000
@@ -110,6 +111,8 @@ def _in_folder(folder: Path) -> Path:
     """The one index or file of weights in a folder."""
     for pattern in (f"*{INDEX_SUFFIX}", "*.safetensors", "*.pt", "*.pth"):
         found = sorted(folder.glob(pattern))
+        if (own := folder / OWN_WEIGHTS) in found:  # an autoencoder may stand beside it
+            return own
         if len(found) > 1:
             names = ", ".join(each.name for each in found)
             raise InputError(f"checkpoint: `{folder}` holds several files of weights: {names}. Give one of them.")

@@ -9,5 +9,6 @@ dit_reading   How a DiT is read: what its file says, what its shapes say, and wh
 hf/           Networks of diffusers.
 readings      What the shapes of a checkpoint don't tell, and how real images decide it.
 registry      Networks by their names and checkpoints.
+training/     Training networks to leave early: the data, the loss at an exit, and the one loop.
 uvit          U-ViT (Bao et al. 2023, arXiv 2209.12152), as a network that can leave early.
 """

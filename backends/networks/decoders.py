@@ -132,6 +132,14 @@ class Decoder(ABC):
         """Real images, uint8 (N, 3, H, W), as samples (N, C, H, W) on the CPU; None where there is no way back."""
         return None
 
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """Mean and deviation (N, C, H, W) of the samples that real images, uint8 (N, 3, H, W), stand for, on the CPU.
+
+        The deviation is None where a sample is one value; all of it is None where there is no way back.
+        """
+        samples = self.encode(images)
+        return None if samples is None else (samples, None)
+
     @abstractmethod
     def flops(self) -> int:
         """Floating-point operations (2 per multiply-add) for one image."""
@@ -214,6 +222,13 @@ class BundledDecoder(Decoder):
     def decode(self, x: Tensor) -> Tensor:
         return grey_to_rgb(self._module.decode(x * self._scale + self._shift))
 
+    @torch.no_grad()
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        grey = images.float().mean(dim=1, keepdim=True).to(self._scale) / 127.5 - 1
+        mean, log_variance = self._module.encode(grey)
+        deviation = torch.exp(0.5 * log_variance)
+        return ((mean - self._shift) / self._scale).float().cpu(), (deviation / self._scale).float().cpu()
+
     def flops(self) -> int:
         return self._module.decode_flops()
 
@@ -255,6 +270,7 @@ class KLDecoder(AutoencoderDecoder):
         super().__init__(module, sample_shape)
         self._scale, self._shift = _affine(module, self._config)
         self._folder: Path | None = None
+        self._encoder: Any = None
         factor = 2 ** (len(self._config["block_out_channels"]) - 1)
         self.image_shape = (3, factor * sample_shape[1], factor * sample_shape[2])
 
@@ -302,6 +318,19 @@ class KLDecoder(AutoencoderDecoder):
         parts = [module.encode((part.float() / 127.5 - 1).to(module.device)) for part in images.split(4)]
         latents = torch.cat([part.latent_dist.mode() for part in parts])
         return ((latents - self._shift) / self._scale).float().cpu()
+
+    @torch.no_grad()
+    def moments(self, images: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        if self._folder is None:
+            return None
+        if self._encoder is None:  # kept, since data come in many batches
+            self._encoder = _load_kl(self._folder, encodes=True).to(self._module.device)
+        parts = [
+            self._encoder.encode((part.float() / 127.5 - 1).to(self._encoder.device)).latent_dist
+            for part in images.split(4)
+        ]
+        mean, deviation = (torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "std"))
+        return ((mean - self._shift) / self._scale).float().cpu(), (deviation / self._scale).float().cpu()
 
     def decode(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # a graph takes batches of any size, and its runtime chooses

@@ -9,6 +9,7 @@ import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple, Self, TypeAlias, cast
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from ..checkpoints.weights import Checkpoint, checked_shape, load_strictly, read_checkpoint, weights_sha256
 from ..errors import InputError
-from ..network import Chain, ChainNetwork, Pass, ResidualChain, State
+from ..network import Chain, ChainNetwork, Pass, ResidualChain, State, Weights
 from ..schedule import NetworkSignature, Noise
 from .decoders import BundledDecoder, DecodedNetwork, Decoder, KLDecoder, PixelDecoder
 from .dit_reading import FlowConvention, Seen, read
@@ -494,6 +495,7 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         self.sample_shape = module.sample_shape
         self.set_decoder(decoder or PixelDecoder(module.sample_shape, name))
         self._flow = flow  # None where time and output are as the rest of Exeunt has them
+        self._noise_name, self._folder, self._latent = "file", Path(), dict[str, Any]()  # of a checkpoint's metadata
         # Flow matching has no variance to learn: SiT's second half is never read.
         self.learned_range = module.out_channels == 2 * module.sample_shape[0] and noise.kind != "flow"
         self.signature = NetworkSignature("DiT", "block", (("residual", len(module.blocks)),), weights_sha256)
@@ -557,6 +559,8 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         )
         made.assumptions, made.open_readings = taken.assumptions, taken.open_readings
         made.reading = f"num_heads={taken.num_heads}, noise={taken.noise_name}, prediction={taken.prediction}"
+        made._noise_name, made._folder = taken.noise_name, found.path.parent
+        made._latent = {key: value for key, value in found.metadata.items() if key == "latent"}
         return made
 
     @property
@@ -595,6 +599,19 @@ class DiTNetwork(DecodedNetwork, ChainNetwork):
         count = len(self.module.blocks) * parts
         other.signature = NetworkSignature("DiT", granularity, ((kind, count),), self.signature.weights_sha256)
         return other
+
+    def weights(self) -> Weights:
+        noise = {name: value for name, value in asdict(self.noise).items() if value is not None and name != "extras"}
+        metadata = {
+            "architecture": "DiT",
+            "num_heads": cast(DiTBlock, self.module.blocks[0]).attn.num_heads,
+            "num_classes": self.num_classes,
+            "prediction": self.prediction,
+            "noise": noise if self._flow is None else self._noise_name,
+            "guidance_channels": self.guidance_channels,
+        }
+        files = tuple(self._folder / str(latent["autoencoder"]) for latent in self._latent.values())
+        return Weights(self.module, ("t_embedder.", "pos_embed"), metadata | self._latent, files)
 
     def null_conditions(self, num_images: int) -> Tensor:
         assert self.num_classes is not None

@@ -203,7 +203,9 @@ def read(found: Checkpoint, seen: Seen, given: Mapping[str, Any]) -> Reading:
 def _guided(found: Checkpoint, seen: Seen) -> int | Literal["all"]:
     """The public codes of DiT, SiT and LightningDiT guide three of the channels of latents; REPA's guides them all."""
     is_latent = seen.channels == 4 or (seen.is_lightning and seen.channels > 3)
-    return 3 if is_latent and not found.metadata and not seen.is_repa else "all"
+    usual = 3 if is_latent and not found.metadata and not seen.is_repa else "all"
+    said = found.metadata.get("guidance_channels", usual)
+    return said if type(said) is int and 0 < said <= seen.channels else "all"
 
 
 def _note(
@@ -282,7 +284,8 @@ def _said_by_metadata(found: Checkpoint) -> dict[str, Any]:
             f"checkpoint: `{found.path}` must predict one of {known}, but says {said['prediction']}. Fix it."
         )
     if "noise" in found.metadata:
-        said["noise"] = "file"
+        noise = found.metadata["noise"]
+        said["noise"] = noise if isinstance(noise, str) and noise in FLOWS else "file"
     return {"noise": "linear", "prediction": "epsilon"} | said
 
 

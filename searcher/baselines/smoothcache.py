@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...backends.formats.branches import branches_of
-from ...backends.network import Network, NetworkInput, Slots, State
+from ...backends.network import Network, NetworkInput, Slots, State, in_turns
 from ...backends.plan import Call, Run
 from ...backends.sampling.conditions import Conditions, noises
 from ...backends.sampling.loop import StepValues, labels, num_draws, sample_batch
@@ -98,13 +98,14 @@ def layer_changes(
         states.append(values.x.clone())
 
     drawn = noises(SEED, images, network.sample_shape, num_draws(full)).to(network.device)
-    sample_batch([network], full, drawn[0], drawn[1:], shown, observe=observe)
+    networks = in_turns(network, full)
+    sample_batch(networks, full, drawn[0], drawn[1:], shown, observe=observe)
     groups = layer_groups(full.networks[0])
     found: dict[str, list[list[float]]] = {name: [] for name in groups}
     before: list[Slots] = []
     for s, x in enumerate(states):
         check()
-        now = _layers(network, full, s, x, shown)
+        now = _layers(networks[full.steps[s].network], full, s, x, shown)
         for name in found:
             layers = [j for j, each in enumerate(groups) if each == name]
             gaps = [[_change(old[j], now[j]) for j in layers] for old in before]

@@ -36,6 +36,7 @@ COMMANDS = {
         "checkpoint.calibrate:calibrate_command",
         "Measure what each step can do without, and make a front of it.",
     ),
+    "finetune": ("checkpoint.finetune:finetune_command", "Train a checkpoint further, so that it can leave early."),
     "dashboard": ("dashboard:dashboard", "Show a database's searches in optuna-dashboard, on this machine only."),
     "baselines": (
         "optimize:baselines_command",

@@ -20,7 +20,7 @@ from ...backends.solvers.tables import default_solver, find_solver, make_schedul
 from ...backends.user_code import own_source
 from ...studies.config.reading import override, says_nothing, settings
 from ...studies.config.study import AUTO, SECTIONS, BaselineConfig, StudyConfig
-from ..spaces.frame import FullSchedule, stitched
+from ..spaces.frame import FullSchedule, Turn, stitched
 
 DEFAULT_METRIC = "fd-efficientnet-lite0"
 DEFAULT_PAIRED = "efficientnet-lite0-to-baseline"
@@ -115,6 +115,11 @@ def make_frame(networks: Sequence[Network], baseline: BaselineConfig) -> FullSch
     check_schedule([network], full)
     assert settled.spacing is not None
     warps = _own_sampler(network, settled) is None
+    if (later := network.successor) is not None:
+        turn = Turn(later.network.signature, later.below)
+        full = turn.taken(full)
+        check_schedule([network, later.network], full)
+        return FullSchedule(full, settled.spacing, settled.spacing_options, baseline.include_zero, warps, turn=turn)
     small = others[0].signature if others else None
     if small is not None:
         check_schedule(networks, stitched(full, small, full.num_steps))

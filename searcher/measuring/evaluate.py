@@ -198,7 +198,8 @@ class _Sampler:
         answer = self.answer(networks, schedule, seed, "the schedule")
         if not setup.metric.needs_baseline:
             return setup.metric.score(answer, None), standard_of(quality, None)
-        full, own = setup.baseline.schedule, [setup.networks[setup.baseline.weights]]
+        full = setup.baseline.schedule
+        own = setup.networks_of(setup.baseline.weights, full)
         baseline = self.answer(own, full, seed, "the full schedule")
         other = quality.search_seed if seed != quality.search_seed else quality.final_seed
         noise = setup.metric.noise(self.answer(own, full, other, "the full schedule on other noises"), baseline)
@@ -212,7 +213,8 @@ def _speed(
 ) -> Speed:
     batch_size = study_setup.config.throughput.batch_size
     watch.phase("timing", 1.0)
-    full = TimedSchedule((study_setup.network,), study_setup.frame.full)
+    whole = study_setup.frame.full
+    full = TimedSchedule(tuple(study_setup.networks_of(study_setup.weights, whole)), whole)
     subjects = {"own": TimedSchedule(tuple(networks), schedule), "full": full}
     timing = time_schedules(subjects, "full", batch_size=batch_size, repeats=repeats)["own"]
     latency = time_schedules(subjects, "full", batch_size=1, repeats=repeats)["own"]

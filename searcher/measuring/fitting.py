@@ -13,7 +13,7 @@ from exeunt import __version__
 from numpy.typing import NDArray
 
 from ...backends.errors import InputError
-from ...backends.network import Network
+from ...backends.network import Network, in_turns
 from ...backends.quality.guards.checks import PixelRange, pixel_deviation, strays
 from ...backends.quality.guards.pixels import are_pictures, image_statistics
 from ...backends.sampling.compatibility import as_scheduled
@@ -26,6 +26,7 @@ from ...backends.schedule import Provenance, Schedule
 from ...reports.view.guards import MOST_STRAYS, SLACK
 from ...studies.config.study import StudyConfig
 from ..monitoring.progress import ProgressListener
+from ..spaces.frame import Turn
 from .metric import Answer
 from .setup import StudySetup, load_named, load_setup, make_conditions, resolve_device
 
@@ -88,7 +89,7 @@ def fit_schedule(
     watch = watch or ProgressListener()
     networks, conditions, setup = _load(schedule, config, objective)
     count, batch_size = images or IMAGES[objective], config.quality.batch_size
-    full = full_schedule(replace(schedule, networks=schedule.networks[:1]), full_steps)
+    full = _full_schedule(networks[0], schedule, full_steps)
     teacher = _teacher(networks[0], full, seed, range(count), conditions, batch_size, watch, check_interruption)
     watch.phase("fitting", tries)
     own = fit(networks, schedule, teacher, share=0.0, batch_size=batch_size, check=check_interruption)
@@ -125,9 +126,15 @@ class RowFitter:
 
     @cached_property
     def _teacher(self) -> TeacherTrajectories:
-        setup, full = self._setup, full_schedule(self._setup.frame.full, FEW_STEPS)
+        setup = self._setup
+        full = _full_schedule(setup.network, setup.frame.full, FEW_STEPS)
         return teacher_states(
-            [setup.network], full, seed=SEED, images=range(FEW), conditions=setup.conditions, check=self._check
+            in_turns(setup.network, full),
+            full,
+            seed=SEED,
+            images=range(FEW),
+            conditions=setup.conditions,
+            check=self._check,
         )
 
     def fitted(self, schedule: Schedule) -> Schedule | None:
@@ -157,6 +164,13 @@ def _load(
     return networks, make_conditions(config, networks), None
 
 
+def _full_schedule(network: Network, schedule: Schedule, num_steps: int) -> Schedule:
+    """What the rows of a schedule are fitted to: its first network at all steps, but for those of its successor."""
+    full = full_schedule(replace(schedule, networks=schedule.networks[:1]), num_steps)
+    later = network.successor
+    return full if later is None else Turn(later.network.signature, later.below).taken(full)
+
+
 def _teacher(
     network: Network,
     full: Schedule,
@@ -178,7 +192,13 @@ def _teacher(
 
     watch.phase("full trajectories", full.num_steps * -(-len(images) // batch_size))
     return teacher_states(
-        [network], full, seed=seed, images=images, conditions=conditions, batch_size=batch_size, check=step
+        in_turns(network, full),
+        full,
+        seed=seed,
+        images=images,
+        conditions=conditions,
+        batch_size=batch_size,
+        check=step,
     )
 
 

@@ -61,7 +61,8 @@ class StudySetup:
         networks: by the name of their weights; the study's own come first.
         frames: the full schedule of each of them.
         conditions: the labels or prompts of the images.
-        small: the network that may take the first steps in place of any of these; None without one.
+        small: the network that may take the first steps in place of any of these, or that takes the later ones of
+            its pipeline; None without one.
     """
 
     config: StudyConfig
@@ -344,8 +345,13 @@ def load_small(config: StudyConfig, own: Network) -> Network | None:
     It gets the same kind of network and the same decoder. Raises as `load_networks` does.
     """
     checkpoint = config.checkpoint
+    if own.successor is not None and checkpoint.small is not None:
+        raise InputError(
+            f"checkpoint.small: `{own.name}` has two networks that take turns, so there is no place for another one. "
+            "Omit --network small=FILE."
+        )
     if checkpoint.small is None:
-        return None
+        return None if own.successor is None else own.successor.network
     small = _ready(_open_small(checkpoint, own), checkpoint, _SMALL)
     for name in (*_ALIKE, "takes_guidance", "decoder_sha256"):
         if (have := getattr(small, name)) != (wanted := getattr(own, name)):
@@ -369,6 +375,8 @@ def _open_small(checkpoint: CheckpointConfig, own: Network) -> Network:
 
 
 def _beside(network: Network, small: Network | None) -> list[Network]:
+    """A network, and the second one: its own, where it has a successor."""
+    small = small if network.successor is None else network.successor.network
     return [network] if small is None else [network, small]
 
 

@@ -183,3 +183,7 @@ class CostModel:
     def costs(self, work: Array) -> Array:
         """(C,) of points with that work."""
         return work @ self.weights
+
+    def log_costs(self, points: Descriptions) -> Array:
+        """(C,) their logarithms."""
+        return np.log(np.maximum(self.costs(points.work), 1e-300))

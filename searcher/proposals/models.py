@@ -1,12 +1,12 @@
 """Models of a schedule's excess, and which of them to trust.
 
 Each predicts the logarithm of what a quality has beyond the floor: from predicted vectors (`Composite`), or itself
-(`Direct`). The one is taken whose leave-one-out predictions rank the measured schedules best.
+(`Direct`). Of models of vectors the one is taken whose leave-one-out predictions rank the measured schedules best.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,11 @@ from .descriptions import Descriptions
 from .surrogate import Outcomes, Surrogate
 
 Array = NDArray[np.float64]
+
+# Of the trend that `Direct` departs from: what draws its slope to 0, in squared logarithms of cost, and how much worse
+# than the trend a schedule is taken to be of which nothing is known, since those that are known were chosen.
+SLOPE_PRIOR = 0.3
+DOUBT = 0.3
 
 
 @dataclass(frozen=True)
@@ -46,40 +51,60 @@ class Model(ABC):
     name: str
     surrogate: Surrogate
 
+    @abstractmethod
     def predict(self, points: Descriptions) -> tuple[Array, Array]:
         """(C,) means and (C,) deviations, of normal logarithms."""
-        return self._excess(*self.surrogate.coordinates(points))
-
-    def leave_one_out(self) -> Array:
-        """(N,) the mean for each measured point, predicted from the others."""
-        return self._excess(*self.surrogate.left_out())[0]
 
     @abstractmethod
-    def _excess(self, means: Array, variances: Array) -> tuple[Array, Array]:
-        """What `predict` returns, from the surrogate's coordinates."""
+    def leave_one_out(self) -> Array:
+        """(N,) the mean for each measured point, predicted from the others."""
 
 
 class Direct(Model):
-    """Predicts the logarithm of the excess itself.
+    """Predicts the logarithm of the excess itself, as what it departs from a trend: what costs less is worse.
 
     Args:
         known: N measured points.
-        values: (N,) their logarithms.
-        worst: where it is drawn to where nothing is known.
+        values: (N,) the logarithms of what they have beyond `rest`.
+        log_costs: the logarithms of what points cost.
+        rest: what all have beyond the floor at least.
+        least: the smallest excess that counts, above 0.
         parameters, iterations: as `Surrogate` takes them.
     """
 
     name = "direct"
 
     def __init__(
-        self, known: Descriptions, values: Array, worst: float, parameters: Array | None, iterations: int
+        self,
+        known: Descriptions,
+        values: Array,
+        log_costs: Callable[[Descriptions], Array],
+        rest: float,
+        least: float,
+        parameters: Array | None,
+        iterations: int,
     ) -> None:
-        outcomes = Outcomes((values - worst)[:, None], np.zeros(1), np.ones(len(values)), 1)
-        self.surrogate, self._worst = Surrogate(known, outcomes, parameters, iterations), worst
+        self._log_costs, self._rest, self._least = log_costs, rest, least
+        costs = log_costs(known)
+        self._middle = float(costs.mean())
+        away = costs - self._middle
+        self._slope = min(0.0, float(away @ values / (away @ away + SLOPE_PRIOR)))
+        self._height = float(values.mean()) + DOUBT
+        self._trend_of_known = self._trend(known)
+        left = (values - self._trend_of_known)[:, None]
+        self.surrogate = Surrogate(known, Outcomes(left, np.zeros(1), np.ones(len(values)), 1), parameters, iterations)
 
-    def _excess(self, means: Array, variances: Array) -> tuple[Array, Array]:
-        found, deviations = self.surrogate.single(means, variances)
-        return found + self._worst, deviations
+    def predict(self, points: Descriptions) -> tuple[Array, Array]:
+        found, deviations = self.surrogate.single(*self.surrogate.coordinates(points))
+        own = np.exp(found + self._trend(points))
+        excess = np.maximum(own + self._rest, self._least)
+        return np.log(excess), deviations * np.minimum(own / excess, 1.0)
+
+    def leave_one_out(self) -> Array:
+        return self.surrogate.single(*self.surrogate.left_out())[0] + self._trend_of_known
+
+    def _trend(self, points: Descriptions) -> Array:
+        return self._height + self._slope * (self._log_costs(points) - self._middle)
 
 
 class Composite(Model):
@@ -107,6 +132,12 @@ class Composite(Model):
         self.name, self._rest, self._least = name, rest, least
         self.surrogate = Surrogate(known, outcomes, parameters, iterations)
 
+    def predict(self, points: Descriptions) -> tuple[Array, Array]:
+        return self._excess(*self.surrogate.coordinates(points))
+
+    def leave_one_out(self) -> Array:
+        return self._excess(*self.surrogate.left_out())[0]
+
     def _excess(self, means: Array, variances: Array) -> tuple[Array, Array]:
         lengths, spread = self.surrogate.squared_lengths(means, variances)
         excess = np.maximum(lengths + self._rest, self._least)
@@ -127,8 +158,12 @@ def completed(vectors: Array, qualities: Array) -> tuple[Array, float]:
 
 def most_trusted(models: Sequence[Model], values: Array) -> Trust:
     """The model whose leave-one-out predictions rank the measured values (N,) best."""
-    found = [Trust(each.name, _rank_correlation(each.leave_one_out(), values), len(values)) for each in models]
-    return max(found, key=lambda each: each.rank_correlation)
+    return max((trust(each, values) for each in models), key=lambda each: each.rank_correlation)
+
+
+def trust(model: Model, values: Array) -> Trust:
+    """How far a model of the measured values (N,) is to be trusted."""
+    return Trust(model.name, _rank_correlation(model.leave_one_out(), values), len(values))
 
 
 def _rank_correlation(predicted: Array, values: Array) -> float:

@@ -26,7 +26,7 @@ from ...backends.schedule import Schedule
 from ..spaces.free import Free, Point
 from .descriptions import CostModel, Descriptions, describe
 from .improvement import Bounds, expected_improvement
-from .models import Composite, Direct, Model, Trust, completed, most_trusted
+from .models import Composite, Direct, Model, Trust, completed, most_trusted, trust
 from .parents import Front, Parents
 from .surrogate import Outcomes, Surrogate
 from .variation import Variation, is_even
@@ -37,6 +37,7 @@ LEAST_KNOWN = 4  # trials before a surrogate is asked; until then the front is v
 POOL = 400  # variations that are screened at first, and half as many in each round after it
 ROUNDS = 2
 BEST = 15  # of a round, which are varied again
+DIRECT_UP_TO = 15  # trials up to which only qualities are modelled
 MOST_KNOWN = 256  # of the best trials a surrogate learns: time and memory grow with their square and more
 # Values this much beyond the worst are told alike: how bad a schedule is that nobody wants is no use.
 BEYOND_WORST = 1.5
@@ -78,6 +79,7 @@ class FrontSampler(BaseSampler):
         self._fits = fits
         self._points: dict[int, Point] = {}
         self._models: dict[str, Array] = {}  # the parameters of each surrogate's kernel, by its name
+        self._of_vectors: str | None = None  # the model of vectors that was trusted most when kernels were fitted
         self._fitted = 0
         self.trust: Trust | None = None
         self.expected_gain: float | None = None
@@ -134,13 +136,13 @@ class FrontSampler(BaseSampler):
         if len(known) < LEAST_KNOWN:
             return self._first_new(self._vary(parents, taken, BEST, parents.pick), taken)
         told = [known[i] for i in best]
-        predict = self._predictor(told, described, values[best], reference, bounds, len(known))
+        predict = self._predictor(told, described, cost, values[best], reference, bounds, len(known), len(pending))
         if pending:
             front = front.with_those(*self._expected(pending, predict, cost))
 
         def gains(candidates: Descriptions) -> Array:
             means, deviations, feasible = predict(candidates)
-            costs = np.maximum(np.log(np.maximum(cost.costs(candidates.work), 1e-300)), bounds.shortest)
+            costs = np.maximum(cost.log_costs(candidates), bounds.shortest)
             deviations = np.maximum(deviations, 1e-6)
             found = expected_improvement(front.members, reference, costs, means, deviations, bounds.best)
             return found * feasible
@@ -191,41 +193,46 @@ class FrontSampler(BaseSampler):
         self,
         known: Sequence[FrozenTrial],
         described: Descriptions,
+        cost: CostModel,
         values: Array,
         reference: tuple[float, float],
         bounds: Bounds,
         count: int,
+        num_pending: int,
     ) -> Callable[[Descriptions], tuple[Array, Array, Array]]:
         """Candidates -> means and deviations of the logarithm of their excess, and the chance that they are wanted.
 
-        `known` are the best of `count` trials; kernels are fitted anew as that number grows.
+        `known` are the best of `count` trials; kernels are fitted anew as that number grows. The model of qualities
+        finds the region of the front; from then on it and a model of vectors, which finds what it takes for worse,
+        propose by turns.
         """
         vectors = [self._outcome(each) for each in known]
         kept = [i for i, each in enumerate(vectors) if each is not None]
         composite = len(kept) >= max(LEAST_KNOWN, len(known) // 2)  # the others are not read here yet
-        used = kept if composite else range(len(known))
+        used = kept if composite else list(range(len(known)))
         iterations = 0
         if not self._models or count >= self._fitted + max(6, self._fitted // 10):
             iterations, self._fitted = 30, count
-        worst = reference[1] + BEYOND_WORST
-        told, about = np.minimum(values, worst)[used], described[used]
-        models: list[Model] = []
+        qualities, about = np.array([known[i].values[0] for i in used]), described[used]
+        worst, least, stacked, apart = reference[1] + BEYOND_WORST, max(bounds.least, 1e-12), None, bounds.floor
+        told = np.minimum(values, worst)[used]
         if composite:
-            told_vectors = np.stack([each for each in vectors if each is not None])
-            stacked, apart = completed(told_vectors, np.array([known[i].values[0] for i in used]))
-            rest = apart - bounds.floor
-            least = max(bounds.least, 1e-12)
+            stacked, apart = completed(np.stack([each for each in vectors if each is not None]), qualities)
+        rest = apart - bounds.floor
+        beyond = np.minimum(np.log(np.maximum(qualities - apart, least)), worst)
+        direct = Direct(about, beyond, cost.log_costs, rest, least, self._models.get("direct"), iterations)
+        models: list[Model] = [direct]
+        if stacked is not None:
             for name, outcomes in (("mean", Outcomes.around_mean(stacked)), ("zero", Outcomes.around_zero(stacked))):
                 models.append(Composite(name, about, outcomes, rest, least, self._models.get(name), iterations))
-        else:
-            models.append(Direct(about, told, worst, self._models.get("direct"), iterations))
+            if iterations or self._of_vectors is None:
+                self._of_vectors = most_trusted(models[1:], told).model
         self._models = {each.name: each.surrogate.parameters for each in models}
-        if iterations or self.trust is None or self.trust.model not in self._models:
-            self.trust = most_trusted(models, told)
-        chosen = self.trust.model
-        feasible = self._feasibility(known, described, values, reference, self._models[chosen])
-        predict = next(each for each in models if each.name == chosen).predict
-        return lambda candidates: (*predict(candidates), feasible(candidates))
+        by_turns = stacked is not None and count >= DIRECT_UP_TO and (count + num_pending) % 3 != 0
+        model = next((each for each in models[1:] if by_turns and each.name == self._of_vectors), direct)
+        self.trust = trust(model, told)
+        feasible = self._feasibility(known, described, values, reference, model.surrogate.parameters)
+        return lambda candidates: (*model.predict(candidates), feasible(candidates))
 
     def _feasibility(
         self,
@@ -256,4 +263,4 @@ class FrontSampler(BaseSampler):
         """Times and expected values of what is being measured elsewhere."""
         described = describe(self.space, pending)
         means, _, _ = predict(described)
-        return np.log(cost.costs(described.work)), means
+        return cost.log_costs(described), means

@@ -75,7 +75,8 @@ def _small(study_setup: StudySetup) -> str:
     if small is None:
         return ""
     kind = small.signature.architecture
-    return f", and {small.name} ({kind}, {small.num_blocks} blocks) that may take the first steps"
+    which = "may take the first steps" if study_setup.network.successor is None else "takes the later steps"
+    return f", and {small.name} ({kind}, {small.num_blocks} blocks) that {which}"
 
 
 def _prompts(study_setup: StudySetup) -> str:

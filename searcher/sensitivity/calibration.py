@@ -251,7 +251,7 @@ class Calibrator:
         setup, request = self._setup, self._request
         with setup.lock.shared():
             batches = sample(
-                [setup.network],
+                setup.networks_of(setup.weights, schedule),
                 schedule,
                 seed=request.seed,
                 images=range(request.num_images),

@@ -62,11 +62,16 @@ class Grid:
         """Those that end at a step."""
         for option in self.options:
             for age in range(1, self.oldest + 1 if option.needs else 2):
-                if s - age + 1 >= option.needs:
-                    yield (option,) * age
+                chain = (option,) * age
+                if s - age + 1 >= option.needs and self._is_of_one_network(s, chain):
+                    yield chain
         exits = [option for option in self.options if not option.needs]
         if self.pairs and s > 0:
             yield from ((before, after) for before in exits for after in exits)
+
+    def _is_of_one_network(self, s: int, chain: Chain) -> bool:
+        """Whether what a chain reads was stored by the network that reads it, where networks take turns."""
+        return self.full.steps[self.first(s, chain)].network == self.full.steps[s].network
 
     def first(self, s: int, chain: Chain) -> int:
         """The step from which a trajectory with a chain must be run again, so that what it reads is stored."""

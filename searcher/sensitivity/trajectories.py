@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...backends.network import Network
+from ...backends.network import Network, in_turns
 from ...backends.quality.extractors import FeatureArray
 from ...backends.sampling.conditions import Conditions, noises
 from ...backends.sampling.loop import Samples, Trajectory, Waypoint, check_schedule, labels, num_draws
@@ -69,7 +69,8 @@ class FullTrajectories:
         extract: Extract,
         check: Callable[[], None],
     ) -> None:
-        check_schedule([network], grid.full)
+        self._networks = in_turns(network, grid.full)
+        check_schedule(self._networks, grid.full)
         self._network, self._grid, self._extract, self._check = network, grid, extract, check
         chunks = [images[first : first + batch_size] for first in range(0, len(images), batch_size)]
         self._batches = [self._sampled(chunk, seed, labels(conditions, chunk, seed)) for chunk in chunks]
@@ -78,7 +79,7 @@ class FullTrajectories:
     def _sampled(self, images: range, seed: int, shown: Tensor | None) -> _Batch:
         network, full = self._network, self._grid.full
         draws = noises(seed, images, network.sample_shape, num_draws(full)).to(network.device)
-        run = Trajectory([network], full, draws[0], draws[1:], shown)
+        run = Trajectory(self._networks, full, draws[0], draws[1:], shown)
         waypoints, outputs = list[Waypoint](), list[Tensor]()
         for s, row in enumerate(run.rows):
             self._check()
@@ -99,7 +100,7 @@ class FullTrajectories:
         ends, errors = list[Tensor](), list[Tensor]()
         for batch in self._batches:
             run = Trajectory(
-                [self._network], schedule, batch.draws[0], batch.draws[1:], batch.shown, batch.waypoints[first]
+                self._networks, schedule, batch.draws[0], batch.draws[1:], batch.shown, batch.waypoints[first]
             )
             for place, row in enumerate(run.rows, start=first):
                 self._check()

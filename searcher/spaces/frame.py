@@ -16,7 +16,18 @@ from itertools import count as count_from
 from operator import itemgetter
 
 from ...backends.errors import InputError
-from ...backends.schedule import DROP, RUN, Action, NetworkSignature, Noise, Schedule, guidance_at
+from ...backends.schedule import (
+    DROP,
+    RUN,
+    Action,
+    Branch,
+    NetworkSignature,
+    Noise,
+    Schedule,
+    branches_at,
+    guidance_at,
+    network_times,
+)
 from ...backends.solvers.spacings import most_steps, times
 from ...backends.solvers.tables import find_solver, num_evaluations, respaced
 
@@ -45,11 +56,53 @@ def orders(num_blocks: int, replaces: bool) -> dict[str, BlockOrder]:
     return {"outside": tuple(inwards), "up": (*forward[first_up:][::-1], *forward[:first_up])}
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A second network of as many blocks, which takes the steps below a time.
+
+    Attributes:
+        second: its signature.
+        below: the `network_time`.
+    """
+
+    second: NetworkSignature
+    below: float
+
+    def taken(self, schedule: Schedule) -> Schedule:
+        """The schedule of one network, its later steps on the second."""
+        steps = tuple(
+            replace(step, network=int(time < self.below))
+            for step, time in zip(schedule.steps, network_times(schedule), strict=True)
+        )
+        return replace(schedule, networks=(schedule.networks[0], self.second), steps=steps)
+
+
 def with_rows(schedule: Schedule, rows: Sequence[ActionRow]) -> Schedule:
-    """The schedule with these actions, one row a step and one action a block."""
+    """The schedule with these actions, one row a step and one action a block.
+
+    Where a second network takes over, blocks of it run that would read what they have not stored yet.
+    """
     assert len(rows) == schedule.num_steps
-    steps = tuple(replace(step, blocks=row) for step, row in zip(schedule.steps, rows, strict=True))
+    first = schedule.steps[0].network
+    changes = next((s for s, step in enumerate(schedule.steps) if step.network > first), schedule.num_steps)
+    made = [*rows[:changes], *_stored_first(schedule, rows, changes)]
+    steps = tuple(replace(step, blocks=row) for step, row in zip(schedule.steps, made, strict=True))
     return replace(schedule, steps=steps, name=None)
+
+
+def _stored_first(schedule: Schedule, rows: Sequence[ActionRow], first: int) -> list[ActionRow]:
+    """The rows from a step on, in which blocks run that would read a value that no earlier one of them stored in each
+    guidance branch."""
+    ran: dict[Branch, set[int]] = {"conditional": set(), "unconditional": set()}
+    made: list[ActionRow] = []
+    for s in range(first, schedule.num_steps):
+        branches = branches_at(schedule, s)
+        stored = set[int](range(len(rows[s]))).intersection(*(ran[branch] for branch in branches))
+        row = tuple(a if a in (RUN, DROP) or b in stored else RUN for b, a in enumerate(rows[s]))
+        for branch in branches:
+            ran[branch] |= {block for block, action in enumerate(row) if action == RUN}
+        made.append(row)
+    return made
 
 
 def stitched(schedule: Schedule, small: NetworkSignature, count: int) -> Schedule:
@@ -118,6 +171,7 @@ class FullSchedule:
         include_zero: whether a step is spent at the spacing's end; the solver's default if None.
         warps: whether proposals may put steps elsewhere than at the spacing's times, which some pipelines can't visit.
         small: the network that may take the first steps; None where there is none.
+        turn: the network that takes the later steps of `full`, and of every proposal; None where there is none.
     """
 
     full: Schedule
@@ -126,6 +180,7 @@ class FullSchedule:
     include_zero: bool | None = None
     warps: bool = True
     small: NetworkSignature | None = None
+    turn: Turn | None = None
 
     def __post_init__(self) -> None:
         if self.full.steps[0].coefficients is not None:
@@ -206,7 +261,10 @@ class FullSchedule:
         else:
             grid = _grid(self.spacing, self.parameters, sampler.noise)
             made = [_read_off(grid, position) for position in positions[:num_times]]
-        return respaced(self.full, made)
+        if self.turn is None:
+            return respaced(self.full, made)
+        one = tuple(replace(step, network=0) for step in self.full.steps)
+        return self.turn.taken(respaced(replace(self.full, networks=self.full.networks[:1], steps=one), made))
 
     def progress(self, time: float) -> float:
         """The progress along the spacing of a time, the inverse of what `placed` does; the nearer end where it lies

@@ -201,7 +201,10 @@ class Free(Space):
     def parameters(self, schedule: Schedule) -> Parameters | None:
         """The inverse: for schedules on the frame's own spacing whose every step runs the first blocks of an order."""
         found = self._by_digest.get(schedule.digest)
-        fits = len(schedule.networks) == 1 and self.fewest_steps <= schedule.num_steps <= self.most_steps
+        fits = (
+            len(schedule.networks) == len(self.frame.full.networks)
+            and self.fewest_steps <= schedule.num_steps <= self.most_steps
+        )
         if found is not None or not fits:
             return found
         rows = [self._coded(step.blocks) for step in schedule.steps]
@@ -270,14 +273,14 @@ class Free(Space):
         """What each block does: the first ones of the order run, and what can't be replaced by a value is left out.
 
         A value must have been stored in each guidance branch that a step of `base` evaluates. The small network's steps
-        keep their rows.
+        keep their rows. Of networks that take turns `with_rows` knows which one stored it.
         """
         branches = [branches_at(base, s) for s in range(base.num_steps)]
         ran = {branch: set[int]() for step in branches for branch in step}
         blocks, can_drop = range(self.frame.num_blocks), not self.frame.replaces
         rows: list[ActionRow] = []
         for s, evaluated in enumerate(branches):
-            if base.steps[s].network:
+            if base.steps[s].network and self.frame.turn is None:
                 rows.append(tuple(base.steps[s].blocks))
                 continue
             stored = set[int](blocks).intersection(*(ran[branch] for branch in evaluated))

@@ -8,10 +8,12 @@ import exeunt
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
-from exeunt.backends.sampling.fitting.rows import with_rows
+from exeunt.backends.errors import InputError
+from exeunt.backends.sampling.fitting.rows import with_rows as with_coefficient_rows
 from exeunt.backends.schedule import Guidance
 from exeunt.backends.solvers.tables import solver_rows, with_coefficients
-from pipeline_runs import GUIDED, USUAL, Bench, difference, each, with_actions
+from exeunt.searcher.spaces.frame import with_rows
+from pipeline_runs import GUIDED, USUAL, Bench, difference, each, hooked, with_actions
 
 # diffusers 0.42 hands torch tensors to NumPy 2 functions.
 pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
@@ -119,6 +121,54 @@ class TestGuidance:
         assert difference(bench.piped(**bench.arguments(schedule)), bench.sampled(bench.schedule())) > 1e-3
 
 
+class TestTwoNetworksInTurn:
+    """Wan 2.2's high-noise and low-noise experts."""
+
+    @each("wan-2.2")
+    def test_images_equal_those_of_sample(self, bench: Bench) -> None:
+        for seed, granularity in enumerate(("block", "branch")):
+            other = replace(bench, network=bench.network.at(granularity))
+            full = other.schedule(8)
+            assert [step.network for step in full.steps] == [0, 0, 0, 0, 1, 1, 1, 1]
+            schedule = with_rows(full, [step.blocks for step in with_actions(full, seed, first=1).steps])
+            exeunt.apply(bench.pipe, schedule)
+            assert difference(bench.piped(**bench.arguments(schedule)), other.sampled(schedule)) < 1e-4
+
+    @each("wan-2.2")
+    def test_steps_may_be_guided_differently(self, bench: Bench) -> None:
+        full = bench.schedule()
+        guided = (*full.steps[:2], *(replace(step, unconditional="skip") for step in full.steps[2:4]), *full.steps[4:])
+        schedule = replace(full, steps=guided)
+        exeunt.apply(bench.pipe, schedule)
+        assert difference(bench.piped(**bench.arguments(schedule)), bench.sampled(schedule)) < 1e-4
+
+    @each("wan-2.2")
+    def test_full_depth_is_bit_equal_and_removed_from_both(self, bench: Bench) -> None:
+        schedule, models = bench.schedule(), (bench.pipe.transformer, bench.pipe.transformer_2)
+        bare = bench.piped(num_inference_steps=6, guidance_scale=2.5)
+        exeunt.apply(bench.pipe, schedule)
+        assert all(len(hooked(model)) > 3 for model in models)
+        assert torch.equal(bench.piped(**bench.arguments(schedule)), bare)
+        exeunt.remove(bench.pipe)
+        assert [hooked(model) for model in models] == [[], []]
+        assert torch.equal(bench.piped(num_inference_steps=6, guidance_scale=2.5), bare)
+
+    @each("wan-2.2")
+    def test_what_the_pipeline_does_otherwise_is_refused(self, bench: Bench) -> None:
+        schedule = bench.schedule()
+        one = replace(schedule, networks=schedule.networks[:1], steps=[replace(s, network=0) for s in schedule.steps])
+        with pytest.raises(InputError, match="has two that take turns, but the schedule has 1"):
+            exeunt.apply(bench.pipe, one)
+        late = replace(
+            schedule, steps=(*schedule.steps[:3], replace(schedule.steps[3], network=0), *schedule.steps[4:])
+        )
+        with pytest.raises(InputError, match=r"step 3: .* below time 800, so at 668\.327 network must be 1, but is 0"):
+            exeunt.apply(bench.pipe, late)
+        exeunt.apply(bench.pipe, schedule)
+        with pytest.raises(InputError, match=r"guidance_scale_2=2\.5, but WanPipeline was called with 4"):
+            bench.piped(**bench.arguments(schedule), guidance_scale_2=4.0)
+
+
 class TestWarnings:
     @each("wan")
     def test_times_that_a_scheduler_cuts_off_are_said(self, bench: Bench) -> None:
@@ -150,7 +200,7 @@ class TestWarnings:
         with pytest.warns(
             UserWarning, match=r"carries coefficients of its own, and the pipeline's scheduler runs with"
         ):
-            exeunt.apply(bench.pipe, with_rows(schedule, rows))
+            exeunt.apply(bench.pipe, with_coefficient_rows(schedule, rows))
 
     @each("pixart-alpha")
     def test_rounded_times_are_said(self, bench: Bench) -> None:

@@ -9,12 +9,13 @@ import exeunt
 import numpy as np
 import pytest
 import torch
-from exeunt.backends.network import Network
+from exeunt.backends.network import Network, in_turns
 from exeunt.backends.networks.hf.models.sd3_flux import pack_latents, unpack_latents
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.sampling import loop
 from exeunt.backends.schedule import DROP, REUSE, RUN, Embedded, Guidance, Schedule, forecast
 from exeunt.backends.solvers.tables import make_schedule
+from exeunt.searcher.spaces.frame import Turn
 from tiny_pipelines import tiny
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ PROMPTS = ("a red bicycle", "two dogs on a beach")
 SIZES: Mapping[str, dict[str, int]] = {
     "flux": {"height": 32, "width": 32},
     "wan": {"height": 32, "width": 32, "num_frames": 5},
+    "wan-2.2": {"height": 32, "width": 32, "num_frames": 5},
 }
 # How to make the times that the pipeline's scheduler goes to unasked.
 USUAL: Mapping[str, dict[str, Any]] = {
@@ -60,9 +62,11 @@ class Bench:
         """Every block at every step, at the pipeline's own times."""
         if guidance == "usual":
             guidance = Embedded(3.5) if self.network.takes_guidance else Guidance(2.5)
-        given = {**USUAL[self.kind], **options}
-        signature, noise = self.network.signature, self.network.noise
-        return make_schedule(signature, noise, self.network.prediction, num_steps=num_steps, guidance=guidance, **given)
+        given = {**USUAL[self.kind.removesuffix("-2.2")], **options}
+        signature, noise, later = self.network.signature, self.network.noise, self.network.successor
+        prediction = self.network.prediction
+        made = make_schedule(signature, noise, prediction, num_steps=num_steps, guidance=guidance, **given)
+        return made if later is None else Turn(later.network.signature, later.below).taken(made)
 
     def arguments(self, schedule: Schedule) -> dict[str, Any]:
         """`exeunt.call_arguments`, told the size where times depend on it."""
@@ -75,7 +79,8 @@ class Bench:
     def sampled(self, schedule: Schedule, seed: int = 0, count: int = 2) -> Tensor:
         """What `exeunt.sample` makes of a seed's noise, as `piped` does: latents, or images for DiT."""
         network = self.network.at(schedule.networks[0].granularity)
-        latents = loop.sample_batch([network], schedule, self.noise(seed, count), [], torch.arange(count) % 2)
+        networks = in_turns(network, schedule)
+        latents = loop.sample_batch(networks, schedule, self.noise(seed, count), [], torch.arange(count) % 2)
         return self._images(latents) if self.kind == "dit" else latents
 
     def piped(self, seed: int = 0, count: int = 2, pipe: Any = None, **arguments: Any) -> Tensor:

@@ -71,7 +71,11 @@ def qwen3_causal(**changes: Any) -> Any:
 
 
 def qwen_vl() -> Any:
-    text = {**_SIZES, "max_window_layers": 2, "rope_scaling": {"type": "default", "rope_type": "default", "mrope_section": [2, 3, 3]}}
+    text = {
+        **_SIZES,
+        "max_window_layers": 2,
+        "rope_scaling": {"type": "default", "rope_type": "default", "mrope_section": [2, 3, 3]},
+    }
     text.pop("head_dim")
     vision = {
         "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": WIDTH,

@@ -1,8 +1,8 @@
-"""The whole loop on a pipeline of diffusers: a folder of it is searched, a schedule exported and put on a fresh pipeline,
-whose images are compared with those of `exeunt sample`."""
+"""The whole loop on a pipeline of diffusers: its folder is searched, a schedule exported and put on a fresh pipeline.
 
-import inspect
-import json
+Its images are compared with those of `exeunt sample`.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,9 +46,7 @@ class Outcome:
     num_blocks: int
 
 
-def run_loop(
-    pipe: Any, folder: Path, sizes: Mapping[str, int], call: Mapping[str, Any], image: Any = None
-) -> Outcome:
+def run_loop(pipe: Any, folder: Path, sizes: Mapping[str, int], call: Mapping[str, Any]) -> Outcome:
     """Search, export, sample and apply.
 
     Args:
@@ -56,25 +54,18 @@ def run_loop(
         folder: where files are written.
         sizes: of its images, for the command line and its call.
         call: further arguments of its call.
-        image: of its call; None for a pipeline that takes none.
     """
     where, prompts, best = str(folder / "pipe"), str(folder / "prompts.txt"), str(folder / "best.schedule.json")
     pipe.save_pretrained(where)
     Path(prompts).write_text("\n".join(PROMPTS))
     network = ["--checkpoint", where, "--conditions", prompts, "--device", "cpu"]
     network += [word for name, value in sizes.items() for word in ("--network-arg", f"{name}={value}")]
-    options: dict[str, Any] = dict(sizes)
-    if image is not None:
-        options["image"] = str(folder / "picture.png")
-        image.save(options["image"])
-        network += ["--network-arg", f"image={options['image']}"]
-        call = {**call, "image": image}
     storage = ["--storage", str(folder / "loop.db")]
     _run("optimize", *network, *storage, *_FEW.split())
     _run("export", *storage, "--trial", "1", "-o", best)
     _run("sample", best, *network, "--num-images", str(len(PROMPTS)), "-o", str(folder / "few.npz"))
     schedule = exeunt.load_schedule(best)
-    loaded = load_network(Path(where), **options)
+    loaded = load_network(Path(where), **sizes)
     loaded.embed(PROMPTS)
     loaded = loaded.at(schedule.networks[0].granularity)
     noise = noises(SEED, range(len(PROMPTS)), loaded.sample_shape, 1)[0]
@@ -114,7 +105,9 @@ def _piped(pipe: Any, noise: Tensor, **arguments: Any) -> Tensor:
     def prepared(*args: Any, **kwargs: Any) -> Any:
         made = own(*args, **kwargs)
         first = made[0] if isinstance(made, tuple) else made
-        given = noise if noise[0].numel() != first[0].numel() or noise.ndim == first.ndim else noise.reshape(first.shape)
+        given = (
+            noise if noise[0].numel() != first[0].numel() or noise.ndim == first.ndim else noise.reshape(first.shape)
+        )
         given = pack_latents(noise) if first.ndim == 3 and noise.shape[1] != 1 else given
         given = given.reshape(first.shape).to(first)
         return (given, *made[1:]) if isinstance(made, tuple) else given

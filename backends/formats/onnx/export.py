@@ -67,8 +67,8 @@ def _check(networks: Sequence[Network], schedule: Schedule, folder: Path) -> Non
     check_schedule(networks, schedule)
     if schedule.guidance is not None and any(network.keeps_norm for network in networks):
         raise InputError(
-            "onnx: this network's pipeline scales guided outputs to the norm of the conditional ones, which the sampler "
-            "of the folder does not. Use a schedule without guidance, or `exeunt.apply` on the pipeline."
+            "onnx: this network's pipeline scales guided outputs to the norm of the conditional ones, which the "
+            "sampler of the folder does not. Use a schedule without guidance, or `exeunt.apply` on the pipeline."
         )
     if any(network.device.type != "cpu" for network in networks):
         raise InputError("onnx: graphs are made on the CPU, but a network is elsewhere. Load it with --device cpu.")

@@ -2,5 +2,5 @@
 
 card     What goes beside the bundled weights: reference statistics and the card.
 train    How the bundled checkpoint is made, stage after stage.
-trainer  What trains the bundled checkpoint: the data, batches of their rows, and the loop.
+trainer  What the bundled checkpoint is trained on, and its stages as cases of the one loop.
 """

@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,8 @@ from ...checkpoints.containers import ENTRY_METADATA
 from ...checkpoints.files import ASSETS
 from ..decoders import Autoencoder
 from ..dit import DiT
-from .trainer import DATA, Recipe, Trainer, index_batches, training_images
+from ..training.loop import Recipe, Trainer
+from .trainer import DATA, StageLoss, index_batches, open_stage, run_stage, training_images
 
 _NUM_CLASSES = 10
 NUM_TIMESTEPS = 1_000
@@ -116,16 +117,12 @@ def train_autoencoder(
     torch.manual_seed(recipe.seed)
     images = training_images(data)[0].to(device)
     model = Autoencoder().to(device)
-    trainer = Trainer(model, recipe, out / "autoencoder.state.pt")
+    loss = torch.compile(autoencoder_loss) if compiled else autoencoder_loss
+    objective = StageLoss(model, loss, device, is_half=True)
+    trainer = open_stage(objective, recipe, out / "autoencoder.state.pt", device)
     generator = torch.Generator(device).manual_seed(recipe.seed + trainer.step)
     rows = index_batches(len(images), recipe.batch_size, generator, device)
-    loss = torch.compile(autoencoder_loss) if compiled else autoencoder_loss
-
-    def step() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
-            return loss(model, images[next(rows)])
-
-    trainer.run(step, max_seconds=max_seconds)
+    run_stage(trainer, lambda: (images[next(rows)],), max_seconds)
     _write_log(out, "autoencoder", trainer)
 
 
@@ -151,18 +148,14 @@ def train_dit(
         model.t_embedder.requires_grad_(False)  # as ASE does
     else:
         model.initialize()
-    trainer = Trainer(model, recipe, out / f"{stage}.state.pt")
+    function = exits_loss if stage == "exits" else normal_loss
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    loss = torch.compile(function, mode=mode) if compiled else function
+    objective = StageLoss(model, loss, device, is_half=device.type == "cuda")
+    trainer = open_stage(objective, recipe, out / f"{stage}.state.pt", device)
     latents = Latents.make(data, load_autoencoder(out).to(device)) if assets is None else Latents.bundled(data, assets)
     draw = LatentBatches(latents, data, device, recipe, trainer.step)
-    objective = exits_loss if stage == "exits" else normal_loss
-    mode = "reduce-overhead" if device.type == "cuda" else "default"
-    loss = torch.compile(objective, mode=mode) if compiled else objective
-
-    def step() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return loss(model, *draw())
-
-    trainer.run(step, max_seconds=max_seconds)
+    run_stage(trainer, draw, max_seconds)
     _write_log(out, stage, trainer)
 
 
@@ -328,8 +321,7 @@ def main(
         return export_weights(data, out, assets)
     out.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[stage]
-    changes = {"num_steps": num_steps or recipe.num_steps, "batch_size": batch_size or recipe.batch_size}
-    recipe = Recipe(**{**asdict(recipe), **changes})
+    recipe = replace(recipe, num_steps=num_steps or recipe.num_steps, batch_size=batch_size or recipe.batch_size)
     target = torch.device(device)
     torch.set_float32_matmul_precision("high")
     if stage == "autoencoder":

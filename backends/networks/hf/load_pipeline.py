@@ -21,7 +21,7 @@ def load_pipeline(name: str, **options: Any) -> Network:
     make = own_function(name, "pipeline")
     from .network import DiffusersNetwork  # diffusers takes seconds to import
 
-    known = ("height", "width", "num_frames", "image")
+    known = ("height", "width", "num_frames")
     for option in options:
         if option not in known:
             raise InputError(f"pipeline: takes no argument `{option}`. Known: {', '.join(known)}.")

@@ -5,7 +5,7 @@ import inspect
 import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _LAYERS = (
 # Position tables of this many squared, at the widths that there are, take about 2 GB.
 SIZES, MOST_PIXELS = ("sample_size", "pos_embed_max_size", "rope_max_seq_len"), 1024
 HEADS = ("num_attention_heads", "attention_head_dim")  # whose product is the width, which some weight has
+SECOND = "transformer_2"  # the low-noise expert of Wan 2.2
 STEM = "diffusion_pytorch_model"
 
 
@@ -79,6 +80,19 @@ class Folder:
             name = kinds.get(str(config.get("norm_type")), name)
         return name
 
+    @property
+    def boundary(self) -> float | None:
+        """The share of the train indices from which on a second transformer takes over; None without one."""
+        ratio = self.index.get("boundary_ratio")
+        if not self.part or SECOND not in components(self.path) or not isinstance(ratio, int | float):
+            return None
+        return float(ratio) if 0 <= ratio <= 1 else None
+
+    @property
+    def second(self) -> "Folder":
+        """The folder with that transformer as its denoiser."""
+        return replace(self, part=SECOND)
+
     def config_of(self, part: str, file: str) -> dict[str, Any] | None:
         """A component's configuration; None where the pipeline has no such component."""
         path = self.path / part / file
@@ -102,12 +116,13 @@ def open_folder(path: Path, variant: str | None = None) -> Folder:
     found = [part for part in DENOISERS if part in components(path)]
     if not found:
         raise InputError(f"checkpoint: `{path}` has none of {', '.join(DENOISERS)}. Give a pipeline that has one.")
-    if "transformer_2" in components(path):
+    folder = Folder(path, found[0], variant)
+    if SECOND in components(path) and folder.boundary is None:
         raise InputError(
-            f"checkpoint: `{path}` has two transformers that take turns, which is not supported. "
-            "Give a pipeline with one, such as Wan 2.1."
+            f"checkpoint: `{path}` has two transformers, but its {PIPELINE} has no `boundary_ratio` from 0 to 1 that "
+            "says when they take turns. Add it, or give a pipeline with one transformer."
         )
-    return Folder(path, found[0], variant)
+    return folder
 
 
 def load_denoiser(folder: Folder, dtype: torch.dtype) -> Any:
@@ -265,18 +280,6 @@ def _without_bars() -> Generator[None]:
             each.enable_progress_bar()
 
 
-def load_picture(path: str) -> Any:
-    """The image in a file, for a pipeline's call. Raises InputError where it can't be read."""
-    from PIL import Image
-
-    try:
-        return Image.open(path).convert("RGB")
-    except Exception as error:  # whatever a damaged file makes the library raise
-        raise InputError(
-            f"image: `{path}` can't be read as an image ({first_line(error)}). Give a PNG or JPEG file."
-        ) from error
-
-
 def free_text(pipeline: Any) -> None:
     """Take the text encoders out of a pipeline, so that their memory is free."""
     names = [name for name, part in pipeline.components.items() if name.startswith("text_encoder") and part is not None]
@@ -294,19 +297,27 @@ def scheduler_config(folder: Folder, given: Path | None) -> Mapping[str, Any] | 
 
 
 def denoiser_of(pipeline: Any) -> Any:
-    """The model of a live pipeline that predicts noise.
+    """The model of a live pipeline that predicts noise; the first one where two take turns.
 
     Raises:
-        InputError: it has none, or two.
+        InputError: it has none, or two of different kinds.
     """
-    parts = {name: getattr(pipeline, name, None) for name in ("transformer", "unet", "transformer_2")}
+    parts = {name: getattr(pipeline, name, None) for name in ("transformer", "unet")}
     found = [part for part in parts.values() if part is not None]
     if len(found) != 1:
         raise InputError(
             f"pipeline: must have one transformer or unet, but {type(pipeline).__name__} has {len(found)}. "
-            "Give a pipeline with one, such as Wan 2.1 in place of 2.2."
+            "Give a pipeline with one."
         )
     return found[0]
+
+
+def second_of(pipeline: Any) -> tuple[Any, float] | None:
+    """The transformer that takes over in a live pipeline, with the time below which it does; None where none does."""
+    second, ratio = getattr(pipeline, SECOND, None), pipeline.config.get("boundary_ratio")
+    if second is None or ratio is None:
+        return None
+    return second, ratio * pipeline.scheduler.config.num_train_timesteps
 
 
 def bare(module: Any) -> Any:
@@ -333,4 +344,8 @@ def default_guidance(architecture: Architecture, pipeline: Any) -> float | None:
     own_scale = architecture.is_seen and architecture.embeds_scale and not architecture.takes_guidance
     name = "true_cfg_scale" if own_scale else "guidance_scale"
     parameter = inspect.signature(pipeline.__call__).parameters.get(name)
-    return None if parameter is None or not isinstance(parameter.default, int | float) else architecture.scale_offset + float(parameter.default)
+    return (
+        None
+        if parameter is None or not isinstance(parameter.default, int | float)
+        else architecture.scale_offset + float(parameter.default)
+    )

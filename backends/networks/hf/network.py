@@ -5,7 +5,6 @@ in the pipeline, with its LoRA, quantisation or compiled blocks, is what is meas
 """
 
 import copy
-import hashlib
 import time as clock
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...checkpoints.folders import MODEL, read_json
 from ...checkpoints.weights import weights_sha256
 from ...errors import InputError
-from ...network import Network, NetworkInput, Slots, UsualSampler
+from ...network import Network, NetworkInput, Slots, Successor, UsualSampler
 from ...plan import Call
 from ...schedule import NetworkSignature
 from ..decoders import DecodedNetwork, Decoder
@@ -35,11 +34,11 @@ from .loading import (
     denoiser_of,
     free_text,
     load_denoiser,
-    load_picture,
     load_text,
     load_whole,
     open_folder,
     scheduler_config,
+    second_of,
     with_text,
 )
 from .models.base import Architecture, architecture_class, architecture_in
@@ -178,7 +177,6 @@ class DiffusersNetwork(DecodedNetwork):
         vae: str | None = None,
         scheduler: str | None = None,
         variant: str | None = None,
-        image: str | None = None,
     ) -> Self:
         """Load a diffusers folder; text encoders are not loaded before `embed`.
 
@@ -189,14 +187,13 @@ class DiffusersNetwork(DecodedNetwork):
             scheduler: a folder with a scheduler_config.json, which says what the model was trained on, in place of the
                 pipeline's; for a model alone by default its architecture's usual process.
             variant: of the files of weights, such as "fp16".
-            image: a file with the image that its pipeline edits or moves; all prompts are for this one.
 
         Raises:
             InputError: a class that is not known here, or a file that is missing, damaged or does not fit.
         """
         folder = open_folder(path, variant)
-        if not folder.is_known or image is not None:
-            return cls._from_unknown(folder, device, dtype, name, height, width, num_frames, vae, scheduler, image)
+        if not folder.is_known:
+            return cls._from_unknown(folder, device, dtype, name, height, width, num_frames, vae, scheduler)
         model = load_denoiser(folder, dtype).to(device)
         architecture = architecture_class(folder.class_name)(model)
         config = scheduler_config(folder, Path(scheduler) if scheduler else None)
@@ -206,7 +203,7 @@ class DiffusersNetwork(DecodedNetwork):
             sized(architecture, autoencoder and read_json(autoencoder / MODEL), height, width, num_frames)
         )
         kind = getattr(diffusers, str(folder.index.get("_class_name")), None)
-        return cls(
+        made = cls(
             architecture,
             process=given,
             decoder=decoder_from(autoencoder, shape, device, dtype, name),
@@ -217,6 +214,30 @@ class DiffusersNetwork(DecodedNetwork):
             usual_guidance=default_guidance(architecture, kind),
             sampler=usual_sampler(kind, config),
         )
+        if folder.boundary is not None:
+            low = architecture_class(folder.second.class_name)(load_denoiser(folder.second, dtype).to(device))
+            length = 1000 if config is None else config.get("num_train_timesteps", 1000)
+            made._take_turns(low, folder.boundary * length, denoiser_digest(folder.second))
+        return made
+
+    def _take_turns(self, low: Architecture, below: float, digest: str, denoiser: Any = None) -> None:
+        """Let a second model of the pipeline take the steps below a time.
+
+        Raises:
+            InputError: it has other blocks, or other inputs.
+        """
+        second = copy.copy(self)
+        second.architecture, second._denoiser = low, low.model if denoiser is None else denoiser
+        second._see("block", digest)  # the table of embeddings stays the same one
+        second.name = f"{self.name}, second transformer"
+        mine, other = ((each.signature.architecture, each.num_blocks) for each in (self, second))
+        if mine != other:
+            raise InputError(
+                f"checkpoint: the transformers of `{self.name}` take turns, so they must have the same blocks, but the "
+                f"first is {mine[0]} with {mine[1]}, and the second {other[0]} with {other[1]}. Give a pipeline with "
+                "one."
+            )
+        self.successor = Successor(second, below)
 
     @classmethod
     def _from_unknown(
@@ -230,9 +251,8 @@ class DiffusersNetwork(DecodedNetwork):
         num_frames: int | None,
         vae: str | None,
         scheduler: str | None,
-        image: str | None,
     ) -> Self:
-        """The network in a folder of which no more is known than the whole pipeline's call shows."""
+        """The network in a folder whose denoiser is not known by its name: what the whole pipeline's call shows."""
         for argument, given in (("vae", vae), ("scheduler", scheduler)):
             if given is not None:
                 raise InputError(
@@ -240,9 +260,7 @@ class DiffusersNetwork(DecodedNetwork):
                     f"{argument}, or put the other into a copy of the folder."
                 )
         pipeline = load_whole(folder, device, dtype)
-        found = cls.from_pipeline(
-            pipeline, name=name, height=height, width=width, num_frames=num_frames, image=image
-        )
+        found = cls.from_pipeline(pipeline, name=name, height=height, width=width, num_frames=num_frames)
         found.signature = replace(found.signature, weights_sha256=denoiser_digest(folder))
         return found
 
@@ -255,7 +273,6 @@ class DiffusersNetwork(DecodedNetwork):
         height: int | None = None,
         width: int | None = None,
         num_frames: int | None = None,
-        image: str | None = None,
     ) -> Self:
         """The network of a live pipeline as it is: its weights, type, device and compiled parts.
 
@@ -266,15 +283,13 @@ class DiffusersNetwork(DecodedNetwork):
             InputError: its denoiser's class or its scheduler is not known here.
         """
         denoiser = denoiser_of(pipeline)
-        asked: dict[str, Any] = {"height": height, "width": width, "num_frames": num_frames}
-        if image is not None:
-            asked["image"] = load_picture(image)
+        asked = {"height": height, "width": width, "num_frames": num_frames}
         architecture = architecture_in(pipeline, bare(denoiser).eval(), asked)
         model, autoencoder = architecture.model, getattr(pipeline, "vae", None)
         config = None if autoencoder is None else dict(autoencoder.config)
         schedules = {"_class_name": type(pipeline.scheduler).__name__, **pipeline.scheduler.config}
         shape = architecture.sample_shape(sized(architecture, config, height, width, num_frames))
-        found = cls(
+        made = cls(
             architecture,
             process=process(schedules),
             decoder=architecture.decoder(name) or live_decoder(autoencoder, shape, name),
@@ -286,9 +301,10 @@ class DiffusersNetwork(DecodedNetwork):
             usual_guidance=default_guidance(architecture, type(pipeline)),
             sampler=usual_sampler(type(pipeline), schedules),
         )
-        if image is not None:
-            found.decoder_sha256 = hashlib.sha256(Path(image).read_bytes()).hexdigest()
-        return found
+        if (turn := second_of(pipeline)) is not None:
+            low = architecture_in(pipeline, bare(turn[0]).eval(), asked)
+            made._take_turns(low, turn[1], weights_sha256(low.model.state_dict()), turn[0])
+        return made
 
     @property
     def condition_kind(self) -> Literal["none", "labels", "prompts"]:
@@ -360,6 +376,8 @@ class DiffusersNetwork(DecodedNetwork):
             return self
         other = copy.copy(self)
         other._see(granularity, self.signature.weights_sha256)
+        if self.successor is not None:
+            other.successor = Successor(self.successor.network.at(granularity), self.successor.below)
         return other
 
     def flops(self, blocks: Sequence[int]) -> int:

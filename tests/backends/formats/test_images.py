@@ -16,7 +16,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from exeunt.backends.formats.branches import by_branch
 from exeunt.backends.formats.registry import FORMATS
-from exeunt.backends.networks.dit import DiT, DiTNetwork
+from exeunt.backends.networks.dit import DiT, DiTNetwork, Rotary
 from exeunt.backends.networks.hf.network import DiffusersNetwork
 from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import sample_batch
@@ -221,18 +221,18 @@ class MaskedBlocks(nn.Module):
         stop = len(blocks) - last
         self.first, self.middle, self.last = blocks[:first], blocks[first:stop], blocks[stop:]
 
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+    def forward(self, h: Tensor, c: Tensor, rotary: Rotary | None = None) -> Tensor:
         for block in self.first:
-            h = block(h, c)
+            h = block(h, c, rotary)
         if next(self.steps):
             start = h
             for block in self.middle:
-                h = block(h, c)
+                h = block(h, c, rotary)
             self.kept = h - start
         else:
             h = h + self.kept
         for block in self.last:
-            h = block(h, c)
+            h = block(h, c, rotary)
         return h
 
 

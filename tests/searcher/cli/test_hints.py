@@ -12,10 +12,10 @@ from exeunt.searcher.cli.main import cli
 from exeunt.studies.database.urls import file_url
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["--workers", "2"], marks=pytest.mark.slow)])
 def test_ctrl_c_names_the_database_and_the_study(closed_form: list[str], workers: list[str], tmp_path: Path) -> None:
     words = [*closed_form, "--storage", "a study.db", "--study", "mine", "--report", "none", "--budget", "1h"]
-    process = processes.exeunt("optimize", *words, "--num-images", "5000", *workers, cwd=tmp_path)
+    process = processes.exeunt("optimize", *words, "--num-images", "2000", *workers, cwd=tmp_path)
     processes.read_until(process, "images/s", 60)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

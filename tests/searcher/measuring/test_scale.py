@@ -130,19 +130,32 @@ def test_a_metric_that_tells_them_apart_stays(setup: StudySetup, small: StudyCon
     assert settle_metric(setup, asked, lambda: None) is setup
 
 
-def test_a_metric_that_hardly_does_is_told_and_replaced_only_if_it_was_left_open(
-    setup: StudySetup, small: StudyConfig, capsys: pytest.CaptureFixture[str]
-):
+@pytest.fixture(scope="module")
+def blunt(setup: StudySetup) -> StudySetup:
     """Eight images are all that a search is to look at here."""
-    blunt = replace(setup, config=override(setup.config, {"quality.num_images": 8}))
+    return replace(setup, config=override(setup.config, {"quality.num_images": 8}))
+
+
+def test_few_images_hardly_tell_them_apart(setup: StudySetup, blunt: StudySetup):
     wide = standard_errors(setup, images_of(setup, 32))
     narrow = standard_errors(blunt, images_of(setup, 8))
     assert wide is not None
     assert narrow is not None
     assert narrow < wide
     assert narrow < 10
+
+
+@pytest.mark.slow
+def test_a_metric_that_hardly_does_is_told_where_it_was_named(
+    blunt: StudySetup, small: StudyConfig, capsys: pytest.CaptureFixture[str]
+):
     assert settle_metric(blunt, small, lambda: None) is blunt
     assert "standard errors of an evaluation of" in capsys.readouterr().err
+
+
+def test_a_metric_that_hardly_does_is_replaced_where_it_was_left_open(
+    blunt: StudySetup, small: StudyConfig, capsys: pytest.CaptureFixture[str]
+):
     taken = settle_metric(blunt, override(small, {"quality.metric": AUTO}), lambda: None)
     assert f"{taken.config.quality.metric} is used instead" in capsys.readouterr().err
     assert taken.metric.name == taken.config.quality.metric != "fd-pixels"

@@ -88,7 +88,19 @@ def test_it_knows_how_well_it_foretells(toy: Toy):
     toy.run(toy.study(sampler), 30)
     assert sampler.trust is not None
     assert 0.3 < sampler.trust.rank_correlation <= 1
-    assert sampler.trust.model in ("mean", "zero")
+
+
+def test_models_of_vectors_take_two_turns_of_three_once_some_trials_are_known(toy: Toy):
+    sampler = toy.sampler(1)
+    study, took = toy.study(sampler), dict[int, str]()
+    for _ in range(24):
+        toy.run(study, 1)
+        if sampler.trust is not None:
+            took[sampler.trust.num_known] = sampler.trust.model
+    few = [model for known, model in took.items() if known < sampler_module.DIRECT_UP_TO]
+    more = [model for known, model in took.items() if known >= sampler_module.DIRECT_UP_TO]
+    assert set(few) == {"direct"}
+    assert more.count("direct") == len(more) // 3
 
 
 def test_without_vectors_it_models_quality_itself(toy: Toy):

@@ -48,6 +48,6 @@ def test_most_of_them_are_better_on_the_searchs_noises(view: StudyView) -> None:
 
 
 def test_a_resumed_study_searches_on_and_fits_others(config: StudyConfig, url: str, view: StudyView) -> None:
-    again = runner.optimize(override(config, {"run.budget": f"{3 * FIT_EVERY}-trials"}), url)
+    again = runner.optimize(override(config, {"run.budget": f"{5 * FIT_EVERY}-trials"}), url)
     assert _fitted(again).keys() > _fitted(view).keys()
     assert sum(each.trial is not None for each in again.points) > sum(each.trial is not None for each in view.points)

@@ -16,7 +16,7 @@ from exeunt.studies.store.store import open_store, stored_config
 
 def test_one_image_at_a_time_is_timed_and_shown_in_milliseconds(small: StudyConfig, tmp_path: Path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    config = override(small, {"run.budget": "8-trials", "run.goal": "best at 2x"})
+    config = override(small, {"run.budget": "4-trials", "run.goal": "best at 2x"})
     view = runner.optimize(config, url, objective="latency")
     assert (view.batch_size, view.objective) == (1, "latency")
     with open_store(url, read_only=True) as store:

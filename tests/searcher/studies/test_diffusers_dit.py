@@ -29,7 +29,7 @@ def test_every_schedule_that_a_study_finds_goes_on_the_pipeline(
     told = run(
         *("optimize", "--checkpoint", "dit", "--num-steps", "6", "--quiet", "--device", "cpu", "--batch-size", "16"),
         *("--metric", "pixels-to-baseline", "--budget", "4-trials", "--num-images", "16", "--final-images", "24"),
-        *("--set", "throughput.repeats=2"),
+        *("--set", "throughput.repeats=2", "--report", "none"),
     )
     assert "6 steps of ddim (order 1, leading spacing), guidance 4, its pipeline's default" in told
     status = json.loads(run("status", "--json"))

@@ -67,6 +67,9 @@ def checkpoint(files: Path, num_heads: int = 4) -> list[str]:
     ]
 
 
+SHORT = ("--budget", "1-trials")
+
+
 def study(files: Path, *more: str) -> list[str]:
     return [
         *("optimize", *checkpoint(files), "--reference", str(files / "photos"), "--metric", "fd-pixels"),
@@ -149,7 +152,7 @@ def test_a_study_stored_before_there_were_these_settings_resumes(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = study(files, "--report", "none", "--set", "search.baselines='full'", "--guidance-channels", "all")
+    words = study(files, "--report", "none", "--set", "search.baselines='full'", "--guidance-channels", "all", *SHORT)
     assert run(*words).exit_code == 0
     with sqlite3.connect("exeunt.db") as connection:
         ((text,),) = connection.execute("select config from exeunt_studies").fetchall()
@@ -157,7 +160,7 @@ def test_a_study_stored_before_there_were_these_settings_resumes(
         del config["checkpoint"]["granularity"]
         connection.execute("update exeunt_studies set config = ?", (json.dumps(config),))
     count = len(stored(tmp_path))
-    result = run("resume", "--budget", "8-trials", "--quiet")
+    result = run("resume", *SHORT, "--quiet")
     assert result.exit_code == 0, result.output
     assert len(stored(tmp_path)) > count
 
@@ -166,11 +169,11 @@ def test_a_study_keeps_to_its_autoencoder(files: Path, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     vae = make_vae()
     vae.save_pretrained(tmp_path / "vae")
-    words = study(files, "--report", "none", "--set", "search.baselines='full'", "--vae", str(tmp_path / "vae"))
+    words = study(files, "--report", "none", "--set", "search.baselines='full'", "--vae", str(tmp_path / "vae"), *SHORT)
     assert run(*words).exit_code == 0
     vae.decoder.conv_out.bias.data += 1.0
     vae.save_pretrained(tmp_path / "vae")
-    result = run("resume", "--budget", "8-trials", "--quiet")
+    result = run("resume", *SHORT, "--quiet")
     assert result.exit_code == 2
     assert "other contents of checkpoint.vae" in result.output
 

@@ -36,7 +36,7 @@ from ..hooks import (
     uncompiled,
     unregister,
 )
-from ..loading import bare, denoiser_of
+from ..loading import bare, denoiser_of, second_of
 from ..models.base import Architecture, architecture_in, architecture_of
 from ..optional import HookRegistry, is_pipeline
 from .guidance import call_guidance, corrections, is_uniform
@@ -53,17 +53,24 @@ _APPLIED: MutableMapping[Any, "AppliedSchedule"] = weakref.WeakKeyDictionary()
 class AppliedSchedule:
     """A schedule on a model.
 
+    Args:
+        architecture: of the model.
+        schedule: with the steps of this model alone.
+        whole: the schedule of which that is a part, where models take turns.
+
     Attributes:
-        schedule: the schedule.
+        schedule: the schedule; where models take turns, the whole of it.
         architecture: of the model.
         hooks: on the model's blocks.
         requests: the runs under way.
     """
 
-    def __init__(self, architecture: Architecture, schedule: Schedule) -> None:
-        self.schedule, self.architecture = schedule, architecture
+    def __init__(self, architecture: Architecture, schedule: Schedule, whole: Schedule | None = None) -> None:
+        self.schedule, self._part, self.architecture = whole or schedule, schedule, architecture
         sockets = architecture.sockets(schedule.networks[0].granularity)
         guidance = call_guidance(architecture, schedule)
+        if len(self.schedule.networks) > 1 and "guidance_scale" in guidance:
+            guidance["guidance_scale_2"] = guidance["guidance_scale"]  # which pipelines set to it where it isn't given
         self._uniform = is_uniform(schedule, _num_channels(architecture))
         if not self._uniform and architecture.layout is None:
             raise InputError(
@@ -73,14 +80,16 @@ class AppliedSchedule:
             )
         self._plan, self._scales = self._compiled(), _scales(schedule)
         self.hooks: Hooks = attach(f"exeunt.{schedule.networks[0].granularity}", sockets)
-        self.requests = Requests(architecture, network_times(schedule), guidance, self._begin)
+        self.requests = Requests(
+            architecture, network_times(schedule), guidance, self._begin, network_times(self.schedule)
+        )
 
     def _compiled(self) -> Any:
         """The plan: of both branches where they are told apart, else of one, which both follow."""
         if not self._uniform:
-            return compile_plan(self.schedule, joint=self.architecture.layout != "two-calls")
-        steps = tuple(replace(step, guidance="inherit") for step in self.schedule.steps)
-        return compile_plan(replace(self.schedule, guidance=None, steps=steps))
+            return compile_plan(self._part, joint=self.architecture.layout != "two-calls")
+        steps = tuple(replace(step, guidance="inherit") for step in self._part.steps)
+        return compile_plan(replace(self._part, guidance=None, steps=steps))
 
     def _begin(self, rows: int, source: Source | None) -> Request:
         if self._uniform:
@@ -90,7 +99,7 @@ class AppliedSchedule:
                 "guidance: the schedule guides its steps differently, and only a pipeline's calls tell which rows are "
                 "unconditional. Use a pipeline of diffusers, or a schedule that guides all steps alike."
             )
-        changes = corrections(self.schedule, _num_channels(self.architecture))
+        changes = corrections(self._part, _num_channels(self.architecture))
         if self.architecture.layout == "two-calls":
             return GuidedCalls(self.hooks, self._plan, rows, source, changes)
         order: tuple[Branch, Branch] = ("conditional", "unconditional")
@@ -163,6 +172,9 @@ def apply(pipe_or_model: Any, schedule: Schedule | str | os.PathLike[str]) -> No
     """
     pipeline, model = _parts(pipe_or_model)
     architecture, schedule = architecture_of(model), as_schedule(schedule)
+    if pipeline is not None and (turn := second_of(pipeline)) is not None:
+        _apply_in_turns(pipeline, architecture, turn, schedule)
+        return
     _check_network(architecture, schedule)
     if pipeline is not None and architecture.is_seen and not is_uniform(schedule, _num_channels(architecture)):
         architecture = architecture_in(pipeline, model, {})  # a call of the pipeline shows where its branches are
@@ -170,27 +182,79 @@ def apply(pipe_or_model: Any, schedule: Schedule | str | os.PathLike[str]) -> No
     if pipeline is not None:
         _check_perturbed(pipeline, architecture, schedule)
         _warn(pipeline, schedule, _fitting(pipeline, architecture, schedule, None, None))
-    present = _application_on(model)
-    if present is None or present.schedule.digest != schedule.digest:
-        application = AppliedSchedule(architecture, schedule)
-        remove(model)
-        register(model, ModelCall(application), _NAME)
-        present = application
+    present = _put_on(architecture, schedule, schedule)
     if pipeline is not None:
         _APPLIED[pipeline] = present
+
+
+def _put_on(architecture: Architecture, part: Schedule, whole: Schedule) -> AppliedSchedule:
+    """What is on a model afterwards: what was there, if it is the same."""
+    present = _application_on(architecture.model)
+    if present is None or present.schedule.digest != whole.digest:
+        present = AppliedSchedule(architecture, part, whole)
+        _take_off(architecture.model)
+        register(architecture.model, ModelCall(present), _NAME)
+    return present
+
+
+def _apply_in_turns(pipeline: Any, first: Architecture, turn: tuple[Any, float], schedule: Schedule) -> None:
+    """Put on each of a pipeline's two models what a schedule says of its steps."""
+    second = architecture_of(bare(turn[0]))
+    _check_turns(pipeline, turn[1], schedule)
+    parts = [_part_of(schedule, network) for network in range(len(schedule.networks))]
+    denoisers = [denoiser_of(pipeline), turn[0]]
+    for architecture, part, denoiser in zip((first, second), parts, denoisers, strict=True):
+        if part is not None:
+            _check_network(architecture, part)
+            _check_compiled([denoiser, architecture.model], architecture, part)
+    _warn(pipeline, schedule, _fitting(pipeline, first, schedule, None, None))
+    remove(pipeline)
+    for architecture, part in zip((first, second), parts, strict=True):
+        if part is not None:
+            _APPLIED[pipeline] = _put_on(architecture, part, schedule)
+
+
+def _part_of(schedule: Schedule, network: int) -> Schedule | None:
+    """The steps of one network of a schedule as a schedule of their own; None where it has none."""
+    steps = tuple(replace(step, network=0) for step in schedule.steps if step.network == network)
+    return replace(schedule, networks=(schedule.networks[network],), steps=steps, name=None) if steps else None
+
+
+def _check_turns(pipeline: Any, below: float, schedule: Schedule) -> None:
+    """Raise InputError unless a schedule changes networks where the pipeline does."""
+    title = type(pipeline).__name__
+    if len(schedule.networks) != 2:
+        raise InputError(
+            f"networks: {title} has two that take turns, but the schedule has {len(schedule.networks)}. Use a schedule "
+            "that was made for it."
+        )
+    for index, (step, time) in enumerate(zip(schedule.steps, network_times(schedule), strict=True)):
+        wanted = int(time < below)
+        if step.network != wanted:
+            raise InputError(
+                f"step {index}: {title} changes to its second transformer below time {below:g}, so at {time:g} network "
+                f"must be {wanted}, but is {step.network}. Use a schedule that was made for this pipeline, or set its "
+                "`boundary_ratio` between the times where the schedule changes."
+            )
 
 
 def remove(pipe_or_model: Any) -> None:
     """Take a schedule off a pipeline or model, which is then as it was. Without one, nothing happens."""
     pipeline, model = _parts(pipe_or_model)
+    _take_off(model)
+    if pipeline is not None:
+        if (turn := second_of(pipeline)) is not None:
+            _take_off(bare(turn[0]))
+        _APPLIED.pop(pipeline, None)
+
+
+def _take_off(model: nn.Module) -> None:
     present = _application_on(model)
     if present is not None:
         unregister(model, _NAME)
         detach(present.hooks)
         for other in [key for key, value in _APPLIED.items() if value is present]:
             del _APPLIED[other]
-    if pipeline is not None:
-        _APPLIED.pop(pipeline, None)
 
 
 def call_arguments(

@@ -32,6 +32,7 @@ class Requests:
         times: what the network receives at each step.
         guidance: what a pipeline must be called with.
         begin: (rows, source or None) -> a new request.
+        all_times: those of the whole run, of which these are a part where models take turns.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Requests:
         times: list[float],
         guidance: Mapping[str, Any],
         begin: Callable[[int, Source | None], Request],
+        all_times: list[float] | None = None,
     ) -> None:
+        self._all_times = times if all_times is None else all_times
         self._architecture, self._times, self._guidance, self._begin = architecture, times, guidance, begin
         self._open: list[Request] = []
         self._lock, self._turns = threading.Lock(), itertools.count()
@@ -155,7 +158,7 @@ class Requests:
             return self._begin(_rows(arguments), None)
         pipeline, called = calling
         source = Source(pipeline.scheduler, pipeline.scheduler.timesteps)
-        check_times(source.timesteps.tolist(), self._times, pipeline, _partial_run(called) or WAY_OUT)
+        check_times(source.timesteps.tolist(), self._all_times, pipeline, _partial_run(called) or WAY_OUT)
         check_called(self._guidance, called, pipeline)
         request = self._begin(_rows(arguments), source)
         check_branches(request, called, pipeline)

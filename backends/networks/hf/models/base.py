@@ -237,17 +237,17 @@ def architecture_of(model: nn.Module) -> Architecture:
     return architecture_class(name)(model)
 
 
-def architecture_in(pipeline: Any, model: nn.Module, sizes: Mapping[str, Any]) -> Architecture:
+def architecture_in(pipeline: Any, model: nn.Module, sizes: Mapping[str, int | None]) -> Architecture:
     """The architecture of a model in its pipeline; for a class that is not known by name, as one call of it shows.
 
     Args:
-        sizes: height, width and num_frames that are asked for, and the image of a pipeline that takes one.
+        sizes: height, width and num_frames that are asked for.
 
     Raises:
         InputError: as `architecture_of`, or what the call does can't be replayed.
     """
     found = architecture_of(model)
-    if not found.is_seen and sizes.get("image") is None:
+    if not found.is_seen:
         return found
     kind: Any = _class_of(_RECORDED)
     return kind(model, pipeline, {name: value for name, value in sizes.items() if value is not None})

@@ -53,7 +53,7 @@ class RecordedPipeline(OtherDenoiser):
     exact_rows: ClassVar[bool] = True
     prompts_at_once: ClassVar[int] = 1 << 20  # the pipeline pads prompts that it is given together
 
-    def __init__(self, model: nn.Module, pipeline: Any, sizes: Mapping[str, Any]) -> None:
+    def __init__(self, model: nn.Module, pipeline: Any, sizes: Mapping[str, int]) -> None:
         super().__init__(model)
         self._sizes, self._pipeline = dict(sizes), pipeline
         seen = self._seen = record(pipeline, model, _UNEQUAL, self._sizes)
@@ -134,9 +134,6 @@ class RecordedPipeline(OtherDenoiser):
     def _returned(self, output: Any) -> Tensor:
         """The prediction in what the model returned, in the shape of the scheduler's samples."""
         found = _tensor(output)
-        if self._joined is not None:
-            axis, size = self._joined
-            found = found.narrow(axis, 0, min(size, found.shape[axis]))
         if found[0].numel() == math.prod(self._shape):
             return found.reshape(-1, *self._shape)
         return found[:, : self._shape[0]]
@@ -147,8 +144,9 @@ class RecordedPipeline(OtherDenoiser):
         given = seen.arguments[-1][self._sample]
         self._as_list, self._shape = isinstance(given, list), tuple(sample.shape[1:])
         rows: Tensor = torch.stack(given) if isinstance(given, list) else given
-        self._joined = self._read_joined(rows, sample)
-        self._given_shape = self._shape if self._joined else tuple(rows.shape[1:])
+        if rows.numel() != sample.numel() or not torch.equal(rows.reshape(sample.shape), sample.to(rows)):
+            raise self._refusal("does not hand on its latents as they are")
+        self._given_shape = tuple(rows.shape[1:])
         same = self._returned(seen.outputs[-1])
         signs = [
             sign for sign in (1.0, -1.0) if same.shape == output.shape and torch.equal(sign * same, output.to(same))
@@ -157,28 +155,12 @@ class RecordedPipeline(OtherDenoiser):
             raise self._refusal("does something with the output before its scheduler gets it")
         return signs[0], self._shape
 
-    def _read_joined(self, given: Tensor, sample: Tensor) -> tuple[int, int] | None:
-        """The axis along which other latents follow the sample's own, such as those of an image, and how many of its
-        places are the sample's; None where nothing follows."""
-        if given.numel() == sample.numel() and torch.equal(given.reshape(sample.shape), sample.to(given)):
-            return None
-        if given.ndim == sample.ndim:
-            for axis in range(1, given.ndim):
-                size = sample.shape[axis]
-                head = given.narrow(axis, 0, min(size, given.shape[axis]))
-                if head.shape == sample.shape and torch.equal(head, sample.to(head)):
-                    self._rest = given.narrow(axis, size, given.shape[axis] - size)
-                    return axis, size
-        raise self._refusal("does not hand on its latents as they are")
-
     def sample_shape(self, size: Size) -> tuple[int, ...]:
         """Tokens are samples of one channel, (1, tokens, width)."""
         return (1, *self._shape) if len(self._shape) == 2 else self._shape
 
     def arguments(self, inputs: NetworkInput, given: Mapping[str, Tensor]) -> dict[str, Any]:
         rows, x = inputs.x.shape[0], inputs.x.reshape(-1, *self._given_shape)
-        if self._joined is not None:
-            x = torch.cat([x, self._rest[:1].to(x.device).expand(rows, *self._rest.shape[1:])], dim=self._joined[0])
         found = _with_rows(self._template, (), self._batched, given, rows)
         time = self._template[self._time]
         dtype = time.dtype if isinstance(time, Tensor) and time.is_floating_point() else torch.float32
@@ -199,7 +181,7 @@ class RecordedPipeline(OtherDenoiser):
         return self._tables(leaves)
 
     def _tables(self, leaves: Mapping[Path, Any]) -> dict[str, Tensor]:
-        """The values of each argument with rows; those of unequal lengths are padded, with their lengths beside them."""
+        """The values of each argument with rows; of unequal lengths they are padded, with their lengths beside them."""
         found: dict[str, Tensor] = {}
         for path in self._batched:
             value, name = leaves.get(path), "/".join(path)
@@ -268,6 +250,7 @@ class RecordedDecoder(Decoder):
 
 
 # ---- values inside what was recorded ---------------------------------------------------------------------------------
+
 
 def _leaves(value: Mapping[str, Any], path: Path = ()) -> list[tuple[Path, Any]]:
     found: list[tuple[Path, Any]] = []

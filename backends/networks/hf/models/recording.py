@@ -118,7 +118,7 @@ def record(
 
 
 def shift_of(pipeline: Any, model: nn.Module, num_steps: int, sizes: Mapping[str, Any]) -> float | None:
-    """The `mu` that a pipeline shifts its scheduler's times by for images of these sizes; None where it can't be seen."""
+    """The `mu` by which a pipeline shifts its scheduler's times for these sizes; None where it can't be seen."""
     seen: list[float] = []
 
     def setting(own: Any, *args: Any, mu: float | None = None, **kwargs: Any) -> None:

@@ -401,7 +401,16 @@ REFUSED: Mapping[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = 
         "wan", lambda folder: (
             shutil.copytree(folder / "transformer", folder / "transformer_2"),
             edit(folder / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]),
-        ), {}, "two transformers",
+        ), {}, "two transformers, but its model_index.json has no `boundary_ratio`",
+    ),
+    "two transformers that differ": (
+        "wan", lambda folder: (
+            tiny("wan", num_layers=2).transformer.save_pretrained(folder / "transformer_2"),
+            edit(
+                folder / "model_index.json",
+                transformer_2=["diffusers", "WanTransformer3DModel"], boundary_ratio=0.9,
+            ),
+        ), {}, "the first is WanTransformer3DModel with 3, and the second WanTransformer3DModel with 2",
     ),
 }  # fmt: skip
 
@@ -413,6 +422,21 @@ def test_bad_folders_are_refused_with_the_way_out(case: str, folders: Mapping[st
     spoil(tmp_path / "pipe")
     with pytest.raises(InputError, match=message):
         registry.load_network(tmp_path / "pipe", **{**SIZES.get(kind, {}), **options})
+
+
+def test_two_transformers_that_take_turns(tmp_path: Path) -> None:
+    tiny("wan-2.2").save_pretrained(tmp_path / "pipe")
+    network = registry.load_network(tmp_path / "pipe", **SIZES["wan"])
+    later = network.successor
+    assert later is not None
+    assert later.below == 800
+    assert later.network.signature.weights_sha256 not in (None, network.signature.weights_sha256)
+    assert network.at("branch").successor.network.signature.granularity == "branch"
+    network.embed(["a boat"])  # for both
+    assert later.network.num_conditions == 1
+    inputs = NetworkInput(torch.ones(1, *network.sample_shape), torch.full((1,), 500.0), torch.tensor([0]))
+    with torch.no_grad():
+        assert not torch.equal(network.evaluate(inputs, None, []), later.network.evaluate(inputs, None, []))
 
 
 def test_a_part_of_a_pipeline_is_refused_with_its_whole(folders: Mapping[str, Path]) -> None:
