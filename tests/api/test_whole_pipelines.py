@@ -8,6 +8,8 @@ from whole_pipelines import WHOLE, whole
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning")
 @pytest.mark.parametrize("kind", WHOLE)
 def test_the_whole_loop(kind: str, tmp_path: Path):
     """What `exeunt sample` makes is what the pipeline makes, and what is skipped shows."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import other_pipelines
 import tiny_pipelines
-import tiny_unets
 import torch
 from other_pipelines import LIBRARY, other
 from text_parts import (
@@ -66,13 +65,6 @@ def _qwen_vae() -> Any:
     return LIBRARY.AutoencoderKLQwenImage(
         base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
         latents_mean=[0.0] * 4, latents_std=[1.0] * 4,
-    )  # fmt: skip
-
-
-def _wan_vae(channels: int = 4) -> Any:
-    return LIBRARY.AutoencoderKLWan(
-        base_dim=3, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * channels, latents_std=[1.0] * channels,
     )  # fmt: skip
 
 
@@ -139,23 +131,15 @@ def _tiny(kind: str) -> Callable[[], Any]:
     return partial(tiny_pipelines.tiny, kind)
 
 
-def _unet(kind: str) -> Callable[[], Any]:
-    return partial(tiny_unets.tiny_unet, kind)
-
-
 def _other(kind: str) -> Whole:
     return Whole(partial(other, kind), other_pipelines.SIZES[kind])
 
 
 _PLAIN = {"use_resolution_binning": False}
 WHOLE: Mapping[str, Whole] = {
-    "pixart-alpha": Whole(_tiny("pixart-alpha"), {}, _PLAIN),
-    "pixart-sigma": Whole(_tiny("pixart-sigma"), {}, _PLAIN),
     "sd3": Whole(_tiny("sd3"), {}),
     "flux": Whole(_tiny("flux")),
     "wan": Whole(_tiny("wan"), _VIDEO),
-    "sd": Whole(_unet("sd"), {}),
-    "sdxl": Whole(_unet("sdxl"), {}),
     "chroma": _other("chroma"),
     "aura-flow": _other("aura-flow"),
     "qwen-image": Whole(_qwen),

@@ -89,7 +89,7 @@ def unproven_fit(pipeline: Any, architecture: Architecture, schedule: Schedule, 
         listed = [way for way in _ways(pipeline, scheduler, wanted, {}) if "num_inference_steps" not in way]
         if listed:
             return Fit(listed[0], 0.0)
-    elif "sigmas" in inspect.signature(type(pipeline).__call__).parameters:
+    elif sizes and "sigmas" in inspect.signature(type(pipeline).__call__).parameters:
         mu = shift_of(pipeline, architecture.model, len(wanted), sizes)
         shift = {} if mu is None else {"mu": mu}
         sigmas = [_unshifted(scheduler, time / scheduler.config.num_train_timesteps, shift) for time in wanted if shift]

@@ -32,6 +32,10 @@ _LENGTHS = " lengths"
 _ROWS = 3  # prompts of the first call: no other dimension of an argument has so few, so that rows are known by it
 # Of unequal lengths: some pipelines hand on a mask only where it hides something.
 _UNEQUAL = ("", "a dog", "two dogs on a beach")
+_OTHER_BLANK = (
+    "guidance: its pipeline embeds a negative prompt otherwise than an empty prompt, which stands for none here. "
+    "Guided samples differ from the pipeline's"
+)
 _OTHER_GUIDANCE = (
     "guidance: its pipeline does more with guided outputs than to add their difference, such as to keep their norm. "
     "Guided samples are made without that, and differ from the pipeline's"
@@ -72,7 +76,7 @@ class RecordedPipeline(OtherDenoiser):
         self.unbatched = frozenset(self._template) - {path[0] for path in self._batched} - {self._time, "guidance"}
         if not self.takes_guidance:
             self.layout, self.keeps_norm = self._read_layout()
-            self.notes = () if self.layout or self.keeps_norm else (_OTHER_GUIDANCE,)
+            self.notes = (*self.notes, *(() if self.layout or self.keeps_norm else (_OTHER_GUIDANCE,)))
 
     def _refusal(self, what: str) -> InputError:
         return InputError(
@@ -127,9 +131,29 @@ class RecordedPipeline(OtherDenoiser):
             return bool(torch.all((guided - output).abs() <= limit))
 
         if calls == 2:
-            return ("two-calls" if guides(one, other) else None), keeps_norm(one, other)
-        first: Layout | None = "unconditional-first" if guides(other, one) else None
-        return ("conditional-first" if guides(one, other) else first), False
+            found: Layout | None = "two-calls" if guides(one, other) else None
+            keeps = keeps_norm(one, other)
+        else:
+            first: Layout | None = "unconditional-first" if guides(other, one) else None
+            found, keeps = ("conditional-first" if guides(one, other) else first), False
+        if (found or keeps) and self._is_other_blank(dict(_leaves(seen.arguments[-1])), found):
+            self.notes = (_OTHER_BLANK,)
+        return found, keeps
+
+    def _is_other_blank(self, guided: Mapping[Path, Any], layout: Layout | None) -> bool:
+        """Whether a guided call's negative prompt is embedded otherwise than a prompt without words."""
+        leaves = dict(_leaves(self._template))
+        for path in self._batched:
+            given, own = guided.get(path), leaves[path]
+            if not isinstance(given, Tensor) or not isinstance(own, Tensor) or not own.is_floating_point():
+                continue
+            row, mine = given[0 if layout == "unconditional-first" else -1], own[0]
+            if row.ndim > 1:  # tokens, of which prompts that are longer bring more
+                count = min(len(row), len(mine))
+                row, mine = row[:count], mine[:count]
+            if row.shape != mine.shape or not torch.allclose(row, mine.to(row), 1e-2, 1e-3):
+                return True
+        return False
 
     def _returned(self, output: Any) -> Tensor:
         """The prediction in what the model returned, in the shape of the scheduler's samples."""
