@@ -52,8 +52,8 @@ def _no_gain(view: StudyView, point: Point) -> str:
 
 
 _ADVICE = (
-    "Fine-tune the network with random exit depths, search schedules that need no training with `--space cache`, or "
-    "search longer."
+    "Fine-tune the network with random exit depths (`exeunt finetune --exits all`), search schedules that "
+    "need no training with `--space cache`, or search longer."
 )
 
 
