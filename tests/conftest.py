@@ -16,8 +16,8 @@ from sqlalchemy import make_url
 
 # Each process takes one file after the other: those that take longest come first, so that the end is shared.
 LONGEST = (
-    "test_suite", "test_registry", "test_databases", "test_artifacts", "test_resume", "test_apply_hooks",
-    "test_pipelines", "test_diffusers_dit", "test_text_files", "test_dit_checkpoint", "test_unet",
+    "test_suite", "test_databases", "test_artifacts", "test_survey", "test_dit_checkpoint", "test_network",
+    "test_sliced", "test_recorded", "test_sampler", "test_unet", "test_calibrated_start",
 )  # fmt: skip
 # No deadline for single examples: the first ones of a process, and any on a busy machine, take longer.
 settings.register_profile("tests", deadline=None)
