@@ -136,16 +136,19 @@ class FrontSampler(BaseSampler):
         if len(known) < LEAST_KNOWN:
             return self._first_new(self._vary(parents, taken, BEST, parents.pick), taken)
         told = [known[i] for i in best]
-        predict = self._predictor(told, described, cost, values[best], reference, bounds, len(known), len(pending))
+        models, ranked = self._learn(told, described, cost, values[best], bounds, len(known))
+        model = self._in_turn(models, len(known), len(pending))
+        self.trust = trust(model, ranked)
+        feasible = self._feasibility(told, described, values[best], reference, model.surrogate.parameters)
         if pending:
-            front = front.with_those(*self._expected(pending, predict, cost))
+            front = front.with_those(*self._expected(pending, model, cost))
 
         def gains(candidates: Descriptions) -> Array:
-            means, deviations, feasible = predict(candidates)
+            means, deviations = model.predict(candidates)
             costs = np.maximum(cost.log_costs(candidates), bounds.shortest)
             deviations = np.maximum(deviations, 1e-6)
             found = expected_improvement(front.members, reference, costs, means, deviations, bounds.best)
-            return found * feasible
+            return found * feasible(candidates)
 
         candidates = self._vary(parents, taken, POOL, parents.pick)
         scores = gains(describe(self.space, candidates))
@@ -189,22 +192,18 @@ class FrontSampler(BaseSampler):
                 break
         return list(found) or [parents.pick()]
 
-    def _predictor(
+    def _learn(
         self,
         known: Sequence[FrozenTrial],
         described: Descriptions,
         cost: CostModel,
         values: Array,
-        reference: tuple[float, float],
         bounds: Bounds,
         count: int,
-        num_pending: int,
-    ) -> Callable[[Descriptions], tuple[Array, Array, Array]]:
-        """Candidates -> means and deviations of the logarithm of their excess, and the chance that they are wanted.
+    ) -> tuple[list[Model], Array]:
+        """Models of the excess, that of qualities first, and the values (N,) of the trials that they learnt from.
 
-        `known` are the best of `count` trials; kernels are fitted anew as that number grows. The model of qualities
-        finds the region of the front; from then on it and a model of vectors, which finds what it takes for worse,
-        propose by turns.
+        `known` are the best of `count` trials; kernels are fitted anew as that number grows.
         """
         vectors = [self._outcome(each) for each in known]
         kept = [i for i, each in enumerate(vectors) if each is not None]
@@ -214,7 +213,8 @@ class FrontSampler(BaseSampler):
         if not self._models or count >= self._fitted + max(6, self._fitted // 10):
             iterations, self._fitted = 30, count
         qualities, about = np.array([known[i].values[0] for i in used]), described[used]
-        worst, least, stacked, apart = reference[1] + BEYOND_WORST, max(bounds.least, 1e-12), None, bounds.floor
+        worst, least = bounds.logarithm(bounds.worst) + BEYOND_WORST, max(bounds.least, 1e-12)
+        stacked, apart = None, bounds.floor
         told = np.minimum(values, worst)[used]
         if composite:
             stacked, apart = completed(np.stack([each for each in vectors if each is not None]), qualities)
@@ -228,11 +228,15 @@ class FrontSampler(BaseSampler):
             if iterations or self._of_vectors is None:
                 self._of_vectors = most_trusted(models[1:], told).model
         self._models = {each.name: each.surrogate.parameters for each in models}
-        by_turns = stacked is not None and count >= DIRECT_UP_TO and (count + num_pending) % 3 != 0
-        model = next((each for each in models[1:] if by_turns and each.name == self._of_vectors), direct)
-        self.trust = trust(model, told)
-        feasible = self._feasibility(known, described, values, reference, model.surrogate.parameters)
-        return lambda candidates: (*model.predict(candidates), feasible(candidates))
+        return models, told
+
+    def _in_turn(self, models: Sequence[Model], num_known: int, num_pending: int) -> Model:
+        """The model that proposes now: that of qualities, which finds the region of the front, and once enough is known
+        at two turns of three one of vectors, which finds what it takes for worse."""
+        direct, *of_vectors = models
+        if num_known < DIRECT_UP_TO or (num_known + num_pending) % 3 == 0:
+            return direct
+        return next((each for each in of_vectors if each.name == self._of_vectors), direct)
 
     def _feasibility(
         self,
@@ -257,10 +261,7 @@ class FrontSampler(BaseSampler):
 
         return chance
 
-    def _expected(
-        self, pending: Sequence[Point], predict: Callable[[Descriptions], tuple[Array, Array, Array]], cost: CostModel
-    ) -> tuple[Array, Array]:
+    def _expected(self, pending: Sequence[Point], model: Model, cost: CostModel) -> tuple[Array, Array]:
         """Times and expected values of what is being measured elsewhere."""
         described = describe(self.space, pending)
-        means, _, _ = predict(described)
-        return cost.log_costs(described), means
+        return cost.log_costs(described), model.predict(described)[0]
