@@ -14,7 +14,7 @@ from exeunt import __version__
 from numpy.typing import NDArray
 
 from ...backends.errors import InputError
-from ...backends.quality.distances import MIN_IMAGES, paired_distance, paired_vector
+from ...backends.quality.distances import paired_distance, paired_vector
 from ...backends.quality.extractors import FeatureArray
 from ...backends.quality.intervals import estimate_distance
 from ...backends.sampling.loop import NonFiniteSamples, Samples, sample
@@ -37,14 +37,8 @@ GROUPS = 8  # of images, one of which is left out at a time
 def check_request(setup: StudySetup, request: Request) -> list[Grid]:
     """The grids of a request.
 
-    Raises InputError: as `make_grids` does, too few images, or a metric without features.
+    Raises InputError: as `make_grids` does, or a metric without features.
     """
-    fewest = MIN_IMAGES if request.objective == "full" else 2 * MIN_IMAGES  # of which one group may be left out
-    if request.num_images < fewest:
-        raise InputError(
-            f"num-images: must be at least {fewest} for --objective {request.objective}, but got "
-            f"{request.num_images}. Use --num-images 32."
-        )
     if not setup.metric.has_features:
         raise InputError(
             f"metric: `{setup.metric.name}` returns scores, but a calibration compares features of images. Use "

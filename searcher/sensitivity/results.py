@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from scipy.stats import kendalltau
 
+from ...backends.errors import InputError
+from ...backends.quality.distances import MIN_IMAGES
 from ...backends.schedule import Schedule
 from ...reports.plots.sensitivity import HeatMap, Predictions
 from .grid import Chain, Choices, Grid, Option
@@ -26,6 +28,9 @@ class Request:
         objective: "full" for the distance from the full schedule's images, "metric" for the study's metric.
         num_images, seed: of the trajectories.
         num_members: schedules of the front that are sampled, at most.
+
+    Raises:
+        InputError: too few images.
     """
 
     choices: Choices
@@ -33,6 +38,14 @@ class Request:
     num_images: int = 32
     seed: int = SEED
     num_members: int = 24
+
+    def __post_init__(self) -> None:
+        fewest = MIN_IMAGES if self.objective == "full" else 2 * MIN_IMAGES  # of which one group may be left out
+        if self.num_images < fewest:
+            raise InputError(
+                f"num-images: must be at least {fewest} for --objective {self.objective}, but got {self.num_images}. "
+                "Use --num-images 32."
+            )
 
 
 @dataclass(frozen=True)
