@@ -6,9 +6,6 @@ from typing import Any
 import torch
 from tiny_pipelines import TEXT
 from transformers import (
-    Gemma2Config,
-    Gemma2Model,
-    GemmaTokenizer,
     LlamaConfig,
     LlamaModel,
     LlamaTokenizerFast,
@@ -37,11 +34,6 @@ def qwen_tokenizer(*texts: str) -> Any:
     return _with_words(found, texts)
 
 
-def gemma_tokenizer(*texts: str) -> Any:
-    names = dict.fromkeys(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable])
-    return _with_words(GemmaTokenizer(vocab={each: index for index, each in enumerate(names)}, merges=[]), texts)
-
-
 def llama_tokenizer(*texts: str) -> Any:
     names = dict.fromkeys(["<unk>", "<s>", "</s>", "▁", *string.printable])
     vocab = {each: index for index, each in enumerate(names)}
@@ -52,10 +44,6 @@ def _with_words(tokenizer: Any, texts: Any) -> Any:
     """Long templates would else be cut off before the prompt in them."""
     tokenizer.add_tokens(sorted({word for text in texts for word in text.split() if len(word) > 2 and "{" not in word}))
     return tokenizer
-
-
-def gemma() -> Any:
-    return Gemma2Model(Gemma2Config(**_SIZES, query_pre_attn_scalar=16)).eval()
 
 
 def llama() -> Any:

@@ -78,18 +78,18 @@ def _qwen() -> Any:
     return LIBRARY.QwenImagePipeline(_flow(), _qwen_vae(), qwen_vl(), qwen_tokenizer(), _qwen_model())
 
 
-def _flux2(kind: str = "Flux2Pipeline") -> Any:
+def _flux2() -> Any:
     """Any causal model with as many layers as it reads stands in for Mistral's."""
     model = LIBRARY.Flux2Transformer2DModel(
         **_SMALL, in_channels=16, num_single_layers=3, joint_attention_dim=3 * WIDTH, timestep_guidance_channels=16,
-        axes_dims_rope=(4, 4, 4, 4), guidance_embeds=kind == "Flux2Pipeline",
+        axes_dims_rope=(4, 4, 4, 4), guidance_embeds=True,
     )  # fmt: skip
     vae = LIBRARY.AutoencoderKLFlux2(
         block_out_channels=(4, 8), norm_num_groups=2, latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     )  # fmt: skip
     text = qwen3_causal(num_hidden_layers=31)
-    return getattr(LIBRARY, kind)(_flow(use_dynamic_shifting=True), vae, text, qwen_tokenizer(), model)
+    return LIBRARY.Flux2Pipeline(_flow(use_dynamic_shifting=True), vae, text, qwen_tokenizer(), model)
 
 
 def _clip() -> Any:

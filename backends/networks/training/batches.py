@@ -126,5 +126,6 @@ class Draws:
                 conditions = torch.where(dropped, self._null, conditions)
         calls = self._choose(index, drawn)
         own = slice(part * len(rows) // num_parts, (part + 1) * len(rows) // num_parts)
-        moved = [each if each is None else each[own].to(device) for each in (data, noise, index, conditions)]
-        return Batch(*moved, calls[own].tolist())  # type: ignore[arg-type]
+        given = None if conditions is None else conditions[own].to(device)
+        data, noise, index = (each[own].to(device) for each in (data, noise, index))
+        return Batch(data, noise, index, given, calls[own].tolist())

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from ...errors import InputError
 from .state import TrainingError, read_state, save_state
 
-PRECISIONS = ("no", "bf16", "fp16")
 DIVERGED = 10.0  # times the first mean loss: beyond it a training is stopped
 WINDOW = 500  # steps whose mean loss is one point of the curve
 

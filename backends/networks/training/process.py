@@ -10,10 +10,10 @@ from ...errors import InputError, nearest
 from ...network import Network
 from ...schedule import Noise
 from ...solvers.noise_schedules import Marginal, marginal, marginal_at_flow, num_train_timesteps
+from .names import WEIGHTINGS
 
 FLOW_TIMES = 1000  # as many as SD3 and FLUX are trained on
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023, arXiv 2303.09556
-WEIGHTINGS = ("constant", "min-snr", "towards-data", "towards-noise")
 
 
 def marginals(noise: Noise) -> list[Marginal]:

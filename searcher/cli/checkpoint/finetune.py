@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ....backends.errors import InputError
+from ....backends.networks.training.names import PRECISIONS, WEIGHTINGS
 from ....backends.schedule import load
 from ....studies.config.reading import override
 from ....studies.interruption import interruptible
@@ -15,10 +16,6 @@ from ...monitoring.progress import watching
 from ..flags.database import json_flag, show
 from ..flags.paths import OUTPUT_FOLDER
 from ..flags.study import NETWORK_FLAGS, flags, study_config
-
-# The names of `backends/networks/training/process.py` and `loop.py`, which import torch.
-WEIGHTINGS = ("constant", "min-snr", "towards-data", "towards-noise")
-PRECISIONS = ("no", "bf16", "fp16")
 
 
 def _exits(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:

@@ -31,6 +31,10 @@ class OtherDenoiser(Architecture):
     noise: ClassVar[Noise] = FLOW
     clocks: tuple[Callable[[Any], Any], ...] = TRAIN_TIMES  # a run's own times tell which
 
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__(model)
+        self.scale_offset = scale_offset(model)
+
     @property
     def takes_guidance(self) -> bool:
         return bool(self.model.config.get("guidance_embeds", False))
@@ -38,10 +42,6 @@ class OtherDenoiser(Architecture):
     @property
     def embeds_scale(self) -> bool:
         return type(self.model).__name__ in _TWO_SCALES
-
-    @property
-    def scale_offset(self) -> float:  # type: ignore[override]
-        return scale_offset(self.model)
 
     @cached_property
     def refused(self) -> Mapping[str, str]:  # type: ignore[override]

@@ -75,8 +75,7 @@ class RecordedPipeline(OtherDenoiser):
         self._guidance_unit = self._read_guidance_unit()
         self.unbatched = frozenset(self._template) - {path[0] for path in self._batched} - {self._time, "guidance"}
         if not self.takes_guidance:
-            self.layout, self.keeps_norm = self._read_layout()
-            self.notes = (*self.notes, *(() if self.layout or self.keeps_norm else (_OTHER_GUIDANCE,)))
+            self.layout, self.keeps_norm, self.notes = self._read_guidance()
 
     def _refusal(self, what: str) -> InputError:
         return InputError(
@@ -109,15 +108,15 @@ class RecordedPipeline(OtherDenoiser):
             raise self._refusal("hands on no guidance, which its denoiser takes as an input")
         return _first(given) / float(usual)
 
-    def _read_layout(self) -> tuple[Layout | None, bool]:
-        """Where the guidance branches are, None where the scheduler does not get u + G · (c − u) of their outputs; and
-        whether it gets that with the norms of c."""
+    def _read_guidance(self) -> tuple[Layout | None, bool, tuple[str, ...]]:
+        """Where the guidance branches are, None where the scheduler does not get u + G · (c − u) of their outputs;
+        whether it gets that with the norms of c; and what people should know of it."""
         scale, prompts = 3.0, [f"{index} dogs" for index in range(_ROWS)]
         seen = record(self._pipeline, self.model, prompts, self._sizes, scale)
         calls, output = len(seen.outputs) // len(seen.stepped), self._sign * seen.stepped[-1][0]
         branches = torch.cat([self._returned(each) for each in seen.outputs[-calls:]])
         if len(branches) != 2 * len(output):
-            return None, False
+            return None, False, (_OTHER_GUIDANCE,)
         one, other = branches.to(output).chunk(2)
         precision = 1e-4 if self.model.dtype == torch.float32 else 2e-2
         limit = precision * float(output.abs().max())
@@ -136,9 +135,10 @@ class RecordedPipeline(OtherDenoiser):
         else:
             first: Layout | None = "unconditional-first" if guides(other, one) else None
             found, keeps = ("conditional-first" if guides(one, other) else first), False
-        if (found or keeps) and self._is_other_blank(dict(_leaves(seen.arguments[-1])), found):
-            self.notes = (_OTHER_BLANK,)
-        return found, keeps
+        if not found and not keeps:
+            return None, False, (_OTHER_GUIDANCE,)
+        is_other = self._is_other_blank(dict(_leaves(seen.arguments[-1])), found)
+        return found, keeps, (_OTHER_BLANK,) if is_other else ()
 
     def _is_other_blank(self, guided: Mapping[Path, Any], layout: Layout | None) -> bool:
         """Whether a guided call's negative prompt is embedded otherwise than a prompt without words."""
