@@ -27,7 +27,7 @@ from statistics import fmean, median
 import torch
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.dit import DiT, DiTNetwork
-from exeunt.backends.networks.dit_reading import DIT_SIZES, PUBLIC_NOISE
+from exeunt.backends.networks.transformer.reading import DIT_SIZES, PUBLIC_NOISE
 from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.schedule import DROP, REUSE, Coefficients, Schedule, depths, with_exits
 from exeunt.backends.solvers.tables import make_schedule, solver_rows

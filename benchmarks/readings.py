@@ -19,9 +19,9 @@ import torch
 from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks.bundled.trainer import read_idx
 from exeunt.backends.networks.dit import DiT, DiTNetwork
-from exeunt.backends.networks.dit_reading import DIT_NOISES, DIT_READINGS, FLOWS
 from exeunt.backends.networks.readings import decide
 from exeunt.backends.networks.registry import load_network
+from exeunt.backends.networks.transformer.reading import DIT_NOISES, DIT_READINGS, FLOWS
 from exeunt.backends.solvers.noise_schedules import marginal
 from torch import Tensor
 from torch.nn import functional as F

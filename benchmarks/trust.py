@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from exeunt.backends.checkpoints.files import ASSETS
 from exeunt.backends.networks.bundled.train import DIT, NUM_TIMESTEPS, alpha_sigma, noised, normal_loss
-from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.transformer.module import DiT
 from exeunt.backends.quality.extractors import load_extractor
 from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import sample

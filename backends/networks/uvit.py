@@ -22,9 +22,9 @@ from ..errors import InputError, nearest
 from ..network import Chain, ChainNetwork, Pass, State
 from ..schedule import NetworkSignature, Noise
 from .decoders import DecodedNetwork, Decoder, KLDecoder, PixelDecoder
-from .dit import Attention, GeluMlp, PatchEmbed, embedding, timestep_embedding
-from .dit_reading import assumed, heads_of
 from .readings import heads_for, readings
+from .transformer.module import Attention, GeluMlp, PatchEmbed, embedding, timestep_embedding
+from .transformer.reading import assumed, heads_of
 
 BranchKind: TypeAlias = Literal["attention", "mlp"]
 

@@ -8,8 +8,8 @@ import pytest
 import tiny_pipelines
 import torch
 from exeunt.backends.networks.decoders import Autoencoder, KLDecoder
-from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.registry import load_network
+from exeunt.backends.networks.transformer.module import DiT
 from exeunt.backends.quality.extractors import load_extractor
 from exeunt.searcher.measuring.defaults import make_frame, resolve_defaults
 from exeunt.studies.config.reading import override

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.registry import load_network
+from exeunt.backends.networks.transformer.module import DiT
 from exeunt.backends.schedule import Schedule, with_exits
 from exeunt.backends.solvers.tables import make_schedule
 from safetensors.torch import save_file

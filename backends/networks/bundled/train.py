@@ -28,8 +28,8 @@ from torch import Tensor
 from ...checkpoints.containers import ENTRY_METADATA
 from ...checkpoints.files import ASSETS
 from ..decoders import Autoencoder
-from ..dit import DiT
 from ..training.loop import Recipe, Trainer
+from ..transformer.module import DiT
 from .trainer import DATA, StageLoss, index_batches, open_stage, run_stage, training_images
 
 _NUM_CLASSES = 10

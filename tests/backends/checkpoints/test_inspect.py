@@ -10,8 +10,8 @@ from exeunt.backends.checkpoints.files import readable_bytes
 from exeunt.backends.checkpoints.folders import KNOWN_DENOISERS
 from exeunt.backends.checkpoints.inspect import identify, inspect
 from exeunt.backends.errors import InputError
-from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.hf.models.base import _ARCHITECTURES
+from exeunt.backends.networks.transformer.module import DiT
 from safetensors.torch import save_file
 
 SMALL = {"input_size": 8, "patch_size": 2, "channels": 4, "width": 48, "depth": 3, "num_heads": 3, "num_classes": 7}

@@ -16,8 +16,9 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from exeunt.backends.formats.branches import by_branch
 from exeunt.backends.formats.registry import FORMATS
-from exeunt.backends.networks.dit import DiT, DiTNetwork, Rotary
+from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.networks.hf.network import DiffusersNetwork
+from exeunt.backends.networks.transformer.module import Rotary
 from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import sample_batch
 from exeunt.backends.schedule import REUSE, RUN, Noise, Schedule, block_evaluations

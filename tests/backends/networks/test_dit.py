@@ -17,9 +17,10 @@ from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks import registry
 from exeunt.backends.networks.conformance.checks import Check, NetworkUnderTest, NotApplicable, Passed, outcome
 from exeunt.backends.networks.conformance.suite import CHECKS
-from exeunt.backends.networks.dit import DiT, DiTNetwork, sincos_positions
-from exeunt.backends.networks.dit_reading import DIT_SIZES, heads_of
+from exeunt.backends.networks.dit import DiT, DiTNetwork
 from exeunt.backends.networks.readings import heads_for
+from exeunt.backends.networks.transformer.module import sincos_positions
+from exeunt.backends.networks.transformer.reading import DIT_SIZES, heads_of
 from exeunt.backends.plan import compile_plan
 from exeunt.backends.sampling.conditions import noises
 from exeunt.backends.sampling.loop import sample_batch

@@ -7,7 +7,7 @@ import pytest
 import torch
 from exeunt.backends.errors import DeviceError, InputError
 from exeunt.backends.networks import registry
-from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.transformer.module import DiT
 from exeunt.backends.networks.uvit import UViT
 from PIL import Image
 from safetensors.torch import save_file

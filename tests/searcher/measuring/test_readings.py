@@ -8,7 +8,7 @@ import torch
 from exeunt.backends.errors import InputError
 from exeunt.backends.network import NetworkInput
 from exeunt.backends.networks.dit import DiT, DiTNetwork
-from exeunt.backends.networks.dit_reading import DIT_NOISES
+from exeunt.backends.networks.transformer.reading import DIT_NOISES
 from exeunt.backends.solvers.noise_schedules import marginal
 from exeunt.searcher.measuring.setup import load_setup
 from exeunt.studies.config.reading import override

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from diffusers import AutoencoderKL
-from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.transformer.module import DiT
 from exeunt.backends.schedule import REUSE, Schedule, load, save
 from exeunt.backends.solvers.tables import make_schedule
 from exeunt.searcher.cli.main import cli

@@ -14,7 +14,7 @@ from exeunt.backends.networks import registry
 from exeunt.backends.networks.bundled import train
 from exeunt.backends.networks.bundled import trainer as training_data
 from exeunt.backends.networks.dit import DiT, DiTNetwork
-from exeunt.backends.networks.dit_reading import PUBLIC_NOISE
+from exeunt.backends.networks.transformer.reading import PUBLIC_NOISE
 from exeunt.backends.plan import Call, Run, Skip
 from safetensors.torch import load_file
 

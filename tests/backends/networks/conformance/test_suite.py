@@ -13,7 +13,7 @@ from exeunt.backends.networks import registry
 from exeunt.backends.networks.closed_form import ClosedFormNetwork
 from exeunt.backends.networks.conformance.checks import Check, Failed, NetworkUnderTest, NotApplicable, Passed, outcome
 from exeunt.backends.networks.conformance.suite import CHECKS, suite
-from exeunt.backends.networks.dit import DiT
+from exeunt.backends.networks.transformer.module import DiT
 from exeunt.backends.networks.uvit import UViT
 from exeunt.backends.plan import Add, Call
 from tiny_pipelines import tiny

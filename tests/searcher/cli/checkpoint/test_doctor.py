@@ -13,8 +13,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from exeunt.backends.networks.conformance.suite import CHECKS
-from exeunt.backends.networks.dit import DiT
 from exeunt.backends.networks.hf.denoisers import survey
+from exeunt.backends.networks.transformer.module import DiT
 from exeunt.searcher.cli.main import cli
 from safetensors.torch import save_file
 

@@ -15,10 +15,10 @@ from typing import Any, Literal, NoReturn
 import torch
 from torch import Tensor
 
-from ..checkpoints.weights import Checkpoint
-from ..errors import InputError, nearest
-from ..schedule import PREDICTIONS, Noise, noise_of
-from .readings import heads_for, readings
+from ...checkpoints.weights import Checkpoint
+from ...errors import InputError, nearest
+from ...schedule import PREDICTIONS, Noise, noise_of
+from ..readings import heads_for, readings
 
 # Table 1 of the paper and its public code: depth, width, heads; the number behind the slash is the patch size.
 DIT_SIZES = {"DiT-S": (12, 384, 6), "DiT-B": (12, 768, 12), "DiT-L": (24, 1024, 16), "DiT-XL": (28, 1152, 16)}
